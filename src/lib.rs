@@ -1,0 +1,3 @@
+//! kube-dnat.
+
+pub mod model;

@@ -1,0 +1,3 @@
+//! The `kube-dnat` program.
+
+fn main() {}

@@ -1,0 +1,151 @@
+//! One generic over IPv4 and IPv6, so that a family is a type and never an `if`.
+
+use std::fmt::{Debug, Display};
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::endpoint::{Addresses, Endpoint};
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4: `table ip kube-dnat`.
+    Ipv4,
+    /// IPv6: `table ip6 kube-dnat`.
+    Ipv6,
+}
+
+impl Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ipv4 => "IPv4",
+            Self::Ipv6 => "IPv6",
+        })
+    }
+}
+
+/// An address of one family, [`Ipv4Addr`] or [`Ipv6Addr`].
+pub trait Address:
+    Copy + Debug + Display + Eq + Ord + Hash + Into<IpAddr> + Send + Sync + 'static
+{
+    /// A range of such addresses.
+    type Net: Copy + Debug + Display + Eq + Ord + Send + Sync + 'static;
+
+    /// The family.
+    const FAMILY: Family;
+    /// Bytes of an address on the wire.
+    const LEN: usize;
+
+    /// `address`, if it is of this family.
+    fn of(address: IpAddr) -> Option<Self>;
+
+    /// `net`, if it is of this family.
+    fn net_of(net: IpNet) -> Option<Self::Net>;
+
+    /// The endpoints of a slice, if they are of this family.
+    fn endpoints(addresses: &Addresses) -> Option<&[Endpoint<Self>]>;
+
+    /// Appends the address in network byte order, [`Self::LEN`] bytes.
+    fn push_bytes(self, bytes: &mut Vec<u8>);
+
+    /// The address whose network byte order is `bytes`, if there are [`Self::LEN`] of them.
+    fn from_bytes(bytes: &[u8]) -> Option<Self>;
+
+    /// First address of `net` and the address after its last (`None` past the end of the space).
+    fn bounds(net: Self::Net) -> (Self, Option<Self>);
+
+    /// The smallest list of ranges that covers just what `nets` cover.
+    fn aggregate(nets: &[Self::Net]) -> Vec<Self::Net>;
+}
+
+impl Address for Ipv4Addr {
+    type Net = Ipv4Net;
+
+    const FAMILY: Family = Family::Ipv4;
+    const LEN: usize = 4;
+
+    fn of(address: IpAddr) -> Option<Self> {
+        match address {
+            IpAddr::V4(v4) => Some(v4),
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    fn net_of(net: IpNet) -> Option<Ipv4Net> {
+        match net {
+            IpNet::V4(v4) => Some(v4.trunc()),
+            IpNet::V6(_) => None,
+        }
+    }
+
+    fn endpoints(addresses: &Addresses) -> Option<&[Endpoint<Self>]> {
+        match addresses {
+            Addresses::Ipv4(endpoints) => Some(endpoints),
+            Addresses::Ipv6(_) => None,
+        }
+    }
+
+    fn push_bytes(self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.octets());
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        <[u8; 4]>::try_from(bytes).ok().map(Self::from)
+    }
+
+    fn bounds(net: Ipv4Net) -> (Self, Option<Self>) {
+        let after = u32::from(net.broadcast()).checked_add(1);
+        (net.network(), after.map(Self::from))
+    }
+
+    fn aggregate(nets: &[Ipv4Net]) -> Vec<Ipv4Net> {
+        Ipv4Net::aggregate(&nets.to_vec())
+    }
+}
+
+impl Address for Ipv6Addr {
+    type Net = Ipv6Net;
+
+    const FAMILY: Family = Family::Ipv6;
+    const LEN: usize = 16;
+
+    fn of(address: IpAddr) -> Option<Self> {
+        match address {
+            IpAddr::V6(v6) => Some(v6),
+            IpAddr::V4(_) => None,
+        }
+    }
+
+    fn net_of(net: IpNet) -> Option<Ipv6Net> {
+        match net {
+            IpNet::V6(v6) => Some(v6.trunc()),
+            IpNet::V4(_) => None,
+        }
+    }
+
+    fn endpoints(addresses: &Addresses) -> Option<&[Endpoint<Self>]> {
+        match addresses {
+            Addresses::Ipv6(endpoints) => Some(endpoints),
+            Addresses::Ipv4(_) => None,
+        }
+    }
+
+    fn push_bytes(self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.octets());
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        <[u8; 16]>::try_from(bytes).ok().map(Self::from)
+    }
+
+    fn bounds(net: Ipv6Net) -> (Self, Option<Self>) {
+        let after = u128::from(net.broadcast()).checked_add(1);
+        (net.network(), after.map(Self::from))
+    }
+
+    fn aggregate(nets: &[Ipv6Net]) -> Vec<Ipv6Net> {
+        Ipv6Net::aggregate(&nets.to_vec())
+    }
+}

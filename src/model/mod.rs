@@ -1,0 +1,124 @@
+//! Kubernetes' objects in our own types: what a Service, an `EndpointSlice`, a Node and a
+//! `ServiceCIDR` mean to the rules, and nothing else of them.
+
+use std::fmt;
+use std::sync::Arc;
+
+pub mod addr;
+mod endpoint;
+mod node;
+mod rejected;
+mod service;
+pub mod wire;
+
+pub use addr::Address;
+pub use endpoint::{Addresses, Endpoint, EndpointSlice, SlicePort};
+pub use node::{Node, ServiceCidr};
+pub use rejected::Rejected;
+pub use service::{Protocol, Service, ServicePort};
+
+/// The full name of a Service: `namespace/name`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceName(Arc<str>);
+
+impl ServiceName {
+    /// The name of `name` in `namespace`.
+    #[must_use]
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self(format!("{namespace}/{name}").into())
+    }
+
+    /// `namespace/name`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The kinds of object that are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// `v1` Service.
+    Service,
+    /// `discovery.k8s.io/v1` `EndpointSlice`.
+    EndpointSlice,
+    /// `v1` Endpoints, the old form of hand-made endpoints.
+    Endpoints,
+    /// `v1` Node; only our own counts.
+    Node,
+    /// `networking.k8s.io/v1` `ServiceCIDR`.
+    ServiceCidr,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Endpoints => "Endpoints",
+            Self::Node => "Node",
+            Self::ServiceCidr => "ServiceCIDR",
+        })
+    }
+}
+
+/// Which object: its kind, and `namespace/name` (or `name` for a cluster-wide kind).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// The kind of the object.
+    pub kind: Kind,
+    /// `namespace/name`, or `name` for a cluster-wide kind.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
+/// What an object says once it is parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// A Service that has frontends.
+    Service(Service),
+    /// Endpoints of one Service, of one or (for [`Kind::Endpoints`]) of both families.
+    Slices(Vec<EndpointSlice>),
+    /// Our own Node.
+    Node(Node),
+    /// Address ranges of `ClusterIPs`.
+    ServiceCidr(ServiceCidr),
+}
+
+/// The latest word on one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// Which object.
+    pub key: ObjectKey,
+    /// What it says; `None` when it is gone or is not for us (headless, `ExternalName`, another
+    /// proxy's, wholly invalid).
+    pub object: Option<Object>,
+    /// The parts of it that are left out, and why.
+    pub rejected: Vec<Rejected>,
+}
+
+/// What a source of objects reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An object appeared, changed or went.
+    Update(Update),
+    /// Every object of this kind that exists has been reported at least once.
+    Listed(Kind),
+}
