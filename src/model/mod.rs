@@ -7,6 +7,7 @@ use std::sync::Arc;
 pub mod addr;
 mod endpoint;
 mod node;
+pub mod parse;
 mod rejected;
 mod service;
 pub mod wire;

@@ -28,8 +28,24 @@ pub enum Rejected {
         field: Arc<str>,
         /// The text it holds.
         value: Arc<str>,
-        /// What it should be: `IP address`, `IPv4 address`, `IPv6 address`, `address range`.
+        /// What it should be: `IP address`, `IPv4 address of an endpoint` or the like.
         expected: &'static str,
+    },
+    /// Text that is not a name as Kubernetes takes them.
+    #[error("{field} {value:?} is not a name of Kubernetes")]
+    Name {
+        /// The path of the field in the object.
+        field: Arc<str>,
+        /// The text it holds.
+        value: Arc<str>,
+    },
+    /// Text that is not a point in time.
+    #[error("{field} \"{value}\" is not a time as of RFC 3339")]
+    Timestamp {
+        /// The path of the field in the object.
+        field: Arc<str>,
+        /// The text it holds.
+        value: Arc<str>,
     },
     /// An `EndpointSlice` without label `kubernetes.io/service-name`.
     #[error("no label kubernetes.io/service-name says which Service it belongs to")]
@@ -50,6 +66,8 @@ impl Rejected {
             Self::Port { .. } => "port",
             Self::Protocol { .. } => "protocol",
             Self::Address { .. } => "address",
+            Self::Name { .. } => "name",
+            Self::Timestamp { .. } => "timestamp",
             Self::NoService => "no_service",
             Self::Contradiction(_) => "contradiction",
             Self::Malformed(_) => "malformed",

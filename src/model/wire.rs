@@ -1,38 +1,51 @@
 //! The fields of Kubernetes' API objects that we read, as they stand in JSON or YAML. Every other
-//! field is skipped while it is decoded and never reaches memory.
+//! field is skipped while it is decoded and never reaches memory. A field that is absent and one
+//! that is `null` mean the same: Go writes `null` for a list or a time that is not set.
 
-use serde::Deserialize;
+use std::collections::BTreeMap;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny};
 
 /// `metadata` of any object.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Metadata {
     /// `metadata.name`.
+    #[serde(deserialize_with = "null_as_default")]
     pub name: String,
     /// `metadata.namespace`; empty for a cluster-wide kind.
+    #[serde(deserialize_with = "null_as_default")]
     pub namespace: String,
     /// `metadata.resourceVersion`.
     pub resource_version: Option<String>,
     /// `metadata.creationTimestamp`, RFC 3339.
     pub creation_timestamp: Option<String>,
     /// The labels we know.
-    pub labels: Option<Labels>,
+    #[serde(deserialize_with = "null_as_default")]
+    pub labels: Labels,
     /// The annotations we know.
-    pub annotations: Option<Annotations>,
+    #[serde(deserialize_with = "null_as_default")]
+    pub annotations: Annotations,
 }
 
-/// The labels that have a meaning here.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// The labels that have a meaning here; one without a value is there, and empty.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(default)]
 pub struct Labels {
     /// On a slice: the Service it belongs to.
     #[serde(rename = "kubernetes.io/service-name")]
     pub service_name: Option<String>,
     /// On a Service: the proxy that serves it instead of us.
-    #[serde(rename = "service.kubernetes.io/service-proxy-name")]
+    #[serde(
+        rename = "service.kubernetes.io/service-proxy-name",
+        deserialize_with = "present"
+    )]
     pub service_proxy_name: Option<String>,
     /// On a slice: it belongs to a headless Service.
-    #[serde(rename = "service.kubernetes.io/headless")]
+    #[serde(
+        rename = "service.kubernetes.io/headless",
+        deserialize_with = "present"
+    )]
     pub headless: Option<String>,
     /// On Endpoints: `true` keeps them from being mirrored.
     #[serde(rename = "endpointslice.kubernetes.io/skip-mirror")]
@@ -40,10 +53,259 @@ pub struct Labels {
 }
 
 /// The annotations that have a meaning here.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(default)]
 pub struct Annotations {
     /// On Endpoints: it is a leader-election lock and holds no endpoints.
-    #[serde(rename = "control-plane.alpha.kubernetes.io/leader")]
+    #[serde(
+        rename = "control-plane.alpha.kubernetes.io/leader",
+        deserialize_with = "present"
+    )]
     pub leader: Option<String>,
+}
+
+/// `v1` Service.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Service {
+    /// Name, namespace, labels.
+    #[serde(deserialize_with = "null_as_default")]
+    pub metadata: Metadata,
+    /// What is asked for.
+    #[serde(deserialize_with = "null_as_default")]
+    pub spec: ServiceSpec,
+    /// What the load balancer's controller answered.
+    #[serde(deserialize_with = "null_as_default")]
+    pub status: ServiceStatus,
+}
+
+/// `spec` of a Service.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceSpec {
+    /// `ClusterIP` (also when empty), `NodePort`, `LoadBalancer` or `ExternalName`.
+    #[serde(rename = "type", deserialize_with = "null_as_default")]
+    pub service_type: String,
+    /// The first of `cluster_ips`; `None` for a headless Service.
+    #[serde(rename = "clusterIP", deserialize_with = "null_as_default")]
+    pub cluster_ip: String,
+    /// One address a family.
+    #[serde(rename = "clusterIPs", deserialize_with = "null_as_default")]
+    pub cluster_ips: Vec<String>,
+    /// Further addresses that the nodes answer on.
+    #[serde(rename = "externalIPs", deserialize_with = "null_as_default")]
+    pub external_ips: Vec<String>,
+    /// The ports.
+    #[serde(deserialize_with = "null_as_default")]
+    pub ports: Vec<ServicePort>,
+    /// Labels of its Pods; only whether there are any counts.
+    #[serde(deserialize_with = "null_as_default")]
+    pub selector: BTreeMap<String, IgnoredAny>,
+}
+
+/// One of `spec.ports` of a Service.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServicePort {
+    /// Its name; empty if it is the only one.
+    #[serde(deserialize_with = "null_as_default")]
+    pub name: String,
+    /// `TCP` (also when empty), `UDP` or `SCTP`.
+    #[serde(deserialize_with = "null_as_default")]
+    pub protocol: String,
+    /// The port number of its `ClusterIPs`.
+    #[serde(deserialize_with = "null_as_default")]
+    pub port: i64,
+    /// The port number on the nodes; 0 for none.
+    #[serde(deserialize_with = "null_as_default")]
+    pub node_port: i64,
+}
+
+/// `status` of a Service.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceStatus {
+    /// The load balancer's addresses.
+    #[serde(deserialize_with = "null_as_default")]
+    pub load_balancer: LoadBalancerStatus,
+}
+
+/// `status.loadBalancer` of a Service.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LoadBalancerStatus {
+    /// Its addresses.
+    #[serde(deserialize_with = "null_as_default")]
+    pub ingress: Vec<LoadBalancerIngress>,
+}
+
+/// One of `status.loadBalancer.ingress` of a Service.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LoadBalancerIngress {
+    /// Its address; empty when it has a host name only.
+    #[serde(deserialize_with = "null_as_default")]
+    pub ip: String,
+    /// `VIP` (also when absent) or `Proxy`.
+    pub ip_mode: Option<String>,
+}
+
+/// `discovery.k8s.io/v1` `EndpointSlice`.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EndpointSlice {
+    /// Name, namespace, labels.
+    #[serde(deserialize_with = "null_as_default")]
+    pub metadata: Metadata,
+    /// `IPv4`, `IPv6` or `FQDN`.
+    #[serde(deserialize_with = "null_as_default")]
+    pub address_type: String,
+    /// The endpoints.
+    #[serde(deserialize_with = "null_as_default")]
+    pub endpoints: Vec<Endpoint>,
+    /// The ports of every endpoint.
+    #[serde(deserialize_with = "null_as_default")]
+    pub ports: Vec<EndpointPort>,
+}
+
+/// One of `endpoints` of an `EndpointSlice`.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Endpoint {
+    /// Its addresses, of which the first counts.
+    #[serde(deserialize_with = "null_as_default")]
+    pub addresses: Vec<String>,
+    /// Whether it takes connections.
+    #[serde(deserialize_with = "null_as_default")]
+    pub conditions: EndpointConditions,
+    /// The Node it runs on.
+    pub node_name: Option<String>,
+}
+
+/// `conditions` of an endpoint.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EndpointConditions {
+    /// Whether it takes new connections; absent means yes.
+    pub ready: Option<bool>,
+}
+
+/// One of `ports` of an `EndpointSlice` or of a subset of Endpoints.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EndpointPort {
+    /// The name of the Service port it answers.
+    #[serde(deserialize_with = "null_as_default")]
+    pub name: String,
+    /// `TCP` (also when empty), `UDP` or `SCTP`.
+    #[serde(deserialize_with = "null_as_default")]
+    pub protocol: String,
+    /// The port number; absent in a slice means every port, which no proxy can serve.
+    #[serde(deserialize_with = "null_as_default")]
+    pub port: i64,
+}
+
+/// `v1` Endpoints.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Endpoints {
+    /// Name (that of the Service), namespace, labels.
+    #[serde(deserialize_with = "null_as_default")]
+    pub metadata: Metadata,
+    /// Groups of endpoints that share their ports.
+    #[serde(deserialize_with = "null_as_default")]
+    pub subsets: Vec<EndpointSubset>,
+}
+
+/// One of `subsets` of Endpoints.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EndpointSubset {
+    /// Endpoints that take connections.
+    #[serde(deserialize_with = "null_as_default")]
+    pub addresses: Vec<EndpointAddress>,
+    /// Endpoints that do not yet, or no longer.
+    #[serde(deserialize_with = "null_as_default")]
+    pub not_ready_addresses: Vec<EndpointAddress>,
+    /// The ports of every endpoint.
+    #[serde(deserialize_with = "null_as_default")]
+    pub ports: Vec<EndpointPort>,
+}
+
+/// One address in a subset of Endpoints.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EndpointAddress {
+    /// The address, of either family.
+    #[serde(deserialize_with = "null_as_default")]
+    pub ip: String,
+    /// The Node it runs on.
+    pub node_name: Option<String>,
+}
+
+/// `v1` Node.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Node {
+    /// Its name.
+    #[serde(deserialize_with = "null_as_default")]
+    pub metadata: Metadata,
+    /// What the kubelet reports.
+    #[serde(deserialize_with = "null_as_default")]
+    pub status: NodeStatus,
+}
+
+/// `status` of a Node.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeStatus {
+    /// Its addresses and names.
+    #[serde(deserialize_with = "null_as_default")]
+    pub addresses: Vec<NodeAddress>,
+}
+
+/// One of `status.addresses` of a Node.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeAddress {
+    /// `InternalIP`, `ExternalIP`, `Hostname` and so on.
+    #[serde(rename = "type", deserialize_with = "null_as_default")]
+    pub address_type: String,
+    /// The address or name.
+    #[serde(deserialize_with = "null_as_default")]
+    pub address: String,
+}
+
+/// `networking.k8s.io/v1` `ServiceCIDR`.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceCidr {
+    /// Its name.
+    #[serde(deserialize_with = "null_as_default")]
+    pub metadata: Metadata,
+    /// Its ranges.
+    #[serde(deserialize_with = "null_as_default")]
+    pub spec: ServiceCidrSpec,
+}
+
+/// `spec` of a `ServiceCIDR`.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceCidrSpec {
+    /// One range a family.
+    #[serde(deserialize_with = "null_as_default")]
+    pub cidrs: Vec<String>,
+}
+
+fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// Selectors ask whether a label is there, and Go decodes `label: null` as one with an empty value.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    null_as_default(deserializer).map(Some)
 }

@@ -1,0 +1,172 @@
+//! From an API object as it is decoded to what it means to the rules. A part that makes no sense
+//! is left out and reported; the rest of the object counts.
+
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::wire::{self, Metadata};
+use super::{Kind, Node, Object, ObjectKey, Protocol, Rejected, ServiceCidr, ServiceName, Update};
+
+mod ip;
+mod service;
+mod slice;
+
+pub use service::service;
+pub use slice::{endpoints, slice};
+
+#[cfg(test)]
+mod tests;
+
+/// Which object `metadata` names. A namespace that is absent is `default`, as `kubectl` has it.
+#[must_use]
+pub fn key(kind: Kind, metadata: &Metadata) -> ObjectKey {
+    let name = match kind {
+        Kind::Service | Kind::EndpointSlice | Kind::Endpoints => {
+            format!("{}/{}", namespace(metadata), metadata.name).into()
+        }
+        Kind::Node | Kind::ServiceCidr => Arc::from(metadata.name.as_str()),
+    };
+    ObjectKey { kind, name }
+}
+
+/// What a Node says: its internal addresses, if it is `our_node`.
+#[must_use]
+pub fn node(node: &wire::Node, our_node: &str) -> Update {
+    update(Kind::Node, &node.metadata, |rejected| {
+        if node.metadata.name != our_node {
+            return None;
+        }
+        let internal = node
+            .status
+            .addresses
+            .iter()
+            .enumerate()
+            .filter(|(_, address)| address.address_type == "InternalIP")
+            .map(|(index, address)| {
+                let field = move || format!("status.addresses[{index}].address");
+                (field, address.address.as_str())
+            });
+        Some(Object::Node(Node {
+            internal_ips: ip::addresses(internal, rejected),
+        }))
+    })
+}
+
+/// What a `ServiceCIDR` says: its ranges.
+#[must_use]
+pub fn service_cidr(service_cidr: &wire::ServiceCidr) -> Update {
+    update(Kind::ServiceCidr, &service_cidr.metadata, |rejected| {
+        let mut cidrs = Vec::with_capacity(service_cidr.spec.cidrs.len());
+        for (index, text) in service_cidr.spec.cidrs.iter().enumerate() {
+            match ip::range(text) {
+                Some(range) => cidrs.push(range),
+                None => rejected.push(Rejected::Address {
+                    field: format!("spec.cidrs[{index}]").into(),
+                    value: text.as_str().into(),
+                    expected: "address range",
+                }),
+            }
+        }
+        Some(Object::ServiceCidr(ServiceCidr { cidrs }))
+    })
+}
+
+/// The update on an object of `kind`; `object` is asked only if the object has a proper name.
+fn update(
+    kind: Kind,
+    metadata: &Metadata,
+    object: impl FnOnce(&mut Vec<Rejected>) -> Option<Object>,
+) -> Update {
+    let mut rejected = Vec::new();
+    let object = match misnamed(metadata) {
+        Some(fault) => {
+            rejected.push(fault);
+            None
+        }
+        None => object(&mut rejected),
+    };
+    Update {
+        key: key(kind, metadata),
+        object,
+        rejected,
+    }
+}
+
+fn namespace(metadata: &Metadata) -> &str {
+    match metadata.namespace.as_str() {
+        "" => "default",
+        namespace => namespace,
+    }
+}
+
+/// The Service that is named as the object itself.
+fn service_name(metadata: &Metadata) -> ServiceName {
+    ServiceName::new(namespace(metadata), &metadata.name)
+}
+
+/// Names stand in comments of the ruleset and in its text, where a quote would end them.
+fn misnamed(metadata: &Metadata) -> Option<Rejected> {
+    if metadata.name.is_empty() {
+        let text = "metadata.name is missing";
+        return Some(Rejected::Contradiction(text.into()));
+    }
+    [
+        ("metadata.name", metadata.name.as_str(), 253),
+        ("metadata.namespace", namespace(metadata), 63),
+    ]
+    .into_iter()
+    .find(|(_, value, longest)| !is_name(value, *longest))
+    .map(|(field, value, _)| Rejected::Name {
+        field: field.into(),
+        value: value.into(),
+    })
+}
+
+/// Whether `text` is a subdomain as of RFC 1123, the widest form of a name in Kubernetes.
+fn is_name(text: &str, longest: usize) -> bool {
+    let edge = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = text.as_bytes();
+    bytes.len() <= longest
+        && bytes.first().is_some_and(edge)
+        && bytes.last().is_some_and(edge)
+        && bytes
+            .iter()
+            .all(|byte| edge(byte) || matches!(byte, b'-' | b'.'))
+}
+
+/// Seconds since 1970 of `metadata.creationTimestamp`.
+fn created(metadata: &Metadata, rejected: &mut Vec<Rejected>) -> Option<i64> {
+    let text = metadata.creation_timestamp.as_deref()?;
+    let timestamp = text.parse::<Timestamp>().ok();
+    if timestamp.is_none() {
+        rejected.push(Rejected::Timestamp {
+            field: "metadata.creationTimestamp".into(),
+            value: text.into(),
+        });
+    }
+    timestamp.map(Timestamp::as_second)
+}
+
+/// The protocol named `text`; none named is TCP, the API server's default.
+fn protocol(field: impl FnOnce() -> String, text: &str) -> Result<Protocol, Rejected> {
+    match text {
+        "" | "TCP" => Ok(Protocol::Tcp),
+        "UDP" => Ok(Protocol::Udp),
+        "SCTP" => Ok(Protocol::Sctp),
+        other => Err(Rejected::Protocol {
+            field: field().into(),
+            value: other.into(),
+        }),
+    }
+}
+
+fn port_number(field: impl FnOnce() -> String, value: i64) -> Result<u16, Rejected> {
+    match u16::try_from(value) {
+        Ok(port @ 1..) => Ok(port),
+        _ => Err(Rejected::Port {
+            field: field().into(),
+            value,
+        }),
+    }
+}

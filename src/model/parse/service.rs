@@ -1,0 +1,174 @@
+//! A Service: its addresses and ports.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::model::{Kind, Object, Protocol, Rejected, Service, ServicePort, Update, wire};
+
+use super::{created, ip, is_name, port_number, protocol, service_name, update};
+
+/// What a Service says. Not for us, hence without an object, is one that another proxy serves
+/// (label `service.kubernetes.io/service-proxy-name`), a headless one and an `ExternalName`.
+#[must_use]
+pub fn service(service: &wire::Service) -> Update {
+    update(Kind::Service, &service.metadata, |rejected| {
+        let spec = &service.spec;
+        if service.metadata.labels.service_proxy_name.is_some()
+            || spec.service_type == "ExternalName"
+            || spec.cluster_ip == "None"
+        {
+            return None;
+        }
+        let cluster_ips = ip::addresses(cluster_ips(spec), rejected);
+        if cluster_ips.is_empty() {
+            return None;
+        }
+        Some(Object::Service(Service {
+            name: service_name(&service.metadata),
+            created: created(&service.metadata, rejected),
+            has_selector: !spec.selector.is_empty(),
+            cluster_ips,
+            external_ips: ip::addresses(external_ips(spec), rejected),
+            load_balancer_ips: ip::addresses(load_balancer_ips(&service.status), rejected),
+            ports: ports(spec, rejected),
+        }))
+    })
+}
+
+type Text<'a, F> = (F, &'a str);
+
+fn cluster_ips(
+    spec: &wire::ServiceSpec,
+) -> impl Iterator<Item = Text<'_, impl FnOnce() -> String>> {
+    let plural = !spec.cluster_ips.is_empty();
+    let texts = if plural {
+        spec.cluster_ips.as_slice()
+    } else {
+        std::slice::from_ref(&spec.cluster_ip)
+    };
+    texts
+        .iter()
+        .enumerate()
+        .filter(|(_, text)| !matches!(text.as_str(), "" | "None"))
+        .map(move |(index, text)| {
+            let field = move || {
+                if plural {
+                    format!("spec.clusterIPs[{index}]")
+                } else {
+                    "spec.clusterIP".to_owned()
+                }
+            };
+            (field, text.as_str())
+        })
+}
+
+fn external_ips(
+    spec: &wire::ServiceSpec,
+) -> impl Iterator<Item = Text<'_, impl FnOnce() -> String>> {
+    spec.external_ips.iter().enumerate().map(|(index, text)| {
+        let field = move || format!("spec.externalIPs[{index}]");
+        (field, text.as_str())
+    })
+}
+
+/// An ingress with a host name only, or with `ipMode: Proxy` (KEP-1860), is reached past us.
+fn load_balancer_ips(
+    status: &wire::ServiceStatus,
+) -> impl Iterator<Item = Text<'_, impl FnOnce() -> String>> {
+    status
+        .load_balancer
+        .ingress
+        .iter()
+        .enumerate()
+        .filter(|(_, ingress)| {
+            !ingress.ip.is_empty() && matches!(ingress.ip_mode.as_deref(), None | Some("VIP"))
+        })
+        .map(|(index, ingress)| {
+            let field = move || format!("status.loadBalancer.ingress[{index}].ip");
+            (field, ingress.ip.as_str())
+        })
+}
+
+/// What only one port of a Service may have.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Claim {
+    Name(Protocol, Arc<str>),
+    Port(Protocol, u16),
+    NodePort(Protocol, u16),
+}
+
+impl Claim {
+    fn all(port: &ServicePort) -> impl Iterator<Item = Self> + use<> {
+        let protocol = port.protocol;
+        [
+            Self::Name(protocol, port.name.clone()),
+            Self::Port(protocol, port.port),
+        ]
+        .into_iter()
+        .chain(
+            port.node_port
+                .map(|number| Self::NodePort(protocol, number)),
+        )
+    }
+
+    fn contested(&self, index: usize) -> Rejected {
+        let text = match self {
+            Self::Name(protocol, name) => {
+                format!("spec.ports[{index}] is a second {protocol} port named \"{name}\"")
+            }
+            Self::Port(protocol, number) => {
+                format!("spec.ports[{index}] is a second {protocol} port {number}")
+            }
+            Self::NodePort(protocol, number) => {
+                format!("spec.ports[{index}] is a second {protocol} port with node port {number}")
+            }
+        };
+        Rejected::Contradiction(text.into())
+    }
+}
+
+fn ports(spec: &wire::ServiceSpec, rejected: &mut Vec<Rejected>) -> Vec<ServicePort> {
+    let has_node_ports = matches!(spec.service_type.as_str(), "NodePort" | "LoadBalancer");
+    let mut ports = Vec::with_capacity(spec.ports.len());
+    let mut claimed = BTreeSet::new();
+    for (index, wire) in spec.ports.iter().enumerate() {
+        let mut port = match port(index, wire) {
+            Ok(port) => port,
+            Err(fault) => {
+                rejected.push(fault);
+                continue;
+            }
+        };
+        if has_node_ports && wire.node_port != 0 {
+            let field = || format!("spec.ports[{index}].nodePort");
+            match port_number(field, wire.node_port) {
+                Ok(number) => port.node_port = Some(number),
+                Err(fault) => rejected.push(fault),
+            }
+        }
+        if let Some(claim) = Claim::all(&port).find(|claim| claimed.contains(claim)) {
+            rejected.push(claim.contested(index));
+        } else {
+            claimed.extend(Claim::all(&port));
+            ports.push(port);
+        }
+    }
+    ports
+}
+
+/// The port without its node port.
+fn port(index: usize, wire: &wire::ServicePort) -> Result<ServicePort, Rejected> {
+    // The name is a part of the ruleset's comments (see `misnamed`).
+    if !wire.name.is_empty() && !is_name(&wire.name, 63) {
+        return Err(Rejected::Name {
+            field: format!("spec.ports[{index}].name").into(),
+            value: wire.name.as_str().into(),
+        });
+    }
+    Ok(ServicePort {
+        name: wire.name.as_str().into(),
+        protocol: protocol(|| format!("spec.ports[{index}].protocol"), &wire.protocol)?,
+        port: port_number(|| format!("spec.ports[{index}].port"), wire.port)?,
+        node_port: None,
+    })
+}

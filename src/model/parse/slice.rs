@@ -1,0 +1,185 @@
+//! An `EndpointSlice`, and Endpoints turned into slices.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::model::addr::Family;
+use crate::model::{
+    Address, Addresses, Endpoint, EndpointSlice, Kind, Object, Rejected, ServiceName, SlicePort,
+    Update, wire,
+};
+
+use super::{ip, namespace, port_number, protocol, service_name, update};
+
+/// What an `EndpointSlice` says: one slice. Not for us, hence without an object, is one of a
+/// headless Service (label `service.kubernetes.io/headless`) and one of host names.
+#[must_use]
+pub fn slice(slice: &wire::EndpointSlice, our_node: &str) -> Update {
+    update(Kind::EndpointSlice, &slice.metadata, |rejected| {
+        if slice.metadata.labels.headless.is_some() || slice.address_type == "FQDN" {
+            return None;
+        }
+        let Some(service) = slice_service(slice) else {
+            rejected.push(Rejected::NoService);
+            return None;
+        };
+        let addresses = match slice.address_type.as_str() {
+            "IPv4" => Addresses::Ipv4(slice_endpoints(slice, our_node, rejected)),
+            "IPv6" => Addresses::Ipv6(slice_endpoints(slice, our_node, rejected)),
+            other => {
+                let text = format!("addressType \"{other}\" is not IPv4, IPv6 or FQDN");
+                rejected.push(Rejected::Contradiction(text.into()));
+                return None;
+            }
+        };
+        Some(Object::Slices(vec![EndpointSlice {
+            service,
+            mirrored: false,
+            ports: ports("ports", &slice.ports, rejected),
+            addresses,
+        }]))
+    })
+}
+
+/// What Endpoints say: a slice for each subset and family of it, as the `EndpointSlice` mirroring
+/// controller makes them. Not for us, hence without an object, are those with label
+/// `endpointslice.kubernetes.io/skip-mirror: "true"` and those that are a leader's lock.
+#[must_use]
+pub fn endpoints(endpoints: &wire::Endpoints, our_node: &str) -> Update {
+    let metadata = &endpoints.metadata;
+    update(Kind::Endpoints, metadata, |rejected| {
+        let skip = metadata.labels.skip_mirror.as_deref();
+        if skip.is_some_and(|skip| skip.eq_ignore_ascii_case("true"))
+            || metadata.annotations.leader.is_some()
+        {
+            return None;
+        }
+        let service = service_name(metadata);
+        let mut slices = Vec::new();
+        for (index, subset) in endpoints.subsets.iter().enumerate() {
+            let field = format!("subsets[{index}]");
+            let ports = ports(&format!("{field}.ports"), &subset.ports, rejected);
+            let (ipv4, ipv6) = subset_endpoints(&field, subset, our_node, rejected);
+            let families = [
+                (!ipv4.is_empty()).then_some(Addresses::Ipv4(ipv4)),
+                (!ipv6.is_empty()).then_some(Addresses::Ipv6(ipv6)),
+            ];
+            slices.extend(
+                families
+                    .into_iter()
+                    .flatten()
+                    .map(|addresses| EndpointSlice {
+                        service: service.clone(),
+                        mirrored: true,
+                        ports: ports.clone(),
+                        addresses,
+                    }),
+            );
+        }
+        Some(Object::Slices(slices))
+    })
+}
+
+fn slice_service(slice: &wire::EndpointSlice) -> Option<ServiceName> {
+    let name = slice.metadata.labels.service_name.as_deref()?;
+    (!name.is_empty()).then(|| ServiceName::new(namespace(&slice.metadata), name))
+}
+
+fn slice_endpoints<A: Address>(
+    slice: &wire::EndpointSlice,
+    our_node: &str,
+    rejected: &mut Vec<Rejected>,
+) -> Vec<Endpoint<A>> {
+    let mut endpoints = Vec::with_capacity(slice.endpoints.len());
+    for (index, endpoint) in slice.endpoints.iter().enumerate() {
+        let Some(text) = endpoint.addresses.first() else {
+            let fault = format!("endpoints[{index}].addresses is empty");
+            rejected.push(Rejected::Contradiction(fault.into()));
+            continue;
+        };
+        let field = || format!("endpoints[{index}].addresses[0]");
+        let expected = match A::FAMILY {
+            Family::Ipv4 => "IPv4 address of an endpoint",
+            Family::Ipv6 => "IPv6 address of an endpoint",
+        };
+        match endpoint_address(field, text, expected, A::of) {
+            Ok(address) => endpoints.push(Endpoint {
+                address,
+                ready: endpoint.conditions.ready.unwrap_or(true),
+                local: endpoint.node_name.as_deref() == Some(our_node),
+            }),
+            Err(fault) => rejected.push(fault),
+        }
+    }
+    endpoints
+}
+
+type ByFamily = (Vec<Endpoint<Ipv4Addr>>, Vec<Endpoint<Ipv6Addr>>);
+
+fn subset_endpoints(
+    field: &str,
+    subset: &wire::EndpointSubset,
+    our_node: &str,
+    rejected: &mut Vec<Rejected>,
+) -> ByFamily {
+    let mut by_family = ByFamily::default();
+    for (list, addresses, ready) in [
+        ("addresses", &subset.addresses, true),
+        ("notReadyAddresses", &subset.not_ready_addresses, false),
+    ] {
+        for (index, wire) in addresses.iter().enumerate() {
+            let field = || format!("{field}.{list}[{index}].ip");
+            let local = wire.node_name.as_deref() == Some(our_node);
+            match endpoint_address(field, &wire.ip, "IP address of an endpoint", Some) {
+                Ok(IpAddr::V4(address)) => by_family.0.push(Endpoint {
+                    address,
+                    ready,
+                    local,
+                }),
+                Ok(IpAddr::V6(address)) => by_family.1.push(Endpoint {
+                    address,
+                    ready,
+                    local,
+                }),
+                Err(fault) => rejected.push(fault),
+            }
+        }
+    }
+    by_family
+}
+
+fn endpoint_address<A>(
+    field: impl FnOnce() -> String,
+    text: &str,
+    expected: &'static str,
+    of_family: impl FnOnce(IpAddr) -> Option<A>,
+) -> Result<A, Rejected> {
+    ip::address(text)
+        .filter(|address| ip::may_be_endpoint(*address))
+        .and_then(of_family)
+        .ok_or_else(|| Rejected::Address {
+            field: field().into(),
+            value: text.into(),
+            expected,
+        })
+}
+
+/// A port without a name is one named "", which the API server would have made of it. A port
+/// without a number means every port, as network policies have it; kube-proxy skips it too.
+fn ports(field: &str, wire: &[wire::EndpointPort], rejected: &mut Vec<Rejected>) -> Vec<SlicePort> {
+    let mut ports = Vec::with_capacity(wire.len());
+    for (index, wire) in wire.iter().enumerate().filter(|(_, port)| port.port != 0) {
+        match port(field, index, wire) {
+            Ok(port) => ports.push(port),
+            Err(fault) => rejected.push(fault),
+        }
+    }
+    ports
+}
+
+fn port(field: &str, index: usize, wire: &wire::EndpointPort) -> Result<SlicePort, Rejected> {
+    Ok(SlicePort {
+        name: wire.name.as_str().into(),
+        protocol: protocol(|| format!("{field}[{index}].protocol"), &wire.protocol)?,
+        port: port_number(|| format!("{field}[{index}].port"), wire.port)?,
+    })
+}
