@@ -2,9 +2,9 @@
 //! field is skipped while it is decoded and never reaches memory. A field that is absent and one
 //! that is `null` mean the same: Go writes `null` for a list or a time that is not set.
 
-use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 /// `metadata` of any object.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
@@ -98,9 +98,9 @@ pub struct ServiceSpec {
     /// The ports.
     #[serde(deserialize_with = "null_as_default")]
     pub ports: Vec<ServicePort>,
-    /// Labels of its Pods; only whether there are any counts.
-    #[serde(deserialize_with = "null_as_default")]
-    pub selector: BTreeMap<String, IgnoredAny>,
+    /// Whether `spec.selector` names any label.
+    #[serde(rename = "selector", deserialize_with = "is_filled_map")]
+    pub has_selector: bool,
 }
 
 /// One of `spec.ports` of a Service.
@@ -308,4 +308,31 @@ where
 /// Selectors ask whether a label is there, and Go decodes `label: null` as one with an empty value.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     null_as_default(deserializer).map(Some)
+}
+
+/// Takes no memory for the map's entries.
+fn is_filled_map<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    struct IsFilled;
+
+    impl<'de> Visitor<'de> for IsFilled {
+        type Value = bool;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map or null")
+        }
+
+        fn visit_unit<E>(self) -> Result<bool, E> {
+            Ok(false)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
+            let mut filled = false;
+            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                filled = true;
+            }
+            Ok(filled)
+        }
+    }
+
+    deserializer.deserialize_any(IsFilled)
 }

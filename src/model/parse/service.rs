@@ -26,7 +26,7 @@ pub fn service(service: &wire::Service) -> Update {
         Some(Object::Service(Service {
             name: service_name(&service.metadata),
             created: created(&service.metadata, rejected),
-            has_selector: !spec.selector.is_empty(),
+            has_selector: spec.has_selector,
             cluster_ips,
             external_ips: ip::addresses(external_ips(spec), rejected),
             load_balancer_ips: ip::addresses(load_balancer_ips(&service.status), rejected),
