@@ -4,7 +4,7 @@ use std::fmt::{Debug, Display};
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 
 use super::endpoint::{Addresses, Endpoint};
 
@@ -31,7 +31,7 @@ pub trait Address:
     Copy + Debug + Display + Eq + Ord + Hash + Into<IpAddr> + Send + Sync + 'static
 {
     /// A range of such addresses.
-    type Net: Copy + Debug + Display + Eq + Ord + Send + Sync + 'static;
+    type Net: Copy + Debug + Display + Eq + Ord + Hash + Send + Sync + 'static;
 
     /// The family.
     const FAMILY: Family;
@@ -56,7 +56,24 @@ pub trait Address:
     /// First address of `net` and the address after its last (`None` past the end of the space).
     fn bounds(net: Self::Net) -> (Self, Option<Self>);
 
-    /// The smallest list of ranges that covers just what `nets` cover.
+    /// Whether `net` holds one address only.
+    fn is_single(net: Self::Net) -> bool {
+        let (first, after) = Self::bounds(net);
+        let mut next = Vec::with_capacity(Self::LEN);
+        first.push_bytes(&mut next);
+        for byte in next.iter_mut().rev() {
+            *byte = byte.wrapping_add(1);
+            if *byte != 0 {
+                return after == Self::from_bytes(&next);
+            }
+        }
+        after.is_none()
+    }
+
+    /// The ranges from `first` up to, and without, `after` (`None`: to the end of the space).
+    fn range(first: Self, after: Option<Self>) -> Vec<Self::Net>;
+
+    /// The smallest list of ranges that covers just what `nets` cover, in order.
     fn aggregate(nets: &[Self::Net]) -> Vec<Self::Net>;
 }
 
@@ -98,6 +115,11 @@ impl Address for Ipv4Addr {
     fn bounds(net: Ipv4Net) -> (Self, Option<Self>) {
         let after = u32::from(net.broadcast()).checked_add(1);
         (net.network(), after.map(Self::from))
+    }
+
+    fn range(first: Self, after: Option<Self>) -> Vec<Ipv4Net> {
+        let last = after.map_or(u32::MAX, |after| u32::from(after).saturating_sub(1));
+        Ipv4Subnets::new(first, last.into(), 0).collect()
     }
 
     fn aggregate(nets: &[Ipv4Net]) -> Vec<Ipv4Net> {
@@ -143,6 +165,11 @@ impl Address for Ipv6Addr {
     fn bounds(net: Ipv6Net) -> (Self, Option<Self>) {
         let after = u128::from(net.broadcast()).checked_add(1);
         (net.network(), after.map(Self::from))
+    }
+
+    fn range(first: Self, after: Option<Self>) -> Vec<Ipv6Net> {
+        let last = after.map_or(u128::MAX, |after| u128::from(after).saturating_sub(1));
+        Ipv6Subnets::new(first, last.into(), 0).collect()
     }
 
     fn aggregate(nets: &[Ipv6Net]) -> Vec<Ipv6Net> {

@@ -10,6 +10,7 @@ mod node;
 pub mod parse;
 mod rejected;
 mod service;
+mod store;
 pub mod wire;
 
 pub use addr::Address;
@@ -17,6 +18,7 @@ pub use endpoint::{Addresses, Endpoint, EndpointSlice, SlicePort};
 pub use node::{Node, ServiceCidr};
 pub use rejected::Rejected;
 pub use service::{Protocol, Service, ServicePort};
+pub use store::{Changed, Store};
 
 /// The full name of a Service: `namespace/name`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +29,12 @@ impl ServiceName {
     #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {
         Self(format!("{namespace}/{name}").into())
+    }
+
+    /// The name that stands in the key of a namespaced object, `namespace/name`.
+    #[must_use]
+    pub fn of(key: &Arc<str>) -> Self {
+        Self(Arc::clone(key))
     }
 
     /// `namespace/name`.

@@ -1,0 +1,166 @@
+//! Who has which frontend. Two Services may claim one; the older keeps it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+
+use crate::model::{Address, Protocol, Service, ServiceName};
+
+/// Something that only one Service can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Claim<A> {
+    /// An address with a port.
+    Frontend(Protocol, A, u16),
+    /// A port of the node's own addresses.
+    Nodeport(Protocol, u16),
+}
+
+impl<A: Address> fmt::Display for Claim<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Frontend(protocol, address, port) => {
+                let address: std::net::IpAddr = (*address).into();
+                write!(
+                    f,
+                    "{}/{protocol}",
+                    std::net::SocketAddr::new(address, *port)
+                )
+            }
+            Self::Nodeport(protocol, port) => write!(f, "node port {port}/{protocol}"),
+        }
+    }
+}
+
+/// The order in which Services get what they claim: older first, then by name. Hand-made Services
+/// without a creation time come last.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    undated: bool,
+    created: Option<i64>,
+    name: ServiceName,
+}
+
+impl Rank {
+    fn of(service: &Service) -> Self {
+        Self {
+            undated: service.created.is_none(),
+            created: service.created,
+            name: service.name.clone(),
+        }
+    }
+}
+
+/// The claims of all Services of one family.
+#[derive(Debug)]
+pub struct Claims<A> {
+    holders: HashMap<Claim<A>, Rank>,
+    /// Who would have a claim if its holder gave it up; only contested claims are here.
+    waiting: BTreeMap<Claim<A>, BTreeSet<Rank>>,
+}
+
+impl<A> Default for Claims<A> {
+    fn default() -> Self {
+        Self {
+            holders: HashMap::new(),
+            waiting: BTreeMap::new(),
+        }
+    }
+}
+
+/// The addresses of a Service that are of family `A`; none if it has no `ClusterIP` of it: such a
+/// Service does not exist for that family (kube-proxy's `ServicePortMap` skips it).
+fn addresses<A: Address>(service: &Service) -> impl Iterator<Item = A> {
+    let exists = service.cluster_ips.iter().any(|ip| A::of(*ip).is_some());
+    let all = service.cluster_ips.iter();
+    let all = all.chain(&service.external_ips);
+    let all = all.chain(&service.load_balancer_ips);
+    all.filter_map(move |ip| A::of(*ip).filter(|_| exists))
+}
+
+fn claims<A: Address>(service: &Service) -> BTreeSet<Claim<A>> {
+    let mut claims = BTreeSet::new();
+    for address in addresses::<A>(service) {
+        for port in &service.ports {
+            claims.insert(Claim::Frontend(port.protocol, address, port.port));
+            if let Some(node_port) = port.node_port {
+                claims.insert(Claim::Nodeport(port.protocol, node_port));
+            }
+        }
+    }
+    claims
+}
+
+impl<A: Address> Claims<A> {
+    /// Takes in that a Service was `before` and is `after`; returns the other Services that won
+    /// or lost something by it. Linear in the Service.
+    pub fn update(
+        &mut self,
+        before: Option<&Service>,
+        after: Option<&Service>,
+    ) -> BTreeSet<ServiceName> {
+        let mut others = BTreeSet::new();
+        if let Some(service) = before {
+            let rank = Rank::of(service);
+            for claim in claims(service) {
+                others.extend(self.give_up(claim, &rank));
+            }
+        }
+        if let Some(service) = after {
+            let rank = Rank::of(service);
+            for claim in claims(service) {
+                others.extend(self.take(claim, &rank));
+            }
+        }
+        for service in [before, after].into_iter().flatten() {
+            others.remove(&service.name);
+        }
+        others
+    }
+
+    /// Returns who gets it instead.
+    fn give_up(&mut self, claim: Claim<A>, rank: &Rank) -> Option<ServiceName> {
+        let waiting = self.waiting.get_mut(&claim);
+        if self.holders.get(&claim) != Some(rank) {
+            if let Some(waiting) = waiting {
+                waiting.remove(rank);
+                if waiting.is_empty() {
+                    self.waiting.remove(&claim);
+                }
+            }
+            return None;
+        }
+        self.holders.remove(&claim);
+        let waiting = waiting?;
+        let next = waiting.pop_first();
+        if waiting.is_empty() {
+            self.waiting.remove(&claim);
+        }
+        let next = next?;
+        let name = next.name.clone();
+        self.holders.insert(claim, next);
+        Some(name)
+    }
+
+    /// Returns who lost it.
+    fn take(&mut self, claim: Claim<A>, rank: &Rank) -> Option<ServiceName> {
+        let Some(holder) = self.holders.get_mut(&claim) else {
+            self.holders.insert(claim, rank.clone());
+            return None;
+        };
+        let waiting = self.waiting.entry(claim).or_default();
+        if rank < holder {
+            let loser = std::mem::replace(holder, rank.clone());
+            let name = loser.name.clone();
+            waiting.insert(loser);
+            Some(name)
+        } else {
+            waiting.insert(rank.clone());
+            None
+        }
+    }
+
+    /// Who has it.
+    #[must_use]
+    pub fn holder(&self, claim: &Claim<A>) -> Option<&ServiceName> {
+        self.holders.get(claim).map(|rank| &rank.name)
+    }
+}

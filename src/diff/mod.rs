@@ -1,0 +1,9 @@
+//! From what the kernel holds and what it should hold to the operations between. Pure.
+
+mod op;
+mod picture;
+mod plan;
+
+pub use op::{Op, Operation, Transaction};
+pub use picture::Picture;
+pub use plan::{Change, Plan, between};

@@ -1,0 +1,87 @@
+//! Operations on a table, and the transaction they are committed in.
+
+use std::fmt;
+
+use crate::model::{Address, ServiceName};
+use crate::ruleset::{Balance, Element, Inconsistent, Key, SetName, Table};
+
+/// One operation, in nft's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op<A: Address> {
+    /// `add chain`, with its rule.
+    AddChain(Balance),
+    /// `delete chain`.
+    DeleteChain(Balance),
+    /// `add element`.
+    Add(Element<A>),
+    /// `delete element`.
+    Delete(SetName, Key<A>),
+}
+
+/// An operation and the Service it is for; `None` if it is for the node or for no one any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation<A: Address> {
+    /// What to do.
+    pub op: Op<A>,
+    /// For whom.
+    pub service: Option<ServiceName>,
+}
+
+impl<A: Address> fmt::Display for Op<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddChain(chain) => write!(f, "add chain {chain}"),
+            Self::DeleteChain(chain) => write!(f, "delete chain {chain}"),
+            Self::Add(element) => write!(f, "add element {} {{ {element} }}", element.set),
+            Self::Delete(set, key) => write!(f, "delete element {set} {{ {key} }}"),
+        }
+    }
+}
+
+/// Operations that take effect together or not at all.
+///
+/// Their order is valid at each step: chains are added before the elements that go to them, and
+/// elements are deleted before others are added under the same key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transaction<A: Address> {
+    /// The operations, in order.
+    pub operations: Vec<Operation<A>>,
+}
+
+impl<A: Address> Default for Transaction<A> {
+    fn default() -> Self {
+        Self {
+            operations: Vec::new(),
+        }
+    }
+}
+
+impl<A: Address> Transaction<A> {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.operations.is_empty()
+    }
+
+    /// The number of operations.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.operations.len()
+    }
+
+    /// Does to `table` what the kernel would do to its own.
+    ///
+    /// # Errors
+    /// If `table` cannot take an operation; those before it are done.
+    pub fn apply(&self, table: &mut Table<A>) -> Result<(), Inconsistent> {
+        for operation in &self.operations {
+            match &operation.op {
+                Op::AddChain(chain) => table.add_chain(*chain)?,
+                Op::DeleteChain(chain) => table.delete_chain(*chain)?,
+                Op::Add(element) => table.add(element.clone())?,
+                Op::Delete(set, key) => table.delete(*set, key)?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! The picture of what the kernel holds of one family. It moves only when the kernel committed.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{Change, Op, Operation, Plan, Transaction};
+use crate::desired::{Contribution, Endpoint, NodeContribution, PortContribution};
+use crate::model::{Address, ServiceName};
+use crate::ruleset::{Balance, Inconsistent, Key, SetName, Table};
+
+/// What the kernel holds, by whose it is.
+#[derive(Debug)]
+pub struct Picture<A: Address> {
+    pub(super) services: HashMap<ServiceName, Contribution<A>>,
+    pub(super) node: NodeContribution<A>,
+    /// How many Services want an element that several may share.
+    pub(super) shared: HashMap<(SetName, Key<A>), usize>,
+    /// The balance chains that exist, and how many elements go to each.
+    pub(super) chains: BTreeMap<Balance, usize>,
+}
+
+impl<A: Address> Default for Picture<A> {
+    fn default() -> Self {
+        Self {
+            services: HashMap::new(),
+            node: NodeContribution::default(),
+            shared: HashMap::new(),
+            chains: BTreeMap::new(),
+        }
+    }
+}
+
+impl<A: Address> Picture<A> {
+    /// The slots that a port of `service` has in the kernel.
+    #[must_use]
+    pub fn slots_of(&self, service: &ServiceName, port: &PortContribution<A>) -> Vec<Endpoint<A>> {
+        self.services
+            .get(service)
+            .map(|contribution| contribution.slots_of(port).to_vec())
+            .unwrap_or_default()
+    }
+
+    /// Takes in that the kernel committed `plan`.
+    pub fn committed(&mut self, plan: Plan<A>) {
+        let Plan {
+            change,
+            shared,
+            chains,
+            ..
+        } = plan;
+        let Change { services, node } = change;
+        for (name, contribution) in services {
+            match contribution {
+                Some(contribution) => self.services.insert(name, contribution),
+                None => self.services.remove(&name),
+            };
+        }
+        if let Some(node) = node {
+            self.node = node;
+        }
+        for (key, count) in shared {
+            if count == 0 {
+                self.shared.remove(&key);
+            } else {
+                self.shared.insert(key, count);
+            }
+        }
+        self.chains.extend(chains);
+    }
+
+    /// Takes in that these chains exist too, though nothing goes there.
+    pub fn has_unused(&mut self, chains: impl IntoIterator<Item = Balance>) {
+        for chain in chains {
+            self.chains.entry(chain).or_insert(0);
+        }
+    }
+
+    /// The operations that delete the balance chains that nothing goes to.
+    ///
+    /// A transaction of its own: before Linux 6.2 a chain cannot be deleted right after its last
+    /// element (the kernel lets go of the element only after a grace period, EBUSY until then).
+    #[must_use]
+    pub fn unused_chains(&self) -> Transaction<A> {
+        let unused = self.chains.iter().filter(|(_, count)| **count == 0);
+        Transaction {
+            operations: unused
+                .map(|(chain, _)| Operation {
+                    op: Op::DeleteChain(*chain),
+                    service: None,
+                })
+                .collect(),
+        }
+    }
+
+    /// Takes in that the kernel committed [`Self::unused_chains`].
+    pub fn unused_chains_deleted(&mut self) {
+        self.chains.retain(|_, count| *count > 0);
+    }
+
+    /// The table as this picture has it. Linear in what exists: for a listing or a full sync.
+    ///
+    /// # Errors
+    /// Never, unless the planner is wrong.
+    pub fn table(&self) -> Result<Table<A>, Inconsistent> {
+        let mut table = Table::default();
+        for chain in self.chains.keys() {
+            table.add_chain(*chain)?;
+        }
+        for element in self.node.elements() {
+            table.add(element)?;
+        }
+        #[expect(clippy::disallowed_methods, reason = "a table is ordered")]
+        let contributions = self.services.values();
+        #[expect(clippy::iter_over_hash_type, reason = "a table is ordered")]
+        for contribution in contributions {
+            for element in contribution.elements() {
+                let shared = self.shared.contains_key(&(element.set, element.key));
+                if shared && table.get(element.set, &element.key).is_some() {
+                    continue;
+                }
+                table.add(element)?;
+            }
+        }
+        Ok(table)
+    }
+}

@@ -1,0 +1,248 @@
+//! The planner: from the picture and what changed to a transaction and the next picture.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use super::{Op, Operation, Picture, Transaction};
+use crate::desired::{Contribution, NodeContribution};
+use crate::model::{Address, ServiceName};
+use crate::ruleset::{Balance, Element, Key, SetName, Table, Value, Verdict};
+
+/// What should differ from the picture.
+#[derive(Clone, Debug)]
+pub struct Change<A: Address> {
+    /// Services that may differ, and what each should contribute; `None`: nothing.
+    pub services: BTreeMap<ServiceName, Option<Contribution<A>>>,
+    /// What the node should contribute, if that may differ.
+    pub node: Option<NodeContribution<A>>,
+}
+
+impl<A: Address> Default for Change<A> {
+    fn default() -> Self {
+        Self {
+            services: BTreeMap::new(),
+            node: None,
+        }
+    }
+}
+
+/// A transaction, and what the picture will be once the kernel committed it.
+#[derive(Debug)]
+pub struct Plan<A: Address> {
+    /// What to send.
+    pub transaction: Transaction<A>,
+    pub(super) change: Change<A>,
+    pub(super) shared: BTreeMap<(SetName, Key<A>), usize>,
+    pub(super) chains: BTreeMap<Balance, usize>,
+}
+
+impl<A: Address> Plan<A> {
+    /// Plans `change`. Linear in the Services that `change` names.
+    #[must_use]
+    pub fn new(picture: &Picture<A>, change: Change<A>) -> Self {
+        let mut planner = Planner {
+            picture,
+            deletes: Vec::new(),
+            adds: Vec::new(),
+            shared: BTreeMap::new(),
+            chains: BTreeMap::new(),
+        };
+        if let Some(node) = &change.node {
+            planner.compare(&picture.node.elements(), node.elements(), None);
+        }
+        for (name, contribution) in &change.services {
+            let elements = |contribution: &Contribution<A>| contribution.elements();
+            let before = picture.services.get(name).map(elements);
+            let after = contribution.as_ref().map(elements);
+            planner.compare(
+                &before.unwrap_or_default(),
+                after.unwrap_or_default(),
+                Some(name),
+            );
+        }
+        planner.finish(change)
+    }
+}
+
+/// Sets whose elements several Services may want at once: a `ClusterIP` for each of its ports, an
+/// endpoint's address for each Service it answers.
+fn is_shared(set: SetName) -> bool {
+    matches!(set, SetName::ClusterIps | SetName::Hairpin)
+}
+
+fn chain_of<A>(value: &Value<A>) -> Option<Balance> {
+    match value {
+        Value::Verdict(Verdict::Balance(chain)) => Some(*chain),
+        Value::Verdict(Verdict::Refuse) | Value::Nothing | Value::Endpoint(..) => None,
+    }
+}
+
+struct Planner<'a, A: Address> {
+    picture: &'a Picture<A>,
+    deletes: Vec<Operation<A>>,
+    adds: Vec<Operation<A>>,
+    /// How many want each shared element afterwards, and whose doing that is.
+    shared: BTreeMap<(SetName, Key<A>), (usize, Option<ServiceName>)>,
+    /// How many elements go to each chain afterwards.
+    chains: BTreeMap<Balance, usize>,
+}
+
+impl<A: Address> Planner<'_, A> {
+    fn compare(&mut self, before: &[Element<A>], after: Vec<Element<A>>, by: Option<&ServiceName>) {
+        let mut before = before.iter().peekable();
+        for element in after {
+            loop {
+                let order = before.peek().map_or(Ordering::Greater, |old| {
+                    (old.set, old.key).cmp(&(element.set, element.key))
+                });
+                match order {
+                    Ordering::Less => {
+                        if let Some(old) = before.next() {
+                            self.delete(old, by);
+                        }
+                    }
+                    Ordering::Equal => {
+                        if let Some(old) = before.next().filter(|old| **old != element) {
+                            self.delete(old, by);
+                            self.add(element, by);
+                        }
+                        break;
+                    }
+                    Ordering::Greater => {
+                        self.add(element, by);
+                        break;
+                    }
+                }
+            }
+        }
+        for old in before {
+            self.delete(old, by);
+        }
+    }
+
+    fn delete(&mut self, element: &Element<A>, by: Option<&ServiceName>) {
+        if is_shared(element.set) {
+            let (count, who) = self.shared_count(element);
+            *count = count.saturating_sub(1);
+            *who = by.cloned();
+            return;
+        }
+        if let Some(chain) = chain_of(&element.value) {
+            let count = self.chain_count(chain);
+            *count = count.saturating_sub(1);
+        }
+        self.deletes.push(Operation {
+            op: Op::Delete(element.set, element.key),
+            service: by.cloned(),
+        });
+    }
+
+    fn add(&mut self, element: Element<A>, by: Option<&ServiceName>) {
+        if is_shared(element.set) {
+            let (count, who) = self.shared_count(&element);
+            *count += 1;
+            *who = by.cloned();
+            return;
+        }
+        if let Some(chain) = chain_of(&element.value) {
+            *self.chain_count(chain) += 1;
+        }
+        self.adds.push(Operation {
+            op: Op::Add(element),
+            service: by.cloned(),
+        });
+    }
+
+    fn shared_count(&mut self, element: &Element<A>) -> &mut (usize, Option<ServiceName>) {
+        let key = (element.set, element.key);
+        let now = || (self.picture.shared.get(&key).copied().unwrap_or(0), None);
+        self.shared.entry(key).or_insert_with(now)
+    }
+
+    fn chain_count(&mut self, chain: Balance) -> &mut usize {
+        let now = || self.picture.chains.get(&chain).copied().unwrap_or(0);
+        self.chains.entry(chain).or_insert_with(now)
+    }
+
+    fn finish(mut self, change: Change<A>) -> Plan<A> {
+        for (key, (count, who)) in &self.shared {
+            let before = self.picture.shared.get(key).copied().unwrap_or(0);
+            let (set, key) = *key;
+            let op = match (before, *count) {
+                (0, 1..) => Op::Add(Element {
+                    set,
+                    key,
+                    value: Value::Nothing,
+                    comment: None,
+                }),
+                (1.., 0) => Op::Delete(set, key),
+                _ => continue,
+            };
+            let operations = match op {
+                Op::Delete(..) => &mut self.deletes,
+                Op::Add(_) | Op::AddChain(_) | Op::DeleteChain(_) => &mut self.adds,
+            };
+            operations.push(Operation {
+                op,
+                service: who.clone(),
+            });
+        }
+        let new_chains = self
+            .chains
+            .keys()
+            .filter(|chain| !self.picture.chains.contains_key(chain));
+        let mut operations: Vec<_> = new_chains.map(|chain| add_chain(*chain)).collect();
+        let by_key = |operation: &Operation<A>| match &operation.op {
+            Op::Add(element) => Some((element.set, element.key)),
+            Op::Delete(set, key) => Some((*set, *key)),
+            Op::AddChain(_) | Op::DeleteChain(_) => None,
+        };
+        // Neighbours of one set go into one message.
+        self.deletes.sort_by_key(by_key);
+        self.adds.sort_by_key(by_key);
+        operations.append(&mut self.deletes);
+        operations.append(&mut self.adds);
+        let counts = self.shared.into_iter();
+        Plan {
+            transaction: Transaction { operations },
+            change,
+            shared: counts.map(|(key, (count, _))| (key, count)).collect(),
+            chains: self.chains,
+        }
+    }
+}
+
+fn add_chain<A: Address>(chain: Balance) -> Operation<A> {
+    Operation {
+        op: Op::AddChain(chain),
+        service: None,
+    }
+}
+
+/// The operations that make `found` hold the elements of `wanted`. Chains that only `found` has
+/// stay. `planned` names the Service behind each operation of a plan that starts from nothing.
+#[must_use]
+pub fn between<A: Address>(
+    found: &Table<A>,
+    wanted: &Table<A>,
+    planned: &Transaction<A>,
+) -> Transaction<A> {
+    let chains = wanted.balance().difference(found.balance());
+    let mut operations: Vec<_> = chains.map(|chain| add_chain(*chain)).collect();
+    let differs = |element: &Element<A>, table: &Table<A>| {
+        table
+            .get(element.set, &element.key)
+            .is_none_or(|entry| entry.value != element.value || entry.comment != element.comment)
+    };
+    let stale = found.elements().filter(|element| differs(element, wanted));
+    operations.extend(stale.map(|element| Operation {
+        op: Op::Delete(element.set, element.key),
+        service: None,
+    }));
+    let missing = planned
+        .operations
+        .iter()
+        .filter(|operation| matches!(&operation.op, Op::Add(element) if differs(element, found)));
+    operations.extend(missing.cloned());
+    Transaction { operations }
+}

@@ -1,0 +1,168 @@
+//! The objects as last reported, and what a new report touches.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::{
+    EndpointSlice, Kind, Node, Object, ObjectKey, Service, ServiceCidr, ServiceName, Update,
+};
+
+/// Every object that counts, as last reported.
+#[derive(Debug, Default)]
+pub struct Store {
+    services: HashMap<ServiceName, Arc<Service>>,
+    slices: HashMap<ObjectKey, Vec<EndpointSlice>>,
+    slices_of: HashMap<ServiceName, BTreeSet<ObjectKey>>,
+    node: Option<Node>,
+    service_cidrs: BTreeMap<Arc<str>, ServiceCidr>,
+}
+
+/// What a report changed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// Nothing.
+    Nothing,
+    /// A Service.
+    Service {
+        /// What it was; `None` if it is new.
+        before: Option<Arc<Service>>,
+        /// What it is; `None` if it is gone.
+        after: Option<Arc<Service>>,
+    },
+    /// The endpoints of these Services.
+    Endpoints(BTreeSet<ServiceName>),
+    /// What the node knows of itself or of `ClusterIPs`.
+    Node,
+}
+
+impl Store {
+    /// Takes in a report. Linear in the object.
+    pub fn apply(&mut self, update: Update) -> Changed {
+        let Update { key, object, .. } = update;
+        match key.kind {
+            Kind::Service => self.apply_service(&key, object),
+            Kind::EndpointSlice | Kind::Endpoints => self.apply_slices(key, object),
+            Kind::Node => self.apply_node(object),
+            Kind::ServiceCidr => self.apply_service_cidr(key, object),
+        }
+    }
+
+    fn apply_service(&mut self, key: &ObjectKey, object: Option<Object>) -> Changed {
+        let name = ServiceName::of(&key.name);
+        let after = match object {
+            Some(Object::Service(service)) => Some(Arc::new(service)),
+            _ => None,
+        };
+        let before = match &after {
+            Some(service) => self.services.insert(name, Arc::clone(service)),
+            None => self.services.remove(&name),
+        };
+        if before == after {
+            Changed::Nothing
+        } else {
+            Changed::Service { before, after }
+        }
+    }
+
+    fn apply_slices(&mut self, key: ObjectKey, object: Option<Object>) -> Changed {
+        let after = match object {
+            Some(Object::Slices(slices)) => slices,
+            _ => Vec::new(),
+        };
+        let before = self.slices.remove(&key).unwrap_or_default();
+        if before == after {
+            if !after.is_empty() {
+                self.slices.insert(key, after);
+            }
+            return Changed::Nothing;
+        }
+        let mut touched = BTreeSet::new();
+        for slice in &before {
+            if let Some(keys) = self.slices_of.get_mut(&slice.service) {
+                keys.remove(&key);
+                if keys.is_empty() {
+                    self.slices_of.remove(&slice.service);
+                }
+            }
+            touched.insert(slice.service.clone());
+        }
+        for slice in &after {
+            let keys = self.slices_of.entry(slice.service.clone()).or_default();
+            keys.insert(key.clone());
+            touched.insert(slice.service.clone());
+        }
+        if !after.is_empty() {
+            self.slices.insert(key, after);
+        }
+        Changed::Endpoints(touched)
+    }
+
+    fn apply_node(&mut self, object: Option<Object>) -> Changed {
+        let after = match object {
+            Some(Object::Node(node)) => Some(node),
+            // Another Node, or ours is gone: what it said last stays true of this machine.
+            _ => return Changed::Nothing,
+        };
+        if self.node == after {
+            return Changed::Nothing;
+        }
+        self.node = after;
+        Changed::Node
+    }
+
+    fn apply_service_cidr(&mut self, key: ObjectKey, object: Option<Object>) -> Changed {
+        let before = match object {
+            Some(Object::ServiceCidr(cidr)) => {
+                let before = self.service_cidrs.insert(key.name, cidr.clone());
+                if before.as_ref() == Some(&cidr) {
+                    return Changed::Nothing;
+                }
+                return Changed::Node;
+            }
+            _ => self.service_cidrs.remove(&key.name),
+        };
+        if before.is_some() {
+            Changed::Node
+        } else {
+            Changed::Nothing
+        }
+    }
+
+    /// The Service of that name.
+    #[must_use]
+    pub fn service(&self, name: &ServiceName) -> Option<&Arc<Service>> {
+        self.services.get(name)
+    }
+
+    /// The names of all Services, in order. Linear in what exists: for a full sync.
+    #[must_use]
+    pub fn service_names(&self) -> BTreeSet<ServiceName> {
+        #[expect(clippy::disallowed_methods, reason = "collected into an ordered set")]
+        self.services.keys().cloned().collect()
+    }
+
+    /// The slices that count for a Service, in the order of their keys: mirrored ones only if it
+    /// has no selector.
+    pub fn slices(&self, service: &Service) -> impl Iterator<Item = &EndpointSlice> {
+        let name = service.name.clone();
+        let mirror = !service.has_selector;
+        self.slices_of
+            .get(&name)
+            .into_iter()
+            .flatten()
+            .filter_map(|key| self.slices.get(key))
+            .flatten()
+            .filter(move |slice| slice.service == name && (mirror || !slice.mirrored))
+    }
+
+    /// Our own Node, once it was seen.
+    #[must_use]
+    pub fn node(&self) -> Option<&Node> {
+        self.node.as_ref()
+    }
+
+    /// The `ServiceCIDR` objects, in the order of their names.
+    pub fn service_cidrs(&self) -> impl Iterator<Item = &ServiceCidr> {
+        self.service_cidrs.values()
+    }
+}

@@ -1,0 +1,38 @@
+//! A chain: where the kernel calls it from, and its rules.
+
+use super::{ChainName, Rule};
+
+/// What a base chain may do (`type` in nft's words).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChainType {
+    /// `type filter`.
+    Filter,
+    /// `type nat`: sees only the first packet of a connection.
+    Nat,
+}
+
+/// The point of the packet's way that a base chain is called from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// What comes in, before routing.
+    Prerouting,
+    /// What is for the node itself.
+    Input,
+    /// What is routed through.
+    Forward,
+    /// What the node itself sends.
+    Output,
+    /// What leaves, after routing.
+    Postrouting,
+}
+
+/// A chain of our table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Its name.
+    pub name: ChainName,
+    /// For a base chain: its type, hook and priority. Its policy is always accept.
+    pub hook: Option<(ChainType, Hook, i32)>,
+    /// Its rules, in order.
+    pub rules: Vec<Rule>,
+}

@@ -1,0 +1,24 @@
+//! The shape of our tables: fixed chains, sets and maps, and the elements that fill them.
+//!
+//! `docs/ruleset.md` is its contract. Everything here is pure: the same values are printed by
+//! [`render`](fn@render), encoded by [`crate::netlink`] and compared by [`crate::diff`].
+
+mod balance;
+mod chain;
+mod element;
+mod names;
+mod program;
+mod render;
+mod schema;
+mod statement;
+mod table;
+
+pub use balance::Balance;
+pub use chain::{Chain, ChainType, Hook};
+pub use element::{Comment, Element, Key, Value, Verdict};
+pub use names::{ChainName, SetName, TABLE, TABLE_COMMENT};
+pub use program::{Program, program};
+pub use render::render;
+pub use schema::{Data, KeyField, Set, set};
+pub use statement::{Field, Rule, Statement};
+pub use table::{Entry, Inconsistent, Table};

@@ -1,0 +1,111 @@
+//! A table as nft text: what `nft -f` loads, and what `nft list` prints.
+
+use std::fmt::{self, Write};
+
+use super::statement::layer;
+use super::{
+    Balance, Chain, ChainType, Hook, Program, SetName, TABLE, TABLE_COMMENT, Table, program, set,
+};
+use crate::model::Address;
+use crate::model::addr::Family;
+
+/// The table of family `A` as nft text, in the layout of `nft list`.
+#[must_use]
+pub fn render<A: Address>(table: &Table<A>, fixed: Program) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_table(table, fixed, &mut text);
+    text
+}
+
+fn write_table<A: Address>(table: &Table<A>, fixed: Program, text: &mut String) -> fmt::Result {
+    writeln!(text, "table {} {TABLE} {{", layer(A::FAMILY))?;
+    write!(text, "\tcomment \"{TABLE_COMMENT}\"")?;
+    for name in SetName::ALL {
+        text.push('\n');
+        write_set(table, name, text)?;
+    }
+    let balance = table.balance().iter().copied().map(Balance::chain);
+    for chain in balance.chain(program(fixed)) {
+        text.push('\n');
+        write_chain(&chain, A::FAMILY, text)?;
+    }
+    text.push_str("\n}\n");
+    Ok(())
+}
+
+fn write_set<A: Address>(table: &Table<A>, name: SetName, text: &mut String) -> fmt::Result {
+    let set = set(name);
+    let kind = match set.data {
+        super::Data::Nothing => "set",
+        super::Data::Verdict | super::Data::Endpoint => "map",
+    };
+    writeln!(text, "\n\t{kind} {name} {{")?;
+    writeln!(text, "\t\t{}", set.declaration(A::FAMILY))?;
+    if set.interval {
+        text.push_str("\t\tflags interval\n");
+    }
+    if set.counter {
+        text.push_str("\t\tcounter\n");
+    }
+    let mut elements = table.elements_of(name).peekable();
+    if elements.peek().is_some() {
+        text.push_str("\t\telements = { ");
+        while let Some(element) = elements.next() {
+            write!(text, "{element}")?;
+            if elements.peek().is_some() {
+                text.push_str(",\n\t\t\t     ");
+            }
+        }
+        text.push_str(" }\n");
+    }
+    text.push_str("\t}");
+    Ok(())
+}
+
+fn write_chain(chain: &Chain, family: Family, text: &mut String) -> fmt::Result {
+    writeln!(text, "\n\tchain {} {{", chain.name)?;
+    if let Some((kind, hook, priority)) = chain.hook {
+        let kind = match kind {
+            ChainType::Filter => "filter",
+            ChainType::Nat => "nat",
+        };
+        let (hook, priority) = (hook_name(hook), priority_name(hook, priority));
+        writeln!(
+            text,
+            "\t\ttype {kind} hook {hook} priority {priority}; policy accept;"
+        )?;
+    }
+    for rule in &chain.rules {
+        text.push_str("\t\t");
+        for (position, statement) in rule.iter().enumerate() {
+            if position > 0 {
+                text.push(' ');
+            }
+            statement.write(family, text)?;
+        }
+        text.push('\n');
+    }
+    text.push_str("\t}");
+    Ok(())
+}
+
+fn hook_name(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Prerouting => "prerouting",
+        Hook::Input => "input",
+        Hook::Forward => "forward",
+        Hook::Output => "output",
+        Hook::Postrouting => "postrouting",
+    }
+}
+
+/// nft prints a standard priority by its name, `dstnat` only at prerouting.
+fn priority_name(hook: Hook, priority: i32) -> String {
+    match (hook, priority) {
+        (Hook::Prerouting, -100) => "dstnat".to_owned(),
+        (Hook::Postrouting, 100) => "srcnat".to_owned(),
+        (_, 0) => "filter".to_owned(),
+        (_, priority) => priority.to_string(),
+    }
+}

@@ -1,0 +1,150 @@
+//! The few expressions and statements that our rules are made of.
+
+use std::fmt;
+
+use super::{ChainName, SetName};
+use crate::model::Protocol;
+use crate::model::addr::Family;
+
+/// A rule: statements from left to right.
+pub type Rule = Vec<Statement>;
+
+/// A value that is looked up, alone or concatenated with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// `meta l4proto`.
+    Protocol,
+    /// `ip saddr` or `ip6 saddr`.
+    Saddr,
+    /// `ip daddr` or `ip6 daddr`.
+    Daddr,
+    /// `th dport`.
+    Dport,
+    /// `ct original ip daddr`: the address that the connection was first sent to.
+    OriginalDaddr,
+    /// `ct original proto-dst`: the port that the connection was first sent to.
+    OriginalDport,
+    /// `numgen random mod SLOTS`.
+    Random {
+        /// How many slots to draw from; at least 1.
+        slots: u32,
+    },
+}
+
+/// One statement of a rule: a match, or what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Statement {
+    /// Go on only with the first packet of a connection that conntrack follows.
+    New,
+    /// Go on only with connections that no DNAT was applied to.
+    NotDnat,
+    /// Go on only with this protocol.
+    Protocol(Protocol),
+    /// Go on only if the fields are (or are not) in the set.
+    Lookup {
+        /// What is looked up.
+        fields: Vec<Field>,
+        /// Where.
+        set: SetName,
+        /// Whether to go on if they are *not* there.
+        inverted: bool,
+    },
+    /// Do what the map says of the fields; go on if it says nothing.
+    Vmap {
+        /// What is looked up.
+        fields: Vec<Field>,
+        /// Where.
+        map: SetName,
+    },
+    /// Send the connection to the endpoint that the map has for the fields; go on if it has none.
+    Dnat {
+        /// What is looked up.
+        fields: Vec<Field>,
+        /// Where.
+        map: SetName,
+    },
+    /// Give the connection an address of this node as its source, and a random port.
+    Masquerade,
+    /// Refuse a TCP connection with a RST; go on with anything else.
+    RejectTcp,
+    /// Refuse with ICMP port unreachable.
+    Reject,
+    /// Drop silently.
+    Drop,
+    /// Leave the chain.
+    Return,
+    /// Go through the chain and come back.
+    Jump(ChainName),
+    /// Go through the chain and do not come back.
+    Goto(ChainName),
+}
+
+/// nft's word for the network layer of a family.
+pub(super) fn layer(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "ip",
+        Family::Ipv6 => "ip6",
+    }
+}
+
+impl Field {
+    fn write(self, family: Family, text: &mut impl fmt::Write) -> fmt::Result {
+        let ip = layer(family);
+        match self {
+            Self::Protocol => write!(text, "meta l4proto"),
+            Self::Saddr => write!(text, "{ip} saddr"),
+            Self::Daddr => write!(text, "{ip} daddr"),
+            Self::Dport => write!(text, "th dport"),
+            Self::OriginalDaddr => write!(text, "ct original {ip} daddr"),
+            Self::OriginalDport => write!(text, "ct original proto-dst"),
+            Self::Random { slots } => write!(text, "numgen random mod {slots}"),
+        }
+    }
+}
+
+fn write_fields(fields: &[Field], family: Family, text: &mut impl fmt::Write) -> fmt::Result {
+    for (position, field) in fields.iter().enumerate() {
+        if position > 0 {
+            text.write_str(" . ")?;
+        }
+        field.write(family, text)?;
+    }
+    Ok(())
+}
+
+impl Statement {
+    /// Writes the statement as `nft list` of 1.0.6 prints it in a table of this family.
+    pub(super) fn write(&self, family: Family, text: &mut impl fmt::Write) -> fmt::Result {
+        match self {
+            Self::New => text.write_str("ct state new"),
+            Self::NotDnat => text.write_str("ct status & dnat != dnat"),
+            Self::Protocol(protocol) => write!(text, "meta l4proto {protocol}"),
+            Self::Lookup {
+                fields,
+                set,
+                inverted,
+            } => {
+                write_fields(fields, family, text)?;
+                let not = if *inverted { "!= " } else { "" };
+                write!(text, " {not}@{set}")
+            }
+            Self::Vmap { fields, map } => {
+                write_fields(fields, family, text)?;
+                write!(text, " vmap @{map}")
+            }
+            Self::Dnat { fields, map } => {
+                write!(text, "dnat {} to ", layer(family))?;
+                write_fields(fields, family, text)?;
+                write!(text, " map @{map}")
+            }
+            Self::Masquerade => text.write_str("masquerade fully-random"),
+            // nft adds the match on TCP by itself, and leaves it out when it lists.
+            Self::RejectTcp => text.write_str("reject with tcp reset"),
+            Self::Reject => text.write_str("reject"),
+            Self::Drop => text.write_str("drop"),
+            Self::Return => text.write_str("return"),
+            Self::Jump(chain) => write!(text, "jump {chain}"),
+            Self::Goto(chain) => write!(text, "goto {chain}"),
+        }
+    }
+}
