@@ -3,4 +3,5 @@
 pub mod desired;
 pub mod diff;
 pub mod model;
+pub mod netlink;
 pub mod ruleset;

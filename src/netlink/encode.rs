@@ -1,0 +1,391 @@
+//! Operations and the fixed program as netlink messages.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
+
+use nftnl::nftnl_sys::{self as sys, libc};
+
+use super::batch::{About, Batch};
+use super::ffi::{self, Elem, Expr, Message, Payload, Rule};
+use super::{expr, name};
+use crate::diff::{Op, Transaction};
+use crate::model::Address;
+use crate::model::addr::Family;
+use crate::ruleset::{
+    Chain, ChainType, Data, Element, Hook, Key, Program, Set, SetName, TABLE, TABLE_COMMENT, Value,
+    Verdict, program, set,
+};
+
+/// The bytes of elements in one message. The list of elements is one attribute, whose length is
+/// 16 bits; what is counted here is an upper bound of each element.
+const MAX_ELEMENTS: usize = 60_000;
+
+/// `NFT_GOTO` elements need the chain's name; everything else of a verdict is of fixed size.
+const VERDICT_OVERHEAD: usize = 32;
+
+/// `NFTNL_UDATA_TABLE_COMMENT` and `NFTNL_UDATA_SET_ELEM_COMMENT` of libnftnl's `udata.h`.
+const COMMENT: u8 = 0;
+
+/// netfilter's number of a family.
+pub(super) fn family_number(family: Family) -> u8 {
+    let number = match family {
+        Family::Ipv4 => libc::NFPROTO_IPV4,
+        Family::Ipv6 => libc::NFPROTO_IPV6,
+    };
+    // NFPROTO_* are below 13.
+    u8::try_from(number).unwrap_or(0)
+}
+
+fn message(kind: i32, family: Family, flags: i32, payload: Payload) -> Message {
+    Message {
+        kind,
+        family: family_number(family).into(),
+        flags,
+        payload,
+        sequence: 0.into(),
+    }
+}
+
+/// A comment as nft keeps it in user data: kind, length, text with a NUL.
+pub(super) fn comment_data(comment: &str) -> Vec<u8> {
+    let comment = comment.as_bytes();
+    let len = u8::try_from(comment.len() + 1).unwrap_or(u8::MAX);
+    [&[COMMENT, len], comment, &[0]].concat()
+}
+
+/// Adds messages that make the table anew: whatever it held before is gone.
+pub(super) fn push_program(batch: &mut Batch, family: Family, fixed: Program) {
+    // Deleting needs the table to exist; the first message makes sure of that.
+    for kind in [
+        libc::NFT_MSG_NEWTABLE,
+        libc::NFT_MSG_DELTABLE,
+        libc::NFT_MSG_NEWTABLE,
+    ] {
+        let mut object = table(family);
+        if kind == libc::NFT_MSG_NEWTABLE {
+            object
+                .set_u32(sys::NFTNL_TABLE_FLAGS, 0)
+                .set(sys::NFTNL_TABLE_USERDATA, &comment_data(TABLE_COMMENT));
+        }
+        let payload = Payload::Table(object);
+        let flags = if kind == libc::NFT_MSG_NEWTABLE {
+            libc::NLM_F_CREATE
+        } else {
+            0
+        };
+        batch.push(
+            &message(kind, family, flags, payload),
+            About::Program(TABLE.to_owned()),
+        );
+    }
+    for (id, name) in (1..).zip(SetName::ALL) {
+        let about = About::Program(format!("add {name}"));
+        batch.push(&declaration(&set(name), id, family), about);
+    }
+    let chains = program(fixed);
+    for chain in &chains {
+        push_chain(batch, chain, family);
+    }
+    for chain in &chains {
+        push_rules(batch, chain, family, &|| {
+            About::Program(format!("add rule {}", chain.name))
+        });
+    }
+}
+
+/// Adds the message that deletes the table.
+pub(super) fn push_delete_table(batch: &mut Batch, family: Family) {
+    let payload = Payload::Table(table(family));
+    let message = message(libc::NFT_MSG_DELTABLE, family, 0, payload);
+    batch.push(&message, About::Program(TABLE.to_owned()));
+}
+
+fn table(family: Family) -> ffi::Table {
+    let mut object = ffi::Table::new();
+    object
+        .set_u32(sys::NFTNL_TABLE_FAMILY.into(), family_number(family).into())
+        .set_str(sys::NFTNL_TABLE_NAME.into(), &name(TABLE));
+    object
+}
+
+fn declaration(declared: &Set, id: u32, family: Family) -> Message {
+    let mut flags = 0;
+    if declared.interval {
+        flags |= libc::NFT_SET_INTERVAL;
+    }
+    let mut object = ffi::Set::new();
+    object
+        .set_u32(sys::NFTNL_SET_FAMILY.into(), family_number(family).into())
+        .set_str(sys::NFTNL_SET_TABLE.into(), &name(TABLE))
+        .set_str(sys::NFTNL_SET_NAME.into(), &name(declared.name.as_str()))
+        .set_u32(sys::NFTNL_SET_ID.into(), id)
+        .set_u32(sys::NFTNL_SET_KEY_TYPE.into(), declared.key_type(family))
+        .set_u32(sys::NFTNL_SET_KEY_LEN.into(), declared.key_len(family))
+        .set(sys::NFTNL_SET_USERDATA.into(), &declared.user_data(family));
+    match declared.data {
+        Data::Nothing => {}
+        Data::Verdict => {
+            flags |= libc::NFT_SET_MAP;
+            object
+                .set_u32(sys::NFTNL_SET_DATA_TYPE.into(), super::NFT_DATA_VERDICT)
+                .set_u32(sys::NFTNL_SET_DATA_LEN.into(), 0);
+        }
+        Data::Endpoint => {
+            flags |= libc::NFT_SET_MAP;
+            object
+                .set_u32(sys::NFTNL_SET_DATA_TYPE.into(), Set::endpoint_type(family))
+                .set_u32(sys::NFTNL_SET_DATA_LEN.into(), Set::endpoint_len(family));
+        }
+    }
+    object.set_u32(sys::NFTNL_SET_FLAGS.into(), flags.unsigned_abs());
+    if declared.counter {
+        object.push_expr(Expr::new(c"counter"));
+    }
+    message(
+        libc::NFT_MSG_NEWSET,
+        family,
+        libc::NLM_F_CREATE,
+        Payload::Set(object),
+    )
+}
+
+fn chain_object(chain: &Chain, family: Family) -> ffi::Chain {
+    let mut object = ffi::Chain::new();
+    object
+        .set_u32(sys::NFTNL_CHAIN_FAMILY.into(), family_number(family).into())
+        .set_str(sys::NFTNL_CHAIN_TABLE.into(), &name(TABLE))
+        .set_str(sys::NFTNL_CHAIN_NAME.into(), &name(&chain.name.to_string()));
+    if let Some((kind, hook, priority)) = chain.hook {
+        let kind = match kind {
+            ChainType::Filter => c"filter",
+            ChainType::Nat => c"nat",
+        };
+        object
+            .set_str(sys::NFTNL_CHAIN_TYPE.into(), kind)
+            .set_u32(sys::NFTNL_CHAIN_HOOKNUM.into(), hook_number(hook))
+            .set(sys::NFTNL_CHAIN_PRIO.into(), &priority.to_ne_bytes())
+            .set_u32(
+                sys::NFTNL_CHAIN_POLICY.into(),
+                libc::NF_ACCEPT.unsigned_abs(),
+            );
+    }
+    object
+}
+
+pub(super) fn hook_number(hook: Hook) -> u32 {
+    match hook {
+        Hook::Prerouting => libc::NF_INET_PRE_ROUTING,
+        Hook::Input => libc::NF_INET_LOCAL_IN,
+        Hook::Forward => libc::NF_INET_FORWARD,
+        Hook::Output => libc::NF_INET_LOCAL_OUT,
+        Hook::Postrouting => libc::NF_INET_POST_ROUTING,
+    }
+    .unsigned_abs()
+}
+
+fn push_chain(batch: &mut Batch, chain: &Chain, family: Family) {
+    let payload = Payload::Chain(chain_object(chain, family));
+    let message = message(libc::NFT_MSG_NEWCHAIN, family, libc::NLM_F_CREATE, payload);
+    batch.push(
+        &message,
+        About::Program(format!("add chain {}", chain.name)),
+    );
+}
+
+/// The rules of a chain, in order.
+pub(super) fn rules(chain: &Chain, family: Family) -> impl Iterator<Item = Rule> {
+    chain.rules.iter().map(move |statements| {
+        let mut rule = Rule::new();
+        rule.set_u32(sys::NFTNL_RULE_FAMILY.into(), family_number(family).into())
+            .set_str(sys::NFTNL_RULE_TABLE.into(), &name(TABLE))
+            .set_str(sys::NFTNL_RULE_CHAIN.into(), &name(&chain.name.to_string()));
+        for statement in statements {
+            expr::push(&mut rule, statement, family);
+        }
+        rule
+    })
+}
+
+fn push_rules(batch: &mut Batch, chain: &Chain, family: Family, about: &dyn Fn() -> About) {
+    for rule in rules(chain, family) {
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_APPEND;
+        let message = message(libc::NFT_MSG_NEWRULE, family, flags, Payload::Rule(rule));
+        batch.push(&message, about());
+    }
+}
+
+/// Adds the messages of a transaction; neighbours that add to, or delete from, one set share one.
+pub(super) fn push_transaction<A: Address>(batch: &mut Batch, transaction: &Transaction<A>) {
+    let family = A::FAMILY;
+    let mut pending: Option<Pending> = None;
+    for (index, operation) in transaction.operations.iter().enumerate() {
+        let (kind, name) = match &operation.op {
+            Op::Add(element) => (libc::NFT_MSG_NEWSETELEM, element.set),
+            Op::Delete(set, _) => (libc::NFT_MSG_DELSETELEM, *set),
+            Op::AddChain(balance) => {
+                flush(batch, &mut pending, family);
+                let about = || About::Operations(family, index..index + 1);
+                let chain = balance.chain();
+                let payload = Payload::Chain(chain_object(&chain, family));
+                let flags = libc::NLM_F_CREATE;
+                batch.push(
+                    &message(libc::NFT_MSG_NEWCHAIN, family, flags, payload),
+                    about(),
+                );
+                push_rules(batch, &chain, family, &about);
+                continue;
+            }
+            Op::DeleteChain(balance) => {
+                flush(batch, &mut pending, family);
+                let payload = Payload::Chain(chain_object(&balance.chain(), family));
+                let message = message(libc::NFT_MSG_DELCHAIN, family, 0, payload);
+                batch.push(&message, About::Operations(family, index..index + 1));
+                continue;
+            }
+        };
+        let size = match &operation.op {
+            Op::Add(element) => element_size(element),
+            _ => 2 * (16 + 36),
+        };
+        let fits = pending.as_ref().is_some_and(|pending| {
+            pending.kind == kind && pending.name == name && pending.size + size <= MAX_ELEMENTS
+        });
+        if !fits {
+            flush(batch, &mut pending, family);
+        }
+        let pending = pending.get_or_insert_with(|| Pending::new(kind, name, index, family));
+        pending.size += size;
+        pending.operations.end = index + 1;
+        match &operation.op {
+            Op::Add(element) => push_element(&mut pending.set, element),
+            Op::Delete(_, key) => push_key(&mut pending.set, key),
+            Op::AddChain(_) | Op::DeleteChain(_) => {}
+        }
+    }
+    flush(batch, &mut pending, family);
+}
+
+/// A message of elements that is not full yet.
+struct Pending {
+    kind: i32,
+    name: SetName,
+    set: ffi::Set,
+    operations: Range<usize>,
+    size: usize,
+}
+
+impl Pending {
+    fn new(kind: i32, set_name: SetName, first: usize, family: Family) -> Self {
+        let mut set = ffi::Set::new();
+        set.set_u32(sys::NFTNL_SET_FAMILY.into(), family_number(family).into())
+            .set_str(sys::NFTNL_SET_TABLE.into(), &name(TABLE))
+            .set_str(sys::NFTNL_SET_NAME.into(), &name(set_name.as_str()));
+        Self {
+            kind,
+            name: set_name,
+            set,
+            operations: first..first,
+            size: 0,
+        }
+    }
+}
+
+fn flush(batch: &mut Batch, pending: &mut Option<Pending>, family: Family) {
+    if let Some(pending) = pending.take() {
+        let flags = if pending.kind == libc::NFT_MSG_NEWSETELEM {
+            libc::NLM_F_CREATE
+        } else {
+            0
+        };
+        let payload = Payload::Elements(pending.set);
+        let message = message(pending.kind, family, flags, payload);
+        batch.push(&message, About::Operations(family, pending.operations));
+    }
+}
+
+/// At least the bytes that the element takes in a message: attributes with their headers.
+fn element_size<A: Address>(element: &Element<A>) -> usize {
+    let comment = element
+        .comment
+        .as_ref()
+        .map_or(0, |comment| comment.len() + 12);
+    let value = match element.value {
+        Value::Nothing => 0,
+        Value::Verdict(_) => VERDICT_OVERHEAD + 32,
+        Value::Endpoint(..) => 8 + 20,
+    };
+    let nodes = if matches!(element.key, Key::Net(_)) {
+        2
+    } else {
+        1
+    };
+    nodes * (16 + 36 + value + comment)
+}
+
+/// Appends an element's key: for a range, where it starts and where it ends.
+fn push_key<A: Address>(set: &mut ffi::Set, key: &Key<A>) {
+    let mut elem = Elem::new();
+    elem.set_register(sys::NFTNL_SET_ELEM_KEY, &key.to_bytes());
+    set.push(elem);
+    if let Some(end) = interval_end(key) {
+        set.push(end);
+    }
+}
+
+/// The address after a range, as the element that ends it; none if the range ends the space.
+fn interval_end<A: Address>(key: &Key<A>) -> Option<Elem> {
+    let Key::Net(net) = key else { return None };
+    let mut bytes = Vec::new();
+    A::bounds(*net).1?.push_bytes(&mut bytes);
+    let mut elem = Elem::new();
+    elem.set_register(sys::NFTNL_SET_ELEM_KEY, &bytes);
+    let flag = libc::NFT_SET_ELEM_INTERVAL_END.unsigned_abs();
+    elem.set_u32(sys::NFTNL_SET_ELEM_FLAGS, flag);
+    Some(elem)
+}
+
+fn push_element<A: Address>(set: &mut ffi::Set, element: &Element<A>) {
+    let mut elem = Elem::new();
+    elem.set_register(sys::NFTNL_SET_ELEM_KEY, &element.key.to_bytes());
+    match element.value {
+        Value::Nothing => {}
+        Value::Verdict(verdict) => {
+            let chain = match verdict {
+                Verdict::Balance(balance) => balance.to_string(),
+                Verdict::Refuse => crate::ruleset::ChainName::Refuse.to_string(),
+            };
+            let goto = libc::NFT_GOTO.to_ne_bytes();
+            elem.set(sys::NFTNL_SET_ELEM_VERDICT, &goto)
+                .set_str(sys::NFTNL_SET_ELEM_CHAIN, &name(&chain));
+        }
+        Value::Endpoint(..) => {
+            if let Some(bytes) = element.value.endpoint_bytes() {
+                elem.set_register(sys::NFTNL_SET_ELEM_DATA, &bytes);
+            }
+        }
+    }
+    if let Some(comment) = &element.comment {
+        elem.set(sys::NFTNL_SET_ELEM_USERDATA, &comment_data(comment));
+    }
+    set.push(elem);
+    if let Some(end) = interval_end(&element.key) {
+        set.push(end);
+    }
+}
+
+/// The expressions of every rule of the fixed program and of some balance chains, as
+/// `nft --debug=netlink` prints them: `chain NAME`, then one expression a line, a blank line after
+/// each rule. For the tests that hold our encoding against nft's.
+#[must_use]
+pub fn debug_rules(family: Family, chains: &[Chain]) -> String {
+    let mut text = String::new();
+    for chain in chains {
+        for rule in rules(chain, family) {
+            text.push_str(&format!("{}\n{}\n\n", chain.name, rule.text()));
+        }
+    }
+    text
+}
+
+/// The largest key and endpoint fit a register of nf_tables.
+const _: () = assert!(size_of::<Ipv6Addr>() * 2 <= 64 && size_of::<Ipv4Addr>() == 4);

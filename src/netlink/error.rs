@@ -1,0 +1,71 @@
+//! What can go wrong between us and the kernel.
+
+use std::io;
+
+use nix::errno::Errno;
+
+use crate::model::ServiceName;
+
+/// An operation that the kernel refused.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{operation}: {errno}{}", explanation.as_deref().map(|text| format!(" ({text})")).unwrap_or_default())]
+pub struct Refusal {
+    /// The operation in nft's words.
+    pub operation: String,
+    /// The Services it is for: one, unless the kernel did not say which element of a message it
+    /// refused; none for the node's own.
+    pub services: Vec<ServiceName>,
+    /// Why.
+    pub errno: Errno,
+    /// The kernel's own words, if it had any (extended ACK).
+    pub explanation: Option<String>,
+}
+
+/// Why the kernel does not hold, or may not hold, what it was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The socket failed.
+    #[error("netlink socket: cannot {attempt}: {source}")]
+    Socket {
+        /// What was attempted.
+        attempt: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The kernel refused the transaction; nothing of it took effect.
+    #[error("the kernel refused {}", list(.0))]
+    Refused(Vec<Refusal>),
+    /// The kernel said more than the receive buffer holds: what it did is not known.
+    #[error("the kernel's answer was lost, the table must be read again")]
+    Lost,
+    /// No permission to change nftables.
+    #[error("no permission to change nftables: CAP_NET_ADMIN is needed in this network namespace")]
+    Permission,
+    /// The kernel has no nftables.
+    #[error("this kernel has no nf_tables (CONFIG_NF_TABLES, module nf_tables)")]
+    NoNftables,
+}
+
+impl Error {
+    pub(super) fn socket(attempt: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Socket { attempt, source }
+    }
+
+    pub(super) fn errno(attempt: &'static str) -> impl FnOnce(Errno) -> Self {
+        move |errno| Self::Socket {
+            attempt,
+            source: errno.into(),
+        }
+    }
+}
+
+fn list(refusals: &[Refusal]) -> String {
+    let shown: Vec<_> = refusals.iter().take(3).map(Refusal::to_string).collect();
+    let more = refusals.len().saturating_sub(shown.len());
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    format!("{}{more}", shown.join("; "))
+}

@@ -1,0 +1,244 @@
+//! Statements as libnftnl's expressions, encoded as nft encodes them.
+//!
+//! Fields of a concatenation take registers one after the other, 4 bytes each; nft calls the
+//! first of every four by its 16-byte name (`NFT_REG_1`..`NFT_REG_4`).
+
+use nftnl::nftnl_sys::{self as sys, libc};
+
+use super::ffi::{Expr, Rule};
+use super::name;
+use crate::model::Protocol;
+use crate::model::addr::Family;
+use crate::ruleset::{ChainName, Field, Statement};
+
+/// `IP_CT_DIR_ORIGINAL` of `linux/netfilter/nf_conntrack_tuple_common.h`.
+const ORIGINAL: u8 = 0;
+/// `ct state new`: bit `IP_CT_NEW` + 1, as `NF_CT_STATE_BIT` has it.
+const CT_STATE_NEW: u32 = 8;
+/// `IPS_DST_NAT` of `linux/netfilter/nf_conntrack_common.h`.
+const CT_STATUS_DNAT: u32 = 1 << 5;
+/// `NF_NAT_RANGE_MAP_IPS | NF_NAT_RANGE_PROTO_SPECIFIED` of `linux/netfilter/nf_nat.h`.
+const NAT_FLAGS: u32 = 3;
+/// `NF_NAT_RANGE_PROTO_RANDOM_FULLY`.
+const FULLY_RANDOM: u32 = 1 << 4;
+/// `NF_INET_*`: `NFT_NAT_DNAT`, `NFT_NG_RANDOM`, ICMP codes.
+const PORT_UNREACHABLE: u8 = 3;
+const PORT_UNREACHABLE_V6: u8 = 4;
+
+/// Appends the expressions of `statement` to `rule`.
+pub(super) fn push(rule: &mut Rule, statement: &Statement, family: Family) {
+    match statement {
+        Statement::New => push_masked_ct(rule, libc::NFT_CT_STATE, CT_STATE_NEW, 0),
+        Statement::NotDnat => {
+            push_masked_ct(rule, libc::NFT_CT_STATUS, CT_STATUS_DNAT, CT_STATUS_DNAT);
+        }
+        Statement::Protocol(protocol) => push_protocol(rule, *protocol),
+        Statement::Lookup {
+            fields,
+            set,
+            inverted,
+        } => {
+            push_fields(rule, fields, family);
+            let mut lookup = lookup(set.as_str());
+            if *inverted {
+                let flag = libc::NFT_LOOKUP_F_INV.unsigned_abs();
+                lookup.set_u32(sys::NFTNL_EXPR_LOOKUP_FLAGS.into(), flag);
+            }
+            rule.push(lookup);
+        }
+        Statement::Vmap { fields, map } => {
+            push_fields(rule, fields, family);
+            let mut lookup = lookup(map.as_str());
+            let verdict = libc::NFT_REG_VERDICT.unsigned_abs();
+            lookup.set_u32(sys::NFTNL_EXPR_LOOKUP_DREG.into(), verdict);
+            rule.push(lookup);
+        }
+        Statement::Dnat { fields, map } => {
+            push_fields(rule, fields, family);
+            let mut lookup = lookup(map.as_str());
+            lookup.set_u32(sys::NFTNL_EXPR_LOOKUP_DREG.into(), register(0));
+            rule.push(lookup);
+            rule.push(dnat(family));
+        }
+        Statement::Masquerade => {
+            let mut masquerade = Expr::new(c"masq");
+            masquerade.set_u32(sys::NFTNL_EXPR_MASQ_FLAGS.into(), FULLY_RANDOM);
+            rule.push(masquerade);
+        }
+        Statement::RejectTcp => {
+            push_protocol(rule, Protocol::Tcp);
+            rule.push(reject(libc::NFT_REJECT_TCP_RST, 0));
+        }
+        Statement::Reject => {
+            let code = match family {
+                Family::Ipv4 => PORT_UNREACHABLE,
+                Family::Ipv6 => PORT_UNREACHABLE_V6,
+            };
+            rule.push(reject(libc::NFT_REJECT_ICMP_UNREACH, code));
+        }
+        Statement::Drop => {
+            rule.push(verdict(libc::NF_DROP, None));
+        }
+        Statement::Return => {
+            rule.push(verdict(libc::NFT_RETURN, None));
+        }
+        Statement::Jump(chain) => {
+            rule.push(verdict(libc::NFT_JUMP, Some(*chain)));
+        }
+        Statement::Goto(chain) => {
+            rule.push(verdict(libc::NFT_GOTO, Some(*chain)));
+        }
+    }
+}
+
+/// The register of the 4-byte word at `index` of a concatenation.
+fn register(index: u32) -> u32 {
+    let first = libc::NFT_REG_1.unsigned_abs();
+    let first_word = libc::NFT_REG32_00.unsigned_abs();
+    if index.is_multiple_of(4) {
+        first + index / 4
+    } else {
+        first_word + index
+    }
+}
+
+fn push_fields(rule: &mut Rule, fields: &[Field], family: Family) {
+    let mut index = 0;
+    for field in fields {
+        rule.push(load(*field, family, register(index)));
+        index += match (field, family) {
+            (Field::Saddr | Field::Daddr | Field::OriginalDaddr, Family::Ipv6) => 4,
+            _ => 1,
+        };
+    }
+}
+
+fn load(field: Field, family: Family, register: u32) -> Expr {
+    match (field, family) {
+        (Field::Protocol, _) => meta_protocol(register),
+        (Field::Saddr, Family::Ipv4) => payload(libc::NFT_PAYLOAD_NETWORK_HEADER, 12, 4, register),
+        (Field::Daddr, Family::Ipv4) => payload(libc::NFT_PAYLOAD_NETWORK_HEADER, 16, 4, register),
+        (Field::Saddr, Family::Ipv6) => payload(libc::NFT_PAYLOAD_NETWORK_HEADER, 8, 16, register),
+        (Field::Daddr, Family::Ipv6) => payload(libc::NFT_PAYLOAD_NETWORK_HEADER, 24, 16, register),
+        (Field::Dport, _) => payload(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, register),
+        (Field::OriginalDaddr, Family::Ipv4) => original(libc::NFT_CT_DST_IP, register),
+        (Field::OriginalDaddr, Family::Ipv6) => original(libc::NFT_CT_DST_IP6, register),
+        (Field::OriginalDport, _) => original(libc::NFT_CT_PROTO_DST, register),
+        (Field::Random { slots }, _) => {
+            let mut numgen = Expr::new(c"numgen");
+            let random = libc::NFT_NG_RANDOM.unsigned_abs();
+            numgen
+                .set_u32(sys::NFTNL_EXPR_NG_DREG.into(), register)
+                .set_u32(sys::NFTNL_EXPR_NG_TYPE.into(), random)
+                .set_u32(sys::NFTNL_EXPR_NG_MODULUS.into(), slots);
+            numgen
+        }
+    }
+}
+
+fn meta_protocol(register: u32) -> Expr {
+    let mut meta = Expr::new(c"meta");
+    let protocol = libc::NFT_META_L4PROTO.unsigned_abs();
+    meta.set_u32(sys::NFTNL_EXPR_META_KEY.into(), protocol)
+        .set_u32(sys::NFTNL_EXPR_META_DREG.into(), register);
+    meta
+}
+
+fn payload(base: i32, offset: u32, len: u32, register: u32) -> Expr {
+    let mut payload = Expr::new(c"payload");
+    payload
+        .set_u32(sys::NFTNL_EXPR_PAYLOAD_BASE.into(), base.unsigned_abs())
+        .set_u32(sys::NFTNL_EXPR_PAYLOAD_OFFSET.into(), offset)
+        .set_u32(sys::NFTNL_EXPR_PAYLOAD_LEN.into(), len)
+        .set_u32(sys::NFTNL_EXPR_PAYLOAD_DREG.into(), register);
+    payload
+}
+
+fn ct(key: i32, register: u32) -> Expr {
+    let mut ct = Expr::new(c"ct");
+    ct.set_u32(sys::NFTNL_EXPR_CT_KEY.into(), key.unsigned_abs())
+        .set_u32(sys::NFTNL_EXPR_CT_DREG.into(), register);
+    ct
+}
+
+fn original(key: i32, register: u32) -> Expr {
+    let mut ct = ct(key, register);
+    ct.set(sys::NFTNL_EXPR_CT_DIR.into(), &[ORIGINAL]);
+    ct
+}
+
+/// `ct KEY & mask != value`.
+fn push_masked_ct(rule: &mut Rule, key: i32, mask: u32, value: u32) {
+    let register = register(0);
+    let mut bitwise = Expr::new(c"bitwise");
+    bitwise
+        .set_u32(sys::NFTNL_EXPR_BITWISE_SREG.into(), register)
+        .set_u32(sys::NFTNL_EXPR_BITWISE_DREG.into(), register)
+        .set_u32(sys::NFTNL_EXPR_BITWISE_LEN.into(), 4)
+        .set_u32(sys::NFTNL_EXPR_BITWISE_MASK.into(), mask)
+        .set_u32(sys::NFTNL_EXPR_BITWISE_XOR.into(), 0);
+    rule.push(ct(key, register))
+        .push(bitwise)
+        .push(compare(libc::NFT_CMP_NEQ, &value.to_ne_bytes()));
+}
+
+fn push_protocol(rule: &mut Rule, protocol: Protocol) {
+    rule.push(meta_protocol(register(0)))
+        .push(compare(libc::NFT_CMP_EQ, &[protocol.number()]));
+}
+
+fn compare(operator: i32, value: &[u8]) -> Expr {
+    let mut cmp = Expr::new(c"cmp");
+    cmp.set_u32(sys::NFTNL_EXPR_CMP_SREG.into(), register(0))
+        .set_u32(sys::NFTNL_EXPR_CMP_OP.into(), operator.unsigned_abs())
+        .set(sys::NFTNL_EXPR_CMP_DATA.into(), value);
+    cmp
+}
+
+fn lookup(set: &str) -> Expr {
+    let mut lookup = Expr::new(c"lookup");
+    lookup
+        .set_u32(sys::NFTNL_EXPR_LOOKUP_SREG.into(), register(0))
+        .set_str(sys::NFTNL_EXPR_LOOKUP_SET.into(), &name(set));
+    lookup
+}
+
+/// DNAT to the address and port that a look-up left in the registers.
+fn dnat(family: Family) -> Expr {
+    let (protocol, port) = match family {
+        Family::Ipv4 => (libc::NFPROTO_IPV4, register(1)),
+        Family::Ipv6 => (libc::NFPROTO_IPV6, register(4)),
+    };
+    let mut nat = Expr::new(c"nat");
+    nat.set_u32(
+        sys::NFTNL_EXPR_NAT_TYPE.into(),
+        libc::NFT_NAT_DNAT.unsigned_abs(),
+    )
+    .set_u32(sys::NFTNL_EXPR_NAT_FAMILY.into(), protocol.unsigned_abs())
+    .set_u32(sys::NFTNL_EXPR_NAT_REG_ADDR_MIN.into(), register(0))
+    .set_u32(sys::NFTNL_EXPR_NAT_REG_ADDR_MAX.into(), register(0))
+    .set_u32(sys::NFTNL_EXPR_NAT_REG_PROTO_MIN.into(), port)
+    .set_u32(sys::NFTNL_EXPR_NAT_REG_PROTO_MAX.into(), port)
+    .set_u32(sys::NFTNL_EXPR_NAT_FLAGS.into(), NAT_FLAGS);
+    nat
+}
+
+fn reject(kind: i32, code: u8) -> Expr {
+    let mut reject = Expr::new(c"reject");
+    reject
+        .set_u32(sys::NFTNL_EXPR_REJECT_TYPE.into(), kind.unsigned_abs())
+        .set(sys::NFTNL_EXPR_REJECT_CODE.into(), &[code]);
+    reject
+}
+
+fn verdict(code: i32, chain: Option<ChainName>) -> Expr {
+    let mut immediate = Expr::new(c"immediate");
+    let register = libc::NFT_REG_VERDICT.unsigned_abs();
+    immediate
+        .set_u32(sys::NFTNL_EXPR_IMM_DREG.into(), register)
+        .set(sys::NFTNL_EXPR_IMM_VERDICT.into(), &code.to_ne_bytes());
+    if let Some(chain) = chain {
+        immediate.set_str(sys::NFTNL_EXPR_IMM_CHAIN.into(), &name(&chain.to_string()));
+    }
+    immediate
+}

@@ -1,0 +1,196 @@
+//! The kernel: commits transactions, reads the tables back. Blocking.
+
+mod attribute;
+mod batch;
+mod encode;
+mod error;
+mod expr;
+mod ffi;
+mod read;
+mod socket;
+
+use std::ffi::CString;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use nftnl::nftnl_sys::libc;
+use nix::errno::Errno;
+
+pub use encode::debug_rules;
+pub use error::{Error, Refusal};
+pub use read::Found;
+
+use crate::diff::{Operation, Transaction};
+use crate::model::Address;
+use crate::model::addr::Family;
+use crate::ruleset::Program;
+use batch::{About, Batch, Finished};
+use socket::{Dump, Socket};
+
+/// nf_tables' type of a verdict, as data of a map.
+const NFT_DATA_VERDICT: u32 = libc::NFT_DATA_VERDICT;
+
+/// A name for libnftnl: ours are constants or made of digits, never with a NUL.
+fn name(name: &str) -> CString {
+    CString::new(name).unwrap_or_default()
+}
+
+/// What is committed for one family.
+#[derive(Debug)]
+pub struct Part<A: Address> {
+    /// Make the table anew first: whatever it holds goes, in the same transaction.
+    pub rebuild: Option<Program>,
+    /// The operations, after that.
+    pub transaction: Transaction<A>,
+}
+
+impl<A: Address> Default for Part<A> {
+    fn default() -> Self {
+        Self {
+            rebuild: None,
+            transaction: Transaction::default(),
+        }
+    }
+}
+
+/// What is committed at once: both families, all or nothing.
+#[derive(Debug, Default)]
+pub struct Commit {
+    /// For `table ip kube-dnat`.
+    pub ipv4: Part<Ipv4Addr>,
+    /// For `table ip6 kube-dnat`.
+    pub ipv6: Part<Ipv6Addr>,
+}
+
+/// The nf_tables of the network namespace that the calling thread was in when it was opened.
+pub struct Kernel {
+    socket: Socket,
+}
+
+impl Kernel {
+    /// Opens nf_tables and makes sure that it is there and may be used.
+    ///
+    /// # Errors
+    /// [`Error::NoNftables`], [`Error::Permission`], or whatever keeps the socket from opening.
+    pub fn open() -> Result<Self, Error> {
+        let mut socket = Socket::open()?;
+        let family = encode::family_number(Family::Ipv4);
+        match socket.dump(libc::NFT_MSG_GETTABLE, family, &[], |_| {}) {
+            Ok(_) => Ok(Self { socket }),
+            Err(Dump::Refused(Errno::EPERM)) => Err(Error::Permission),
+            Err(Dump::Refused(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT)) => {
+                Err(Error::NoNftables)
+            }
+            Err(Dump::Refused(errno)) => Err(Error::errno("read nftables")(errno)),
+            Err(Dump::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Commits both parts in one transaction. Returns when the kernel has.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] names what the kernel refused, and then nothing was done;
+    /// [`Error::Lost`] says that it is not known what was done.
+    pub fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        push(&mut batch, &commit.ipv4);
+        push(&mut batch, &commit.ipv6);
+        self.send(batch, commit)
+    }
+
+    /// Deletes our tables.
+    ///
+    /// # Errors
+    /// As for [`Self::commit`]. A table that is not there is none.
+    pub fn delete_tables(&mut self) -> Result<Vec<Family>, Error> {
+        let mut deleted = Vec::new();
+        for family in [Family::Ipv4, Family::Ipv6] {
+            let mut batch = Batch::new();
+            encode::push_delete_table(&mut batch, family);
+            match self.send(batch, &Commit::default()) {
+                Ok(()) => deleted.push(family),
+                Err(Error::Refused(refusals)) if is_absent(&refusals) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(deleted)
+    }
+
+    /// Reads our table of family `A`, which should be of this shape.
+    ///
+    /// # Errors
+    /// If the kernel does not give it out, or it changes all the while.
+    pub fn read<A: Address>(&mut self, fixed: Program) -> Result<Found<A>, Error> {
+        read::read(&mut self.socket, fixed)
+    }
+
+    fn send(&mut self, batch: Batch, commit: &Commit) -> Result<(), Error> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let finished = batch.finish();
+        let refused = self.socket.send(&finished.pages())?;
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let refusals: Vec<_> = refused
+            .iter()
+            .map(|refused| name_refused(refused, &finished, commit))
+            .collect();
+        // The batch itself is refused when the caller may not change nftables at all.
+        let whole = |refused: &socket::Refused| finished.about(refused.sequence, None).is_none();
+        match refused.iter().find(|refused| whole(refused)) {
+            Some(refused) if refused.errno == Errno::EPERM => Err(Error::Permission),
+            _ => Err(Error::Refused(refusals)),
+        }
+    }
+}
+
+fn is_absent(refusals: &[Refusal]) -> bool {
+    refusals
+        .iter()
+        .all(|refusal| refusal.errno == Errno::ENOENT)
+}
+
+fn push<A: Address>(batch: &mut Batch, part: &Part<A>) {
+    if let Some(fixed) = part.rebuild {
+        encode::push_program(batch, A::FAMILY, fixed);
+    }
+    encode::push_transaction(batch, &part.transaction);
+}
+
+fn name_refused(refused: &socket::Refused, finished: &Finished, commit: &Commit) -> Refusal {
+    let (operation, services) = match finished.about(refused.sequence, refused.offset) {
+        None => ("the transaction".to_owned(), Vec::new()),
+        Some(About::Program(what)) => (what, Vec::new()),
+        Some(About::Operations(Family::Ipv4, range)) => {
+            describe(commit.ipv4.transaction.operations.get(range))
+        }
+        Some(About::Operations(Family::Ipv6, range)) => {
+            describe(commit.ipv6.transaction.operations.get(range))
+        }
+    };
+    Refusal {
+        operation,
+        services,
+        errno: refused.errno,
+        explanation: refused.explanation.clone(),
+    }
+}
+
+fn describe<A: Address>(
+    operations: Option<&[Operation<A>]>,
+) -> (String, Vec<crate::model::ServiceName>) {
+    let operations = operations.unwrap_or_default();
+    let mut services: Vec<_> = operations
+        .iter()
+        .filter_map(|operation| operation.service.clone())
+        .collect();
+    services.sort_unstable();
+    services.dedup();
+    let text = match operations {
+        [] => "an unknown operation".to_owned(),
+        [one] => one.op.to_string(),
+        [first, ..] => format!("one of {} operations from {}", operations.len(), first.op),
+    };
+    (text, services)
+}

@@ -1,0 +1,213 @@
+//! The netlink socket to nf_tables: send a batch whole, hear what was refused, dump.
+
+use std::io::IoSlice;
+use std::os::fd::AsRawFd;
+
+use nftnl::nftnl_sys::libc;
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv, sendmsg, setsockopt, sockopt};
+
+use super::Error;
+use super::attribute::{self, Attributes, HEADER, u32_at};
+use super::ffi;
+
+/// Bytes of the buffer that answers are received in; the kernel fills at most 32 KiB of it for a
+/// dump (`NLMSG_GOODSIZE`, netlink_dump in net/netlink/af_netlink.c).
+const RECEIVE: usize = 256 * 1024;
+
+/// Bytes of answers that may wait in the socket: some 300 of each refused message.
+const RECEIVE_QUEUE: usize = 8 * 1024 * 1024;
+
+/// Where the attributes of an extended ACK say what was wrong (`enum nlmsgerr_attrs`).
+const NLMSGERR_ATTR_MSG: i32 = 1;
+const NLMSGERR_ATTR_OFFS: i32 = 2;
+
+/// Answer flags of netlink(7).
+const NLM_F_CAPPED: u16 = 0x100;
+const NLM_F_ACK_TLVS: u16 = 0x200;
+
+/// A message that the kernel answered with an error.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) sequence: u32,
+    pub(super) errno: Errno,
+    /// Where in the message the wrong attribute is, in bytes.
+    pub(super) offset: Option<usize>,
+    pub(super) explanation: Option<String>,
+}
+
+/// A socket to nf_tables.
+pub(super) struct Socket {
+    socket: mnl::Socket,
+    buffer: Vec<u8>,
+    sequence: u32,
+}
+
+impl Socket {
+    pub(super) fn open() -> Result<Self, Error> {
+        let socket = mnl::Socket::new(mnl::Bus::Netfilter).map_err(Error::socket("open"))?;
+        ffi::turn_on(&socket, libc::NETLINK_EXT_ACK).map_err(Error::socket("set up"))?;
+        ffi::turn_on(&socket, libc::NETLINK_CAP_ACK).map_err(Error::socket("set up"))?;
+        let fd = ffi::descriptor(&socket);
+        // Without the privilege the limit of the system holds, which is enough to begin with.
+        if setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_QUEUE).is_err() {
+            setsockopt(&fd, sockopt::RcvBuf, &RECEIVE_QUEUE).map_err(Error::errno("set up"))?;
+        }
+        Ok(Self {
+            socket,
+            buffer: vec![0; RECEIVE],
+            sequence: 0,
+        })
+    }
+
+    /// Sends the pages of a batch and returns what the kernel refused; nothing: it committed.
+    ///
+    /// One `sendmsg`: the kernel aborts a batch that comes in pieces. It has finished with the
+    /// batch when the call returns, so that whatever it has to say is waiting.
+    pub(super) fn send(&mut self, pages: &[IoSlice<'_>]) -> Result<Vec<Refused>, Error> {
+        let size: usize = pages.iter().map(|page| page.len()).sum();
+        let fd = ffi::descriptor(&self.socket);
+        // netlink_sendmsg takes what fits the send buffer less 32 bytes.
+        let needed = size + 4096;
+        if setsockopt(&fd, sockopt::SndBufForce, &needed).is_err() {
+            setsockopt(&fd, sockopt::SndBuf, &needed).map_err(Error::errno("set up"))?;
+        }
+        let sent = sendmsg::<()>(self.socket.as_raw_fd(), pages, &[], MsgFlags::empty(), None);
+        match sent {
+            Ok(_) => {}
+            Err(Errno::EPERM) => return Err(Error::Permission),
+            Err(errno) => {
+                // What was said before the call failed is about this batch and no other.
+                let _ = self.drain();
+                return Err(Error::errno("send the transaction")(errno));
+            }
+        }
+        self.drain()
+    }
+
+    fn drain(&mut self) -> Result<Vec<Refused>, Error> {
+        let mut refused = Vec::new();
+        loop {
+            match recv(
+                self.socket.as_raw_fd(),
+                &mut self.buffer,
+                MsgFlags::MSG_DONTWAIT,
+            ) {
+                Ok(len) => {
+                    let received = self.buffer.get(..len).unwrap_or_default();
+                    refused.extend(attribute::messages(received).filter_map(refusal));
+                }
+                Err(Errno::EAGAIN) => return Ok(refused),
+                Err(Errno::EINTR) => {}
+                Err(Errno::ENOBUFS) => {
+                    // The queue overflowed: empty it, so that the next batch hears its own answers.
+                    while recv(
+                        self.socket.as_raw_fd(),
+                        &mut self.buffer,
+                        MsgFlags::MSG_DONTWAIT,
+                    )
+                    .is_ok()
+                    {}
+                    return Err(Error::Lost);
+                }
+                Err(errno) => return Err(Error::errno("receive the answer")(errno)),
+            }
+        }
+    }
+
+    /// Asks for a dump and gives each message of it to `each`. `false`: the ruleset changed
+    /// meanwhile and the dump must be asked for again (`NLM_F_DUMP_INTR`).
+    pub(super) fn dump(
+        &mut self,
+        kind: i32,
+        family: u8,
+        texts: &[(i32, &str)],
+        mut each: impl FnMut(attribute::Message<'_>),
+    ) -> Result<bool, Dump> {
+        let kind = (libc::NFNL_SUBSYS_NFTABLES << 8) | kind;
+        let kind = u16::try_from(kind).unwrap_or(0);
+        let flags = u16::try_from(libc::NLM_F_REQUEST | libc::NLM_F_DUMP).unwrap_or(0);
+        self.sequence = self.sequence.wrapping_add(1);
+        let sequence = self.sequence;
+        let request = attribute::request(kind, flags, family, sequence, texts);
+        let pages = [IoSlice::new(&request)];
+        sendmsg::<()>(
+            self.socket.as_raw_fd(),
+            &pages,
+            &[],
+            MsgFlags::empty(),
+            None,
+        )
+        .map_err(Error::errno("ask for a dump"))
+        .map_err(Dump::Failed)?;
+        let mut whole = true;
+        loop {
+            let len = match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
+                Ok(len) => len,
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(Dump::Failed(Error::errno("receive a dump")(errno))),
+            };
+            let received = self.buffer.get(..len).unwrap_or_default();
+            for message in attribute::messages(received) {
+                if message.sequence != sequence {
+                    continue;
+                }
+                if i32::from(message.flags) & libc::NLM_F_DUMP_INTR != 0 {
+                    whole = false;
+                }
+                match i32::from(message.kind) {
+                    libc::NLMSG_DONE => return Ok(whole),
+                    libc::NLMSG_ERROR => {
+                        if let Some(refused) = refusal(message) {
+                            return Err(Dump::Refused(refused.errno));
+                        }
+                    }
+                    _ => each(message),
+                }
+            }
+        }
+    }
+}
+
+/// Why a dump did not come.
+#[derive(Debug)]
+pub(super) enum Dump {
+    /// The kernel refused: ENOENT if there is no such table.
+    Refused(Errno),
+    /// The socket failed.
+    Failed(Error),
+}
+
+/// What an answer refuses; `None` if it is an acknowledgement or no answer.
+fn refusal(message: attribute::Message<'_>) -> Option<Refused> {
+    if i32::from(message.kind) != libc::NLMSG_ERROR {
+        return None;
+    }
+    let code = u32_at(message.bytes, HEADER)?.cast_signed();
+    if code == 0 {
+        return None;
+    }
+    // After the code stands the refused message, or only its header if the answer is capped.
+    let quoted = u32_at(message.bytes, HEADER + 4)?;
+    let quoted = match message.flags & NLM_F_CAPPED {
+        0 => usize::try_from(quoted).ok()?.next_multiple_of(4),
+        _ => HEADER,
+    };
+    let start = HEADER + 4 + quoted;
+    let words = match message.flags & NLM_F_ACK_TLVS {
+        0 => &[],
+        _ => message.bytes.get(start..).unwrap_or_default(),
+    };
+    let words = Attributes::at(start, words);
+    let offset = words
+        .get(NLMSGERR_ATTR_OFFS)
+        .and_then(|offset| u32_at(offset.value, 0));
+    Some(Refused {
+        sequence: u32_at(message.bytes, HEADER + 4 + 8)?,
+        errno: Errno::from_raw(code.saturating_neg()),
+        offset: offset.and_then(|offset| usize::try_from(offset).ok()),
+        explanation: words
+            .get(NLMSGERR_ATTR_MSG)
+            .and_then(|text| text.text().map(str::to_owned)),
+    })
+}
