@@ -60,9 +60,9 @@ pub enum NotServed {
 /// frontend; and what of it is not served. Endpoints have no slots yet: see
 /// [`Contribution::settle`]. Linear in the Service.
 #[must_use]
-pub fn contribution<'a, A: Address>(
+pub fn contribution<A: Address>(
     service: &Service,
-    slices: impl Iterator<Item = &'a EndpointSlice> + Clone,
+    slices: &[&EndpointSlice],
     claims: &Claims<A>,
 ) -> (Contribution<A>, Vec<NotServed>) {
     let mut not_served = Vec::new();
@@ -97,7 +97,7 @@ pub fn contribution<'a, A: Address>(
         if cluster_ips.is_empty() && external_ips.is_empty() && node_port.is_none() {
             continue;
         }
-        let (endpoints, local) = endpoints(port, slices.clone());
+        let (endpoints, local) = endpoints(port, slices);
         if endpoints.len() > MAX_SLOTS {
             let count = endpoints.len();
             not_served.push(NotServed::TooManyEndpoints { count });
@@ -133,9 +133,9 @@ fn comment(service: &ServiceName, port: &str) -> Comment {
 }
 
 /// The ready endpoints of a port, and the addresses of those on this node.
-fn endpoints<'a, A: Address>(
+fn endpoints<A: Address>(
     port: &ServicePort,
-    slices: impl Iterator<Item = &'a EndpointSlice>,
+    slices: &[&EndpointSlice],
 ) -> (BTreeSet<Endpoint<A>>, BTreeSet<A>) {
     let mut endpoints = BTreeSet::new();
     let mut local = BTreeSet::new();

@@ -43,7 +43,8 @@ mod tests {
 
     #[test]
     fn slots_are_stable() {
-        let cases: [(&str, &[u8], &[u8], &[u8]); 8] = [
+        type Case = (&'static str, &'static [u8], &'static [u8], &'static [u8]);
+        let cases: [Case; 8] = [
             ("a first list is in order", &[], &[3, 1, 2], &[1, 2, 3]),
             ("nothing changes", &[3, 1, 2], &[1, 2, 3], &[3, 1, 2]),
             (

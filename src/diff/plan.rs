@@ -220,12 +220,14 @@ fn add_chain<A: Address>(chain: Balance) -> Operation<A> {
 }
 
 /// The operations that make `found` hold the elements of `wanted`. Chains that only `found` has
-/// stay. `planned` names the Service behind each operation of a plan that starts from nothing.
+/// stay, and so does what `keep` says. `planned` names the Service behind each operation: a plan
+/// that makes `wanted` from nothing.
 #[must_use]
 pub fn between<A: Address>(
     found: &Table<A>,
     wanted: &Table<A>,
     planned: &Transaction<A>,
+    keep: impl Fn(&Element<A>) -> bool,
 ) -> Transaction<A> {
     let chains = wanted.balance().difference(found.balance());
     let mut operations: Vec<_> = chains.map(|chain| add_chain(*chain)).collect();
@@ -234,7 +236,9 @@ pub fn between<A: Address>(
             .get(element.set, &element.key)
             .is_none_or(|entry| entry.value != element.value || entry.comment != element.comment)
     };
-    let stale = found.elements().filter(|element| differs(element, wanted));
+    let stale = found
+        .elements()
+        .filter(|element| differs(element, wanted) && !keep(element));
     operations.extend(stale.map(|element| Operation {
         op: Op::Delete(element.set, element.key),
         service: None,

@@ -71,6 +71,17 @@ pub enum Kind {
     ServiceCidr,
 }
 
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [
+        Self::Service,
+        Self::EndpointSlice,
+        Self::Endpoints,
+        Self::Node,
+        Self::ServiceCidr,
+    ];
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

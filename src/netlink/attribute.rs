@@ -83,7 +83,7 @@ impl<'a> Attribute<'a> {
 }
 
 /// Attributes that follow each other.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Attributes<'a> {
     base: usize,
     rest: &'a [u8],
@@ -96,8 +96,8 @@ impl<'a> Attributes<'a> {
     }
 
     /// The first attribute of this kind.
-    pub(super) fn get(self, kind: i32) -> Option<Attribute<'a>> {
-        let mut attributes = self;
+    pub(super) fn get(&self, kind: i32) -> Option<Attribute<'a>> {
+        let mut attributes = self.clone();
         attributes.find(|attribute| i32::from(attribute.kind) == kind)
     }
 }

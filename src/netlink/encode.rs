@@ -1,5 +1,6 @@
 //! Operations and the fixed program as netlink messages.
 
+use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
@@ -103,8 +104,8 @@ pub(super) fn push_delete_table(batch: &mut Batch, family: Family) {
 fn table(family: Family) -> ffi::Table {
     let mut object = ffi::Table::new();
     object
-        .set_u32(sys::NFTNL_TABLE_FAMILY.into(), family_number(family).into())
-        .set_str(sys::NFTNL_TABLE_NAME.into(), &name(TABLE));
+        .set_u32(sys::NFTNL_TABLE_FAMILY, family_number(family).into())
+        .set_str(sys::NFTNL_TABLE_NAME, &name(TABLE));
     object
 }
 
@@ -115,29 +116,29 @@ fn declaration(declared: &Set, id: u32, family: Family) -> Message {
     }
     let mut object = ffi::Set::new();
     object
-        .set_u32(sys::NFTNL_SET_FAMILY.into(), family_number(family).into())
-        .set_str(sys::NFTNL_SET_TABLE.into(), &name(TABLE))
-        .set_str(sys::NFTNL_SET_NAME.into(), &name(declared.name.as_str()))
-        .set_u32(sys::NFTNL_SET_ID.into(), id)
-        .set_u32(sys::NFTNL_SET_KEY_TYPE.into(), declared.key_type(family))
-        .set_u32(sys::NFTNL_SET_KEY_LEN.into(), declared.key_len(family))
-        .set(sys::NFTNL_SET_USERDATA.into(), &declared.user_data(family));
+        .set_u32(sys::NFTNL_SET_FAMILY, family_number(family).into())
+        .set_str(sys::NFTNL_SET_TABLE, &name(TABLE))
+        .set_str(sys::NFTNL_SET_NAME, &name(declared.name.as_str()))
+        .set_u32(sys::NFTNL_SET_ID, id)
+        .set_u32(sys::NFTNL_SET_KEY_TYPE, declared.key_type(family))
+        .set_u32(sys::NFTNL_SET_KEY_LEN, declared.key_len(family))
+        .set(sys::NFTNL_SET_USERDATA, &declared.user_data(family));
     match declared.data {
         Data::Nothing => {}
         Data::Verdict => {
             flags |= libc::NFT_SET_MAP;
             object
-                .set_u32(sys::NFTNL_SET_DATA_TYPE.into(), super::NFT_DATA_VERDICT)
-                .set_u32(sys::NFTNL_SET_DATA_LEN.into(), 0);
+                .set_u32(sys::NFTNL_SET_DATA_TYPE, super::NFT_DATA_VERDICT)
+                .set_u32(sys::NFTNL_SET_DATA_LEN, 0);
         }
         Data::Endpoint => {
             flags |= libc::NFT_SET_MAP;
             object
-                .set_u32(sys::NFTNL_SET_DATA_TYPE.into(), Set::endpoint_type(family))
-                .set_u32(sys::NFTNL_SET_DATA_LEN.into(), Set::endpoint_len(family));
+                .set_u32(sys::NFTNL_SET_DATA_TYPE, Set::endpoint_type(family))
+                .set_u32(sys::NFTNL_SET_DATA_LEN, Set::endpoint_len(family));
         }
     }
-    object.set_u32(sys::NFTNL_SET_FLAGS.into(), flags.unsigned_abs());
+    object.set_u32(sys::NFTNL_SET_FLAGS, flags.unsigned_abs());
     if declared.counter {
         object.push_expr(Expr::new(c"counter"));
     }
@@ -152,22 +153,19 @@ fn declaration(declared: &Set, id: u32, family: Family) -> Message {
 fn chain_object(chain: &Chain, family: Family) -> ffi::Chain {
     let mut object = ffi::Chain::new();
     object
-        .set_u32(sys::NFTNL_CHAIN_FAMILY.into(), family_number(family).into())
-        .set_str(sys::NFTNL_CHAIN_TABLE.into(), &name(TABLE))
-        .set_str(sys::NFTNL_CHAIN_NAME.into(), &name(&chain.name.to_string()));
+        .set_u32(sys::NFTNL_CHAIN_FAMILY, family_number(family).into())
+        .set_str(sys::NFTNL_CHAIN_TABLE, &name(TABLE))
+        .set_str(sys::NFTNL_CHAIN_NAME, &name(&chain.name.to_string()));
     if let Some((kind, hook, priority)) = chain.hook {
         let kind = match kind {
             ChainType::Filter => c"filter",
             ChainType::Nat => c"nat",
         };
         object
-            .set_str(sys::NFTNL_CHAIN_TYPE.into(), kind)
-            .set_u32(sys::NFTNL_CHAIN_HOOKNUM.into(), hook_number(hook))
-            .set(sys::NFTNL_CHAIN_PRIO.into(), &priority.to_ne_bytes())
-            .set_u32(
-                sys::NFTNL_CHAIN_POLICY.into(),
-                libc::NF_ACCEPT.unsigned_abs(),
-            );
+            .set_str(sys::NFTNL_CHAIN_TYPE, kind)
+            .set_u32(sys::NFTNL_CHAIN_HOOKNUM, hook_number(hook))
+            .set(sys::NFTNL_CHAIN_PRIO, &priority.to_ne_bytes())
+            .set_u32(sys::NFTNL_CHAIN_POLICY, libc::NF_ACCEPT.unsigned_abs());
     }
     object
 }
@@ -196,9 +194,9 @@ fn push_chain(batch: &mut Batch, chain: &Chain, family: Family) {
 pub(super) fn rules(chain: &Chain, family: Family) -> impl Iterator<Item = Rule> {
     chain.rules.iter().map(move |statements| {
         let mut rule = Rule::new();
-        rule.set_u32(sys::NFTNL_RULE_FAMILY.into(), family_number(family).into())
-            .set_str(sys::NFTNL_RULE_TABLE.into(), &name(TABLE))
-            .set_str(sys::NFTNL_RULE_CHAIN.into(), &name(&chain.name.to_string()));
+        rule.set_u32(sys::NFTNL_RULE_FAMILY, family_number(family).into())
+            .set_str(sys::NFTNL_RULE_TABLE, &name(TABLE))
+            .set_str(sys::NFTNL_RULE_CHAIN, &name(&chain.name.to_string()));
         for statement in statements {
             expr::push(&mut rule, statement, family);
         }
@@ -245,7 +243,7 @@ pub(super) fn push_transaction<A: Address>(batch: &mut Batch, transaction: &Tran
         };
         let size = match &operation.op {
             Op::Add(element) => element_size(element),
-            _ => 2 * (16 + 36),
+            Op::Delete(..) | Op::AddChain(_) | Op::DeleteChain(_) => 2 * (16 + 36),
         };
         let fits = pending.as_ref().is_some_and(|pending| {
             pending.kind == kind && pending.name == name && pending.size + size <= MAX_ELEMENTS
@@ -277,9 +275,9 @@ struct Pending {
 impl Pending {
     fn new(kind: i32, set_name: SetName, first: usize, family: Family) -> Self {
         let mut set = ffi::Set::new();
-        set.set_u32(sys::NFTNL_SET_FAMILY.into(), family_number(family).into())
-            .set_str(sys::NFTNL_SET_TABLE.into(), &name(TABLE))
-            .set_str(sys::NFTNL_SET_NAME.into(), &name(set_name.as_str()));
+        set.set_u32(sys::NFTNL_SET_FAMILY, family_number(family).into())
+            .set_str(sys::NFTNL_SET_TABLE, &name(TABLE))
+            .set_str(sys::NFTNL_SET_NAME, &name(set_name.as_str()));
         Self {
             kind,
             name: set_name,
@@ -381,7 +379,8 @@ pub fn debug_rules(family: Family, chains: &[Chain]) -> String {
     let mut text = String::new();
     for chain in chains {
         for rule in rules(chain, family) {
-            text.push_str(&format!("{}\n{}\n\n", chain.name, rule.text()));
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{}\n{}\n\n", chain.name, rule.text());
         }
     }
     text

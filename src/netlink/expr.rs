@@ -42,7 +42,7 @@ pub(super) fn push(rule: &mut Rule, statement: &Statement, family: Family) {
             let mut lookup = lookup(set.as_str());
             if *inverted {
                 let flag = libc::NFT_LOOKUP_F_INV.unsigned_abs();
-                lookup.set_u32(sys::NFTNL_EXPR_LOOKUP_FLAGS.into(), flag);
+                lookup.set_u32(sys::NFTNL_EXPR_LOOKUP_FLAGS, flag);
             }
             rule.push(lookup);
         }
@@ -50,20 +50,17 @@ pub(super) fn push(rule: &mut Rule, statement: &Statement, family: Family) {
             push_fields(rule, fields, family);
             let mut lookup = lookup(map.as_str());
             let verdict = libc::NFT_REG_VERDICT.unsigned_abs();
-            lookup.set_u32(sys::NFTNL_EXPR_LOOKUP_DREG.into(), verdict);
+            lookup.set_u32(sys::NFTNL_EXPR_LOOKUP_DREG, verdict);
             rule.push(lookup);
         }
         Statement::Dnat { fields, map } => {
             push_fields(rule, fields, family);
             let mut lookup = lookup(map.as_str());
-            lookup.set_u32(sys::NFTNL_EXPR_LOOKUP_DREG.into(), register(0));
-            rule.push(lookup);
-            rule.push(dnat(family));
+            lookup.set_u32(sys::NFTNL_EXPR_LOOKUP_DREG, register(0));
+            rule.push(lookup).push(dnat(family));
         }
         Statement::Masquerade => {
-            let mut masquerade = Expr::new(c"masq");
-            masquerade.set_u32(sys::NFTNL_EXPR_MASQ_FLAGS.into(), FULLY_RANDOM);
-            rule.push(masquerade);
+            rule.push(masquerade());
         }
         Statement::RejectTcp => {
             push_protocol(rule, Protocol::Tcp);
@@ -128,9 +125,9 @@ fn load(field: Field, family: Family, register: u32) -> Expr {
             let mut numgen = Expr::new(c"numgen");
             let random = libc::NFT_NG_RANDOM.unsigned_abs();
             numgen
-                .set_u32(sys::NFTNL_EXPR_NG_DREG.into(), register)
-                .set_u32(sys::NFTNL_EXPR_NG_TYPE.into(), random)
-                .set_u32(sys::NFTNL_EXPR_NG_MODULUS.into(), slots);
+                .set_u32(sys::NFTNL_EXPR_NG_DREG, register)
+                .set_u32(sys::NFTNL_EXPR_NG_TYPE, random)
+                .set_u32(sys::NFTNL_EXPR_NG_MODULUS, slots);
             numgen
         }
     }
@@ -139,31 +136,31 @@ fn load(field: Field, family: Family, register: u32) -> Expr {
 fn meta_protocol(register: u32) -> Expr {
     let mut meta = Expr::new(c"meta");
     let protocol = libc::NFT_META_L4PROTO.unsigned_abs();
-    meta.set_u32(sys::NFTNL_EXPR_META_KEY.into(), protocol)
-        .set_u32(sys::NFTNL_EXPR_META_DREG.into(), register);
+    meta.set_u32(sys::NFTNL_EXPR_META_KEY, protocol)
+        .set_u32(sys::NFTNL_EXPR_META_DREG, register);
     meta
 }
 
 fn payload(base: i32, offset: u32, len: u32, register: u32) -> Expr {
     let mut payload = Expr::new(c"payload");
     payload
-        .set_u32(sys::NFTNL_EXPR_PAYLOAD_BASE.into(), base.unsigned_abs())
-        .set_u32(sys::NFTNL_EXPR_PAYLOAD_OFFSET.into(), offset)
-        .set_u32(sys::NFTNL_EXPR_PAYLOAD_LEN.into(), len)
-        .set_u32(sys::NFTNL_EXPR_PAYLOAD_DREG.into(), register);
+        .set_u32(sys::NFTNL_EXPR_PAYLOAD_BASE, base.unsigned_abs())
+        .set_u32(sys::NFTNL_EXPR_PAYLOAD_OFFSET, offset)
+        .set_u32(sys::NFTNL_EXPR_PAYLOAD_LEN, len)
+        .set_u32(sys::NFTNL_EXPR_PAYLOAD_DREG, register);
     payload
 }
 
 fn ct(key: i32, register: u32) -> Expr {
     let mut ct = Expr::new(c"ct");
-    ct.set_u32(sys::NFTNL_EXPR_CT_KEY.into(), key.unsigned_abs())
-        .set_u32(sys::NFTNL_EXPR_CT_DREG.into(), register);
+    ct.set_u32(sys::NFTNL_EXPR_CT_KEY, key.unsigned_abs())
+        .set_u32(sys::NFTNL_EXPR_CT_DREG, register);
     ct
 }
 
 fn original(key: i32, register: u32) -> Expr {
     let mut ct = ct(key, register);
-    ct.set(sys::NFTNL_EXPR_CT_DIR.into(), &[ORIGINAL]);
+    ct.set(sys::NFTNL_EXPR_CT_DIR, &[ORIGINAL]);
     ct
 }
 
@@ -172,11 +169,11 @@ fn push_masked_ct(rule: &mut Rule, key: i32, mask: u32, value: u32) {
     let register = register(0);
     let mut bitwise = Expr::new(c"bitwise");
     bitwise
-        .set_u32(sys::NFTNL_EXPR_BITWISE_SREG.into(), register)
-        .set_u32(sys::NFTNL_EXPR_BITWISE_DREG.into(), register)
-        .set_u32(sys::NFTNL_EXPR_BITWISE_LEN.into(), 4)
-        .set_u32(sys::NFTNL_EXPR_BITWISE_MASK.into(), mask)
-        .set_u32(sys::NFTNL_EXPR_BITWISE_XOR.into(), 0);
+        .set_u32(sys::NFTNL_EXPR_BITWISE_SREG, register)
+        .set_u32(sys::NFTNL_EXPR_BITWISE_DREG, register)
+        .set_u32(sys::NFTNL_EXPR_BITWISE_LEN, 4)
+        .set_u32(sys::NFTNL_EXPR_BITWISE_MASK, mask)
+        .set_u32(sys::NFTNL_EXPR_BITWISE_XOR, 0);
     rule.push(ct(key, register))
         .push(bitwise)
         .push(compare(libc::NFT_CMP_NEQ, &value.to_ne_bytes()));
@@ -189,18 +186,24 @@ fn push_protocol(rule: &mut Rule, protocol: Protocol) {
 
 fn compare(operator: i32, value: &[u8]) -> Expr {
     let mut cmp = Expr::new(c"cmp");
-    cmp.set_u32(sys::NFTNL_EXPR_CMP_SREG.into(), register(0))
-        .set_u32(sys::NFTNL_EXPR_CMP_OP.into(), operator.unsigned_abs())
-        .set(sys::NFTNL_EXPR_CMP_DATA.into(), value);
+    cmp.set_u32(sys::NFTNL_EXPR_CMP_SREG, register(0))
+        .set_u32(sys::NFTNL_EXPR_CMP_OP, operator.unsigned_abs())
+        .set(sys::NFTNL_EXPR_CMP_DATA, value);
     cmp
 }
 
 fn lookup(set: &str) -> Expr {
     let mut lookup = Expr::new(c"lookup");
     lookup
-        .set_u32(sys::NFTNL_EXPR_LOOKUP_SREG.into(), register(0))
-        .set_str(sys::NFTNL_EXPR_LOOKUP_SET.into(), &name(set));
+        .set_u32(sys::NFTNL_EXPR_LOOKUP_SREG, register(0))
+        .set_str(sys::NFTNL_EXPR_LOOKUP_SET, &name(set));
     lookup
+}
+
+fn masquerade() -> Expr {
+    let mut masquerade = Expr::new(c"masq");
+    masquerade.set_u32(sys::NFTNL_EXPR_MASQ_FLAGS, FULLY_RANDOM);
+    masquerade
 }
 
 /// DNAT to the address and port that a look-up left in the registers.
@@ -210,24 +213,21 @@ fn dnat(family: Family) -> Expr {
         Family::Ipv6 => (libc::NFPROTO_IPV6, register(4)),
     };
     let mut nat = Expr::new(c"nat");
-    nat.set_u32(
-        sys::NFTNL_EXPR_NAT_TYPE.into(),
-        libc::NFT_NAT_DNAT.unsigned_abs(),
-    )
-    .set_u32(sys::NFTNL_EXPR_NAT_FAMILY.into(), protocol.unsigned_abs())
-    .set_u32(sys::NFTNL_EXPR_NAT_REG_ADDR_MIN.into(), register(0))
-    .set_u32(sys::NFTNL_EXPR_NAT_REG_ADDR_MAX.into(), register(0))
-    .set_u32(sys::NFTNL_EXPR_NAT_REG_PROTO_MIN.into(), port)
-    .set_u32(sys::NFTNL_EXPR_NAT_REG_PROTO_MAX.into(), port)
-    .set_u32(sys::NFTNL_EXPR_NAT_FLAGS.into(), NAT_FLAGS);
+    nat.set_u32(sys::NFTNL_EXPR_NAT_TYPE, libc::NFT_NAT_DNAT.unsigned_abs())
+        .set_u32(sys::NFTNL_EXPR_NAT_FAMILY, protocol.unsigned_abs())
+        .set_u32(sys::NFTNL_EXPR_NAT_REG_ADDR_MIN, register(0))
+        .set_u32(sys::NFTNL_EXPR_NAT_REG_ADDR_MAX, register(0))
+        .set_u32(sys::NFTNL_EXPR_NAT_REG_PROTO_MIN, port)
+        .set_u32(sys::NFTNL_EXPR_NAT_REG_PROTO_MAX, port)
+        .set_u32(sys::NFTNL_EXPR_NAT_FLAGS, NAT_FLAGS);
     nat
 }
 
 fn reject(kind: i32, code: u8) -> Expr {
     let mut reject = Expr::new(c"reject");
     reject
-        .set_u32(sys::NFTNL_EXPR_REJECT_TYPE.into(), kind.unsigned_abs())
-        .set(sys::NFTNL_EXPR_REJECT_CODE.into(), &[code]);
+        .set_u32(sys::NFTNL_EXPR_REJECT_TYPE, kind.unsigned_abs())
+        .set(sys::NFTNL_EXPR_REJECT_CODE, &[code]);
     reject
 }
 
@@ -235,10 +235,10 @@ fn verdict(code: i32, chain: Option<ChainName>) -> Expr {
     let mut immediate = Expr::new(c"immediate");
     let register = libc::NFT_REG_VERDICT.unsigned_abs();
     immediate
-        .set_u32(sys::NFTNL_EXPR_IMM_DREG.into(), register)
-        .set(sys::NFTNL_EXPR_IMM_VERDICT.into(), &code.to_ne_bytes());
+        .set_u32(sys::NFTNL_EXPR_IMM_DREG, register)
+        .set(sys::NFTNL_EXPR_IMM_VERDICT, &code.to_ne_bytes());
     if let Some(chain) = chain {
-        immediate.set_str(sys::NFTNL_EXPR_IMM_CHAIN.into(), &name(&chain.to_string()));
+        immediate.set_str(sys::NFTNL_EXPR_IMM_CHAIN, &name(&chain.to_string()));
     }
     immediate
 }

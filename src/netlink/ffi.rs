@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_void};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr::NonNull;
 
 use nftnl::nftnl_sys::{self as sys, libc};
@@ -164,7 +164,7 @@ impl Rule {
 
     /// The name of its chain.
     pub(super) fn chain(&self) -> String {
-        let attribute = attribute_number(sys::NFTNL_RULE_CHAIN.into());
+        let attribute = attribute_number(sys::NFTNL_RULE_CHAIN);
         // SAFETY: the object is alive; the text, if any, is its own and ends with a NUL.
         let name = unsafe { sys::nftnl_rule_get_str(self.0.as_ptr(), attribute) };
         if name.is_null() {
@@ -306,28 +306,45 @@ impl AlignedMessage {
     }
 }
 
-/// The socket as the system-call wrappers want it.
-pub(super) fn descriptor(socket: &mnl::Socket) -> BorrowedFd<'_> {
-    // SAFETY: the descriptor is open as long as `socket` lives, which the result borrows.
-    unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }
-}
+/// A netlink socket that may move to another thread.
+pub(super) struct NetlinkSocket(mnl::Socket);
 
-/// Turns on a netlink option of the socket (`NETLINK_EXT_ACK`, `NETLINK_CAP_ACK`): netlink(7).
-pub(super) fn turn_on(socket: &mnl::Socket, option: i32) -> std::io::Result<()> {
-    let on: libc::c_int = 1;
-    // SAFETY: the descriptor is open; the value is an int that lives over the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_NETLINK,
-            option,
-            (&raw const on).cast(),
-            libc::socklen_t::try_from(size_of_val(&on)).unwrap_or(4),
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(std::io::Error::last_os_error())
+// SAFETY: libmnl's `struct mnl_socket` is a descriptor and an address on the heap; nothing of it
+// belongs to a thread, and we only ever use it through one owner.
+unsafe impl Send for NetlinkSocket {}
+
+impl NetlinkSocket {
+    pub(super) fn open(bus: mnl::Bus) -> std::io::Result<Self> {
+        mnl::Socket::new(bus).map(Self)
+    }
+
+    pub(super) fn raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
+    /// The descriptor as the system-call wrappers want it.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is open as long as `self` lives, which the result borrows.
+        unsafe { BorrowedFd::borrow_raw(self.raw_fd()) }
+    }
+
+    /// Turns on a netlink option (`NETLINK_EXT_ACK`, `NETLINK_CAP_ACK`): netlink(7).
+    pub(super) fn turn_on(&self, option: i32) -> std::io::Result<()> {
+        let on: libc::c_int = 1;
+        // SAFETY: the descriptor is open; the value is an int that lives over the call.
+        let result = unsafe {
+            libc::setsockopt(
+                self.raw_fd(),
+                libc::SOL_NETLINK,
+                option,
+                (&raw const on).cast(),
+                libc::socklen_t::try_from(size_of_val(&on)).unwrap_or(4),
+            )
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(std::io::Error::last_os_error())
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Reads our table back from the kernel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
@@ -143,7 +143,7 @@ impl<A: Address> Reader<'_, A> {
                 let name = attributes.get(NFTA_SET_NAME).and_then(Attribute::text);
                 let name = name.unwrap_or_default();
                 match SetName::parse(name) {
-                    Some(known) if is_declared(&set(known), attributes, A::FAMILY) => count += 1,
+                    Some(known) if is_declared(&set(known), &attributes, A::FAMILY) => count += 1,
                     _ => wrong = Some(format!("set {name} is not as this version declares it")),
                 }
             },
@@ -179,7 +179,7 @@ impl<A: Address> Reader<'_, A> {
                 let name = attributes.get(NFTA_CHAIN_NAME).and_then(Attribute::text);
                 found.insert(
                     name.unwrap_or_default().to_owned(),
-                    Hooked::read(attributes),
+                    Hooked::read(&attributes),
                 );
             },
         )?;
@@ -230,18 +230,18 @@ impl<A: Address> Reader<'_, A> {
     fn elements(&mut self, name: SetName) -> Result<(), Stop> {
         let texts = [(NFTA_TABLE, TABLE), (NFTA_SET_ELEM_LIST_SET, name.as_str())];
         let mut elements = Vec::new();
-        let mut bounds = BTreeMap::new();
+        let mut bounds = BTreeSet::new();
         let mut wrong = false;
         self.dump(libc::NFT_MSG_GETSETELEM, &texts, |attributes, _| {
             let list = attributes.get(NFTA_SET_ELEM_LIST_ELEMENTS);
             for attribute in list.into_iter().flat_map(Attribute::nested) {
                 let attributes = attribute.nested();
                 if set(name).interval {
-                    let bound = Bound::read::<A>(attributes);
+                    let bound = bound::<A>(&attributes);
                     wrong |= bound.is_none();
                     bounds.extend(bound);
                 } else {
-                    let element = element(name, attributes);
+                    let element = element(name, &attributes);
                     wrong |= element.is_none();
                     elements.extend(element);
                 }
@@ -267,7 +267,7 @@ impl<A: Address> Reader<'_, A> {
 }
 
 /// Whether a set in the kernel is as we declare it.
-fn is_declared(declared: &Set, found: Attributes<'_>, family: Family) -> bool {
+fn is_declared(declared: &Set, found: &Attributes<'_>, family: Family) -> bool {
     let number = |attribute| {
         found
             .get(attribute)
@@ -314,9 +314,9 @@ impl Hooked {
         }
     }
 
-    fn read(attributes: Attributes<'_>) -> Self {
+    fn read(attributes: &Attributes<'_>) -> Self {
         let hook = attributes.get(NFTA_CHAIN_HOOK).map(Attribute::nested);
-        let number = |kind| hook.and_then(|hook| hook.get(kind)?.number());
+        let number = |kind| hook.as_ref()?.get(kind)?.number();
         let kind = attributes.get(NFTA_CHAIN_TYPE).and_then(Attribute::text);
         Self {
             kind: kind.map(str::to_owned),
@@ -327,7 +327,7 @@ impl Hooked {
 }
 
 /// The element of a set or map that is no interval set; `None` if it is not one of ours.
-fn element<A: Address>(name: SetName, attributes: Attributes<'_>) -> Option<Element<A>> {
+fn element<A: Address>(name: SetName, attributes: &Attributes<'_>) -> Option<Element<A>> {
     let value_of = |kind| attributes.get(kind)?.nested().get(NFTA_DATA_VALUE);
     let key = Key::from_bytes(name, value_of(NFTA_SET_ELEM_KEY)?.value)?;
     let value = match set(name).data {
@@ -335,7 +335,7 @@ fn element<A: Address>(name: SetName, attributes: Attributes<'_>) -> Option<Elem
         Data::Endpoint => Value::endpoint_from_bytes(value_of(NFTA_SET_ELEM_DATA)?.value)?,
         Data::Verdict => {
             let data = attributes.get(NFTA_SET_ELEM_DATA)?.nested();
-            Value::Verdict(verdict(data.get(NFTA_DATA_VERDICT)?.nested())?)
+            Value::Verdict(verdict(&data.get(NFTA_DATA_VERDICT)?.nested())?)
         }
     };
     let user_data = attributes.get(NFTA_SET_ELEM_USERDATA);
@@ -355,7 +355,7 @@ fn element<A: Address>(name: SetName, attributes: Attributes<'_>) -> Option<Elem
     })
 }
 
-fn verdict(attributes: Attributes<'_>) -> Option<Verdict> {
+fn verdict(attributes: &Attributes<'_>) -> Option<Verdict> {
     let code = attributes.get(NFTA_VERDICT_CODE)?.number()?;
     if code.cast_signed() != libc::NFT_GOTO {
         return None;
@@ -367,25 +367,21 @@ fn verdict(attributes: Attributes<'_>) -> Option<Verdict> {
     chain.parse().ok().map(Verdict::Balance)
 }
 
-/// Where a range of an interval set starts (`true`) or the address after its end (`false`); at one
-/// address, a range may end and the next start, and the end comes first.
-struct Bound;
-
-impl Bound {
-    fn read<A: Address>(attributes: Attributes<'_>) -> Option<((A, bool), ())> {
-        let key = attributes.get(NFTA_SET_ELEM_KEY)?.nested();
-        let address = A::from_bytes(key.get(NFTA_DATA_VALUE)?.value)?;
-        let flags = attributes.get(NFTA_SET_ELEM_FLAGS);
-        let flags = flags.and_then(Attribute::number).unwrap_or(0);
-        let end = flags & libc::NFT_SET_ELEM_INTERVAL_END.unsigned_abs() != 0;
-        Some(((address, !end), ()))
-    }
+/// Where a range of an interval set starts (`true`), or the address after its end (`false`). In
+/// order, the end of a range comes before the start of the next at the same address.
+fn bound<A: Address>(attributes: &Attributes<'_>) -> Option<(A, bool)> {
+    let key = attributes.get(NFTA_SET_ELEM_KEY)?.nested();
+    let address = A::from_bytes(key.get(NFTA_DATA_VALUE)?.value)?;
+    let flags = attributes.get(NFTA_SET_ELEM_FLAGS);
+    let flags = flags.and_then(Attribute::number).unwrap_or(0);
+    let end = flags & libc::NFT_SET_ELEM_INTERVAL_END.unsigned_abs() != 0;
+    Some((address, !end))
 }
 
-fn ranges<A: Address>(bounds: &BTreeMap<(A, bool), ()>) -> Vec<A::Net> {
+fn ranges<A: Address>(bounds: &BTreeSet<(A, bool)>) -> Vec<A::Net> {
     let mut nets = Vec::new();
     let mut start = None;
-    for (address, starts) in bounds.keys() {
+    for (address, starts) in bounds {
         match (starts, start.take()) {
             (true, _) => start = Some(*address),
             (false, Some(first)) => nets.extend(A::range(first, Some(*address))),

@@ -1,18 +1,16 @@
 //! The netlink socket to nf_tables: send a batch whole, hear what was refused, dump.
 
-use std::io::IoSlice;
-use std::os::fd::AsRawFd;
-
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, sendmsg, setsockopt, sockopt};
+use std::io::IoSlice;
 
 use super::Error;
 use super::attribute::{self, Attributes, HEADER, u32_at};
-use super::ffi;
+use super::ffi::NetlinkSocket;
 
 /// Bytes of the buffer that answers are received in; the kernel fills at most 32 KiB of it for a
-/// dump (`NLMSG_GOODSIZE`, netlink_dump in net/netlink/af_netlink.c).
+/// dump (`NLMSG_GOODSIZE`, `netlink_dump` of `net/netlink/af_netlink.c`).
 const RECEIVE: usize = 256 * 1024;
 
 /// Bytes of answers that may wait in the socket: some 300 of each refused message.
@@ -38,23 +36,27 @@ pub(super) struct Refused {
 
 /// A socket to nf_tables.
 pub(super) struct Socket {
-    socket: mnl::Socket,
+    inner: NetlinkSocket,
     buffer: Vec<u8>,
     sequence: u32,
 }
 
 impl Socket {
     pub(super) fn open() -> Result<Self, Error> {
-        let socket = mnl::Socket::new(mnl::Bus::Netfilter).map_err(Error::socket("open"))?;
-        ffi::turn_on(&socket, libc::NETLINK_EXT_ACK).map_err(Error::socket("set up"))?;
-        ffi::turn_on(&socket, libc::NETLINK_CAP_ACK).map_err(Error::socket("set up"))?;
-        let fd = ffi::descriptor(&socket);
+        let socket = NetlinkSocket::open(mnl::Bus::Netfilter).map_err(Error::socket("open"))?;
+        socket
+            .turn_on(libc::NETLINK_EXT_ACK)
+            .map_err(Error::socket("set up"))?;
+        socket
+            .turn_on(libc::NETLINK_CAP_ACK)
+            .map_err(Error::socket("set up"))?;
+        let fd = socket.descriptor();
         // Without the privilege the limit of the system holds, which is enough to begin with.
         if setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_QUEUE).is_err() {
             setsockopt(&fd, sockopt::RcvBuf, &RECEIVE_QUEUE).map_err(Error::errno("set up"))?;
         }
         Ok(Self {
-            socket,
+            inner: socket,
             buffer: vec![0; RECEIVE],
             sequence: 0,
         })
@@ -66,13 +68,13 @@ impl Socket {
     /// batch when the call returns, so that whatever it has to say is waiting.
     pub(super) fn send(&mut self, pages: &[IoSlice<'_>]) -> Result<Vec<Refused>, Error> {
         let size: usize = pages.iter().map(|page| page.len()).sum();
-        let fd = ffi::descriptor(&self.socket);
-        // netlink_sendmsg takes what fits the send buffer less 32 bytes.
+        let fd = self.inner.descriptor();
+        // `netlink_sendmsg` takes what fits the send buffer less 32 bytes.
         let needed = size + 4096;
         if setsockopt(&fd, sockopt::SndBufForce, &needed).is_err() {
             setsockopt(&fd, sockopt::SndBuf, &needed).map_err(Error::errno("set up"))?;
         }
-        let sent = sendmsg::<()>(self.socket.as_raw_fd(), pages, &[], MsgFlags::empty(), None);
+        let sent = sendmsg::<()>(self.inner.raw_fd(), pages, &[], MsgFlags::empty(), None);
         match sent {
             Ok(_) => {}
             Err(Errno::EPERM) => return Err(Error::Permission),
@@ -89,7 +91,7 @@ impl Socket {
         let mut refused = Vec::new();
         loop {
             match recv(
-                self.socket.as_raw_fd(),
+                self.inner.raw_fd(),
                 &mut self.buffer,
                 MsgFlags::MSG_DONTWAIT,
             ) {
@@ -102,7 +104,7 @@ impl Socket {
                 Err(Errno::ENOBUFS) => {
                     // The queue overflowed: empty it, so that the next batch hears its own answers.
                     while recv(
-                        self.socket.as_raw_fd(),
+                        self.inner.raw_fd(),
                         &mut self.buffer,
                         MsgFlags::MSG_DONTWAIT,
                     )
@@ -131,18 +133,12 @@ impl Socket {
         let sequence = self.sequence;
         let request = attribute::request(kind, flags, family, sequence, texts);
         let pages = [IoSlice::new(&request)];
-        sendmsg::<()>(
-            self.socket.as_raw_fd(),
-            &pages,
-            &[],
-            MsgFlags::empty(),
-            None,
-        )
-        .map_err(Error::errno("ask for a dump"))
-        .map_err(Dump::Failed)?;
+        sendmsg::<()>(self.inner.raw_fd(), &pages, &[], MsgFlags::empty(), None)
+            .map_err(Error::errno("ask for a dump"))
+            .map_err(Dump::Failed)?;
         let mut whole = true;
         loop {
-            let len = match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
+            let len = match recv(self.inner.raw_fd(), &mut self.buffer, MsgFlags::empty()) {
                 Ok(len) => len,
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(Dump::Failed(Error::errno("receive a dump")(errno))),

@@ -147,9 +147,10 @@ impl Set {
     pub(super) fn declaration(&self, family: Family) -> String {
         let ip = super::statement::layer(family);
         if self.key.contains(&KeyField::Slot) {
-            let address = match self.name {
-                SetName::Endpoints => format!(" . {ip} daddr"),
-                _ => String::new(),
+            let address = if self.key.contains(&KeyField::Address) {
+                format!(" . {ip} daddr")
+            } else {
+                String::new()
             };
             return format!(
                 "typeof meta l4proto{address} . th dport . numgen random mod 65536 : {ip} daddr . th dport"
@@ -196,7 +197,10 @@ impl Set {
             record(DATA_BYTE_ORDER, MIXED);
         }
         if self.key.contains(&KeyField::Slot) {
-            bytes.extend_from_slice(&typeof_records(self.name == SetName::Endpoints, family));
+            bytes.extend_from_slice(&typeof_records(
+                self.key.contains(&KeyField::Address),
+                family,
+            ));
         }
         bytes
     }

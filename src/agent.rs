@@ -1,0 +1,127 @@
+//! Wires the parts of the daemon: a source of objects, the crank on its own thread, and signals.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::Context;
+use ipnet::IpNet;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use crate::desired::NodeFacts;
+use crate::model::Event;
+use crate::netlink::Kernel;
+use crate::sync::{Crank, State};
+use crate::watch::{addresses, manifests};
+
+/// Reports that may wait for the crank. A source that runs ahead of the kernel waits in its turn;
+/// nothing is dropped.
+const EVENTS: usize = 4096;
+
+/// Where the objects come from.
+#[derive(Debug)]
+pub enum Source {
+    /// A directory of manifests.
+    Manifests(PathBuf),
+    /// An API server.
+    ApiServer {
+        /// A kubeconfig file.
+        kubeconfig: Option<PathBuf>,
+        /// The URL of the API server.
+        master: Option<String>,
+    },
+}
+
+/// Runs the daemon until SIGTERM or SIGINT. The rules stay.
+///
+/// # Errors
+/// What keeps it from starting.
+pub fn run(source: Source, node: String, cluster_cidrs: Vec<IpNet>) -> anyhow::Result<()> {
+    let kernel = Kernel::open()?;
+    let ipv6 = Path::new("/proc/net/if_inet6").exists();
+    let runtime = runtime()?;
+    runtime.block_on(async {
+        let fallback_ips = match source {
+            Source::Manifests(_) => own_addresses().await,
+            Source::ApiServer { .. } => Vec::new(),
+        };
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            node,
+            ipv6,
+            ?cluster_cidrs,
+            "starting"
+        );
+        let state = State::new(NodeFacts {
+            cluster_cidrs,
+            fallback_ips,
+        });
+        let (events, reported) = mpsc::channel(EVENTS);
+        let (stop, stopped) = watch::channel(false);
+        let crank = start_crank(Crank::new(kernel, state, ipv6), reported, stopped)?;
+        let followed = follow(source, node.into(), events);
+        tokio::select! {
+            result = stop_signal() => result?,
+            result = followed => result?,
+        }
+        stop.send_replace(true);
+        crank
+            .join()
+            .map_err(|_| anyhow::anyhow!("the thread that programs the kernel panicked"))
+    })?;
+    info!("stopped, the rules stay");
+    Ok(())
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the runtime")
+}
+
+/// Starts the crank on its own thread: it blocks while the kernel commits.
+fn start_crank(
+    crank: Crank,
+    reported: mpsc::Receiver<Event>,
+    stopped: watch::Receiver<bool>,
+) -> anyhow::Result<thread::JoinHandle<()>> {
+    let runtime = runtime()?;
+    thread::Builder::new()
+        .name("sync".to_owned())
+        .spawn(move || runtime.block_on(crank.run(reported, stopped)))
+        .context("cannot start a thread")
+}
+
+/// Follows a source for as long as it lasts; an API server lasts for ever.
+async fn follow(source: Source, node: Arc<str>, events: mpsc::Sender<Event>) -> anyhow::Result<()> {
+    match source {
+        Source::Manifests(dir) => {
+            let _following = manifests::watch(&dir, node, events)?;
+            std::future::pending().await
+        }
+        Source::ApiServer { .. } => std::future::pending().await,
+    }
+}
+
+/// The addresses for node ports until a Node object names them.
+async fn own_addresses() -> Vec<std::net::IpAddr> {
+    match addresses::of_default_route().await {
+        Ok(addresses) => addresses,
+        Err(error) => {
+            warn!(%error, "cannot read this node's addresses: only a Node object can name them");
+            Vec::new()
+        }
+    }
+}
+
+async fn stop_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => info!("SIGTERM"),
+        _ = interrupt.recv() => info!("SIGINT"),
+    }
+    Ok(())
+}

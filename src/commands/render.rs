@@ -1,0 +1,69 @@
+//! `kube-dnat render`: the ruleset as text.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use tracing::warn;
+
+use super::flags::NodeFlags;
+use crate::desired::NodeFacts;
+use crate::ruleset::render;
+use crate::sync::{Complaint, State};
+use crate::watch::manifests::{self, Listing};
+
+/// The flags of `render`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    kube-dnat render --manifests manifests/examples | less\n  \
+    kubectl get services,endpointslices,nodes -A -o yaml | kube-dnat render --manifests - --hostname-override node-1\n  \
+    kube-dnat render --manifests DIR | nft --check --file -")]
+pub struct Render {
+    /// A directory of manifests, or - for one YAML or JSON text on standard input.
+    #[arg(long, value_name = "DIR|-")]
+    manifests: PathBuf,
+
+    #[command(flatten)]
+    node: NodeFlags,
+}
+
+impl Render {
+    pub(super) fn execute(self) -> anyhow::Result<()> {
+        let Self { manifests, node } = self;
+        let name = node.node_name()?;
+        let listing = if manifests.as_os_str() == "-" {
+            let mut text = String::new();
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .context("cannot read standard input")?;
+            manifests::read_text(&text, &name).context("cannot parse standard input")?
+        } else {
+            manifests::read(&manifests, &name)?
+        };
+        let mut state = State::new(NodeFacts {
+            cluster_cidrs: node.cluster_cidrs(),
+            fallback_ips: Vec::new(),
+        });
+        let mut complaints = Vec::new();
+        let Listing {
+            events, problems, ..
+        } = listing;
+        for problem in problems {
+            warn!(error = %anyhow::Error::new(problem), "left out");
+        }
+        for event in events {
+            complaints.extend(state.apply(event));
+        }
+        complaints.extend(state.not_served()?);
+        for Complaint { object, reason } in complaints {
+            warn!(object, reason, "not served as asked");
+        }
+        let (ipv4, ipv6) = state.fresh()?;
+        let mut out = std::io::stdout().lock();
+        out.write_all(render(&ipv4, state.program::<Ipv4Addr>()).as_bytes())?;
+        out.write_all(render(&ipv6, state.program::<Ipv6Addr>()).as_bytes())?;
+        Ok(())
+    }
+}

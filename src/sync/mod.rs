@@ -1,0 +1,302 @@
+//! The crank: take in what was reported, plan, commit, take in that it is committed, or try again.
+
+mod complaints;
+mod family;
+mod state;
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tracing::{debug, error, info, warn};
+
+pub use family::{Basis, FamilyState, Prepared};
+pub use state::{Complaint, Plans, State};
+
+use crate::diff::Transaction;
+use crate::model::{Address, Event};
+use crate::netlink::{Commit, Error, Found, Kernel, Part};
+use crate::ruleset::{Inconsistent, Program};
+
+/// How long after a failure the next attempt is made; doubled each time up to the maximum.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// How long a balance chain may stand unused: they are removed together, at most this often,
+/// since each change of a chain makes the kernel validate the table.
+const UNUSED_CHAINS: Duration = Duration::from_mins(1);
+
+/// How many refusals in a row one turn of the crank works around before it waits.
+const ATTEMPTS: usize = 16;
+
+/// What one turn of the crank failed by.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Kernel(#[from] Error),
+    #[error("the planner contradicts itself: {0}")]
+    Planner(#[from] Inconsistent),
+}
+
+/// How far the kernel's tables are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// They hold what the picture says.
+    Picture,
+    /// They must be read.
+    Read,
+    /// They must be made anew.
+    Rebuild,
+}
+
+/// The crank and what it turns.
+pub struct Crank {
+    kernel: Kernel,
+    state: State,
+    /// Whether the node has IPv6 at all.
+    ipv6: bool,
+    trust: Trust,
+    committed_once: bool,
+}
+
+impl Crank {
+    /// A crank for `kernel`; `ipv6` tells whether there is such a family.
+    #[must_use]
+    pub fn new(kernel: Kernel, state: State, ipv6: bool) -> Self {
+        Self {
+            kernel,
+            state,
+            ipv6,
+            trust: Trust::Read,
+            committed_once: false,
+        }
+    }
+
+    /// Turns until `stop` says true or the sources are gone. What came while a transaction was
+    /// committed goes together into the next. Blocks its thread while the kernel commits.
+    pub async fn run(mut self, mut events: mpsc::Receiver<Event>, mut stop: watch::Receiver<bool>) {
+        let mut retry = Timer::default();
+        let mut unused_chains = Timer::default();
+        let mut backoff = FIRST_RETRY;
+        loop {
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return,
+                event = events.recv() => match event {
+                    Some(event) => self.take_in(event),
+                    None => return,
+                },
+                () = retry.wait() => {
+                    self.state.ipv4.take_in_again();
+                    self.state.ipv6.take_in_again();
+                }
+                () = unused_chains.wait() => self.delete_unused_chains(),
+            }
+            while let Ok(event) = events.try_recv() {
+                self.take_in(event);
+            }
+            if self.state.is_complete() {
+                if self.turn() {
+                    retry = Timer::default();
+                    backoff = FIRST_RETRY;
+                } else if retry.start(backoff) {
+                    backoff = (backoff * 2).min(LAST_RETRY);
+                }
+            }
+            if self.has_unused_chains() {
+                unused_chains.start(UNUSED_CHAINS);
+            }
+        }
+    }
+
+    fn take_in(&mut self, event: Event) {
+        complain(self.state.apply(event));
+    }
+
+    /// Brings the kernel up to date. `false` if that did not, or not wholly, succeed.
+    fn turn(&mut self) -> bool {
+        match self.synchronise() {
+            Ok(complete) => complete,
+            Err(failure) => {
+                error!(error = %failure, "cannot program the kernel, will try again");
+                if self.trust == Trust::Picture {
+                    self.trust = Trust::Read;
+                }
+                false
+            }
+        }
+    }
+
+    /// Commits what is dirty. `false`: but for Services that the kernel refuses.
+    fn synchronise(&mut self) -> Result<bool, Failure> {
+        for _ in 0..ATTEMPTS {
+            let clean = !self.state.ipv4.is_dirty() && !self.state.ipv6.is_dirty();
+            if clean && self.trust == Trust::Picture {
+                break;
+            }
+            let (plans, commit) = self.prepare()?;
+            match self.kernel.commit(&commit) {
+                Ok(()) => self.committed(plans, &commit),
+                Err(error) => self.work_around(error)?,
+            }
+        }
+        let ipv4 = self.state.ipv4.is_clean();
+        Ok(ipv4 && (!self.ipv6 || self.state.ipv6.is_clean()))
+    }
+
+    fn prepare(&mut self) -> Result<(Plans, Commit), Failure> {
+        let trust = self.trust;
+        let program4 = self.state.program::<std::net::Ipv4Addr>();
+        let program6 = self.state.program::<std::net::Ipv6Addr>();
+        let (basis4, new4) = basis(&mut self.kernel, trust, program4)?;
+        let (basis6, new6) = if self.ipv6 {
+            basis(&mut self.kernel, trust, program6)?
+        } else {
+            (Basis::Picture, false)
+        };
+        let mut plans = self.state.prepare(basis4, basis6)?;
+        let commit = Commit {
+            ipv4: part(&mut plans.ipv4.transaction, new4.then_some(program4)),
+            ipv6: if self.ipv6 {
+                part(&mut plans.ipv6.transaction, new6.then_some(program6))
+            } else {
+                Part::default()
+            },
+        };
+        Ok((plans, commit))
+    }
+
+    fn committed(&mut self, plans: Plans, commit: &Commit) {
+        let operations = commit.ipv4.transaction.len() + commit.ipv6.transaction.len();
+        complain(self.state.committed(plans));
+        if self.committed_once {
+            debug!(ops = operations, "committed");
+        } else {
+            let rebuilt = commit.ipv4.rebuild.is_some() || commit.ipv6.rebuild.is_some();
+            info!(ops = operations, rebuilt, "first sync committed");
+        }
+        self.committed_once = true;
+        self.trust = Trust::Picture;
+    }
+
+    /// Decides what to do about a transaction that was not committed, before the next attempt.
+    fn work_around(&mut self, error: Error) -> Result<(), Failure> {
+        let refusals = match (&error, self.trust) {
+            (Error::Lost, _) => {
+                self.trust = Trust::Read;
+                return Ok(());
+            }
+            // Perhaps the kernel is not what we think.
+            (Error::Refused(_), Trust::Picture) => {
+                warn!(%error, "the kernel refused a change, reading the tables back");
+                self.trust = Trust::Read;
+                return Ok(());
+            }
+            (Error::Refused(refusals), _) => refusals,
+            _ => return Err(error.into()),
+        };
+        let mut new = false;
+        for refusal in refusals {
+            for service in &refusal.services {
+                let ipv4 = self.state.ipv4.leave_out(service);
+                let ipv6 = self.state.ipv6.leave_out(service);
+                if ipv4 || ipv6 {
+                    warn!(%service, error = %refusal, "left out, the kernel refuses it");
+                    new = true;
+                }
+            }
+        }
+        if new {
+            return Ok(());
+        }
+        if self.trust == Trust::Rebuild {
+            return Err(error.into());
+        }
+        warn!(%error, "the tables cannot be brought up to date, making them anew");
+        self.trust = Trust::Rebuild;
+        Ok(())
+    }
+
+    fn has_unused_chains(&self) -> bool {
+        let ipv4 = self.state.ipv4.picture().unused_chains();
+        let ipv6 = self.state.ipv6.picture().unused_chains();
+        !ipv4.is_empty() || !ipv6.is_empty()
+    }
+
+    fn delete_unused_chains(&mut self) {
+        if self.trust != Trust::Picture {
+            return;
+        }
+        let mut commit = Commit::default();
+        commit.ipv4.transaction = self.state.ipv4.picture().unused_chains();
+        commit.ipv6.transaction = self.state.ipv6.picture().unused_chains();
+        match self.kernel.commit(&commit) {
+            Ok(()) => {
+                self.state.ipv4.picture_mut().unused_chains_deleted();
+                self.state.ipv6.picture_mut().unused_chains_deleted();
+            }
+            Err(error) => warn!(%error, "cannot delete unused chains"),
+        }
+    }
+}
+
+/// A point in time to wait for, or none.
+#[derive(Default)]
+struct Timer {
+    at: Option<Instant>,
+}
+
+impl Timer {
+    /// Starts it, unless it is running. `false` if it was.
+    fn start(&mut self, after: Duration) -> bool {
+        let starts = self.at.is_none();
+        self.at.get_or_insert_with(|| Instant::now() + after);
+        starts
+    }
+
+    /// Waits for it, and stops it. For ever if it is not running.
+    async fn wait(&mut self) {
+        match self.at {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+        self.at = None;
+    }
+}
+
+/// What is known of one family's table, and whether it has to be made anew.
+fn basis<A: Address>(
+    kernel: &mut Kernel,
+    trust: Trust,
+    program: Program,
+) -> Result<(Basis<A>, bool), Error> {
+    match trust {
+        Trust::Picture => return Ok((Basis::Picture, false)),
+        Trust::Rebuild => return Ok((Basis::Empty, true)),
+        Trust::Read => {}
+    }
+    match kernel.read::<A>(program)? {
+        Found::Nothing => Ok((Basis::Empty, true)),
+        Found::Ours(table) => {
+            info!(family = %A::FAMILY, elements = table.len(), "adopting the table");
+            Ok((Basis::Found(Box::new(table)), false))
+        }
+        Found::Foreign(reason) => {
+            warn!(family = %A::FAMILY, %reason, "the table is not of this version, replacing it");
+            Ok((Basis::Empty, true))
+        }
+    }
+}
+
+fn part<A: Address>(transaction: &mut Transaction<A>, rebuild: Option<Program>) -> Part<A> {
+    Part {
+        rebuild,
+        transaction: std::mem::take(transaction),
+    }
+}
+
+fn complain(complaints: Vec<Complaint>) {
+    for Complaint { object, reason } in complaints {
+        warn!(object, reason, "not served as asked");
+    }
+}

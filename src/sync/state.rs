@@ -1,0 +1,160 @@
+//! Everything that is known, of both families. Pure: the crank turns it, `render` prints it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::complaints::Complaints;
+use super::family::{Basis, FamilyState, Prepared};
+use crate::desired::NodeFacts;
+use crate::model::{Address, Changed, Event, Kind, ServiceName, Store};
+use crate::ruleset::{Inconsistent, Program, Table};
+
+/// Something that an operator must hear about one object, once.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Complaint {
+    /// Which object: its kind and name.
+    pub object: String,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// Plans for both families.
+#[derive(Debug)]
+pub struct Plans {
+    /// IPv4.
+    pub ipv4: Prepared<Ipv4Addr>,
+    /// IPv6.
+    pub ipv6: Prepared<Ipv6Addr>,
+}
+
+/// Everything that is known.
+#[derive(Debug)]
+pub struct State {
+    store: Store,
+    facts: NodeFacts,
+    listed: BTreeSet<Kind>,
+    complaints: Complaints,
+    /// IPv4.
+    pub ipv4: FamilyState<Ipv4Addr>,
+    /// IPv6.
+    pub ipv6: FamilyState<Ipv6Addr>,
+}
+
+impl State {
+    /// A node about which `facts` are known, and no object yet.
+    #[must_use]
+    pub fn new(facts: NodeFacts) -> Self {
+        Self {
+            store: Store::default(),
+            facts,
+            listed: BTreeSet::new(),
+            complaints: Complaints::default(),
+            ipv4: FamilyState::default(),
+            ipv6: FamilyState::default(),
+        }
+    }
+
+    /// The fixed program for what is known of the node.
+    #[must_use]
+    pub fn program<A: Address>(&self) -> Program {
+        let mut cidrs = self.facts.cluster_cidrs.iter();
+        Program {
+            knows_pods: cidrs.any(|cidr| A::net_of(*cidr).is_some()),
+        }
+    }
+
+    /// Takes in what a source of objects reports; returns what is newly wrong.
+    pub fn apply(&mut self, event: Event) -> Vec<Complaint> {
+        let update = match event {
+            Event::Update(update) => update,
+            Event::Listed(kind) => {
+                self.listed.insert(kind);
+                return Vec::new();
+            }
+        };
+        let reasons = update.rejected.iter().map(ToString::to_string).collect();
+        let complaints = self.complaints.now(&update.key.to_string(), reasons);
+        let changed = self.store.apply(update);
+        if let Changed::Service {
+            before: Some(service),
+            after: None,
+        } = &changed
+        {
+            self.complaints.forget(&service_label(&service.name));
+        }
+        self.ipv4.note(&changed);
+        self.ipv6.note(&changed);
+        complaints
+    }
+
+    /// Whether every Service and slice that exists has been seen: before that nothing is
+    /// programmed, or what is not seen yet would be cut off.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        [Kind::Service, Kind::EndpointSlice]
+            .iter()
+            .all(|kind| self.listed.contains(kind))
+    }
+
+    /// Plans both families.
+    ///
+    /// # Errors
+    /// Never, unless the planner is wrong.
+    pub fn prepare(
+        &self,
+        ipv4: Basis<Ipv4Addr>,
+        ipv6: Basis<Ipv6Addr>,
+    ) -> Result<Plans, Inconsistent> {
+        Ok(Plans {
+            ipv4: self.ipv4.prepare(&self.store, &self.facts, ipv4)?,
+            ipv6: self.ipv6.prepare(&self.store, &self.facts, ipv6)?,
+        })
+    }
+
+    /// Takes in that the kernel committed both plans; returns what is newly wrong.
+    pub fn committed(&mut self, plans: Plans) -> Vec<Complaint> {
+        let complaints = self.served(&plans);
+        self.ipv4.committed(plans.ipv4);
+        self.ipv6.committed(plans.ipv6);
+        complaints
+    }
+
+    fn served(&mut self, plans: &Plans) -> Vec<Complaint> {
+        let mut reasons: BTreeMap<&ServiceName, Vec<String>> = BTreeMap::new();
+        for (name, of_family) in plans.ipv4.not_served.iter().chain(&plans.ipv6.not_served) {
+            let reasons = reasons.entry(name).or_default();
+            reasons.extend(of_family.iter().map(ToString::to_string));
+        }
+        let complaints = &mut self.complaints;
+        let services = reasons.into_iter();
+        services
+            .flat_map(|(name, reasons)| complaints.now(&service_label(name), reasons))
+            .collect()
+    }
+
+    /// What of the Services is not served, all of it that was not said before.
+    ///
+    /// # Errors
+    /// Never, unless the planner is wrong.
+    pub fn not_served(&mut self) -> Result<Vec<Complaint>, Inconsistent> {
+        let plans = self.prepare(Basis::Empty, Basis::Empty)?;
+        Ok(self.served(&plans))
+    }
+
+    /// The tables as they should be, from nothing: what a fresh start would program.
+    ///
+    /// # Errors
+    /// Never, unless the planner is wrong.
+    pub fn fresh(&self) -> Result<(Table<Ipv4Addr>, Table<Ipv6Addr>), Inconsistent> {
+        let plans = self.prepare(Basis::Empty, Basis::Empty)?;
+        let (mut ipv4, mut ipv6) = (Table::default(), Table::default());
+        plans.ipv4.transaction.apply(&mut ipv4)?;
+        plans.ipv6.transaction.apply(&mut ipv6)?;
+        Ok((ipv4, ipv6))
+    }
+}
+
+/// What a Service is called in complaints about how it is served, apart from those about its text.
+fn service_label(name: &ServiceName) -> String {
+    format!("Service {name} as served")
+}

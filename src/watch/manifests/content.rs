@@ -1,0 +1,281 @@
+//! From the text of a manifest to what its objects say.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+
+use crate::model::wire::{self, Metadata};
+use crate::model::{Kind, Rejected, Update, parse};
+
+use super::tree::Tree;
+
+/// How a manifest is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Yaml,
+    Json,
+}
+
+/// What a manifest holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Content {
+    /// Its objects of the watched kinds, in its order.
+    pub(super) updates: Vec<Update>,
+    /// How many objects of each other kind (`apps/v1 Deployment`) it holds.
+    pub(super) skipped: BTreeMap<String, usize>,
+}
+
+/// Where and why a text is not YAML or JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyntaxError {
+    /// Line and column in the file, from 1; `None` where the parser does not say.
+    pub position: Option<(usize, usize)>,
+    /// What the parser objects to.
+    pub reason: String,
+}
+
+impl SyntaxError {
+    fn new(position: Option<(usize, usize)>, error: &dyn fmt::Display) -> Self {
+        let mut reason = error.to_string();
+        if let Some((line, column)) = position {
+            reason = reason.replacen(&format!(" at line {line} column {column}"), "", 1);
+        }
+        Self { position, reason }
+    }
+}
+
+impl fmt::Display for SyntaxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((line, column)) = self.position {
+            write!(f, "{line}:{column}: ")?;
+        }
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for SyntaxError {}
+
+impl From<yaml_serde::Error> for SyntaxError {
+    fn from(error: yaml_serde::Error) -> Self {
+        let position = error.location().map(|at| (at.line(), at.column()));
+        Self::new(position, &error)
+    }
+}
+
+impl From<serde_json::Error> for SyntaxError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::new(Some((error.line(), error.column())), &error)
+    }
+}
+
+/// What `text` holds: any number of documents, each an object or a list of objects. A document of
+/// YAML is in memory as parser events while it is read, about ten times its size, so that a large
+/// manifest is better split by `---` or written as JSON.
+pub(super) fn content(format: Format, text: &str, our_node: &str) -> Result<Content, SyntaxError> {
+    let mut content = Content::default();
+    match format {
+        Format::Yaml => {
+            for document in yaml_serde::Deserializer::from_str(text) {
+                Objects::new(our_node, &mut content).deserialize(document)?;
+            }
+        }
+        Format::Json => {
+            let mut documents = serde_json::Deserializer::from_str(text);
+            // `end` looks past white space only: an error means that there is more to read.
+            while documents.end().is_err() {
+                Objects::new(our_node, &mut content).deserialize(&mut documents)?;
+            }
+        }
+    }
+    Ok(content)
+}
+
+/// `apiVersion` and `kind` of an object.
+#[derive(Clone, Default)]
+struct TypeMeta<'de> {
+    api_version: Option<Cow<'de, str>>,
+    kind: Option<Cow<'de, str>>,
+}
+
+impl<'de> TypeMeta<'de> {
+    /// What an item of `ServiceList` is: the API server does not write it to each.
+    fn of_items(&self) -> Self {
+        let kind = self
+            .kind
+            .as_deref()
+            .and_then(|kind| kind.strip_suffix("List"));
+        Self {
+            api_version: self.api_version.clone(),
+            kind: kind
+                .filter(|kind| !kind.is_empty())
+                .map(|kind| Cow::Owned(kind.to_owned())),
+        }
+    }
+
+    fn is_list(&self) -> bool {
+        self.kind
+            .as_deref()
+            .is_some_and(|kind| kind.ends_with("List"))
+    }
+
+    fn is_known_and_skipped(&self) -> bool {
+        self.api_version.is_some()
+            && self.kind.is_some()
+            && !self.is_list()
+            && self.watched().is_none()
+    }
+
+    fn watched(&self) -> Option<Kind> {
+        match (self.api_version.as_deref()?, self.kind.as_deref()?) {
+            ("v1", "Service") => Some(Kind::Service),
+            ("discovery.k8s.io/v1", "EndpointSlice") => Some(Kind::EndpointSlice),
+            ("v1", "Endpoints") => Some(Kind::Endpoints),
+            ("v1", "Node") => Some(Kind::Node),
+            ("networking.k8s.io/v1" | "networking.k8s.io/v1beta1", "ServiceCIDR") => {
+                Some(Kind::ServiceCidr)
+            }
+            _ => None,
+        }
+    }
+
+    /// Its name in the count of what is skipped.
+    fn label(&self) -> String {
+        match (self.api_version.as_deref(), self.kind.as_deref()) {
+            (Some(version), Some(kind)) => format!("{version} {kind}"),
+            (None, Some(kind)) => format!("{kind} without apiVersion"),
+            (_, None) => "object without kind".to_owned(),
+        }
+    }
+}
+
+/// Adds the objects of a document to `content` as they are read: an object, a list of objects
+/// (`kind: List`, whose `kind` `kubectl` writes behind its `items`), or nothing.
+struct Objects<'de, 'c> {
+    our_node: &'c str,
+    content: &'c mut Content,
+    inherited: TypeMeta<'de>,
+}
+
+impl<'c> Objects<'_, 'c> {
+    fn new(our_node: &'c str, content: &'c mut Content) -> Self {
+        Self {
+            our_node,
+            content,
+            inherited: TypeMeta::default(),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Objects<'de, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Objects<'de, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of Kubernetes or a list of them")
+    }
+
+    /// A document that is empty or all comments.
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        loop {
+            let element = Objects {
+                our_node: self.our_node,
+                content: self.content,
+                inherited: self.inherited.clone(),
+            };
+            if list.next_element_seed(element)?.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut meta = self.inherited;
+        let mut fields = Vec::new();
+        let read_before = self.content.updates.len();
+        while let Some(key) = map.next_key::<Tree>()? {
+            match key.text() {
+                Some("apiVersion") => meta.api_version = map.next_value::<Tree>()?.into_text(),
+                Some("kind") => meta.kind = map.next_value::<Tree>()?.into_text(),
+                _ if meta.is_known_and_skipped() => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+                Some("items") => map.next_value_seed(Objects {
+                    our_node: self.our_node,
+                    content: self.content,
+                    inherited: meta.of_items(),
+                })?,
+                _ => {
+                    let value = map.next_value()?;
+                    fields.extend(key.into_text().map(|key| (key, value)));
+                }
+            }
+        }
+        if meta.is_list() {
+            return Ok(());
+        }
+        self.content.updates.truncate(read_before);
+        match meta.watched() {
+            Some(kind) => {
+                let update = update(kind, &Tree::Map(fields), self.our_node);
+                self.content.updates.push(update);
+            }
+            None => *self.content.skipped.entry(meta.label()).or_default() += 1,
+        }
+        Ok(())
+    }
+}
+
+fn update(kind: Kind, tree: &Tree, our_node: &str) -> Update {
+    match kind {
+        Kind::Service => decoded(kind, tree, |service| parse::service(&service)),
+        Kind::EndpointSlice => decoded(kind, tree, |slice| parse::slice(&slice, our_node)),
+        Kind::Endpoints => decoded(kind, tree, |endpoints| {
+            parse::endpoints(&endpoints, our_node)
+        }),
+        Kind::Node => decoded(kind, tree, |node| parse::node(&node, our_node)),
+        Kind::ServiceCidr => decoded(kind, tree, |cidr| parse::service_cidr(&cidr)),
+    }
+}
+
+fn decoded<T: DeserializeOwned>(
+    kind: Kind,
+    tree: &Tree,
+    parse: impl FnOnce(T) -> Update,
+) -> Update {
+    match tree.decode() {
+        Ok(object) => parse(object),
+        Err(error) => Update {
+            key: parse::key(kind, &readable_name(tree)),
+            object: None,
+            rejected: vec![Rejected::Malformed(error.to_string().into())],
+        },
+    }
+}
+
+/// The name of an object that does not decode.
+fn readable_name(tree: &Tree) -> wire::Metadata {
+    let text = |key| {
+        let value = tree.field("metadata")?.field(key)?;
+        value.text().map(str::to_owned)
+    };
+    Metadata {
+        name: text("name").unwrap_or_default(),
+        namespace: text("namespace").unwrap_or_default(),
+        ..Metadata::default()
+    }
+}

@@ -1,0 +1,280 @@
+//! A directory of manifests followed as it changes, on a thread of its own.
+
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::model::{Event, Kind};
+
+use super::files::{Batch, Files};
+use super::notice::Notice;
+use super::{Error, readable};
+
+/// Changes that follow each other faster than this count as one, so that an object that moves from
+/// one file to another is never seen to be gone.
+const QUIET: Duration = Duration::from_millis(10);
+/// A change is not held back for longer than this.
+const LONGEST_WAIT: Duration = Duration::from_millis(50);
+/// How often to look whether a directory that is gone is there again.
+const RETRY: Duration = Duration::from_millis(200);
+/// Notices that wait for the thread; when there are more, it looks at every file instead.
+const NOTICES: usize = 4096;
+
+/// Follows the manifests below `dir` for the node named `our_node`. First everything that is there
+/// goes to `events`, then [`Event::Listed`] for each kind, then what changes: a file written and
+/// closed, replaced, moved or removed, and the same of directories and links. A file that is being
+/// written is not read before its writer closes it; one that is not YAML or JSON keeps its last
+/// good content. When `events` is full the thread waits, and changes add up behind it.
+///
+/// Limits: `dir` itself being removed or moved away leaves its last content in force until there
+/// is a directory of that name again; a process that removes the files one by one before it is
+/// seen as just that. Changes of a link's target outside `dir` and a change of where `dir` leads,
+/// if it is a link, go unseen, as does what other machines do to a network file system.
+///
+/// # Errors
+/// If `dir` cannot be listed or watched. Later failures are logged and retried.
+pub fn watch(dir: &Path, our_node: Arc<str>, events: mpsc::Sender<Event>) -> Result<Handle, Error> {
+    let dir = std::path::absolute(dir).map_err(|source| Error::Directory {
+        path: dir.to_owned(),
+        source,
+    })?;
+    let (signals, received) = sync_channel(NOTICES);
+    let flags = Arc::new(Flags::default());
+    let watcher = watcher(&dir, &signals, &flags)?;
+    let follower = Follower {
+        files: Files::new(dir, our_node),
+        watcher,
+        signals: signals.clone(),
+        received,
+        flags: flags.clone(),
+        events,
+    };
+    let thread = thread::Builder::new()
+        .name("manifests".to_owned())
+        .spawn(move || follower.run())
+        .map_err(Error::Thread)?;
+    Ok(Handle {
+        signals,
+        flags,
+        thread: Some(thread),
+    })
+}
+
+/// The thread of [`watch`]; it ends when this is dropped, or the receiver of its events.
+#[derive(Debug)]
+pub struct Handle {
+    signals: SyncSender<Signal>,
+    flags: Arc<Flags>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Handle {
+    /// Ends the thread and waits for it. The receiver of its events must be gone or empty, or the
+    /// thread may wait for room in it.
+    pub fn stop(mut self) {
+        self.signal();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            warn!("the thread that follows the manifests had panicked");
+        }
+    }
+
+    fn signal(&self) {
+        self.flags.stop.store(true, Ordering::Relaxed);
+        // With no room for it the thread has enough to wake up for.
+        let _ = self.signals.try_send(Signal::Stop);
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.signal();
+    }
+}
+
+#[derive(Debug)]
+enum Signal {
+    Notice(Notice),
+    Stop,
+}
+
+#[derive(Debug, Default)]
+struct Flags {
+    /// The thread is to end.
+    stop: AtomicBool,
+    /// A notice found no room.
+    lost: AtomicBool,
+}
+
+/// A watch of `dir` that sends what it sees to `signals`. Only `dir` itself: the walk sets a watch
+/// on each directory below before it lists it, whereas a recursive one would set it some time
+/// after the directory was reported, and miss the files written in between.
+fn watcher(
+    dir: &Path,
+    signals: &SyncSender<Signal>,
+    flags: &Arc<Flags>,
+) -> Result<RecommendedWatcher, Error> {
+    readable(dir)?;
+    let (signals, flags) = (signals.clone(), flags.clone());
+    let send = move |event: notify::Result<notify::Event>| {
+        let notice = match event {
+            Ok(event) => Notice::of(event),
+            Err(error) => {
+                warn!(%error, "the kernel reports changes of the manifests no longer in full");
+                Some(Notice::Lost)
+            }
+        };
+        // To wait for room would be a deadlock: the thread waits for this one to set watches.
+        if let Some(notice) = notice
+            && signals.try_send(Signal::Notice(notice)).is_err()
+        {
+            flags.lost.store(true, Ordering::Relaxed);
+        }
+    };
+    notify::recommended_watcher(send)
+        .and_then(|mut watcher| {
+            watcher.watch(dir, RecursiveMode::NonRecursive)?;
+            Ok(watcher)
+        })
+        .map_err(|source| Error::Watch {
+            path: dir.to_owned(),
+            source,
+        })
+}
+
+fn watch_below(watcher: &mut RecommendedWatcher, directory: &Path) {
+    match watcher.watch(directory, RecursiveMode::NonRecursive) {
+        Ok(()) => {}
+        Err(error) if matches!(error.kind, notify::ErrorKind::PathNotFound) => {}
+        Err(error) => {
+            warn!(%error, directory = %directory.display(), "changes of a directory go unseen");
+        }
+    }
+}
+
+struct Follower {
+    files: Files,
+    watcher: RecommendedWatcher,
+    signals: SyncSender<Signal>,
+    received: Receiver<Signal>,
+    flags: Arc<Flags>,
+    events: mpsc::Sender<Event>,
+}
+
+/// The thread is to end: it was told so, or nobody listens to it.
+struct Stopped;
+
+impl Follower {
+    fn run(mut self) {
+        // Why it ends makes no difference.
+        let Err(Stopped) = self.follow();
+    }
+
+    fn follow(&mut self) -> Result<Infallible, Stopped> {
+        self.catch_up()?;
+        for kind in Kind::ALL {
+            self.send(Event::Listed(kind))?;
+        }
+        loop {
+            let batch = self.batch()?;
+            if batch.is_detached() {
+                self.attach()?;
+                self.catch_up()?;
+            } else if !self.report(batch)? {
+                self.catch_up()?;
+            }
+        }
+    }
+
+    /// What the next change and those that follow it closely ask for.
+    fn batch(&mut self) -> Result<Batch, Stopped> {
+        let mut batch = Batch::default();
+        let mut signal = self.received.recv().map_err(|_| Stopped)?;
+        let deadline = Instant::now() + LONGEST_WAIT;
+        loop {
+            self.take(signal, &mut batch)?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.received.recv_timeout(QUIET.min(left)) {
+                Ok(next) => signal = next,
+                Err(RecvTimeoutError::Timeout) => return Ok(batch),
+                Err(RecvTimeoutError::Disconnected) => return Err(Stopped),
+            }
+        }
+    }
+
+    fn take(&mut self, signal: Signal, batch: &mut Batch) -> Result<(), Stopped> {
+        if self.flags.stop.load(Ordering::Relaxed) {
+            return Err(Stopped);
+        }
+        if self.flags.lost.swap(false, Ordering::Relaxed) {
+            self.files.note(Notice::Lost, batch);
+        }
+        match signal {
+            Signal::Notice(notice) => self.files.note(notice, batch),
+            Signal::Stop => return Err(Stopped),
+        }
+        Ok(())
+    }
+
+    /// Reports every file, as soon as there is a directory to read.
+    fn catch_up(&mut self) -> Result<(), Stopped> {
+        while !self.report(Batch::everything())? {
+            self.attach()?;
+        }
+        Ok(())
+    }
+
+    /// Reports what `batch` asks for; false if the directory is gone.
+    fn report(&mut self, batch: Batch) -> Result<bool, Stopped> {
+        let watcher = &mut self.watcher;
+        let updates = self
+            .files
+            .take_in(batch, &mut |directory| watch_below(watcher, directory));
+        let Some(updates) = updates else {
+            return Ok(false);
+        };
+        for update in updates {
+            self.send(Event::Update(update))?;
+        }
+        Ok(true)
+    }
+
+    fn send(&self, event: Event) -> Result<(), Stopped> {
+        self.events.blocking_send(event).map_err(|_| Stopped)
+    }
+
+    /// Watches the directory anew, as soon as there is one.
+    fn attach(&mut self) -> Result<(), Stopped> {
+        let mut waited = false;
+        loop {
+            match watcher(self.files.directory(), &self.signals, &self.flags) {
+                Ok(watcher) => {
+                    self.watcher = watcher;
+                    if waited {
+                        info!("the directory of manifests is back");
+                    }
+                    return Ok(());
+                }
+                Err(_) if waited => {}
+                Err(error) => {
+                    waited = true;
+                    warn!(%error, "the directory of manifests is gone: its last content counts");
+                }
+            }
+            match self.received.recv_timeout(RETRY) {
+                Ok(signal) => self.take(signal, &mut Batch::default())?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(Stopped),
+            }
+        }
+    }
+}

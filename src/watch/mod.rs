@@ -1,0 +1,4 @@
+//! Where the objects come from.
+
+pub mod addresses;
+pub mod manifests;
