@@ -68,9 +68,9 @@ pub fn run(source: Source, node: String, cluster_cidrs: Vec<IpNet>) -> anyhow::R
             result = followed => result?,
         }
         stop.send_replace(true);
-        crank
-            .join()
-            .map_err(|_| anyhow::anyhow!("the thread that programs the kernel panicked"))
+        let ended = crank.join().is_ok();
+        anyhow::ensure!(ended, "the thread that programs the kernel panicked");
+        Ok(())
     })?;
     info!("stopped, the rules stay");
     Ok(())

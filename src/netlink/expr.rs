@@ -39,23 +39,18 @@ pub(super) fn push(rule: &mut Rule, statement: &Statement, family: Family) {
             inverted,
         } => {
             push_fields(rule, fields, family);
-            let mut lookup = lookup(set.as_str());
-            if *inverted {
-                let flag = libc::NFT_LOOKUP_F_INV.unsigned_abs();
-                lookup.set_u32(sys::NFTNL_EXPR_LOOKUP_FLAGS, flag);
-            }
-            rule.push(lookup);
+            rule.push(lookup(set.as_str(), *inverted));
         }
         Statement::Vmap { fields, map } => {
             push_fields(rule, fields, family);
-            let mut lookup = lookup(map.as_str());
+            let mut lookup = lookup(map.as_str(), false);
             let verdict = libc::NFT_REG_VERDICT.unsigned_abs();
             lookup.set_u32(sys::NFTNL_EXPR_LOOKUP_DREG, verdict);
             rule.push(lookup);
         }
         Statement::Dnat { fields, map } => {
             push_fields(rule, fields, family);
-            let mut lookup = lookup(map.as_str());
+            let mut lookup = lookup(map.as_str(), false);
             lookup.set_u32(sys::NFTNL_EXPR_LOOKUP_DREG, register(0));
             rule.push(lookup).push(dnat(family));
         }
@@ -192,9 +187,11 @@ fn compare(operator: i32, value: &[u8]) -> Expr {
     cmp
 }
 
-fn lookup(set: &str) -> Expr {
+fn lookup(set: &str, inverted: bool) -> Expr {
+    let inverted = if inverted { libc::NFT_LOOKUP_F_INV } else { 0 };
     let mut lookup = Expr::new(c"lookup");
     lookup
+        .set_u32(sys::NFTNL_EXPR_LOOKUP_FLAGS, inverted.unsigned_abs())
         .set_u32(sys::NFTNL_EXPR_LOOKUP_SREG, register(0))
         .set_str(sys::NFTNL_EXPR_LOOKUP_SET, &name(set));
     lookup

@@ -1,6 +1,11 @@
 //! The node's own addresses when no Node object names them: those of the interface with the
 //! default route.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "rtnetlink's attributes are an open list, of which a few matter"
+)]
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures::TryStreamExt;
