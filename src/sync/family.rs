@@ -48,7 +48,7 @@ impl<A: Address> Default for FamilyState<A> {
             claims: Claims::default(),
             picture: Picture::default(),
             dirty: BTreeSet::new(),
-            node_dirty: false,
+            node_dirty: true,
             refused: BTreeSet::new(),
         }
     }

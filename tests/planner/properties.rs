@@ -1,0 +1,126 @@
+//! What holds for any cluster and any order of events.
+
+use kube_dnat::diff::between;
+use kube_dnat::ruleset::Table;
+use kube_dnat::sync::Basis;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::world::{Tables, commit, event, last_words, normalised, state};
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_kernel_follows_the_picture_and_nothing_dangles(
+        batches in vec(vec(event(), 1..6), 1..10),
+    ) {
+        let (mut state, mut kernel) = (state(), Tables::default());
+        for batch in batches {
+            for event in batch {
+                let _ = state.apply(event);
+            }
+            // Each operation is checked as it is applied.
+            commit(&mut state, &mut kernel);
+            prop_assert_eq!(&kernel.ipv4, &state.ipv4.picture().table().unwrap());
+            prop_assert_eq!(&kernel.ipv6, &state.ipv6.picture().table().unwrap());
+            // Nothing is sent when nothing differs.
+            prop_assert_eq!(commit(&mut state, &mut kernel), 0);
+        }
+    }
+
+    #[test]
+    fn any_sequence_ends_in_the_ruleset_of_a_fresh_start(
+        events in vec(event(), 1..30),
+        every in 1_usize..5,
+    ) {
+        let (mut state, mut kernel) = (state(), Tables::default());
+        for (number, event) in events.iter().enumerate() {
+            let _ = state.apply(event.clone());
+            if number % every == 0 {
+                commit(&mut state, &mut kernel);
+            }
+        }
+        commit(&mut state, &mut kernel);
+        let mut fresh = crate::world::state();
+        for event in last_words(&events) {
+            let _ = fresh.apply(event);
+        }
+        let (ipv4, ipv6) = fresh.fresh().unwrap();
+        prop_assert_eq!(normalised(&kernel.ipv4), normalised(&ipv4));
+        prop_assert_eq!(normalised(&kernel.ipv6), normalised(&ipv6));
+    }
+
+    #[test]
+    fn any_order_of_events_ends_in_the_same_ruleset(
+        (events, shuffled) in vec(event(), 1..20)
+            .prop_map(|events| last_words(&events))
+            .prop_flat_map(|events| (Just(events.clone()), Just(events).prop_shuffle())),
+    ) {
+        let ended = [events, shuffled].map(|events| {
+            let (mut state, mut kernel) = (state(), Tables::default());
+            for event in events {
+                let _ = state.apply(event);
+                commit(&mut state, &mut kernel);
+            }
+            (normalised(&kernel.ipv4), normalised(&kernel.ipv6))
+        });
+        prop_assert_eq!(&ended[0], &ended[1]);
+    }
+
+    #[test]
+    fn a_table_that_is_found_is_brought_to_what_it_should_be(
+        found in vec(event(), 1..20),
+        wanted in vec(event(), 1..20),
+    ) {
+        let (mut before, mut kernel) = (state(), Tables::default());
+        for event in found {
+            let _ = before.apply(event);
+        }
+        commit(&mut before, &mut kernel);
+        let mut state = state();
+        for event in wanted {
+            let _ = state.apply(event);
+        }
+        let plans = state
+            .prepare(
+                Basis::Found(Box::new(kernel.ipv4.clone())),
+                Basis::Found(Box::new(kernel.ipv6.clone())),
+            )
+            .unwrap();
+        plans.ipv4.transaction.apply(&mut kernel.ipv4).unwrap();
+        plans.ipv6.transaction.apply(&mut kernel.ipv6).unwrap();
+        let _ = state.committed(plans);
+        prop_assert_eq!(&kernel.ipv4, &state.ipv4.picture().table().unwrap());
+        prop_assert_eq!(&kernel.ipv6, &state.ipv6.picture().table().unwrap());
+        // Found again as it should be, nothing is sent.
+        let again = state
+            .prepare(Basis::Found(Box::new(kernel.ipv4)), Basis::Found(Box::new(kernel.ipv6)))
+            .unwrap();
+        prop_assert!(again.ipv4.transaction.is_empty());
+        prop_assert!(again.ipv6.transaction.is_empty());
+    }
+
+    #[test]
+    fn the_difference_of_two_tables_makes_one_of_the_other(
+        one in vec(event(), 1..20),
+        other in vec(event(), 1..20),
+    ) {
+        let tables = [one, other].map(|events| {
+            let mut state = state();
+            for event in events {
+                let _ = state.apply(event);
+            }
+            let plans = state.prepare(Basis::Empty, Basis::Empty).unwrap();
+            let planned = plans.ipv4.transaction;
+            let mut table = Table::default();
+            planned.apply(&mut table).unwrap();
+            (table, planned)
+        });
+        let [(mut one, _), (other, planned)] = tables;
+        let difference = between(&one, &other, &planned, |_| false);
+        difference.apply(&mut one).unwrap();
+        prop_assert!(one.elements().eq(other.elements()));
+        prop_assert!(between(&other, &other, &planned, |_| false).is_empty());
+    }
+}

@@ -1,0 +1,235 @@
+//! Small random clusters: few names and addresses, so that everything collides.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use kube_dnat::desired::NodeFacts;
+use kube_dnat::model::{
+    Address, Addresses, Endpoint, EndpointSlice, Event, Kind, Node, Object, ObjectKey, Protocol,
+    Service, ServiceCidr, ServiceName, ServicePort, SlicePort, Update,
+};
+use kube_dnat::ruleset::{Key, SetName, Table, Value};
+use kube_dnat::sync::{Basis, State};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// A state that knows its Pods' addresses.
+pub(crate) fn state() -> State {
+    State::new(NodeFacts {
+        cluster_cidrs: vec![
+            "10.244.0.0/16".parse().unwrap(),
+            "fd00:10:244::/56".parse().unwrap(),
+        ],
+        fallback_ips: vec![IpAddr::from([192, 168, 77, 2])],
+    })
+}
+
+pub(crate) fn key(kind: Kind, name: &str) -> ObjectKey {
+    ObjectKey {
+        kind,
+        name: name.into(),
+    }
+}
+
+pub(crate) fn update(key: ObjectKey, object: Option<Object>) -> Event {
+    Event::Update(Update {
+        key,
+        object,
+        rejected: Vec::new(),
+    })
+}
+
+fn address(low: u8) -> impl Strategy<Value = IpAddr> {
+    prop_oneof![
+        3 => (0..low).prop_map(|last| IpAddr::from([10, 96, 0, last])),
+        1 => (0..low).prop_map(|last| IpAddr::from([0xfd00, 0x10, 0x96, 0, 0, 0, 0, last.into()])),
+    ]
+}
+
+fn protocol() -> impl Strategy<Value = Protocol> {
+    prop_oneof![4 => Just(Protocol::Tcp), 2 => Just(Protocol::Udp), 1 => Just(Protocol::Sctp)]
+}
+
+fn port() -> impl Strategy<Value = ServicePort> {
+    let node_port = prop::option::of(30000_u16..30004);
+    ("[ab]?", protocol(), 80_u16..83, node_port).prop_map(|(name, protocol, port, node_port)| {
+        ServicePort {
+            name: name.into(),
+            protocol,
+            port,
+            node_port,
+        }
+    })
+}
+
+fn service(name: String) -> impl Strategy<Value = Service> {
+    let addresses = || vec(address(6), 0..3);
+    (
+        prop::option::of(0_i64..4),
+        any::<bool>(),
+        vec(address(6), 1..3),
+        addresses(),
+        addresses(),
+        vec(port(), 1..4),
+    )
+        .prop_map(
+            move |(created, has_selector, cluster_ips, external_ips, lb_ips, ports)| {
+                // The parser rejects a port that repeats another.
+                let mut seen = BTreeSet::new();
+                let mut unique = |port: &ServicePort| {
+                    seen.insert((port.protocol, Some(port.port), None, None))
+                        && seen.insert((port.protocol, None, Some(port.name.clone()), None))
+                        && port
+                            .node_port
+                            .is_none_or(|node| seen.insert((port.protocol, None, None, Some(node))))
+                };
+                Service {
+                    name: ServiceName::of(&name.as_str().into()),
+                    created,
+                    has_selector,
+                    cluster_ips,
+                    external_ips,
+                    load_balancer_ips: lb_ips,
+                    ports: ports.into_iter().filter(|port| unique(port)).collect(),
+                }
+            },
+        )
+}
+
+fn endpoint<A: Address>(address: impl Fn(u8) -> A + Clone) -> impl Strategy<Value = Endpoint<A>> {
+    (0_u8..9, prop::bool::weighted(0.8), any::<bool>()).prop_map(move |(last, ready, local)| {
+        Endpoint {
+            address: address(last),
+            ready,
+            local,
+        }
+    })
+}
+
+fn addresses() -> impl Strategy<Value = Addresses> {
+    let ipv4 = |last| Ipv4Addr::new(10, 244, 1, last);
+    let ipv6 = |last: u8| Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 0, last.into());
+    prop_oneof![
+        3 => vec(endpoint(ipv4), 0..7).prop_map(Addresses::Ipv4),
+        1 => vec(endpoint(ipv6), 0..7).prop_map(Addresses::Ipv6),
+    ]
+}
+
+fn slice(service: String) -> impl Strategy<Value = EndpointSlice> {
+    let port = ("[ab]?", protocol(), 8080_u16..8083);
+    let port = port.prop_map(|(name, protocol, port)| SlicePort {
+        name: Arc::from(name),
+        protocol,
+        port,
+    });
+    (any::<bool>(), vec(port, 1..4), addresses()).prop_map(move |(mirrored, ports, addresses)| {
+        EndpointSlice {
+            service: ServiceName::of(&service.as_str().into()),
+            mirrored,
+            ports,
+            addresses,
+        }
+    })
+}
+
+/// One report about one object.
+pub(crate) fn event() -> impl Strategy<Value = Event> {
+    let name = || (0_u8..4).prop_map(|number| format!("shop/service-{number}"));
+    let of_service = name().prop_flat_map(|name| {
+        let key = key(Kind::Service, &name);
+        prop::option::weighted(0.8, service(name))
+            .prop_map(move |service| update(key.clone(), service.map(Object::Service)))
+    });
+    let of_slice = (0_u8..6, name()).prop_flat_map(|(number, service)| {
+        let key = key(Kind::EndpointSlice, &format!("shop/slice-{number}"));
+        prop::option::weighted(0.8, slice(service)).prop_map(move |slice| {
+            update(key.clone(), slice.map(|slice| Object::Slices(vec![slice])))
+        })
+    });
+    let of_node = vec(address(3), 0..3).prop_map(|internal_ips| {
+        update(
+            key(Kind::Node, "node-1"),
+            Some(Object::Node(Node { internal_ips })),
+        )
+    });
+    let of_cidr = prop::option::of(8_u8..13).prop_map(|len| {
+        let cidr = |len| vec![format!("10.96.0.0/{len}").parse().unwrap()];
+        let object = len.map(|len| Object::ServiceCidr(ServiceCidr { cidrs: cidr(len) }));
+        update(key(Kind::ServiceCidr, "kubernetes"), object)
+    });
+    prop_oneof![4 => of_service, 4 => of_slice, 1 => of_node, 1 => of_cidr]
+}
+
+/// The tables that a kernel holds after the transactions it was sent.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tables {
+    pub(crate) ipv4: Table<Ipv4Addr>,
+    pub(crate) ipv6: Table<Ipv6Addr>,
+}
+
+/// Commits what is dirty to `tables`, each operation checked; returns how many there were.
+pub(crate) fn commit(state: &mut State, tables: &mut Tables) -> usize {
+    let plans = state.prepare(Basis::Picture, Basis::Picture).unwrap();
+    let operations = plans.ipv4.transaction.len() + plans.ipv6.transaction.len();
+    plans.ipv4.transaction.apply(&mut tables.ipv4).unwrap();
+    plans.ipv6.transaction.apply(&mut tables.ipv6).unwrap();
+    let _ = state.committed(plans);
+    operations
+}
+
+/// The last word on each object.
+pub(crate) fn last_words(events: &[Event]) -> Vec<Event> {
+    let mut last = BTreeMap::new();
+    for event in events {
+        if let Event::Update(update) = event {
+            last.insert(update.key.clone(), event.clone());
+        }
+    }
+    last.into_values().collect()
+}
+
+/// A table without what depends on history: which endpoint has which slot (only that the slots
+/// are 0..N-1), and balance chains that nothing goes to any more.
+pub(crate) fn normalised<A: Address>(table: &Table<A>) -> Vec<String> {
+    let mut slots: BTreeMap<(SetName, Key<A>), Vec<(u32, String)>> = BTreeMap::new();
+    let mut lines = Vec::new();
+    for element in table.elements() {
+        let (frontend, slot) = match element.key {
+            Key::Slot(protocol, address, port, slot) => {
+                (Key::Slot(protocol, address, port, 0), slot)
+            }
+            Key::NodeportSlot(protocol, port, slot) => (Key::NodeportSlot(protocol, port, 0), slot),
+            _ => {
+                lines.push(format!("{} {element}", element.set));
+                continue;
+            }
+        };
+        let Value::Endpoint(address, port) = element.value else {
+            panic!("{element} is no endpoint");
+        };
+        let endpoint = format!("{address}.{port} {:?}", element.comment);
+        slots
+            .entry((element.set, frontend))
+            .or_default()
+            .push((slot, endpoint));
+    }
+    for ((set, frontend), mut endpoints) in slots {
+        let numbers: Vec<_> = endpoints.iter().map(|(slot, _)| *slot).collect();
+        let expected: Vec<_> = (0..).take(numbers.len()).collect();
+        assert_eq!(numbers, expected, "the slots of {frontend}");
+        endpoints.sort_by(|one, other| one.1.cmp(&other.1));
+        let endpoints: Vec<_> = endpoints
+            .into_iter()
+            .map(|(_, endpoint)| endpoint)
+            .collect();
+        let unique: BTreeSet<_> = endpoints.iter().collect();
+        assert_eq!(
+            unique.len(),
+            endpoints.len(),
+            "an endpoint of {frontend} has two slots"
+        );
+        lines.push(format!("{set} {frontend} {}", endpoints.join(" ")));
+    }
+    lines
+}
