@@ -1,6 +1,5 @@
 //! Operations and the fixed program as netlink messages.
 
-use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
@@ -371,19 +370,19 @@ fn push_element<A: Address>(set: &mut ffi::Set, element: &Element<A>) {
     }
 }
 
-/// The expressions of every rule of the fixed program and of some balance chains, as
-/// `nft --debug=netlink` prints them: `chain NAME`, then one expression a line, a blank line after
-/// each rule. For the tests that hold our encoding against nft's.
+/// The expressions of each rule of `chains` as `nft --debug=netlink` prints them: a line with the
+/// chain's name, then one expression a line; a blank line between rules. For the tests that hold
+/// our encoding against nft's own.
 #[must_use]
 pub fn debug_rules(family: Family, chains: &[Chain]) -> String {
-    let mut text = String::new();
-    for chain in chains {
-        for rule in rules(chain, family) {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{}\n{}\n\n", chain.name, rule.text());
-        }
-    }
-    text
+    let of_chain = |chain: &Chain| {
+        let name = chain.name;
+        let rules = rules(chain, family);
+        let texts = rules.map(move |rule| format!("{name}\n{}\n", rule.text()));
+        texts.collect::<Vec<_>>()
+    };
+    let texts: Vec<_> = chains.iter().flat_map(of_chain).collect();
+    texts.join("\n")
 }
 
 /// The largest key and endpoint fit a register of nf_tables.
