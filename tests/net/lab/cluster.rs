@@ -1,0 +1,333 @@
+//! The topology of every test: two nodes and an outside client on one network, Pods behind the nodes.
+//!
+//! ```text
+//!   gateway (192.168.77.1, fd00:77::1): bridge and default route of the network; answers everything
+//!      |
+//!      +-- node-1 (.2; .3 is an address that is no `InternalIP`) -- pod-1 .9, pod-2 .10, pod-3 .11 of 10.244.1.0/24
+//!      +-- node-2 (.12) ----------------------------------------- remote-1 .9, remote-2 .10 of 10.244.2.0/24
+//!      +-- client (.100; .101 too)
+//! ```
+//!
+//! kube-dnat runs on node-1 alone. The network routes `ClusterIPs`, external IPs and load-balancer
+//! IPs to node-1. What node-1 lets out to none of them reaches the gateway, which answers by its
+//! name: so what was not touched (`gateway` answers), what was refused and what was dropped differ.
+//!
+//! Remote Pods answer through node-2 straight to whom they saw, never through node-1, unless
+//! node-1 is whom they saw: masquerading is never hidden by node-1 being on the way back.
+
+use std::fs;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{Family, Namespace, Server, nft, wait_until};
+
+/// A machine or a Pod: a namespace with an address of each family.
+#[derive(Debug)]
+pub(crate) struct Host {
+    /// Where its programs run.
+    pub(crate) namespace: Namespace,
+    v4: IpAddr,
+    v6: IpAddr,
+    /// The node that it runs on, for a Pod.
+    node: Option<&'static str>,
+}
+
+impl Host {
+    fn new(name: &str, node: Option<&'static str>, address: impl Fn(Family) -> IpAddr) -> Self {
+        Self {
+            namespace: Namespace::new(name),
+            v4: address(Family::V4),
+            v6: address(Family::V6),
+            node,
+        }
+    }
+
+    /// Its name: a Pod's servers answer with it.
+    pub(crate) fn name(&self) -> &str {
+        self.namespace.name()
+    }
+
+    /// Its address.
+    pub(crate) fn ip(&self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
+    }
+
+    /// The name of the node that it runs on, for a Pod.
+    pub(crate) fn node(&self) -> Option<&'static str> {
+        self.node
+    }
+
+    /// Starts a real server on this port: TCP and UDP, IPv4 and IPv6. It calls itself `NAME:PORT`.
+    pub(crate) fn serve(&self, port: u16) -> Server {
+        let name = format!("{}:{port}", self.name());
+        Server::start(
+            &self.namespace,
+            &name,
+            &Family::ALL.map(|family| (self.ip(family), port).into()),
+        )
+    }
+
+    /// Plugs the host into the bridge of the network.
+    fn connect(&self, gateway: &Host) {
+        let (name, path) = (self.name(), gateway.namespace.path());
+        self.namespace.ip(&format!(
+            "link add eth0 type veth peer name {name} netns {path}\n\
+             link set lo up\n\
+             link set eth0 up\n"
+        ));
+        gateway
+            .namespace
+            .ip(&format!("link set {name} master lan up\n"));
+    }
+
+    /// Gives the host its address on the network and the gateway as its default route.
+    fn address(&self) {
+        self.namespace.ip(&format!(
+            "addr add {}/24 dev eth0\n\
+             addr add {}/64 dev eth0\n\
+             route add default via {}\n\
+             route add default via {}\n",
+            self.v4,
+            self.v6,
+            Family::V4.lan(1),
+            Family::V6.lan(1),
+        ));
+    }
+
+    /// Adds routes through another host, in both families.
+    fn route(&self, through: &Host, destination: impl Fn(Family) -> String) {
+        for family in Family::ALL {
+            self.namespace.ip(&format!(
+                "route add {} via {}\n",
+                destination(family),
+                through.ip(family)
+            ));
+        }
+    }
+}
+
+/// The lab of one test. Everything in it is gone when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    /// The default route of the network; its server `gateway` answers every address and port.
+    pub(crate) gateway: Host,
+    /// The node that kube-dnat runs on.
+    pub(crate) node: Host,
+    /// The other node; it forwards for its Pods and knows nothing of Services.
+    pub(crate) other_node: Host,
+    /// A client outside the cluster.
+    pub(crate) client: Host,
+    /// Pods on node-1.
+    pub(crate) pods: [Host; 3],
+    /// Pods on node-2.
+    pub(crate) remote_pods: [Host; 2],
+    gateway_server: Option<Server>,
+}
+
+impl Cluster {
+    /// Builds the lab.
+    pub(crate) fn new() -> Self {
+        let on_lan = |name, n| Host::new(name, None, move |family| family.lan(n));
+        let pod = |name, node, n| {
+            let names = ["node-1", "node-2"];
+            Host::new(
+                name,
+                names.get(usize::from(node) - 1).copied(),
+                move |family| family.pod(node, n),
+            )
+        };
+        let gateway = on_lan("gateway", 1);
+        build_gateway(&gateway);
+        let mut cluster = Self {
+            gateway,
+            node: on_lan("node-1", 2),
+            other_node: on_lan("node-2", 12),
+            client: on_lan("client", 100),
+            pods: [pod("pod-1", 1, 9), pod("pod-2", 1, 10), pod("pod-3", 1, 11)],
+            remote_pods: [pod("remote-1", 2, 9), pod("remote-2", 2, 10)],
+            gateway_server: None,
+        };
+        cluster.connect_lan();
+        cluster
+            .pods
+            .iter()
+            .for_each(|pod| connect_pod(&cluster.node, 1, pod));
+        cluster
+            .remote_pods
+            .iter()
+            .for_each(|pod| connect_pod(&cluster.other_node, 2, pod));
+        cluster.route();
+        cluster.await_addresses();
+        let addresses = Family::ALL.map(|family| (cluster.gateway.ip(family), GATEWAY_PORT).into());
+        cluster.gateway_server = Some(Server::start(
+            &cluster.gateway.namespace,
+            "gateway",
+            &addresses,
+        ));
+        cluster
+    }
+
+    /// The address of node-1 that is no `InternalIP` of its Node object.
+    pub(crate) fn secondary_ip(family: Family) -> IpAddr {
+        family.lan(3)
+    }
+
+    /// The second address of the outside client.
+    pub(crate) fn second_client_ip(family: Family) -> IpAddr {
+        family.lan(101)
+    }
+
+    /// Whether a server that saw this peer saw node-1: its address on the network, or its end of a
+    /// Pod's link, by which it speaks to its own Pods.
+    pub(crate) fn is_node(ip: IpAddr) -> bool {
+        Family::ALL
+            .iter()
+            .any(|family| ip == family.lan(2) || ip == family.pod(1, 1))
+    }
+
+    /// The Pod of this name, of either node.
+    pub(crate) fn pod(&self, name: &str) -> &Host {
+        let mut pods = self.pods.iter().chain(&self.remote_pods);
+        pods.find(|pod| pod.name() == name)
+            .unwrap_or_else(|| panic!("no Pod {name}"))
+    }
+
+    fn connect_lan(&self) {
+        for host in [&self.node, &self.other_node, &self.client] {
+            host.connect(&self.gateway);
+        }
+        // The last address added is the one that IPv6 would rather speak from.
+        self.node.namespace.ip(&format!(
+            "addr add {}/64 dev eth0\n",
+            Self::secondary_ip(Family::V6)
+        ));
+        self.client.namespace.ip(&format!(
+            "addr add {}/64 dev eth0\n",
+            Self::second_client_ip(Family::V6)
+        ));
+        for host in [&self.node, &self.other_node, &self.client] {
+            host.address();
+        }
+        self.node.namespace.ip(&format!(
+            "addr add {}/24 dev eth0\n",
+            Self::secondary_ip(Family::V4)
+        ));
+        self.client.namespace.ip(&format!(
+            "addr add {}/24 dev eth0\n",
+            Self::second_client_ip(Family::V4)
+        ));
+        for node in [&self.node, &self.other_node] {
+            node.namespace.sysctls(&[
+                ("net/ipv4/ip_forward", "1"),
+                ("net/ipv6/conf/all/forwarding", "1"),
+                // A refusal a second to one peer would make the order of probes matter.
+                ("net/ipv4/icmp_ratelimit", "0"),
+                ("net/ipv6/icmp/ratelimit", "0"),
+            ]);
+        }
+    }
+
+    /// Waits until IPv6 may use its addresses: it learns of a link some time after the link is up.
+    fn await_addresses(&self) {
+        let tentative = |host: &Host| {
+            let path = "/proc/thread-self/net/if_inet6";
+            let addresses = host
+                .namespace
+                .run(|| fs::read_to_string(path))
+                .expect("IPv6 in the kernel");
+            let flags = addresses
+                .lines()
+                .filter_map(|line| line.split_whitespace().nth(4));
+            flags
+                .map(|flags| u32::from_str_radix(flags, 16).expect("hexadecimal"))
+                .any(|flags| flags & 0x40 != 0)
+        };
+        for host in [&self.gateway, &self.node, &self.other_node, &self.client]
+            .into_iter()
+            .chain(&self.pods)
+            .chain(&self.remote_pods)
+        {
+            wait_until("the addresses are usable", Duration::from_secs(5), || {
+                !tentative(host)
+            });
+        }
+    }
+
+    fn route(&self) {
+        self.node
+            .route(&self.other_node, |family| family.pod_cidr(2));
+        self.other_node
+            .route(&self.node, |family| family.pod_cidr(1));
+        self.gateway.route(&self.node, |family| family.pod_cidr(1));
+        self.gateway
+            .route(&self.other_node, |family| family.pod_cidr(2));
+        for host in [&self.client, &self.other_node] {
+            host.route(&self.node, |family| family.service_cidr().to_owned());
+            host.route(&self.node, |family| family.external_cidr().to_owned());
+            host.route(&self.node, |family| family.load_balancer_cidr().to_owned());
+        }
+    }
+}
+
+/// Where the gateway's server listens, whatever was asked for.
+const GATEWAY_PORT: u16 = 9;
+
+/// Links a Pod to its node by a veth pair, with a route to its address alone, as the `ptp` plugin of
+/// CNI does.
+fn connect_pod(node: &Host, number: u8, pod: &Host) {
+    let (name, path) = (pod.name(), pod.namespace.path());
+    let (gateway_v4, gateway_v6) = (Family::V4.pod(number, 1), Family::V6.pod(number, 1));
+    let (v4, v6) = (pod.v4, pod.v6);
+    node.namespace.ip(&format!(
+        "link add {name} type veth peer name eth0 netns {path}\n\
+         addr add {gateway_v4}/32 dev {name}\n\
+         addr add {gateway_v6}/128 dev {name}\n\
+         link set {name} up\n\
+         route add {v4}/32 dev {name}\n\
+         route add {v6}/128 dev {name}\n"
+    ));
+    pod.namespace.ip(&format!(
+        "link set lo up\n\
+         addr add {v4}/32 dev eth0\n\
+         addr add {v6}/128 dev eth0\n\
+         link set eth0 up\n\
+         route add {gateway_v4}/32 dev eth0\n\
+         route add {gateway_v6}/128 dev eth0\n\
+         route add default via {gateway_v4}\n\
+         route add default via {gateway_v6}\n"
+    ));
+}
+
+/// Makes the bridge of the network, and brings every connection that leaves it to one server.
+fn build_gateway(gateway: &Host) {
+    let (v4, v6) = (gateway.v4, gateway.v6);
+    let namespace = &gateway.namespace;
+    namespace.ip(&format!(
+        "link set lo up\n\
+         link add lan type bridge mcast_snooping 0\n\
+         addr add {v4}/24 dev lan\n\
+         addr add {v6}/64 dev lan\n\
+         link set lan up\n"
+    ));
+    // What only crosses the bridge is no business of the rule below.
+    let bridge_filter = ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"];
+    for key in bridge_filter.map(|name| format!("net/bridge/{name}")) {
+        if std::path::Path::new("/proc/sys").join(&key).exists() {
+            namespace.sysctls(&[(&key, "0")]);
+        }
+    }
+    let rules = format!(
+        "table inet gateway {{\n\
+           chain prerouting {{\n\
+             type nat hook prerouting priority dstnat;\n\
+             meta l4proto {{ tcp, udp }} redirect to :{GATEWAY_PORT}\n\
+             icmp type echo-request redirect\n\
+             icmpv6 type echo-request redirect\n\
+           }}\n\
+         }}\n"
+    );
+    nft::load(namespace, &rules);
+}

@@ -1,0 +1,122 @@
+//! Clients that keep their connection, or their source port.
+
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::probe::{Answer, Outcome, Probe, Protocol};
+
+/// An open TCP connection, or a UDP socket with its source port.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    socket: Socket,
+    protocol: Protocol,
+    opened: Instant,
+    local: SocketAddr,
+}
+
+impl Flow {
+    /// Opens the connection of a probe. A UDP flow opens without a packet.
+    ///
+    /// # Errors
+    ///
+    /// What came of it, if it was not established.
+    pub(crate) fn open(probe: &Probe<'_>) -> Result<Self, Outcome> {
+        probe.from.run(|| Self::open_here(probe))
+    }
+
+    /// As [`open`](Self::open), in the namespace that the thread is in.
+    pub(super) fn open_here(probe: &Probe<'_>) -> Result<Self, Outcome> {
+        let opened = Instant::now();
+        let domain = Domain::for_address(probe.to);
+        let kind = match probe.protocol {
+            Protocol::Tcp => Type::STREAM,
+            Protocol::Udp => Type::DGRAM,
+        };
+        let socket = Socket::new(domain, kind, None).expect("a socket");
+        bind(&socket, probe);
+        let connected = socket.connect_timeout(&SockAddr::from(probe.to), probe.deadline);
+        connected.map_err(|error| Outcome::of_error(&error, opened))?;
+        socket
+            .set_read_timeout(Some(probe.deadline))
+            .expect("a read timeout");
+        let local = socket
+            .local_addr()
+            .expect("a local address")
+            .as_socket()
+            .expect("an IP address");
+        Ok(Self {
+            socket,
+            protocol: probe.protocol,
+            opened,
+            local,
+        })
+    }
+
+    /// What the server says first: to a TCP client when it is accepted, to a UDP client when it sends.
+    pub(crate) fn greeting(&mut self) -> Outcome {
+        match self.protocol {
+            Protocol::Tcp => self.read(),
+            Protocol::Udp => self.ask(),
+        }
+    }
+
+    /// Sends something and returns what the server says to it.
+    pub(crate) fn ask(&mut self) -> Outcome {
+        self.opened = Instant::now();
+        match (&self.socket).write_all(b"?\n") {
+            Ok(()) => self.read(),
+            Err(error) => Outcome::of_error(&error, self.opened),
+        }
+    }
+
+    /// Awaits an answer this long from now on.
+    pub(crate) fn deadline(&mut self, deadline: Duration) {
+        self.socket
+            .set_read_timeout(Some(deadline))
+            .expect("a read timeout");
+    }
+
+    fn read(&self) -> Outcome {
+        let mut buffer = [0; 256];
+        match (&self.socket).read(&mut buffer) {
+            Ok(0) => Outcome::Broken(std::io::ErrorKind::UnexpectedEof),
+            Ok(length) => {
+                let line =
+                    String::from_utf8_lossy(buffer.get(..length).expect("no more than the buffer"));
+                Outcome::Answered(Answer::parse(&line, self.local))
+            }
+            Err(error) => Outcome::of_error(&error, self.opened),
+        }
+    }
+}
+
+/// Binds to the probe's source. A UDP socket gets a source port that no other had recently: an
+/// earlier flow's conntrack entry would decide for it.
+fn bind(socket: &Socket, probe: &Probe<'_>) {
+    let source = probe.source.unwrap_or_else(|| match probe.to {
+        SocketAddr::V4(_) => ([0; 4], 0).into(),
+        SocketAddr::V6(_) => ([0; 16], 0).into(),
+    });
+    if source.port() == 0 && probe.protocol == Protocol::Udp {
+        let bound = (0..100).any(|_| {
+            socket
+                .bind(&SocketAddr::new(source.ip(), next_port()).into())
+                .is_ok()
+        });
+        assert!(bound, "no free UDP port");
+    } else if probe.source.is_some() {
+        socket
+            .bind(&source.into())
+            .unwrap_or_else(|error| panic!("bind {source}: {error}"));
+    }
+}
+
+/// Source ports one after another, below those that the kernel hands out.
+fn next_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    10_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 20_000
+}

@@ -1,0 +1,288 @@
+//! Kubernetes objects for the tests, valid unless a test says otherwise. They are written as JSON,
+//! which is YAML.
+
+use std::net::IpAddr;
+
+use serde_json::{Value, json};
+
+use super::{Family, Host, Protocol};
+
+/// A Service with `ClusterIPs` of both families.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    object: Value,
+}
+
+impl Service {
+    /// A Service called `namespace/name` with the lab's n-th `ClusterIPs`.
+    pub(crate) fn new(name: &str, cluster_ip: u8) -> Self {
+        let cluster_ips = Family::ALL.map(|family| family.cluster_ip(cluster_ip));
+        let object = json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": metadata(name),
+            "spec": {
+                "type": "ClusterIP",
+                "clusterIP": cluster_ips[0],
+                "clusterIPs": cluster_ips,
+                "ipFamilies": Family::ALL.map(Family::kubernetes_name),
+                "ipFamilyPolicy": "RequireDualStack",
+                "ports": [],
+            },
+            "status": { "loadBalancer": {} },
+        });
+        Self { object }
+    }
+
+    /// Keeps the `ClusterIP` of one family only.
+    pub(crate) fn only(mut self, family: Family) -> Self {
+        let index = Family::ALL.iter().position(|other| *other == family);
+        let spec = &mut self.object["spec"];
+        let cluster_ip = spec["clusterIPs"][index.expect("one of both")].take();
+        spec["clusterIP"] = cluster_ip.clone();
+        spec["clusterIPs"] = json!([cluster_ip]);
+        spec["ipFamilies"] = json!([family.kubernetes_name()]);
+        spec["ipFamilyPolicy"] = json!("SingleStack");
+        self
+    }
+
+    /// Adds a port.
+    pub(crate) fn port(mut self, name: &str, protocol: Protocol, port: u16) -> Self {
+        let port = json!({ "name": name, "protocol": protocol.kubernetes_name(), "port": port });
+        self.ports().push(port);
+        self
+    }
+
+    /// Adds a port in TCP and one in UDP, named `NAME-tcp` and `NAME-udp`.
+    pub(crate) fn both(self, name: &str, port: u16) -> Self {
+        self.port(&format!("{name}-tcp"), Protocol::Tcp, port).port(
+            &format!("{name}-udp"),
+            Protocol::Udp,
+            port,
+        )
+    }
+
+    /// Gives the port added last a node port.
+    pub(crate) fn node_port(mut self, number: u16) -> Self {
+        let port = self.ports().last_mut().expect("a port to give a node port");
+        port["nodePort"] = json!(number);
+        if self.object["spec"]["type"] == "ClusterIP" {
+            self.object["spec"]["type"] = json!("NodePort");
+        }
+        self
+    }
+
+    /// Gives every port this node port: different protocols may share a number.
+    pub(crate) fn node_port_of_all(mut self, number: u16) -> Self {
+        for port in self.ports() {
+            port["nodePort"] = json!(number);
+        }
+        self.object["spec"]["type"] = json!("NodePort");
+        self
+    }
+
+    /// Adds the lab's n-th external IPs.
+    pub(crate) fn external_ip(mut self, n: u8) -> Self {
+        self.object["spec"]["externalIPs"] = json!(Family::ALL.map(|family| family.external_ip(n)));
+        self
+    }
+
+    /// Adds the lab's n-th load-balancer IPs.
+    pub(crate) fn load_balancer_ip(self, n: u8) -> Self {
+        self.ingress(Family::ALL.map(|family| json!({ "ip": family.load_balancer_ip(n) })))
+    }
+
+    /// Adds the lab's n-th load-balancer IPs with this `ipMode`.
+    pub(crate) fn load_balancer_ip_with_mode(self, n: u8, mode: &str) -> Self {
+        self.ingress(
+            Family::ALL.map(|family| json!({ "ip": family.load_balancer_ip(n), "ipMode": mode })),
+        )
+    }
+
+    /// Says when it was created, in RFC 3339.
+    pub(crate) fn created(mut self, at: &str) -> Self {
+        self.object["metadata"]["creationTimestamp"] = json!(at);
+        self
+    }
+
+    /// Sets a field of `spec` to anything.
+    pub(crate) fn spec(mut self, field: &str, value: Value) -> Self {
+        self.object["spec"][field] = value;
+        self
+    }
+
+    /// The manifest.
+    pub(crate) fn yaml(&self) -> String {
+        document(&self.object)
+    }
+
+    fn ports(&mut self) -> &mut Vec<Value> {
+        self.object["spec"]["ports"]
+            .as_array_mut()
+            .expect("ports are an array")
+    }
+
+    fn ingress(mut self, more: [Value; 2]) -> Self {
+        self.object["spec"]["type"] = json!("LoadBalancer");
+        let ingress = &mut self.object["status"]["loadBalancer"]["ingress"];
+        let before = ingress.as_array().cloned().unwrap_or_default();
+        *ingress = Value::Array(before.into_iter().chain(more).collect());
+        self
+    }
+}
+
+/// A pair of `EndpointSlices`, one for each family, of one Service.
+#[derive(Clone, Debug)]
+pub(crate) struct Slices {
+    service: String,
+    suffix: String,
+    ports: Vec<Value>,
+    families: Vec<Family>,
+    endpoints: Vec<(Family, Value)>,
+}
+
+impl Slices {
+    /// Slices of the Service `namespace/name`.
+    pub(crate) fn of(service: &str) -> Self {
+        Self {
+            service: service.to_owned(),
+            suffix: "slice".to_owned(),
+            ports: Vec::new(),
+            families: Family::ALL.to_vec(),
+            endpoints: Vec::new(),
+        }
+    }
+
+    /// Tells these slices from others of the Service.
+    pub(crate) fn named(mut self, suffix: &str) -> Self {
+        suffix.clone_into(&mut self.suffix);
+        self
+    }
+
+    /// Adds a port.
+    pub(crate) fn port(mut self, name: &str, protocol: Protocol, port: u16) -> Self {
+        self.ports
+            .push(json!({ "name": name, "protocol": protocol.kubernetes_name(), "port": port }));
+        self
+    }
+
+    /// Adds a port in TCP and one in UDP, named `NAME-tcp` and `NAME-udp`.
+    pub(crate) fn both(self, name: &str, port: u16) -> Self {
+        self.port(&format!("{name}-tcp"), Protocol::Tcp, port).port(
+            &format!("{name}-udp"),
+            Protocol::Udp,
+            port,
+        )
+    }
+
+    /// Adds ready endpoints.
+    pub(crate) fn ready<'a>(self, hosts: impl IntoIterator<Item = &'a Host>) -> Self {
+        self.with(
+            hosts,
+            &json!({ "ready": true, "serving": true, "terminating": false }),
+        )
+    }
+
+    /// Adds endpoints with these conditions.
+    pub(crate) fn with<'a>(
+        mut self,
+        hosts: impl IntoIterator<Item = &'a Host>,
+        conditions: &Value,
+    ) -> Self {
+        for host in hosts {
+            for family in Family::ALL {
+                let endpoint = json!({
+                    "addresses": [host.ip(family)],
+                    "conditions": conditions,
+                    "nodeName": host.node(),
+                });
+                self.endpoints.push((family, endpoint));
+            }
+        }
+        self
+    }
+
+    /// The manifest.
+    pub(crate) fn yaml(&self) -> String {
+        self.families
+            .iter()
+            .map(|family| document(&self.slice(*family)))
+            .collect()
+    }
+
+    fn slice(&self, family: Family) -> Value {
+        let (_, service) = self.service.split_once('/').expect("namespace/name");
+        let suffix = format!(
+            "-{}-{}",
+            self.suffix,
+            family.kubernetes_name().to_lowercase()
+        );
+        let mut metadata = metadata(&(self.service.clone() + &suffix));
+        metadata["labels"] = json!({ "kubernetes.io/service-name": service });
+        let of_family = self.endpoints.iter().filter(|(other, _)| *other == family);
+        json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": metadata,
+            "addressType": family.kubernetes_name(),
+            "ports": self.ports,
+            "endpoints": of_family.map(|(_, endpoint)| endpoint).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// The Node object of node-1, and the `ServiceCIDRs`.
+pub(super) fn node() -> String {
+    let addresses =
+        Family::ALL.map(|family| json!({ "type": "InternalIP", "address": family.lan(2) }));
+    let cidrs = Family::ALL.map(|family| family.pod_cidr(1));
+    let node = json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": { "name": "node-1" },
+        "spec": { "podCIDR": cidrs[0], "podCIDRs": cidrs },
+        "status": { "addresses": addresses },
+    });
+    let service_cidr = json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "ServiceCIDR",
+        "metadata": { "name": "kubernetes" },
+        "spec": { "cidrs": Family::ALL.map(Family::service_cidr) },
+    });
+    document(&node) + &document(&service_cidr)
+}
+
+/// A Service that marks how far the manifests are programmed.
+pub(super) fn mark(n: u16) -> String {
+    let cluster_ips = Family::ALL.map(|family| mark_ip(family, n));
+    Service::new("lab/mark", 0)
+        .port("mark", Protocol::Tcp, 1)
+        .spec("clusterIP", json!(cluster_ips[0]))
+        .spec("clusterIPs", json!(cluster_ips))
+        .yaml()
+}
+
+/// The `ClusterIP` of the n-th mark: in the `ServiceCIDR`, and none of the n-th `ClusterIPs` of tests.
+pub(super) fn mark_ip(family: Family, n: u16) -> IpAddr {
+    let [high, low] = n.to_be_bytes();
+    match family.cluster_ip(low) {
+        IpAddr::V4(ip) => {
+            let [a, b, _, d] = ip.octets();
+            [a, b, 128 | high, d].into()
+        }
+        IpAddr::V6(ip) => {
+            let mut segments = ip.segments();
+            segments[7] = 0x8000 | n;
+            segments.into()
+        }
+    }
+}
+
+fn metadata(name: &str) -> Value {
+    let (namespace, name) = name.split_once('/').expect("namespace/name");
+    json!({ "namespace": namespace, "name": name, "creationTimestamp": "2024-01-01T00:00:00Z" })
+}
+
+fn document(object: &Value) -> String {
+    format!("---\n{object:#}\n")
+}

@@ -1,0 +1,52 @@
+//! The packet lab: a cluster of network namespaces, real servers and clients, and the real daemon.
+//!
+//! ```text
+//! let cluster = Cluster::new();                     // nodes, Pods, an outside client
+//! let _servers = cluster.pods.each_ref().map(|pod| pod.serve(8080));
+//! let manifests = Manifests::new();                 // node-1 and the `ServiceCIDRs`
+//! manifests.write("cart.yaml", &(Service::new("shop/cart", 7).port("http", Protocol::Tcp, 80).yaml()
+//!     + &Slices::of("shop/cart").port("http", Protocol::Tcp, 8080).ready(&cluster.pods).yaml()));
+//! let daemon = Daemon::start(&cluster, &manifests); // returns when that is programmed
+//! let to = (Family::V4.cluster_ip(7), 80);
+//! let answer = Probe::new(&cluster.client.namespace, Protocol::Tcp, to).send().answer();
+//! assert!(Cluster::is_node(answer.seen_from.ip())); // masqueraded
+//! ```
+
+use libtest_mimic::Trial;
+
+pub(crate) mod chi;
+mod cluster;
+mod daemon;
+mod family;
+mod flow;
+pub(crate) mod manifest;
+mod namespace;
+pub(crate) mod nft;
+mod ping;
+mod probe;
+pub(crate) mod sctp;
+mod server;
+mod topology;
+
+pub(crate) use cluster::{Cluster, Host};
+pub(crate) use daemon::{Daemon, Manifests, wait_until};
+pub(crate) use family::Family;
+pub(crate) use flow::Flow;
+pub(crate) use manifest::{Service, Slices};
+pub(crate) use namespace::Namespace;
+pub(crate) use ping::{Ping, ping};
+pub(crate) use probe::{Answer, Outcome, Probe, Protocol, Tally};
+pub(crate) use server::Server;
+
+/// The tests of the lab itself.
+pub(crate) fn tests() -> Vec<Trial> {
+    [
+        crate::trials!(chi: the_bound_is_no_lower_than_the_tables_and_not_much_higher, a_skew_of_a_tenth_is_found_in_some_thousand_draws),
+        crate::trials!(nft: listings_of_one_ruleset_in_any_order_are_normalised_to_one),
+        crate::trials!(sctp: the_checksum_is_crc32c),
+        topology::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

@@ -1,0 +1,124 @@
+//! Network namespaces as values: made by a thread of their own, entered by threads, gone when dropped.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::panic::resume_unwind;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+/// A network namespace that exists as long as this value.
+#[derive(Debug)]
+pub(crate) struct Namespace {
+    name: String,
+    /// Keeps the namespace alive; no thread has to stay in it.
+    fd: OwnedFd,
+}
+
+impl Namespace {
+    /// Makes an empty namespace, with its loopback up and addresses usable as soon as they are
+    /// added (no duplicate address detection).
+    pub(crate) fn new(name: &str) -> Self {
+        let fd = thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).expect("unshare(CLONE_NEWNET): network namespaces");
+            OwnedFd::from(File::open("/proc/thread-self/ns/net").expect("/proc/thread-self/ns/net"))
+        })
+        .join()
+        .expect("a thread that makes a namespace");
+        let namespace = Self {
+            name: name.to_owned(),
+            fd,
+        };
+        namespace.sysctls(&[
+            ("net/ipv6/conf/all/accept_dad", "0"),
+            ("net/ipv6/conf/default/accept_dad", "0"),
+            ("net/ipv6/conf/default/accept_ra", "0"),
+            // `ping` without a raw socket: ICMP sockets for everyone in here.
+            ("net/ipv4/ping_group_range", "0 0"),
+        ]);
+        namespace
+    }
+
+    /// What the namespace is called in failures.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs a closure on a thread inside the namespace; sockets it opens stay in the namespace
+    /// wherever they are used later.
+    pub(crate) fn run<R: Send>(&self, inside: impl FnOnce() -> R + Send) -> R {
+        let entered = || {
+            setns(&self.fd, CloneFlags::CLONE_NEWNET).expect("setns into a namespace we made");
+            inside()
+        };
+        thread::scope(|scope| scope.spawn(entered).join())
+            .unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// Starts a program inside the namespace: a child belongs to the namespaces of the thread that
+    /// forks it.
+    pub(crate) fn spawn(&self, command: &mut Command) -> Child {
+        self.run(|| command.spawn())
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    }
+
+    /// Runs a program inside the namespace with this text as its input.
+    pub(crate) fn output(&self, program: &str, arguments: &[&str], input: &str) -> Output {
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = self.spawn(&mut command);
+        let mut stdin = child.stdin.take().expect("stdin is piped");
+        // A program that ends without reading is judged by its exit status.
+        let _unread = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        child.wait_with_output().expect("wait for a child")
+    }
+
+    /// Runs a program inside the namespace; its standard output. Panics unless it succeeds.
+    pub(crate) fn command(&self, program: &str, arguments: &[&str]) -> String {
+        self.command_with_input(program, arguments, "")
+    }
+
+    /// As [`command`](Self::command), with this text as the program's input.
+    pub(crate) fn command_with_input(
+        &self,
+        program: &str,
+        arguments: &[&str],
+        input: &str,
+    ) -> String {
+        let output = self.output(program, arguments, input);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "{program} {arguments:?} in {}: {error}\n{input}",
+            self.name
+        );
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// Runs lines of `ip` commands inside the namespace, all in one process.
+    pub(crate) fn ip(&self, lines: &str) {
+        self.command_with_input("ip", &["-batch", "-"], lines);
+    }
+
+    /// Sets kernel parameters of the namespace, named by their path below `/proc/sys`.
+    pub(crate) fn sysctls(&self, values: &[(&str, &str)]) {
+        self.run(|| {
+            for (key, value) in values {
+                fs::write(format!("/proc/sys/{key}"), value)
+                    .unwrap_or_else(|error| panic!("{key}={value}: {error}"));
+            }
+        });
+    }
+
+    /// A path that names the namespace to other programs, such as `ip link set ... netns PATH`.
+    pub(crate) fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.fd.as_raw_fd())
+    }
+}

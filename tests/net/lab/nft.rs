@@ -1,0 +1,153 @@
+//! What the kernel holds, as `nft` prints it.
+
+use super::Namespace;
+
+/// The whole ruleset of a namespace.
+pub(crate) fn list(namespace: &Namespace) -> String {
+    namespace.command("nft", &["list", "ruleset"])
+}
+
+/// One table of a namespace, such as `["ip", "kube-dnat"]`.
+pub(crate) fn list_table(namespace: &Namespace, table: [&str; 2]) -> String {
+    namespace.command("nft", &["list", "table", table[0], table[1]])
+}
+
+/// The whole ruleset of a namespace, as JSON.
+pub(crate) fn list_json(namespace: &Namespace) -> serde_json::Value {
+    let text = namespace.command("nft", &["-j", "list", "ruleset"]);
+    serde_json::from_str(&text).expect("nft -j prints JSON")
+}
+
+/// Loads rules in nft's language into a namespace.
+pub(crate) fn load(namespace: &Namespace, rules: &str) {
+    namespace.command_with_input("nft", &["-f", "-"], rules);
+}
+
+/// Whether a set or map holds an element, in nft's words such as `10.96.0.1`.
+pub(crate) fn has_element(
+    namespace: &Namespace,
+    table: [&str; 2],
+    set: &str,
+    element: &str,
+) -> bool {
+    let element = format!("{{ {element} }}");
+    let arguments = ["get", "element", table[0], table[1], set, &element];
+    namespace.output("nft", &arguments, "").status.success()
+}
+
+/// A listing that equals another exactly if the rulesets do: elements on lines of their own in
+/// alphabetical order, sets, maps and chains of a table likewise, without counts, handles and what
+/// is left of a timeout. The order of rules in a chain is kept.
+pub(crate) fn normalise(listing: &str) -> String {
+    let text = join_elements(listing);
+    let lines = text
+        .lines()
+        .map(without_state)
+        .filter(|line| !line.trim().is_empty());
+    let mut tables: Vec<String> = Vec::new();
+    let mut blocks: Vec<String> = Vec::new();
+    for line in lines {
+        let depth = line.chars().take_while(|c| *c == '\t').count();
+        match (depth, line.trim()) {
+            (0, "}") => {
+                blocks.sort();
+                blocks.push("}\n".to_owned());
+                tables
+                    .last_mut()
+                    .expect("inside a table")
+                    .push_str(&blocks.concat());
+                blocks.clear();
+            }
+            (0, _) => tables.push(line + "\n"),
+            (1, "}") | (2.., _) => blocks
+                .last_mut()
+                .expect("inside a block")
+                .push_str(&(line + "\n")),
+            (1, _) => blocks.push(line + "\n"),
+        }
+    }
+    tables.sort();
+    tables.concat()
+}
+
+/// Brings each `elements = { ... }`, which nft wraps, into the form of one element a line.
+fn join_elements(listing: &str) -> String {
+    let mut text = String::new();
+    let mut rest = listing;
+    while let Some((before, after)) = rest.split_once("elements = {") {
+        let (elements, after) = split_at_unquoted(after, '}').expect("elements end with a brace");
+        text.push_str(before);
+        text.push_str("elements = {\n");
+        let mut lines: Vec<String> = split_unquoted(elements)
+            .iter()
+            .map(|element| words(element))
+            .collect();
+        lines.sort();
+        for line in &lines {
+            text.extend(["\t\t\t", line, "\n"]);
+        }
+        text.push_str("\t\t}");
+        rest = after;
+    }
+    text + rest
+}
+
+/// The elements between commas.
+fn split_unquoted(mut elements: &str) -> Vec<&str> {
+    let mut all = Vec::new();
+    while let Some((element, rest)) = split_at_unquoted(elements, ',') {
+        all.push(element);
+        elements = rest;
+    }
+    all.push(elements);
+    all
+}
+
+/// Splits at the first of these characters that is not inside a comment's quotes.
+fn split_at_unquoted(text: &str, separator: char) -> Option<(&str, &str)> {
+    let mut quoted = false;
+    let at = text.find(|c| {
+        quoted ^= c == '"';
+        c == separator && !quoted
+    })?;
+    Some((text.get(..at)?, text.get(at + separator.len_utf8()..)?))
+}
+
+/// The element without line breaks.
+fn words(element: &str) -> String {
+    element.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The line without what changes by itself: counts, handles, what is left of a timeout.
+fn without_state(line: &str) -> String {
+    let indent: String = line.chars().take_while(|c| *c == '\t').collect();
+    let mut kept = Vec::new();
+    let mut words = line.split_whitespace().peekable();
+    while let Some(word) = words.next() {
+        let counts =
+            ["packets", "bytes", "expires"].contains(&word) && kept.last() != Some(&"comment");
+        if word == "#" && words.peek() == Some(&"handle") {
+            break;
+        } else if counts {
+            words.next();
+        } else {
+            kept.push(word);
+        }
+    }
+    indent + &kept.join(" ")
+}
+
+pub(crate) fn listings_of_one_ruleset_in_any_order_are_normalised_to_one() {
+    let one = "table ip t {\n\tset b {\n\t\ttype ipv4_addr\n\t\telements = { 10.0.0.2 comment \"x/y: a, {b}\",\n\t\t\t     10.0.0.1 }\n\t}\n\n\
+               \tmap a {\n\t\ttype ipv4_addr : verdict\n\t\tcounter\n\t\telements = { 10.0.0.1 counter packets 3 bytes 9 : drop }\n\t}\n\n\
+               \tchain c {\n\t\tip saddr @b drop\n\t\taccept\n\t}\n}\n";
+    let other = "table ip t {\n\tchain c {\n\t\tip saddr @b drop\n\t\taccept\n\t}\n\n\
+                 \tmap a {\n\t\ttype ipv4_addr : verdict\n\t\tcounter\n\t\telements = { 10.0.0.1 counter packets 4 bytes 1 : drop }\n\t}\n\n\
+                 \tset b {\n\t\ttype ipv4_addr\n\t\telements = { 10.0.0.1, 10.0.0.2 comment \"x/y: a, {b}\" }\n\t}\n}\n";
+    assert_eq!(normalise(one), normalise(other));
+    assert!(normalise(one).contains(
+        "\t\telements = {\n\t\t\t10.0.0.1\n\t\t\t10.0.0.2 comment \"x/y: a, {b}\"\n\t\t}\n"
+    ));
+    assert!(normalise(one).contains("\t\tip saddr @b drop\n\t\taccept\n"));
+    assert!(!normalise(one).contains("packets"));
+}

@@ -1,0 +1,44 @@
+//! ICMP echo.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::{Namespace, Outcome};
+
+/// What came of an echo request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ping {
+    /// An echo reply.
+    Replied,
+    /// As with a probe: `Refused` is an ICMP port unreachable.
+    Failed(Outcome),
+}
+
+/// Sends one echo request and awaits what comes back.
+pub(crate) fn ping(from: &Namespace, to: IpAddr, deadline: Duration) -> Ping {
+    let address = SocketAddr::new(to, 0);
+    let (protocol, echo_request) = match to {
+        IpAddr::V4(_) => (Protocol::ICMPV4, 8),
+        IpAddr::V6(_) => (Protocol::ICMPV6, 128),
+    };
+    let socket = from
+        .run(|| Socket::new(Domain::for_address(address), Type::DGRAM, Some(protocol)))
+        .expect("a socket of ICMP echo");
+    socket
+        .set_read_timeout(Some(deadline))
+        .expect("a read timeout");
+    let sent = Instant::now();
+    let exchange = || {
+        socket.connect(&SockAddr::from(address))?;
+        // Type, code, checksum and identifier (both the kernel's to fill in), sequence number.
+        (&socket).write_all(&[echo_request, 0, 0, 0, 0, 0, 0, 1])?;
+        (&socket).read(&mut [0; 64])
+    };
+    exchange().map_or_else(
+        |error| Ping::Failed(Outcome::of_error(&error, sent)),
+        |_| Ping::Replied,
+    )
+}

@@ -1,0 +1,111 @@
+//! SCTP without SCTP sockets: crafted INIT packets, and who receives them.
+//!
+//! The kernel's connection tracking knows SCTP wherever it knows TCP; its sockets are a module
+//! that is often missing. A raw socket sees what arrives, after DNAT and masquerading.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{Family, Host, Namespace};
+
+/// An INIT that arrived somewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Init {
+    /// The sender as the receiver sees it.
+    pub(crate) from: SocketAddr,
+    /// The port that it was sent to.
+    pub(crate) port: u16,
+}
+
+/// Receives the INITs that arrive at a host in one family.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    socket: UdpSocket,
+    /// The length of the IP header, which a raw socket sees in IPv4 only.
+    header: usize,
+}
+
+impl Receiver {
+    /// Starts to receive.
+    pub(crate) fn start(host: &Host, family: Family) -> Self {
+        let address = host.ip(family);
+        let socket = raw_socket(&host.namespace, address);
+        socket
+            .bind(&SocketAddr::new(address, 0).into())
+            .expect("bind a raw socket");
+        let header = if address.is_ipv4() { 20 } else { 0 };
+        Self {
+            socket: socket.into(),
+            header,
+        }
+    }
+
+    /// The next INIT, if one arrives in time.
+    pub(crate) fn receive(&self, deadline: Duration) -> Option<Init> {
+        self.socket
+            .set_read_timeout(Some(deadline))
+            .expect("a read timeout");
+        let mut buffer = [0; 256];
+        let (_, from) = self.socket.recv_from(&mut buffer).ok()?;
+        let [s1, s2, d1, d2] = *buffer.get(self.header..)?.first_chunk()?;
+        let port = u16::from_be_bytes([s1, s2]);
+        Some(Init {
+            from: SocketAddr::new(from.ip(), port),
+            port: u16::from_be_bytes([d1, d2]),
+        })
+    }
+}
+
+/// Sends an INIT from a namespace and this port of it.
+pub(crate) fn send_init(from: &Namespace, source_port: u16, to: (IpAddr, u16)) {
+    let (address, port) = to;
+    let socket = UdpSocket::from(raw_socket(from, address));
+    let sent = socket.send_to(&init(source_port, port), SocketAddr::new(address, 0));
+    sent.unwrap_or_else(|error| panic!("send an SCTP INIT to {address}: {error}"));
+}
+
+fn raw_socket(namespace: &Namespace, address: IpAddr) -> Socket {
+    let domain = Domain::for_address(SocketAddr::new(address, 0));
+    namespace
+        .run(|| Socket::new(domain, Type::RAW, Some(Protocol::SCTP)))
+        .expect("a raw SCTP socket")
+}
+
+/// An SCTP packet of one INIT chunk (RFC 9260, sections 3.1 and 3.3.2). Connection tracking takes
+/// no packet whose checksum is wrong.
+fn init(source_port: u16, port: u16) -> Vec<u8> {
+    let mut packet = Vec::new();
+    packet.extend(source_port.to_be_bytes());
+    packet.extend(port.to_be_bytes());
+    packet.extend([0; 4]); // verification tag: 0 in an INIT
+    packet.extend([0; 4]); // checksum
+    packet.extend([1, 0, 0, 20]); // chunk INIT, no flags, length
+    packet.extend([0, 0, 0, 1]); // initiate tag
+    packet.extend(65_536_u32.to_be_bytes()); // advertised receiver window
+    packet.extend([0, 1, 0, 1]); // streams, out and in
+    packet.extend([0, 0, 0, 1]); // initial TSN
+    let checksum = crc32c(&packet).to_le_bytes();
+    packet.splice(8..12, checksum);
+    packet
+}
+
+/// The checksum of SCTP (RFC 9260, appendix A).
+fn crc32c(bytes: &[u8]) -> u32 {
+    let next = |crc: u32, byte: &u8| {
+        let shift = |crc: u32, _| {
+            if crc & 1 == 1 {
+                crc >> 1 ^ 0x82f6_3b78
+            } else {
+                crc >> 1
+            }
+        };
+        (0..8).fold(crc ^ u32::from(*byte), shift)
+    };
+    !bytes.iter().fold(!0, next)
+}
+
+pub(crate) fn the_checksum_is_crc32c() {
+    assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+}

@@ -1,0 +1,48 @@
+//! Tests with real packets through the real kernel, in network namespaces that they make.
+//!
+//! They run as root or as anyone who may make user namespaces, never touch the caller's network,
+//! and fail where the machine cannot run them. The harness is a `main` of our own since a process
+//! can leave its namespaces only while it has one thread.
+
+#![allow(
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic and says why on stderr; clippy knows tests by their harness"
+)]
+
+mod isolation;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the lab serves tests that are still to come"
+)]
+mod lab;
+mod packets;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+/// Makes a test of each function, named by its path.
+macro_rules! trials {
+    ($module:ident: $($function:ident),* $(,)?) => {
+        vec![$(libtest_mimic::Trial::test(
+            concat!(stringify!($module), "::", stringify!($function)),
+            || { $module::$function(); Ok(()) },
+        )),*]
+    };
+}
+pub(crate) use trials;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    if !arguments.list
+        && let Err(error) = isolation::enter().and_then(|()| isolation::check_machine())
+    {
+        eprintln!("these tests cannot run on this machine: {error}");
+        return ExitCode::FAILURE;
+    }
+    let tests = lab::tests().into_iter().chain(packets::tests()).collect();
+    libtest_mimic::run(&arguments, tests).exit_code()
+}
