@@ -19,7 +19,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Family, Namespace, Server, nft, wait_until};
+use super::{Family, Namespace, Probe, Protocol, Server, nft, wait_until};
 
 /// A machine or a Pod: a namespace with an address of each family.
 #[derive(Debug)]
@@ -68,6 +68,11 @@ impl Host {
             &name,
             &Family::ALL.map(|family| (self.ip(family), port).into()),
         )
+    }
+
+    /// A probe of an address and port from this host.
+    pub(crate) fn probe(&self, protocol: Protocol, to: (IpAddr, u16)) -> Probe<'_> {
+        Probe::new(&self.namespace, protocol, to)
     }
 
     /// Plugs the host into the bridge of the network.

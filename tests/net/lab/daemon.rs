@@ -104,6 +104,7 @@ impl<'a> Daemon<'a> {
                 "RUST_LOG",
                 env::var("RUST_LOG").unwrap_or_else(|_| "info,kube_dnat=debug".to_owned()),
             )
+            .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());

@@ -1,6 +1,6 @@
 //! Clients that keep their connection, or their source port.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -68,8 +68,11 @@ impl Flow {
     pub(crate) fn ask(&mut self) -> Outcome {
         self.opened = Instant::now();
         match (&self.socket).write_all(b"?\n") {
-            Ok(()) => self.read(),
-            Err(error) => Outcome::of_error(&error, self.opened),
+            Err(error) if error.kind() != ErrorKind::PermissionDenied => {
+                Outcome::of_error(&error, self.opened)
+            }
+            // A datagram that was stopped on its way out of this host: refused or dropped is told when reading.
+            Ok(()) | Err(_) => self.read(),
         }
     }
 
@@ -83,7 +86,7 @@ impl Flow {
     fn read(&self) -> Outcome {
         let mut buffer = [0; 256];
         match (&self.socket).read(&mut buffer) {
-            Ok(0) => Outcome::Broken(std::io::ErrorKind::UnexpectedEof),
+            Ok(0) => Outcome::Broken(ErrorKind::UnexpectedEof),
             Ok(length) => {
                 let line =
                     String::from_utf8_lossy(buffer.get(..length).expect("no more than the buffer"));

@@ -47,8 +47,8 @@ impl Service {
     }
 
     /// Adds a port.
-    pub(crate) fn port(mut self, name: &str, protocol: Protocol, port: u16) -> Self {
-        let port = json!({ "name": name, "protocol": protocol.kubernetes_name(), "port": port });
+    pub(crate) fn port(mut self, name: &str, protocol: impl Into<&'static str>, port: u16) -> Self {
+        let port = json!({ "name": name, "protocol": protocol.into(), "port": port });
         self.ports().push(port);
         self
     }
@@ -62,18 +62,8 @@ impl Service {
         )
     }
 
-    /// Gives the port added last a node port.
+    /// Gives every port added so far this node port: different protocols may share a number.
     pub(crate) fn node_port(mut self, number: u16) -> Self {
-        let port = self.ports().last_mut().expect("a port to give a node port");
-        port["nodePort"] = json!(number);
-        if self.object["spec"]["type"] == "ClusterIP" {
-            self.object["spec"]["type"] = json!("NodePort");
-        }
-        self
-    }
-
-    /// Gives every port this node port: different protocols may share a number.
-    pub(crate) fn node_port_of_all(mut self, number: u16) -> Self {
         for port in self.ports() {
             port["nodePort"] = json!(number);
         }
@@ -160,9 +150,10 @@ impl Slices {
     }
 
     /// Adds a port.
-    pub(crate) fn port(mut self, name: &str, protocol: Protocol, port: u16) -> Self {
+    pub(crate) fn port(mut self, name: &str, protocol: impl Into<&'static str>, port: u16) -> Self {
+        let protocol: &str = protocol.into();
         self.ports
-            .push(json!({ "name": name, "protocol": protocol.kubernetes_name(), "port": port }));
+            .push(json!({ "name": name, "protocol": protocol, "port": port }));
         self
     }
 
@@ -173,6 +164,12 @@ impl Slices {
             Protocol::Udp,
             port,
         )
+    }
+
+    /// Keeps the slice of one family only.
+    pub(crate) fn only(mut self, family: Family) -> Self {
+        self.families = vec![family];
+        self
     }
 
     /// Adds ready endpoints.
@@ -239,7 +236,7 @@ pub(super) fn node() -> String {
     let node = json!({
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": { "name": "node-1" },
+        "metadata": { "name": "node-1", "labels": { "kubernetes.io/hostname": "node-1" } },
         "spec": { "podCIDR": cidrs[0], "podCIDRs": cidrs },
         "status": { "addresses": addresses },
     });

@@ -8,7 +8,7 @@
 //!     + &Slices::of("shop/cart").port("http", Protocol::Tcp, 8080).ready(&cluster.pods).yaml()));
 //! let daemon = Daemon::start(&cluster, &manifests); // returns when that is programmed
 //! let to = (Family::V4.cluster_ip(7), 80);
-//! let answer = Probe::new(&cluster.client.namespace, Protocol::Tcp, to).send().answer();
+//! let answer = cluster.client.probe(Protocol::Tcp, to).send().answer();
 //! assert!(Cluster::is_node(answer.seen_from.ip())); // masqueraded
 //! ```
 

@@ -1,6 +1,6 @@
 //! ICMP echo.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,15 @@ pub(crate) fn ping(from: &Namespace, to: IpAddr, deadline: Duration) -> Ping {
     let exchange = || {
         socket.connect(&SockAddr::from(address))?;
         // Type, code, checksum and identifier (both the kernel's to fill in), sequence number.
-        (&socket).write_all(&[echo_request, 0, 0, 0, 0, 0, 0, 1])?;
+        let sent = (&socket).write_all(&[echo_request, 0, 0, 0, 0, 0, 0, 1]);
+        // One that was stopped on its way out of this host: refused or dropped is told when reading.
+        sent.or_else(|error| {
+            if error.kind() == ErrorKind::PermissionDenied {
+                Ok(())
+            } else {
+                Err(error)
+            }
+        })?;
         (&socket).read(&mut [0; 64])
     };
     exchange().map_or_else(

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Flow, Namespace};
@@ -20,13 +21,21 @@ pub(crate) enum Protocol {
 impl Protocol {
     /// Both.
     pub(crate) const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
+}
 
-    /// Its name in Kubernetes' objects.
-    pub(crate) fn kubernetes_name(self) -> &'static str {
-        match self {
-            Self::Tcp => "TCP",
-            Self::Udp => "UDP",
+impl From<Protocol> for &'static str {
+    /// The protocol's name in Kubernetes' objects.
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => "TCP",
+            Protocol::Udp => "UDP",
         }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str((*self).into())
     }
 }
 
@@ -161,6 +170,11 @@ impl<'a> Probe<'a> {
         self.deadline(Duration::from_millis(400))
     }
 
+    /// Whether it is sent in UDP.
+    pub(crate) fn is_udp(&self) -> bool {
+        self.protocol == Protocol::Udp
+    }
+
     /// Sends it once.
     pub(crate) fn send(&self) -> Outcome {
         self.from.run(|| self.send_here())
@@ -168,10 +182,31 @@ impl<'a> Probe<'a> {
 
     /// Sends it `n` times, each from another source port.
     pub(crate) fn send_times(&self, n: usize) -> Tally {
+        let mut attempts = 0..n;
+        self.send_while(|| attempts.next().is_some())
+    }
+
+    /// Sends it again and again, each time from another source port.
+    pub(crate) fn send_while(&self, mut more: impl FnMut() -> bool + Send) -> Tally {
         self.from.run(|| {
             let mut tally = Tally::default();
-            (0..n).for_each(|_| tally.add(self.send_here()));
+            while more() {
+                tally.add(self.send_here());
+            }
             tally
+        })
+    }
+
+    /// Sends probes all at the same time; what came of each.
+    pub(crate) fn send_all(probes: &[Self]) -> Vec<Outcome> {
+        thread::scope(|scope| {
+            let sent: Vec<_> = probes
+                .iter()
+                .map(|probe| scope.spawn(|| probe.send()))
+                .collect();
+            sent.into_iter()
+                .map(|probe| probe.join().expect("a probe"))
+                .collect()
         })
     }
 
@@ -189,7 +224,7 @@ impl fmt::Display for Probe<'_> {
         write!(
             formatter,
             "{} {} -> {}",
-            self.protocol.kubernetes_name(),
+            self.protocol,
             self.from.name(),
             self.to
         )?;

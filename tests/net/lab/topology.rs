@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 
-use super::{Cluster, Family, Flow, Outcome, Ping, Probe, Protocol, nft, ping, sctp};
+use super::{Cluster, Family, Flow, Outcome, Ping, Protocol, nft, ping, sctp};
 
 /// The tests of this file.
 pub(super) fn tests() -> Vec<Trial> {
@@ -36,7 +36,7 @@ pub(super) fn everyone_reaches_the_pods_as_themselves() {
                 .iter()
                 .flat_map(|source| servers.map(|server| (source, server)))
             {
-                let probe = Probe::new(&source.namespace, protocol, (server.ip(family), 8080));
+                let probe = source.probe(protocol, (server.ip(family), 8080));
                 let answer = probe.send().answer();
                 assert_eq!(answer.server, format!("{}:8080", server.name()), "{probe}");
                 assert!(answer.keeps_source(), "{probe}: {answer:?}");
@@ -64,7 +64,7 @@ pub(super) fn the_gateway_answers_what_node_1_lets_out() {
                 .iter()
                 .flat_map(|source| addresses.map(|to| (source, to)))
             {
-                let probe = Probe::new(&source.namespace, protocol, (to, 80));
+                let probe = source.probe(protocol, (to, 80));
                 assert_eq!(probe.send().server(), Some("gateway"), "{probe}");
             }
         }
@@ -79,7 +79,10 @@ pub(super) fn a_refusal_and_a_drop_differ() {
     for family in Family::ALL {
         for protocol in Protocol::ALL {
             let to = |port| {
-                Probe::new(&cluster.client.namespace, protocol, (family.lan(2), port)).briefly()
+                cluster
+                    .client
+                    .probe(protocol, (family.lan(2), port))
+                    .briefly()
             };
             assert!(
                 to(80).send().is_refused_at_once(),
@@ -99,7 +102,7 @@ pub(super) fn a_flow_keeps_its_source_and_its_server() {
     for family in Family::ALL {
         for protocol in Protocol::ALL {
             let source = Cluster::secondary_ip(family);
-            let probe = Probe::new(&cluster.node.namespace, protocol, (pod.ip(family), 8080));
+            let probe = cluster.node.probe(protocol, (pod.ip(family), 8080));
             let mut flow = Flow::open(&probe.clone().source(source, 4000)).expect("an open flow");
             let first = flow.greeting().answer();
             assert_eq!(first.seen_from, (source, 4000).into(), "{probe}");

@@ -1,8 +1,64 @@
 //! What packets do once kube-dnat has programmed the node: one file per behaviour.
 
+mod bad_input;
+mod changes;
+mod cluster_ip;
+mod dual_stack;
+mod external_ip;
+mod foreign_tables;
+mod hairpin;
+mod load_balancer;
+mod masquerade;
+mod node_port;
+mod refusals;
+mod restart;
+mod sctp;
+mod shop;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use libtest_mimic::Trial;
+
+use crate::lab::{Cluster, Daemon, Family, Host, Manifests, Probe, Protocol, Server};
 
 /// The tests of this folder.
 pub(crate) fn tests() -> Vec<Trial> {
-    Vec::new()
+    [
+        bad_input::tests(),
+        changes::tests(),
+        cluster_ip::tests(),
+        dual_stack::tests(),
+        external_ip::tests(),
+        foreign_tables::tests(),
+        hairpin::tests(),
+        load_balancer::tests(),
+        masquerade::tests(),
+        node_port::tests(),
+        refusals::tests(),
+        restart::tests(),
+        sctp::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Every family with every protocol.
+fn everywhere() -> impl Iterator<Item = (Family, Protocol)> {
+    Family::ALL
+        .into_iter()
+        .flat_map(|family| Protocol::ALL.map(|protocol| (family, protocol)))
+}
+
+/// The servers that answer some tens of probes: all that may, as good as certainly.
+fn servers(probe: &Probe<'_>) -> BTreeSet<String> {
+    let tally = probe.send_times(50);
+    assert!(tally.failures.is_empty(), "{probe}: {:?}", tally.failures);
+    tally.servers.into_keys().collect()
+}
+
+/// The names of servers as a set.
+fn names<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
+    names.map(str::to_owned).into()
 }

@@ -1,0 +1,87 @@
+//! External IPs: on no interface, served wherever their packets arrive.
+
+use libtest_mimic::Trial;
+
+use super::shop::{Shop, cart, cart_slices};
+use super::{everywhere, names, servers};
+use crate::lab::{Service, Slices, chi};
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::external_ip;
+    crate::trials!(external_ip:
+        it_is_served_to_clients_outside_pods_and_the_node,
+        a_client_outside_draws_endpoints_with_equal_probability,
+        other_ports_and_addresses_pass_untouched,
+        two_services_share_one_external_ip_by_port,
+    )
+}
+
+fn it_is_served_to_clients_outside_pods_and_the_node() {
+    let shop = Shop::new();
+    let endpoints = shop.pods(["pod-1", "remote-1"]);
+    let _daemon = shop.start(&(cart().external_ip(1).yaml() + &cart_slices(endpoints).yaml()));
+    let cluster = &shop.cluster;
+    for (family, protocol) in everywhere() {
+        for source in [
+            &cluster.client,
+            &cluster.node,
+            cluster.pod("pod-3"),
+            cluster.pod("remote-2"),
+        ] {
+            let probe = source.probe(protocol, (family.external_ip(1), 80));
+            assert_eq!(
+                servers(&probe),
+                names(["pod-1:8080", "remote-1:8080"]),
+                "{probe}"
+            );
+        }
+    }
+}
+
+fn a_client_outside_draws_endpoints_with_equal_probability() {
+    let shop = Shop::new();
+    let endpoints = shop.pods(["pod-1", "pod-2", "remote-1"]);
+    let _daemon = shop.start(&(cart().external_ip(1).yaml() + &cart_slices(endpoints).yaml()));
+    for (family, protocol) in everywhere() {
+        let probe = shop
+            .cluster
+            .client
+            .probe(protocol, (family.external_ip(1), 80));
+        let tally = probe.send_times(2_000);
+        chi::assert_uniform(
+            &tally,
+            &["pod-1:8080", "pod-2:8080", "remote-1:8080"],
+            &probe.to_string(),
+        );
+    }
+}
+
+fn other_ports_and_addresses_pass_untouched() {
+    let shop = Shop::new();
+    let _daemon =
+        shop.start(&(cart().external_ip(1).yaml() + &cart_slices(&shop.cluster.pods).yaml()));
+    for (family, protocol) in everywhere() {
+        for to in [(family.external_ip(1), 81), (family.external_ip(2), 80)] {
+            let probe = shop.cluster.client.probe(protocol, to);
+            assert_eq!(servers(&probe), names(["gateway"]), "{probe}");
+        }
+    }
+}
+
+fn two_services_share_one_external_ip_by_port() {
+    let shop = Shop::new();
+    let [first, second] = shop.pods(["pod-1", "pod-2"]);
+    let other = Service::new("shop/list", 2).both("http", 81).external_ip(1);
+    let other_slices = Slices::of("shop/list").both("http", 8080).ready([second]);
+    let cart = cart().external_ip(1).yaml() + &cart_slices([first]).yaml();
+    let _daemon = shop.start(&(cart + &other.yaml() + &other_slices.yaml()));
+    for (family, protocol) in everywhere() {
+        let probe = |port| {
+            shop.cluster
+                .client
+                .probe(protocol, (family.external_ip(1), port))
+        };
+        assert_eq!(servers(&probe(80)), names(["pod-1:8080"]), "{}", probe(80));
+        assert_eq!(servers(&probe(81)), names(["pod-2:8080"]), "{}", probe(81));
+    }
+}

@@ -1,0 +1,100 @@
+//! Which source the endpoint sees: rows of the table of kube-proxy's behaviour for the Cluster policy.
+
+use libtest_mimic::Trial;
+
+use super::shop::{Shop, cart_on_every_frontend, cart_slices, frontends};
+use super::{Cluster, Daemon, Family, Probe, Protocol, everywhere};
+use crate::lab::Answer;
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::masquerade;
+    crate::trials!(masquerade:
+        with_a_cluster_cidr_only_pods_on_cluster_ips_keep_their_source,
+        without_a_cluster_cidr_everyone_on_cluster_ips_keeps_their_source,
+    )
+}
+
+/// Who connects: a probe from there.
+type Source = (
+    &'static str,
+    fn(&Cluster, Family, Protocol, (std::net::IpAddr, u16)) -> Probe<'_>,
+);
+
+/// The node speaks from its second address: masquerading puts the first in its place, and is seen.
+const SOURCES: [Source; 4] = [
+    ("a Pod of this node", |cluster, _, protocol, to| {
+        cluster.pod("pod-3").probe(protocol, to)
+    }),
+    ("a Pod of another node", |cluster, _, protocol, to| {
+        cluster.pod("remote-2").probe(protocol, to)
+    }),
+    ("the node itself", |cluster, family, protocol, to| {
+        cluster
+            .node
+            .probe(protocol, to)
+            .source_ip(Cluster::secondary_ip(family))
+    }),
+    ("a client outside", |cluster, _, protocol, to| {
+        cluster.client.probe(protocol, to)
+    }),
+];
+
+fn with_a_cluster_cidr_only_pods_on_cluster_ips_keep_their_source() {
+    let shop = Shop::new();
+    for endpoint in ["pod-1", "remote-1"] {
+        let _daemon = shop
+            .start(&(cart_on_every_frontend().yaml() + &cart_slices(shop.pods([endpoint])).yaml()));
+        for ((family, protocol), (source, probe)) in
+            everywhere().flat_map(|each| SOURCES.map(|source| (each, source)))
+        {
+            for (frontend, to) in frontends(family) {
+                let is_pod = source.starts_with("a Pod");
+                if source == "a Pod of another node"
+                    && frontend == "ClusterIP"
+                    && endpoint == "remote-1"
+                {
+                    // Its answer goes straight from one Pod of node-2 to the other.
+                    continue;
+                }
+                let answer = probe(&shop.cluster, family, protocol, to).send().answer();
+                let context = format!("{protocol} from {source} to a {family} {frontend}");
+                assert_eq!(answer.server, format!("{endpoint}:8080"), "{context}");
+                assert_source(&answer, is_pod && frontend == "ClusterIP", &context);
+            }
+        }
+    }
+}
+
+fn without_a_cluster_cidr_everyone_on_cluster_ips_keeps_their_source() {
+    let shop = Shop::new();
+    shop.manifests.write(
+        "shop.yaml",
+        &(cart_on_every_frontend().yaml() + &cart_slices(shop.pods(["pod-1"])).yaml()),
+    );
+    let _daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &[]);
+    for ((family, protocol), (source, probe)) in
+        everywhere().flat_map(|each| SOURCES.map(|source| (each, source)))
+    {
+        for (frontend, to) in frontends(family) {
+            let answer = probe(&shop.cluster, family, protocol, to).send().answer();
+            let context = format!(
+                "{protocol} from {source} to a {family} {frontend}, without a cluster CIDR"
+            );
+            assert_source(&answer, frontend == "ClusterIP", &context);
+        }
+    }
+}
+
+fn assert_source(answer: &Answer, kept: bool, context: &str) {
+    if kept {
+        assert!(
+            answer.keeps_source(),
+            "{context} should keep its source: {answer:?}"
+        );
+    } else {
+        assert!(
+            Cluster::is_node(answer.seen_from.ip()),
+            "{context} should be masqueraded: {answer:?}"
+        );
+    }
+}

@@ -1,0 +1,162 @@
+//! What has no endpoint is refused at once; what is no Service at all is dropped.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use serde_json::json;
+
+use super::shop::{NODE_PORT, Shop, cart, cart_on_every_frontend, cart_slices, frontends};
+use super::{Cluster, Family, Host, Probe, Protocol, Server, everywhere, names, servers};
+use crate::lab::{Outcome, Ping, Service, ping};
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::refusals;
+    crate::trials!(refusals:
+        without_endpoints_every_frontend_refuses_everyone_at_once,
+        endpoints_that_are_not_ready_count_as_none,
+        a_refused_service_serves_as_soon_as_it_has_an_endpoint,
+        a_node_port_without_endpoints_is_refused_on_the_primary_address_only,
+        a_wrong_port_or_protocol_of_a_cluster_ip_is_refused_at_once,
+        an_unallocated_address_of_a_service_cidr_is_dropped,
+        a_ping_of_a_cluster_ip_is_refused_and_of_an_unallocated_address_dropped,
+    )
+}
+
+/// Everyone who may connect: local and remote Pods, the node, outside.
+fn sources(cluster: &Cluster) -> [&Host; 4] {
+    [
+        cluster.pod("pod-3"),
+        cluster.pod("remote-2"),
+        &cluster.node,
+        &cluster.client,
+    ]
+}
+
+fn assert_refused(probes: &[Probe<'_>]) {
+    for (probe, outcome) in probes.iter().zip(Probe::send_all(probes)) {
+        assert!(outcome.is_refused_at_once(), "{probe}: {outcome:?}");
+    }
+}
+
+/// Every source's probes of what is reached at a family's addresses.
+fn probes(
+    cluster: &Cluster,
+    to: impl Fn(Family) -> Vec<(std::net::IpAddr, u16)>,
+) -> Vec<Probe<'_>> {
+    let mut probes = Vec::new();
+    for (family, protocol) in everywhere() {
+        for address in to(family) {
+            probes.extend(sources(cluster).map(|source| source.probe(protocol, address)));
+        }
+    }
+    probes
+}
+
+fn without_endpoints_every_frontend_refuses_everyone_at_once() {
+    let shop = Shop::new();
+    let _daemon = shop.start(&cart_on_every_frontend().yaml());
+    assert_refused(&probes(&shop.cluster, |family| {
+        frontends(family).map(|(_, to)| to).to_vec()
+    }));
+}
+
+fn endpoints_that_are_not_ready_count_as_none() {
+    let shop = Shop::new();
+    let slices = cart_slices([]).with(
+        &shop.cluster.pods,
+        &json!({ "ready": false, "serving": false }),
+    );
+    let _daemon = shop.start(&(cart_on_every_frontend().yaml() + &slices.yaml()));
+    assert_refused(&probes(&shop.cluster, |family| {
+        frontends(family).map(|(_, to)| to).to_vec()
+    }));
+}
+
+fn a_refused_service_serves_as_soon_as_it_has_an_endpoint() {
+    let shop = Shop::new();
+    let daemon = shop.start(&cart_on_every_frontend().yaml());
+    let probes = probes(&shop.cluster, |family| {
+        frontends(family).map(|(_, to)| to).to_vec()
+    });
+    assert_refused(&probes);
+    let endpoints = shop.pods(["pod-1"]);
+    daemon.apply(
+        "shop.yaml",
+        &(cart_on_every_frontend().yaml() + &cart_slices(endpoints).yaml()),
+    );
+    for (probe, outcome) in probes.iter().zip(Probe::send_all(&probes)) {
+        assert_eq!(outcome.server(), Some("pod-1:8080"), "{probe}: {outcome:?}");
+    }
+    daemon.apply("shop.yaml", &cart_on_every_frontend().yaml());
+    assert_refused(&probes);
+}
+
+fn a_node_port_without_endpoints_is_refused_on_the_primary_address_only() {
+    let shop = Shop::new();
+    let everywhere_on_the_node =
+        Family::ALL.map(|family| [family.lan(2), Cluster::secondary_ip(family)]);
+    let addresses: Vec<_> = everywhere_on_the_node
+        .concat()
+        .iter()
+        .map(|ip| (*ip, NODE_PORT).into())
+        .collect();
+    let _host_server = Server::start(&shop.cluster.node.namespace, "host", &addresses);
+    let _daemon = shop.start(&cart().node_port(NODE_PORT).yaml());
+    for (family, protocol) in everywhere() {
+        for source in sources(&shop.cluster) {
+            assert_refused(&[source.probe(protocol, (family.lan(2), NODE_PORT))]);
+            let probe = source.probe(protocol, (Cluster::secondary_ip(family), NODE_PORT));
+            assert_eq!(servers(&probe), names(["host"]), "{probe}");
+        }
+    }
+}
+
+fn a_wrong_port_or_protocol_of_a_cluster_ip_is_refused_at_once() {
+    let shop = Shop::new();
+    let [pod] = shop.pods(["pod-1"]);
+    let tcp = Service::new("shop/tcp", 2).port("http", Protocol::Tcp, 80);
+    let _daemon = shop.start(&(cart().yaml() + &cart_slices([pod]).yaml() + &tcp.yaml()));
+    assert_refused(&probes(&shop.cluster, |family| {
+        vec![(family.cluster_ip(1), 81), (family.cluster_ip(2), 81)]
+    }));
+    for (family, source) in Family::ALL
+        .into_iter()
+        .flat_map(|family| sources(&shop.cluster).map(|source| (family, source)))
+    {
+        assert_refused(&[source.probe(Protocol::Udp, (family.cluster_ip(2), 80))]);
+    }
+}
+
+fn an_unallocated_address_of_a_service_cidr_is_dropped() {
+    let shop = Shop::new();
+    let _daemon = shop.start(&(cart().yaml() + &cart_slices(&shop.cluster.pods).yaml()));
+    let probes: Vec<_> = probes(&shop.cluster, |family| vec![(family.cluster_ip(200), 80)]);
+    let probes: Vec<_> = probes.into_iter().map(Probe::briefly).collect();
+    for (probe, outcome) in probes.iter().zip(Probe::send_all(&probes)) {
+        assert_eq!(outcome, Outcome::TimedOut, "{probe}");
+    }
+}
+
+fn a_ping_of_a_cluster_ip_is_refused_and_of_an_unallocated_address_dropped() {
+    let shop = Shop::new();
+    let _daemon = shop.start(&(cart().yaml() + &cart_slices(&shop.cluster.pods).yaml()));
+    let briefly = Duration::from_millis(300);
+    for (family, source) in Family::ALL
+        .into_iter()
+        .flat_map(|family| sources(&shop.cluster).map(|source| (family, source)))
+    {
+        let refused = ping(&source.namespace, family.cluster_ip(1), briefly);
+        assert!(
+            matches!(refused, Ping::Failed(Outcome::Refused(_))),
+            "{family} from {}: {refused:?}",
+            source.name()
+        );
+        let dropped = ping(&source.namespace, family.cluster_ip(200), briefly);
+        assert_eq!(
+            dropped,
+            Ping::Failed(Outcome::TimedOut),
+            "{family} from {}",
+            source.name()
+        );
+    }
+}

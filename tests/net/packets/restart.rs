@@ -1,0 +1,151 @@
+//! Stop and start: the rules stay, and the next start takes them over.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+
+use super::changes::under_load;
+use super::shop::{Shop, cart_on_every_frontend, cart_slices, frontends};
+use super::{Daemon, Family, everywhere, names, servers};
+use crate::lab::{Flow, Outcome, nft};
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::restart;
+    crate::trials!(restart:
+        sigterm_ends_it_within_a_second_and_leaves_every_frontend_served,
+        a_crash_leaves_every_frontend_served,
+        no_request_fails_while_it_restarts,
+        a_start_takes_the_tables_over_as_they_are,
+        a_start_programs_what_changed_while_it_was_away,
+    )
+}
+
+fn manifests(shop: &Shop) -> String {
+    cart_on_every_frontend().yaml() + &cart_slices(shop.pods(["pod-1"])).yaml()
+}
+
+fn assert_every_frontend_is_served(shop: &Shop) {
+    for (family, protocol) in everywhere() {
+        for (frontend, to) in frontends(family) {
+            let probe = shop.cluster.client.probe(protocol, to);
+            assert_eq!(
+                servers(&probe),
+                names(["pod-1:8080"]),
+                "{frontend}: {probe}"
+            );
+        }
+    }
+}
+
+fn sigterm_ends_it_within_a_second_and_leaves_every_frontend_served() {
+    let shop = Shop::new();
+    let daemon = shop.start(&manifests(&shop));
+    let mut flows: Vec<_> = everywhere()
+        .map(|(family, protocol)| {
+            let probe = shop
+                .cluster
+                .client
+                .probe(protocol, (family.cluster_ip(1), 80));
+            let mut flow =
+                Flow::open(&probe).unwrap_or_else(|outcome| panic!("{probe}: {outcome:?}"));
+            let greeting = flow.greeting().answer();
+            (flow, greeting)
+        })
+        .collect();
+    let (status, elapsed) = daemon.terminate();
+    assert!(status.success(), "{status}");
+    assert!(
+        elapsed < Duration::from_secs(1),
+        "it took {elapsed:?} to end"
+    );
+    for (flow, greeting) in &mut flows {
+        assert_eq!(flow.ask(), Outcome::Answered(greeting.clone()));
+    }
+    assert_every_frontend_is_served(&shop);
+}
+
+fn a_crash_leaves_every_frontend_served() {
+    let shop = Shop::new();
+    // It is killed when it is dropped.
+    drop(shop.start(&manifests(&shop)));
+    assert_every_frontend_is_served(&shop);
+    let _again = Daemon::start(&shop.cluster, &shop.manifests);
+    assert_every_frontend_is_served(&shop);
+}
+
+fn no_request_fails_while_it_restarts() {
+    let shop = Shop::new();
+    let mut daemon = shop.start(&manifests(&shop));
+    let client = &shop.cluster.client;
+    let probes: Vec<_> = everywhere()
+        .flat_map(|(family, protocol)| frontends(family).map(|(_, to)| client.probe(protocol, to)))
+        .collect();
+    let tallies = under_load(&probes, || {
+        for _ in 0..3 {
+            daemon.terminate();
+            daemon = Daemon::start(&shop.cluster, &shop.manifests);
+        }
+    });
+    for (probe, tally) in probes.iter().zip(tallies) {
+        assert!(tally.failures.is_empty(), "{probe}: {:?}", tally.failures);
+    }
+}
+
+/// Every chain, set, map and rule with its handle: a new one in an old one's place has another.
+fn handles(shop: &Shop, family: Family) -> Vec<String> {
+    let [kind, name] = family.table();
+    let listing = shop
+        .cluster
+        .node
+        .namespace
+        .command("nft", &["-a", "-s", "list", "table", kind, name]);
+    listing
+        .lines()
+        .filter(|line| line.contains("# handle"))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn a_start_takes_the_tables_over_as_they_are() {
+    let shop = Shop::new();
+    let daemon = shop.start(&manifests(&shop));
+    let before = Family::ALL.map(|family| handles(&shop, family));
+    daemon.terminate();
+    let again = Daemon::start(&shop.cluster, &shop.manifests);
+    assert_eq!(Family::ALL.map(|family| handles(&shop, family)), before);
+    let complaints = [again.log_lines("WARN"), again.log_lines("ERROR")].concat();
+    assert_eq!(complaints, Vec::<String>::new());
+}
+
+fn a_start_programs_what_changed_while_it_was_away() {
+    let shop = Shop::new();
+    shop.start(&manifests(&shop)).terminate();
+    let endpoints = shop.pods(["pod-2"]);
+    let again = shop
+        .start(&(cart_on_every_frontend().external_ip(2).yaml() + &cart_slices(endpoints).yaml()));
+    for (family, protocol) in everywhere() {
+        let probe = |to| shop.cluster.client.probe(protocol, to);
+        for to in [(family.cluster_ip(1), 80), (family.external_ip(2), 80)] {
+            assert_eq!(servers(&probe(to)), names(["pod-2:8080"]), "{}", probe(to));
+        }
+        assert_eq!(
+            servers(&probe((family.external_ip(1), 80))),
+            names(["gateway"]),
+            "{protocol} {family}"
+        );
+    }
+    again.terminate();
+    let stale = shop
+        .pods(["pod-1"])
+        .map(|pod| Family::ALL.map(|family| pod.ip(family).to_string()));
+    for family in Family::ALL {
+        let table = nft::list_table(&shop.cluster.node.namespace, family.table());
+        assert!(
+            stale
+                .iter()
+                .flatten()
+                .all(|address| !table.contains(&format!("{address} . "))),
+            "{table}"
+        );
+    }
+}
