@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::probe::{Answer, Outcome, Probe, Protocol};
+use super::probe::{Answer, Outcome, Probe, Protocol, uninterrupted};
 
 /// An open TCP connection, or a UDP socket with its source port.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Flow {
 
     fn read(&self) -> Outcome {
         let mut buffer = [0; 256];
-        match (&self.socket).read(&mut buffer) {
+        match uninterrupted(|| (&self.socket).read(&mut buffer)) {
             Ok(0) => Outcome::Broken(ErrorKind::UnexpectedEof),
             Ok(length) => {
                 let line =

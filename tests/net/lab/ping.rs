@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::probe::uninterrupted;
 use super::{Namespace, Outcome};
 
 /// What came of an echo request.
@@ -43,7 +44,7 @@ pub(crate) fn ping(from: &Namespace, to: IpAddr, deadline: Duration) -> Ping {
                 Err(error)
             }
         })?;
-        (&socket).read(&mut [0; 64])
+        uninterrupted(|| (&socket).read(&mut [0; 64]))
     };
     exchange().map_or_else(
         |error| Ping::Failed(Outcome::of_error(&error, sent)),

@@ -123,6 +123,16 @@ impl Outcome {
     }
 }
 
+/// Reads again when a signal interrupted it.
+pub(super) fn uninterrupted<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match read() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// One connection, or one datagram from a socket of its own, to be sent to an address.
 #[derive(Clone, Debug)]
 pub(crate) struct Probe<'a> {

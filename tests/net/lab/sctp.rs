@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::probe::uninterrupted;
 use super::{Family, Host, Namespace};
 
 /// An INIT that arrived somewhere.
@@ -48,7 +49,7 @@ impl Receiver {
             .set_read_timeout(Some(deadline))
             .expect("a read timeout");
         let mut buffer = [0; 256];
-        let (_, from) = self.socket.recv_from(&mut buffer).ok()?;
+        let (_, from) = uninterrupted(|| self.socket.recv_from(&mut buffer)).ok()?;
         let [s1, s2, d1, d2] = *buffer.get(self.header..)?.first_chunk()?;
         let port = u16::from_be_bytes([s1, s2]);
         Some(Init {

@@ -4,7 +4,7 @@ use libtest_mimic::Trial;
 use serde_json::json;
 
 use super::shop::{NODE_PORT, Shop, cart, cart_slices};
-use super::{Daemon, everywhere, names, servers};
+use super::{Daemon, Protocol, everywhere, names, servers};
 use crate::lab::{Service, Slices};
 
 pub(super) fn tests() -> Vec<Trial> {
@@ -14,6 +14,7 @@ pub(super) fn tests() -> Vec<Trial> {
         an_endpoint_whose_address_is_none_costs_only_itself,
         slices_of_no_service_cost_nothing,
         a_file_that_does_not_parse_keeps_its_last_good_content,
+        a_file_without_objects_is_no_mistake,
         the_older_service_keeps_a_contested_node_port_until_it_goes,
         the_older_service_keeps_a_contested_external_ip_until_it_goes,
         of_services_of_one_age_the_first_name_keeps_a_contested_node_port,
@@ -52,7 +53,7 @@ fn good_cart(shop: &Shop) -> String {
 fn a_malformed_service_costs_only_itself_and_is_reported_once() {
     let shop = Shop::new();
     let broken = [
-        Service::new("shop/zero", 2).both("http", 0),
+        Service::new("shop/zero", 2).port("http", Protocol::Tcp, 0),
         Service::new("shop/no-address", 3)
             .both("http", 80)
             .spec("clusterIPs", json!(["10.96.0.300"]))
@@ -136,18 +137,31 @@ fn a_file_that_does_not_parse_keeps_its_last_good_content() {
     );
     assert_cart_is_served(&shop);
     let complaints = complaints(&daemon, "shop.yaml");
-    assert!(
-        complaints.iter().any(|line| line.contains("line")),
-        "{complaints:?}"
-    );
-    daemon.apply("shop.yaml", "");
-    for (family, protocol) in everywhere() {
-        let probe = shop
-            .cluster
-            .client
-            .probe(protocol, (family.lan(2), NODE_PORT))
-            .briefly();
-        assert!(probe.send().is_refused_at_once(), "{probe}");
+    assert_eq!(complaints.len(), 1, "{complaints:?}");
+    for place in ["line=", "column="] {
+        assert!(
+            complaints.iter().any(|line| line.contains(place)),
+            "{complaints:?}"
+        );
+    }
+}
+
+fn a_file_without_objects_is_no_mistake() {
+    let shop = Shop::new();
+    for empty in ["", "# nothing yet\n", "---\n---\n"] {
+        let daemon = shop.start(&good_cart(&shop));
+        assert_cart_is_served(&shop);
+        daemon.apply("shop.yaml", empty);
+        assert_eq!(
+            complaints(&daemon, "shop.yaml"),
+            Vec::<String>::new(),
+            "{empty:?}"
+        );
+        for (family, protocol) in everywhere() {
+            let client = &shop.cluster.client;
+            let probe = client.probe(protocol, (family.lan(2), NODE_PORT)).briefly();
+            assert!(probe.send().is_refused_at_once(), "{probe} after {empty:?}");
+        }
     }
 }
 
