@@ -12,6 +12,7 @@
 )]
 
 mod isolation;
+mod kernel;
 #[allow(
     dead_code,
     unused_imports,
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         eprintln!("these tests cannot run on this machine: {error}");
         return ExitCode::FAILURE;
     }
-    let tests = lab::tests().into_iter().chain(packets::tests()).collect();
+    let tests = [lab::tests(), kernel::tests(), packets::tests()];
+    let tests = tests.into_iter().flatten().collect();
     libtest_mimic::run(&arguments, tests).exit_code()
 }

@@ -1,0 +1,114 @@
+//! What is found at a start is taken over, or replaced if it is not ours.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use kube_dnat::netlink::Found;
+use kube_dnat::ruleset::Program;
+use kube_dnat::sync::Basis;
+use libtest_mimic::Trial;
+
+use super::world::{PROGRAM, World};
+use crate::lab::nft;
+use crate::trials;
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::adopt;
+    trials![
+        adopt: no_table_is_found_before_there_is_one,
+        a_table_that_nft_loaded_from_our_text_is_ours,
+        what_others_did_to_elements_is_mended,
+        a_table_of_another_shape_is_not_ours,
+    ]
+}
+
+fn full() -> World {
+    let mut world = World::new();
+    world.take_in(include_str!("../../golden/dual-stack/objects.yaml"));
+    world.rebuild();
+    world
+}
+
+fn no_table_is_found_before_there_is_one() {
+    let mut world = World::new();
+    assert!(matches!(
+        world.kernel.read::<Ipv4Addr>(PROGRAM),
+        Ok(Found::Nothing)
+    ));
+    nft::load(&world.namespace, "table ip kube-dnat {\n}\n");
+    assert!(matches!(
+        world.kernel.read::<Ipv4Addr>(PROGRAM),
+        Ok(Found::Foreign(_))
+    ));
+    assert!(matches!(
+        world.kernel.read::<Ipv6Addr>(PROGRAM),
+        Ok(Found::Nothing)
+    ));
+    world.rebuild();
+    world.check();
+}
+
+fn a_table_that_nft_loaded_from_our_text_is_ours() {
+    let mut world = full();
+    let (ipv4, ipv6) = world.state.fresh().expect("tables");
+    let text = kube_dnat::ruleset::render(&ipv4, PROGRAM);
+    let text = text + &kube_dnat::ruleset::render(&ipv6, PROGRAM);
+    let other = World::new();
+    nft::load(&other.namespace, &text);
+    assert_eq!(
+        nft::normalise(&nft::list(&other.namespace)),
+        nft::normalise(&nft::list(&world.namespace)),
+        "nft lists the same of what it loaded and of what we programmed",
+    );
+    world.check();
+}
+
+fn what_others_did_to_elements_is_mended() {
+    let mut world = full();
+    let damage = "delete element ip kube-dnat endpoints { tcp . 10.96.7.7 . 80 . 0 }\n\
+                  delete element ip kube-dnat services { tcp . 10.96.7.7 . 80 }\n\
+                  add element ip kube-dnat services { udp . 10.96.99.99 . 9 : goto refuse }\n\
+                  add element ip kube-dnat service-cidrs { 172.16.0.0/12 }\n\
+                  delete element ip6 kube-dnat cluster-ips { fd00:10:96::7 }\n";
+    nft::load(&world.namespace, damage);
+    let found4 = Basis::Found(Box::new(world.read::<Ipv4Addr>()));
+    let found6 = Basis::Found(Box::new(world.read::<Ipv6Addr>()));
+    let plans = world.plan(|| (found4, found6));
+    assert_eq!(plans.ipv4.transaction.len(), 4);
+    assert_eq!(plans.ipv6.transaction.len(), 1);
+    world.commit(plans, None).expect("the kernel takes it");
+    world.check();
+}
+
+fn a_table_of_another_shape_is_not_ours() {
+    let foreign = |change: &str, part: &str| {
+        let mut world = full();
+        nft::load(&world.namespace, change);
+        match world.kernel.read::<Ipv4Addr>(PROGRAM) {
+            Ok(Found::Foreign(why)) => assert!(why.contains(part), "{change}: {why}"),
+            other => panic!("{change}: {other:?}"),
+        }
+    };
+    foreign(
+        "add rule ip kube-dnat services accept",
+        "rules of chain services",
+    );
+    foreign(
+        "insert rule ip kube-dnat pick-2 counter",
+        "rules of chain pick-2",
+    );
+    foreign("add chain ip kube-dnat other", "chain other");
+    foreign(
+        "add set ip kube-dnat other { type ipv4_addr; }",
+        "set other",
+    );
+    foreign(
+        "add element ip kube-dnat services { tcp . 10.9.9.9 . 9 : accept }",
+        "element of services",
+    );
+    let mut world = full();
+    let other = Program { knows_pods: false };
+    assert!(
+        matches!(world.kernel.read::<Ipv4Addr>(other), Ok(Found::Foreign(_))),
+        "a table for another configuration is replaced",
+    );
+}

@@ -1,0 +1,130 @@
+//! What is committed is what the kernel holds, and what nft reads.
+
+use std::fs;
+
+use libtest_mimic::Trial;
+
+use super::world::World;
+use crate::lab::nft;
+use crate::trials;
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::commit;
+    trials![
+        commit: the_kernel_holds_what_was_committed_and_nft_reads_the_same,
+        each_step_from_one_golden_to_the_next_is_a_difference,
+        a_range_that_grows_over_another_is_replaced_in_one_transaction,
+        tables_of_others_are_left_alone,
+        unused_balance_chains_can_be_deleted_together,
+    ]
+}
+
+/// The objects of every golden that has no warnings.
+pub(super) fn golden_objects() -> Vec<String> {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+    let folders = fs::read_dir(root).expect("the goldens");
+    let mut folders: Vec<_> = folders
+        .map(|folder| folder.expect("a folder").path())
+        .collect();
+    folders.sort();
+    folders.retain(|folder| !folder.join("said").exists());
+    let objects = folders.iter().map(|folder| folder.join("objects.yaml"));
+    objects
+        .map(|path| fs::read_to_string(path).expect("objects"))
+        .collect()
+}
+
+fn the_kernel_holds_what_was_committed_and_nft_reads_the_same() {
+    for objects in golden_objects() {
+        let mut world = World::new();
+        world.take_in(&objects);
+        world.rebuild();
+        world.check();
+        assert_eq!(world.sync(), 0, "nothing is sent when nothing differs");
+    }
+}
+
+fn each_step_from_one_golden_to_the_next_is_a_difference() {
+    let mut world = World::new();
+    world.rebuild();
+    world.check();
+    for objects in golden_objects() {
+        world.take_in(&objects);
+        world.sync();
+        world.check();
+    }
+}
+
+fn service_cidr(cidrs: &str) -> String {
+    format!(
+        "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata: {{name: kubernetes}}\n\
+         spec: {{cidrs: {cidrs}}}\n"
+    )
+}
+
+fn a_range_that_grows_over_another_is_replaced_in_one_transaction() {
+    let mut world = World::new();
+    world.rebuild();
+    for cidrs in [
+        "[10.96.0.0/16]",
+        "[10.96.0.0/12]",
+        "[10.96.0.0/24, 10.96.1.0/25, 10.100.0.0/16]",
+        "[10.0.0.0/8, \"fd00:10:96::/112\"]",
+        "[0.0.0.0/0, \"::/0\"]",
+        "[10.96.0.7/32, 255.255.255.255/32]",
+        "[]",
+    ] {
+        world.take_in(&service_cidr(cidrs));
+        world.sync();
+        world.check();
+    }
+}
+
+fn tables_of_others_are_left_alone() {
+    let mut world = World::new();
+    let others = "table ip kube-dnat-not {\n\tset services {\n\t\ttype ipv4_addr\n\
+                  \t\telements = { 10.96.0.1 }\n\t}\n}\n\
+                  table inet kube-dnat {\n\tchain services {\n\t\taccept\n\t}\n}\n";
+    nft::load(&world.namespace, others);
+    let before = nft::list(&world.namespace);
+    world.rebuild();
+    for objects in golden_objects() {
+        world.take_in(&objects);
+        world.sync();
+    }
+    world.rebuild();
+    let with_ours = nft::list(&world.namespace);
+    for line in before.lines() {
+        assert!(with_ours.contains(line), "{line}");
+    }
+    let deleted = world.kernel.delete_tables().expect("both tables");
+    assert_eq!(deleted.len(), 2);
+    assert_eq!(nft::list(&world.namespace), before);
+    let deleted = world.kernel.delete_tables().expect("none is no error");
+    assert_eq!(deleted, []);
+}
+
+fn unused_balance_chains_can_be_deleted_together() {
+    let mut world = World::new();
+    world.rebuild();
+    for objects in golden_objects() {
+        world.take_in(&objects);
+        world.sync();
+    }
+    let fresh = world.state.fresh().expect("tables");
+    let mut commit = kube_dnat::netlink::Commit::default();
+    commit.ipv4.transaction = world.state.ipv4.picture().unused_chains();
+    commit.ipv6.transaction = world.state.ipv6.picture().unused_chains();
+    assert!(
+        !commit.ipv4.transaction.is_empty(),
+        "the goldens use and leave some"
+    );
+    world.kernel.commit(&commit).expect("nothing goes there");
+    world.state.ipv4.picture_mut().unused_chains_deleted();
+    world.state.ipv6.picture_mut().unused_chains_deleted();
+    world.check();
+    assert_eq!(
+        world.read::<std::net::Ipv4Addr>().balance(),
+        fresh.0.balance()
+    );
+}

@@ -1,0 +1,126 @@
+//! A transaction that the kernel refuses: nothing of it is done, and the operation is named.
+
+use std::net::Ipv4Addr;
+
+use kube_dnat::diff::{Op, Operation, Transaction};
+use kube_dnat::model::{Protocol, ServiceName};
+use kube_dnat::netlink::{Commit, Error, Refusal};
+use kube_dnat::ruleset::{Balance, Element, Key, SetName, Value, Verdict};
+use libtest_mimic::Trial;
+use nix::errno::Errno;
+
+use super::world::World;
+use crate::trials;
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::refuse;
+    trials![
+        refuse: one_element_of_many_is_named_with_its_service,
+        every_refused_operation_is_named,
+        a_missing_table_is_said_to_be_missing,
+    ]
+}
+
+fn service(number: u16) -> ServiceName {
+    ServiceName::new("shop", &format!("service-{number}"))
+}
+
+fn frontend(number: u16) -> Key<Ipv4Addr> {
+    let [high, low] = number.to_be_bytes();
+    Key::Frontend(Protocol::Tcp, Ipv4Addr::new(10, 96, high, low), 80)
+}
+
+fn add(number: u16, verdict: Verdict) -> Operation<Ipv4Addr> {
+    Operation {
+        op: Op::Add(Element {
+            set: SetName::NoEndpoints,
+            key: frontend(number),
+            value: Value::Verdict(verdict),
+            comment: Some(service(number).as_str().into()),
+        }),
+        service: Some(service(number)),
+    }
+}
+
+fn send(world: &mut World, operations: Vec<Operation<Ipv4Addr>>) -> Result<(), Vec<Refusal>> {
+    let mut commit = Commit::default();
+    commit.ipv4.transaction = Transaction { operations };
+    match world.kernel.commit(&commit) {
+        Ok(()) => Ok(()),
+        Err(Error::Refused(refusals)) => Err(refusals),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn one_element_of_many_is_named_with_its_service() {
+    let mut world = World::new();
+    world.rebuild();
+    let wrong = Verdict::Balance(Balance::Pick(7));
+    let verdict = |number| {
+        if number == 1234 {
+            wrong
+        } else {
+            Verdict::Refuse
+        }
+    };
+    let operations: Vec<_> = (0..2000)
+        .map(|number| add(number, verdict(number)))
+        .collect();
+    let refusals = send(&mut world, operations.clone()).expect_err("chain pick-7 is not there");
+    assert_eq!(refusals.len(), 1, "{refusals:?}");
+    assert_eq!(refusals[0].services, [service(1234)], "{refusals:?}");
+    assert_eq!(refusals[0].errno, Errno::ENOENT);
+    assert!(
+        refusals[0].operation.contains("10.96.4.210 . 80"),
+        "{refusals:?}"
+    );
+    assert_eq!(
+        world
+            .read::<Ipv4Addr>()
+            .entries(SetName::NoEndpoints)
+            .count(),
+        0
+    );
+    let others = operations.into_iter();
+    let others = others.filter(|operation| operation.service != Some(service(1234)));
+    send(&mut world, others.collect()).expect("the others are taken");
+    assert_eq!(
+        world
+            .read::<Ipv4Addr>()
+            .entries(SetName::NoEndpoints)
+            .count(),
+        1999
+    );
+}
+
+fn every_refused_operation_is_named() {
+    let mut world = World::new();
+    world.rebuild();
+    let delete = |number| Operation {
+        op: Op::Delete(SetName::NoEndpoints, frontend(number)),
+        service: Some(service(number)),
+    };
+    let missing = Operation {
+        op: Op::DeleteChain(Balance::Nodeport(9)),
+        service: None,
+    };
+    let refusals = send(
+        &mut world,
+        vec![missing, delete(5), add(6, Verdict::Refuse)],
+    )
+    .expect_err("neither is there");
+    let named: Vec<_> = refusals
+        .iter()
+        .map(|refusal| refusal.operation.as_str())
+        .collect();
+    let delete = "delete element no-endpoints { tcp . 10.96.0.5 . 80 }";
+    assert_eq!(named, ["delete chain nodeport-9", delete]);
+    assert_eq!(refusals[1].services, [service(5)]);
+}
+
+fn a_missing_table_is_said_to_be_missing() {
+    let mut world = World::new();
+    let refusals = send(&mut world, vec![add(1, Verdict::Refuse)]).expect_err("no table");
+    assert_eq!(refusals[0].errno, Errno::ENOENT);
+    assert_eq!(refusals[0].services, [service(1)]);
+}

@@ -1,0 +1,175 @@
+//! A node's state, its kernel, and the step between them, without the daemon around.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use kube_dnat::desired::NodeFacts;
+use kube_dnat::model::Address;
+use kube_dnat::netlink::{Commit, Error, Found, Kernel, Part};
+use kube_dnat::ruleset::{Program, Table, Value};
+use kube_dnat::sync::{Basis, Plans, State};
+use kube_dnat::watch::manifests;
+use serde_json::Value as Json;
+
+use crate::lab::Namespace;
+
+pub(super) const PROGRAM: Program = Program { knows_pods: true };
+
+/// A namespace with a kernel and what is known of its node.
+pub(super) struct World {
+    pub(super) namespace: Namespace,
+    pub(super) kernel: Kernel,
+    pub(super) state: State,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let namespace = Namespace::new("kernel");
+        let kernel = namespace.run(|| Kernel::open().expect("nf_tables"));
+        let cluster_cidrs = ["10.244.0.0/16", "fd00:10:244::/56"];
+        let state = State::new(NodeFacts {
+            cluster_cidrs: cluster_cidrs
+                .map(|cidr| cidr.parse().expect("a CIDR"))
+                .into(),
+            fallback_ips: vec![IpAddr::from([192, 168, 77, 2])],
+        });
+        Self {
+            namespace,
+            kernel,
+            state,
+        }
+    }
+
+    /// Takes in every object of a YAML text.
+    pub(super) fn take_in(&mut self, yaml: &str) {
+        let listing = manifests::read_text(yaml, "node-1").expect("YAML");
+        for event in listing.events {
+            let complaints = self.state.apply(event);
+            assert_eq!(complaints, []);
+        }
+    }
+
+    /// Makes the tables anew.
+    pub(super) fn rebuild(&mut self) {
+        let plans = self.plan(|| (Basis::Empty, Basis::Empty));
+        self.commit(plans, Some(PROGRAM))
+            .expect("the kernel takes it");
+    }
+
+    /// Sends the difference from the picture; the number of operations.
+    pub(super) fn sync(&mut self) -> usize {
+        let plans = self.plan(|| (Basis::Picture, Basis::Picture));
+        let operations = plans.ipv4.transaction.len() + plans.ipv6.transaction.len();
+        self.commit(plans, None).expect("the kernel takes it");
+        operations
+    }
+
+    pub(super) fn plan(&self, bases: impl FnOnce() -> (Basis<Ipv4Addr>, Basis<Ipv6Addr>)) -> Plans {
+        let (ipv4, ipv6) = bases();
+        self.state.prepare(ipv4, ipv6).expect("a plan")
+    }
+
+    pub(super) fn commit(&mut self, plans: Plans, rebuild: Option<Program>) -> Result<(), Error> {
+        let commit = Commit {
+            ipv4: Part {
+                rebuild,
+                transaction: plans.ipv4.transaction.clone(),
+            },
+            ipv6: Part {
+                rebuild,
+                transaction: plans.ipv6.transaction.clone(),
+            },
+        };
+        self.kernel.commit(&commit)?;
+        let _ = self.state.committed(plans);
+        Ok(())
+    }
+
+    /// What the kernel holds of a family, which must be ours.
+    pub(super) fn read<A: Address>(&mut self) -> Table<A> {
+        match self
+            .kernel
+            .read::<A>(PROGRAM)
+            .expect("the table can be read")
+        {
+            Found::Ours(table) => table,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Asserts that the picture, what we read back and what nft reads are one.
+    pub(super) fn check(&mut self) {
+        let ipv4 = self.read::<Ipv4Addr>();
+        let ipv6 = self.read::<Ipv6Addr>();
+        assert_eq!(ipv4, self.state.ipv4.picture().table().expect("a table"));
+        assert_eq!(ipv6, self.state.ipv6.picture().table().expect("a table"));
+        let json = crate::lab::nft::list_json(&self.namespace);
+        assert_eq!(ours(&ipv4), nfts(&json, "ip"));
+        assert_eq!(ours(&ipv6), nfts(&json, "ip6"));
+    }
+}
+
+/// The elements of a table as lines `set key = value # comment`.
+fn ours<A: Address>(table: &Table<A>) -> BTreeSet<String> {
+    let line = |element: kube_dnat::ruleset::Element<A>| {
+        let value = match element.value {
+            Value::Nothing => String::new(),
+            Value::Verdict(verdict) => verdict.to_string(),
+            Value::Endpoint(address, port) => format!("{address} . {port}"),
+        };
+        let comment = element.comment.unwrap_or_default();
+        format!("{} {} = {value} # {comment}", element.set, element.key)
+    };
+    table.elements().map(line).collect()
+}
+
+/// The same lines of what `nft -j list ruleset` says of a family.
+fn nfts(json: &Json, family: &str) -> BTreeSet<String> {
+    let objects = json["nftables"].as_array().expect("a list");
+    let sets = objects
+        .iter()
+        .flat_map(|object| [&object["set"], &object["map"]]);
+    let sets = sets.filter(|set| set["family"] == family && set["table"] == "kube-dnat");
+    let mut lines = BTreeSet::new();
+    for set in sets {
+        let name = set["name"].as_str().expect("a name");
+        for element in set["elem"].as_array().into_iter().flatten() {
+            let (element, value) = match element.as_array().map(Vec::as_slice) {
+                Some([key, value]) => (key, words(value)),
+                _ => (element, String::new()),
+            };
+            let inner = &element["elem"];
+            let key = words(if inner.is_null() {
+                element
+            } else {
+                &inner["val"]
+            });
+            let comment = inner["comment"].as_str().unwrap_or_default();
+            lines.insert(format!("{name} {key} = {value} # {comment}"));
+        }
+    }
+    lines
+}
+
+/// A value of nft's JSON in the words of its own language.
+fn words(value: &Json) -> String {
+    match value {
+        Json::String(text) => text.clone(),
+        Json::Number(number) => number.to_string(),
+        Json::Object(object) => {
+            let (kind, value) = object.iter().next().expect("one key");
+            match kind.as_str() {
+                "concat" => {
+                    let parts = value.as_array().expect("a list").iter().map(words);
+                    parts.collect::<Vec<_>>().join(" . ")
+                }
+                "goto" => format!("goto {}", value["target"].as_str().expect("a chain")),
+                "prefix" => {
+                    format!("{}/{}", words(&value["addr"]), words(&value["len"]))
+                }
+                other => panic!("{other} in nft's JSON: {value}"),
+            }
+        }
+        other => panic!("{other} in nft's JSON"),
+    }
+}
