@@ -6,6 +6,7 @@ use std::thread;
 
 use anyhow::Context;
 use ipnet::IpNet;
+use kube::Client;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -15,6 +16,7 @@ use crate::desired::NodeFacts;
 use crate::model::Event;
 use crate::netlink::Kernel;
 use crate::sync::{Crank, State};
+use crate::watch::apiserver::{self, Timing};
 use crate::watch::{addresses, manifests};
 
 /// Reports that may wait for the crank. A source that runs ahead of the kernel waits in its turn;
@@ -44,9 +46,10 @@ pub fn run(source: Source, node: String, cluster_cidrs: Vec<IpNet>) -> anyhow::R
     let ipv6 = Path::new("/proc/net/if_inet6").exists();
     let runtime = runtime()?;
     runtime.block_on(async {
+        let source = source.open().await?;
         let fallback_ips = match source {
-            Source::Manifests(_) => own_addresses().await,
-            Source::ApiServer { .. } => Vec::new(),
+            Opened::Manifests(_) => own_addresses().await,
+            Opened::ApiServer(_) => Vec::new(),
         };
         info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -94,14 +97,37 @@ fn start_crank(
         .context("cannot start a thread")
 }
 
-/// Follows a source for as long as it lasts; an API server lasts for ever.
-async fn follow(source: Source, node: Arc<str>, events: mpsc::Sender<Event>) -> anyhow::Result<()> {
+/// A source that is configured as it should be.
+enum Opened {
+    Manifests(PathBuf),
+    ApiServer(Client),
+}
+
+impl Source {
+    async fn open(self) -> anyhow::Result<Opened> {
+        match self {
+            Self::Manifests(dir) => Ok(Opened::Manifests(dir)),
+            Self::ApiServer { kubeconfig, master } => {
+                let client = apiserver::client(kubeconfig.as_deref(), master.as_deref());
+                Ok(Opened::ApiServer(client.await?))
+            }
+        }
+    }
+}
+
+/// Follows a source for as long as it lasts, which is for ever but for a directory that cannot be
+/// followed at all.
+async fn follow(source: Opened, node: Arc<str>, events: mpsc::Sender<Event>) -> anyhow::Result<()> {
     match source {
-        Source::Manifests(dir) => {
+        Opened::Manifests(dir) => {
             let _following = manifests::watch(&dir, node, events)?;
             std::future::pending().await
         }
-        Source::ApiServer { .. } => std::future::pending().await,
+        Opened::ApiServer(client) => {
+            let watching = apiserver::watch(client, node, Timing::default(), events);
+            Box::pin(watching).await;
+            Ok(())
+        }
     }
 }
 

@@ -4,9 +4,13 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
+/// What is logged if the environment does not say: of the Kubernetes client only what we do not say
+/// ourselves, once.
+const DEFAULT: &str = "info,kube_client=error,kube_runtime=error";
+
 /// Starts logging: `info` and above, or what the environment variable `RUST_LOG` says.
 pub fn start() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -1,4 +1,5 @@
 //! Where the objects come from.
 
 pub mod addresses;
+pub mod apiserver;
 pub mod manifests;
