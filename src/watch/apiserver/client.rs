@@ -24,12 +24,15 @@ pub enum Error {
     #[error("not in a cluster, and neither --kubeconfig, --master nor --manifests is given")]
     InCluster(#[source] Box<InClusterError>),
     /// `--master` is no URL.
-    #[error("--master \"{url}\" is not a URL")]
-    Master {
-        /// What was given.
+    #[error("--master \"{0}\" is not a URL such as https://10.0.0.1:6443")]
+    Master(String),
+    /// The server of the kubeconfig is no URL.
+    #[error("the server \"{url}\" of the kubeconfig {} is not a URL", path.display())]
+    Server {
+        /// What the file says.
         url: String,
-        /// Why it is none.
-        source: http::uri::InvalidUri,
+        /// The file.
+        path: PathBuf,
     },
     /// The client cannot be made of this configuration, such as for a broken certificate.
     #[error("cannot connect to the API server as configured")]
@@ -58,12 +61,14 @@ pub async fn client(kubeconfig: Option<&Path>, master: Option<&str>) -> Result<C
     Client::try_from(config).map_err(|error| Error::Client(Box::new(error)))
 }
 
+/// The URL of a server: kube's client takes others, and panics at the first request.
 fn url(url: &str) -> Result<http::Uri, Error> {
-    let parsed = url.parse();
-    parsed.map_err(|source| Error::Master {
-        url: url.to_owned(),
-        source,
-    })
+    let parsed = url.parse().ok().filter(is_server);
+    parsed.ok_or_else(|| Error::Master(url.to_owned()))
+}
+
+fn is_server(url: &http::Uri) -> bool {
+    matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some()
 }
 
 async fn from_file(path: &Path) -> Result<Config, Error> {
@@ -74,5 +79,12 @@ async fn from_file(path: &Path) -> Result<Config, Error> {
     let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
     let options = KubeConfigOptions::default();
     let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-    config.map_err(failed)
+    let config = config.map_err(failed)?;
+    if !is_server(&config.cluster_url) {
+        return Err(Error::Server {
+            url: config.cluster_url.to_string(),
+            path: path.to_owned(),
+        });
+    }
+    Ok(config)
 }

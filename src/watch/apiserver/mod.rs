@@ -4,7 +4,6 @@ mod client;
 mod relist;
 mod slim;
 
-use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use tracing::{debug, info, warn};
 
 pub use client::{Error, client};
 
+use crate::logging::Causes;
 use crate::model::{Event, wire};
 use relist::Relist;
 use slim::{Slim, Watched, parsed};
@@ -155,7 +155,7 @@ struct Trouble {
 
 impl Trouble {
     fn is<T: Watched>(&mut self, error: &watcher::Error) {
-        let text = Chain(error).to_string();
+        let text = Causes(error).to_string();
         if self.said.as_ref() == Some(&text) {
             debug!(error = text, kind = %T::KIND, "still no word from the API server");
         } else {
@@ -169,24 +169,5 @@ impl Trouble {
         if !matches!(event, watcher::Event::Init) && self.said.take().is_some() {
             info!(kind = %T::KIND, "the API server answers again");
         }
-    }
-}
-
-/// An error with what caused it.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = self.0.to_string();
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            let more = error.to_string();
-            // Many errors already quote their cause.
-            if !text.contains(&more) {
-                text = format!("{text}: {more}");
-            }
-            cause = error.source();
-        }
-        f.write_str(&text)
     }
 }
