@@ -1,6 +1,6 @@
 //! The picture of what the kernel holds of one family. It moves only when the kernel committed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Change, Op, Operation, Plan, Transaction};
 use crate::desired::{Contribution, Endpoint, NodeContribution, PortContribution};
@@ -37,6 +37,14 @@ impl<A: Address> Picture<A> {
             .get(service)
             .map(|contribution| contribution.slots_of(port).to_vec())
             .unwrap_or_default()
+    }
+
+    /// The keys of the elements of these Services.
+    #[must_use]
+    pub fn keys_of(&self, services: &BTreeSet<ServiceName>) -> BTreeSet<(SetName, Key<A>)> {
+        let contributions = services.iter().filter_map(|name| self.services.get(name));
+        let elements = contributions.flat_map(Contribution::elements);
+        elements.map(|element| (element.set, element.key)).collect()
     }
 
     /// Takes in that the kernel committed `plan`.

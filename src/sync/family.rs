@@ -133,7 +133,10 @@ impl<A: Address> FamilyState<A> {
             Basis::Found(found) => {
                 let mut wanted = Table::default();
                 plan.transaction.apply(&mut wanted)?;
-                let keep = |element: &Element<A>| self.is_refused(element);
+                let kept = self.picture.keys_of(&self.refused);
+                let keep = |element: &Element<A>| {
+                    kept.contains(&(element.set, element.key)) || self.is_refused(element)
+                };
                 between(found, &wanted, &plan.transaction, keep)
             }
             Basis::Picture | Basis::Empty => plan.transaction.clone(),
@@ -147,8 +150,8 @@ impl<A: Address> FamilyState<A> {
         })
     }
 
-    /// Whether an element found in the kernel is of a Service that is left out: what is programmed
-    /// of it stays.
+    /// Whether an element found in the kernel names a Service that is left out: what is programmed
+    /// of it stays, also what an earlier process programmed.
     fn is_refused(&self, element: &Element<A>) -> bool {
         let comment = element.comment.as_deref().unwrap_or_default();
         let service = comment.split(':').next().unwrap_or_default();

@@ -92,7 +92,9 @@ impl Crank {
                 }
                 () = unused_chains.wait() => self.delete_unused_chains(),
             }
-            while let Ok(event) = events.try_recv() {
+            // As many as may wait, no more: sources that never rest must not keep us from syncing.
+            for _ in 0..events.max_capacity() {
+                let Ok(event) = events.try_recv() else { break };
                 self.take_in(event);
             }
             if self.state.is_complete() {
@@ -134,9 +136,10 @@ impl Crank {
             if clean && self.trust == Trust::Picture {
                 break;
             }
+            let started = Instant::now();
             let (plans, commit) = self.prepare()?;
             match self.kernel.commit(&commit) {
-                Ok(()) => self.committed(plans, &commit),
+                Ok(()) => self.committed(plans, &commit, started.elapsed()),
                 Err(error) => self.work_around(error)?,
             }
         }
@@ -166,14 +169,18 @@ impl Crank {
         Ok((plans, commit))
     }
 
-    fn committed(&mut self, plans: Plans, commit: &Commit) {
+    fn committed(&mut self, plans: Plans, commit: &Commit, elapsed: Duration) {
+        let elapsed_ms = elapsed.as_secs_f64() * 1000.0;
         let operations = commit.ipv4.transaction.len() + commit.ipv6.transaction.len();
         complain(self.state.committed(plans));
         if self.committed_once {
-            debug!(ops = operations, "committed");
+            debug!(ops = operations, elapsed_ms, "committed");
         } else {
             let rebuilt = commit.ipv4.rebuild.is_some() || commit.ipv6.rebuild.is_some();
-            info!(ops = operations, rebuilt, "first sync committed");
+            info!(
+                ops = operations,
+                elapsed_ms, rebuilt, "first sync committed"
+            );
         }
         self.committed_once = true;
         self.trust = Trust::Picture;

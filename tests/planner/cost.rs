@@ -20,25 +20,34 @@ fn service(node_port: Option<u16>) -> Event {
         cluster_ips: vec![IpAddr::from([10, 96, 7, 7])],
         external_ips: vec![IpAddr::from([203, 0, 113, 5])],
         load_balancer_ips: Vec::new(),
-        ports: vec![ServicePort {
-            name: "http".into(),
-            protocol: Protocol::Tcp,
-            port: 80,
-            node_port,
-        }],
+        ports: vec![port(node_port)],
     };
     update(key(Kind::Service, NAME), Some(Object::Service(service)))
 }
 
-/// The slice of its endpoints, none of which is on this node.
+/// The slice of its endpoints.
 fn slice(endpoints: impl IntoIterator<Item = u32>) -> Event {
-    let endpoint = |number: u32| Endpoint {
-        address: Ipv4Addr::from(0x0af4_0000 + number),
-        ready: true,
-        local: false,
+    slice_named(NAME, endpoints)
+}
+
+/// A Service of that name with one frontend, 10.96.0.`last`.
+pub(crate) fn service_named(name: &str, last: u8) -> Event {
+    let service = Service {
+        name: ServiceName::of(&name.into()),
+        created: Some(0),
+        has_selector: true,
+        cluster_ips: vec![IpAddr::from([10, 96, 0, last])],
+        external_ips: Vec::new(),
+        load_balancer_ips: Vec::new(),
+        ports: vec![port(None)],
     };
+    update(key(Kind::Service, name), Some(Object::Service(service)))
+}
+
+/// The only slice of that Service.
+pub(crate) fn slice_named(name: &str, endpoints: impl IntoIterator<Item = u32>) -> Event {
     let slice = EndpointSlice {
-        service: ServiceName::new("shop", "cart"),
+        service: ServiceName::of(&name.into()),
         mirrored: false,
         ports: vec![SlicePort {
             name: "http".into(),
@@ -48,9 +57,27 @@ fn slice(endpoints: impl IntoIterator<Item = u32>) -> Event {
         addresses: Addresses::Ipv4(endpoints.into_iter().map(endpoint).collect()),
     };
     update(
-        key(Kind::EndpointSlice, "shop/cart-1"),
+        key(Kind::EndpointSlice, name),
         Some(Object::Slices(vec![slice])),
     )
+}
+
+fn port(node_port: Option<u16>) -> ServicePort {
+    ServicePort {
+        name: "http".into(),
+        protocol: Protocol::Tcp,
+        port: 80,
+        node_port,
+    }
+}
+
+/// An endpoint that is not on this node.
+fn endpoint(number: u32) -> Endpoint<Ipv4Addr> {
+    Endpoint {
+        address: Ipv4Addr::from(0x0af4_0000 + number),
+        ready: true,
+        local: false,
+    }
 }
 
 /// The operations that `change` takes when the Service had `count` endpoints.
