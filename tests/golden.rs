@@ -5,6 +5,12 @@
 //! `UPDATE_GOLDEN=1 cargo test --test golden` writes `table.nft` anew: read the difference.
 //! `tests/net` loads each of them with nft.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic; clippy does not take helpers of tests for tests"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

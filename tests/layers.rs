@@ -1,6 +1,12 @@
 //! Imports point one way: a layer may name only those before it, and the pure ones neither the
 //! runtime, the API client, the kernel, a clock nor a file.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic; clippy does not take helpers of tests for tests"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -4,6 +4,12 @@
 //! after it had loaded our rendered ruleset; `sets-*.txt` is taken from its NEWSET messages
 //! (`nft --debug=mnl --file`): key type and length, data type and length, flags, user data.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic; clippy does not take helpers of tests for tests"
+)]
+
 use kube_dnat::model::addr::Family;
 use kube_dnat::netlink::debug_rules;
 use kube_dnat::ruleset::{Balance, Data, KeyField, Program, Set, SetName, program, set};

@@ -192,7 +192,8 @@ pub(crate) fn last_words(events: &[Event]) -> Vec<Event> {
 /// A table without what depends on history: which endpoint has which slot (only that the slots
 /// are 0..N-1), and balance chains that nothing goes to any more.
 pub(crate) fn normalised<A: Address>(table: &Table<A>) -> Vec<String> {
-    let mut slots: BTreeMap<(SetName, Key<A>), Vec<(u32, String)>> = BTreeMap::new();
+    type Slots = Vec<(u32, String)>;
+    let mut slots: BTreeMap<(SetName, Key<A>), Slots> = BTreeMap::new();
     let mut lines = Vec::new();
     for element in table.elements() {
         let (frontend, slot) = match element.key {
@@ -200,7 +201,13 @@ pub(crate) fn normalised<A: Address>(table: &Table<A>) -> Vec<String> {
                 (Key::Slot(protocol, address, port, 0), slot)
             }
             Key::NodeportSlot(protocol, port, slot) => (Key::NodeportSlot(protocol, port, 0), slot),
-            _ => {
+            Key::Net(_)
+            | Key::Address(_)
+            | Key::Port(_)
+            | Key::Pair(..)
+            | Key::AddressPort(..)
+            | Key::Frontend(..)
+            | Key::Nodeport(..) => {
                 lines.push(format!("{} {element}", element.set));
                 continue;
             }

@@ -8,7 +8,7 @@ use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
-use crate::model::wire::{self, Metadata};
+use crate::model::wire::Metadata;
 use crate::model::{Kind, Rejected, Update, parse};
 
 use super::tree::Tree;
@@ -101,7 +101,7 @@ struct TypeMeta<'de> {
     kind: Option<Cow<'de, str>>,
 }
 
-impl<'de> TypeMeta<'de> {
+impl TypeMeta<'_> {
     /// What an item of `ServiceList` is: the API server does not write it to each.
     fn of_items(&self) -> Self {
         let kind = self
@@ -268,7 +268,7 @@ fn decoded<T: DeserializeOwned>(
 }
 
 /// The name of an object that does not decode.
-fn readable_name(tree: &Tree) -> wire::Metadata {
+fn readable_name(tree: &Tree) -> Metadata {
     let text = |key| {
         let value = tree.field("metadata")?.field(key)?;
         value.text().map(str::to_owned)

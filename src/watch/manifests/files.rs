@@ -22,6 +22,8 @@ use super::walk::{self, Stamp, Walk};
 #[derive(Debug)]
 pub(super) struct Files {
     directory: PathBuf,
+    /// Which directory that was when it was last attached to.
+    identity: Option<walk::Identity>,
     our_node: Arc<str>,
     index: Index,
     read: BTreeMap<PathBuf, Read>,
@@ -88,6 +90,7 @@ impl Files {
     /// No files yet.
     pub(super) fn new(directory: PathBuf, our_node: Arc<str>) -> Self {
         Self {
+            identity: walk::identity(&directory),
             directory,
             our_node,
             index: Index::default(),
@@ -102,8 +105,14 @@ impl Files {
         &self.directory
     }
 
+    /// Takes the directory that is there now for ours.
+    pub(super) fn attach(&mut self) {
+        self.identity = walk::identity(&self.directory);
+    }
+
+    /// Whether the directory is there and still the same one.
     pub(super) fn is_there(&self) -> bool {
-        self.directory.is_dir()
+        self.identity.is_some() && self.identity == walk::identity(&self.directory)
     }
 
     /// Adds to `batch` what `notice` asks for.
@@ -118,6 +127,8 @@ impl Files {
             Notice::Attributes(path) => {
                 if self.read.get(&path).is_some_and(|read| read.failed) {
                     batch.file(path);
+                } else if self.unreadable.contains(&path) {
+                    batch.scan(Scan::Changed);
                 }
             }
             Notice::Created(path) => {
@@ -236,7 +247,7 @@ fn is_manifest(path: &Path) -> bool {
     walk::format(path).is_some() && !walk::is_hidden(path)
 }
 
-/// Whether `path` is a name of Kubernetes' `AtomicWriter`, which mounts a ConfigMap: links lead
+/// Whether `path` is a name of Kubernetes' `AtomicWriter`, which mounts a `ConfigMap`: links lead
 /// through `..data`, and it is replaced to change all files at once.
 fn is_generation(path: &Path) -> bool {
     let name = path.file_name().map(OsStr::as_bytes);

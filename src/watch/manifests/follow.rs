@@ -125,6 +125,7 @@ fn watcher(
 ) -> Result<RecommendedWatcher, Error> {
     readable(dir)?;
     let (signals, flags) = (signals.clone(), flags.clone());
+    let mut previous = None;
     let send = move |event: notify::Result<notify::Event>| {
         let notice = match event {
             Ok(event) => Notice::of(event),
@@ -133,6 +134,11 @@ fn watcher(
                 Some(Notice::Lost)
             }
         };
+        // A long file is reported with each piece of it that is written.
+        if notice.is_none() || notice == previous && matches!(notice, Some(Notice::Written(_))) {
+            return;
+        }
+        previous.clone_from(&notice);
         // To wait for room would be a deadlock: the thread waits for this one to set watches.
         if let Some(notice) = notice
             && signals.try_send(Signal::Notice(notice)).is_err()
@@ -186,7 +192,7 @@ impl Follower {
         }
         loop {
             let batch = self.batch()?;
-            if batch.is_detached() {
+            if batch.is_detached() || !self.files.is_there() {
                 self.attach()?;
                 self.catch_up()?;
             } else if !self.report(batch)? {
@@ -198,7 +204,7 @@ impl Follower {
     /// What the next change and those that follow it closely ask for.
     fn batch(&mut self) -> Result<Batch, Stopped> {
         let mut batch = Batch::default();
-        let mut signal = self.received.recv().map_err(|_| Stopped)?;
+        let mut signal = self.received.recv().map_err(|_closed| Stopped)?;
         let deadline = Instant::now() + LONGEST_WAIT;
         loop {
             self.take(signal, &mut batch)?;
@@ -249,7 +255,7 @@ impl Follower {
     }
 
     fn send(&self, event: Event) -> Result<(), Stopped> {
-        self.events.blocking_send(event).map_err(|_| Stopped)
+        self.events.blocking_send(event).map_err(|_closed| Stopped)
     }
 
     /// Watches the directory anew, as soon as there is one.
@@ -259,6 +265,7 @@ impl Follower {
             match watcher(self.files.directory(), &self.signals, &self.flags) {
                 Ok(watcher) => {
                     self.watcher = watcher;
+                    self.files.attach();
                     if waited {
                         info!("the directory of manifests is back");
                     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
 
 /// One report.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Notice {
     /// `IN_CREATE`: a name is new; what stands behind it may still be written.
     Created(PathBuf),

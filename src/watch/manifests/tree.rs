@@ -35,26 +35,18 @@ impl<'a> Tree<'a> {
     }
 
     pub(super) fn text(&self) -> Option<&str> {
-        match self {
-            Self::Text(text) => Some(text),
-            Self::Null
-            | Self::Bool(_)
-            | Self::Whole(_)
-            | Self::Real(_)
-            | Self::List(_)
-            | Self::Map(_) => None,
+        if let Self::Text(text) = self {
+            Some(text)
+        } else {
+            None
         }
     }
 
     pub(super) fn into_text(self) -> Option<Cow<'a, str>> {
-        match self {
-            Self::Text(text) => Some(text),
-            Self::Null
-            | Self::Bool(_)
-            | Self::Whole(_)
-            | Self::Real(_)
-            | Self::List(_)
-            | Self::Map(_) => None,
+        if let Self::Text(text) = self {
+            Some(text)
+        } else {
+            None
         }
     }
 
@@ -199,9 +191,10 @@ impl<'de> Deserializer<'de> for &Tree<'_> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        match self {
-            Tree::Null => visitor.visit_none(),
-            present => visitor.visit_some(present),
+        if let Tree::Null = self {
+            visitor.visit_none()
+        } else {
+            visitor.visit_some(self)
         }
     }
 

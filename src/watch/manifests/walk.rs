@@ -1,7 +1,7 @@
 //! The manifests below a directory, and one of them read.
 //!
 //! A name that begins with a dot is passed over: editors and version control put their own files
-//! there, and a mounted ConfigMap keeps its generations in `..2024_…`, to which the names that
+//! there, and a mounted `ConfigMap` keeps its generations in `..2024_…`, to which the names that
 //! count are links. Links are followed, each directory being listed once.
 
 use std::collections::BTreeSet;
@@ -94,10 +94,18 @@ pub(super) fn format(path: &Path) -> Option<Format> {
     }
 }
 
+/// Device and inode number.
+pub(super) type Identity = (u64, u64);
+
+/// Which file or directory is at `path`, if any is.
+pub(super) fn identity(path: &Path) -> Option<Identity> {
+    Stamp::of(path).map(|stamp| stamp.identity)
+}
+
 /// What changes whenever a file does, as far as the clock of its file system can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
-    file: (u64, u64),
+    identity: Identity,
     size: u64,
     modified: (i64, i64),
     changed: (i64, i64),
@@ -106,7 +114,7 @@ pub(super) struct Stamp {
 impl Stamp {
     fn new(metadata: &fs::Metadata) -> Self {
         Self {
-            file: (metadata.dev(), metadata.ino()),
+            identity: (metadata.dev(), metadata.ino()),
             size: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),

@@ -93,7 +93,7 @@ impl World {
             .expect("the table can be read")
         {
             Found::Ours(table) => table,
-            other => panic!("{other:?}"),
+            other @ (Found::Nothing | Found::Foreign(_)) => panic!("{other:?}"),
         }
     }
 
@@ -170,6 +170,6 @@ fn words(value: &Json) -> String {
                 other => panic!("{other} in nft's JSON: {value}"),
             }
         }
-        other => panic!("{other} in nft's JSON"),
+        Json::Null | Json::Bool(_) | Json::Array(_) => panic!("{value} in nft's JSON"),
     }
 }
