@@ -190,6 +190,11 @@ impl<'de> Visitor<'de> for Objects<'de, '_> {
         Ok(())
     }
 
+    /// A text without any document.
+    fn visit_none<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         loop {
             let element = Objects {
