@@ -1,0 +1,90 @@
+# Shared by the scripts beside it: colours, missing packages, cargo. Sourced, not run; $root is the
+# repository.
+# shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154
+
+bold='' green='' red='' plain=''
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
+    bold=$'\e[1m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'
+fi
+
+die() {
+    printf '%s: %s\n' "$0" "$*" >&2
+    exit 1
+}
+
+# need_packages WHAT:PACKAGE...: installs the Debian packages whose WHAT is missing: a program, or
+# (with a dot in it) a pkg-config module NAME.pc. As another user than root: says what to install.
+need_packages() {
+    local pair what missing=()
+    for pair in "$@"; do
+        what=${pair%%:*}
+        case $what in
+            *.pc) pkg-config --exists "${what%.pc}" 2>/dev/null && continue ;;
+            *) PATH=$PATH:/usr/sbin:/sbin command -v "$what" >/dev/null && continue ;;
+        esac
+        missing+=("${pair#*:}")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    command -v apt-get >/dev/null || die "missing: ${missing[*]} (Debian's names); install them and try again"
+    [ "$(id -u)" -eq 0 ] || die "missing: run 'apt-get install ${missing[*]}' as root and try again"
+    printf 'Installing %s\n' "${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    # A package's service (nginx) must not start: the scripts run programs by hand. policy-rc.d is
+    # Debian's way to say so; one that is there already is left as it is.
+    local policy=/usr/sbin/policy-rc.d made=false status=0
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        made=true
+    fi
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null || status=$?
+    if $made; then rm -f "$policy"; fi
+    [ "$status" -eq 0 ] || die "apt-get could not install ${missing[*]}"
+    # Nor at the next boot.
+    case " ${missing[*]} " in
+        *" nginx-light "*) systemctl disable -q nginx 2>/dev/null || true ;;
+    esac
+}
+
+# need_build_tools: what cargo needs to build kube-dnat, and cargo.
+need_build_tools() {
+    need_packages pkg-config:pkg-config cc:gcc
+    need_packages libnftnl.pc:libnftnl-dev libmnl.pc:libmnl-dev
+    # gcc is not enough to link: the C library's own files are another package.
+    [ -e /usr/include/stdio.h ] || need_packages no-libc:libc6-dev
+    find_cargo || die "cargo is missing. Install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml") or newer:
+  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y
+and open a new shell."
+}
+
+# find_cargo: sudo resets PATH, so look where rustup puts cargo: first for the user who called sudo,
+# who then also runs it (and owns target/).
+find_cargo() {
+    cargo=()
+    local home
+    if [ "$(id -u)" -eq 0 ] && [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ]; then
+        home=$(getent passwd "$SUDO_USER" | cut -d: -f6)
+        if [ -x "$home/.cargo/bin/cargo" ]; then
+            cargo=(sudo -u "$SUDO_USER" -H env "PATH=$home/.cargo/bin:$PATH" cargo)
+            return
+        fi
+    fi
+    if command -v cargo >/dev/null; then
+        cargo=(cargo)
+    elif [ -x "${HOME:-/root}/.cargo/bin/cargo" ]; then
+        PATH=${HOME:-/root}/.cargo/bin:$PATH
+        cargo=(cargo)
+    else
+        return 1
+    fi
+}
+
+run_cargo() { (cd "$root" && "${cargo[@]}" "$@"); }
+
+# target_directory: where cargo puts what it builds, whatever the user configured.
+target_directory() {
+    run_cargo metadata --format-version 1 --no-deps --locked |
+        sed 's/.*"target_directory":"\([^"]*\)".*/\1/'
+}
