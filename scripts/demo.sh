@@ -15,7 +15,6 @@ exec </dev/null
 # --- what is printed -------------------------------------------------------------------------------
 
 failures=0
-headline() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 say() { printf '   %s\n' "$*"; }
 pass() { printf '   %s✓%s %s\n' "$green" "$plain" "$*"; }
 fail() {

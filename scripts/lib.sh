@@ -8,6 +8,8 @@ if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
     bold=$'\e[1m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'
 fi
 
+headline() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
+
 die() {
     printf '%s: %s\n' "$0" "$*" >&2
     exit 1
@@ -60,28 +62,28 @@ and open a new shell."
 }
 
 # find_cargo: sudo resets PATH, so look where rustup puts cargo: first for the user who called sudo,
-# who then also runs it (and owns target/).
+# who then also runs it, and owns target/. What finds and runs it is in $cargo, what runs it as the
+# caller in $cargo_as_caller.
 find_cargo() {
-    cargo=()
     local home
+    cargo=(cargo)
+    cargo_as_caller=(cargo)
     if [ "$(id -u)" -eq 0 ] && [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ]; then
         home=$(getent passwd "$SUDO_USER" | cut -d: -f6)
         if [ -x "$home/.cargo/bin/cargo" ]; then
-            cargo=(sudo -u "$SUDO_USER" -H env "PATH=$home/.cargo/bin:$PATH" cargo)
+            cargo_as_caller=(env "PATH=$home/.cargo/bin:$PATH" "CARGO_HOME=$home/.cargo"
+                "RUSTUP_HOME=$home/.rustup" cargo)
+            cargo=(sudo -u "$SUDO_USER" -H --preserve-env=RUSTDOCFLAGS "${cargo_as_caller[@]}")
             return
         fi
     fi
-    if command -v cargo >/dev/null; then
-        cargo=(cargo)
-    elif [ -x "${HOME:-/root}/.cargo/bin/cargo" ]; then
-        PATH=${HOME:-/root}/.cargo/bin:$PATH
-        cargo=(cargo)
-    else
-        return 1
-    fi
+    command -v cargo >/dev/null && return
+    PATH=${HOME:-/root}/.cargo/bin:$PATH
+    command -v cargo >/dev/null
 }
 
 run_cargo() { (cd "$root" && "${cargo[@]}" "$@"); }
+run_cargo_as_caller() { (cd "$root" && "${cargo_as_caller[@]}" "$@"); }
 
 # target_directory: where cargo puts what it builds, whatever the user configured.
 target_directory() {

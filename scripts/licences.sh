@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Checks the licences and sources of all crates, and that none is there twice, against deny.toml.
+# Apart from scripts/test.sh because cargo-deny takes three minutes to build where it is missing.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$root/scripts/lib.sh"
+exec </dev/null
+
+need_build_tools
+run_cargo deny --version >/dev/null 2>&1 || run_cargo install --locked cargo-deny
+run_cargo deny --locked check licenses bans sources
