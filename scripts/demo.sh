@@ -138,15 +138,13 @@ END
 # stop_server NAME: as a pod ends: what is under way is answered, then nothing listens any more.
 stop_server() { kill -QUIT "$(cat "$tmp/$1/pid")"; }
 
-# wait_until DESCRIPTION COMMAND...: tries for ten seconds.
+# wait_until DESCRIPTION COMMAND...: tries for ten seconds, or until kube-dnat ends.
 wait_until() {
     local description=$1 deadline=$((SECONDS + 10))
     shift
     until "$@" >/dev/null 2>&1; do
-        if [ "$SECONDS" -ge "$deadline" ]; then
-            printf '%s: waited ten seconds for %s\n' "$0" "$description" >&2
-            exit 1
-        fi
+        [ -z "$daemon" ] || kill -0 "$daemon" 2>/dev/null || die "kube-dnat has ended"
+        [ "$SECONDS" -lt "$deadline" ] || die "waited ten seconds for $description"
         sleep 0.01
     done
 }
@@ -186,10 +184,13 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 headline "Install what is missing, build the release binary"
-if [ -z "${KUBE_DNAT:-}" ]; then need_build_tools; fi
-need_packages nft:nftables ip:iproute2 curl:curl nginx:nginx-light dnsmasq:dnsmasq-base \
-    conntrack:conntrack
-if [ -z "${KUBE_DNAT:-}" ]; then
+packages=(nft:nftables ip:iproute2 curl:curl nginx:nginx-light dnsmasq:dnsmasq-base
+    conntrack:conntrack)
+if [ -n "${KUBE_DNAT:-}" ]; then
+    need_packages "${packages[@]}"
+else
+    need_packages "${build_packages[@]}" "${packages[@]}"
+    need_cargo
     run_cargo build --release --locked
     KUBE_DNAT=$(target_directory)/release/kube-dnat
 fi
@@ -241,11 +242,7 @@ started_at=$(milliseconds)
 start node "$KUBE_DNAT" run --manifests "$tmp/manifests" --hostname-override demo-node \
     --cluster-cidr 10.244.0.0/16,fd00:10:244::/56 2>"$tmp/kube-dnat.log"
 daemon=$started
-programmed() {
-    kill -0 "$daemon" || die "kube-dnat has ended"
-    has_endpoint 10.244.1.12
-}
-wait_until "kube-dnat to program shop/web" programmed
+wait_until "kube-dnat to program shop/web" has_endpoint 10.244.1.12
 pass "programmed $(($(milliseconds) - started_at)) ms after its start"
 
 headline "A ClusterIP, from a pod: 10.96.0.80:80 goes to port 8080 of one pod or the other"

@@ -15,14 +15,15 @@ die() {
     exit 1
 }
 
-# need_packages WHAT:PACKAGE...: installs the Debian packages whose WHAT is missing: a program, or
-# (with a dot in it) a pkg-config module NAME.pc. As another user than root: says what to install.
+# need_packages WHAT:PACKAGE...: installs the Debian packages whose WHAT is missing: a program, a
+# pkg-config module (NAME.pc) or a header (NAME.h). As another user than root: says what to install.
 need_packages() {
     local pair what missing=()
     for pair in "$@"; do
         what=${pair%%:*}
         case $what in
             *.pc) pkg-config --exists "${what%.pc}" 2>/dev/null && continue ;;
+            *.h) [ -e "/usr/include/$what" ] && continue ;;
             *) PATH=$PATH:/usr/sbin:/sbin command -v "$what" >/dev/null && continue ;;
         esac
         missing+=("${pair#*:}")
@@ -46,16 +47,16 @@ need_packages() {
     [ "$status" -eq 0 ] || die "apt-get could not install ${missing[*]}"
     # Nor at the next boot.
     case " ${missing[*]} " in
-        *" nginx-light "*) systemctl disable -q nginx 2>/dev/null || true ;;
+        *" nginx-light "*) update-rc.d nginx disable >/dev/null 2>&1 || true ;;
     esac
 }
 
-# need_build_tools: what cargo needs to build kube-dnat, and cargo.
-need_build_tools() {
-    need_packages pkg-config:pkg-config cc:gcc
-    need_packages libnftnl.pc:libnftnl-dev libmnl.pc:libmnl-dev
-    # gcc is not enough to link: the C library's own files are another package.
-    [ -e /usr/include/stdio.h ] || need_packages no-libc:libc6-dev
+# What cargo needs to build kube-dnat, for need_packages. gcc alone cannot link: the C library's own
+# files are another package.
+build_packages=(pkg-config:pkg-config cc:gcc stdio.h:libc6-dev libnftnl.pc:libnftnl-dev
+    libmnl.pc:libmnl-dev)
+
+need_cargo() {
     find_cargo || die "cargo is missing. Install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml") or newer:
   curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y
 and open a new shell."

@@ -8,6 +8,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/scripts/lib.sh"
 exec </dev/null
 
-need_build_tools
+need_packages "${build_packages[@]}"
+need_cargo
 run_cargo deny --version >/dev/null 2>&1 || run_cargo install --locked cargo-deny
 run_cargo deny --locked check licenses bans sources

@@ -11,8 +11,9 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 exec </dev/null
 
 headline "Install what is missing"
-need_build_tools
-need_packages nft:nftables ip:iproute2 unshare:util-linux shellcheck:shellcheck
+need_packages "${build_packages[@]}" nft:nftables ip:iproute2 unshare:util-linux \
+    shellcheck:shellcheck
+need_cargo
 for tool in fmt clippy; do
     run_cargo "$tool" --version >/dev/null 2>&1 ||
         die "cargo $tool is missing: rustup component add rustfmt clippy"
