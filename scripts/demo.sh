@@ -172,7 +172,7 @@ list() { in_ns node nft list map ip kube-dnat "$1"; }
 has_endpoint() {
     local elements
     elements=$(list endpoints 2>/dev/null) || return 1
-    grep -F 'tcp . 10.96.0.80 . 80 . ' <<<"$elements" | grep -qF ": $1 . 8080"
+    grep -q "tcp \. 10\.96\.0\.80 \. 80 \. .* : ${1//./\\.} \. 8080" <<<"$elements"
 }
 lacks_endpoint() { ! has_endpoint "$1"; }
 
@@ -184,7 +184,7 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 headline "Install what is missing, build the release binary"
-packages=(nft:nftables ip:iproute2 curl:curl nginx:nginx-light dnsmasq:dnsmasq-base
+packages=("${nft_packages[@]}" ip:iproute2 curl:curl nginx:nginx-light dnsmasq:dnsmasq-base
     conntrack:conntrack)
 if [ -n "${KUBE_DNAT:-}" ]; then
     need_packages "${packages[@]}"

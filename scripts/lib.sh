@@ -16,14 +16,14 @@ die() {
 }
 
 # need_packages WHAT:PACKAGE...: installs the Debian packages whose WHAT is missing: a program, a
-# pkg-config module (NAME.pc) or a header (NAME.h). As another user than root: says what to install.
+# pkg-config module (NAME.pc) or a file (/PATH). As another user than root: says what to install.
 need_packages() {
     local pair what missing=()
     for pair in "$@"; do
         what=${pair%%:*}
         case $what in
             *.pc) pkg-config --exists "${what%.pc}" 2>/dev/null && continue ;;
-            *.h) [ -e "/usr/include/$what" ] && continue ;;
+            /*) [ -e "$what" ] && continue ;;
             *) PATH=$PATH:/usr/sbin:/sbin command -v "$what" >/dev/null && continue ;;
         esac
         missing+=("${pair#*:}")
@@ -36,15 +36,16 @@ need_packages() {
     apt-get update -qq
     # A package's service (nginx) must not start: the scripts run programs by hand. policy-rc.d is
     # Debian's way to say so; one that is there already is left as it is.
-    local policy=/usr/sbin/policy-rc.d made=false status=0
+    local policy=/usr/sbin/policy-rc.d made=false status=0 output
     if [ ! -e "$policy" ]; then
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod 755 "$policy"
         made=true
     fi
-    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null || status=$?
+    output=$(apt-get install -y -qq --no-install-recommends "${missing[@]}" 2>&1) || status=$?
     if $made; then rm -f "$policy"; fi
-    [ "$status" -eq 0 ] || die "apt-get could not install ${missing[*]}"
+    [ "$status" -eq 0 ] || die "apt-get could not install ${missing[*]}:
+$output"
     # Nor at the next boot.
     case " ${missing[*]} " in
         *" nginx-light "*) update-rc.d nginx disable >/dev/null 2>&1 || true ;;
@@ -53,8 +54,10 @@ need_packages() {
 
 # What cargo needs to build kube-dnat, for need_packages. gcc alone cannot link: the C library's own
 # files are another package.
-build_packages=(pkg-config:pkg-config cc:gcc stdio.h:libc6-dev libnftnl.pc:libnftnl-dev
-    libmnl.pc:libmnl-dev)
+build_packages=(pkg-config:pkg-config cc:gcc /usr/include/stdio.h:libc6-dev
+    libnftnl.pc:libnftnl-dev libmnl.pc:libmnl-dev)
+# nft, and the names of protocols, without which it prints `6` for `tcp` and does not read `tcp`.
+nft_packages=(nft:nftables /etc/protocols:netbase)
 
 need_cargo() {
     find_cargo || die "cargo is missing. Install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml") or newer:

@@ -11,7 +11,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 exec </dev/null
 
 headline "Install what is missing"
-need_packages "${build_packages[@]}" nft:nftables ip:iproute2 unshare:util-linux \
+need_packages "${build_packages[@]}" "${nft_packages[@]}" ip:iproute2 unshare:util-linux \
     shellcheck:shellcheck
 need_cargo
 for tool in fmt clippy; do
