@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Shows kube-dnat at work on one machine, with no cluster: a node, pods with real servers and clients
-# are network namespaces, the Services are manifests/examples/. Needs root, Debian 12 or Ubuntu 22.04
-# or newer, and cargo. Installs the Debian packages it misses, builds the release binary, and leaves
+# are network namespaces, the Services are manifests/examples/. Needs root, Debian 12, Ubuntu 24.04 or
+# newer, and cargo. Installs the Debian packages it misses, builds the release binary, and leaves
 # neither a process nor a namespace behind. Ends non-zero if anything it shows is not so.
 #
 #   KUBE_DNAT=/path/to/kube-dnat   show this binary instead of building one
