@@ -1,9 +1,10 @@
 //! External IPs: on no interface, served wherever their packets arrive.
 
 use libtest_mimic::Trial;
+use serde_json::json;
 
 use super::shop::{Shop, cart, cart_slices};
-use super::{everywhere, names, servers};
+use super::{Cluster, Family, everywhere, names, servers};
 use crate::lab::{Service, Slices, chi};
 
 pub(super) fn tests() -> Vec<Trial> {
@@ -13,6 +14,7 @@ pub(super) fn tests() -> Vec<Trial> {
         a_client_outside_draws_endpoints_with_equal_probability,
         other_ports_and_addresses_pass_untouched,
         two_services_share_one_external_ip_by_port,
+        it_may_be_any_address_of_the_node,
     )
 }
 
@@ -83,5 +85,31 @@ fn two_services_share_one_external_ip_by_port() {
         };
         assert_eq!(servers(&probe(80)), names(["pod-1:8080"]), "{}", probe(80));
         assert_eq!(servers(&probe(81)), names(["pod-2:8080"]), "{}", probe(81));
+    }
+}
+
+fn it_may_be_any_address_of_the_node() {
+    let shop = Shop::new();
+    let node_ips = Family::ALL
+        .map(|family| [family.lan(2), Cluster::secondary_ip(family)])
+        .concat();
+    let endpoints = shop.pods(["pod-1", "remote-1"]);
+    let service = cart().spec("externalIPs", json!(node_ips));
+    let _daemon = shop.start(&(service.yaml() + &cart_slices(endpoints).yaml()));
+    for (family, protocol) in everywhere() {
+        for to in [family.lan(2), Cluster::secondary_ip(family)] {
+            for source in [
+                &shop.cluster.client,
+                &shop.cluster.node,
+                shop.cluster.pod("pod-3"),
+            ] {
+                let probe = source.probe(protocol, (to, 80));
+                assert_eq!(
+                    servers(&probe),
+                    names(["pod-1:8080", "remote-1:8080"]),
+                    "{probe}"
+                );
+            }
+        }
     }
 }

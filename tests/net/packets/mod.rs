@@ -11,6 +11,7 @@ mod load_balancer;
 mod masquerade;
 mod node_port;
 mod refusals;
+mod render;
 mod restart;
 mod sctp;
 mod shop;
@@ -36,6 +37,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         masquerade::tests(),
         node_port::tests(),
         refusals::tests(),
+        render::tests(),
         restart::tests(),
         sctp::tests(),
     ]

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::shop::{NODE_PORT, Shop, cart, cart_on_every_frontend, cart_slices, frontends};
 use super::{Cluster, Family, Host, Probe, Protocol, Server, everywhere, names, servers};
-use crate::lab::{Outcome, Ping, Service, ping};
+use crate::lab::{Flow, Outcome, Ping, Service, nft, ping};
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::refusals;
@@ -19,6 +19,8 @@ pub(super) fn tests() -> Vec<Trial> {
         a_wrong_port_or_protocol_of_a_cluster_ip_is_refused_at_once,
         an_unallocated_address_of_a_service_cidr_is_dropped,
         a_ping_of_a_cluster_ip_is_refused_and_of_an_unallocated_address_dropped,
+        only_new_connections_are_refused,
+        a_cluster_ip_that_the_node_holds_and_does_not_track_is_left_to_it,
     )
 }
 
@@ -159,4 +161,74 @@ fn a_ping_of_a_cluster_ip_is_refused_and_of_an_unallocated_address_dropped() {
             source.name()
         );
     }
+}
+
+fn only_new_connections_are_refused() {
+    let shop = Shop::new();
+    let addresses = Family::ALL.map(|family| (family.lan(2), NODE_PORT).into());
+    let _host_server = Server::start(&shop.cluster.node.namespace, "host", &addresses);
+    let daemon = shop.start("");
+    let mut flows = Vec::new();
+    for family in Family::ALL {
+        let client = &shop.cluster.client;
+        for probe in [
+            client.probe(Protocol::Tcp, (family.lan(2), NODE_PORT)),
+            shop.cluster
+                .pod("pod-3")
+                .probe(Protocol::Tcp, (family.external_ip(1), 80)),
+            shop.cluster
+                .node
+                .probe(Protocol::Tcp, (family.external_ip(1), 80)),
+        ] {
+            let mut flow =
+                Flow::open(&probe).unwrap_or_else(|outcome| panic!("{probe}: {outcome:?}"));
+            let greeting = flow.greeting();
+            flows.push((probe, flow, greeting));
+        }
+    }
+    daemon.apply("shop.yaml", &cart_on_every_frontend().yaml());
+    for (probe, flow, greeting) in &mut flows {
+        assert_refused(std::slice::from_ref(probe));
+        assert_eq!(flow.ask(), *greeting, "{probe}");
+    }
+}
+
+/// As `NodeLocal DNSCache` does: it binds the `ClusterIP` of the DNS Service on the node, and keeps
+/// its packets out of connection tracking.
+fn a_cluster_ip_that_the_node_holds_and_does_not_track_is_left_to_it() {
+    let shop = Shop::new();
+    let node = &shop.cluster.node.namespace;
+    let [v4, v6] = Family::ALL.map(|family| family.cluster_ip(1));
+    node.ip(&format!(
+        "addr add {v4}/32 dev lo
+addr add {v6}/128 dev lo
+"
+    ));
+    let rules = "th dport 80 notrack\nth sport 80 notrack\n";
+    nft::load(
+        node,
+        &format!(
+            "table inet nodelocaldns {{\n\
+             chain prerouting {{ type filter hook prerouting priority raw;\n{rules} }}\n\
+             chain output {{ type filter hook output priority raw;\n{rules} }}\n\
+             }}\n"
+        ),
+    );
+    let _cache = Server::start(node, "cache", &[(v4, 80).into(), (v6, 80).into()]);
+    let daemon = shop.start(&cart().yaml());
+    let assert_left_to_it = |when: &str| {
+        for (family, protocol) in everywhere() {
+            for source in [shop.cluster.pod("pod-3"), &shop.cluster.node] {
+                let probe = source.probe(protocol, (family.cluster_ip(1), 80));
+                assert_eq!(servers(&probe), names(["cache"]), "{probe} {when}");
+            }
+        }
+    };
+    assert_left_to_it("without endpoints");
+    let endpoints = shop.pods(["pod-1", "remote-1"]);
+    daemon.apply(
+        "shop.yaml",
+        &(cart().yaml() + &cart_slices(endpoints).yaml()),
+    );
+    assert_left_to_it("with endpoints");
 }

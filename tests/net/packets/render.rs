@@ -1,0 +1,77 @@
+//! `render` prints what `run` programs.
+
+use libtest_mimic::Trial;
+use serde_json::json;
+
+use super::shop::{Shop, cart_on_every_frontend, cart_slices, frontends};
+use super::{Family, everywhere, names, servers};
+use crate::lab::{Namespace, Service, Slices, nft};
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::render;
+    crate::trials!(render:
+        what_it_prints_loads_and_is_what_run_programs,
+        what_it_prints_serves_without_a_daemon,
+    )
+}
+
+/// The output of `kube-dnat render` for the manifests, from where there is no ruleset.
+fn render(shop: &Shop, elsewhere: &Namespace) -> String {
+    let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
+    let flags = ["--hostname-override", "node-1", "--cluster-cidr", &cidrs];
+    let arguments = [
+        ["render", "--manifests", shop.manifests.path()].as_slice(),
+        &flags,
+    ]
+    .concat();
+    elsewhere.command(env!("CARGO_BIN_EXE_kube-dnat"), &arguments)
+}
+
+fn what_it_prints_loads_and_is_what_run_programs() {
+    let shop = Shop::new();
+    let [first, second, third] = shop.pods(["pod-1", "pod-2", "remote-1"]);
+    let empty = Service::new("shop/empty", 2)
+        .both("http", 80)
+        .node_port(30081)
+        .external_ip(2);
+    let diameter = Service::new("core/diameter", 3)
+        .port("", "SCTP", 3868)
+        .load_balancer_ip(3);
+    let diameter_slices = Slices::of("core/diameter")
+        .port("", "SCTP", 3868)
+        .ready([second, third]);
+    let _daemon = shop.start(
+        &(cart_on_every_frontend().yaml()
+            + &cart_slices([first, third])
+                .with([second], &json!({ "ready": false }))
+                .yaml()
+            + &empty.yaml()
+            + &diameter.yaml()
+            + &diameter_slices.yaml()),
+    );
+    let elsewhere = Namespace::new("elsewhere");
+    nft::load(&elsewhere, &render(&shop, &elsewhere));
+    let programmed = nft::normalise(&nft::list(&shop.cluster.node.namespace));
+    assert_eq!(nft::normalise(&nft::list(&elsewhere)), programmed);
+}
+
+fn what_it_prints_serves_without_a_daemon() {
+    let shop = Shop::new();
+    let endpoints = shop.pods(["pod-1", "remote-1"]);
+    shop.manifests.write(
+        "shop.yaml",
+        &(cart_on_every_frontend().yaml() + &cart_slices(endpoints).yaml()),
+    );
+    let rules = render(&shop, &Namespace::new("elsewhere"));
+    nft::load(&shop.cluster.node.namespace, &rules);
+    for (family, protocol) in everywhere() {
+        for (frontend, to) in frontends(family) {
+            let probe = shop.cluster.client.probe(protocol, to);
+            assert_eq!(
+                servers(&probe),
+                names(["pod-1:8080", "remote-1:8080"]),
+                "{frontend}: {probe}"
+            );
+        }
+    }
+}
