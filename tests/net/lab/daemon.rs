@@ -24,7 +24,8 @@ pub(crate) struct Manifests {
 }
 
 impl Manifests {
-    /// A directory that describes node-1 and its `ServiceCIDRs`.
+    /// A directory that describes node-1 (`node.yaml`) and the `ServiceCIDRs`
+    /// (`service-cidr.yaml`).
     pub(crate) fn new() -> Self {
         static COUNT: AtomicU16 = AtomicU16::new(0);
         let name = format!(
@@ -35,7 +36,9 @@ impl Manifests {
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(&path).expect("a directory for manifests");
         let manifests = Self { path };
-        manifests.write("node.yaml", &manifest::node());
+        let internal_ips = Family::ALL.map(|family| family.lan(2));
+        manifests.write("node.yaml", &manifest::node(&internal_ips));
+        manifests.write("service-cidr.yaml", &manifest::service_cidr());
         manifests
     }
 

@@ -228,25 +228,44 @@ impl Slices {
     }
 }
 
-/// The Node object of node-1, and the `ServiceCIDRs`.
-pub(super) fn node() -> String {
-    let addresses =
-        Family::ALL.map(|family| json!({ "type": "InternalIP", "address": family.lan(2) }));
+/// The Node object of node-1 with these internal addresses.
+pub(crate) fn node(internal_ips: &[IpAddr]) -> String {
+    let addresses = internal_ips
+        .iter()
+        .map(|ip| json!({ "type": "InternalIP", "address": ip }));
     let cidrs = Family::ALL.map(|family| family.pod_cidr(1));
-    let node = json!({
+    document(&json!({
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": { "name": "node-1", "labels": { "kubernetes.io/hostname": "node-1" } },
         "spec": { "podCIDR": cidrs[0], "podCIDRs": cidrs },
-        "status": { "addresses": addresses },
-    });
-    let service_cidr = json!({
+        "status": { "addresses": addresses.collect::<Vec<_>>() },
+    }))
+}
+
+/// The `ServiceCIDR` object of both families.
+pub(crate) fn service_cidr() -> String {
+    document(&json!({
         "apiVersion": "networking.k8s.io/v1",
         "kind": "ServiceCIDR",
         "metadata": { "name": "kubernetes" },
         "spec": { "cidrs": Family::ALL.map(Family::service_cidr) },
+    }))
+}
+
+/// Old-style Endpoints of the Service `namespace/name`: addresses and ports of anything anywhere.
+pub(crate) fn endpoints(service: &str, ips: &[IpAddr], port: u16) -> String {
+    let addresses = ips.iter().map(|ip| json!({ "ip": ip }));
+    let ports = Protocol::ALL.map(|protocol| {
+        let name = format!("http-{}", protocol.to_string().to_lowercase());
+        json!({ "name": name, "protocol": protocol.to_string(), "port": port })
     });
-    document(&node) + &document(&service_cidr)
+    document(&json!({
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": metadata(service),
+        "subsets": [{ "addresses": addresses.collect::<Vec<_>>(), "ports": ports }],
+    }))
 }
 
 /// A Service that marks how far the manifests are programmed.

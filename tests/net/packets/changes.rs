@@ -7,7 +7,7 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 
 use super::shop::{NODE_PORT, Shop, cart, cart_on_every_frontend, cart_slices, frontends};
-use super::{Probe, everywhere, names, servers};
+use super::{Family, Probe, Protocol, everywhere, names, servers};
 use crate::lab::{Flow, Outcome, Service, Slices, Tally, chi};
 
 pub(super) fn tests() -> Vec<Trial> {
@@ -17,6 +17,7 @@ pub(super) fn tests() -> Vec<Trial> {
         an_added_endpoint_gets_its_share_and_a_removed_one_nothing,
         an_endpoint_that_is_replaced_leaves_the_others_their_share,
         established_connections_survive_their_endpoint_and_their_service,
+        a_udp_flow_keeps_its_endpoint_while_others_come_and_go,
         a_service_that_is_removed_is_no_longer_served_anywhere,
         a_service_that_changes_its_addresses_and_ports_is_served_at_the_new_ones_only,
         a_service_that_moves_to_another_file_is_served_all_the_time,
@@ -185,6 +186,24 @@ fn established_connections_survive_their_endpoint_and_their_service() {
     assert_alive("after the last endpoint was removed");
     daemon.remove("shop.yaml");
     assert_alive("after its Service was removed");
+}
+
+fn a_udp_flow_keeps_its_endpoint_while_others_come_and_go() {
+    let shop = Shop::new();
+    let [kept, other, new] = shop.pods(["pod-1", "pod-2", "remote-1"]);
+    let daemon = shop.start(&(cart().yaml() + &cart_slices([kept]).yaml()));
+    for family in Family::ALL {
+        let source = shop.cluster.pod("pod-3");
+        let probe = source.probe(Protocol::Udp, (family.cluster_ip(1), 80));
+        let mut flow = Flow::open(&probe).expect("a UDP flow opens without a packet");
+        let greeting = flow.greeting();
+        assert_eq!(greeting.server(), Some("pod-1:8080"), "{probe}");
+        for endpoints in [[kept, other].as_slice(), &[new, other, kept], &[kept]] {
+            let slices = cart_slices(endpoints.iter().copied());
+            daemon.apply("shop.yaml", &(cart().yaml() + &slices.yaml()));
+            assert_eq!(flow.ask(), greeting, "{probe}");
+        }
+    }
 }
 
 fn a_service_that_is_removed_is_no_longer_served_anywhere() {

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::shop::{Shop, cart, cart_slices};
 use super::{Family, Host, Protocol, everywhere, names, servers};
-use crate::lab::{Service, Slices, chi};
+use crate::lab::{Service, Slices, chi, manifest};
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::cluster_ip;
@@ -18,6 +18,7 @@ pub(super) fn tests() -> Vec<Trial> {
         an_endpoint_that_is_not_ready_is_never_drawn,
         services_with_one_port_number_are_kept_apart,
         an_endpoint_in_two_slices_is_drawn_as_often_as_the_others,
+        endpoints_written_by_hand_may_be_outside_the_cluster,
     )
 }
 
@@ -176,5 +177,27 @@ fn an_endpoint_in_two_slices_is_drawn_as_often_as_the_others() {
             &["pod-1:8080", "pod-2:8080"],
             &probe.to_string(),
         );
+    }
+}
+
+fn endpoints_written_by_hand_may_be_outside_the_cluster() {
+    let shop = Shop::new();
+    let host = &shop.cluster.other_node;
+    let _database = host.serve(5432);
+    let endpoints = manifest::endpoints(
+        "shop/cart",
+        &Family::ALL.map(|family| host.ip(family)),
+        5432,
+    );
+    let _daemon = shop.start(&(cart().yaml() + &endpoints));
+    for (family, protocol) in everywhere() {
+        for source in [
+            shop.cluster.pod("pod-3"),
+            &shop.cluster.node,
+            &shop.cluster.client,
+        ] {
+            let probe = source.probe(protocol, (family.cluster_ip(1), 80));
+            assert_eq!(servers(&probe), names(["node-2:5432"]), "{probe}");
+        }
     }
 }

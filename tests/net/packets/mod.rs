@@ -9,6 +9,7 @@ mod foreign_tables;
 mod hairpin;
 mod load_balancer;
 mod masquerade;
+mod node;
 mod node_port;
 mod refusals;
 mod render;
@@ -35,6 +36,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         hairpin::tests(),
         load_balancer::tests(),
         masquerade::tests(),
+        node::tests(),
         node_port::tests(),
         refusals::tests(),
         render::tests(),
