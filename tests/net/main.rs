@@ -13,11 +13,6 @@
 
 mod isolation;
 mod kernel;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the lab serves tests that are still to come"
-)]
 mod lab;
 mod packets;
 

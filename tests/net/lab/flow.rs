@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -74,13 +74,6 @@ impl Flow {
             // A datagram that was stopped on its way out of this host: refused or dropped is told when reading.
             Ok(()) | Err(_) => self.read(),
         }
-    }
-
-    /// Awaits an answer this long from now on.
-    pub(crate) fn deadline(&mut self, deadline: Duration) {
-        self.socket
-            .set_read_timeout(Some(deadline))
-            .expect("a read timeout");
     }
 
     fn read(&self) -> Outcome {
