@@ -15,104 +15,9 @@
 //! Remote Pods answer through node-2 straight to whom they saw, never through node-1, unless
 //! node-1 is whom they saw: masquerading is never hidden by node-1 being on the way back.
 
-use std::fs;
 use std::net::IpAddr;
-use std::time::Duration;
 
-use super::{Family, Namespace, Probe, Protocol, Server, nft, wait_until};
-
-/// A machine or a Pod: a namespace with an address of each family.
-#[derive(Debug)]
-pub(crate) struct Host {
-    /// Where its programs run.
-    pub(crate) namespace: Namespace,
-    v4: IpAddr,
-    v6: IpAddr,
-    /// The node that it runs on, for a Pod.
-    node: Option<&'static str>,
-}
-
-impl Host {
-    fn new(name: &str, node: Option<&'static str>, address: impl Fn(Family) -> IpAddr) -> Self {
-        Self {
-            namespace: Namespace::new(name),
-            v4: address(Family::V4),
-            v6: address(Family::V6),
-            node,
-        }
-    }
-
-    /// Its name: a Pod's servers answer with it.
-    pub(crate) fn name(&self) -> &str {
-        self.namespace.name()
-    }
-
-    /// Its address.
-    pub(crate) fn ip(&self, family: Family) -> IpAddr {
-        match family {
-            Family::V4 => self.v4,
-            Family::V6 => self.v6,
-        }
-    }
-
-    /// The name of the node that it runs on, for a Pod.
-    pub(crate) fn node(&self) -> Option<&'static str> {
-        self.node
-    }
-
-    /// Starts a real server on this port: TCP and UDP, IPv4 and IPv6. It calls itself `NAME:PORT`.
-    pub(crate) fn serve(&self, port: u16) -> Server {
-        let name = format!("{}:{port}", self.name());
-        Server::start(
-            &self.namespace,
-            &name,
-            &Family::ALL.map(|family| (self.ip(family), port).into()),
-        )
-    }
-
-    /// A probe of an address and port from this host.
-    pub(crate) fn probe(&self, protocol: Protocol, to: (IpAddr, u16)) -> Probe<'_> {
-        Probe::new(&self.namespace, protocol, to)
-    }
-
-    /// Plugs the host into the bridge of the network.
-    fn connect(&self, gateway: &Host) {
-        let (name, path) = (self.name(), gateway.namespace.path());
-        self.namespace.ip(&format!(
-            "link add eth0 type veth peer name {name} netns {path}\n\
-             link set lo up\n\
-             link set eth0 up\n"
-        ));
-        gateway
-            .namespace
-            .ip(&format!("link set {name} master lan up\n"));
-    }
-
-    /// Gives the host its address on the network and the gateway as its default route.
-    fn address(&self) {
-        self.namespace.ip(&format!(
-            "addr add {}/24 dev eth0\n\
-             addr add {}/64 dev eth0\n\
-             route add default via {}\n\
-             route add default via {}\n",
-            self.v4,
-            self.v6,
-            Family::V4.lan(1),
-            Family::V6.lan(1),
-        ));
-    }
-
-    /// Adds routes through another host, in both families.
-    fn route(&self, through: &Host, destination: impl Fn(Family) -> String) {
-        for family in Family::ALL {
-            self.namespace.ip(&format!(
-                "route add {} via {}\n",
-                destination(family),
-                through.ip(family)
-            ));
-        }
-    }
-}
+use super::{Family, Host, Server, nft};
 
 /// The lab of one test. Everything in it is gone when it is dropped.
 #[derive(Debug)]
@@ -165,7 +70,9 @@ impl Cluster {
             .iter()
             .for_each(|pod| connect_pod(&cluster.other_node, 2, pod));
         cluster.route();
-        cluster.await_addresses();
+        for host in cluster.hosts() {
+            host.namespace.await_addresses();
+        }
         let addresses = Family::ALL.map(|family| (cluster.gateway.ip(family), GATEWAY_PORT).into());
         cluster.gateway_server = Some(Server::start(
             &cluster.gateway.namespace,
@@ -198,6 +105,14 @@ impl Cluster {
         let mut pods = self.pods.iter().chain(&self.remote_pods);
         pods.find(|pod| pod.name() == name)
             .unwrap_or_else(|| panic!("no Pod {name}"))
+    }
+
+    fn hosts(&self) -> impl Iterator<Item = &Host> {
+        let machines = [&self.gateway, &self.node, &self.other_node, &self.client];
+        machines
+            .into_iter()
+            .chain(&self.pods)
+            .chain(&self.remote_pods)
     }
 
     fn connect_lan(&self) {
@@ -235,32 +150,6 @@ impl Cluster {
         }
     }
 
-    /// Waits until IPv6 may use its addresses: it learns of a link some time after the link is up.
-    fn await_addresses(&self) {
-        let tentative = |host: &Host| {
-            let path = "/proc/thread-self/net/if_inet6";
-            let addresses = host
-                .namespace
-                .run(|| fs::read_to_string(path))
-                .expect("IPv6 in the kernel");
-            let flags = addresses
-                .lines()
-                .filter_map(|line| line.split_whitespace().nth(4));
-            flags
-                .map(|flags| u32::from_str_radix(flags, 16).expect("hexadecimal"))
-                .any(|flags| flags & 0x40 != 0)
-        };
-        for host in [&self.gateway, &self.node, &self.other_node, &self.client]
-            .into_iter()
-            .chain(&self.pods)
-            .chain(&self.remote_pods)
-        {
-            wait_until("the addresses are usable", Duration::from_secs(5), || {
-                !tentative(host)
-            });
-        }
-    }
-
     fn route(&self) {
         self.node
             .route(&self.other_node, |family| family.pod_cidr(2));
@@ -285,7 +174,7 @@ const GATEWAY_PORT: u16 = 9;
 fn connect_pod(node: &Host, number: u8, pod: &Host) {
     let (name, path) = (pod.name(), pod.namespace.path());
     let (gateway_v4, gateway_v6) = (Family::V4.pod(number, 1), Family::V6.pod(number, 1));
-    let (v4, v6) = (pod.v4, pod.v6);
+    let [v4, v6] = Family::ALL.map(|family| pod.ip(family));
     node.namespace.ip(&format!(
         "link add {name} type veth peer name eth0 netns {path}\n\
          addr add {gateway_v4}/32 dev {name}\n\
@@ -308,7 +197,7 @@ fn connect_pod(node: &Host, number: u8, pod: &Host) {
 
 /// Makes the bridge of the network, and brings every connection that leaves it to one server.
 fn build_gateway(gateway: &Host) {
-    let (v4, v6) = (gateway.v4, gateway.v6);
+    let [v4, v6] = Family::ALL.map(|family| gateway.ip(family));
     let namespace = &gateway.namespace;
     namespace.ip(&format!(
         "link set lo up\n\

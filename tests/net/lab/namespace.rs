@@ -6,8 +6,11 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::panic::resume_unwind;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns, unshare};
+
+use super::wait_until;
 
 /// A network namespace that exists as long as this value.
 #[derive(Debug)]
@@ -115,6 +118,22 @@ impl Namespace {
                     .unwrap_or_else(|error| panic!("{key}={value}: {error}"));
             }
         });
+    }
+
+    /// Waits until IPv6 may use the addresses: the kernel makes them usable some time after they are
+    /// added, or after it learns that their link is up.
+    pub(crate) fn await_addresses(&self) {
+        const TENTATIVE: u32 = 0x40;
+        let is_tentative = |line: &str| {
+            let flags = line.split_whitespace().nth(4).expect("flags");
+            u32::from_str_radix(flags, 16).expect("hexadecimal") & TENTATIVE != 0
+        };
+        let usable = || {
+            let read = || fs::read_to_string("/proc/thread-self/net/if_inet6");
+            let addresses = self.run(read).expect("IPv6 in the kernel");
+            !addresses.lines().any(is_tentative)
+        };
+        wait_until("the addresses are usable", Duration::from_secs(5), usable);
     }
 
     /// A path that names the namespace to other programs, such as `ip link set ... netns PATH`.

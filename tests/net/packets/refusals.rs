@@ -199,11 +199,7 @@ fn a_cluster_ip_that_the_node_holds_and_does_not_track_is_left_to_it() {
     let shop = Shop::new();
     let node = &shop.cluster.node.namespace;
     let [v4, v6] = Family::ALL.map(|family| family.cluster_ip(1));
-    node.ip(&format!(
-        "addr add {v4}/32 dev lo
-addr add {v6}/128 dev lo
-"
-    ));
+    shop.cluster.node.hold(&[v4, v6]);
     let rules = "th dport 80 notrack\nth sport 80 notrack\n";
     nft::load(
         node,
