@@ -7,17 +7,14 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 
 use super::shop::{NODE_PORT, Shop, cart, cart_on_every_frontend, cart_slices, frontends};
-use super::{Family, Probe, Protocol, everywhere, names, servers};
-use crate::lab::{Flow, Outcome, Service, Slices, Tally, chi};
+use super::{Probe, everywhere, names, servers};
+use crate::lab::{Flow, Outcome, Service, Slices, Tally};
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::changes;
     crate::trials!(changes:
         no_request_fails_while_endpoints_come_and_go,
-        an_added_endpoint_gets_its_share_and_a_removed_one_nothing,
-        an_endpoint_that_is_replaced_leaves_the_others_their_share,
         established_connections_survive_their_endpoint_and_their_service,
-        a_udp_flow_keeps_its_endpoint_while_others_come_and_go,
         a_service_that_is_removed_is_no_longer_served_anywhere,
         a_service_that_changes_its_addresses_and_ports_is_served_at_the_new_ones_only,
         a_service_that_moves_to_another_file_is_served_all_the_time,
@@ -97,48 +94,6 @@ fn no_request_fails_while_endpoints_come_and_go() {
     }
 }
 
-fn an_added_endpoint_gets_its_share_and_a_removed_one_nothing() {
-    let shop = Shop::new();
-    let [first, second, third] = shop.pods(["pod-1", "pod-2", "remote-1"]);
-    let with = |pods: &[&_]| cart().yaml() + &cart_slices(pods.iter().copied()).yaml();
-    let daemon = shop.start(&with(&[first, second]));
-    let assert_share = |expected: &[&str]| {
-        for (family, protocol) in everywhere() {
-            let probe = shop
-                .cluster
-                .pod("pod-3")
-                .probe(protocol, (family.cluster_ip(1), 80));
-            chi::assert_uniform(&probe.send_times(500), expected, &probe.to_string());
-        }
-    };
-    assert_share(&["pod-1:8080", "pod-2:8080"]);
-    daemon.apply("shop.yaml", &with(&[first, second, third]));
-    assert_share(&["pod-1:8080", "pod-2:8080", "remote-1:8080"]);
-    daemon.apply("shop.yaml", &with(&[second, third]));
-    assert_share(&["pod-2:8080", "remote-1:8080"]);
-}
-
-fn an_endpoint_that_is_replaced_leaves_the_others_their_share() {
-    let shop = Shop::new();
-    let [kept, gone, new] = shop.pods(["pod-1", "pod-2", "remote-1"]);
-    let daemon = shop.start(&(cart().yaml() + &cart_slices([gone, kept]).yaml()));
-    daemon.apply(
-        "shop.yaml",
-        &(cart().yaml() + &cart_slices([new, kept]).yaml()),
-    );
-    for (family, protocol) in everywhere() {
-        let probe = shop
-            .cluster
-            .pod("pod-3")
-            .probe(protocol, (family.cluster_ip(1), 80));
-        chi::assert_uniform(
-            &probe.send_times(500),
-            &["pod-1:8080", "remote-1:8080"],
-            &probe.to_string(),
-        );
-    }
-}
-
 fn established_connections_survive_their_endpoint_and_their_service() {
     let shop = Shop::new();
     let [first, second] = shop.pods(["pod-1", "pod-2"]);
@@ -186,24 +141,6 @@ fn established_connections_survive_their_endpoint_and_their_service() {
     assert_alive("after the last endpoint was removed");
     daemon.remove("shop.yaml");
     assert_alive("after its Service was removed");
-}
-
-fn a_udp_flow_keeps_its_endpoint_while_others_come_and_go() {
-    let shop = Shop::new();
-    let [kept, other, new] = shop.pods(["pod-1", "pod-2", "remote-1"]);
-    let daemon = shop.start(&(cart().yaml() + &cart_slices([kept]).yaml()));
-    for family in Family::ALL {
-        let source = shop.cluster.pod("pod-3");
-        let probe = source.probe(Protocol::Udp, (family.cluster_ip(1), 80));
-        let mut flow = Flow::open(&probe).expect("a UDP flow opens without a packet");
-        let greeting = flow.greeting();
-        assert_eq!(greeting.server(), Some("pod-1:8080"), "{probe}");
-        for endpoints in [[kept, other].as_slice(), &[new, other, kept], &[kept]] {
-            let slices = cart_slices(endpoints.iter().copied());
-            daemon.apply("shop.yaml", &(cart().yaml() + &slices.yaml()));
-            assert_eq!(flow.ask(), greeting, "{probe}");
-        }
-    }
 }
 
 fn a_service_that_is_removed_is_no_longer_served_anywhere() {

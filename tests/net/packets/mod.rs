@@ -4,6 +4,7 @@ mod bad_input;
 mod changes;
 mod cluster_ip;
 mod dual_stack;
+mod endpoints;
 mod external_ip;
 mod foreign_tables;
 mod hairpin;
@@ -31,6 +32,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         changes::tests(),
         cluster_ip::tests(),
         dual_stack::tests(),
+        endpoints::tests(),
         external_ip::tests(),
         foreign_tables::tests(),
         hairpin::tests(),

@@ -17,6 +17,7 @@ pub(super) fn tests() -> Vec<Trial> {
         no_request_fails_while_it_restarts,
         a_start_takes_the_tables_over_as_they_are,
         a_start_programs_what_changed_while_it_was_away,
+        a_start_with_other_flags_serves_by_them,
     )
 }
 
@@ -148,4 +149,23 @@ fn a_start_programs_what_changed_while_it_was_away() {
             "{table}"
         );
     }
+}
+
+fn a_start_with_other_flags_serves_by_them() {
+    let shop = Shop::new();
+    shop.start(&manifests(&shop)).terminate();
+    let assert_source_kept = |kept: bool| {
+        for (family, protocol) in everywhere() {
+            let probe = shop
+                .cluster
+                .client
+                .probe(protocol, (family.cluster_ip(1), 80));
+            assert_eq!(probe.send().answer().keeps_source(), kept, "{probe}");
+        }
+    };
+    assert_source_kept(false);
+    Daemon::start_with(&shop.cluster, &shop.manifests, &[]).terminate();
+    assert_source_kept(true);
+    Daemon::start(&shop.cluster, &shop.manifests).terminate();
+    assert_source_kept(false);
 }
