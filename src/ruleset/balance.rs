@@ -1,4 +1,4 @@
-//! Balance chains: one rule that draws a slot and sends the connection to the endpoint in it.
+//! Balance chains: draw a slot and send the connection to the endpoint in it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,28 +15,38 @@ pub enum Balance {
 }
 
 impl Balance {
-    /// The chain with its rule.
+    /// The chain with its rules.
+    ///
+    /// The second draws from one slot. A packet may have read its verdict before a commit that
+    /// takes away the last slot, and draw that slot after it: it falls through to slot 0, which is
+    /// there as long as the frontend has any endpoint.
     #[must_use]
     pub fn chain(self) -> Chain {
-        let (fields, map) = match self {
-            Self::Pick(slots) => (
-                vec![
-                    Field::Protocol,
-                    Field::Daddr,
-                    Field::Dport,
-                    Field::Random { slots },
-                ],
-                SetName::Endpoints,
-            ),
-            Self::Nodeport(slots) => (
-                vec![Field::Protocol, Field::Dport, Field::Random { slots }],
-                SetName::NodeportEndpoints,
-            ),
+        let slots = match self {
+            Self::Pick(slots) | Self::Nodeport(slots) => slots,
         };
+        let fallback = (slots > 1).then(|| vec![self.pick(1)]);
         Chain {
             name: ChainName::Balance(self),
             hook: None,
-            rules: vec![vec![Statement::Dnat { fields, map }]],
+            rules: [vec![self.pick(slots)]]
+                .into_iter()
+                .chain(fallback)
+                .collect(),
+        }
+    }
+
+    fn pick(self, slots: u32) -> Statement {
+        let random = Field::Random { slots };
+        match self {
+            Self::Pick(_) => Statement::Dnat {
+                fields: vec![Field::Protocol, Field::Daddr, Field::Dport, random],
+                map: SetName::Endpoints,
+            },
+            Self::Nodeport(_) => Statement::Dnat {
+                fields: vec![Field::Protocol, Field::Dport, random],
+                map: SetName::NodeportEndpoints,
+            },
         }
     }
 }

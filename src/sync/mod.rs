@@ -170,7 +170,8 @@ impl Crank {
     }
 
     fn committed(&mut self, plans: Plans, commit: &Commit, elapsed: Duration) {
-        let elapsed_ms = elapsed.as_secs_f64() * 1000.0;
+        // To a microsecond: a small change takes a fraction of a millisecond.
+        let elapsed_ms = (elapsed.as_secs_f64() * 1e6).round() / 1e3;
         let operations = commit.ipv4.transaction.len() + commit.ipv6.transaction.len();
         complain(self.state.committed(plans));
         if self.committed_once {
