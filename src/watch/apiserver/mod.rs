@@ -85,6 +85,8 @@ struct Watching {
 enum End {
     /// The server does not know streaming lists.
     NoStreamingLists,
+    /// What the watch was to go on from is forgotten: a new list is needed.
+    Expired,
     /// Nobody listens any more.
     Unheard,
 }
@@ -92,12 +94,15 @@ enum End {
 impl Watching {
     async fn follow<T: Watched>(&self, config: Config) {
         let mut relist = Relist::new(T::KIND);
-        let streaming = config.clone().streaming_lists();
-        match self.follow_with::<T>(streaming, &mut relist).await {
-            End::Unheard => {}
-            End::NoStreamingLists => {
-                info!(kind = %T::KIND, "no streaming lists on this API server, listing in pages");
-                self.follow_with::<T>(config, &mut relist).await;
+        let mut strategy = config.clone().streaming_lists();
+        loop {
+            match self.follow_with::<T>(strategy.clone(), &mut relist).await {
+                End::Unheard => return,
+                End::Expired => {}
+                End::NoStreamingLists => {
+                    info!(kind = %T::KIND, "no streaming lists on this API server, listing in pages");
+                    strategy = config.clone();
+                }
             }
         }
     }
@@ -124,6 +129,7 @@ impl Watching {
                 Some(Err(error)) if streaming && rejects_streaming(&error) => {
                     return End::NoStreamingLists;
                 }
+                Some(Err(error)) if is_expired(&error) => return End::Expired,
                 Some(Err(error)) => {
                     trouble.is::<T>(&error);
                     continue;
@@ -145,6 +151,15 @@ fn rejects_streaming(error: &watcher::Error) -> bool {
         return false;
     };
     status.code == 422 || status.code == 400
+}
+
+/// Whether the server answers a watch with the status 410 Gone. (kube's watcher lists again when it
+/// hears so by an event, but not for this.)
+fn is_expired(error: &watcher::Error) -> bool {
+    let watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error else {
+        return false;
+    };
+    status.code == 410
 }
 
 /// What is wrong with one kind's watch, so that it is said once.
