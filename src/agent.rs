@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::thread;
 
 use anyhow::Context;
-use ipnet::IpNet;
 use kube::Client;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -41,7 +40,7 @@ pub enum Source {
 ///
 /// # Errors
 /// What keeps it from starting.
-pub fn run(source: Source, node: String, cluster_cidrs: Vec<IpNet>) -> anyhow::Result<()> {
+pub fn run(source: Source, node: String, facts: NodeFacts) -> anyhow::Result<()> {
     let kernel = Kernel::open()?;
     let ipv6 = Path::new("/proc/net/if_inet6").exists();
     let runtime = runtime()?;
@@ -55,12 +54,12 @@ pub fn run(source: Source, node: String, cluster_cidrs: Vec<IpNet>) -> anyhow::R
             version = env!("CARGO_PKG_VERSION"),
             node,
             ipv6,
-            ?cluster_cidrs,
+            pods = ?facts.pods,
             "starting"
         );
         let state = State::new(NodeFacts {
-            cluster_cidrs,
             fallback_ips,
+            ..facts
         });
         let (events, reported) = mpsc::channel(EVENTS);
         let (stop, stopped) = watch::channel(false);

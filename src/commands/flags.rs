@@ -1,10 +1,14 @@
 //! Flags that several commands share. Their names are kube-proxy's.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ipnet::IpNet;
+
+use crate::desired::{NodeFacts, PodSource};
+use crate::ruleset::Interface;
 
 /// What the node is, and what its Pods are.
 #[derive(Debug, Args)]
@@ -18,6 +22,44 @@ pub(super) struct NodeFlags {
     /// Connections to a ClusterIP from anywhere else are masqueraded. Without it, none is.
     #[arg(long, value_name = "CIDR[,CIDR]")]
     cluster_cidr: Option<ClusterCidrs>,
+
+    /// How to tell this node's Pods from everyone else.
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "ClusterCIDR",
+        ignore_case = true
+    )]
+    detect_local_mode: DetectLocalMode,
+
+    /// The bridge that Pods are connected to, for --detect-local-mode BridgeInterface.
+    #[arg(long, value_name = "INTERFACE")]
+    pod_bridge_interface: Option<String>,
+
+    /// How the names of Pods' interfaces begin, for --detect-local-mode InterfaceNamePrefix.
+    #[arg(long, value_name = "PREFIX")]
+    pod_interface_name_prefix: Option<String>,
+
+    /// Masquerade every connection to a ClusterIP, also those of Pods.
+    #[arg(long)]
+    masquerade_all: bool,
+}
+
+/// How this node's Pods are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DetectLocalMode {
+    /// By their addresses: --cluster-cidr.
+    #[value(name = "ClusterCIDR")]
+    ClusterCidr,
+    /// By their addresses: spec.podCIDRs of the Node.
+    #[value(name = "NodeCIDR")]
+    NodeCidr,
+    /// By the bridge they are connected to.
+    #[value(name = "BridgeInterface")]
+    BridgeInterface,
+    /// By the names of their interfaces.
+    #[value(name = "InterfaceNamePrefix")]
+    InterfaceNamePrefix,
 }
 
 impl NodeFlags {
@@ -38,10 +80,36 @@ impl NodeFlags {
         Ok(name)
     }
 
-    /// The ranges of Pods.
-    pub(super) fn cluster_cidrs(&self) -> Vec<IpNet> {
+    /// What the flags say of the node.
+    pub(super) fn facts(&self) -> anyhow::Result<NodeFacts> {
+        let interface = |name: &Option<String>, flag: &str, make: fn(Arc<str>) -> Interface| {
+            let name = name.as_deref().unwrap_or_default();
+            // IFNAMSIZ with its NUL; nft takes no quote in a name.
+            let usable =
+                !name.is_empty() && name.len() < 16 && !name.contains(['"', '/', ' ', '*']);
+            anyhow::ensure!(usable, "{flag} \"{name}\" is not the name of an interface");
+            Ok(PodSource::Interface(make(name.into())))
+        };
         let cidrs = self.cluster_cidr.as_ref();
-        cidrs.map(|cidrs| cidrs.0.clone()).unwrap_or_default()
+        let pods = match self.detect_local_mode {
+            DetectLocalMode::ClusterCidr => {
+                PodSource::ClusterCidr(cidrs.map(|cidrs| cidrs.0.clone()).unwrap_or_default())
+            }
+            DetectLocalMode::NodeCidr => PodSource::NodeCidr,
+            DetectLocalMode::BridgeInterface => {
+                let bridge = &self.pod_bridge_interface;
+                interface(bridge, "--pod-bridge-interface", Interface::Named)?
+            }
+            DetectLocalMode::InterfaceNamePrefix => {
+                let prefix = &self.pod_interface_name_prefix;
+                interface(prefix, "--pod-interface-name-prefix", Interface::Prefixed)?
+            }
+        };
+        Ok(NodeFacts {
+            pods,
+            masquerade_all: self.masquerade_all,
+            fallback_ips: Vec::new(),
+        })
     }
 }
 

@@ -9,7 +9,6 @@ use clap::Args;
 use tracing::warn;
 
 use super::flags::NodeFlags;
-use crate::desired::NodeFacts;
 use crate::ruleset::render;
 use crate::sync::{Complaint, State};
 use crate::watch::manifests::{self, Listing};
@@ -42,10 +41,7 @@ impl Render {
         } else {
             manifests::read(&manifests, &name)?
         };
-        let mut state = State::new(NodeFacts {
-            cluster_cidrs: node.cluster_cidrs(),
-            fallback_ips: Vec::new(),
-        });
+        let mut state = State::new(node.facts()?);
         let mut complaints = Vec::new();
         let Listing {
             events, problems, ..
@@ -62,8 +58,8 @@ impl Render {
         }
         let (ipv4, ipv6) = state.fresh()?;
         let mut out = std::io::stdout().lock();
-        out.write_all(render(&ipv4, state.program::<Ipv4Addr>()).as_bytes())?;
-        out.write_all(render(&ipv6, state.program::<Ipv6Addr>()).as_bytes())?;
+        out.write_all(render(&ipv4, &state.program::<Ipv4Addr>()).as_bytes())?;
+        out.write_all(render(&ipv6, &state.program::<Ipv6Addr>()).as_bytes())?;
         Ok(())
     }
 }

@@ -43,6 +43,6 @@ impl Run {
             Some(dir) => Source::Manifests(dir),
             None => Source::ApiServer { kubeconfig, master },
         };
-        agent::run(source, node.node_name()?, node.cluster_cidrs())
+        agent::run(source, node.node_name()?, node.facts()?)
     }
 }

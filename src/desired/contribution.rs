@@ -1,13 +1,16 @@
 //! What one Service puts into the table of one family.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::net::IpAddr;
 
-use super::{Claim, Claims, Endpoint, settle};
-use crate::model::{Address, EndpointSlice, Protocol, Service, ServiceName, ServicePort};
-use crate::ruleset::{Balance, Comment, Element, Key, SetName, Value, Verdict};
+use super::port::{PortContribution, Route};
+use super::{Claim, Claims, Endpoint, NodeContribution, eligible, settle};
+use crate::model::{
+    Address, EndpointSlice, Service, ServiceName, ServicePort, Store, TrafficPolicy,
+};
+use crate::ruleset::{Comment, Element};
 
-/// How many endpoints a frontend can have: slots from 65536 on are for another list.
+/// How many endpoints a list can have: its slots come before those of the next list.
 const MAX_SLOTS: usize = 65536;
 
 /// nft prints and parses comments of at most 128 bytes (`NFTNL_UDATA_COMMENT_MAXLEN`).
@@ -15,26 +18,9 @@ const MAX_COMMENT: usize = 128;
 
 /// What a Service puts into the table: its ports, each with its frontends and endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Contribution<A> {
+pub struct Contribution<A: Address> {
     /// The ports, in the Service's order.
     pub ports: Vec<PortContribution<A>>,
-}
-
-/// One port of a Service in the table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortContribution<A> {
-    comment: Comment,
-    protocol: Protocol,
-    port: u16,
-    /// `ClusterIPs` that it has.
-    cluster_ips: Vec<A>,
-    /// External and load-balancer IPs that it has.
-    external_ips: Vec<A>,
-    node_port: Option<u16>,
-    /// Its endpoints; the position is the slot.
-    slots: Vec<Endpoint<A>>,
-    /// The addresses of those endpoints that are on this node.
-    local: BTreeSet<A>,
 }
 
 /// Why a part of a valid Service is not served.
@@ -56,22 +42,124 @@ pub enum NotServed {
     },
 }
 
-/// What `service` puts into the table, given the slices that count for it and who has which
-/// frontend; and what of it is not served. Endpoints have no slots yet: see
-/// [`Contribution::settle`]. Linear in the Service.
+/// The slots of a port: of its own list and, for external policy Local, of all endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slots<A> {
+    /// The slots of the list that policy Cluster uses.
+    pub cluster: Vec<Endpoint<A>>,
+    /// The slots of the list that policy Local uses.
+    pub local: Vec<Endpoint<A>>,
+}
+
+impl<A> Slots<A> {
+    /// No endpoint at all.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            cluster: Vec::new(),
+            local: Vec::new(),
+        }
+    }
+}
+
+/// What `service` puts into the table, given what is in the store, who has which frontend, and what
+/// is known of the node; and what of it is not served. Endpoints have no slots yet: see [`Contribution::settle`]. Linear in
+/// the Service.
 #[must_use]
 pub fn contribution<A: Address>(
     service: &Service,
-    slices: &[&EndpointSlice],
+    store: &Store,
     claims: &Claims<A>,
+    node: &NodeContribution<A>,
 ) -> (Contribution<A>, Vec<NotServed>) {
-    let mut not_served = Vec::new();
-    let mut ports = Vec::with_capacity(service.ports.len());
-    for port in &service.ports {
-        let mut won = |claim: Claim<A>| match claims.holder(&claim) {
-            Some(holder) if *holder == service.name => true,
+    let slices: Vec<_> = store.slices(service).collect();
+    let zone = store.node().and_then(|node| node.zone.as_deref());
+    let mut builder = Builder {
+        service,
+        slices: &slices,
+        zone,
+        claims,
+        node,
+        not_served: Vec::new(),
+    };
+    let ports = service.ports.iter();
+    let ports = ports.filter_map(|port| builder.port(port)).collect();
+    (Contribution { ports }, builder.not_served)
+}
+
+struct Builder<'a, A: Address> {
+    service: &'a Service,
+    slices: &'a [&'a EndpointSlice],
+    zone: Option<&'a str>,
+    claims: &'a Claims<A>,
+    node: &'a NodeContribution<A>,
+    not_served: Vec<NotServed>,
+}
+
+impl<A: Address> Builder<'_, A> {
+    fn port(&mut self, port: &ServicePort) -> Option<PortContribution<A>> {
+        let service = self.service;
+        let mut seen = BTreeSet::new();
+        let cluster_ips = self.addresses(port, &service.cluster_ips, &mut seen);
+        // An address that is both is a load-balancer IP: its source ranges must hold.
+        let load_balancer_ips = self.addresses(port, &service.load_balancer_ips, &mut seen);
+        let external_ips = self.addresses(port, &service.external_ips, &mut seen);
+        let node_port = port.node_port;
+        let node_port =
+            node_port.filter(|number| self.won(Claim::Nodeport(port.protocol, *number)));
+        let external =
+            !external_ips.is_empty() || !load_balancer_ips.is_empty() || node_port.is_some();
+        if cluster_ips.is_empty() && !external {
+            return None;
+        }
+        let eligible = eligible(port, self.slices, self.zone);
+        let any = eligible.any();
+        let internal = match service.internal_policy {
+            _ if !any => Route::Refuse,
+            TrafficPolicy::Cluster => Route::Cluster,
+            TrafficPolicy::Local if eligible.local.is_empty() => Route::Drop,
+            TrafficPolicy::Local => Route::Local,
+        };
+        let external_route = match service.external_policy {
+            _ if !any => Route::Refuse,
+            TrafficPolicy::Cluster => Route::Cluster,
+            TrafficPolicy::Local => Route::Split,
+        };
+        let routes = [
+            (internal, !cluster_ips.is_empty()),
+            (external_route, external),
+        ];
+        let uses = |wanted: &[Route]| {
+            let mut routes = routes.iter();
+            routes.any(|(route, exists)| *exists && wanted.contains(route))
+        };
+        let slots = Slots {
+            cluster: self.slots(eligible.cluster, uses(&[Route::Cluster, Route::Split])),
+            local: self.slots(eligible.local, uses(&[Route::Local, Route::Split])),
+        };
+        Some(PortContribution {
+            comment: comment(&service.name, &port.name),
+            protocol: port.protocol,
+            port: port.port,
+            cluster_ips,
+            external_ips,
+            source_ranges: self.source_ranges(&load_balancer_ips),
+            load_balancer_ips,
+            node_port,
+            internal,
+            external: external_route,
+            slots,
+            here: eligible.here,
+            affinity: service.affinity,
+        })
+    }
+
+    /// Whether the Service has what it claims.
+    fn won(&mut self, claim: Claim<A>) -> bool {
+        match self.claims.holder(&claim) {
+            Some(holder) if *holder == self.service.name => true,
             Some(holder) => {
-                not_served.push(NotServed::Contested {
+                self.not_served.push(NotServed::Contested {
                     frontend: claim.to_string(),
                     holder: holder.clone(),
                 });
@@ -79,41 +167,45 @@ pub fn contribution<A: Address>(
             }
             // Not of this family.
             None => false,
-        };
-        let mut seen = BTreeSet::new();
-        let mut addresses = |ips: &[std::net::IpAddr]| -> Vec<A> {
-            let of_family = ips.iter().filter_map(|ip| A::of(*ip));
-            of_family
-                .filter(|address| seen.insert(*address))
-                .filter(|address| won(Claim::Frontend(port.protocol, *address, port.port)))
-                .collect()
-        };
-        let cluster_ips = addresses(&service.cluster_ips);
-        let mut external_ips = addresses(&service.external_ips);
-        external_ips.extend(addresses(&service.load_balancer_ips));
-        let node_port = port
-            .node_port
-            .filter(|node_port| won(Claim::Nodeport(port.protocol, *node_port)));
-        if cluster_ips.is_empty() && external_ips.is_empty() && node_port.is_none() {
-            continue;
         }
-        let (endpoints, local) = endpoints(port, slices);
+    }
+
+    fn addresses(&mut self, port: &ServicePort, ips: &[IpAddr], seen: &mut BTreeSet<A>) -> Vec<A> {
+        let of_family = ips.iter().filter_map(|ip| A::of(*ip));
+        of_family
+            .filter(|address| seen.insert(*address))
+            .filter(|address| self.won(Claim::Frontend(port.protocol, *address, port.port)))
+            .collect()
+    }
+
+    fn slots(&mut self, endpoints: BTreeSet<Endpoint<A>>, used: bool) -> Vec<Endpoint<A>> {
+        if !used {
+            return Vec::new();
+        }
         if endpoints.len() > MAX_SLOTS {
             let count = endpoints.len();
-            not_served.push(NotServed::TooManyEndpoints { count });
+            self.not_served.push(NotServed::TooManyEndpoints { count });
         }
-        ports.push(PortContribution {
-            comment: comment(&service.name, &port.name),
-            protocol: port.protocol,
-            port: port.port,
-            cluster_ips,
-            external_ips,
-            node_port,
-            slots: endpoints.into_iter().take(MAX_SLOTS).collect(),
-            local,
-        });
+        endpoints.into_iter().take(MAX_SLOTS).collect()
     }
-    (Contribution { ports }, not_served)
+
+    /// Who may use the load-balancer IPs; `None`: everyone. A range of everything, and ranges of
+    /// the other family only, are no restriction in this one (kube-proxy's `TestLoadBalancer`).
+    /// A range with this node in it takes in the IPs themselves: what the node sends to one may
+    /// carry it as its source.
+    fn source_ranges(&self, load_balancer_ips: &[A]) -> Option<Vec<A::Net>> {
+        let ranges = self.service.source_ranges.iter();
+        let mut ranges: Vec<_> = ranges.filter_map(|range| A::net_of(*range)).collect();
+        let everyone = ranges.is_empty() || ranges.iter().any(|range| A::is_everything(*range));
+        if everyone || load_balancer_ips.is_empty() {
+            return None;
+        }
+        let mut nodes = self.node.node_ips();
+        if nodes.any(|ip| ranges.iter().any(|range| A::holds(*range, ip))) {
+            ranges.extend(load_balancer_ips.iter().map(|ip| A::single(*ip)));
+        }
+        Some(A::aggregate(&ranges))
+    }
 }
 
 /// `namespace/name:port-name`, cut to what nft can print.
@@ -132,50 +224,28 @@ fn comment(service: &ServiceName, port: &str) -> Comment {
     comment.replace('"', "'").into()
 }
 
-/// The ready endpoints of a port, and the addresses of those on this node.
-fn endpoints<A: Address>(
-    port: &ServicePort,
-    slices: &[&EndpointSlice],
-) -> (BTreeSet<Endpoint<A>>, BTreeSet<A>) {
-    let mut endpoints = BTreeSet::new();
-    let mut local = BTreeSet::new();
-    for slice in slices {
-        let Some(addresses) = A::endpoints(&slice.addresses) else {
-            continue;
-        };
-        let answers = slice
-            .ports
-            .iter()
-            .filter(|answer| answer.name == port.name && answer.protocol == port.protocol);
-        for answer in answers {
-            for endpoint in addresses.iter().filter(|endpoint| endpoint.ready) {
-                endpoints.insert((endpoint.address, answer.port));
-                if endpoint.local {
-                    local.insert(endpoint.address);
-                }
-            }
-        }
-    }
-    (endpoints, local)
-}
-
 impl<A: Address> Contribution<A> {
     /// Gives the endpoints of each port their slots, changing as few as can be of those that
     /// `before` says the port had.
-    pub fn settle(&mut self, before: impl Fn(&PortContribution<A>) -> Vec<Endpoint<A>>) {
+    pub fn settle(&mut self, before: impl Fn(&PortContribution<A>) -> Slots<A>) {
         for port in &mut self.ports {
-            let wanted = port.slots.iter().copied().collect();
-            port.slots = settle(&before(port), &wanted);
+            let had = before(port);
+            let wanted = |list: &[Endpoint<A>]| list.iter().copied().collect();
+            port.slots.cluster = settle(&had.cluster, &wanted(&port.slots.cluster));
+            port.slots.local = settle(&had.local, &wanted(&port.slots.local));
         }
     }
 
     /// The slots of the port that is called as `port` and has its protocol.
     #[must_use]
-    pub fn slots_of(&self, port: &PortContribution<A>) -> &[Endpoint<A>] {
-        self.ports
-            .iter()
-            .find(|own| own.comment == port.comment && own.protocol == port.protocol)
-            .map_or(&[], |own| &own.slots)
+    pub fn slots_of(&self, port: &PortContribution<A>) -> Option<&Slots<A>> {
+        self.port_like(port).map(|own| &own.slots)
+    }
+
+    /// The port that is called as `port` and has its protocol.
+    pub(super) fn port_like(&self, port: &PortContribution<A>) -> Option<&PortContribution<A>> {
+        let mut ports = self.ports.iter();
+        ports.find(|own| own.comment == port.comment && own.protocol == port.protocol)
     }
 
     /// The elements, in the order of sets and keys, each key of a set once.
@@ -188,91 +258,5 @@ impl<A: Address> Contribution<A> {
         elements.sort_unstable();
         elements.dedup();
         elements
-    }
-}
-
-impl<A: Address> PortContribution<A> {
-    /// The key of slot `slot` in the map of endpoints, of the frontend (or node port) that stands
-    /// for them all.
-    #[must_use]
-    pub fn slot_key(&self, slot: u32) -> Option<(SetName, Key<A>)> {
-        let frontend = self.frontends().next().map(|address| {
-            let key = Key::Slot(self.protocol, address, self.port, slot);
-            (SetName::Endpoints, key)
-        });
-        let nodeport = || {
-            let key = Key::NodeportSlot(self.protocol, self.node_port?, slot);
-            Some((SetName::NodeportEndpoints, key))
-        };
-        frontend.or_else(nodeport)
-    }
-
-    fn frontends(&self) -> impl Iterator<Item = A> {
-        self.cluster_ips.iter().chain(&self.external_ips).copied()
-    }
-
-    fn slots(&self) -> impl Iterator<Item = (u32, Value<A>)> {
-        let numbered = (0_u32..).zip(&self.slots);
-        numbered.map(|(slot, (address, port))| (slot, Value::Endpoint(*address, *port)))
-    }
-
-    /// The number of endpoints; [`MAX_SLOTS`] at most.
-    fn count(&self) -> u32 {
-        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
-    }
-
-    fn push_elements(&self, elements: &mut Vec<Element<A>>) {
-        let commented = |set, key, value| Element {
-            set,
-            key,
-            value,
-            comment: Some(Arc::clone(&self.comment)),
-        };
-        let plain = |set, key| Element {
-            set,
-            key,
-            value: Value::Nothing,
-            comment: None,
-        };
-        let (protocol, refuse) = (self.protocol, Value::Verdict(Verdict::Refuse));
-        for address in &self.cluster_ips {
-            elements.push(plain(SetName::ClusterIps, Key::Address(*address)));
-        }
-        for address in self.frontends() {
-            let key = Key::Frontend(protocol, address, self.port);
-            if self.slots.is_empty() {
-                elements.push(commented(SetName::NoEndpoints, key, refuse));
-                continue;
-            }
-            let pick = Value::Verdict(Verdict::Balance(Balance::Pick(self.count())));
-            elements.push(commented(SetName::Services, key, pick));
-            elements.extend(self.slots().map(|(slot, endpoint)| {
-                let key = Key::Slot(protocol, address, self.port, slot);
-                commented(SetName::Endpoints, key, endpoint)
-            }));
-        }
-        if self.slots.is_empty() {
-            let key = self.node_port.map(|port| Key::Nodeport(protocol, port));
-            elements.extend(key.map(|key| commented(SetName::NoEndpointsNodeports, key, refuse)));
-            return;
-        }
-        let set = SetName::Masquerade(protocol);
-        for address in &self.external_ips {
-            let key = Key::AddressPort(*address, self.port);
-            elements.push(commented(set, key, Value::Nothing));
-        }
-        if let Some(node_port) = self.node_port {
-            let pick = Value::Verdict(Verdict::Balance(Balance::Nodeport(self.count())));
-            let key = Key::Nodeport(protocol, node_port);
-            elements.push(commented(SetName::Nodeports, key, pick));
-            elements.extend(self.slots().map(|(slot, endpoint)| {
-                let key = Key::NodeportSlot(protocol, node_port, slot);
-                commented(SetName::NodeportEndpoints, key, endpoint)
-            }));
-            let set = SetName::MasqueradeNodeport(protocol);
-            elements.push(commented(set, Key::Port(node_port), Value::Nothing));
-        }
-        let local = self.local.iter();
-        elements.extend(local.map(|ip| plain(SetName::Hairpin, Key::Pair(*ip, *ip))));
     }
 }

@@ -2,10 +2,16 @@
 
 mod claims;
 mod contribution;
+mod eligible;
 mod node;
+mod port;
 mod slots;
+mod stale;
 
 pub use claims::{Claim, Claims};
-pub use contribution::{Contribution, NotServed, PortContribution, contribution};
-pub use node::{NodeContribution, NodeFacts};
+pub use contribution::{Contribution, NotServed, Slots, contribution};
+pub use eligible::{Eligible, eligible};
+pub use node::{NodeContribution, NodeFacts, PodSource};
+pub use port::{PortContribution, Route};
 pub use slots::{Endpoint, settle};
+pub use stale::{Remembered, StaleAffinity, remembered, stale_affinity};

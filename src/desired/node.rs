@@ -5,15 +5,57 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 
 use crate::model::{Address, Store};
-use crate::ruleset::{Element, Key, SetName, Value};
+use crate::ruleset::{Element, Interface, Key, Pods, Program, SetName, Value};
+
+/// How this node's Pods are known (`--detect-local-mode`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodSource {
+    /// `ClusterCIDR`: by their addresses, at most one range of each family.
+    ClusterCidr(Vec<IpNet>),
+    /// `NodeCIDR`: by the ranges that the Node object names.
+    NodeCidr,
+    /// `BridgeInterface` and `InterfaceNamePrefix`: by the interface their packets come in by.
+    Interface(Interface),
+}
+
+impl Default for PodSource {
+    fn default() -> Self {
+        Self::ClusterCidr(Vec::new())
+    }
+}
 
 /// What is known of this node besides its Node object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeFacts {
-    /// `--cluster-cidr`: the addresses of Pods, at most one range of each family.
-    pub cluster_cidrs: Vec<IpNet>,
+    /// How Pods are known.
+    pub pods: PodSource,
+    /// `--masquerade-all`: masquerade all that goes to a `ClusterIP`.
+    pub masquerade_all: bool,
     /// Addresses that serve node ports when there is no Node object to name them.
     pub fallback_ips: Vec<std::net::IpAddr>,
+}
+
+impl NodeFacts {
+    /// The fixed program of family `A` on such a node.
+    #[must_use]
+    pub fn program<A: Address>(&self) -> Program {
+        let pods = match &self.pods {
+            PodSource::ClusterCidr(cidrs) => {
+                let mut cidrs = cidrs.iter();
+                if cidrs.any(|cidr| A::net_of(*cidr).is_some()) {
+                    Pods::Cidrs
+                } else {
+                    Pods::Unknown
+                }
+            }
+            PodSource::NodeCidr => Pods::Cidrs,
+            PodSource::Interface(interface) => Pods::Interface(interface.clone()),
+        };
+        Program {
+            pods,
+            masquerade_all: self.masquerade_all,
+        }
+    }
 }
 
 /// The elements of one family that belong to no Service.
@@ -45,13 +87,23 @@ impl<A: Address> NodeContribution<A> {
             // The kernel refuses overlapping ranges in one set.
             A::aggregate(&nets.filter_map(A::net_of).collect::<Vec<_>>())
         };
+        let pod_cidrs = match &facts.pods {
+            PodSource::ClusterCidr(cidrs) => cidrs.as_slice(),
+            PodSource::NodeCidr => store.node().map_or(&[][..], |node| &node.pod_cidrs),
+            PodSource::Interface(_) => &[],
+        };
         let service_cidrs = store.service_cidrs().flat_map(|object| &object.cidrs);
         Self {
-            pod_cidrs: of_family(&mut facts.cluster_cidrs.iter().copied()),
+            pod_cidrs: of_family(&mut pod_cidrs.iter().copied()),
             // kube-proxy's `primary`: the first InternalIP of each family.
             node_ips: node_ips.iter().copied().filter_map(A::of).take(1).collect(),
             service_cidrs: of_family(&mut service_cidrs.copied()),
         }
+    }
+
+    /// The addresses that serve node ports.
+    pub fn node_ips(&self) -> impl Iterator<Item = A> {
+        self.node_ips.iter().copied()
     }
 
     /// The elements, in order.

@@ -3,15 +3,15 @@
 use std::fmt;
 
 use crate::model::{Address, ServiceName};
-use crate::ruleset::{Balance, Element, Inconsistent, Key, SetName, Table};
+use crate::ruleset::{Element, Inconsistent, Key, OnDemand, SetName, Table};
 
 /// One operation, in nft's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op<A: Address> {
     /// `add chain`, with its rule.
-    AddChain(Balance),
+    AddChain(OnDemand),
     /// `delete chain`.
-    DeleteChain(Balance),
+    DeleteChain(OnDemand),
     /// `add element`.
     Add(Element<A>),
     /// `delete element`.

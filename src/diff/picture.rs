@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Change, Op, Operation, Plan, Transaction};
-use crate::desired::{Contribution, Endpoint, NodeContribution, PortContribution};
+use crate::desired::{
+    Contribution, NodeContribution, PortContribution, Slots, StaleAffinity, stale_affinity,
+};
 use crate::model::{Address, ServiceName};
-use crate::ruleset::{Balance, Inconsistent, Key, SetName, Table};
+use crate::ruleset::{Inconsistent, Key, OnDemand, SetName, Table};
 
 /// What the kernel holds, by whose it is.
 #[derive(Debug)]
@@ -15,7 +17,7 @@ pub struct Picture<A: Address> {
     /// How many Services want an element that several may share.
     pub(super) shared: HashMap<(SetName, Key<A>), usize>,
     /// The balance chains that exist, and how many elements go to each.
-    pub(super) chains: BTreeMap<Balance, usize>,
+    pub(super) chains: BTreeMap<OnDemand, usize>,
 }
 
 impl<A: Address> Default for Picture<A> {
@@ -32,11 +34,10 @@ impl<A: Address> Default for Picture<A> {
 impl<A: Address> Picture<A> {
     /// The slots that a port of `service` has in the kernel.
     #[must_use]
-    pub fn slots_of(&self, service: &ServiceName, port: &PortContribution<A>) -> Vec<Endpoint<A>> {
-        self.services
-            .get(service)
-            .map(|contribution| contribution.slots_of(port).to_vec())
-            .unwrap_or_default()
+    pub fn slots_of(&self, service: &ServiceName, port: &PortContribution<A>) -> Slots<A> {
+        let contribution = self.services.get(service);
+        let slots = contribution.and_then(|contribution| contribution.slots_of(port));
+        slots.cloned().unwrap_or_else(Slots::none)
     }
 
     /// The keys of the elements of these Services.
@@ -45,6 +46,16 @@ impl<A: Address> Picture<A> {
         let contributions = services.iter().filter_map(|name| self.services.get(name));
         let elements = contributions.flat_map(Contribution::elements);
         elements.map(|element| (element.set, element.key)).collect()
+    }
+
+    /// What session affinity must forget once `change` is committed.
+    #[must_use]
+    pub fn stale_affinity(&self, change: &Change<A>) -> Vec<StaleAffinity<A>> {
+        let changes = change.services.iter();
+        let known = changes.filter_map(|(name, after)| Some((self.services.get(name)?, after)));
+        known
+            .flat_map(|(before, after)| stale_affinity(before, after.as_ref()))
+            .collect()
     }
 
     /// Takes in that the kernel committed `plan`.
@@ -76,9 +87,14 @@ impl<A: Address> Picture<A> {
     }
 
     /// Takes in that these chains exist too, though nothing goes there.
-    pub fn has_unused(&mut self, chains: impl IntoIterator<Item = Balance>) {
-        for chain in chains {
-            self.chains.entry(chain).or_insert(0);
+    pub fn has_unused(&mut self, chains: impl IntoIterator<Item = OnDemand>) {
+        let new = chains.into_iter();
+        let new: Vec<_> = new
+            .filter(|chain| !self.chains.contains_key(chain))
+            .collect();
+        self.chains.extend(new.iter().map(|chain| (*chain, 0)));
+        for chain in new.into_iter().filter_map(OnDemand::needs) {
+            *self.chains.entry(chain).or_insert(0) += 1;
         }
     }
 
@@ -88,8 +104,9 @@ impl<A: Address> Picture<A> {
     /// element (the kernel lets go of the element only after a grace period, EBUSY until then).
     #[must_use]
     pub fn unused_chains(&self) -> Transaction<A> {
-        let unused = self.chains.iter().filter(|(_, count)| **count == 0);
+        let unused = self.chains.iter().rev().filter(|(_, count)| **count == 0);
         Transaction {
+            // Last come the chains that others go to: those will be unused the next time.
             operations: unused
                 .map(|(chain, _)| Operation {
                     op: Op::DeleteChain(*chain),
@@ -101,7 +118,14 @@ impl<A: Address> Picture<A> {
 
     /// Takes in that the kernel committed [`Self::unused_chains`].
     pub fn unused_chains_deleted(&mut self) {
+        let unused = self.chains.iter().filter(|(_, count)| **count == 0);
+        let freed: Vec<_> = unused.filter_map(|(chain, _)| chain.needs()).collect();
         self.chains.retain(|_, count| *count > 0);
+        for chain in freed {
+            if let Some(count) = self.chains.get_mut(&chain) {
+                *count = count.saturating_sub(1);
+            }
+        }
     }
 
     /// The table as this picture has it. Linear in what exists: for a listing or a full sync.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::{Op, Operation, Picture, Transaction};
 use crate::desired::{Contribution, NodeContribution};
 use crate::model::{Address, ServiceName};
-use crate::ruleset::{Balance, Element, Key, SetName, Table, Value, Verdict};
+use crate::ruleset::{Element, Key, OnDemand, SetName, Table, Value, Verdict};
 
 /// What should differ from the picture.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ pub struct Plan<A: Address> {
     pub transaction: Transaction<A>,
     pub(super) change: Change<A>,
     pub(super) shared: BTreeMap<(SetName, Key<A>), usize>,
-    pub(super) chains: BTreeMap<Balance, usize>,
+    pub(super) chains: BTreeMap<OnDemand, usize>,
 }
 
 impl<A: Address> Plan<A> {
@@ -70,10 +70,10 @@ fn is_shared(set: SetName) -> bool {
     matches!(set, SetName::ClusterIps | SetName::Hairpin)
 }
 
-fn chain_of<A>(value: &Value<A>) -> Option<Balance> {
+fn chain_of<A>(value: &Value<A>) -> Option<OnDemand> {
     match value {
-        Value::Verdict(Verdict::Balance(chain)) => Some(*chain),
-        Value::Verdict(Verdict::Refuse) | Value::Nothing | Value::Endpoint(..) => None,
+        Value::Verdict(Verdict::OnDemand(chain)) => Some(*chain),
+        Value::Verdict(_) | Value::Nothing | Value::Endpoint(..) => None,
     }
 }
 
@@ -84,7 +84,7 @@ struct Planner<'a, A: Address> {
     /// How many want each shared element afterwards, and whose doing that is.
     shared: BTreeMap<(SetName, Key<A>), (usize, Option<ServiceName>)>,
     /// How many elements go to each chain afterwards.
-    chains: BTreeMap<Balance, usize>,
+    chains: BTreeMap<OnDemand, usize>,
 }
 
 impl<A: Address> Planner<'_, A> {
@@ -159,7 +159,7 @@ impl<A: Address> Planner<'_, A> {
         self.shared.entry(key).or_insert_with(now)
     }
 
-    fn chain_count(&mut self, chain: Balance) -> &mut usize {
+    fn chain_count(&mut self, chain: OnDemand) -> &mut usize {
         let now = || self.picture.chains.get(&chain).copied().unwrap_or(0);
         self.chains.entry(chain).or_insert_with(now)
     }
@@ -187,11 +187,22 @@ impl<A: Address> Planner<'_, A> {
                 service: who.clone(),
             });
         }
-        let new_chains = self
-            .chains
-            .keys()
-            .filter(|chain| !self.picture.chains.contains_key(chain));
-        let mut operations: Vec<_> = new_chains.map(|chain| add_chain(*chain)).collect();
+        let is_new = |chain: &OnDemand| is_new_chain(self.picture, *chain);
+        let mut new_chains: Vec<_> = self.chains.keys().copied().filter(is_new).collect();
+        let needed: Vec<_> = new_chains
+            .iter()
+            .filter_map(|chain| chain.needs())
+            .collect();
+        for chain in needed {
+            // The rule of a chain counts like an element that goes there.
+            *self.chain_count(chain) += 1;
+            if is_new_chain(self.picture, chain) && !new_chains.contains(&chain) {
+                new_chains.push(chain);
+            }
+        }
+        // A chain is needed by those that sort after it.
+        new_chains.sort_unstable();
+        let mut operations: Vec<_> = new_chains.into_iter().map(add_chain).collect();
         let by_key = |operation: &Operation<A>| match &operation.op {
             Op::Add(element) => Some((element.set, element.key)),
             Op::Delete(set, key) => Some((*set, *key)),
@@ -212,7 +223,11 @@ impl<A: Address> Planner<'_, A> {
     }
 }
 
-fn add_chain<A: Address>(chain: Balance) -> Operation<A> {
+fn is_new_chain<A: Address>(picture: &Picture<A>, chain: OnDemand) -> bool {
+    !picture.chains.contains_key(&chain)
+}
+
+fn add_chain<A: Address>(chain: OnDemand) -> Operation<A> {
     Operation {
         op: Op::AddChain(chain),
         service: None,

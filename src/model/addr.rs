@@ -73,6 +73,21 @@ pub trait Address:
     /// The ranges from `first` up to, and without, `after` (`None`: to the end of the space).
     fn range(first: Self, after: Option<Self>) -> Vec<Self::Net>;
 
+    /// The ranges from `first` up to and with `last`.
+    fn between(first: Self, last: Self) -> Vec<Self::Net>;
+
+    /// The range of one address.
+    fn single(address: Self) -> Self::Net;
+
+    /// The last address of `net`.
+    fn last(net: Self::Net) -> Self;
+
+    /// Whether `net` holds `address`.
+    fn holds(net: Self::Net, address: Self) -> bool;
+
+    /// Whether `net` holds every address.
+    fn is_everything(net: Self::Net) -> bool;
+
     /// The smallest list of ranges that covers just what `nets` cover, in order.
     fn aggregate(nets: &[Self::Net]) -> Vec<Self::Net>;
 }
@@ -120,6 +135,26 @@ impl Address for Ipv4Addr {
     fn range(first: Self, after: Option<Self>) -> Vec<Ipv4Net> {
         let last = after.map_or(u32::MAX, |after| u32::from(after).saturating_sub(1));
         Ipv4Subnets::new(first, last.into(), 0).collect()
+    }
+
+    fn between(first: Self, last: Self) -> Vec<Ipv4Net> {
+        Ipv4Subnets::new(first, last, 0).collect()
+    }
+
+    fn single(address: Self) -> Ipv4Net {
+        address.into()
+    }
+
+    fn last(net: Ipv4Net) -> Self {
+        net.broadcast()
+    }
+
+    fn holds(net: Ipv4Net, address: Self) -> bool {
+        net.contains(&address)
+    }
+
+    fn is_everything(net: Ipv4Net) -> bool {
+        net.prefix_len() == 0
     }
 
     fn aggregate(nets: &[Ipv4Net]) -> Vec<Ipv4Net> {
@@ -170,6 +205,26 @@ impl Address for Ipv6Addr {
     fn range(first: Self, after: Option<Self>) -> Vec<Ipv6Net> {
         let last = after.map_or(u128::MAX, |after| u128::from(after).saturating_sub(1));
         Ipv6Subnets::new(first, last.into(), 0).collect()
+    }
+
+    fn between(first: Self, last: Self) -> Vec<Ipv6Net> {
+        Ipv6Subnets::new(first, last, 0).collect()
+    }
+
+    fn single(address: Self) -> Ipv6Net {
+        address.into()
+    }
+
+    fn last(net: Ipv6Net) -> Self {
+        net.broadcast()
+    }
+
+    fn holds(net: Ipv6Net, address: Self) -> bool {
+        net.contains(&address)
+    }
+
+    fn is_everything(net: Ipv6Net) -> bool {
+        net.prefix_len() == 0
     }
 
     fn aggregate(nets: &[Ipv6Net]) -> Vec<Ipv6Net> {

@@ -39,13 +39,34 @@ pub enum Addresses {
     Ipv6(Vec<Endpoint<Ipv6Addr>>),
 }
 
+/// For whom the slice controller means an endpoint (`hints`, KEP-2433 and KEP-3015).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// `forZones`: the names of zones.
+    pub zones: Vec<Arc<str>>,
+    /// Whether `forNodes` names any node.
+    pub nodes: bool,
+    /// Whether it names this node.
+    pub our_node: bool,
+}
+
 /// One endpoint of a slice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the conditions are the API's, and independent of each other"
+)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint<A> {
     /// Its address (`addresses[0]`, the only one that counts).
     pub address: A,
     /// `conditions.ready`; absent means true.
     pub ready: bool,
+    /// `conditions.serving`; absent means true.
+    pub serving: bool,
+    /// `conditions.terminating`; absent means false.
+    pub terminating: bool,
     /// Whether `nodeName` is this node.
     pub local: bool,
+    /// For whom it is meant; most have none.
+    pub hints: Option<Box<Hints>>,
 }

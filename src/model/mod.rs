@@ -14,10 +14,10 @@ mod store;
 pub mod wire;
 
 pub use addr::Address;
-pub use endpoint::{Addresses, Endpoint, EndpointSlice, SlicePort};
+pub use endpoint::{Addresses, Endpoint, EndpointSlice, Hints, SlicePort};
 pub use node::{Node, ServiceCidr};
 pub use rejected::Rejected;
-pub use service::{Protocol, Service, ServicePort};
+pub use service::{Protocol, Service, ServicePort, TrafficPolicy};
 pub use store::{Changed, Store};
 
 /// The full name of a Service: `namespace/name`.
@@ -113,7 +113,7 @@ impl fmt::Display for ObjectKey {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Object {
     /// A Service that has frontends.
-    Service(Service),
+    Service(Arc<Service>),
     /// Endpoints of one Service, of one or (for [`Kind::Endpoints`]) of both families.
     Slices(Vec<EndpointSlice>),
     /// Our own Node.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::ServiceName;
 
 /// A transport protocol of a Service port.
@@ -50,6 +52,16 @@ impl fmt::Display for Protocol {
     }
 }
 
+/// Which endpoints connections are sent to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrafficPolicy {
+    /// All of the cluster's.
+    #[default]
+    Cluster,
+    /// Only those of this node.
+    Local,
+}
+
 /// A Service with at least one `ClusterIP`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -66,6 +78,16 @@ pub struct Service {
     pub external_ips: Vec<IpAddr>,
     /// Addresses of `status.loadBalancer.ingress` with `ipMode` VIP or none, of either family.
     pub load_balancer_ips: Vec<IpAddr>,
+    /// `spec.internalTrafficPolicy`: for connections to its `ClusterIPs`.
+    pub internal_policy: TrafficPolicy,
+    /// `spec.externalTrafficPolicy`: for connections to its other frontends. `Local` only where
+    /// it counts: for type `NodePort` and `LoadBalancer`, and for external IPs of any type.
+    pub external_policy: TrafficPolicy,
+    /// `spec.sessionAffinity: ClientIP`: for how many seconds a client keeps its endpoint.
+    pub affinity: Option<u32>,
+    /// `spec.loadBalancerSourceRanges`: who may use its load-balancer IPs, of either family; of a
+    /// family without a range, or with one of length 0, everyone.
+    pub source_ranges: Vec<IpNet>,
     /// The ports, in the object's order.
     pub ports: Vec<ServicePort>,
 }

@@ -50,7 +50,7 @@ impl Store {
     fn apply_service(&mut self, key: &ObjectKey, object: Option<Object>) -> Changed {
         let name = ServiceName::of(&key.name);
         let after = match object {
-            Some(Object::Service(service)) => Some(Arc::new(service)),
+            Some(Object::Service(service)) => Some(service),
             _ => None,
         };
         let before = match &after {

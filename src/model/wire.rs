@@ -47,6 +47,9 @@ pub struct Labels {
         deserialize_with = "present"
     )]
     pub headless: Option<String>,
+    /// On a Node: the zone it is in.
+    #[serde(rename = "topology.kubernetes.io/zone")]
+    pub zone: Option<String>,
     /// On Endpoints: `true` keeps them from being mirrored.
     #[serde(rename = "endpointslice.kubernetes.io/skip-mirror")]
     pub skip_mirror: Option<String>,
@@ -98,9 +101,38 @@ pub struct ServiceSpec {
     /// The ports.
     #[serde(deserialize_with = "null_as_default")]
     pub ports: Vec<ServicePort>,
+    /// `Cluster` (also when absent) or `Local`.
+    pub internal_traffic_policy: Option<String>,
+    /// `Cluster` (also when absent) or `Local`.
+    pub external_traffic_policy: Option<String>,
+    /// `None` (also when absent) or `ClientIP`.
+    pub session_affinity: Option<String>,
+    /// The time-out of the affinity.
+    #[serde(deserialize_with = "null_as_default")]
+    pub session_affinity_config: SessionAffinityConfig,
+    /// Who may use the load balancer's addresses.
+    #[serde(deserialize_with = "null_as_default")]
+    pub load_balancer_source_ranges: Vec<String>,
     /// Whether `spec.selector` names any label.
     #[serde(rename = "selector", deserialize_with = "is_filled_map")]
     pub has_selector: bool,
+}
+
+/// `spec.sessionAffinityConfig` of a Service.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SessionAffinityConfig {
+    /// For affinity `ClientIP`.
+    #[serde(rename = "clientIP", deserialize_with = "null_as_default")]
+    pub client_ip: ClientIpConfig,
+}
+
+/// `spec.sessionAffinityConfig.clientIP` of a Service.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClientIpConfig {
+    /// Seconds.
+    pub timeout_seconds: Option<i64>,
 }
 
 /// One of `spec.ports` of a Service.
@@ -180,6 +212,30 @@ pub struct Endpoint {
     pub conditions: EndpointConditions,
     /// The Node it runs on.
     pub node_name: Option<String>,
+    /// For whom the slice controller means it.
+    #[serde(deserialize_with = "null_as_default")]
+    pub hints: EndpointHints,
+}
+
+/// `hints` of an endpoint.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EndpointHints {
+    /// The zones it is meant for.
+    #[serde(deserialize_with = "null_as_default")]
+    pub for_zones: Vec<Named>,
+    /// The nodes it is meant for.
+    #[serde(deserialize_with = "null_as_default")]
+    pub for_nodes: Vec<Named>,
+}
+
+/// Something by its name.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(default)]
+pub struct Named {
+    /// The name.
+    #[serde(deserialize_with = "null_as_default")]
+    pub name: String,
 }
 
 /// `conditions` of an endpoint.
@@ -188,6 +244,10 @@ pub struct Endpoint {
 pub struct EndpointConditions {
     /// Whether it takes new connections; absent means yes.
     pub ready: Option<bool>,
+    /// Whether it answers at all; absent means yes.
+    pub serving: Option<bool>,
+    /// Whether it is about to end; absent means no.
+    pub terminating: Option<bool>,
 }
 
 /// One of `ports` of an `EndpointSlice` or of a subset of Endpoints.
@@ -250,9 +310,21 @@ pub struct Node {
     /// Its name.
     #[serde(deserialize_with = "null_as_default")]
     pub metadata: Metadata,
+    /// What it was given.
+    #[serde(deserialize_with = "null_as_default")]
+    pub spec: NodeSpec,
     /// What the kubelet reports.
     #[serde(deserialize_with = "null_as_default")]
     pub status: NodeStatus,
+}
+
+/// `spec` of a Node.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeSpec {
+    /// The ranges of its Pods' addresses; one a family.
+    #[serde(rename = "podCIDRs", deserialize_with = "null_as_default")]
+    pub pod_cidrs: Vec<String>,
 }
 
 /// `status` of a Node.

@@ -13,12 +13,15 @@ use crate::model::Address;
 use crate::model::addr::Family;
 use crate::ruleset::{
     Chain, ChainType, Data, Element, Hook, Key, Program, Set, SetName, TABLE, TABLE_COMMENT, Value,
-    Verdict, program, set,
+    program, set,
 };
 
 /// The bytes of elements in one message. The list of elements is one attribute, whose length is
 /// 16 bits; what is counted here is an upper bound of each element.
 const MAX_ELEMENTS: usize = 60_000;
+
+/// `NFT_SET_CONCAT` of `linux/netfilter/nf_tables.h` (Linux 5.6).
+const NFT_SET_CONCAT: i32 = 0x80;
 
 /// `NFT_GOTO` elements need the chain's name; everything else of a verdict is of fixed size.
 const VERDICT_OVERHEAD: usize = 32;
@@ -54,7 +57,7 @@ pub(super) fn comment_data(comment: &str) -> Vec<u8> {
 }
 
 /// Adds messages that make the table anew: whatever it held before is gone.
-pub(super) fn push_program(batch: &mut Batch, family: Family, fixed: Program) {
+pub(super) fn push_program(batch: &mut Batch, family: Family, fixed: &Program) {
     // Deleting needs the table to exist; the first message makes sure of that.
     for kind in [
         libc::NFT_MSG_NEWTABLE,
@@ -114,6 +117,16 @@ fn declaration(declared: &Set, id: u32, family: Family) -> Message {
         flags |= libc::NFT_SET_INTERVAL;
     }
     let mut object = ffi::Set::new();
+    if declared.interval && declared.key.len() > 1 {
+        flags |= NFT_SET_CONCAT;
+        let lens = declared.key.iter().map(|field| field.len(family));
+        let lens: Vec<u8> = lens.filter_map(|len| u8::try_from(len).ok()).collect();
+        object.set(sys::NFTNL_SET_DESC_CONCAT, &lens);
+    }
+    if let Some(size) = declared.dynamic {
+        flags |= libc::NFT_SET_EVAL | libc::NFT_SET_TIMEOUT;
+        object.set_u32(sys::NFTNL_SET_DESC_SIZE, size);
+    }
     object
         .set_u32(sys::NFTNL_SET_FAMILY, family_number(family).into())
         .set_str(sys::NFTNL_SET_TABLE, &name(TABLE))
@@ -242,7 +255,7 @@ pub(super) fn push_transaction<A: Address>(batch: &mut Batch, transaction: &Tran
         };
         let size = match &operation.op {
             Op::Add(element) => element_size(element),
-            Op::Delete(..) | Op::AddChain(_) | Op::DeleteChain(_) => 2 * (16 + 36),
+            Op::Delete(..) | Op::AddChain(_) | Op::DeleteChain(_) => 2 * (16 + 40),
         };
         let fits = pending.as_ref().is_some_and(|pending| {
             pending.kind == kind && pending.name == name && pending.size + size <= MAX_ELEMENTS
@@ -311,18 +324,21 @@ fn element_size<A: Address>(element: &Element<A>) -> usize {
         Value::Verdict(_) => VERDICT_OVERHEAD + 32,
         Value::Endpoint(..) => 8 + 20,
     };
-    let nodes = if matches!(element.key, Key::Net(_)) {
+    let nodes = if matches!(element.key, Key::Net(_) | Key::SourceRange(..)) {
         2
     } else {
         1
     };
-    nodes * (16 + 36 + value + comment)
+    nodes * (16 + 40 + value + comment)
 }
 
 /// Appends an element's key: for a range, where it starts and where it ends.
 fn push_key<A: Address>(set: &mut ffi::Set, key: &Key<A>) {
     let mut elem = Elem::new();
     elem.set_register(sys::NFTNL_SET_ELEM_KEY, &key.to_bytes());
+    if let Some(end) = key.end_bytes() {
+        elem.set_register(sys::NFTNL_SET_ELEM_KEY_END, &end);
+    }
     set.push(elem);
     if let Some(end) = interval_end(key) {
         set.push(end);
@@ -344,16 +360,19 @@ fn interval_end<A: Address>(key: &Key<A>) -> Option<Elem> {
 fn push_element<A: Address>(set: &mut ffi::Set, element: &Element<A>) {
     let mut elem = Elem::new();
     elem.set_register(sys::NFTNL_SET_ELEM_KEY, &element.key.to_bytes());
+    if let Some(end) = element.key.end_bytes() {
+        elem.set_register(sys::NFTNL_SET_ELEM_KEY_END, &end);
+    }
     match element.value {
         Value::Nothing => {}
         Value::Verdict(verdict) => {
-            let chain = match verdict {
-                Verdict::Balance(balance) => balance.to_string(),
-                Verdict::Refuse => crate::ruleset::ChainName::Refuse.to_string(),
-            };
             let goto = libc::NFT_GOTO.to_ne_bytes();
-            elem.set(sys::NFTNL_SET_ELEM_VERDICT, &goto)
-                .set_str(sys::NFTNL_SET_ELEM_CHAIN, &name(&chain));
+            match verdict.chain() {
+                Some(chain) => elem
+                    .set(sys::NFTNL_SET_ELEM_VERDICT, &goto)
+                    .set_str(sys::NFTNL_SET_ELEM_CHAIN, &name(&chain.to_string())),
+                None => elem.set(sys::NFTNL_SET_ELEM_VERDICT, &libc::NF_DROP.to_ne_bytes()),
+            };
         }
         Value::Endpoint(..) => {
             if let Some(bytes) = element.value.endpoint_bytes() {

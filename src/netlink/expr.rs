@@ -9,7 +9,7 @@ use super::ffi::{Expr, Rule};
 use super::name;
 use crate::model::Protocol;
 use crate::model::addr::Family;
-use crate::ruleset::{ChainName, Field, Statement};
+use crate::ruleset::{ChainName, Field, Interface, SetName, Statement};
 
 /// `IP_CT_DIR_ORIGINAL` of `linux/netfilter/nf_conntrack_tuple_common.h`.
 const ORIGINAL: u8 = 0;
@@ -19,6 +19,9 @@ const CT_STATE_NEW: u32 = 8;
 const CT_STATUS_DNAT: u32 = 1 << 5;
 /// `NF_NAT_RANGE_MAP_IPS | NF_NAT_RANGE_PROTO_SPECIFIED` of `linux/netfilter/nf_nat.h`.
 const NAT_FLAGS: u32 = 3;
+/// `NFTA_FIB_F_SADDR` and `NFT_FIB_RESULT_ADDRTYPE` of `linux/netfilter/nf_tables.h`.
+const FIB_SADDR: u32 = 1;
+const FIB_RESULT_ADDRTYPE: u32 = 3;
 /// `NF_NAT_RANGE_PROTO_RANDOM_FULLY`.
 const FULLY_RANDOM: u32 = 1 << 4;
 /// `NF_INET_*`: `NFT_NAT_DNAT`, `NFT_NG_RANDOM`, ICMP codes.
@@ -32,6 +35,13 @@ pub(super) fn push(rule: &mut Rule, statement: &Statement, family: Family) {
         Statement::NotDnat => {
             push_masked_ct(rule, libc::NFT_CT_STATUS, CT_STATUS_DNAT, CT_STATUS_DNAT);
         }
+        Statement::Dnatted => push_masked_ct(rule, libc::NFT_CT_STATUS, CT_STATUS_DNAT, 0),
+        Statement::SourceIsLocal { inverted } => push_source_is_local(rule, *inverted),
+        Statement::InputInterface {
+            interface,
+            inverted,
+        } => push_input_interface(rule, interface, *inverted),
+        Statement::Learn { protocol, seconds } => push_learn(rule, *protocol, *seconds, family),
         Statement::Protocol(protocol) => push_protocol(rule, *protocol),
         Statement::Lookup {
             fields,
@@ -68,18 +78,10 @@ pub(super) fn push(rule: &mut Rule, statement: &Statement, family: Family) {
             };
             rule.push(reject(libc::NFT_REJECT_ICMP_UNREACH, code));
         }
-        Statement::Drop => {
-            rule.push(verdict(libc::NF_DROP, None));
-        }
-        Statement::Return => {
-            rule.push(verdict(libc::NFT_RETURN, None));
-        }
-        Statement::Jump(chain) => {
-            rule.push(verdict(libc::NFT_JUMP, Some(*chain)));
-        }
-        Statement::Goto(chain) => {
-            rule.push(verdict(libc::NFT_GOTO, Some(*chain)));
-        }
+        Statement::Drop => push_verdict(rule, libc::NF_DROP, None),
+        Statement::Return => push_verdict(rule, libc::NFT_RETURN, None),
+        Statement::Jump(chain) => push_verdict(rule, libc::NFT_JUMP, Some(*chain)),
+        Statement::Goto(chain) => push_verdict(rule, libc::NFT_GOTO, Some(*chain)),
     }
 }
 
@@ -98,11 +100,17 @@ fn push_fields(rule: &mut Rule, fields: &[Field], family: Family) {
     let mut index = 0;
     for field in fields {
         rule.push(load(*field, family, register(index)));
-        index += match (field, family) {
-            (Field::Saddr | Field::Daddr | Field::OriginalDaddr, Family::Ipv6) => 4,
-            _ => 1,
-        };
+        index += words(&[*field], family);
     }
+}
+
+/// The registers of 4 bytes that the fields take.
+fn words(fields: &[Field], family: Family) -> u32 {
+    let of_field = |field: &Field| match (field, family) {
+        (Field::Saddr | Field::Daddr | Field::OriginalDaddr, Family::Ipv6) => 4,
+        _ => 1,
+    };
+    fields.iter().map(of_field).sum()
 }
 
 fn load(field: Field, family: Family, register: u32) -> Expr {
@@ -116,13 +124,14 @@ fn load(field: Field, family: Family, register: u32) -> Expr {
         (Field::OriginalDaddr, Family::Ipv4) => original(libc::NFT_CT_DST_IP, register),
         (Field::OriginalDaddr, Family::Ipv6) => original(libc::NFT_CT_DST_IP6, register),
         (Field::OriginalDport, _) => original(libc::NFT_CT_PROTO_DST, register),
-        (Field::Random { slots }, _) => {
+        (Field::Random { slots, list }, _) => {
             let mut numgen = Expr::new(c"numgen");
             let random = libc::NFT_NG_RANDOM.unsigned_abs();
             numgen
                 .set_u32(sys::NFTNL_EXPR_NG_DREG, register)
                 .set_u32(sys::NFTNL_EXPR_NG_TYPE, random)
-                .set_u32(sys::NFTNL_EXPR_NG_MODULUS, slots);
+                .set_u32(sys::NFTNL_EXPR_NG_MODULUS, slots)
+                .set_u32(sys::NFTNL_EXPR_NG_OFFSET, list.base());
             numgen
         }
     }
@@ -172,6 +181,76 @@ fn push_masked_ct(rule: &mut Rule, key: i32, mask: u32, value: u32) {
     rule.push(ct(key, register))
         .push(bitwise)
         .push(compare(libc::NFT_CMP_NEQ, &value.to_ne_bytes()));
+}
+
+/// `fib saddr type local`.
+fn push_source_is_local(rule: &mut Rule, inverted: bool) {
+    let mut fib = Expr::new(c"fib");
+    let flags = FIB_SADDR;
+    fib.set_u32(sys::NFTNL_EXPR_FIB_DREG, register(0))
+        .set_u32(sys::NFTNL_EXPR_FIB_RESULT, FIB_RESULT_ADDRTYPE)
+        .set_u32(sys::NFTNL_EXPR_FIB_FLAGS, flags);
+    let local = u32::from(libc::RTN_LOCAL).to_ne_bytes();
+    rule.push(fib).push(compare(equal(inverted), &local));
+}
+
+/// `iifname "NAME"`, compared with its NUL bytes; `iifname "PREFIX*"` without.
+fn push_input_interface(rule: &mut Rule, interface: &Interface, inverted: bool) {
+    let mut meta = Expr::new(c"meta");
+    meta.set_u32(
+        sys::NFTNL_EXPR_META_KEY,
+        libc::NFT_META_IIFNAME.unsigned_abs(),
+    )
+    .set_u32(sys::NFTNL_EXPR_META_DREG, register(0));
+    let value = match interface {
+        Interface::Named(name) => {
+            let mut value = name.as_bytes().to_vec();
+            value.resize(libc::IFNAMSIZ, 0);
+            value
+        }
+        Interface::Prefixed(prefix) => prefix.as_bytes().to_vec(),
+    };
+    rule.push(meta).push(compare(equal(inverted), &value));
+}
+
+fn equal(inverted: bool) -> i32 {
+    if inverted {
+        libc::NFT_CMP_NEQ
+    } else {
+        libc::NFT_CMP_EQ
+    }
+}
+
+/// The key and the data take the registers one after the other, the data from a whole one on
+/// where there is room. (nft 1.0.6 cannot parse this rule for IPv6, but lists it.)
+fn push_learn(rule: &mut Rule, protocol: Protocol, seconds: u32, family: Family) {
+    let key = [Field::Saddr, Field::OriginalDaddr, Field::OriginalDport];
+    push_fields(rule, &key, family);
+    let data = match family {
+        Family::Ipv4 => words(&key, family).next_multiple_of(4),
+        // Of the sixteen words, nine are the key's and five the data's: none to spare.
+        Family::Ipv6 => words(&key, family),
+    };
+    let mut index = data;
+    for field in [Field::Daddr, Field::Dport] {
+        rule.push(load(field, family, register(index)));
+        index += words(&[field], family);
+    }
+    let mut dynset = Expr::new(c"dynset");
+    let milliseconds = u64::from(seconds) * 1000;
+    dynset
+        .set_u32(sys::NFTNL_EXPR_DYNSET_SREG_KEY, register(0))
+        .set_u32(sys::NFTNL_EXPR_DYNSET_SREG_DATA, register(data))
+        .set_u32(
+            sys::NFTNL_EXPR_DYNSET_OP,
+            libc::NFT_DYNSET_OP_UPDATE.unsigned_abs(),
+        )
+        .set(sys::NFTNL_EXPR_DYNSET_TIMEOUT, &milliseconds.to_ne_bytes())
+        .set_str(
+            sys::NFTNL_EXPR_DYNSET_SET_NAME,
+            &name(SetName::Affinity(protocol).as_str()),
+        );
+    rule.push(dynset);
 }
 
 fn push_protocol(rule: &mut Rule, protocol: Protocol) {
@@ -228,7 +307,7 @@ fn reject(kind: i32, code: u8) -> Expr {
     reject
 }
 
-fn verdict(code: i32, chain: Option<ChainName>) -> Expr {
+fn push_verdict(rule: &mut Rule, code: i32, chain: Option<ChainName>) {
     let mut immediate = Expr::new(c"immediate");
     let register = libc::NFT_REG_VERDICT.unsigned_abs();
     immediate
@@ -237,5 +316,5 @@ fn verdict(code: i32, chain: Option<ChainName>) -> Expr {
     if let Some(chain) = chain {
         immediate.set_str(sys::NFTNL_EXPR_IMM_CHAIN, &name(&chain.to_string()));
     }
-    immediate
+    rule.push(immediate);
 }

@@ -19,10 +19,10 @@ pub use encode::debug_rules;
 pub use error::{Error, Refusal};
 pub use read::Found;
 
-use crate::diff::{Operation, Transaction};
-use crate::model::Address;
+use crate::diff::{Op, Operation, Transaction};
 use crate::model::addr::Family;
-use crate::ruleset::Program;
+use crate::model::{Address, Protocol};
+use crate::ruleset::{Key, Program, SetName, Value};
 use batch::{About, Batch, Finished};
 use socket::{Dump, Socket};
 
@@ -59,6 +59,20 @@ pub struct Commit {
     pub ipv4: Part<Ipv4Addr>,
     /// For `table ip6 kube-dnat`.
     pub ipv6: Part<Ipv6Addr>,
+}
+
+impl From<Part<Ipv4Addr>> for Commit {
+    fn from(ipv4: Part<Ipv4Addr>) -> Self {
+        let ipv6 = Part::default();
+        Self { ipv4, ipv6 }
+    }
+}
+
+impl From<Part<Ipv6Addr>> for Commit {
+    fn from(ipv6: Part<Ipv6Addr>) -> Self {
+        let ipv4 = Part::default();
+        Self { ipv4, ipv6 }
+    }
 }
 
 /// The nf_tables of the network namespace that the calling thread was in when it was opened.
@@ -119,8 +133,56 @@ impl Kernel {
     ///
     /// # Errors
     /// If the kernel does not give it out, or it changes all the while.
-    pub fn read<A: Address>(&mut self, fixed: Program) -> Result<Found<A>, Error> {
+    pub fn read<A: Address>(&mut self, fixed: &Program) -> Result<Found<A>, Error> {
         read::read(&mut self.socket, fixed)
+    }
+
+    /// Forgets the clients that `stale` says of (client, frontend) and endpoint; returns how many.
+    /// Linear in the clients that are remembered of the protocol.
+    ///
+    /// # Errors
+    /// As for [`Self::commit`].
+    pub fn forget_clients<A: Address>(
+        &mut self,
+        protocol: Protocol,
+        stale: impl Fn(&Key<A>, &Value<A>) -> bool,
+    ) -> Result<usize, Error>
+    where
+        Part<A>: Into<Commit>,
+    {
+        let set = SetName::Affinity(protocol);
+        let mut clients = read::affinity::<A>(&mut self.socket, protocol)?;
+        clients.retain(|(key, value)| stale(key, value));
+        let mut operations: Vec<_> = clients
+            .into_iter()
+            .map(|(key, _)| Operation {
+                op: Op::Delete(set, key),
+                service: None,
+            })
+            .collect();
+        let count = operations.len();
+        while !operations.is_empty() {
+            let part = Part {
+                rebuild: None,
+                transaction: Transaction {
+                    operations: operations.clone(),
+                },
+            };
+            match self.commit(&part.into()) {
+                Ok(()) => break,
+                Err(Error::Refused(refusals)) if is_absent(&refusals) => {
+                    // Some timed out meanwhile: the others are still to go.
+                    let gone: Vec<_> = refusals.iter().map(|refusal| &refusal.operation).collect();
+                    let before = operations.len();
+                    operations.retain(|operation| !gone.contains(&&operation.op.to_string()));
+                    if operations.len() == before {
+                        return Err(Error::Refused(refusals));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(count)
     }
 
     fn send(&mut self, batch: Batch, commit: &Commit) -> Result<(), Error> {
@@ -152,7 +214,7 @@ fn is_absent(refusals: &[Refusal]) -> bool {
 }
 
 fn push<A: Address>(batch: &mut Batch, part: &Part<A>) {
-    if let Some(fixed) = part.rebuild {
+    if let Some(fixed) = &part.rebuild {
         encode::push_program(batch, A::FAMILY, fixed);
     }
     encode::push_transaction(batch, &part.transaction);

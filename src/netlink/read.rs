@@ -10,11 +10,11 @@ use super::encode::{family_number, hook_number, rules};
 use super::ffi::Rule;
 use super::socket::{Dump, Socket};
 use super::{Error, NFT_DATA_VERDICT};
-use crate::model::Address;
 use crate::model::addr::Family;
+use crate::model::{Address, Protocol};
 use crate::ruleset::{
-    Balance, Chain, ChainName, ChainType, Data, Element, Key, Program, Set, SetName, TABLE, Table,
-    Value, Verdict, program, set,
+    Chain, ChainType, Data, Element, Key, OnDemand, Program, Set, SetName, TABLE, Table, Value,
+    Verdict, program, set,
 };
 
 /// Attributes of nf_tables (`linux/netfilter/nf_tables.h`); every kind of object has its table's
@@ -38,6 +38,7 @@ const NFTA_SET_ELEM_KEY: i32 = 1;
 const NFTA_SET_ELEM_DATA: i32 = 2;
 const NFTA_SET_ELEM_FLAGS: i32 = 3;
 const NFTA_SET_ELEM_USERDATA: i32 = 6;
+const NFTA_SET_ELEM_KEY_END: i32 = 10;
 const NFTA_DATA_VALUE: i32 = 1;
 const NFTA_DATA_VERDICT: i32 = 2;
 const NFTA_VERDICT_CODE: i32 = 1;
@@ -58,7 +59,7 @@ pub enum Found<A: Address> {
 }
 
 /// Reads the table of family `A`.
-pub(super) fn read<A: Address>(socket: &mut Socket, fixed: Program) -> Result<Found<A>, Error> {
+pub(super) fn read<A: Address>(socket: &mut Socket, fixed: &Program) -> Result<Found<A>, Error> {
     for _ in 0..ATTEMPTS {
         let mut reader = Reader::<A> {
             socket: &mut *socket,
@@ -73,6 +74,37 @@ pub(super) fn read<A: Address>(socket: &mut Socket, fixed: Program) -> Result<Fo
         }
     }
     Err(Error::Lost)
+}
+
+/// A (client, frontend), and the endpoint it has.
+pub(super) type Client<A> = (Key<A>, Value<A>);
+
+/// Reads which endpoint the clients of a protocol have.
+pub(super) fn affinity<A: Address>(
+    socket: &mut Socket,
+    protocol: Protocol,
+) -> Result<Vec<Client<A>>, Error> {
+    let name = SetName::Affinity(protocol);
+    let texts = [(NFTA_TABLE, TABLE), (NFTA_SET_ELEM_LIST_SET, name.as_str())];
+    let mut clients = Vec::new();
+    let dumped = socket.dump(
+        libc::NFT_MSG_GETSETELEM,
+        family_number(A::FAMILY),
+        &texts,
+        |message| {
+            let list = message.attributes().get(NFTA_SET_ELEM_LIST_ELEMENTS);
+            let elements = list.into_iter().flat_map(Attribute::nested);
+            let elements = elements.filter_map(|each| element(name, &each.nested()));
+            clients.extend(elements.map(|element| (element.key, element.value)));
+        },
+    );
+    match dumped {
+        // Packets change it all the while: an incomplete dump is as good as a dump gets.
+        Ok(_) => Ok(clients),
+        Err(Dump::Refused(Errno::ENOENT)) => Ok(Vec::new()),
+        Err(Dump::Refused(errno)) => Err(Error::errno("dump the affinity of clients")(errno)),
+        Err(Dump::Failed(error)) => Err(error),
+    }
 }
 
 /// Why reading ends early.
@@ -105,11 +137,13 @@ struct Reader<'a, A: Address> {
 }
 
 impl<A: Address> Reader<'_, A> {
-    fn read(&mut self, fixed: Program) -> Result<(), Stop> {
+    fn read(&mut self, fixed: &Program) -> Result<(), Stop> {
         self.sets()?;
         let chains = self.chains(fixed)?;
         self.rules(&chains)?;
-        for name in SetName::ALL {
+        // What packets added is not ours to compare.
+        let ours = SetName::ALL.into_iter();
+        for name in ours.filter(|name| set(*name).dynamic.is_none()) {
             self.elements(name)?;
         }
         Ok(())
@@ -169,7 +203,7 @@ impl<A: Address> Reader<'_, A> {
 
     /// Returns the chains that the table should have: the fixed ones, and the balance chains
     /// found.
-    fn chains(&mut self, fixed: Program) -> Result<Vec<Chain>, Stop> {
+    fn chains(&mut self, fixed: &Program) -> Result<Vec<Chain>, Stop> {
         let mut expected = program(fixed);
         let mut found = BTreeMap::new();
         self.dump(
@@ -189,14 +223,20 @@ impl<A: Address> Reader<'_, A> {
                 return foreign(format!("chain {name} is not as this version makes it"));
             }
         }
+        let mut on_demand = BTreeSet::new();
         for (name, hooked) in found {
-            match name.parse::<Balance>() {
-                Ok(balance) if hooked == Hooked::default() => {
-                    expected.push(balance.chain());
-                    // Names of chains are unique.
-                    let _ = self.table.add_chain(balance);
+            match name.parse::<OnDemand>() {
+                Ok(chain) if hooked == Hooked::default() => {
+                    expected.push(chain.chain());
+                    on_demand.insert(chain);
                 }
                 _ => return foreign(format!("chain {name} is not one of ours")),
+            }
+        }
+        // In order: a chain comes after the one it goes to.
+        for chain in on_demand {
+            if let Err(error) = self.table.add_chain(chain) {
+                return foreign(error.to_string());
             }
         }
         Ok(expected)
@@ -236,7 +276,7 @@ impl<A: Address> Reader<'_, A> {
             let list = attributes.get(NFTA_SET_ELEM_LIST_ELEMENTS);
             for attribute in list.into_iter().flat_map(Attribute::nested) {
                 let attributes = attribute.nested();
-                if set(name).interval {
+                if set(name).interval && set(name).key.len() == 1 {
                     let bound = bound::<A>(&attributes);
                     wrong |= bound.is_none();
                     bounds.extend(bound);
@@ -329,7 +369,11 @@ impl Hooked {
 /// The element of a set or map that is no interval set; `None` if it is not one of ours.
 fn element<A: Address>(name: SetName, attributes: &Attributes<'_>) -> Option<Element<A>> {
     let value_of = |kind| attributes.get(kind)?.nested().get(NFTA_DATA_VALUE);
-    let key = Key::from_bytes(name, value_of(NFTA_SET_ELEM_KEY)?.value)?;
+    let start = value_of(NFTA_SET_ELEM_KEY)?.value;
+    let key = match value_of(NFTA_SET_ELEM_KEY_END) {
+        Some(end) => Key::range_from_bytes(start, end.value)?,
+        None => Key::from_bytes(name, start)?,
+    };
     let value = match set(name).data {
         Data::Nothing => Value::Nothing,
         Data::Endpoint => Value::endpoint_from_bytes(value_of(NFTA_SET_ELEM_DATA)?.value)?,
@@ -356,15 +400,11 @@ fn element<A: Address>(name: SetName, attributes: &Attributes<'_>) -> Option<Ele
 }
 
 fn verdict(attributes: &Attributes<'_>) -> Option<Verdict> {
-    let code = attributes.get(NFTA_VERDICT_CODE)?.number()?;
-    if code.cast_signed() != libc::NFT_GOTO {
-        return None;
+    match attributes.get(NFTA_VERDICT_CODE)?.number()?.cast_signed() {
+        libc::NF_DROP => Some(Verdict::Drop),
+        libc::NFT_GOTO => Verdict::goto(attributes.get(NFTA_VERDICT_CHAIN)?.text()?),
+        _ => None,
     }
-    let chain = attributes.get(NFTA_VERDICT_CHAIN)?.text()?;
-    if chain == ChainName::Refuse.to_string() {
-        return Some(Verdict::Refuse);
-    }
-    chain.parse().ok().map(Verdict::Balance)
 }
 
 /// Where a range of an interval set starts (`true`), or the address after its end (`false`). In

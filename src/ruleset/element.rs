@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Balance, Data, SetName, set};
+use super::{ChainName, Data, OnDemand, SetName, set};
 use crate::model::{Address, Protocol};
 
 /// What an operator reads beside an element: `namespace/name:port-name`.
@@ -30,22 +30,62 @@ pub enum Key<A: Address> {
     Nodeport(Protocol, u16),
     /// A slot of a node port.
     NodeportSlot(Protocol, u16, u32),
+    /// A frontend and a range of sources.
+    SourceRange(Protocol, A, u16, A::Net),
+    /// A client, and the address and port that it connected to.
+    Client(A, A, u16),
 }
 
 /// What a verdict map says of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
-    /// `goto` a balance chain.
-    Balance(Balance),
+    /// `goto` a chain that is made on demand.
+    OnDemand(OnDemand),
+    /// `goto external-local`.
+    ExternalLocal,
+    /// `goto nodeport-external-local`.
+    NodeportExternalLocal,
     /// `goto refuse`.
     Refuse,
+    /// `drop`.
+    Drop,
+}
+
+impl Verdict {
+    /// The chain it goes to; `None`: it drops.
+    #[must_use]
+    pub fn chain(self) -> Option<ChainName> {
+        match self {
+            Self::OnDemand(chain) => Some(ChainName::OnDemand(chain)),
+            Self::ExternalLocal => Some(ChainName::ExternalLocal),
+            Self::NodeportExternalLocal => Some(ChainName::NodeportExternalLocal),
+            Self::Refuse => Some(ChainName::Refuse),
+            Self::Drop => None,
+        }
+    }
+
+    /// The verdict that goes to the chain of this name.
+    #[must_use]
+    pub fn goto(chain: &str) -> Option<Self> {
+        let fixed = [
+            Self::ExternalLocal,
+            Self::NodeportExternalLocal,
+            Self::Refuse,
+        ];
+        let named = |verdict: &Self| {
+            let name = verdict.chain().map(|name| name.to_string());
+            name.as_deref() == Some(chain)
+        };
+        let fixed = fixed.into_iter().find(named);
+        fixed.or_else(|| chain.parse().ok().map(Self::OnDemand))
+    }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Balance(balance) => write!(f, "goto {balance}"),
-            Self::Refuse => f.write_str("goto refuse"),
+        match self.chain() {
+            Some(chain) => write!(f, "goto {chain}"),
+            None => f.write_str("drop"),
         }
     }
 }
@@ -93,6 +133,10 @@ impl<A: Address> fmt::Display for Key<A> {
             Self::Nodeport(protocol, port) => write!(f, "{protocol} . {port}"),
             Self::NodeportSlot(protocol, port, slot) => {
                 write!(f, "{protocol} . {port} . {slot}")
+            }
+            Self::Client(client, address, port) => write!(f, "{client} . {address} . {port}"),
+            Self::SourceRange(protocol, address, port, net) => {
+                write!(f, "{protocol} . {address} . {port} . {}", Self::Net(*net))
             }
         }
     }
@@ -168,8 +212,51 @@ impl<A: Address> Key<A> {
             Self::NodeportSlot(protocol, port, slot) => {
                 registers.protocol(protocol).port(port).slot(slot)
             }
+            Self::Client(client, address, port) => {
+                registers.address(client).address(address).port(port)
+            }
+            Self::SourceRange(protocol, address, port, net) => registers
+                .protocol(protocol)
+                .address(address)
+                .port(port)
+                .address(A::bounds(net).0),
         }
         .0
+    }
+
+    /// Where a key that ends in a range ends, as the kernel holds it: the last address of the
+    /// range. `None` for other keys.
+    #[must_use]
+    pub fn end_bytes(&self) -> Option<Vec<u8>> {
+        match *self {
+            Self::SourceRange(protocol, address, port, net) => {
+                let registers = Registers::new().protocol(protocol).address(address);
+                Some(registers.port(port).address(A::last(net)).0)
+            }
+            Self::Net(_)
+            | Self::Address(_)
+            | Self::Port(_)
+            | Self::Pair(..)
+            | Self::AddressPort(..)
+            | Self::Frontend(..)
+            | Self::Slot(..)
+            | Self::Nodeport(..)
+            | Self::NodeportSlot(..)
+            | Self::Client(..) => None,
+        }
+    }
+
+    /// The key that ends in a range, from where it starts and ends.
+    #[must_use]
+    pub fn range_from_bytes(start: &[u8], end: &[u8]) -> Option<Self> {
+        let mut reader = Reader(start);
+        let (protocol, address) = (reader.protocol()?, reader.address()?);
+        let (port, first) = (reader.port()?, reader.address::<A>()?);
+        let last = A::from_bytes(end.get(end.len().checked_sub(A::LEN)?..)?)?;
+        match A::between(first, last)[..] {
+            [net] => Some(Self::SourceRange(protocol, address, port, net)),
+            _ => None,
+        }
     }
 
     /// The key of an element of `name` that the kernel holds as `bytes`; `None` if they cannot be
@@ -178,15 +265,27 @@ impl<A: Address> Key<A> {
     pub fn from_bytes(name: SetName, bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
         let key = match name {
-            SetName::PodCidrs | SetName::ServiceCidrs => return None,
+            // Their keys have two ends: see `range_from_bytes`, and `crate::netlink`.
+            SetName::PodCidrs | SetName::ServiceCidrs | SetName::SourceRanges => return None,
+            SetName::Affinity(_) => {
+                Self::Client(reader.address()?, reader.address()?, reader.port()?)
+            }
             SetName::NodeIps | SetName::ClusterIps => Self::Address(reader.address()?),
-            SetName::MasqueradeNodeport(_) => {
+            SetName::MasqueradeNodeport(_)
+            | SetName::MasqueradeNodeNodeport(_)
+            | SetName::StickyNodeport(_) => {
                 let port = <[u8; 2]>::try_from(bytes).ok()?;
                 return Some(Self::Port(u16::from_be_bytes(port)));
             }
             SetName::Hairpin => Self::Pair(reader.address()?, reader.address()?),
-            SetName::Masquerade(_) => Self::AddressPort(reader.address()?, reader.port()?),
-            SetName::Services | SetName::NoEndpoints => {
+            SetName::Masquerade(_) | SetName::MasqueradeNode(_) | SetName::Sticky(_) => {
+                Self::AddressPort(reader.address()?, reader.port()?)
+            }
+            SetName::Services
+            | SetName::ServicesWide
+            | SetName::ServicesNodeLocal
+            | SetName::SourceRangesChecked
+            | SetName::NoEndpoints => {
                 Self::Frontend(reader.protocol()?, reader.address()?, reader.port()?)
             }
             SetName::Endpoints => Self::Slot(
@@ -195,9 +294,10 @@ impl<A: Address> Key<A> {
                 reader.port()?,
                 reader.slot()?,
             ),
-            SetName::Nodeports | SetName::NoEndpointsNodeports => {
-                Self::Nodeport(reader.protocol()?, reader.port()?)
-            }
+            SetName::Nodeports
+            | SetName::NodeportsWide
+            | SetName::NodeportsNodeLocal
+            | SetName::NoEndpointsNodeports => Self::Nodeport(reader.protocol()?, reader.port()?),
             SetName::NodeportEndpoints => {
                 Self::NodeportSlot(reader.protocol()?, reader.port()?, reader.slot()?)
             }

@@ -3,22 +3,22 @@
 //! `docs/ruleset.md` is its contract. Everything here is pure: the same values are printed by
 //! [`render`](fn@render), encoded by [`crate::netlink`] and compared by [`crate::diff`].
 
-mod balance;
 mod chain;
 mod element;
 mod names;
+mod on_demand;
 mod program;
 mod render;
 mod schema;
 mod statement;
 mod table;
 
-pub use balance::Balance;
 pub use chain::{Chain, ChainType, Hook};
 pub use element::{Comment, Element, Key, Value, Verdict};
 pub use names::{ChainName, SetName, TABLE, TABLE_COMMENT};
-pub use program::{Program, program};
+pub use on_demand::{Frontends, List, OnDemand};
+pub use program::{Pods, Program, program};
 pub use render::render;
 pub use schema::{Data, KeyField, Set, set};
-pub use statement::{Field, Rule, Statement};
+pub use statement::{Field, Interface, Rule, Statement};
 pub use table::{Entry, Inconsistent, Table};

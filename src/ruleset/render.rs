@@ -4,28 +4,28 @@ use std::fmt::{self, Write};
 
 use super::statement::layer;
 use super::{
-    Balance, Chain, ChainType, Hook, Program, SetName, TABLE, TABLE_COMMENT, Table, program, set,
+    Chain, ChainType, Hook, OnDemand, Program, SetName, TABLE, TABLE_COMMENT, Table, program, set,
 };
 use crate::model::Address;
 use crate::model::addr::Family;
 
 /// The table of family `A` as nft text, in the layout of `nft list`.
 #[must_use]
-pub fn render<A: Address>(table: &Table<A>, fixed: Program) -> String {
+pub fn render<A: Address>(table: &Table<A>, fixed: &Program) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = write_table(table, fixed, &mut text);
     text
 }
 
-fn write_table<A: Address>(table: &Table<A>, fixed: Program, text: &mut String) -> fmt::Result {
+fn write_table<A: Address>(table: &Table<A>, fixed: &Program, text: &mut String) -> fmt::Result {
     writeln!(text, "table {} {TABLE} {{", layer(A::FAMILY))?;
     write!(text, "\tcomment \"{TABLE_COMMENT}\"")?;
     for name in SetName::ALL {
         text.push('\n');
         write_set(table, name, text)?;
     }
-    let balance = table.balance().iter().copied().map(Balance::chain);
+    let balance = table.balance().iter().copied().map(OnDemand::chain);
     for chain in balance.chain(program(fixed)) {
         text.push('\n');
         write_chain(&chain, A::FAMILY, text)?;
@@ -42,6 +42,9 @@ fn write_set<A: Address>(table: &Table<A>, name: SetName, text: &mut String) -> 
     };
     writeln!(text, "\n\t{kind} {name} {{")?;
     writeln!(text, "\t\t{}", set.declaration(A::FAMILY))?;
+    if let Some(size) = set.dynamic {
+        writeln!(text, "\t\tsize {size}\n\t\tflags dynamic,timeout")?;
+    }
     if set.interval {
         text.push_str("\t\tflags interval\n");
     }
@@ -100,12 +103,20 @@ fn hook_name(hook: Hook) -> &'static str {
     }
 }
 
-/// nft prints a standard priority by its name, `dstnat` only at prerouting.
+fn relative(name: &str, difference: i32) -> String {
+    match difference {
+        0 => name.to_owned(),
+        1.. => format!("{name} + {difference}"),
+        _ => format!("{name} - {}", -difference),
+    }
+}
+
+/// nft prints a priority within ten of a standard one by its name, `dstnat` only at prerouting.
 fn priority_name(hook: Hook, priority: i32) -> String {
     match (hook, priority) {
-        (Hook::Prerouting, -100) => "dstnat".to_owned(),
-        (Hook::Postrouting, 100) => "srcnat".to_owned(),
-        (_, 0) => "filter".to_owned(),
+        (Hook::Prerouting, -110..=-90) => relative("dstnat", priority + 100),
+        (Hook::Postrouting, 90..=110) => relative("srcnat", priority - 100),
+        (_, -10..=10) => relative("filter", priority),
         (_, priority) => priority.to_string(),
     }
 }

@@ -36,11 +36,17 @@ pub struct Set {
     pub key: &'static [KeyField],
     /// What its elements carry.
     pub data: Data,
-    /// Whether its keys are ranges (`flags interval`).
+    /// Whether its keys are, or end in, ranges (`flags interval`).
     pub interval: bool,
+    /// Whether packets add elements to it, which time out; how many there can be.
+    pub dynamic: Option<u32>,
     /// Whether each element counts the packets that match it.
     pub counter: bool,
 }
+
+/// How many (client, frontend) pairs are remembered, of each protocol and family. A set without a
+/// size would take 65,535 (`nft_dynset` in the kernel); this one takes memory as it fills.
+const AFFINITY_SIZE: u32 = 1 << 20;
 
 /// The declaration of a set or map.
 #[must_use]
@@ -52,17 +58,34 @@ pub fn set(name: SetName) -> Set {
         }
         SetName::Endpoints => (&[Protocol, Address, Port, Slot], Data::Endpoint),
         SetName::NodeportEndpoints => (&[Protocol, Port, Slot], Data::Endpoint),
-        SetName::Services | SetName::NoEndpoints => (&[Protocol, Address, Port], Data::Verdict),
-        SetName::Nodeports | SetName::NoEndpointsNodeports => (&[Protocol, Port], Data::Verdict),
+        SetName::Services
+        | SetName::ServicesWide
+        | SetName::ServicesNodeLocal
+        | SetName::NoEndpoints => (&[Protocol, Address, Port], Data::Verdict),
+        SetName::Nodeports
+        | SetName::NodeportsWide
+        | SetName::NodeportsNodeLocal
+        | SetName::NoEndpointsNodeports => (&[Protocol, Port], Data::Verdict),
+        SetName::Affinity(_) => (&[Address, Address, Port], Data::Endpoint),
+        SetName::Sticky(_) => (&[Address, Port], Data::Verdict),
+        SetName::StickyNodeport(_) => (&[Port], Data::Verdict),
+        SetName::SourceRangesChecked => (&[Protocol, Address, Port], Data::Nothing),
+        SetName::SourceRanges => (&[Protocol, Address, Port, Address], Data::Nothing),
         SetName::Hairpin => (&[Address, Address], Data::Nothing),
-        SetName::Masquerade(_) => (&[Address, Port], Data::Nothing),
-        SetName::MasqueradeNodeport(_) => (&[Port], Data::Nothing),
+        SetName::Masquerade(_) | SetName::MasqueradeNode(_) => (&[Address, Port], Data::Nothing),
+        SetName::MasqueradeNodeport(_) | SetName::MasqueradeNodeNodeport(_) => {
+            (&[Port], Data::Nothing)
+        }
     };
     Set {
         name,
         key,
         data,
-        interval: matches!(name, SetName::PodCidrs | SetName::ServiceCidrs),
+        interval: matches!(
+            name,
+            SetName::PodCidrs | SetName::ServiceCidrs | SetName::SourceRanges
+        ),
+        dynamic: matches!(name, SetName::Affinity(_)).then_some(AFFINITY_SIZE),
         counter: matches!(name, SetName::Services | SetName::Nodeports),
     }
 }
@@ -90,7 +113,7 @@ impl KeyField {
     }
 
     /// Bytes of the field alone; in a concatenation each field takes whole registers of 4 bytes.
-    fn len(self, family: Family) -> u32 {
+    pub(crate) fn len(self, family: Family) -> u32 {
         match (self, family) {
             (Self::Protocol, _) => 1,
             (Self::Port, _) => 2,
@@ -164,7 +187,13 @@ impl Set {
         let data = match self.data {
             Data::Nothing => "",
             Data::Verdict => " : verdict",
-            Data::Endpoint => " : endpoint",
+            Data::Endpoint => {
+                return format!(
+                    "type {} : {} . inet_service",
+                    key.join(" . "),
+                    KeyField::Address.type_name(family)
+                );
+            }
         };
         format!("type {}{data}", key.join(" . "))
     }

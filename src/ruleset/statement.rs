@@ -1,13 +1,49 @@
 //! The few expressions and statements that our rules are made of.
 
 use std::fmt;
+use std::sync::Arc;
 
-use super::{ChainName, SetName};
+use super::{ChainName, List, SetName};
 use crate::model::Protocol;
 use crate::model::addr::Family;
 
 /// A rule: statements from left to right.
 pub type Rule = Vec<Statement>;
+
+/// An interface by its name, or by how its name begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Interface {
+    /// Just this one.
+    Named(Arc<str>),
+    /// Every one whose name begins so.
+    Prefixed(Arc<str>),
+}
+
+impl fmt::Display for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => f.write_str(name),
+            Self::Prefixed(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
+/// Seconds as nft prints a time: `1d2h3m4s` without what is 0.
+struct Timeout(u32);
+
+impl fmt::Display for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
+        for (unit, seconds) in [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)] {
+            let (count, left) = (rest / seconds, rest % seconds);
+            if count > 0 {
+                write!(f, "{count}{unit}")?;
+            }
+            rest = left;
+        }
+        Ok(())
+    }
+}
 
 /// A value that is looked up, alone or concatenated with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,10 +60,12 @@ pub enum Field {
     OriginalDaddr,
     /// `ct original proto-dst`: the port that the connection was first sent to.
     OriginalDport,
-    /// `numgen random mod SLOTS`.
+    /// `numgen random mod SLOTS`, with the offset of the list.
     Random {
         /// How many slots to draw from; at least 1.
         slots: u32,
+        /// The list they are of.
+        list: List,
     },
 }
 
@@ -38,6 +76,28 @@ pub enum Statement {
     New,
     /// Go on only with connections that no DNAT was applied to.
     NotDnat,
+    /// Go on only with connections that a DNAT was applied to.
+    Dnatted,
+    /// Go on only if the source is, or is not, one of the node's own addresses.
+    SourceIsLocal {
+        /// Whether to go on if it is *not*.
+        inverted: bool,
+    },
+    /// Go on only if the packet came in, or did not come in, by an interface.
+    InputInterface {
+        /// Its name, or how the name begins.
+        interface: Interface,
+        /// Whether to go on if it did *not*.
+        inverted: bool,
+    },
+    /// Remember for which endpoint a client's connection was meant: `update @affinity-tcp { ip
+    /// saddr . ct original ip daddr . ct original proto-dst timeout 3h : ip daddr . th dport }`.
+    Learn {
+        /// The protocol, known to be that of the connection.
+        protocol: Protocol,
+        /// For how many seconds.
+        seconds: u32,
+    },
     /// Go on only with this protocol.
     Protocol(Protocol),
     /// Go on only if the fields are (or are not) in the set.
@@ -97,7 +157,14 @@ impl Field {
             Self::Dport => write!(text, "th dport"),
             Self::OriginalDaddr => write!(text, "ct original {ip} daddr"),
             Self::OriginalDport => write!(text, "ct original proto-dst"),
-            Self::Random { slots } => write!(text, "numgen random mod {slots}"),
+            Self::Random {
+                slots,
+                list: List::Own,
+            } => write!(text, "numgen random mod {slots}"),
+            Self::Random {
+                slots,
+                list: List::Wide,
+            } => write!(text, "numgen random mod {slots} offset {}", List::WIDE),
         }
     }
 }
@@ -118,6 +185,27 @@ impl Statement {
         match self {
             Self::New => text.write_str("ct state new"),
             Self::NotDnat => text.write_str("ct status & dnat != dnat"),
+            Self::Dnatted => text.write_str("ct status dnat"),
+            Self::SourceIsLocal { inverted } => {
+                let not = if *inverted { "!= " } else { "" };
+                write!(text, "fib saddr type {not}local")
+            }
+            Self::InputInterface {
+                interface,
+                inverted,
+            } => {
+                let not = if *inverted { "!= " } else { "" };
+                write!(text, "iifname {not}\"{interface}\"")
+            }
+            Self::Learn { protocol, seconds } => {
+                let (ip, set) = (layer(family), SetName::Affinity(*protocol));
+                let timeout = Timeout(*seconds);
+                write!(
+                    text,
+                    "update @{set} {{ {ip} saddr . ct original {ip} daddr . ct original proto-dst \
+                     timeout {timeout} : {ip} daddr . th dport }}"
+                )
+            }
             Self::Protocol(protocol) => write!(text, "meta l4proto {protocol}"),
             Self::Lookup {
                 fields,

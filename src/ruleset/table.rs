@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Balance, Comment, Element, Key, SetName, Value, Verdict};
+use super::{Comment, Element, Key, OnDemand, SetName, Value, Verdict};
 use crate::model::Address;
 
 /// What an element carries.
@@ -18,7 +18,7 @@ pub struct Entry<A> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table<A: Address> {
     elements: BTreeMap<SetName, BTreeMap<Key<A>, Entry<A>>>,
-    balance: BTreeSet<Balance>,
+    balance: BTreeSet<OnDemand>,
 }
 
 impl<A: Address> Default for Table<A> {
@@ -60,13 +60,13 @@ pub enum Inconsistent {
     },
     /// The balance chain is there already.
     #[error("chain {0} already exists")]
-    ChainExists(Balance),
+    ChainExists(OnDemand),
     /// The balance chain is not there.
     #[error("chain {0} does not exist")]
-    NoChain(Balance),
+    NoChain(OnDemand),
     /// The balance chain is in use.
     #[error("chain {0} is in use")]
-    ChainInUse(Balance),
+    ChainInUse(OnDemand),
 }
 
 impl<A: Address> Table<A> {
@@ -74,7 +74,12 @@ impl<A: Address> Table<A> {
     ///
     /// # Errors
     /// If it is there already.
-    pub fn add_chain(&mut self, chain: Balance) -> Result<(), Inconsistent> {
+    pub fn add_chain(&mut self, chain: OnDemand) -> Result<(), Inconsistent> {
+        if let Some(needed) = chain.needs()
+            && !self.balance.contains(&needed)
+        {
+            return Err(Inconsistent::NoChain(needed));
+        }
         if self.balance.insert(chain) {
             Ok(())
         } else {
@@ -86,14 +91,15 @@ impl<A: Address> Table<A> {
     ///
     /// # Errors
     /// If it is not there or is in use.
-    pub fn delete_chain(&mut self, chain: Balance) -> Result<(), Inconsistent> {
-        let target = Value::Verdict(Verdict::Balance(chain));
+    pub fn delete_chain(&mut self, chain: OnDemand) -> Result<(), Inconsistent> {
+        let target = Value::Verdict(Verdict::OnDemand(chain));
         let in_use = self
             .elements
             .values()
             .flat_map(BTreeMap::values)
             .any(|entry| entry.value == target);
-        if in_use {
+        let mut others = self.balance.iter();
+        if in_use || others.any(|other| other.needs() == Some(chain)) {
             return Err(Inconsistent::ChainInUse(chain));
         }
         if self.balance.remove(&chain) {
@@ -121,7 +127,7 @@ impl<A: Address> Table<A> {
                 key: key.to_string(),
             });
         }
-        if let Value::Verdict(Verdict::Balance(chain)) = value
+        if let Value::Verdict(Verdict::OnDemand(chain)) = value
             && !self.balance.contains(&chain)
         {
             return Err(Inconsistent::NoChain(chain));
@@ -182,7 +188,7 @@ impl<A: Address> Table<A> {
 
     /// The balance chains, in order.
     #[must_use]
-    pub fn balance(&self) -> &BTreeSet<Balance> {
+    pub fn balance(&self) -> &BTreeSet<OnDemand> {
         &self.balance
     }
 

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::desired::{Claims, Contribution, Endpoint, NodeContribution, NodeFacts, NotServed};
-use crate::desired::{PortContribution, contribution};
+use crate::desired::{
+    Claims, Contribution, Endpoint, NodeContribution, NodeFacts, NotServed, PortContribution,
+    Remembered, Slots, StaleAffinity, contribution, remembered,
+};
 use crate::diff::{Change, Picture, Plan, Transaction, between};
-use crate::model::{Address, Changed, ServiceName, Store};
-use crate::ruleset::{Element, Inconsistent, Table, Value};
+use crate::model::{Address, Changed, Protocol, ServiceName, Store};
+use crate::ruleset::{Element, Inconsistent, Key, List, SetName, Table, Value};
 
 /// What is known of the kernel's table before a plan is made.
 #[derive(Debug)]
@@ -26,9 +28,48 @@ pub struct Prepared<A: Address> {
     pub transaction: Transaction<A>,
     /// What of each planned Service is not served.
     pub not_served: Vec<(ServiceName, Vec<NotServed>)>,
+    /// Which clients are to be forgotten once it is committed.
+    pub stale: Stale<A>,
     plan: Plan<A>,
     basis: Basis<A>,
     names: BTreeSet<ServiceName>,
+}
+
+/// Clients that must lose the endpoint they had.
+#[derive(Clone, Debug)]
+pub struct Stale<A> {
+    affinity: Vec<StaleAffinity<A>>,
+    node_ips: BTreeSet<A>,
+    /// After a start: all that may be remembered. Everything else is stale.
+    right: Option<BTreeSet<Remembered<A>>>,
+}
+
+impl<A: Address> Stale<A> {
+    /// The protocols that have any.
+    #[must_use]
+    pub fn protocols(&self) -> BTreeSet<Protocol> {
+        if self.right.is_some() {
+            return Protocol::ALL.into();
+        }
+        self.affinity.iter().map(|stale| stale.protocol).collect()
+    }
+
+    /// Whether an element of the affinity map of `protocol` is one.
+    #[must_use]
+    pub fn covers(&self, protocol: Protocol, key: &Key<A>, value: &Value<A>) -> bool {
+        let (Key::Client(_, address, port), Value::Endpoint(endpoint, number)) = (*key, *value)
+        else {
+            return false;
+        };
+        if let Some(right) = &self.right {
+            return !right.contains(&(protocol, (address, port), (endpoint, number)));
+        }
+        let mut stale = self
+            .affinity
+            .iter()
+            .filter(|stale| stale.protocol == protocol);
+        stale.any(|stale| stale.covers((address, port), (endpoint, number), &self.node_ips))
+    }
 }
 
 /// The state of one family.
@@ -106,22 +147,24 @@ impl<A: Address> FamilyState<A> {
         basis: Basis<A>,
     ) -> Result<Prepared<A>, Inconsistent> {
         let everything = !matches!(basis, Basis::Picture);
-        let names = if everything {
-            store.service_names()
-        } else {
-            self.dirty.clone()
-        };
+        let mut names = self.dirty.clone();
+        if everything || self.node_dirty {
+            // Zone and addresses of the node count for every Service.
+            names.extend(store.service_names());
+        }
         let names: BTreeSet<_> = names.difference(&self.refused).cloned().collect();
         let mut not_served = Vec::new();
         let mut change = Change::default();
         if everything || self.node_dirty {
             change.node = Some(NodeContribution::new(facts, store));
         }
+        let node = NodeContribution::new(facts, store);
         for name in &names {
-            let (wanted, reasons) = self.wanted(store, name, &basis);
+            let (wanted, reasons) = self.wanted(store, &node, name, &basis);
             not_served.push((name.clone(), reasons));
             change.services.insert(name.clone(), wanted);
         }
+        let stale = self.stale(&change, &node, &basis);
         let from_nothing = Picture::default();
         let picture = if everything {
             &from_nothing
@@ -144,10 +187,28 @@ impl<A: Address> FamilyState<A> {
         Ok(Prepared {
             transaction,
             not_served,
+            stale,
             plan,
             basis,
             names,
         })
+    }
+
+    /// Who is to be forgotten. In a table that was found, clients may remember what an earlier
+    /// process programmed.
+    fn stale(&self, change: &Change<A>, node: &NodeContribution<A>, basis: &Basis<A>) -> Stale<A> {
+        let node_ips = node.node_ips().collect();
+        let contributions = change.services.values().flatten();
+        let right = matches!(basis, Basis::Found(_)).then(|| {
+            contributions
+                .flat_map(|contribution| remembered(contribution, &node_ips))
+                .collect()
+        });
+        Stale {
+            affinity: self.picture.stale_affinity(change),
+            node_ips,
+            right,
+        }
     }
 
     /// Whether an element found in the kernel names a Service that is left out: what is programmed
@@ -161,18 +222,18 @@ impl<A: Address> FamilyState<A> {
     fn wanted(
         &self,
         store: &Store,
+        node: &NodeContribution<A>,
         name: &ServiceName,
         basis: &Basis<A>,
     ) -> (Option<Contribution<A>>, Vec<NotServed>) {
         let Some(service) = store.service(name) else {
             return (None, Vec::new());
         };
-        let slices: Vec<_> = store.slices(service).collect();
-        let (mut wanted, reasons) = contribution(service, &slices, &self.claims);
+        let (mut wanted, reasons) = contribution(service, store, &self.claims, node);
         wanted.settle(|port| match basis {
             Basis::Picture => self.picture.slots_of(name, port),
             Basis::Found(found) => slots_in(found, port),
-            Basis::Empty => Vec::new(),
+            Basis::Empty => Slots::none(),
         });
         (
             Some(wanted).filter(|wanted| !wanted.ports.is_empty()),
@@ -209,13 +270,23 @@ impl<A: Address> FamilyState<A> {
 }
 
 /// The slots of a port in a table that was read from the kernel.
-fn slots_in<A: Address>(found: &Table<A>, port: &PortContribution<A>) -> Vec<Endpoint<A>> {
-    let endpoint = |slot| {
-        let (set, key) = port.slot_key(slot)?;
-        match found.get(set, &key)?.value {
-            Value::Endpoint(address, port) => Some((address, port)),
-            Value::Nothing | Value::Verdict(_) => None,
-        }
-    };
-    (0..).map_while(endpoint).collect()
+fn slots_in<A: Address>(found: &Table<A>, port: &PortContribution<A>) -> Slots<A> {
+    fn list<A: Address>(
+        found: &Table<A>,
+        slot: Option<impl Fn(u32) -> (SetName, Key<A>)>,
+    ) -> Vec<Endpoint<A>> {
+        let Some(slot) = slot else { return Vec::new() };
+        let endpoint = |number| {
+            let (set, key) = slot(number);
+            match found.get(set, &key)?.value {
+                Value::Endpoint(address, port) => Some((address, port)),
+                Value::Nothing | Value::Verdict(_) => None,
+            }
+        };
+        (0..List::WIDE).map_while(endpoint).collect()
+    }
+    Slots {
+        cluster: list(found, port.cluster_slot()),
+        local: list(found, port.local_slot()),
+    }
 }

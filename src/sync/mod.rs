@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-pub use family::{Basis, FamilyState, Prepared};
+pub use family::{Basis, FamilyState, Prepared, Stale};
 pub use state::{Complaint, Plans, State};
 
 use crate::diff::Transaction;
@@ -151,9 +151,9 @@ impl Crank {
         let trust = self.trust;
         let program4 = self.state.program::<std::net::Ipv4Addr>();
         let program6 = self.state.program::<std::net::Ipv6Addr>();
-        let (basis4, new4) = basis(&mut self.kernel, trust, program4)?;
+        let (basis4, new4) = basis(&mut self.kernel, trust, &program4)?;
         let (basis6, new6) = if self.ipv6 {
-            basis(&mut self.kernel, trust, program6)?
+            basis(&mut self.kernel, trust, &program6)?
         } else {
             (Basis::Picture, false)
         };
@@ -173,6 +173,10 @@ impl Crank {
         // To a microsecond: a small change takes a fraction of a millisecond.
         let elapsed_ms = (elapsed.as_secs_f64() * 1e6).round() / 1e3;
         let operations = commit.ipv4.transaction.len() + commit.ipv6.transaction.len();
+        forget(&mut self.kernel, &plans.ipv4.stale);
+        if self.ipv6 {
+            forget(&mut self.kernel, &plans.ipv6.stale);
+        }
         complain(self.state.committed(plans));
         if self.committed_once {
             debug!(ops = operations, elapsed_ms, "committed");
@@ -248,6 +252,25 @@ impl Crank {
     }
 }
 
+/// Forgets the clients of endpoints that are gone. Twice: a packet that drew one before the commit
+/// may have been remembered after the first look.
+fn forget<A: Address>(kernel: &mut Kernel, stale: &Stale<A>)
+where
+    Part<A>: Into<Commit>,
+{
+    for protocol in stale.protocols() {
+        for _ in 0..2 {
+            let covers = |key: &_, value: &_| stale.covers(protocol, key, value);
+            match kernel.forget_clients::<A>(protocol, covers) {
+                Ok(clients) => {
+                    debug!(%protocol, clients, "forgot the clients of endpoints that are gone");
+                }
+                Err(error) => warn!(%error, "cannot forget the clients of endpoints that are gone"),
+            }
+        }
+    }
+}
+
 /// A point in time to wait for, or none.
 #[derive(Default)]
 struct Timer {
@@ -276,7 +299,7 @@ impl Timer {
 fn basis<A: Address>(
     kernel: &mut Kernel,
     trust: Trust,
-    program: Program,
+    program: &Program,
 ) -> Result<(Basis<A>, bool), Error> {
     match trust {
         Trust::Picture => return Ok((Basis::Picture, false)),

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::complaints::Complaints;
 use super::family::{Basis, FamilyState, Prepared};
-use crate::desired::NodeFacts;
+use crate::desired::{NodeFacts, PodSource};
 use crate::model::{Address, Changed, Event, Kind, ServiceName, Store};
 use crate::ruleset::{Inconsistent, Program, Table};
 
@@ -57,10 +57,7 @@ impl State {
     /// The fixed program for what is known of the node.
     #[must_use]
     pub fn program<A: Address>(&self) -> Program {
-        let mut cidrs = self.facts.cluster_cidrs.iter();
-        Program {
-            knows_pods: cidrs.any(|cidr| A::net_of(*cidr).is_some()),
-        }
+        self.facts.program::<A>()
     }
 
     /// Takes in what a source of objects reports; returns what is newly wrong.
@@ -91,9 +88,12 @@ impl State {
     /// programmed, or what is not seen yet would be cut off.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        [Kind::Service, Kind::EndpointSlice]
-            .iter()
-            .all(|kind| self.listed.contains(kind))
+        let mut needed = vec![Kind::Service, Kind::EndpointSlice];
+        if self.facts.pods == PodSource::NodeCidr {
+            // Without its ranges every Pod would look like a stranger.
+            needed.push(Kind::Node);
+        }
+        needed.iter().all(|kind| self.listed.contains(kind))
     }
 
     /// Plans both families.

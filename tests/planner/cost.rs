@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use kube_dnat::model::{
     Addresses, Endpoint, EndpointSlice, Event, Kind, Object, Protocol, Service, ServiceName,
-    ServicePort, SlicePort,
+    ServicePort, SlicePort, TrafficPolicy,
 };
 
 use crate::world::{Tables, commit, key, state, update};
@@ -20,9 +20,16 @@ fn service(node_port: Option<u16>) -> Event {
         cluster_ips: vec![IpAddr::from([10, 96, 7, 7])],
         external_ips: vec![IpAddr::from([203, 0, 113, 5])],
         load_balancer_ips: Vec::new(),
+        internal_policy: TrafficPolicy::Cluster,
+        external_policy: TrafficPolicy::Cluster,
+        affinity: None,
+        source_ranges: Vec::new(),
         ports: vec![port(node_port)],
     };
-    update(key(Kind::Service, NAME), Some(Object::Service(service)))
+    update(
+        key(Kind::Service, NAME),
+        Some(Object::Service(service.into())),
+    )
 }
 
 /// The slice of its endpoints.
@@ -39,9 +46,16 @@ pub(crate) fn service_named(name: &str, last: u8) -> Event {
         cluster_ips: vec![IpAddr::from([10, 96, 0, last])],
         external_ips: Vec::new(),
         load_balancer_ips: Vec::new(),
+        internal_policy: TrafficPolicy::Cluster,
+        external_policy: TrafficPolicy::Cluster,
+        affinity: None,
+        source_ranges: Vec::new(),
         ports: vec![port(None)],
     };
-    update(key(Kind::Service, name), Some(Object::Service(service)))
+    update(
+        key(Kind::Service, name),
+        Some(Object::Service(service.into())),
+    )
 }
 
 /// The only slice of that Service.
@@ -76,7 +90,10 @@ fn endpoint(number: u32) -> Endpoint<Ipv4Addr> {
     Endpoint {
         address: Ipv4Addr::from(0x0af4_0000 + number),
         ready: true,
+        serving: true,
+        terminating: false,
         local: false,
+        hints: None,
     }
 }
 

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use kube_dnat::desired::NodeFacts;
+use ipnet::IpNet;
+use kube_dnat::desired::{NodeFacts, PodSource};
 use kube_dnat::model::{
-    Address, Addresses, Endpoint, EndpointSlice, Event, Kind, Node, Object, ObjectKey, Protocol,
-    Service, ServiceCidr, ServiceName, ServicePort, SlicePort, Update,
+    Address, Addresses, Endpoint, EndpointSlice, Event, Hints, Kind, Node, Object, ObjectKey,
+    Protocol, Service, ServiceCidr, ServiceName, ServicePort, SlicePort, TrafficPolicy, Update,
 };
-use kube_dnat::ruleset::{Key, SetName, Table, Value};
+use kube_dnat::ruleset::{Key, List, SetName, Table, Value};
 use kube_dnat::sync::{Basis, State};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -17,10 +18,11 @@ use proptest::prelude::*;
 /// A state that knows its Pods' addresses.
 pub(crate) fn state() -> State {
     State::new(NodeFacts {
-        cluster_cidrs: vec![
+        pods: PodSource::ClusterCidr(vec![
             "10.244.0.0/16".parse().unwrap(),
             "fd00:10:244::/56".parse().unwrap(),
-        ],
+        ]),
+        masquerade_all: false,
         fallback_ips: vec![IpAddr::from([192, 168, 77, 2])],
     })
 }
@@ -63,6 +65,21 @@ fn port() -> impl Strategy<Value = ServicePort> {
     })
 }
 
+/// Internal and external policy, affinity, source ranges.
+fn policies() -> impl Strategy<Value = (TrafficPolicy, TrafficPolicy, Option<u32>, Vec<IpNet>)> {
+    let policy = || prop_oneof![Just(TrafficPolicy::Cluster), Just(TrafficPolicy::Local)];
+    let affinity = prop::option::weighted(0.4, prop_oneof![Just(10_800), Just(90)]);
+    let ranges = [
+        "10.0.0.0/8",
+        "192.168.77.0/24",
+        "0.0.0.0/0",
+        "fd00::/8",
+        "192.0.2.0/24",
+    ];
+    let range = (0..ranges.len()).prop_map(move |index| ranges[index].parse().unwrap());
+    (policy(), policy(), affinity, vec(range, 0..3))
+}
+
 fn service(name: String) -> impl Strategy<Value = Service> {
     let addresses = || vec(address(6), 0..3);
     (
@@ -72,9 +89,11 @@ fn service(name: String) -> impl Strategy<Value = Service> {
         addresses(),
         addresses(),
         vec(port(), 1..4),
+        policies(),
     )
         .prop_map(
-            move |(created, has_selector, cluster_ips, external_ips, lb_ips, ports)| {
+            move |(created, has_selector, cluster_ips, external_ips, lb_ips, ports, policies)| {
+                let (internal_policy, external_policy, affinity, source_ranges) = policies;
                 // The parser rejects a port that repeats another.
                 let mut seen = BTreeSet::new();
                 let mut unique = |port: &ServicePort| {
@@ -91,6 +110,10 @@ fn service(name: String) -> impl Strategy<Value = Service> {
                     cluster_ips,
                     external_ips,
                     load_balancer_ips: lb_ips,
+                    internal_policy,
+                    external_policy,
+                    affinity,
+                    source_ranges,
                     ports: ports.into_iter().filter(|port| unique(port)).collect(),
                 }
             },
@@ -98,13 +121,28 @@ fn service(name: String) -> impl Strategy<Value = Service> {
 }
 
 fn endpoint<A: Address>(address: impl Fn(u8) -> A + Clone) -> impl Strategy<Value = Endpoint<A>> {
-    (0_u8..9, prop::bool::weighted(0.8), any::<bool>()).prop_map(move |(last, ready, local)| {
-        Endpoint {
+    let hints = prop::option::weighted(0.3, (vec(0_usize..2, 0..2), any::<bool>(), any::<bool>()));
+    let hints = hints.prop_map(|hints| {
+        hints.map(|(zones, nodes, our_node)| {
+            let zones = zones.into_iter().map(|zone| ["a", "b"][zone].into());
+            Box::new(Hints {
+                zones: zones.collect(),
+                nodes,
+                our_node: nodes && our_node,
+            })
+        })
+    });
+    let conditions = (prop::bool::weighted(0.7), any::<bool>(), any::<bool>());
+    (0_u8..9, conditions, any::<bool>(), hints).prop_map(
+        move |(last, (ready, serving, terminating), local, hints)| Endpoint {
             address: address(last),
             ready,
+            serving,
+            terminating,
             local,
-        }
-    })
+            hints,
+        },
+    )
 }
 
 fn addresses() -> impl Strategy<Value = Addresses> {
@@ -138,8 +176,12 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
     let name = || (0_u8..4).prop_map(|number| format!("shop/service-{number}"));
     let of_service = name().prop_flat_map(|name| {
         let key = key(Kind::Service, &name);
-        prop::option::weighted(0.8, service(name))
-            .prop_map(move |service| update(key.clone(), service.map(Object::Service)))
+        prop::option::weighted(0.8, service(name)).prop_map(move |service| {
+            update(
+                key.clone(),
+                service.map(|service| Object::Service(service.into())),
+            )
+        })
     });
     let of_slice = (0_u8..6, name()).prop_flat_map(|(number, service)| {
         let key = key(Kind::EndpointSlice, &format!("shop/slice-{number}"));
@@ -147,11 +189,14 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
             update(key.clone(), slice.map(|slice| Object::Slices(vec![slice])))
         })
     });
-    let of_node = vec(address(3), 0..3).prop_map(|internal_ips| {
-        update(
-            key(Kind::Node, "node-1"),
-            Some(Object::Node(Node { internal_ips })),
-        )
+    let zone = prop::option::of(0_usize..2);
+    let of_node = (vec(address(3), 0..3), zone).prop_map(|(internal_ips, zone)| {
+        let node = Node {
+            internal_ips,
+            zone: zone.map(|zone| ["a", "b"][zone].into()),
+            pod_cidrs: Vec::new(),
+        };
+        update(key(Kind::Node, "node-1"), Some(Object::Node(node)))
     });
     let of_cidr = prop::option::of(8_u8..13).prop_map(|len| {
         let cidr = |len| vec![format!("10.96.0.0/{len}").parse().unwrap()];
@@ -198,16 +243,22 @@ pub(crate) fn normalised<A: Address>(table: &Table<A>) -> Vec<String> {
     for element in table.elements() {
         let (frontend, slot) = match element.key {
             Key::Slot(protocol, address, port, slot) => {
-                (Key::Slot(protocol, address, port, 0), slot)
+                let list = slot / List::WIDE * List::WIDE;
+                (Key::Slot(protocol, address, port, list), slot - list)
             }
-            Key::NodeportSlot(protocol, port, slot) => (Key::NodeportSlot(protocol, port, 0), slot),
+            Key::NodeportSlot(protocol, port, slot) => {
+                let list = slot / List::WIDE * List::WIDE;
+                (Key::NodeportSlot(protocol, port, list), slot - list)
+            }
             Key::Net(_)
             | Key::Address(_)
             | Key::Port(_)
             | Key::Pair(..)
             | Key::AddressPort(..)
             | Key::Frontend(..)
-            | Key::Nodeport(..) => {
+            | Key::Nodeport(..)
+            | Key::SourceRange(..)
+            | Key::Client(..) => {
                 lines.push(format!("{} {element}", element.set));
                 continue;
             }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use k8s_openapi::jiff::Timestamp;
 
 use super::wire::{self, Metadata};
@@ -47,27 +48,35 @@ pub fn node(node: &wire::Node, our_node: &str) -> Update {
                 let field = move || format!("status.addresses[{index}].address");
                 (field, address.address.as_str())
             });
+        let zone = node.metadata.labels.zone.as_deref();
         Some(Object::Node(Node {
             internal_ips: ip::addresses(internal, rejected),
+            zone: zone.filter(|zone| !zone.is_empty()).map(Arc::from),
+            pod_cidrs: ranges("spec.podCIDRs", &node.spec.pod_cidrs, rejected),
         }))
     })
+}
+
+fn ranges(field: &str, texts: &[String], rejected: &mut Vec<Rejected>) -> Vec<IpNet> {
+    let mut ranges = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        match ip::range(text) {
+            Some(range) => ranges.push(range),
+            None => rejected.push(Rejected::Address {
+                field: format!("{field}[{index}]").into(),
+                value: text.as_str().into(),
+                expected: "address range",
+            }),
+        }
+    }
+    ranges
 }
 
 /// What a `ServiceCIDR` says: its ranges.
 #[must_use]
 pub fn service_cidr(service_cidr: &wire::ServiceCidr) -> Update {
     update(Kind::ServiceCidr, &service_cidr.metadata, |rejected| {
-        let mut cidrs = Vec::with_capacity(service_cidr.spec.cidrs.len());
-        for (index, text) in service_cidr.spec.cidrs.iter().enumerate() {
-            match ip::range(text) {
-                Some(range) => cidrs.push(range),
-                None => rejected.push(Rejected::Address {
-                    field: format!("spec.cidrs[{index}]").into(),
-                    value: text.as_str().into(),
-                    expected: "address range",
-                }),
-            }
-        }
+        let cidrs = ranges("spec.cidrs", &service_cidr.spec.cidrs, rejected);
         Some(Object::ServiceCidr(ServiceCidr { cidrs }))
     })
 }

@@ -3,7 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::model::{Kind, Object, Protocol, Rejected, Service, ServicePort, Update, wire};
+use ipnet::IpNet;
+
+use crate::model::{
+    Kind, Object, Protocol, Rejected, Service, ServicePort, TrafficPolicy, Update, wire,
+};
 
 use super::{created, ip, is_name, port_number, protocol, service_name, update};
 
@@ -23,15 +27,19 @@ pub fn service(service: &wire::Service) -> Update {
         if cluster_ips.is_empty() {
             return None;
         }
-        Some(Object::Service(Service {
+        Some(Object::Service(Arc::new(Service {
             name: service_name(&service.metadata),
             created: created(&service.metadata, rejected),
             has_selector: spec.has_selector,
             cluster_ips,
             external_ips: ip::addresses(external_ips(spec), rejected),
             load_balancer_ips: ip::addresses(load_balancer_ips(&service.status), rejected),
+            internal_policy: policy(spec.internal_traffic_policy.as_deref()),
+            external_policy: external_policy(spec),
+            affinity: affinity(spec, rejected),
+            source_ranges: source_ranges(spec, rejected),
             ports: ports(spec, rejected),
-        }))
+        })))
     })
 }
 
@@ -87,6 +95,63 @@ fn load_balancer_ips(
             let field = move || format!("status.loadBalancer.ingress[{index}].ip");
             (field, ingress.ip.as_str())
         })
+}
+
+fn policy(text: Option<&str>) -> TrafficPolicy {
+    match text {
+        Some("Local") => TrafficPolicy::Local,
+        _ => TrafficPolicy::Cluster,
+    }
+}
+
+/// The policy, where it counts: a Service of type `ClusterIP` has it for its external IPs only
+/// (`ExternallyAccessible` and `ExternalPolicyLocal` of Kubernetes' `pkg/api/v1/service`).
+fn external_policy(spec: &wire::ServiceSpec) -> TrafficPolicy {
+    let has_node_ports = matches!(spec.service_type.as_str(), "NodePort" | "LoadBalancer");
+    if has_node_ports || !spec.external_ips.is_empty() {
+        policy(spec.external_traffic_policy.as_deref())
+    } else {
+        TrafficPolicy::Cluster
+    }
+}
+
+/// The API server's default and limits of `timeoutSeconds`.
+const DEFAULT_AFFINITY: u32 = 10_800;
+const LONGEST_AFFINITY: u32 = 86_400;
+
+fn affinity(spec: &wire::ServiceSpec, rejected: &mut Vec<Rejected>) -> Option<u32> {
+    if spec.session_affinity.as_deref() != Some("ClientIP") {
+        return None;
+    }
+    let Some(seconds) = spec.session_affinity_config.client_ip.timeout_seconds else {
+        return Some(DEFAULT_AFFINITY);
+    };
+    let valid = u32::try_from(seconds).ok();
+    let valid = valid.filter(|seconds| (1..=LONGEST_AFFINITY).contains(seconds));
+    if valid.is_none() {
+        let text = format!(
+            "spec.sessionAffinityConfig.clientIP.timeoutSeconds {seconds} is not 1 to \
+             {LONGEST_AFFINITY}, {DEFAULT_AFFINITY} is used"
+        );
+        rejected.push(Rejected::Contradiction(text.into()));
+    }
+    valid.or(Some(DEFAULT_AFFINITY))
+}
+
+/// A range that does not parse is left out, as kube-proxy has it; white space around one too.
+fn source_ranges(spec: &wire::ServiceSpec, rejected: &mut Vec<Rejected>) -> Vec<IpNet> {
+    let mut ranges = Vec::new();
+    for (index, text) in spec.load_balancer_source_ranges.iter().enumerate() {
+        match ip::range(text.trim()) {
+            Some(range) => ranges.push(range),
+            None => rejected.push(Rejected::Address {
+                field: format!("spec.loadBalancerSourceRanges[{index}]").into(),
+                value: text.as_str().into(),
+                expected: "address range",
+            }),
+        }
+    }
+    ranges
 }
 
 /// What only one port of a Service may have.

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::model::addr::Family;
 use crate::model::{
-    Address, Addresses, Endpoint, EndpointSlice, Kind, Object, Rejected, ServiceName, SlicePort,
-    Update, wire,
+    Address, Addresses, Endpoint, EndpointSlice, Hints, Kind, Object, Rejected, ServiceName,
+    SlicePort, Update, wire,
 };
 
 use super::{ip, namespace, port_number, protocol, service_name, update};
@@ -105,12 +105,27 @@ fn slice_endpoints<A: Address>(
             Ok(address) => endpoints.push(Endpoint {
                 address,
                 ready: endpoint.conditions.ready.unwrap_or(true),
+                serving: endpoint.conditions.serving.unwrap_or(true),
+                terminating: endpoint.conditions.terminating.unwrap_or(false),
                 local: endpoint.node_name.as_deref() == Some(our_node),
+                hints: hints(&endpoint.hints, our_node),
             }),
             Err(fault) => rejected.push(fault),
         }
     }
     endpoints
+}
+
+fn hints(hints: &wire::EndpointHints, our_node: &str) -> Option<Box<Hints>> {
+    let (zones, nodes) = (&hints.for_zones, &hints.for_nodes);
+    if zones.is_empty() && nodes.is_empty() {
+        return None;
+    }
+    Some(Box::new(Hints {
+        zones: zones.iter().map(|zone| zone.name.as_str().into()).collect(),
+        nodes: !nodes.is_empty(),
+        our_node: nodes.iter().any(|node| node.name == our_node),
+    }))
 }
 
 type ByFamily = (Vec<Endpoint<Ipv4Addr>>, Vec<Endpoint<Ipv6Addr>>);
@@ -130,21 +145,25 @@ fn subset_endpoints(
             let field = || format!("{field}.{list}[{index}].ip");
             let local = wire.node_name.as_deref() == Some(our_node);
             match endpoint_address(field, &wire.ip, "IP address of an endpoint", Some) {
-                Ok(IpAddr::V4(address)) => by_family.0.push(Endpoint {
-                    address,
-                    ready,
-                    local,
-                }),
-                Ok(IpAddr::V6(address)) => by_family.1.push(Endpoint {
-                    address,
-                    ready,
-                    local,
-                }),
+                Ok(IpAddr::V4(address)) => by_family.0.push(mirrored(address, ready, local)),
+                Ok(IpAddr::V6(address)) => by_family.1.push(mirrored(address, ready, local)),
                 Err(fault) => rejected.push(fault),
             }
         }
     }
     by_family
+}
+
+/// What the mirroring controller makes of an address: it says nothing but `ready`.
+fn mirrored<A>(address: A, ready: bool, local: bool) -> Endpoint<A> {
+    Endpoint {
+        address,
+        ready,
+        serving: true,
+        terminating: false,
+        local,
+        hints: None,
+    }
 }
 
 fn endpoint_address<A>(

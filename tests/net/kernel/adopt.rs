@@ -31,16 +31,16 @@ fn full() -> World {
 fn no_table_is_found_before_there_is_one() {
     let mut world = World::new();
     assert!(matches!(
-        world.kernel.read::<Ipv4Addr>(PROGRAM),
+        world.kernel.read::<Ipv4Addr>(&PROGRAM),
         Ok(Found::Nothing)
     ));
     nft::load(&world.namespace, "table ip kube-dnat {\n}\n");
     assert!(matches!(
-        world.kernel.read::<Ipv4Addr>(PROGRAM),
+        world.kernel.read::<Ipv4Addr>(&PROGRAM),
         Ok(Found::Foreign(_))
     ));
     assert!(matches!(
-        world.kernel.read::<Ipv6Addr>(PROGRAM),
+        world.kernel.read::<Ipv6Addr>(&PROGRAM),
         Ok(Found::Nothing)
     ));
     world.rebuild();
@@ -50,8 +50,8 @@ fn no_table_is_found_before_there_is_one() {
 fn a_table_that_nft_loaded_from_our_text_is_ours() {
     let mut world = full();
     let (ipv4, ipv6) = world.state.fresh().expect("tables");
-    let text = kube_dnat::ruleset::render(&ipv4, PROGRAM);
-    let text = text + &kube_dnat::ruleset::render(&ipv6, PROGRAM);
+    let text = kube_dnat::ruleset::render(&ipv4, &PROGRAM);
+    let text = text + &kube_dnat::ruleset::render(&ipv6, &PROGRAM);
     let other = World::new();
     nft::load(&other.namespace, &text);
     assert_eq!(
@@ -83,7 +83,7 @@ fn a_table_of_another_shape_is_not_ours() {
     let foreign = |change: &str, part: &str| {
         let mut world = full();
         nft::load(&world.namespace, change);
-        match world.kernel.read::<Ipv4Addr>(PROGRAM) {
+        match world.kernel.read::<Ipv4Addr>(&PROGRAM) {
             Ok(Found::Foreign(why)) => assert!(why.contains(part), "{change}: {why}"),
             other => panic!("{change}: {other:?}"),
         }
@@ -106,9 +106,9 @@ fn a_table_of_another_shape_is_not_ours() {
         "element of services",
     );
     let mut world = full();
-    let other = Program { knows_pods: false };
+    let other = Program::default();
     assert!(
-        matches!(world.kernel.read::<Ipv4Addr>(other), Ok(Found::Foreign(_))),
+        matches!(world.kernel.read::<Ipv4Addr>(&other), Ok(Found::Foreign(_))),
         "a table for another configuration is replaced",
     );
 }

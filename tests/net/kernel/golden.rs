@@ -23,6 +23,25 @@ fn each_loads_and_is_listed_as_it_is_written() {
         let listed = nft::normalise(&nft::list(&namespace));
         // The count of a counter is state; nft lists the counter itself with each element.
         let listed = listed.replace(" counter comment", " comment");
-        assert_eq!(listed, nft::normalise(&text), "{}", path.display());
+        let text = as_listed(&nft::normalise(&text));
+        assert_eq!(listed, text, "{}", path.display());
     }
+}
+
+/// Where a rule matches a protocol and loads a port, nft 1.0.6 lists the port as that protocol's
+/// and leaves out the match. (It cannot load a rule that learns as it lists it.)
+fn as_listed(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        let rule = line.trim_start().strip_prefix("meta l4proto ");
+        match rule.and_then(|rule| rule.split_once(' ')) {
+            Some((protocol, rest)) if protocol != "." && rest.contains("th dport") => {
+                format!(
+                    "\t\t{}",
+                    rest.replace("th dport", &format!("{protocol} dport"))
+                )
+            }
+            _ => line.to_owned(),
+        }
+    });
+    lines.map(|line| line + "\n").collect()
 }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use kube_dnat::diff::{Op, Operation, Transaction};
 use kube_dnat::model::{Protocol, ServiceName};
 use kube_dnat::netlink::{Commit, Error, Refusal};
-use kube_dnat::ruleset::{Balance, Element, Key, SetName, Value, Verdict};
+use kube_dnat::ruleset::{Element, Frontends, Key, List, OnDemand, SetName, Value, Verdict};
 use libtest_mimic::Trial;
 use nix::errno::Errno;
 
@@ -55,7 +55,7 @@ fn send(world: &mut World, operations: Vec<Operation<Ipv4Addr>>) -> Result<(), V
 fn one_element_of_many_is_named_with_its_service() {
     let mut world = World::new();
     world.rebuild();
-    let wrong = Verdict::Balance(Balance::Pick(7));
+    let wrong = Verdict::OnDemand(OnDemand::Pick(Frontends::Address, List::Own, 7));
     let verdict = |number| {
         if number == 1234 {
             wrong
@@ -101,7 +101,7 @@ fn every_refused_operation_is_named() {
         service: Some(service(number)),
     };
     let missing = Operation {
-        op: Op::DeleteChain(Balance::Nodeport(9)),
+        op: Op::DeleteChain(OnDemand::Pick(Frontends::Nodeport, List::Own, 9)),
         service: None,
     };
     let refusals = send(

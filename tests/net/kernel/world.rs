@@ -3,17 +3,20 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use kube_dnat::desired::NodeFacts;
+use kube_dnat::desired::{NodeFacts, PodSource};
 use kube_dnat::model::Address;
 use kube_dnat::netlink::{Commit, Error, Found, Kernel, Part};
-use kube_dnat::ruleset::{Program, Table, Value};
+use kube_dnat::ruleset::{Pods, Program, Table, Value};
 use kube_dnat::sync::{Basis, Plans, State};
 use kube_dnat::watch::manifests;
 use serde_json::Value as Json;
 
 use crate::lab::Namespace;
 
-pub(super) const PROGRAM: Program = Program { knows_pods: true };
+pub(super) const PROGRAM: Program = Program {
+    pods: Pods::Cidrs,
+    masquerade_all: false,
+};
 
 /// A namespace with a kernel and what is known of its node.
 pub(super) struct World {
@@ -26,11 +29,11 @@ impl World {
     pub(super) fn new() -> Self {
         let namespace = Namespace::new("kernel");
         let kernel = namespace.run(|| Kernel::open().expect("nf_tables"));
-        let cluster_cidrs = ["10.244.0.0/16", "fd00:10:244::/56"];
+        let cidrs = ["10.244.0.0/16", "fd00:10:244::/56"];
+        let cidrs = cidrs.map(|cidr| cidr.parse().expect("a CIDR"));
         let state = State::new(NodeFacts {
-            cluster_cidrs: cluster_cidrs
-                .map(|cidr| cidr.parse().expect("a CIDR"))
-                .into(),
+            pods: PodSource::ClusterCidr(cidrs.into()),
+            masquerade_all: false,
             fallback_ips: vec![IpAddr::from([192, 168, 77, 2])],
         });
         Self {
@@ -72,7 +75,7 @@ impl World {
     pub(super) fn commit(&mut self, plans: Plans, rebuild: Option<Program>) -> Result<(), Error> {
         let commit = Commit {
             ipv4: Part {
-                rebuild,
+                rebuild: rebuild.clone(),
                 transaction: plans.ipv4.transaction.clone(),
             },
             ipv6: Part {
@@ -89,7 +92,7 @@ impl World {
     pub(super) fn read<A: Address>(&mut self) -> Table<A> {
         match self
             .kernel
-            .read::<A>(PROGRAM)
+            .read::<A>(&PROGRAM)
             .expect("the table can be read")
         {
             Found::Ours(table) => table,
@@ -163,6 +166,7 @@ fn words(value: &Json) -> String {
                     let parts = value.as_array().expect("a list").iter().map(words);
                     parts.collect::<Vec<_>>().join(" . ")
                 }
+                "drop" => "drop".to_owned(),
                 "goto" => format!("goto {}", value["target"].as_str().expect("a chain")),
                 "prefix" => {
                     format!("{}/{}", words(&value["addr"]), words(&value["len"]))

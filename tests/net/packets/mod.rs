@@ -12,11 +12,14 @@ mod load_balancer;
 mod masquerade;
 mod node;
 mod node_port;
+mod policies;
 mod refusals;
 mod render;
 mod restart;
 mod sctp;
+mod session_affinity;
 mod shop;
+mod source_ranges;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -44,6 +47,9 @@ pub(crate) fn tests() -> Vec<Trial> {
         render::tests(),
         restart::tests(),
         sctp::tests(),
+        policies::tests(),
+        session_affinity::tests(),
+        source_ranges::tests(),
     ]
     .into_iter()
     .flatten()

@@ -88,7 +88,13 @@ status:
     let ours = node(&yaml_serde::from_str(yaml).unwrap(), "n1");
     let internal_ips = vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()];
     assert_eq!(ours.key.to_string(), "Node n1");
-    assert_eq!(ours.object, Some(Object::Node(Node { internal_ips })));
+    assert_eq!(
+        ours.object,
+        Some(Object::Node(Node {
+            internal_ips,
+            ..Node::default()
+        }))
+    );
     assert_eq!(
         reasons(&ours),
         ["status.addresses[2].address \"x\" is not an IP address"]

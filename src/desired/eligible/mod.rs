@@ -1,0 +1,135 @@
+//! Which endpoints a Service port may use: kube-proxy's `CategorizeEndpoints`
+//! (`pkg/proxy/topology.go`), as a value with named results.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Endpoint;
+use crate::model::{self, Address, EndpointSlice, Hints, ServicePort};
+
+/// The endpoints of one Service port by who may use them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Eligible<A: Ord> {
+    /// For policy Cluster: the ready ones that topology allows; if there is none, those that
+    /// still serve while they terminate.
+    pub cluster: BTreeSet<Endpoint<A>>,
+    /// For policy Local: the ready ones of this node; if there is none, those of this node that
+    /// still serve while they terminate. Topology does not count.
+    pub local: BTreeSet<Endpoint<A>>,
+    /// The addresses of this node's endpoints in either list: only they can hairpin here.
+    pub here: BTreeSet<A>,
+}
+
+impl<A: Ord> Eligible<A> {
+    /// Whether there is any usable endpoint anywhere: it decides between refusing and dropping
+    /// where a policy leaves none.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        // Topology never empties a list, and the fall-back takes all that serve.
+        !self.cluster.is_empty()
+    }
+}
+
+/// Sorts the endpoints of `port` in `slices` by who may use them; `zone` is this node's.
+#[must_use]
+pub fn eligible<A: Address>(
+    port: &ServicePort,
+    slices: &[&EndpointSlice],
+    zone: Option<&str>,
+) -> Eligible<A> {
+    let merged = merge(port, slices);
+    let ready: Vec<_> = merged
+        .iter()
+        .filter(|(_, endpoint)| endpoint.ready)
+        .collect();
+    let topology = Topology::of(&ready, zone);
+    let by = |allowed: &dyn Fn(&model::Endpoint<A>) -> bool| {
+        let allowed = merged.iter().filter(|(_, endpoint)| allowed(endpoint));
+        allowed.map(|(key, _)| *key).collect::<BTreeSet<_>>()
+    };
+    let still_serves = |endpoint: &model::Endpoint<A>| endpoint.serving && endpoint.terminating;
+    let mut cluster = by(&|endpoint| endpoint.ready && topology.allows(endpoint, zone));
+    if cluster.is_empty() {
+        cluster = by(&still_serves);
+    }
+    let mut local = by(&|endpoint| endpoint.ready && endpoint.local);
+    if local.is_empty() {
+        local = by(&|endpoint| still_serves(endpoint) && endpoint.local);
+    }
+    let here = cluster.iter().chain(&local);
+    let here = here.filter(|key| merged.get(key).is_some_and(|endpoint| endpoint.local));
+    let here = here.map(|(address, _)| *address).collect();
+    Eligible {
+        cluster,
+        local,
+        here,
+    }
+}
+
+/// Each endpoint once. Where slices disagree (one moves from a slice to another), one that
+/// terminates gives way to one that does not; else the later slice counts.
+fn merge<'a, A: Address>(
+    port: &ServicePort,
+    slices: &[&'a EndpointSlice],
+) -> BTreeMap<Endpoint<A>, &'a model::Endpoint<A>> {
+    let mut merged: BTreeMap<Endpoint<A>, &model::Endpoint<A>> = BTreeMap::new();
+    for slice in slices {
+        let Some(addresses) = A::endpoints(&slice.addresses) else {
+            continue;
+        };
+        let answers = slice
+            .ports
+            .iter()
+            .filter(|answer| answer.name == port.name && answer.protocol == port.protocol);
+        for answer in answers {
+            for endpoint in addresses {
+                let known = merged.entry((endpoint.address, answer.port));
+                let known = known.or_insert(endpoint);
+                if known.terminating || !endpoint.terminating {
+                    *known = endpoint;
+                }
+            }
+        }
+    }
+    merged
+}
+
+/// How the hints of the ready endpoints count (KEP-2433, KEP-3015): all of them or none.
+enum Topology {
+    /// Not at all: one lacks its hint, or none is for us.
+    Any,
+    /// Those that name this node.
+    SameNode,
+    /// Those that name this node's zone.
+    SameZone,
+}
+
+impl Topology {
+    fn of<A>(ready: &[(&Endpoint<A>, &&model::Endpoint<A>)], zone: Option<&str>) -> Self {
+        let hints = || ready.iter().map(|(_, endpoint)| endpoint.hints.as_deref());
+        let all = |has: fn(&Hints) -> bool| hints().all(|hints| hints.is_some_and(has));
+        if all(|hints| hints.nodes) && hints().flatten().any(|hints| hints.our_node) {
+            return Self::SameNode;
+        }
+        let ours = |hints: &Hints| names_zone(hints, zone);
+        if all(|hints| !hints.zones.is_empty()) && hints().flatten().any(ours) {
+            return Self::SameZone;
+        }
+        Self::Any
+    }
+
+    fn allows<A>(&self, endpoint: &model::Endpoint<A>, zone: Option<&str>) -> bool {
+        let hints = endpoint.hints.as_deref();
+        match self {
+            Self::Any => true,
+            Self::SameNode => hints.is_some_and(|hints| hints.our_node),
+            Self::SameZone => hints.is_some_and(|hints| names_zone(hints, zone)),
+        }
+    }
+}
+
+fn names_zone(hints: &Hints, zone: Option<&str>) -> bool {
+    zone.is_some_and(|zone| hints.zones.iter().any(|name| **name == *zone))
+}
+
+#[cfg(test)]
+mod tests;

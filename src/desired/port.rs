@@ -1,0 +1,294 @@
+//! One port of a Service as elements.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Endpoint, Slots};
+use crate::model::{Address, Protocol};
+use crate::ruleset::{Comment, Element, Frontends, Key, List, OnDemand, SetName, Value, Verdict};
+
+/// What happens to new connections to a frontend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// They go to the endpoints of policy Cluster.
+    Cluster,
+    /// They go to the endpoints of policy Local: there are some.
+    Local,
+    /// External policy Local: by source, to all endpoints or to those of this node.
+    Split,
+    /// Policy Local without an endpoint here, but with some elsewhere: silence.
+    Drop,
+    /// No endpoint anywhere.
+    Refuse,
+}
+
+/// One port of a Service in the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortContribution<A: Address> {
+    pub(super) comment: Comment,
+    pub(super) protocol: Protocol,
+    pub(super) port: u16,
+    /// `ClusterIPs` that it has.
+    pub(super) cluster_ips: Vec<A>,
+    /// External IPs that it has.
+    pub(super) external_ips: Vec<A>,
+    /// Load-balancer IPs that it has.
+    pub(super) load_balancer_ips: Vec<A>,
+    /// Who may use the load-balancer IPs; `None`: everyone.
+    pub(super) source_ranges: Option<Vec<A::Net>>,
+    pub(super) node_port: Option<u16>,
+    /// Where connections to its `ClusterIPs` go.
+    pub(super) internal: Route,
+    /// Where connections to its other frontends go.
+    pub(super) external: Route,
+    /// Its endpoints; the position is the slot.
+    pub(super) slots: Slots<A>,
+    /// The addresses of those endpoints that are on this node.
+    pub(super) here: BTreeSet<A>,
+    /// For how many seconds a client keeps its endpoint.
+    pub(super) affinity: Option<u32>,
+}
+
+/// Where the slots of a list stand: the map, and the key of a slot.
+type SlotKey<A> = (SetName, Key<A>);
+
+/// One frontend, or node port.
+#[derive(Clone, Copy)]
+enum At<A> {
+    Frontend(Protocol, A, u16),
+    Nodeport(Protocol, u16),
+}
+
+/// The sets that a kind of frontend is in.
+struct Sets {
+    dispatch: SetName,
+    wide: SetName,
+    node_local: SetName,
+    none: SetName,
+    masquerade: fn(Protocol) -> SetName,
+    masquerade_node: fn(Protocol) -> SetName,
+    sticky: fn(Protocol) -> SetName,
+    local: Verdict,
+}
+
+fn sets(frontends: Frontends) -> Sets {
+    match frontends {
+        Frontends::Address => Sets {
+            dispatch: SetName::Services,
+            wide: SetName::ServicesWide,
+            node_local: SetName::ServicesNodeLocal,
+            none: SetName::NoEndpoints,
+            masquerade: SetName::Masquerade,
+            masquerade_node: SetName::MasqueradeNode,
+            sticky: SetName::Sticky,
+            local: Verdict::ExternalLocal,
+        },
+        Frontends::Nodeport => Sets {
+            dispatch: SetName::Nodeports,
+            wide: SetName::NodeportsWide,
+            node_local: SetName::NodeportsNodeLocal,
+            none: SetName::NoEndpointsNodeports,
+            masquerade: SetName::MasqueradeNodeport,
+            masquerade_node: SetName::MasqueradeNodeNodeport,
+            sticky: SetName::StickyNodeport,
+            local: Verdict::NodeportExternalLocal,
+        },
+    }
+}
+
+impl<A: Address> PortContribution<A> {
+    fn at_address(&self, address: A) -> At<A> {
+        At::Frontend(self.protocol, address, self.port)
+    }
+
+    fn internal_frontends(&self) -> impl Iterator<Item = At<A>> {
+        let addresses = self.cluster_ips.iter();
+        addresses.map(|address| self.at_address(*address))
+    }
+
+    fn external_frontends(&self) -> impl Iterator<Item = At<A>> {
+        let addresses = self.external_ips.iter().chain(&self.load_balancer_ips);
+        let addresses = addresses.map(|address| self.at_address(*address));
+        let node_port = self.node_port;
+        addresses.chain(node_port.map(|port| At::Nodeport(self.protocol, port)))
+    }
+
+    /// Where a table has the slots of a list: of the frontend that stands for all that have it.
+    fn representative(&self, lists: [(Route, List); 2]) -> Option<(At<A>, List)> {
+        let of = |route: Route| {
+            let listed = lists.into_iter().find(|(listed, _)| *listed == route);
+            listed.map(|(_, list)| list)
+        };
+        let internal =
+            of(self.internal).and_then(|list| Some((self.internal_frontends().next()?, list)));
+        internal.or_else(|| Some((self.external_frontends().next()?, of(self.external)?)))
+    }
+
+    /// Where a table has the slots of the list that policy Cluster uses.
+    #[must_use]
+    pub fn cluster_slot(&self) -> Option<impl Fn(u32) -> SlotKey<A> + use<A>> {
+        let lists = [(Route::Cluster, List::Own), (Route::Split, List::Wide)];
+        let (at, list) = self.representative(lists)?;
+        Some(move |slot| at.slot(list, slot))
+    }
+
+    /// Where a table has the slots of the list that policy Local uses.
+    #[must_use]
+    pub fn local_slot(&self) -> Option<impl Fn(u32) -> SlotKey<A> + use<A>> {
+        let lists = [(Route::Local, List::Own), (Route::Split, List::Own)];
+        let (at, list) = self.representative(lists)?;
+        Some(move |slot| at.slot(list, slot))
+    }
+
+    pub(super) fn push_elements(&self, elements: &mut Vec<Element<A>>) {
+        let plain = |set, key| Element {
+            set,
+            key,
+            value: Value::Nothing,
+            comment: None,
+        };
+        let cluster_ips = self.cluster_ips.iter();
+        elements.extend(cluster_ips.map(|ip| plain(SetName::ClusterIps, Key::Address(*ip))));
+        let mut push = Push {
+            port: self,
+            elements,
+        };
+        for at in self.internal_frontends() {
+            push.route(at, self.internal);
+        }
+        for at in self.external_frontends() {
+            push.route(at, self.external);
+            push.masquerade(at);
+        }
+        push.source_ranges();
+        let here = self.here.iter();
+        elements.extend(here.map(|ip| plain(SetName::Hairpin, Key::Pair(*ip, *ip))));
+    }
+}
+
+impl<A: Address> At<A> {
+    fn frontends(self) -> Frontends {
+        match self {
+            Self::Frontend(..) => Frontends::Address,
+            Self::Nodeport(..) => Frontends::Nodeport,
+        }
+    }
+
+    /// Its key in the verdict maps.
+    fn key(self) -> Key<A> {
+        match self {
+            Self::Frontend(protocol, address, port) => Key::Frontend(protocol, address, port),
+            Self::Nodeport(protocol, port) => Key::Nodeport(protocol, port),
+        }
+    }
+
+    /// Its key in the sets that are told apart by protocol.
+    fn key_of_protocol(self) -> Key<A> {
+        match self {
+            Self::Frontend(_, address, port) => Key::AddressPort(address, port),
+            Self::Nodeport(_, port) => Key::Port(port),
+        }
+    }
+
+    fn slot(self, list: List, slot: u32) -> SlotKey<A> {
+        let slot = list.base() + slot;
+        match self {
+            Self::Frontend(protocol, address, port) => {
+                (SetName::Endpoints, Key::Slot(protocol, address, port, slot))
+            }
+            Self::Nodeport(protocol, port) => (
+                SetName::NodeportEndpoints,
+                Key::NodeportSlot(protocol, port, slot),
+            ),
+        }
+    }
+}
+
+/// Appends the elements of a port, each with its comment.
+struct Push<'a, A: Address> {
+    port: &'a PortContribution<A>,
+    elements: &'a mut Vec<Element<A>>,
+}
+
+impl<A: Address> Push<'_, A> {
+    fn element(&mut self, set: SetName, key: Key<A>, value: Value<A>) {
+        self.elements.push(Element {
+            set,
+            key,
+            value,
+            comment: Some(Arc::clone(&self.port.comment)),
+        });
+    }
+
+    fn verdict(&mut self, set: SetName, at: At<A>, verdict: Verdict) {
+        self.element(set, at.key(), Value::Verdict(verdict));
+    }
+
+    fn route(&mut self, at: At<A>, route: Route) {
+        let sets = sets(at.frontends());
+        let Slots { cluster, local } = &self.port.slots;
+        match route {
+            Route::Cluster => self.balance(sets.dispatch, at, List::Own, cluster),
+            Route::Local => self.balance(sets.dispatch, at, List::Own, local),
+            Route::Split => {
+                self.verdict(sets.dispatch, at, sets.local);
+                self.balance(sets.wide, at, List::Wide, cluster);
+                if local.is_empty() {
+                    self.verdict(sets.none, at, Verdict::Drop);
+                } else {
+                    self.balance(sets.node_local, at, List::Own, local);
+                }
+            }
+            Route::Drop => self.verdict(sets.none, at, Verdict::Drop),
+            Route::Refuse => self.verdict(sets.none, at, Verdict::Refuse),
+        }
+        if let (Some(seconds), Route::Cluster | Route::Local | Route::Split) =
+            (self.port.affinity, route)
+        {
+            let learn = Verdict::OnDemand(OnDemand::Learn(seconds));
+            let set = (sets.sticky)(self.port.protocol);
+            self.element(set, at.key_of_protocol(), Value::Verdict(learn));
+        }
+    }
+
+    fn balance(&mut self, map: SetName, at: At<A>, list: List, endpoints: &[Endpoint<A>]) {
+        // At most 65,536 of them.
+        let count = u32::try_from(endpoints.len()).unwrap_or(List::WIDE);
+        let chain = match self.port.affinity {
+            Some(_) => OnDemand::Sticky(at.frontends(), list, count),
+            None => OnDemand::Pick(at.frontends(), list, count),
+        };
+        self.verdict(map, at, Verdict::OnDemand(chain));
+        for (slot, (address, port)) in (0_u32..).zip(endpoints) {
+            let (set, key) = at.slot(list, slot);
+            self.element(set, key, Value::Endpoint(*address, *port));
+        }
+    }
+
+    fn masquerade(&mut self, at: At<A>) {
+        let sets = sets(at.frontends());
+        let set = match self.port.external {
+            Route::Cluster => sets.masquerade,
+            // Only the node's own connections.
+            Route::Split => sets.masquerade_node,
+            Route::Local | Route::Drop | Route::Refuse => return,
+        };
+        let set = set(self.port.protocol);
+        self.element(set, at.key_of_protocol(), Value::Nothing);
+    }
+
+    fn source_ranges(&mut self) {
+        let port = self.port;
+        let Some(ranges) = &port.source_ranges else {
+            return;
+        };
+        for address in &port.load_balancer_ips {
+            let key = Key::Frontend(port.protocol, *address, port.port);
+            self.element(SetName::SourceRangesChecked, key, Value::Nothing);
+            for range in ranges {
+                let key = Key::SourceRange(port.protocol, *address, port.port, *range);
+                self.element(SetName::SourceRanges, key, Value::Nothing);
+            }
+        }
+    }
+}

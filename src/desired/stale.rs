@@ -1,0 +1,126 @@
+//! What session affinity must forget: clients of endpoints that are gone.
+
+use std::collections::BTreeSet;
+
+use super::{Contribution, Endpoint, PortContribution};
+use crate::model::{Address, Protocol};
+
+/// Clients of one Service port that must be forgotten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaleAffinity<A> {
+    /// The port's protocol.
+    pub protocol: Protocol,
+    /// The addresses and ports that they connected to.
+    frontends: BTreeSet<(A, u16)>,
+    /// The node port that they connected to.
+    node_port: Option<u16>,
+    /// The endpoints that they had; `None`: whichever.
+    gone: Option<BTreeSet<Endpoint<A>>>,
+}
+
+impl<A: Address> StaleAffinity<A> {
+    /// Whether a client that connected to `address` and `port` and got `endpoint` is meant, on a
+    /// node with these addresses.
+    #[must_use]
+    pub fn covers(
+        &self,
+        (address, port): (A, u16),
+        endpoint: Endpoint<A>,
+        node_ips: &BTreeSet<A>,
+    ) -> bool {
+        let at_node = self.node_port == Some(port) && node_ips.contains(&address);
+        let frontend = at_node || self.frontends.contains(&(address, port));
+        let gone = self.gone.as_ref();
+        frontend && gone.is_none_or(|gone| gone.contains(&endpoint))
+    }
+}
+
+/// What must be forgotten when a Service's contribution changes: of a port that goes, all; of one
+/// that stays, the clients of endpoints that left a list of it. (With external policy Local a
+/// client belongs to one list only, which is not known here: it forgets early, never late.)
+#[must_use]
+pub fn stale_affinity<A: Address>(
+    before: &Contribution<A>,
+    after: Option<&Contribution<A>>,
+) -> Vec<StaleAffinity<A>> {
+    let sticky = before.ports.iter().filter(|port| port.affinity.is_some());
+    let stale = sticky.filter_map(|port| {
+        let now = after.and_then(|after| after.port_like(port));
+        let now = now.filter(|now| now.affinity.is_some() && now.frontends_of(port));
+        let gone = match now {
+            None => None,
+            Some(now) => {
+                let gone = left(&port.slots.cluster, &now.slots.cluster);
+                let gone: BTreeSet<_> = gone
+                    .chain(left(&port.slots.local, &now.slots.local))
+                    .collect();
+                if gone.is_empty() {
+                    return None;
+                }
+                Some(gone)
+            }
+        };
+        Some(StaleAffinity {
+            protocol: port.protocol,
+            frontends: port
+                .addresses()
+                .map(|address| (address, port.port))
+                .collect(),
+            node_port: port.node_port,
+            gone,
+        })
+    });
+    stale.collect()
+}
+
+/// A client's memory that is right: protocol, frontend, endpoint.
+pub type Remembered<A> = (Protocol, (A, u16), Endpoint<A>);
+
+/// All that clients of a Service may remember, on a node with these addresses.
+#[must_use]
+pub fn remembered<A: Address>(
+    contribution: &Contribution<A>,
+    node_ips: &BTreeSet<A>,
+) -> Vec<Remembered<A>> {
+    let sticky = contribution
+        .ports
+        .iter()
+        .filter(|port| port.affinity.is_some());
+    let mut all = Vec::new();
+    for port in sticky {
+        let frontends = port.addresses().map(|address| (address, port.port));
+        let nodeports = port.node_port.into_iter();
+        let nodeports = nodeports.flat_map(|number| node_ips.iter().map(move |ip| (*ip, number)));
+        for frontend in frontends.chain(nodeports) {
+            let endpoints = port.slots.cluster.iter().chain(&port.slots.local);
+            all.extend(endpoints.map(|endpoint| (port.protocol, frontend, *endpoint)));
+        }
+    }
+    all
+}
+
+/// The endpoints of one list that are not in the other.
+fn left<'a, A: Address>(
+    before: &'a [Endpoint<A>],
+    after: &[Endpoint<A>],
+) -> impl Iterator<Item = Endpoint<A>> + use<'a, A> {
+    let after: BTreeSet<_> = after.iter().copied().collect();
+    let before = before.iter().copied();
+    before.filter(move |endpoint| !after.contains(endpoint))
+}
+
+impl<A: Address> PortContribution<A> {
+    fn addresses(&self) -> impl Iterator<Item = A> {
+        let internal = self.cluster_ips.iter();
+        let external = self.external_ips.iter().chain(&self.load_balancer_ips);
+        internal.chain(external).copied()
+    }
+
+    /// Whether it still has all that `before` had: a frontend that goes takes its clients along.
+    fn frontends_of(&self, before: &Self) -> bool {
+        let now: BTreeSet<_> = self.addresses().collect();
+        let same_port = self.port == before.port;
+        let same_node_port = before.node_port.is_none() || self.node_port == before.node_port;
+        same_port && same_node_port && before.addresses().all(|address| now.contains(&address))
+    }
+}

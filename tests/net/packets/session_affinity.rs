@@ -1,0 +1,171 @@
+//! Session affinity `ClientIP`: who keeps which endpoint, and until when.
+
+use std::collections::BTreeSet;
+
+use libtest_mimic::Trial;
+use serde_json::json;
+
+use super::shop::{NODE_PORT, Shop, cart_on_every_frontend, cart_slices, frontends};
+use super::{Cluster, Daemon, Family, everywhere, servers};
+use crate::lab::{Probe, Protocol, Service};
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::session_affinity;
+    crate::trials!(session_affinity:
+        a_client_keeps_its_endpoint_on_each_frontend,
+        clients_are_told_apart_and_spread,
+        a_client_keeps_its_endpoint_through_other_changes_and_loses_it_with_it,
+        a_client_keeps_its_endpoint_through_a_restart_but_not_a_dead_one,
+        without_affinity_a_client_draws_anew,
+        policy_local_and_affinity_go_together,
+    )
+}
+
+fn sticky() -> Service {
+    cart_on_every_frontend().spec("sessionAffinity", json!("ClientIP"))
+}
+
+/// The one server that answers them all.
+#[track_caller]
+fn only(probe: &Probe<'_>) -> String {
+    let mut servers = servers(probe);
+    assert_eq!(servers.len(), 1, "{probe}: {servers:?}");
+    servers.pop_first().expect("one")
+}
+
+fn a_client_keeps_its_endpoint_on_each_frontend() {
+    let shop = Shop::new();
+    let endpoints = shop.pods(["pod-1", "pod-2", "remote-1", "remote-2"]);
+    let _daemon = shop.start(&(sticky().yaml() + &cart_slices(endpoints).yaml()));
+    for (family, protocol) in everywhere() {
+        for (_, to) in frontends(family) {
+            for source in [
+                &shop.cluster.client,
+                &shop.cluster.node,
+                shop.cluster.pod("pod-3"),
+            ] {
+                only(&source.probe(protocol, to));
+            }
+        }
+    }
+}
+
+fn clients_are_told_apart_and_spread() {
+    let shop = Shop::new();
+    let endpoints = shop.pods(["pod-1", "pod-2"]);
+    let _daemon = shop.start(&(sticky().yaml() + &cart_slices(endpoints).yaml()));
+    for family in Family::ALL {
+        // Two addresses of a client and two Pods, each with its own memory, on four frontends:
+        // that all sixteen drew the same one happens once in 2^15.
+        let mut drawn = BTreeSet::new();
+        for (_, to) in frontends(family) {
+            let client = shop.cluster.client.probe(Protocol::Tcp, to);
+            let second = shop.cluster.client.probe(Protocol::Tcp, to);
+            let second = second.source_ip(Cluster::second_client_ip(family));
+            drawn.extend([only(&client), only(&second)]);
+            for pod in ["pod-3", "remote-1"] {
+                drawn.insert(only(&shop.cluster.pod(pod).probe(Protocol::Tcp, to)));
+            }
+        }
+        assert_eq!(drawn.len(), 2, "{family:?}");
+    }
+}
+
+fn a_client_keeps_its_endpoint_through_other_changes_and_loses_it_with_it() {
+    let shop = Shop::new();
+    let all = ["pod-1", "pod-2", "remote-1", "remote-2"];
+    let daemon = shop.start(&(sticky().yaml() + &cart_slices(shop.pods(all)).yaml()));
+    for (family, protocol) in everywhere() {
+        for to in [(family.cluster_ip(1), 80), (family.lan(2), NODE_PORT)] {
+            let probe = shop.cluster.client.probe(protocol, to);
+            let had = only(&probe);
+            // Another endpoint goes: it stays.
+            let other = all
+                .iter()
+                .find(|pod| !had.starts_with(**pod))
+                .expect("another");
+            let left = |gone: &str| {
+                all.iter()
+                    .filter(|pod| **pod != gone)
+                    .map(|pod| shop.cluster.pod(pod))
+                    .collect::<Vec<_>>()
+            };
+            daemon.apply(
+                "shop.yaml",
+                &(sticky().yaml() + &cart_slices(left(other)).yaml()),
+            );
+            assert_eq!(only(&probe), had);
+            // Its own goes: it gets another, and keeps that.
+            let own = had
+                .strip_suffix(":8080")
+                .expect("server names end in their port");
+            daemon.apply(
+                "shop.yaml",
+                &(sticky().yaml() + &cart_slices(left(own)).yaml()),
+            );
+            assert_ne!(only(&probe), had);
+            daemon.apply(
+                "shop.yaml",
+                &(sticky().yaml() + &cart_slices(shop.pods(all)).yaml()),
+            );
+        }
+    }
+}
+
+fn a_client_keeps_its_endpoint_through_a_restart_but_not_a_dead_one() {
+    let shop = Shop::new();
+    let all = ["pod-1", "pod-2", "remote-1", "remote-2"];
+    let daemon = shop.start(&(sticky().yaml() + &cart_slices(shop.pods(all)).yaml()));
+    for family in Family::ALL {
+        let probe = shop
+            .cluster
+            .client
+            .probe(Protocol::Tcp, (family.cluster_ip(1), 80));
+        only(&probe);
+    }
+    let probe = shop
+        .cluster
+        .client
+        .probe(Protocol::Tcp, (Family::V4.cluster_ip(1), 80));
+    let had = only(&probe);
+    drop(daemon);
+    let daemon = Daemon::start(&shop.cluster, &shop.manifests);
+    assert_eq!(only(&probe), had);
+    drop(daemon);
+    // It goes while nobody looks.
+    let left = all.iter().filter(|pod| !had.starts_with(**pod));
+    let left: Vec<_> = left.map(|pod| shop.cluster.pod(pod)).collect();
+    shop.manifests
+        .write("shop.yaml", &(sticky().yaml() + &cart_slices(left).yaml()));
+    let _daemon = Daemon::start(&shop.cluster, &shop.manifests);
+    assert_ne!(only(&probe), had);
+}
+
+fn without_affinity_a_client_draws_anew() {
+    let shop = Shop::new();
+    let endpoints = cart_slices(shop.pods(["pod-1", "pod-2"])).yaml();
+    let daemon = shop.start(&(sticky().yaml() + &endpoints));
+    let probe = shop
+        .cluster
+        .client
+        .probe(Protocol::Tcp, (Family::V4.cluster_ip(1), 80));
+    only(&probe);
+    daemon.apply("shop.yaml", &(cart_on_every_frontend().yaml() + &endpoints));
+    assert_eq!(servers(&probe).len(), 2);
+    daemon.apply("shop.yaml", &(sticky().yaml() + &endpoints));
+    only(&probe);
+}
+
+fn policy_local_and_affinity_go_together() {
+    let shop = Shop::new();
+    let endpoints = cart_slices(shop.pods(["pod-1", "pod-2", "remote-1"])).yaml();
+    let local = sticky().spec("externalTrafficPolicy", json!("Local"));
+    let _daemon = shop.start(&(local.yaml() + &endpoints));
+    for (family, protocol) in everywhere() {
+        for (_, to) in frontends(family).into_iter().skip(1) {
+            let client = only(&shop.cluster.client.probe(protocol, to));
+            assert!(client.starts_with("pod-"), "{client} is not on this node");
+            only(&shop.cluster.pod("pod-3").probe(protocol, to));
+        }
+    }
+}
