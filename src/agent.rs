@@ -15,8 +15,7 @@ use crate::desired::NodeFacts;
 use crate::model::Event;
 use crate::netlink::Kernel;
 use crate::sync::{Crank, State};
-use crate::watch::apiserver::{self, Timing};
-use crate::watch::{addresses, manifests};
+use crate::watch::{addresses, apiserver, manifests};
 
 /// Reports that may wait for the crank. A source that runs ahead of the kernel waits in its turn;
 /// nothing is dropped.
@@ -123,7 +122,7 @@ async fn follow(source: Opened, node: Arc<str>, events: mpsc::Sender<Event>) -> 
             std::future::pending().await
         }
         Opened::ApiServer(client) => {
-            let watching = apiserver::watch(client, node, Timing::default(), events);
+            let watching = apiserver::watch(client, node, events);
             Box::pin(watching).await;
             Ok(())
         }

@@ -1,15 +1,16 @@
-//! The API server as a source of objects, against a server of the tests' own that speaks list and
-//! watch over TLS, and against the real one where there is one.
-
-#![allow(
+//! The API source against an API server of the tests' own, and against the real one.
+#![expect(
     clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "a test fails by a panic; clippy does not take helpers of tests for tests"
+    reason = "a test that cannot go on says so; clippy.toml's exception is for test functions only"
 )]
 
-mod follow;
-mod observer;
+mod connections;
+mod failures;
+mod lists;
+mod objects;
 mod real;
-mod respond;
+
+mod scenarios;
+mod seen;
 mod server;
-mod trouble;
+mod watches;

@@ -1,168 +1,232 @@
-//! The same against the real API server, where `KUBEBUILDER_ASSETS` names a folder with `etcd` and
-//! `kube-apiserver` (the convention of Kubernetes' envtest).
+//! The same against the real API server, of Kubernetes 1.33 or newer, as Kubernetes' own envtest
+//! sets it up: `KUBEBUILDER_ASSETS` names a folder with `etcd` and `kube-apiserver`.
 
-use std::fs::{self, File};
+use std::fs::File;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use kube::api::{Api, DeleteParams, DynamicObject, PostParams};
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::Client;
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::core::GroupVersionKind;
 use kube_dnat::watch::apiserver::client;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::observer::{Observer, service, slice};
+use super::scenarios::{ApiServer, lists_and_follows, outlives_a_restart, selects};
+use super::server::{Authority, kubeconfig};
 
-const TOKEN: &str = "the-admin-of-the-test";
+const TOKEN: &str = "a-token";
+const SERVICE_RANGE: &str = "10.96.0.0/24";
+const START: Duration = Duration::from_mins(1);
 
-/// A process that ends with the test.
-struct Running(Child);
+/// The real API server, for as long as it is not dropped.
+struct Real {
+    directory: TempDir,
+    etcd_url: String,
+    port: u16,
+    client: Client,
+    /// In the order in which they are stopped.
+    api_server: Process,
+    _etcd: Process,
+}
 
-impl Drop for Running {
+struct Process(Child);
+
+impl Drop for Process {
     fn drop(&mut self) {
-        let _ended = self.0.kill();
-        let _status = self.0.wait();
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }
 
-fn start(program: &Path, arguments: &[String], folder: &Path) -> Running {
-    let name = program.file_name().unwrap().to_string_lossy().into_owned();
-    let log = File::create(folder.join(format!("{name}.log"))).unwrap();
-    let mut command = Command::new(program);
-    command.args(arguments).stdout(Stdio::null()).stderr(log);
-    let child = command.spawn();
-    Running(child.unwrap_or_else(|error| panic!("{}: {error}", program.display())))
+impl Real {
+    async fn start() -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let [client_port, peer_port, port] = free_ports();
+        write_credentials(directory.path(), port);
+        let etcd_url = format!("http://127.0.0.1:{client_port}");
+        let peer_url = format!("http://127.0.0.1:{peer_port}");
+        let etcd = start(
+            directory.path(),
+            "etcd",
+            &[
+                ("data-dir", "etcd"),
+                ("listen-client-urls", &etcd_url),
+                ("advertise-client-urls", &etcd_url),
+                ("listen-peer-urls", &peer_url),
+                ("initial-advertise-peer-urls", &peer_url),
+                ("initial-cluster", &format!("default={peer_url}")),
+                ("unsafe-no-fsync", "true"),
+            ],
+        );
+        let api_server = start_api_server(directory.path(), &etcd_url, port);
+        let path = directory.path().join("kubeconfig");
+        let client = client(Some(&path), None).await.expect("a client");
+        let mut real = Self {
+            directory,
+            etcd_url,
+            port,
+            client,
+            api_server,
+            _etcd: etcd,
+        };
+        real.until_ready().await;
+        real
+    }
+
+    /// Until a Service could be made: its namespace and the range of its address are there.
+    async fn until_ready(&mut self) {
+        let namespaces = self.api("v1", "Namespace", "namespaces");
+        let ranges = self.api("networking.k8s.io/v1", "ServiceCIDR", "servicecidrs");
+        let process = &mut self.api_server;
+        let ready = async {
+            while namespaces.get("default").await.is_err()
+                || ranges.get("kubernetes").await.is_err()
+            {
+                let exited = process.0.try_wait().expect("a process");
+                assert!(exited.is_none(), "kube-apiserver exited");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        if tokio::time::timeout(START, ready).await.is_err() {
+            let log = self.directory.path().join("kube-apiserver.log");
+            let log = std::fs::read_to_string(log).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().rev().take(20).collect();
+            panic!("kube-apiserver is not ready; last lines first: {lines:#?}");
+        }
+    }
+
+    fn api(&self, api_version: &str, kind: &str, plural: &str) -> Api<DynamicObject> {
+        let client = self.client.clone();
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let kind = GroupVersionKind::gvk(group, version, kind);
+        let resource = ApiResource::from_gvk_with_plural(&kind, plural);
+        if ["services", "endpointslices"].contains(&plural) {
+            Api::namespaced_with(client, "default", &resource)
+        } else {
+            Api::all_with(client, &resource)
+        }
+    }
 }
 
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+impl ApiServer for Real {
+    fn kubeconfig(&self) -> PathBuf {
+        self.directory.path().join("kubeconfig")
+    }
+
+    async fn apply(&self, object: Value) {
+        let object: DynamicObject = serde_json::from_value(object).expect("an object");
+        let types = object.types.clone().expect("a kind");
+        let plural = format!("{}s", types.kind.to_lowercase());
+        let api = self.api(&types.api_version, &types.kind, &plural);
+        let name = object.metadata.name.clone().expect("a name");
+        let params = PatchParams::apply("tests").force();
+        api.patch(&name, &params, &Patch::Apply(&object))
+            .await
+            .unwrap_or_else(|error| panic!("cannot apply {object:?}: {error}"));
+    }
+
+    async fn delete(&self, plural: &str, key: &str) {
+        let (api_version, kind) = match plural {
+            "services" => ("v1", "Service"),
+            "endpointslices" => ("discovery.k8s.io/v1", "EndpointSlice"),
+            "nodes" => ("v1", "Node"),
+            _ => ("networking.k8s.io/v1", "ServiceCIDR"),
+        };
+        let name = key.rsplit('/').next().expect("a name");
+        self.api(api_version, kind, plural)
+            .delete(name, &DeleteParams::default())
+            .await
+            .unwrap_or_else(|error| panic!("cannot delete {key}: {error}"));
+    }
+
+    async fn restart(&mut self) {
+        // Its port must be free before it is started again.
+        self.api_server.0.kill().expect("a process");
+        self.api_server.0.wait().expect("a process");
+        self.api_server = start_api_server(self.directory.path(), &self.etcd_url, self.port);
+        self.until_ready().await;
+    }
 }
 
-/// etcd, the API server, and a kubeconfig for it.
-fn control_plane(folder: &Path) -> (Vec<Running>, PathBuf) {
-    let assets = std::env::var_os("KUBEBUILDER_ASSETS");
-    let assets = PathBuf::from(
-        assets.expect("KUBEBUILDER_ASSETS names no folder with etcd and kube-apiserver"),
-    );
-    let (peer, etcd, secure) = (free_port(), free_port(), free_port());
-    let at = |name: &str| folder.join(name).display().to_string();
-    let of_etcd = [
-        format!("--data-dir={}", at("etcd")),
-        format!("--listen-client-urls=http://127.0.0.1:{etcd}"),
-        format!("--advertise-client-urls=http://127.0.0.1:{etcd}"),
-        format!("--listen-peer-urls=http://127.0.0.1:{peer}"),
-    ];
-    fs::write(
-        folder.join("tokens"),
-        format!("{TOKEN},admin,1,system:masters\n"),
-    )
-    .unwrap();
-    let key = rcgen::KeyPair::generate().unwrap();
-    fs::write(folder.join("sa.key"), key.serialize_pem()).unwrap();
-    fs::write(folder.join("sa.pub"), key.public_key_pem()).unwrap();
-    let of_server = [
-        format!("--etcd-servers=http://127.0.0.1:{etcd}"),
-        format!("--secure-port={secure}"),
-        "--bind-address=127.0.0.1".to_owned(),
-        format!("--cert-dir={}", at("certificates")),
-        format!("--token-auth-file={}", at("tokens")),
-        "--authorization-mode=RBAC".to_owned(),
-        "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
-        "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-        format!("--service-account-key-file={}", at("sa.pub")),
-        format!("--service-account-signing-key-file={}", at("sa.key")),
-    ];
-    let running = vec![
-        start(&assets.join("etcd"), &of_etcd, folder),
-        start(&assets.join("kube-apiserver"), &of_server, folder),
-    ];
-    let kubeconfig = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "test",
-        "clusters": [{"name": "test", "cluster": {
-            "server": format!("https://127.0.0.1:{secure}"), "insecure-skip-tls-verify": true}}],
-        "users": [{"name": "admin", "user": {"token": TOKEN}}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
-    });
-    let path = folder.join("kubeconfig");
-    fs::write(&path, kubeconfig.to_string()).unwrap();
-    (running, path)
+fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("an address").port())
 }
 
-fn api(client: &kube::Client, kind: &str) -> Api<DynamicObject> {
-    let (group, version) = match kind {
-        "EndpointSlice" => ("discovery.k8s.io", "v1"),
-        _ => ("", "v1"),
+fn write_credentials(directory: &Path, port: u16) {
+    let write = |name: &str, text: &str| {
+        std::fs::write(directory.join(name), text).expect("a writable directory");
     };
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-    match kind {
-        "Namespace" => Api::all_with(client.clone(), &resource),
-        _ => Api::namespaced_with(client.clone(), "shop", &resource),
-    }
+    let authority = Authority::new();
+    let server = authority.identity("127.0.0.1");
+    let accounts = authority.identity("service-accounts");
+    write("ca.crt", &authority.certificate());
+    write("server.crt", &server.certificate);
+    write("server.key", &server.key);
+    write("accounts.key", &accounts.key);
+    write("accounts.pub", &accounts.public_key);
+    write(
+        "tokens.csv",
+        &format!("{TOKEN},tests,tests,system:masters\n"),
+    );
+    let url = format!("https://127.0.0.1:{port}");
+    let user = json!({"token": TOKEN});
+    let text = kubeconfig(&url, &directory.join("ca.crt"), &user);
+    write("kubeconfig", &text);
 }
 
-async fn create(client: &kube::Client, object: Value) {
-    let object: DynamicObject = serde_json::from_value(object).unwrap();
-    let kind = object.types.as_ref().unwrap().kind.clone();
-    api(client, &kind)
-        .create(&PostParams::default(), &object)
-        .await
-        .unwrap();
+fn start_api_server(directory: &Path, etcd_url: &str, port: u16) -> Process {
+    start(
+        directory,
+        "kube-apiserver",
+        &[
+            ("etcd-servers", etcd_url),
+            ("bind-address", "127.0.0.1"),
+            ("advertise-address", "127.0.0.1"),
+            ("secure-port", &port.to_string()),
+            ("cert-dir", "."),
+            ("tls-cert-file", "server.crt"),
+            ("tls-private-key-file", "server.key"),
+            ("token-auth-file", "tokens.csv"),
+            ("authorization-mode", "RBAC"),
+            ("disable-admission-plugins", "ServiceAccount"),
+            ("service-cluster-ip-range", SERVICE_RANGE),
+            ("service-account-issuer", "https://127.0.0.1"),
+            ("service-account-signing-key-file", "accounts.key"),
+            ("service-account-key-file", "accounts.pub"),
+        ],
+    )
+}
+
+/// Starts a program of `KUBEBUILDER_ASSETS` in `directory`, with its output in a file there.
+fn start(directory: &Path, program: &str, flags: &[(&str, &str)]) -> Process {
+    let assets = std::env::var_os("KUBEBUILDER_ASSETS")
+        .expect("KUBEBUILDER_ASSETS must name a folder with etcd and kube-apiserver");
+    let path = Path::new(&assets).join(program);
+    let log = File::create(directory.join(format!("{program}.log"))).expect("a writable directory");
+    let child = Command::new(&path)
+        .args(
+            flags
+                .iter()
+                .map(|(flag, value)| format!("--{flag}={value}")),
+        )
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a file"))
+        .stderr(log)
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot start {}: {error}", path.display()));
+    Process(child)
 }
 
 #[tokio::test]
-#[ignore = "needs KUBEBUILDER_ASSETS, a folder with etcd and kube-apiserver"]
-async fn the_real_api_server_is_followed() {
-    let folder = tempfile::tempdir().unwrap();
-    let (_running, kubeconfig) = control_plane(folder.path());
-    let client = client(Some(&kubeconfig), None).await.unwrap();
-    let mut ticks = tokio::time::interval(Duration::from_millis(200));
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
-    let namespace: DynamicObject = serde_json::from_value(namespace).unwrap();
-    let ready = tokio::time::timeout(Duration::from_mins(1), async {
-        let namespaces = api(&client, "Namespace");
-        while namespaces
-            .create(&PostParams::default(), &namespace)
-            .await
-            .is_err()
-        {
-            ticks.tick().await;
-        }
-    });
-    ready.await.expect("the API server starts");
-
-    let mut mesh = service("mesh");
-    mesh["metadata"]["labels"]["service.kubernetes.io/service-proxy-name"] = json!("mesh");
-    let mut headless = service("headless");
-    headless["spec"]["clusterIP"] = json!("None");
-    headless["spec"]["clusterIPs"] = json!(["None"]);
-    for mut object in [service("cart"), mesh, headless] {
-        // The address is the server's to give.
-        if object["spec"]["clusterIP"] != json!("None") {
-            object["spec"].as_object_mut().unwrap().remove("clusterIP");
-            object["spec"].as_object_mut().unwrap().remove("clusterIPs");
-        }
-        create(&client, object).await;
-    }
-    create(&client, slice("cart", "10.244.1.9")).await;
-    let mut observer = Observer::start_with(&kubeconfig, folder, 30).await;
-    observer.until_listed().await;
-    let (cart, endpoints) = ("Service shop/cart", "EndpointSlice shop/cart-1");
-    let known = |observer: &Observer| {
-        observer.objects.contains_key(cart) && observer.objects.contains_key(endpoints)
-    };
-    observer.until("what is there", known).await;
-    for other in ["Service shop/mesh", "Service shop/headless"] {
-        assert!(!observer.objects.contains_key(other), "{other}");
-    }
-    let services = api(&client, "Service");
-    services
-        .delete("cart", &DeleteParams::default())
-        .await
-        .unwrap();
-    observer
-        .until("it is gone", |observer| {
-            !observer.objects.contains_key(cart)
-        })
-        .await;
+#[ignore = "needs KUBEBUILDER_ASSETS: etcd and kube-apiserver"]
+async fn the_real_api_server_is_listed_followed_and_outlived() {
+    let mut real = Real::start().await;
+    lists_and_follows(&real).await;
+    selects(&real).await;
+    outlives_a_restart(&mut real).await;
 }

@@ -1,168 +1,122 @@
-//! Objects as they arrive: only the fields of [`crate::model::wire`] are decoded.
+//! An object as it arrives: the fields we read, and nothing else of it. Decoding never fails: the
+//! watcher would drop a whole page of a list, or an event, for one object that does not decode.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
+use kube::Resource;
 use kube::api::ObjectMeta;
-use kube::core::{ClusterResourceScope, Resource};
-use kube::runtime::watcher;
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
+use kube::core::ClusterResourceScope;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::model::{Kind, Rejected, Update, parse, wire};
+use super::kinds::Watched;
+use crate::model::wire::Metadata;
+use crate::model::{ObjectKey, Rejected, Update, parse};
 
-/// A kind of object that is watched.
-pub(super) trait Watched:
-    DeserializeOwned + Clone + std::fmt::Debug + Send + 'static
-{
-    const KIND: Kind;
-    const GROUP: &'static str;
-    const PLURAL: &'static str;
-
-    fn metadata(&self) -> &wire::Metadata;
-    fn parse(&self, our_node: &str) -> Update;
-}
-
-impl Watched for wire::Service {
-    const KIND: Kind = Kind::Service;
-    const GROUP: &'static str = "";
-    const PLURAL: &'static str = "services";
-
-    fn metadata(&self) -> &wire::Metadata {
-        &self.metadata
-    }
-
-    fn parse(&self, _: &str) -> Update {
-        parse::service(self)
-    }
-}
-
-impl Watched for wire::EndpointSlice {
-    const KIND: Kind = Kind::EndpointSlice;
-    const GROUP: &'static str = "discovery.k8s.io";
-    const PLURAL: &'static str = "endpointslices";
-
-    fn metadata(&self) -> &wire::Metadata {
-        &self.metadata
-    }
-
-    fn parse(&self, our_node: &str) -> Update {
-        parse::slice(self, our_node)
-    }
-}
-
-impl Watched for wire::Node {
-    const KIND: Kind = Kind::Node;
-    const GROUP: &'static str = "";
-    const PLURAL: &'static str = "nodes";
-
-    fn metadata(&self) -> &wire::Metadata {
-        &self.metadata
-    }
-
-    fn parse(&self, our_node: &str) -> Update {
-        parse::node(self, our_node)
-    }
-}
-
-impl Watched for wire::ServiceCidr {
-    const KIND: Kind = Kind::ServiceCidr;
-    const GROUP: &'static str = "networking.k8s.io";
-    const PLURAL: &'static str = "servicecidrs";
-
-    fn metadata(&self) -> &wire::Metadata {
-        &self.metadata
-    }
-
-    fn parse(&self, _: &str) -> Update {
-        parse::service_cidr(self)
-    }
-}
-
-/// An object as it arrives. Decoding it never fails as long as it has a name: one that does not
-/// decode must not stall the stream of the others.
+/// An object of kind `W`, or what can be told of it if it does not decode.
 #[derive(Clone, Debug)]
-pub(super) struct Slim<T> {
-    /// What kube's watcher wants to see of it.
+pub(super) struct Slim<W> {
+    /// For the watcher, which goes on from the last `resourceVersion`.
     meta: ObjectMeta,
-    object: Result<T, Nameless>,
+    object: Result<W, Malformed>,
 }
 
-/// An object of which only the name could be decoded.
 #[derive(Clone, Debug)]
-struct Nameless {
-    metadata: wire::Metadata,
-    reason: Rejected,
+struct Malformed {
+    metadata: Metadata,
+    error: Arc<str>,
 }
 
-impl<T: Watched> Slim<T> {
-    /// What the object says.
-    pub(super) fn parsed(&self, our_node: &str) -> Update {
+impl<W: Watched> Slim<W> {
+    /// What the object means.
+    pub(super) fn update(&self, our_node: &str) -> Update {
         match &self.object {
-            Ok(object) => object.parse(our_node),
-            Err(broken) => Update {
-                key: parse::key(T::KIND, &broken.metadata),
+            Ok(object) => object.update(our_node),
+            Err(Malformed { error, .. }) => Update {
+                key: self.key(),
                 object: None,
-                rejected: vec![broken.reason.clone()],
+                rejected: vec![Rejected::Malformed(Arc::clone(error))],
             },
         }
     }
-}
 
-/// What each object of an event says.
-pub(super) fn parsed<T: Watched>(
-    event: watcher::Event<Slim<T>>,
-    our_node: &str,
-) -> watcher::Event<Update> {
-    match event {
-        watcher::Event::Init => watcher::Event::Init,
-        watcher::Event::InitApply(object) => watcher::Event::InitApply(object.parsed(our_node)),
-        watcher::Event::InitDone => watcher::Event::InitDone,
-        watcher::Event::Apply(object) => watcher::Event::Apply(object.parsed(our_node)),
-        watcher::Event::Delete(object) => watcher::Event::Delete(object.parsed(our_node)),
+    /// Which object it is.
+    pub(super) fn key(&self) -> ObjectKey {
+        parse::key(W::KIND, self.metadata())
     }
-}
 
-impl<'de, T: Watched> Deserialize<'de> for Slim<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(serde::Deserialize)]
-        struct Named {
-            metadata: wire::Metadata,
-        }
-        let text = Box::<RawValue>::deserialize(deserializer)?;
-        let object = match serde_json::from_str::<T>(text.get()) {
-            Ok(object) => Ok(object),
-            Err(error) => {
-                let named: Named = serde_json::from_str(text.get()).map_err(D::Error::custom)?;
-                Err(Nameless {
-                    metadata: named.metadata,
-                    reason: Rejected::Malformed(error.to_string().into()),
-                })
-            }
-        };
-        let metadata = match &object {
+    fn metadata(&self) -> &Metadata {
+        match &self.object {
             Ok(object) => object.metadata(),
-            Err(broken) => &broken.metadata,
+            Err(malformed) => &malformed.metadata,
+        }
+    }
+
+    fn decode(json: &str) -> Self {
+        let object = serde_json::from_str::<W>(json).map_err(|error| Malformed {
+            metadata: identity(json),
+            error: error.to_string().into(),
+        });
+        let mut slim = Self {
+            meta: ObjectMeta::default(),
+            object,
         };
-        let meta = ObjectMeta {
-            name: Some(metadata.name.clone()),
-            namespace: Some(metadata.namespace.clone()).filter(|name| !name.is_empty()),
-            resource_version: metadata.resource_version.clone(),
-            ..ObjectMeta::default()
-        };
-        Ok(Self { meta, object })
+        let version = slim.metadata().resource_version.clone();
+        slim.meta.resource_version = version;
+        slim
     }
 }
 
-impl<T: Watched> Resource for Slim<T> {
+/// Name, namespace and version of an object of which some other field does not decode.
+fn identity(json: &str) -> Metadata {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Named {
+        metadata: Identity,
+    }
+
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Identity {
+        name: String,
+        namespace: String,
+        resource_version: Option<String>,
+    }
+
+    let Identity {
+        name,
+        namespace,
+        resource_version,
+    } = serde_json::from_str::<Named>(json)
+        .unwrap_or_default()
+        .metadata;
+    Metadata {
+        name,
+        namespace,
+        resource_version,
+        ..Metadata::default()
+    }
+}
+
+impl<'de, W: Watched> Deserialize<'de> for Slim<W> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The text is cut out first, so that a fault in it leaves the decoder at the next object.
+        Box::<RawValue>::deserialize(deserializer).map(|raw| Self::decode(raw.get()))
+    }
+}
+
+impl<W: Watched> Resource for Slim<W> {
     type DynamicType = ();
+    // Only ever listed over all namespaces.
     type Scope = ClusterResourceScope;
 
     fn kind((): &()) -> Cow<'_, str> {
-        T::KIND.to_string().into()
+        W::KIND.to_string().into()
     }
 
     fn group((): &()) -> Cow<'_, str> {
-        T::GROUP.into()
+        W::GROUP.into()
     }
 
     fn version((): &()) -> Cow<'_, str> {
@@ -170,7 +124,7 @@ impl<T: Watched> Resource for Slim<T> {
     }
 
     fn plural((): &()) -> Cow<'_, str> {
-        T::PLURAL.into()
+        W::PLURAL.into()
     }
 
     fn meta(&self) -> &ObjectMeta {
@@ -184,26 +138,64 @@ impl<T: Watched> Resource for Slim<T> {
 
 #[cfg(test)]
 mod tests {
-    use kube::core::WatchEvent;
+    use kube::api::{ObjectList, WatchEvent};
 
     use super::*;
+    use crate::model::{Object, wire};
+
+    const GOOD: &str = r#"{"metadata": {"name": "good", "namespace": "shop", "resourceVersion": "7",
+        "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}]},
+        "spec": {"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"], "ports": [{"port": 80}]}}"#;
+    const BAD: &str = r#"{"metadata": {"name": "bad", "namespace": "shop", "resourceVersion": "8"},
+        "spec": {"ports": [{"port": "eighty"}]}}"#;
+    const BAD_METADATA: &str = r#"{"metadata": {"name": 5}, "spec": {"ports": "none"}}"#;
 
     #[test]
-    fn an_object_that_does_not_decode_is_rejected_alone() {
-        let line = r#"{"type":"ADDED","object":{"kind":"Service","metadata":{"name":"cart",
-            "namespace":"shop","resourceVersion":"7","managedFields":[{"manager":"kubectl"}]},
-            "spec":{"clusterIP":"10.96.0.1","ports":"none"}}}"#;
-        let event: WatchEvent<Slim<wire::Service>> = serde_json::from_str(line).unwrap();
-        let WatchEvent::Added(object) = event else {
+    fn an_object_that_does_not_decode_costs_only_itself_in_a_list() {
+        let list = format!(
+            r#"{{"kind": "ServiceList", "apiVersion": "v1", "metadata": {{"resourceVersion": "9"}},
+                "items": [{BAD}, {GOOD}, {BAD_METADATA}, null]}}"#
+        );
+        let list: ObjectList<Slim<wire::Service>> = serde_json::from_str(&list).unwrap();
+
+        let updates: Vec<Update> = list.iter().map(|slim| slim.update("node")).collect();
+
+        let keys: Vec<&str> = updates.iter().map(|update| &*update.key.name).collect();
+        assert_eq!(keys, ["shop/bad", "shop/good", "default/", "default/"]);
+        assert!(matches!(updates[0].rejected[..], [Rejected::Malformed(_)]));
+        assert!(matches!(updates[1].object, Some(Object::Service(_))));
+        assert_eq!(updates[2].object, None);
+        assert_eq!(updates[3].object, None);
+    }
+
+    #[test]
+    fn an_object_that_does_not_decode_moves_a_watch_on() {
+        let event = format!(r#"{{"type": "ADDED", "object": {BAD}}}"#);
+        let event: WatchEvent<Slim<wire::Service>> = serde_json::from_str(&event).unwrap();
+
+        let WatchEvent::Added(slim) = event else {
             panic!("{event:?}");
         };
-        assert_eq!(object.meta().resource_version.as_deref(), Some("7"));
-        let update = object.parsed("node-1");
-        assert_eq!(&*update.key.name, "shop/cart");
-        assert!(update.object.is_none());
-        assert!(
-            matches!(&update.rejected[..], [Rejected::Malformed(_)]),
-            "{update:?}"
+        assert_eq!(slim.meta().resource_version.as_deref(), Some("8"));
+        assert_eq!(&*slim.update("node").key.name, "shop/bad");
+    }
+
+    #[test]
+    fn urls_are_those_of_the_api_server() {
+        let urls = [
+            Slim::<wire::Service>::url_path(&(), None),
+            Slim::<wire::EndpointSlice>::url_path(&(), None),
+            Slim::<wire::Node>::url_path(&(), None),
+            Slim::<wire::ServiceCidr>::url_path(&(), None),
+        ];
+        assert_eq!(
+            urls,
+            [
+                "/api/v1/services",
+                "/apis/discovery.k8s.io/v1/endpointslices",
+                "/api/v1/nodes",
+                "/apis/networking.k8s.io/v1/servicecidrs"
+            ]
         );
     }
 }

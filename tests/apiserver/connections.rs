@@ -1,0 +1,161 @@
+//! Where the API server is, whom it trusts and who we are: all that a kubeconfig says.
+
+use std::path::Path;
+
+use kube_dnat::model::Kind;
+use kube_dnat::watch::apiserver::{Timeouts, client, watch_with};
+use serde_json::json;
+use tokio::sync::mpsc::channel;
+
+use super::objects::service;
+use super::seen::{Seen, TIMEOUTS};
+use super::server::Server;
+
+async fn error(kubeconfig: Option<&Path>, master: Option<&str>) -> String {
+    let error = client(kubeconfig, master).await.err().expect("an error");
+    let text = error.to_string();
+    assert!(!text.contains('\n'), "more than one line: {text}");
+    text
+}
+
+#[tokio::test]
+async fn a_kubeconfig_that_cannot_be_used_is_named() {
+    let server = Server::start();
+    let missing = server.directory().join("missing");
+    let text = error(Some(&missing), None).await;
+    assert!(text.contains("/missing"), "{text}");
+    assert!(text.contains("No such file"), "{text}");
+
+    let invalid = server.write("invalid", "clusters: [\n  {name: x\n");
+    let text = error(Some(&invalid), None).await;
+    assert!(text.contains("/invalid"), "{text}");
+
+    let no_context = server.write("no-context", "{apiVersion: v1, kind: Config}");
+    let text = error(Some(&no_context), None).await;
+    assert!(text.contains("/no-context"), "{text}");
+
+    let user = json!({"client-certificate": "missing.crt", "client-key": "missing.key"});
+    let no_certificate = server.write_kubeconfig("no-certificate", &user);
+    let text = error(Some(&no_certificate), None).await;
+    assert!(text.contains("/no-certificate"), "{text}");
+    assert!(text.contains("missing.crt"), "{text}");
+}
+
+#[tokio::test]
+async fn a_master_that_is_no_url_is_named() {
+    for master in [
+        "",
+        "192.0.2.1:6443",
+        "https://",
+        "ftp://192.0.2.1",
+        "https://a b",
+    ] {
+        let text = error(None, Some(master)).await;
+        assert!(
+            text.contains(&format!("--master {master} is not")),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_is_refused() {
+    let server = Server::start();
+    let text = std::fs::read_to_string(server.kubeconfig()).unwrap();
+    let text = text.replace(
+        r#""server":"#,
+        r#""proxy-url":"http://192.0.2.1:3128","server":"#,
+    );
+    let path = server.write("proxy", &text);
+    assert!(error(Some(&path), None).await.contains("proxy-url"));
+}
+
+#[tokio::test]
+async fn a_token_file_is_used() {
+    let server = Server::start();
+    server.set_token("from-a-file");
+    server.write("token", "from-a-file");
+    server.apply(service("shop/cart", "10.96.0.1"));
+    let kubeconfig = server.write_kubeconfig("with-file", &json!({"tokenFile": "token"}));
+
+    let seen = Seen::listed(&kubeconfig, TIMEOUTS).await;
+
+    assert!(seen.has(Kind::Service, "shop/cart"));
+}
+
+#[tokio::test]
+async fn a_token_file_with_a_line_break_is_refused() {
+    let server = Server::start();
+    server.write("token", "a-token\n");
+    let kubeconfig = server.write_kubeconfig("with-file", &json!({"tokenFile": "token"}));
+    let text = error(Some(&kubeconfig), None).await;
+    assert!(text.contains("token ends in a line break"), "{text}");
+
+    let kubeconfig = server.write_kubeconfig("no-file", &json!({"tokenFile": "no-token"}));
+    let text = error(Some(&kubeconfig), None).await;
+    assert!(text.contains("no-token"), "{text}");
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_used() {
+    let server = Server::start();
+    let identity = server.authority().identity("node-1");
+    let certificate = server.write("client.crt", &identity.certificate);
+    let key = server.write("client.key", &identity.key);
+    let user = json!({"client-certificate": certificate, "client-key": key});
+    server.apply(service("shop/cart", "10.96.0.1"));
+    let kubeconfig = server.write_kubeconfig("with-certificate", &user);
+
+    let seen = Seen::listed(&kubeconfig, TIMEOUTS).await;
+
+    assert!(seen.has(Kind::Service, "shop/cart"));
+}
+
+#[tokio::test]
+async fn a_master_stands_for_the_server_of_the_kubeconfig() {
+    let server = Server::start();
+    server.apply(service("shop/cart", "10.96.0.1"));
+    let text = std::fs::read_to_string(server.kubeconfig()).unwrap();
+    let text = text.replace(&server.url(), "https://192.0.2.1:6443");
+    let kubeconfig = server.write("elsewhere", &text);
+
+    let client = client(Some(&kubeconfig), Some(&server.url()))
+        .await
+        .unwrap();
+    let (sender, mut events) = channel(16);
+    let timeouts = Timeouts::default();
+    tokio::spawn(watch_with(timeouts, client, "node-1".into(), sender));
+
+    events.recv().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_of_another_authority_is_not_trusted() {
+    let (server, other) = (Server::start(), Server::start());
+    let text = std::fs::read_to_string(server.kubeconfig()).unwrap();
+    let text = text.replace(&server.url(), &other.url());
+    let kubeconfig = server.write("other", &text);
+
+    let client = client(Some(&kubeconfig), None).await.unwrap();
+    let error = client.apiserver_version().await.unwrap_err();
+
+    assert!(
+        format!("{error:?}").contains("InvalidCertificate"),
+        "{error:?}"
+    );
+    assert_eq!(other.requests("services").len(), 0);
+}
+
+#[tokio::test]
+async fn the_watch_ends_when_nobody_receives() {
+    let server = Server::start();
+    let client = client(Some(&server.kubeconfig()), None).await.unwrap();
+    let (sender, events) = channel(16);
+    let watch = tokio::spawn(watch_with(TIMEOUTS, client, "node-1".into(), sender));
+    server.until_watched("services", 1).await;
+
+    drop(events);
+
+    watch.await.unwrap();
+    server.until_watched("services", 0).await;
+}

@@ -1,0 +1,138 @@
+//! An API server that cannot be reached, refuses or fails: nothing is lost, and it is asked again.
+
+use std::time::Duration;
+
+use kube_dnat::model::Kind;
+use kube_dnat::watch::apiserver::Timeouts;
+
+use super::objects::{node, service, service_cidr};
+use super::seen::{OUR_NODE, Seen, TIMEOUTS};
+use super::server::{Fault, Server};
+
+#[tokio::test]
+async fn errors_of_the_server_are_retried() {
+    let retried = async |status| {
+        let server = Server::start();
+        server.apply(service("shop/cart", "10.96.0.1"));
+        server.fail("services", "", Fault::Status(status), 1);
+
+        let seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
+
+        assert_eq!(seen.names(Kind::Service), ["shop/cart"]);
+        assert_eq!(server.requests("services").len(), 2, "{status}");
+    };
+    tokio::join!(retried(429), retried(500), retried(503));
+}
+
+#[tokio::test]
+async fn a_watch_that_cannot_be_taken_up_is_retried_and_loses_nothing() {
+    let server = Server::start();
+    server.apply(service("shop/cart", "10.96.0.1"));
+    let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
+
+    server.fail("services", "watch=true", Fault::Status(500), 2);
+    server.close_watches();
+    server.until_requested("services", 2).await;
+    server.apply(service("shop/till", "10.96.0.2"));
+
+    seen.until_there(Kind::Service, "shop/till").await;
+    assert_eq!(seen.gone, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_asked_again() {
+    let server = Server::start();
+    server.apply(service("shop/cart", "10.96.0.1"));
+    server.fail("services", "", Fault::Silence, 1);
+    let timeouts = Timeouts {
+        answer: Duration::from_secs(1),
+        ..TIMEOUTS
+    };
+
+    let seen = Seen::listed(&server.kubeconfig(), timeouts).await;
+
+    assert_eq!(seen.names(Kind::Service), ["shop/cart"]);
+}
+
+#[tokio::test]
+async fn what_changes_while_the_server_is_down_is_seen_when_it_is_up() {
+    let server = Server::start();
+    server.apply(service("shop/stays", "10.96.0.1"));
+    server.apply(service("shop/goes", "10.96.0.2"));
+    let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
+
+    server.go_down();
+    server.until_watched("services", 0).await;
+    server.delete("services", "shop/goes");
+    server.apply(service("shop/comes", "10.96.0.3"));
+    server.come_up();
+
+    seen.until_there(Kind::Service, "shop/comes").await;
+    assert_eq!(seen.gone, ["Service shop/goes"]);
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_is_tried_again() {
+    let server = Server::start();
+    server.apply(service("shop/cart", "10.96.0.1"));
+    server.bar("services", 401);
+    let mut seen = Seen::watch(&server.kubeconfig(), TIMEOUTS).await;
+    server.until_requested("services", 2).await;
+
+    server.admit("services");
+
+    seen.until_there(Kind::Service, "shop/cart").await;
+}
+
+#[tokio::test]
+async fn what_we_can_do_without_holds_nothing_up_and_is_asked_for_rarely() {
+    let server = Server::start();
+    server.apply(service("shop/cart", "10.96.0.1"));
+    server.bar("servicecidrs", 404);
+    server.bar("nodes", 403);
+
+    let seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
+
+    assert_eq!(seen.names(Kind::Service), ["shop/cart"]);
+    assert_eq!(server.requests("servicecidrs").len(), 1);
+    assert_eq!(server.requests("nodes").len(), 1);
+}
+
+#[tokio::test]
+async fn what_we_did_without_is_seen_once_it_is_there() {
+    let server = Server::start();
+    server.apply(node(OUR_NODE, "192.0.2.1"));
+    server.apply(service_cidr("kubernetes", "10.96.0.0/12"));
+    server.bar("servicecidrs", 404);
+    server.bar("nodes", 403);
+    let timeouts = Timeouts {
+        unavailable: Duration::from_millis(200),
+        ..TIMEOUTS
+    };
+    let mut seen = Seen::listed(&server.kubeconfig(), timeouts).await;
+    server.until_requested("servicecidrs", 2).await;
+    server.until_requested("nodes", 2).await;
+
+    server.admit("servicecidrs");
+    server.admit("nodes");
+
+    seen.until_there(Kind::ServiceCidr, "kubernetes").await;
+    seen.until_there(Kind::Node, OUR_NODE).await;
+    assert_eq!(seen.listed.len(), 4, "{:?}", seen.listed);
+}
+
+#[tokio::test]
+async fn services_that_we_may_not_see_are_not_taken_for_none() {
+    let server = Server::start();
+    server.apply(service("shop/cart", "10.96.0.1"));
+    server.bar("services", 403);
+    let mut seen = Seen::watch(&server.kubeconfig(), TIMEOUTS).await;
+    seen.until("the other kinds are listed", |seen| seen.listed.len() == 3)
+        .await;
+    server.until_requested("services", 2).await;
+    assert!(!seen.listed.contains(&Kind::Service));
+
+    server.admit("services");
+
+    seen.until_there(Kind::Service, "shop/cart").await;
+}

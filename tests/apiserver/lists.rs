@@ -1,0 +1,174 @@
+//! How the objects that exist are read: as a stream, or in pages.
+
+use std::time::Duration;
+
+use kube_dnat::model::{Kind, Rejected};
+use kube_dnat::watch::apiserver::Timeouts;
+use serde_json::json;
+
+use super::objects::{service, service_cidr};
+use super::seen::{Seen, TIMEOUTS, key};
+use super::server::{Fault, Gone, Server, StreamingLists};
+
+/// More than two pages.
+const MANY: usize = 1100;
+
+fn apply_services(server: &Server, count: usize) {
+    for number in 0..count {
+        let address = format!("10.96.{}.{}", number / 250, number % 250 + 1);
+        let name = format!("shop/service-{number}");
+        server.apply(service(&name, &address));
+    }
+}
+
+#[tokio::test]
+async fn a_list_is_one_stream() {
+    let server = Server::start();
+    apply_services(&server, 10_000);
+
+    let seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
+
+    assert_eq!(seen.names(Kind::Service).len(), 10_000);
+    let requests = server.requests("services");
+    assert_eq!(requests.len(), 1);
+    assert!(requests[0].asks("sendInitialEvents", "true"));
+    assert!(requests[0].asks("allowWatchBookmarks", "true"));
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_streaming_lists_is_listed_in_pages() {
+    let server = Server::start();
+    server.set_streaming_lists(StreamingLists::Refused);
+    apply_services(&server, MANY);
+
+    let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
+
+    assert_eq!(seen.names(Kind::Service).len(), MANY);
+    let requests = server.requests("services");
+    let pages = requests.iter().filter(|request| !request.is_watch());
+    assert_eq!(pages.count(), 3);
+
+    server.apply(service("shop/cart", "10.97.0.1"));
+    seen.until_there(Kind::Service, "shop/cart").await;
+    server.delete("services", "shop/service-0");
+    seen.until_gone(Kind::Service, "shop/service-0").await;
+}
+
+#[tokio::test]
+async fn a_server_that_ignores_streaming_lists_is_listed_in_pages_after_a_while() {
+    let server = Server::start();
+    server.set_streaming_lists(StreamingLists::Ignored);
+    apply_services(&server, MANY);
+    let timeouts = Timeouts {
+        streaming_list: Duration::from_millis(500),
+        ..TIMEOUTS
+    };
+
+    let mut seen = Seen::listed(&server.kubeconfig(), timeouts).await;
+
+    assert_eq!(seen.names(Kind::Service).len(), MANY);
+    let requests = server.requests("services");
+    assert!(requests.iter().any(|request| !request.is_watch()));
+    server.apply(service("shop/cart", "10.97.0.1"));
+    seen.until_there(Kind::Service, "shop/cart").await;
+    assert_eq!(seen.gone, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_server_that_closes_streaming_lists_is_listed_in_pages() {
+    let server = Server::start();
+    server.set_streaming_lists(StreamingLists::Ignored);
+    apply_services(&server, 1);
+    let timeouts = Timeouts {
+        watch: 1,
+        ..TIMEOUTS
+    };
+
+    let seen = Seen::listed(&server.kubeconfig(), timeouts).await;
+
+    assert_eq!(seen.names(Kind::Service), ["shop/service-0"]);
+}
+
+#[tokio::test]
+async fn a_list_that_expires_between_pages_is_begun_again() {
+    let server = Server::start();
+    server.set_streaming_lists(StreamingLists::Refused);
+    apply_services(&server, MANY);
+    server.fail("services", "continue=", Fault::Status(410), 1);
+
+    let seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
+
+    assert_eq!(seen.names(Kind::Service).len(), MANY);
+    assert_eq!(seen.gone, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_relist_that_breaks_off_loses_nothing() {
+    let server = Server::start();
+    server.set_streaming_lists(StreamingLists::Refused);
+    apply_services(&server, MANY);
+    let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
+
+    server.go_down();
+    server.until_watched("services", 0).await;
+    server.delete("services", "shop/service-7");
+    server.compact(Gone::Event);
+    server.fail("services", "continue=", Fault::Status(500), 1);
+    server.come_up();
+
+    seen.until_gone(Kind::Service, "shop/service-7").await;
+    assert_eq!(seen.gone, ["Service shop/service-7"]);
+    assert_eq!(seen.names(Kind::Service).len(), MANY - 1);
+}
+
+#[tokio::test]
+async fn a_kind_is_reported_as_listed_once() {
+    let server = Server::start();
+    server.apply(service_cidr("kubernetes", "10.96.0.0/12"));
+    let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
+
+    server.go_down();
+    server.until_watched("services", 0).await;
+    server.until_watched("servicecidrs", 0).await;
+    server.delete("servicecidrs", "kubernetes");
+    server.apply(service("shop/cart", "10.96.0.1"));
+    server.compact(Gone::Event);
+    server.apply(service("shop/till", "10.96.0.2"));
+    server.come_up();
+
+    seen.until_gone(Kind::ServiceCidr, "kubernetes").await;
+    seen.until_there(Kind::Service, "shop/till").await;
+    assert!(seen.has(Kind::Service, "shop/cart"));
+    assert_eq!(seen.listed.len(), 4, "{:?}", seen.listed);
+}
+
+#[tokio::test]
+async fn an_object_that_does_not_decode_costs_only_itself() {
+    // A refused one, a page and a watch make three.
+    for (streaming_lists, requests) in [(StreamingLists::Served, 1), (StreamingLists::Refused, 3)] {
+        let server = Server::start();
+        server.set_streaming_lists(streaming_lists);
+        let mut broken = service("shop/broken", "10.96.0.2");
+        broken["spec"]["ports"] = json!("eighty");
+        server.apply(service("shop/a", "10.96.0.1"));
+        server.apply(broken.clone());
+        server.apply(service("shop/z", "10.96.0.3"));
+
+        let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
+
+        assert_eq!(seen.names(Kind::Service), ["shop/a", "shop/z"]);
+        let rejected = seen.rejected.remove(&key(Kind::Service, "shop/broken"));
+        assert!(matches!(
+            rejected.as_deref(),
+            Some([Rejected::Malformed(_)])
+        ));
+
+        broken["metadata"]["name"] = json!("broken-later");
+        server.apply(broken);
+        server.apply(service("shop/later", "10.96.0.4"));
+        seen.until_there(Kind::Service, "shop/later").await;
+        let later = key(Kind::Service, "shop/broken-later");
+        assert!(seen.rejected.contains_key(&later));
+        assert_eq!(server.requests("services").len(), requests);
+    }
+}

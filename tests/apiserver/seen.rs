@@ -1,0 +1,120 @@
+//! What the API source reports.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use kube_dnat::model::{Event, Kind, Object, ObjectKey, Rejected};
+use kube_dnat::watch::apiserver::{Timeouts, client, watch_with};
+use tokio::sync::mpsc::{Receiver, channel};
+
+pub(crate) const OUR_NODE: &str = "node-1";
+
+/// No test waits longer than this for anything.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Long enough to never matter on a loaded machine, but where a test makes one shorter; pauses
+/// cost time only.
+pub(crate) const TIMEOUTS: Timeouts = Timeouts {
+    watch: 120,
+    answer: DEADLINE,
+    streaming_list: DEADLINE,
+    first_pause: Duration::from_millis(20),
+    unavailable: DEADLINE,
+};
+
+/// What was reported until now.
+pub(crate) struct Seen {
+    events: Receiver<Event>,
+    pub(crate) objects: BTreeMap<ObjectKey, Object>,
+    pub(crate) rejected: BTreeMap<ObjectKey, Vec<Rejected>>,
+    /// Every kind that was reported as listed, as often as it was.
+    pub(crate) listed: Vec<Kind>,
+    /// Every object that was reported as gone or meaningless, in this order.
+    pub(crate) gone: Vec<String>,
+}
+
+impl Seen {
+    /// Begins to watch the server of `kubeconfig`.
+    pub(crate) async fn watch(kubeconfig: &Path, timeouts: Timeouts) -> Self {
+        let client = client(Some(kubeconfig), None).await.expect("a client");
+        let (sender, events) = channel(16);
+        tokio::spawn(watch_with(timeouts, client, OUR_NODE.into(), sender));
+        Self {
+            events,
+            objects: BTreeMap::new(),
+            rejected: BTreeMap::new(),
+            listed: Vec::new(),
+            gone: Vec::new(),
+        }
+    }
+
+    /// Begins to watch, and waits for the first lists of all kinds.
+    pub(crate) async fn listed(kubeconfig: &Path, timeouts: Timeouts) -> Self {
+        let mut seen = Self::watch(kubeconfig, timeouts).await;
+        seen.until("all kinds are listed", |seen| {
+            let kinds: BTreeSet<Kind> = seen.listed.iter().copied().collect();
+            kinds.len() == 4
+        })
+        .await;
+        seen
+    }
+
+    /// Takes events until `condition` holds.
+    pub(crate) async fn until(&mut self, what: &str, condition: impl Fn(&Self) -> bool) {
+        let events = async {
+            while !condition(self) {
+                let event = self.events.recv().await;
+                self.take(event.expect("the watch goes on"));
+            }
+        };
+        let in_time = tokio::time::timeout(DEADLINE, events).await.is_ok();
+        assert!(
+            in_time,
+            "not in time: {what}; listed {:?}, gone {:?}, objects {:?}",
+            self.listed,
+            self.gone,
+            self.objects.keys()
+        );
+    }
+
+    /// Takes events until this object is there.
+    pub(crate) async fn until_there(&mut self, kind: Kind, name: &str) {
+        self.until(name, |seen| seen.has(kind, name)).await;
+    }
+
+    /// Takes events until this object is not there.
+    pub(crate) async fn until_gone(&mut self, kind: Kind, name: &str) {
+        self.until(name, |seen| !seen.has(kind, name)).await;
+    }
+
+    pub(crate) fn has(&self, kind: Kind, name: &str) -> bool {
+        self.objects.contains_key(&key(kind, name))
+    }
+
+    pub(crate) fn names(&self, kind: Kind) -> Vec<&str> {
+        let keys = self.objects.keys().filter(|key| key.kind == kind);
+        keys.map(|key| &*key.name).collect()
+    }
+
+    fn take(&mut self, event: Event) {
+        let update = match event {
+            Event::Listed(kind) => return self.listed.push(kind),
+            Event::Update(update) => update,
+        };
+        if !update.rejected.is_empty() {
+            self.rejected.insert(update.key.clone(), update.rejected);
+        }
+        if let Some(object) = update.object {
+            self.objects.insert(update.key, object);
+        } else {
+            self.gone.push(update.key.to_string());
+            self.objects.remove(&update.key);
+        }
+    }
+}
+
+pub(crate) fn key(kind: Kind, name: &str) -> ObjectKey {
+    let name = name.into();
+    ObjectKey { kind, name }
+}

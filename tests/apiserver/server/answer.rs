@@ -1,0 +1,221 @@
+//! The answer to a request: a list, the begin of a watch, or why there is none.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+
+use futures::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
+use hyper::{Response, header};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::selector::Selector;
+use super::state::{Fault, Gone, Request, Shared, State, StreamingLists};
+use super::store::{Filter, KINDS, Kind};
+use super::watching::{Begin, Watch};
+
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// The answer to `request` of a client that has proved who it is by certificate or not.
+pub(crate) async fn answer(
+    shared: Arc<Shared>,
+    request: hyper::Request<Incoming>,
+    has_certificate: bool,
+) -> Result<Response<Body>, Infallible> {
+    let query = request.uri().query().unwrap_or_default();
+    let kind = KINDS
+        .iter()
+        .find(|kind| kind.path() == request.uri().path());
+    let fault = shared.change(|state| {
+        let token = format!("Bearer {}", state.token);
+        let given = request.headers().get(header::AUTHORIZATION);
+        if !has_certificate && given.is_none_or(|given| given != token.as_str()) {
+            return Some(Fault::Status(401));
+        }
+        let kind = kind?;
+        state.requests.push(Request {
+            plural: kind.plural,
+            query: pairs(query),
+        });
+        state.fault(kind.plural, query)
+    });
+    let answer = match (fault, kind) {
+        (Some(Fault::Silence), _) => std::future::pending().await,
+        (Some(Fault::Status(code)), _) => status(code),
+        (None, None) => status(404),
+        (None, Some(kind)) => resource(&shared, kind, &pairs(query)).unwrap_or_else(status),
+    };
+    Ok(answer)
+}
+
+fn pairs(query: &str) -> BTreeMap<String, String> {
+    form_urlencoded::parse(query.as_bytes())
+        .into_owned()
+        .collect()
+}
+
+/// The error is an HTTP status.
+fn resource(
+    shared: &Arc<Shared>,
+    kind: &'static Kind,
+    query: &BTreeMap<String, String>,
+) -> Result<Response<Body>, u16> {
+    let text = |key: &str| query.get(key).map_or("", String::as_str);
+    let selector = |key| Selector::parse(text(key)).ok_or(400_u16);
+    let filter = Filter {
+        labels: selector("labelSelector")?,
+        fields: selector("fieldSelector")?,
+    };
+    if !filter.fields.keys().all(|field| kind.has_field(field)) {
+        return Err(400);
+    }
+    if text("watch") == "true" {
+        return watch(shared, kind, query, filter);
+    }
+    let limit = text("limit").parse().unwrap_or(usize::MAX);
+    shared.change(|state| list(state, kind, &filter, limit, text("continue")))
+}
+
+/// A page of a list. The token to go on names the list's version and the last object of the page.
+fn list(
+    state: &mut State,
+    kind: &Kind,
+    filter: &Filter,
+    limit: usize,
+    token: &str,
+) -> Result<Response<Body>, u16> {
+    let (version, last) = match token.split_once(' ') {
+        Some((version, last)) => (version.parse().or(Err(400_u16))?, last),
+        None => (state.version, ""),
+    };
+    if version < state.compacted {
+        return Err(410);
+    }
+    let page: Vec<_> = state
+        .collection(kind.plural)
+        .objects
+        .range(last.to_owned()..)
+        .map(|(_, object)| object)
+        .filter(|object| object.key != last && filter.matches(object))
+        .take(limit.saturating_add(1))
+        .cloned()
+        .collect();
+    let is_last = page.len() <= limit;
+    let page = page.get(..limit).unwrap_or(&page);
+    let token = match page.last() {
+        Some(last) if !is_last => format!("{version} {}", last.key),
+        _ => String::new(),
+    };
+    let metadata = json!({"resourceVersion": version.to_string(), "continue": token});
+    let (name, api_version) = (kind.name, kind.api_version);
+    let mut text = format!(
+        r#"{{"kind":"{name}List","apiVersion":"{api_version}","metadata":{metadata},"items":["#
+    )
+    .into_bytes();
+    for (index, object) in page.iter().enumerate() {
+        if index > 0 {
+            text.push(b',');
+        }
+        text.extend_from_slice(&object.json);
+    }
+    text.extend_from_slice(b"]}");
+    let sent = page.iter().map(|object| object.key.clone());
+    state.sent.entry(kind.plural).or_default().extend(sent);
+    Ok(with_body(200, text.into()))
+}
+
+fn watch(
+    shared: &Arc<Shared>,
+    kind: &'static Kind,
+    query: &BTreeMap<String, String>,
+    filter: Filter,
+) -> Result<Response<Body>, u16> {
+    let begin = begin(&shared.look(), query)?;
+    let seconds = query
+        .get("timeoutSeconds")
+        .and_then(|text| text.parse().ok());
+    let bookmarks = query
+        .get("allowWatchBookmarks")
+        .is_some_and(|text| text == "true");
+    let (frames, mut received) = mpsc::channel(16);
+    let watch = Watch::new(Arc::clone(shared), kind, filter, bookmarks, frames);
+    tokio::spawn(watch.run(begin, seconds.unwrap_or(1800)));
+    let frames = stream::poll_fn(move |context| received.poll_recv(context));
+    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+    set_json(&mut response);
+    Ok(response)
+}
+
+/// From where on a watch sends what, as `ValidateListOptions` of apimachinery has it.
+fn begin(state: &State, query: &BTreeMap<String, String>) -> Result<Begin, u16> {
+    let text = |key: &str| query.get(key).map_or("", String::as_str);
+    let streams = text("sendInitialEvents") == "true";
+    let not_older = text("resourceVersionMatch") == "NotOlderThan";
+    match state.streaming_lists {
+        StreamingLists::Served if streams != not_older => return Err(422),
+        StreamingLists::Refused if streams || not_older => return Err(422),
+        StreamingLists::Served if streams => return Ok(Begin::List { marked: true }),
+        StreamingLists::Served | StreamingLists::Refused | StreamingLists::Ignored => {}
+    }
+    match text("resourceVersion") {
+        "" | "0" => Ok(Begin::List { marked: false }),
+        version => {
+            let version = version.parse().or(Err(400_u16))?;
+            match state.gone {
+                Gone::Status if version < state.compacted => Err(410),
+                Gone::Status | Gone::Event => Ok(Begin::After(version)),
+            }
+        }
+    }
+}
+
+fn status(code: u16) -> Response<Body> {
+    with_body(code, status_json(code).into())
+}
+
+/// A `v1` Status.
+pub(crate) fn status_json(code: u16) -> String {
+    let reason = match code {
+        400 => "BadRequest",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "NotFound",
+        410 => "Expired",
+        422 => "Invalid",
+        429 => "TooManyRequests",
+        _ => "InternalError",
+    };
+    let details = if code == 429 {
+        json!({"retryAfterSeconds": 1})
+    } else {
+        json!({})
+    };
+    json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": format!("the tests' API server says {reason}"), "reason": reason,
+        "details": details, "code": code,
+    })
+    .to_string()
+}
+
+fn with_body(code: u16, body: Bytes) -> Response<Body> {
+    let body = Full::new(body).map_err(|never| match never {});
+    let mut response = Response::new(body.boxed_unsync());
+    *response.status_mut() = code.try_into().expect("an HTTP status");
+    set_json(&mut response);
+    response
+}
+
+fn set_json(response: &mut Response<Body>) {
+    let json = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+}
+
+/// A piece of the answer.
+pub(crate) fn frame(text: Vec<u8>) -> Frame<Bytes> {
+    Frame::data(text.into())
+}

@@ -1,0 +1,171 @@
+//! What the server holds, and what a test has told it to do wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard};
+
+use tokio::sync::watch;
+
+use super::store::{Collection, KINDS};
+
+/// How streaming lists (KEP-3157) are answered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StreamingLists {
+    /// As since Kubernetes 1.32.
+    Served,
+    /// 422 Invalid, as since Kubernetes 1.19 or with the feature gate off.
+    Refused,
+    /// As an ordinary watch, as before: the end of the list is never marked.
+    Ignored,
+}
+
+/// How a watch from a version that is compacted away is answered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// HTTP status 410.
+    Status,
+    /// Status 200, and an ERROR event with code 410.
+    Event,
+}
+
+/// What is done instead of an answer.
+#[derive(Clone, Copy)]
+pub(crate) enum Fault {
+    /// Answer with this HTTP status.
+    Status(u16),
+    /// Never answer.
+    Silence,
+}
+
+/// A request, for a test to look at.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) plural: &'static str,
+    pub(crate) query: BTreeMap<String, String>,
+}
+
+impl Request {
+    pub(crate) fn is_watch(&self) -> bool {
+        self.asks("watch", "true")
+    }
+
+    /// Whether the query has `key=value`.
+    pub(crate) fn asks(&self, key: &str, value: &str) -> bool {
+        self.query.get(key).is_some_and(|asked| asked == value)
+    }
+}
+
+/// Counts of what was told to all watches that are open at the time.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Orders {
+    /// End the answer.
+    pub(crate) close: u64,
+    /// Cut the connection in the middle of the answer.
+    pub(crate) cut: u64,
+    /// Send nothing more, and do not end either.
+    pub(crate) hang: u64,
+    /// Send a bookmark.
+    pub(crate) bookmark: u64,
+}
+
+/// See the methods of `Server` for what each is for.
+pub(crate) struct State {
+    pub(crate) version: u64,
+    /// Changes up to this version are forgotten.
+    pub(crate) compacted: u64,
+    pub(crate) collections: BTreeMap<&'static str, Collection>,
+    pub(crate) token: String,
+    pub(crate) streaming_lists: StreamingLists,
+    pub(crate) gone: Gone,
+    /// Of which plural, what the query contains, what to do, and how often.
+    pub(crate) faults: Vec<(String, String, Fault, u32)>,
+    /// Answered with this status for as long as it stands here.
+    pub(crate) barred: BTreeMap<String, u16>,
+    pub(crate) down: bool,
+    /// The plurals whose watches end once they have sent what there is.
+    pub(crate) brief: BTreeSet<String>,
+    pub(crate) orders: Orders,
+    pub(crate) requests: Vec<Request>,
+    /// Names of all objects that were ever sent, by plural.
+    pub(crate) sent: BTreeMap<&'static str, BTreeSet<String>>,
+    /// How many watches are open, by plural.
+    pub(crate) watches: BTreeMap<&'static str, usize>,
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            version: 1,
+            compacted: 0,
+            collections: KINDS
+                .iter()
+                .map(|kind| (kind.plural, Collection::default()))
+                .collect(),
+            token: "a-token".to_owned(),
+            streaming_lists: StreamingLists::Served,
+            gone: Gone::Event,
+            faults: Vec::new(),
+            barred: BTreeMap::new(),
+            down: false,
+            brief: BTreeSet::new(),
+            orders: Orders::default(),
+            requests: Vec::new(),
+            sent: BTreeMap::new(),
+            watches: BTreeMap::new(),
+        }
+    }
+
+    /// The fault that this request meets, if any.
+    pub(crate) fn fault(&mut self, plural: &str, query: &str) -> Option<Fault> {
+        if let Some(status) = self.barred.get(plural) {
+            return Some(Fault::Status(*status));
+        }
+        let (_, _, fault, left) = self.faults.iter_mut().find(|(of, part, _, left)| {
+            of == plural && query.contains(part.as_str()) && *left > 0
+        })?;
+        *left -= 1;
+        Some(*fault)
+    }
+
+    pub(crate) fn collection(&mut self, plural: &str) -> &mut Collection {
+        self.collections.get_mut(plural).expect("a known plural")
+    }
+}
+
+/// The state, and a bell that rings at each change of it.
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    bell: watch::Sender<()>,
+}
+
+impl Shared {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::new(State::new()),
+            bell: watch::Sender::new(()),
+        }
+    }
+
+    pub(crate) fn look(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .expect("no test panics while it holds the state")
+    }
+
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = change(&mut self.look());
+        self.bell.send_replace(());
+        result
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.bell.subscribe()
+    }
+
+    /// Until `condition` holds.
+    pub(crate) async fn until(&self, mut condition: impl FnMut(&State) -> bool) {
+        let mut bell = self.subscribe();
+        while !condition(&self.look()) {
+            bell.changed().await.expect("the bell is ours");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! What the API server stores: objects as bytes, and the history of their changes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+
+use super::selector::Selector;
+
+/// A kind that is served.
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    pub(crate) api_version: &'static str,
+    pub(crate) plural: &'static str,
+    namespaced: bool,
+    /// JSON pointers of the fields that field selectors may ask about, beside name and namespace.
+    fields: &'static [(&'static str, &'static str)],
+}
+
+pub(crate) const KINDS: [Kind; 4] = [
+    Kind {
+        name: "Service",
+        api_version: "v1",
+        plural: "services",
+        namespaced: true,
+        fields: &[
+            ("spec.clusterIP", "/spec/clusterIP"),
+            ("spec.type", "/spec/type"),
+        ],
+    },
+    Kind {
+        name: "EndpointSlice",
+        api_version: "discovery.k8s.io/v1",
+        plural: "endpointslices",
+        namespaced: true,
+        fields: &[],
+    },
+    Kind {
+        name: "Node",
+        api_version: "v1",
+        plural: "nodes",
+        namespaced: false,
+        fields: &[("spec.unschedulable", "/spec/unschedulable")],
+    },
+    Kind {
+        name: "ServiceCIDR",
+        api_version: "networking.k8s.io/v1",
+        plural: "servicecidrs",
+        namespaced: false,
+        fields: &[],
+    },
+];
+
+impl Kind {
+    pub(crate) fn path(&self) -> String {
+        let api = if self.api_version == "v1" {
+            "api"
+        } else {
+            "apis"
+        };
+        format!("/{api}/{}/{}", self.api_version, self.plural)
+    }
+
+    pub(crate) fn has_field(&self, field: &str) -> bool {
+        ["metadata.name", "metadata.namespace"].contains(&field)
+            || self.fields.iter().any(|(known, _)| *known == field)
+    }
+}
+
+/// An object at one version.
+pub(crate) struct Stored {
+    /// `namespace/name`, or `name`.
+    pub(crate) key: String,
+    pub(crate) json: Bytes,
+    labels: BTreeMap<String, String>,
+    fields: BTreeMap<&'static str, String>,
+}
+
+impl Stored {
+    fn new(kind: &Kind, mut object: Value, version: u64) -> Self {
+        let metadata = object["metadata"].as_object_mut().expect("metadata");
+        if kind.namespaced {
+            metadata.entry("namespace").or_insert(json!("default"));
+        }
+        let created = json!("2026-01-01T00:00:00Z");
+        metadata.entry("creationTimestamp").or_insert(created);
+        metadata.insert("resourceVersion".to_owned(), json!(version.to_string()));
+
+        let text = |pointer: &str| object.pointer(pointer).map(unquoted);
+        let name = text("/metadata/name").expect("metadata.name");
+        let namespace = text("/metadata/namespace");
+        let labels = object
+            .pointer("/metadata/labels")
+            .and_then(Value::as_object);
+        let mut fields: BTreeMap<_, _> = kind
+            .fields
+            .iter()
+            .map(|(field, pointer)| (*field, text(pointer).unwrap_or_default()))
+            .collect();
+        fields.insert("metadata.name", name.clone());
+        fields.insert("metadata.namespace", namespace.clone().unwrap_or_default());
+        Self {
+            key: namespace.map_or(name.clone(), |namespace| format!("{namespace}/{name}")),
+            json: serde_json::to_vec(&object).expect("JSON").into(),
+            labels: labels
+                .into_iter()
+                .flatten()
+                .map(|(label, value)| (label.clone(), unquoted(value)))
+                .collect(),
+            fields,
+        }
+    }
+
+    /// The same at another version, as it is sent when it is deleted.
+    fn at(&self, kind: &Kind, version: u64) -> Self {
+        let object = serde_json::from_slice(&self.json).expect("JSON");
+        Self::new(kind, object, version)
+    }
+}
+
+fn unquoted(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// What a request asks for of a kind.
+#[derive(Default)]
+pub(crate) struct Filter {
+    pub(crate) labels: Selector,
+    pub(crate) fields: Selector,
+}
+
+impl Filter {
+    pub(crate) fn matches(&self, object: &Stored) -> bool {
+        let label = |key: &str| object.labels.get(key).map(String::as_str);
+        let field = |key: &str| object.fields.get(key).map(String::as_str);
+        self.labels.matches(label) && self.fields.matches(field)
+    }
+}
+
+/// One change of one object.
+struct Change {
+    version: u64,
+    before: Option<Arc<Stored>>,
+    after: Option<Arc<Stored>>,
+}
+
+/// What a watch sends.
+pub(crate) struct Event {
+    pub(crate) kind: &'static str,
+    pub(crate) object: Arc<Stored>,
+}
+
+/// The objects of one kind.
+#[derive(Default)]
+pub(crate) struct Collection {
+    pub(crate) objects: BTreeMap<String, Arc<Stored>>,
+    history: VecDeque<Change>,
+}
+
+impl Collection {
+    pub(crate) fn apply(&mut self, kind: &Kind, object: Value, version: u64) {
+        let after = Arc::new(Stored::new(kind, object, version));
+        let before = self.objects.insert(after.key.clone(), Arc::clone(&after));
+        self.history.push_back(Change {
+            version,
+            before,
+            after: Some(after),
+        });
+    }
+
+    pub(crate) fn delete(&mut self, key: &str, version: u64) {
+        let before = self.objects.remove(key);
+        assert!(before.is_some(), "{key} does not exist");
+        self.history.push_back(Change {
+            version,
+            before,
+            after: None,
+        });
+    }
+
+    /// Forgets the changes up to `version`.
+    pub(crate) fn compact(&mut self, version: u64) {
+        self.history.retain(|change| change.version > version);
+    }
+
+    /// The changes after `version` as a watch with `filter` sees them: an object that no longer
+    /// matches is deleted, one that now does is added.
+    pub(crate) fn since(&self, kind: &Kind, version: u64, filter: &Filter) -> Vec<Event> {
+        let start = self
+            .history
+            .partition_point(|change| change.version <= version);
+        let seen =
+            |object: &Option<Arc<Stored>>| object.clone().filter(|object| filter.matches(object));
+        self.history
+            .range(start..)
+            .filter_map(|change| {
+                let (kind, object) = match (seen(&change.before), seen(&change.after)) {
+                    (None, None) => return None,
+                    (None, Some(after)) => ("ADDED", after),
+                    (Some(_), Some(after)) => ("MODIFIED", after),
+                    (Some(before), None) => ("DELETED", Arc::new(before.at(kind, change.version))),
+                };
+                Some(Event { kind, object })
+            })
+            .collect()
+    }
+}

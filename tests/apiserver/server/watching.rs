@@ -1,0 +1,180 @@
+//! A watch that is open.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::{Bytes, Frame};
+use serde_json::json;
+use tokio::sync::mpsc::Sender;
+use tokio::time::{Instant, sleep_until};
+
+use super::answer::{frame, status_json};
+use super::state::{Orders, Shared, State};
+use super::store::{Event, Filter, Kind};
+
+/// From where on a watch sends what.
+pub(crate) enum Begin {
+    /// All objects, then all changes; the end of the objects is marked or not.
+    List { marked: bool },
+    /// All changes after this version.
+    After(u64),
+}
+
+pub(crate) struct Watch {
+    shared: Arc<Shared>,
+    kind: &'static Kind,
+    filter: Filter,
+    bookmarks: bool,
+    frames: Sender<io::Result<Frame<Bytes>>>,
+    /// What was told before it was opened, or is done.
+    orders: Orders,
+    /// Changes up to this version were sent.
+    version: u64,
+}
+
+impl Watch {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        kind: &'static Kind,
+        filter: Filter,
+        bookmarks: bool,
+        frames: Sender<io::Result<Frame<Bytes>>>,
+    ) -> Self {
+        let orders = shared.change(|state| {
+            *state.watches.entry(kind.plural).or_default() += 1;
+            state.orders
+        });
+        Self {
+            shared,
+            kind,
+            filter,
+            bookmarks,
+            frames,
+            orders,
+            version: 0,
+        }
+    }
+
+    /// Until the time is over, or the client goes, or a test says so.
+    pub(crate) async fn run(mut self, begin: Begin, seconds: u64) {
+        let deadline = Instant::now() + Duration::from_secs(seconds);
+        let mut bell = self.shared.subscribe();
+        let shared = Arc::clone(&self.shared);
+        let first = self.begin(&begin, &mut shared.look());
+        self.send(first).await;
+        loop {
+            let news = self.news(&mut shared.look());
+            let Some(text) = news else {
+                return self.send(gone()).await;
+            };
+            self.send(text).await;
+            let (orders, is_brief) = {
+                let state = shared.look();
+                (state.orders, state.brief.contains(self.kind.plural))
+            };
+            if orders.hang > self.orders.hang {
+                return self.frames.closed().await;
+            }
+            if orders.cut > self.orders.cut {
+                let error = io::Error::other("told to cut the connection");
+                self.frames.send(Err(error)).await.ok();
+                return;
+            }
+            if is_brief || orders.close > self.orders.close {
+                return;
+            }
+            tokio::select! {
+                () = self.frames.closed() => return,
+                () = sleep_until(deadline) => return,
+                rung = bell.changed() => rung.expect("the bell outlives its watches"),
+            }
+        }
+    }
+
+    async fn send(&self, text: Vec<u8>) {
+        if !text.is_empty() {
+            self.frames.send(Ok(frame(text))).await.ok();
+        }
+    }
+
+    fn begin(&mut self, begin: &Begin, state: &mut State) -> Vec<u8> {
+        let mut text = Vec::new();
+        match begin {
+            Begin::After(version) => self.version = *version,
+            Begin::List { marked } => {
+                self.version = state.version;
+                let objects = state.collection(self.kind.plural).objects.values();
+                let matching = objects.filter(|object| self.filter.matches(object));
+                let events: Vec<_> = matching
+                    .map(|object| Event {
+                        kind: "ADDED",
+                        object: Arc::clone(object),
+                    })
+                    .collect();
+                write(&mut text, state, self.kind, &events);
+                if *marked {
+                    bookmark(&mut text, self.kind, self.version, true);
+                }
+            }
+        }
+        text
+    }
+
+    /// What changed, and a bookmark if one is asked for; `None` if the changes are forgotten.
+    fn news(&mut self, state: &mut State) -> Option<Vec<u8>> {
+        let mut text = Vec::new();
+        if state.orders.hang > self.orders.hang {
+            return Some(text);
+        }
+        if self.version < state.compacted {
+            return None;
+        }
+        let collection = state.collection(self.kind.plural);
+        let events = collection.since(self.kind, self.version, &self.filter);
+        write(&mut text, state, self.kind, &events);
+        self.version = state.version;
+        if self.bookmarks && state.orders.bookmark > self.orders.bookmark {
+            self.orders.bookmark = state.orders.bookmark;
+            bookmark(&mut text, self.kind, self.version, false);
+        }
+        Some(text)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.shared.change(|state| {
+            *state.watches.entry(self.kind.plural).or_default() -= 1;
+        });
+    }
+}
+
+fn write(text: &mut Vec<u8>, state: &mut State, kind: &Kind, events: &[Event]) {
+    let sent = state.sent.entry(kind.plural).or_default();
+    for event in events {
+        text.extend_from_slice(br#"{"type":""#);
+        text.extend_from_slice(event.kind.as_bytes());
+        text.extend_from_slice(br#"","object":"#);
+        text.extend_from_slice(&event.object.json);
+        text.extend_from_slice(b"}\n");
+        sent.insert(event.object.key.clone());
+    }
+}
+
+fn gone() -> Vec<u8> {
+    let status = status_json(410);
+    format!("{{\"type\":\"ERROR\",\"object\":{status}}}\n").into_bytes()
+}
+
+fn bookmark(text: &mut Vec<u8>, kind: &Kind, version: u64, ends_list: bool) {
+    let mut metadata = json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
+    if ends_list {
+        metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+    }
+    let object = json!({
+        "kind": kind.name, "apiVersion": kind.api_version, "metadata": metadata,
+    });
+    let line = format!("{{\"type\":\"BOOKMARK\",\"object\":{object}}}\n");
+    text.extend_from_slice(line.as_bytes());
+}

@@ -1,0 +1,123 @@
+//! How a watch that ends, falls silent or is left behind is taken up again.
+
+use std::time::{Duration, Instant};
+
+use kube_dnat::model::Kind;
+use kube_dnat::watch::apiserver::Timeouts;
+
+use super::objects::{service, slice};
+use super::seen::{Seen, TIMEOUTS};
+use super::server::{Gone, Server};
+
+/// Whether the objects were listed, as a stream or in pages, more often than at the begin.
+fn was_listed_again(server: &Server, plural: &str) -> bool {
+    let requests = server.requests(plural);
+    let lists = requests
+        .iter()
+        .filter(|request| !request.is_watch() || request.asks("sendInitialEvents", "true"));
+    lists.count() > 1
+}
+
+#[tokio::test]
+async fn a_watch_that_is_closed_goes_on_where_it_was() {
+    let server = Server::start();
+    server.apply(service("shop/cart", "10.96.0.1"));
+    let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
+
+    for (name, address) in [("shop/a", "10.96.0.2"), ("shop/b", "10.96.0.3")] {
+        server.close_watches();
+        server.apply(service(name, address));
+        seen.until_there(Kind::Service, name).await;
+    }
+
+    assert_eq!(seen.gone, [""; 0]);
+    assert!(!was_listed_again(&server, "services"));
+}
+
+#[tokio::test]
+async fn a_watch_whose_connection_is_cut_goes_on_where_it_was() {
+    let server = Server::start();
+    let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
+    server.apply(slice("shop/cart-1", "cart", "10.0.0.1"));
+    seen.until_there(Kind::EndpointSlice, "shop/cart-1").await;
+
+    server.cut_watches();
+    server.delete("endpointslices", "shop/cart-1");
+
+    seen.until_gone(Kind::EndpointSlice, "shop/cart-1").await;
+    assert!(!was_listed_again(&server, "endpointslices"));
+}
+
+#[tokio::test]
+async fn watches_that_end_at_once_are_not_a_busy_loop() {
+    let server = Server::start();
+    let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
+    let start = Instant::now();
+
+    server.end_watches_at_once("services");
+    // As many as are let through at once, and again after a second, and one more.
+    server.until_requested("services", 51).await;
+
+    assert!(start.elapsed() > Duration::from_secs(1));
+    server.apply(service("shop/cart", "10.96.0.1"));
+    seen.until_there(Kind::Service, "shop/cart").await;
+}
+
+#[tokio::test]
+async fn a_watch_that_hangs_is_given_up_and_goes_on_where_it_was() {
+    let server = Server::start();
+    let timeouts = Timeouts {
+        watch: 1,
+        ..TIMEOUTS
+    };
+    let mut seen = Seen::listed(&server.kubeconfig(), timeouts).await;
+
+    server.hang_watches();
+    server.apply(service("shop/cart", "10.96.0.1"));
+
+    seen.until_there(Kind::Service, "shop/cart").await;
+    assert!(!was_listed_again(&server, "services"));
+}
+
+#[tokio::test]
+async fn a_bookmark_saves_a_relist() {
+    let server = Server::start();
+    let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
+
+    // Changes of another kind leave the watch of Services behind but for the bookmark.
+    server.apply(slice("shop/cart-1", "cart", "10.0.0.1"));
+    seen.until_there(Kind::EndpointSlice, "shop/cart-1").await;
+    server.send_bookmarks();
+    server.close_watches();
+    server.until_requested("services", 2).await;
+    server.until_watched("services", 1).await;
+    server.compact(Gone::Event);
+    server.apply(service("shop/cart", "10.96.0.1"));
+
+    seen.until_there(Kind::Service, "shop/cart").await;
+    assert!(!was_listed_again(&server, "services"));
+    let requests = server.requests("services");
+    assert!(requests[1].asks("resourceVersion", "2"), "{requests:?}");
+}
+
+#[tokio::test]
+async fn a_watch_that_is_left_behind_is_listed_again() {
+    for gone in [Gone::Event, Gone::Status] {
+        let server = Server::start();
+        server.apply(service("shop/stays", "10.96.0.1"));
+        server.apply(service("shop/goes", "10.96.0.2"));
+        let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
+
+        server.go_down();
+        server.until_watched("services", 0).await;
+        server.delete("services", "shop/goes");
+        server.apply(service("shop/comes", "10.96.0.3"));
+        server.compact(gone);
+        server.come_up();
+
+        seen.until_gone(Kind::Service, "shop/goes").await;
+        assert_eq!(seen.names(Kind::Service), ["shop/comes", "shop/stays"]);
+        assert_eq!(seen.gone, ["Service shop/goes"]);
+        assert!(was_listed_again(&server, "services"));
+    }
+}
