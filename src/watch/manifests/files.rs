@@ -13,6 +13,7 @@ use tracing::{error, info};
 use crate::model::Update;
 
 use super::Problem;
+use super::batch::{Batch, Scan};
 use super::content::Content;
 use super::index::Index;
 use super::notice::Notice;
@@ -27,6 +28,8 @@ pub(super) struct Files {
     our_node: Arc<str>,
     index: Index,
     read: BTreeMap<PathBuf, Read>,
+    /// The files with, or behind, another name, by which they may be written.
+    links: BTreeSet<PathBuf>,
     /// Files that have been written to and not closed since.
     being_written: BTreeSet<PathBuf>,
     /// Every directory, as of the last walk.
@@ -42,50 +45,6 @@ struct Read {
     failed: bool,
 }
 
-/// What to look at again.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    files: BTreeSet<PathBuf>,
-    scan: Scan,
-    detached: bool,
-}
-
-/// Which files to look for besides those that are named.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-enum Scan {
-    #[default]
-    None,
-    /// Those that are new, other ones than before, or gone.
-    Changed,
-    /// All.
-    Everything,
-}
-
-impl Batch {
-    /// Every file there is.
-    pub(super) fn everything() -> Self {
-        Self {
-            scan: Scan::Everything,
-            ..Self::default()
-        }
-    }
-
-    /// Whether the directory itself has gone or become another one.
-    pub(super) fn is_detached(&self) -> bool {
-        self.detached
-    }
-
-    fn scan(&mut self, scan: Scan) {
-        self.scan = self.scan.max(scan);
-    }
-
-    fn file(&mut self, path: PathBuf) {
-        if is_manifest(&path) {
-            self.files.insert(path);
-        }
-    }
-}
-
 impl Files {
     /// No files yet.
     pub(super) fn new(directory: PathBuf, our_node: Arc<str>) -> Self {
@@ -95,6 +54,7 @@ impl Files {
             our_node,
             index: Index::default(),
             read: BTreeMap::new(),
+            links: BTreeSet::new(),
             being_written: BTreeSet::new(),
             directories: BTreeSet::new(),
             unreadable: BTreeSet::new(),
@@ -119,14 +79,17 @@ impl Files {
     pub(super) fn note(&mut self, notice: Notice, batch: &mut Batch) {
         match notice {
             Notice::Lost => batch.scan(Scan::Everything),
-            Notice::Written(path) => self.hold(path),
+            Notice::Written(path) => {
+                self.being_written.insert(path);
+            }
             Notice::Closed(path) => {
                 self.being_written.remove(&path);
-                batch.file(path);
+                batch.written.extend(walk::identity(&path));
+                self.look_at(path, batch);
             }
             Notice::Attributes(path) => {
                 if self.read.get(&path).is_some_and(|read| read.failed) {
-                    batch.file(path);
+                    self.look_at(path, batch);
                 } else if self.unreadable.contains(&path) {
                     batch.scan(Scan::Changed);
                 }
@@ -134,25 +97,29 @@ impl Files {
             Notice::Created(path) => {
                 if is_generation(&path) || path.is_dir() {
                     batch.scan(Scan::Changed);
-                } else if is_link(&path) {
-                    batch.file(path);
-                } else {
-                    self.hold(path);
+                }
+                batch.created.insert(path);
+            }
+            Notice::Opened(path) => {
+                if batch.created.remove(&path) {
+                    self.being_written.insert(path);
                 }
             }
             Notice::MovedIn(path) => {
+                self.being_written.remove(&path);
                 if is_generation(&path) || path.is_dir() {
                     batch.scan(Scan::Changed);
                 }
-                batch.file(path);
+                self.look_at(path, batch);
             }
             Notice::Gone(path) => {
                 self.being_written.remove(&path);
+                batch.removes = true;
                 batch.detached |= path == self.directory;
                 if is_generation(&path) || self.directories.contains(&path) {
                     batch.scan(Scan::Changed);
                 }
-                batch.file(path);
+                self.look_at(path, batch);
             }
         }
     }
@@ -165,6 +132,9 @@ impl Files {
         entering: &mut dyn FnMut(&Path),
     ) -> Option<Vec<Update>> {
         let mut contents = BTreeMap::new();
+        for path in std::mem::take(&mut batch.created) {
+            self.look_at(path, &mut batch);
+        }
         if batch.scan == Scan::Everything {
             // The notice that a writer is done may be among the lost ones.
             self.being_written.clear();
@@ -173,8 +143,9 @@ impl Files {
             let walk = Walk::below(&self.directory, entering);
             self.compare(walk, &mut batch, &mut contents);
         }
+        self.follow_links(&mut batch);
         for path in batch.files {
-            if !self.being_written.contains(&path)
+            if !self.is_being_written(&path)
                 && let Some(updates) = self.load(&path)
             {
                 contents.insert(path.into(), updates);
@@ -187,8 +158,8 @@ impl Files {
         Some(self.index.replace(contents))
     }
 
-    /// Adds to `batch` the files of `walk` that are not as they were read, and to `contents` the
-    /// ones that it did not find.
+    /// Leaves in `batch` the files of `walk` that it names or that are not as they were read, and
+    /// adds to `contents` the ones that are not in `walk`.
     fn compare(
         &mut self,
         walk: Walk,
@@ -200,10 +171,13 @@ impl Files {
             contents.insert(path.clone(), Vec::new());
         }
         self.read.retain(|path, _| !gone(path));
-        self.being_written.retain(|path| !gone(path));
+        self.links.retain(|path| !gone(path));
+        self.being_written
+            .retain(|path| fs::symlink_metadata(path).is_ok());
         for problem in &walk.problems {
             report(problem, &self.unreadable);
         }
+        batch.files.retain(|path| walk.files.contains(path));
         for path in walk.files {
             let known = self.read.get(&path).and_then(|read| read.stamp);
             if batch.scan == Scan::Everything || known.is_none() || known != Stamp::of(&path) {
@@ -214,10 +188,37 @@ impl Files {
         self.unreadable = walk.unreadable;
     }
 
+    /// Adds to `batch` the files that have changed under another name.
+    fn follow_links(&self, batch: &mut Batch) {
+        for path in &self.links {
+            let stamp = Stamp::of(path);
+            if stamp != self.read.get(path).and_then(|read| read.stamp)
+                || stamp.is_some_and(|stamp| batch.written.contains(&stamp.identity))
+            {
+                batch.files.insert(path.clone());
+            }
+        }
+    }
+
+    /// Whether someone is writing to the file at `path`, by this or another name.
+    fn is_being_written(&self, path: &Path) -> bool {
+        if self.being_written.contains(path) {
+            return true;
+        }
+        let file = walk::identity(path);
+        let mut names = self.being_written.iter();
+        file.is_some() && names.any(|name| walk::identity(name) == file)
+    }
+
     /// What the file at `path` says: nothing if there is no such file, `None` if it cannot be read
     /// or makes no sense, so that its last good content counts.
     fn load(&mut self, path: &Path) -> Option<Vec<Update>> {
         let stamp = Stamp::of(path);
+        if is_link(path) {
+            self.links.insert(path.to_owned());
+        } else {
+            self.links.remove(path);
+        }
         let mut remember = |failed| self.read.insert(path.to_owned(), Read { stamp, failed });
         match super::file(path, &self.our_node) {
             Ok(Some(content)) => {
@@ -236,9 +237,17 @@ impl Files {
         }
     }
 
-    fn hold(&mut self, path: PathBuf) {
-        if is_manifest(&path) {
-            self.being_written.insert(path);
+    /// Adds the file at `path` to `batch`. A directory that the last walk did not enter is new, or
+    /// known by another path: only a walk can tell.
+    fn look_at(&self, path: PathBuf, batch: &mut Batch) {
+        if !is_manifest(&path) {
+            return;
+        }
+        let directory = path.parent();
+        if directory.is_some_and(|directory| self.directories.contains(directory)) {
+            batch.files.insert(path);
+        } else {
+            batch.scan(Scan::Changed);
         }
     }
 }
@@ -254,7 +263,7 @@ fn is_generation(path: &Path) -> bool {
     name.is_some_and(|name| name.starts_with(b".."))
 }
 
-/// Whether the file at `path` is complete as soon as it has its name: a link of either sort is.
+/// Whether the file at `path` has, or is, another name.
 fn is_link(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|file| file.is_symlink() || file.nlink() > 1)
 }

@@ -14,14 +14,15 @@ use tracing::{info, warn};
 
 use crate::model::{Event, Kind};
 
-use super::files::{Batch, Files};
-use super::notice::Notice;
+use super::batch::Batch;
+use super::files::Files;
+use super::notice::{Filter, Notice};
 use super::{Error, readable};
 
-/// Changes that follow each other faster than this count as one, so that an object that moves from
-/// one file to another is never seen to be gone.
+/// Changes that follow each other faster than this count as one.
 const QUIET: Duration = Duration::from_millis(10);
-/// A change is not held back for longer than this.
+/// A change is not held back for longer than this, and one that takes something away not for less:
+/// it may be half of a rename, or an editor that makes the file anew, and then nothing is to go.
 const LONGEST_WAIT: Duration = Duration::from_millis(50);
 /// How often to look whether a directory that is gone is there again.
 const RETRY: Duration = Duration::from_millis(200);
@@ -36,8 +37,9 @@ const NOTICES: usize = 4096;
 ///
 /// Limits: `dir` itself being removed or moved away leaves its last content in force until there
 /// is a directory of that name again; a process that removes the files one by one before it is
-/// seen as just that. Changes of a link's target outside `dir` and a change of where `dir` leads,
-/// if it is a link, go unseen, as does what other machines do to a network file system.
+/// seen as just that. What a link leads to outside `dir`, and where `dir` itself leads if it is a
+/// link, is looked at only when something in `dir` changes. What other machines do to a network
+/// file system goes unseen.
 ///
 /// # Errors
 /// If `dir` cannot be listed or watched. Later failures are logged and retried.
@@ -125,20 +127,15 @@ fn watcher(
 ) -> Result<RecommendedWatcher, Error> {
     readable(dir)?;
     let (signals, flags) = (signals.clone(), flags.clone());
-    let mut previous = None;
+    let mut filter = Filter::default();
     let send = move |event: notify::Result<notify::Event>| {
         let notice = match event {
-            Ok(event) => Notice::of(event),
+            Ok(event) => filter.pass(event),
             Err(error) => {
                 warn!(%error, "the kernel reports changes of the manifests no longer in full");
                 Some(Notice::Lost)
             }
         };
-        // A long file is reported with each piece of it that is written.
-        if notice.is_none() || notice == previous && matches!(notice, Some(Notice::Written(_))) {
-            return;
-        }
-        previous.clone_from(&notice);
         // To wait for room would be a deadlock: the thread waits for this one to set watches.
         if let Some(notice) = notice
             && signals.try_send(Signal::Notice(notice)).is_err()
@@ -192,7 +189,7 @@ impl Follower {
         }
         loop {
             let batch = self.batch()?;
-            if batch.is_detached() || !self.files.is_there() {
+            if batch.detached || !self.files.is_there() {
                 self.attach()?;
                 self.catch_up()?;
             } else if !self.report(batch)? {
@@ -209,7 +206,8 @@ impl Follower {
         loop {
             self.take(signal, &mut batch)?;
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.received.recv_timeout(QUIET.min(left)) {
+            let wait = if batch.removes { left } else { QUIET.min(left) };
+            match self.received.recv_timeout(wait) {
                 Ok(next) => signal = next,
                 Err(RecvTimeoutError::Timeout) => return Ok(batch),
                 Err(RecvTimeoutError::Disconnected) => return Err(Stopped),

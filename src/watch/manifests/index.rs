@@ -94,3 +94,101 @@ impl Index {
         update
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Kind, Node, Object};
+
+    /// What a file says about Nodes: `name=last octet of its address`.
+    fn nodes(text: &str) -> Vec<Update> {
+        let node = |text: &str| {
+            let (name, octet) = text.split_once('=').unwrap();
+            let address = format!("10.0.0.{octet}").parse().unwrap();
+            Update {
+                key: ObjectKey {
+                    kind: Kind::Node,
+                    name: name.into(),
+                },
+                object: Some(Object::Node(Node {
+                    internal_ips: vec![address],
+                    ..Node::default()
+                })),
+                rejected: vec![],
+            }
+        };
+        text.split_whitespace().map(node).collect()
+    }
+
+    fn shown(update: &Update) -> String {
+        let octet = match &update.object {
+            Some(Object::Node(node)) => node.internal_ips[0].to_string().split_off("10.0.0.".len()),
+            _ => "gone".to_owned(),
+        };
+        let again = update.rejected.iter().map(|fault| format!(" ({fault})"));
+        format!("{}={octet}{}", update.key.name, again.collect::<String>())
+    }
+
+    fn replaced(index: &mut Index, files: &[(&str, &str)]) -> Vec<String> {
+        let contents = files
+            .iter()
+            .map(|(file, text)| (Path::new(file).into(), nodes(text)))
+            .collect();
+        index.replace(contents).iter().map(shown).collect()
+    }
+
+    #[test]
+    fn only_objects_that_differ_are_reported() {
+        let mut index = Index::default();
+        assert_eq!(replaced(&mut index, &[("a", "x=1 y=2")]), ["x=1", "y=2"]);
+        assert_eq!(replaced(&mut index, &[("a", "y=2 x=1")]), [""; 0]);
+        assert_eq!(
+            replaced(&mut index, &[("a", "x=1 y=3 z=4")]),
+            ["y=3", "z=4"]
+        );
+        assert_eq!(replaced(&mut index, &[("a", "z=4")]), ["x=gone", "y=gone"]);
+        assert_eq!(replaced(&mut index, &[("a", "")]), ["z=gone"]);
+        assert_eq!(index.files().count(), 0);
+        assert!(index.claims.is_empty());
+    }
+
+    #[test]
+    fn an_object_that_moves_between_files_is_never_gone() {
+        let mut index = Index::default();
+        replaced(&mut index, &[("a", "x=1"), ("c", "y=1")]);
+        assert_eq!(replaced(&mut index, &[("a", ""), ("b", "x=1")]), [""; 0]);
+        assert_eq!(replaced(&mut index, &[("b", "y=1"), ("c", "x=1")]), [""; 0]);
+    }
+
+    #[test]
+    fn of_two_files_the_first_counts_and_the_other_takes_over() {
+        let twice = |first: &str, other: &str| {
+            format!(" (it is in {first} and again in {other}, of which the first counts)")
+        };
+        let mut index = Index::default();
+        replaced(&mut index, &[("b", "x=2")]);
+        assert_eq!(
+            replaced(&mut index, &[("c", "x=3")]),
+            [format!("x=2{}", twice("b", "c"))]
+        );
+        assert_eq!(
+            replaced(&mut index, &[("a", "x=1")]),
+            [format!("x=1{}{}", twice("a", "b"), twice("a", "c"))]
+        );
+        assert_eq!(
+            replaced(&mut index, &[("b", "")]),
+            [format!("x=1{}", twice("a", "c"))]
+        );
+        assert_eq!(replaced(&mut index, &[("a", "")]), ["x=3"]);
+    }
+
+    #[test]
+    fn within_a_file_the_first_of_two_counts() {
+        let mut index = Index::default();
+        assert_eq!(
+            replaced(&mut index, &[("a", "x=1 x=2")]),
+            ["x=1 (it is in a and again in a, of which the first counts)"]
+        );
+        assert_eq!(replaced(&mut index, &[("a", "x=2")]), ["x=2"]);
+    }
+}

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::model::{Event, Kind, Update};
 
+mod batch;
 mod content;
 mod files;
 mod follow;

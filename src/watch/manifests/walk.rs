@@ -30,16 +30,16 @@ pub(super) struct Walk {
 
 impl Walk {
     /// Everything below `directory`. `entering` is called with each directory before it is listed:
-    /// a watch set there misses nothing that comes later.
+    /// a watch set there misses nothing that comes later. It is not called with a second path to
+    /// the same directory, as inotify knows a directory by one only.
     pub(super) fn below(directory: &Path, entering: &mut dyn FnMut(&Path)) -> Self {
         let mut walk = Self::default();
         let mut ahead = vec![directory.to_owned()];
         while let Some(directory) = ahead.pop() {
-            entering(&directory);
-            match walk.list(&directory) {
+            match walk.list(&directory, entering) {
                 Ok(below) => ahead.extend(below.into_iter().rev()),
                 // It went while we looked; whoever watches is told so.
-                Err(source) if source.kind() == io::ErrorKind::NotFound => {}
+                Err(source) if is_missing(&source) => {}
                 Err(source) => {
                     walk.unreadable.insert(directory.clone());
                     walk.problems.push(Problem::Read {
@@ -59,11 +59,16 @@ impl Walk {
     }
 
     /// Takes in the files of `directory` and returns the directories, in order.
-    fn list(&mut self, directory: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    fn list(
+        &mut self,
+        directory: &Path,
+        entering: &mut dyn FnMut(&Path),
+    ) -> io::Result<BTreeSet<PathBuf>> {
         let mut below = BTreeSet::new();
         if !self.canonical.insert(directory.canonicalize()?) {
             return Ok(below);
         }
+        entering(directory);
         for entry in fs::read_dir(directory)? {
             let path = entry?.path();
             if is_hidden(&path) {
@@ -105,7 +110,7 @@ pub(super) fn identity(path: &Path) -> Option<Identity> {
 /// What changes whenever a file does, as far as the clock of its file system can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
-    identity: Identity,
+    pub(super) identity: Identity,
     size: u64,
     modified: (i64, i64),
     changed: (i64, i64),
@@ -135,7 +140,14 @@ pub(super) fn read(path: &Path) -> io::Result<Option<String>> {
         is_file.then(|| fs::read_to_string(path)).transpose()
     });
     match text {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if is_missing(&error) => Ok(None),
         text => text,
     }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }

@@ -185,13 +185,13 @@ impl<'de> Visitor<'de> for Objects<'de, '_> {
         f.write_str("an object of Kubernetes or a list of them")
     }
 
-    /// A document that is empty or all comments.
-    fn visit_unit<E>(self) -> Result<(), E> {
+    /// A text that is empty or all comments.
+    fn visit_none<E>(self) -> Result<(), E> {
         Ok(())
     }
 
-    /// A text without any document.
-    fn visit_none<E>(self) -> Result<(), E> {
+    /// A document that is empty or all comments.
+    fn visit_unit<E>(self) -> Result<(), E> {
         Ok(())
     }
 
@@ -284,3 +284,6 @@ fn readable_name(tree: &Tree) -> Metadata {
         ..Metadata::default()
     }
 }
+
+#[cfg(test)]
+mod tests;
