@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use crate::desired::NodeFacts;
 use crate::model::Event;
-use crate::netlink::Kernel;
+use crate::netlink::{Conntrack, Kernel};
 use crate::sync::{Crank, State};
 use crate::watch::{addresses, apiserver, manifests};
 
@@ -41,6 +41,7 @@ pub enum Source {
 /// What keeps it from starting.
 pub fn run(source: Source, node: String, facts: NodeFacts) -> anyhow::Result<()> {
     let kernel = Kernel::open()?;
+    let conntrack = Conntrack::open()?;
     let ipv6 = Path::new("/proc/net/if_inet6").exists();
     let runtime = runtime()?;
     runtime.block_on(async {
@@ -62,7 +63,11 @@ pub fn run(source: Source, node: String, facts: NodeFacts) -> anyhow::Result<()>
         });
         let (events, reported) = mpsc::channel(EVENTS);
         let (stop, stopped) = watch::channel(false);
-        let crank = start_crank(Crank::new(kernel, state, ipv6), reported, stopped)?;
+        let crank = start_crank(
+            Crank::new(kernel, conntrack, state, ipv6),
+            reported,
+            stopped,
+        )?;
         let followed = follow(source, node.into(), events);
         tokio::select! {
             result = stop_signal() => result?,

@@ -15,6 +15,7 @@
 
 pub mod agent;
 pub mod commands;
+pub mod conntrack;
 pub mod desired;
 pub mod diff;
 pub mod logging;

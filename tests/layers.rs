@@ -11,12 +11,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers, each after those it may name. `logging` is below them all and names none.
-const LAYERS: [&str; 9] = [
-    "logging", "model", "ruleset", "desired", "diff", "netlink", "sync", "watch", "agent",
+const LAYERS: [&str; 10] = [
+    "logging",
+    "model",
+    "ruleset",
+    "desired",
+    "diff",
+    "conntrack",
+    "netlink",
+    "sync",
+    "watch",
+    "agent",
 ];
 
 /// Layers that are pure.
-const PURE: [&str; 4] = ["model", "ruleset", "desired", "diff"];
+const PURE: [&str; 5] = ["model", "ruleset", "desired", "diff", "conntrack"];
 
 const IMPURE: [&str; 11] = [
     "tokio::",

@@ -76,7 +76,9 @@ fn addresses<A: Address>(service: &Service) -> impl Iterator<Item = A> {
     all.filter_map(move |ip| A::of(*ip).filter(|_| exists))
 }
 
-fn claims<A: Address>(service: &Service) -> BTreeSet<Claim<A>> {
+/// What a Service claims in family `A`, whether it gets it or not.
+#[must_use]
+pub fn claims<A: Address>(service: &Service) -> BTreeSet<Claim<A>> {
     let mut claims = BTreeSet::new();
     for address in addresses::<A>(service) {
         for port in &service.ports {

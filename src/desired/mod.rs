@@ -8,7 +8,7 @@ mod port;
 mod slots;
 mod stale;
 
-pub use claims::{Claim, Claims};
+pub use claims::{Claim, Claims, claims};
 pub use contribution::{Contribution, NotServed, Slots, contribution};
 pub use eligible::{Eligible, eligible};
 pub use node::{NodeContribution, NodeFacts, PodSource};

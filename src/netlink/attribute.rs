@@ -9,6 +9,9 @@ pub(super) const NFGEN: usize = 4;
 /// The bits of an attribute's type that are flags (`NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`).
 const TYPE_MASK: u16 = 0x3fff;
 
+/// `NLA_F_NESTED`.
+const NESTED: u16 = 0x8000;
+
 /// A message.
 #[derive(Clone, Copy)]
 pub(super) struct Message<'a> {
@@ -121,34 +124,49 @@ impl<'a> Iterator for Attributes<'a> {
     }
 }
 
-/// A request to dump: header, nfnetlink's header, and texts as attributes.
+/// A request to nfnetlink: header, nfnetlink's header, and attributes as [`push`] wrote them.
 pub(super) fn request(
     kind: u16,
     flags: u16,
     family: u8,
     sequence: u32,
-    texts: &[(i32, &str)],
+    attributes: &[u8],
 ) -> Vec<u8> {
-    let mut message = vec![0; 4];
+    let len = HEADER + NFGEN + attributes.len();
+    let mut message = Vec::with_capacity(len.next_multiple_of(4));
+    let len = u32::try_from(len).unwrap_or(u32::MAX);
+    message.extend_from_slice(&len.to_ne_bytes());
     message.extend_from_slice(&kind.to_ne_bytes());
     message.extend_from_slice(&flags.to_ne_bytes());
     message.extend_from_slice(&sequence.to_ne_bytes());
     message.extend_from_slice(&[0; 4]);
     message.extend_from_slice(&[family, 0, 0, 0]);
-    for (attribute, text) in texts {
-        let len = u16::try_from(4 + text.len() + 1).unwrap_or(u16::MAX);
-        let attribute = u16::try_from(*attribute).unwrap_or(0);
-        message.extend_from_slice(&len.to_ne_bytes());
-        message.extend_from_slice(&attribute.to_ne_bytes());
-        message.extend_from_slice(text.as_bytes());
-        message.push(0);
-        message.resize(message.len().next_multiple_of(4), 0);
-    }
-    let len = u32::try_from(message.len()).unwrap_or(u32::MAX);
-    for (to, from) in message.iter_mut().zip(len.to_ne_bytes()) {
-        *to = from;
-    }
+    message.extend_from_slice(attributes);
     message
+}
+
+/// Appends an attribute. The kernel's lengths are of 16 bits; ours are far below.
+pub(super) fn push(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let len = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+    bytes.extend_from_slice(&len.to_ne_bytes());
+    bytes.extend_from_slice(&kind.to_ne_bytes());
+    bytes.extend_from_slice(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+}
+
+/// Appends an attribute that holds attributes.
+pub(super) fn push_nested(bytes: &mut Vec<u8>, kind: u16, attributes: &[u8]) {
+    push(bytes, NESTED | kind, attributes);
+}
+
+/// Texts as attributes.
+pub(super) fn texts(texts: &[(i32, &str)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (kind, text) in texts {
+        let kind = u16::try_from(*kind).unwrap_or(0);
+        push(&mut bytes, kind, &[text.as_bytes(), &[0]].concat());
+    }
+    bytes
 }
 
 #[cfg(test)]
@@ -157,7 +175,8 @@ mod tests {
 
     #[test]
     fn a_request_is_read_as_it_is_written() {
-        let bytes = request(2561, 0x301, 10, 7, &[(1, "kube-dnat"), (2, "a")]);
+        let attributes = texts(&[(1, "kube-dnat"), (2, "a")]);
+        let bytes = request(2561, 0x301, 10, 7, &attributes);
         let read: Vec<_> = messages(&bytes).collect();
         assert_eq!(read.len(), 1);
         assert_eq!(
@@ -173,7 +192,7 @@ mod tests {
 
     #[test]
     fn what_is_cut_short_is_not_read() {
-        let bytes = request(2561, 0, 2, 1, &[(1, "kube-dnat")]);
+        let bytes = request(2561, 0, 2, 1, &texts(&[(1, "kube-dnat")]));
         assert_eq!(messages(&bytes[..bytes.len() - 1]).count(), 0);
         assert_eq!(messages(&[0; 16]).count(), 0);
         assert_eq!(Attributes::at(0, &[200, 0, 1, 0, 5]).count(), 0);

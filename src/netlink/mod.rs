@@ -2,6 +2,7 @@
 
 mod attribute;
 mod batch;
+mod conntrack;
 mod encode;
 mod error;
 mod expr;
@@ -15,6 +16,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
+pub use conntrack::{Cleaned, Conntrack};
 pub use encode::debug_rules;
 pub use error::{Error, Refusal};
 pub use read::Found;

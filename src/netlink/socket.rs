@@ -1,4 +1,4 @@
-//! The netlink socket to nf_tables: send a batch whole, hear what was refused, dump.
+//! A netlink socket to nfnetlink: send a batch whole, hear what was refused, dump.
 
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
@@ -34,7 +34,7 @@ pub(super) struct Refused {
     pub(super) explanation: Option<String>,
 }
 
-/// A socket to nf_tables.
+/// A socket to nfnetlink.
 pub(super) struct Socket {
     inner: NetlinkSocket,
     buffer: Vec<u8>,
@@ -124,14 +124,25 @@ impl Socket {
         kind: i32,
         family: u8,
         texts: &[(i32, &str)],
-        mut each: impl FnMut(attribute::Message<'_>),
+        each: impl FnMut(attribute::Message<'_>),
     ) -> Result<bool, Dump> {
         let kind = (libc::NFNL_SUBSYS_NFTABLES << 8) | kind;
         let kind = u16::try_from(kind).unwrap_or(0);
+        self.dump_of(kind, family, &attribute::texts(texts), each)
+    }
+
+    /// As [`Self::dump`], of whatever subsystem of nfnetlink `kind` names in its upper byte.
+    pub(super) fn dump_of(
+        &mut self,
+        kind: u16,
+        family: u8,
+        attributes: &[u8],
+        mut each: impl FnMut(attribute::Message<'_>),
+    ) -> Result<bool, Dump> {
         let flags = u16::try_from(libc::NLM_F_REQUEST | libc::NLM_F_DUMP).unwrap_or(0);
         self.sequence = self.sequence.wrapping_add(1);
         let sequence = self.sequence;
-        let request = attribute::request(kind, flags, family, sequence, texts);
+        let request = attribute::request(kind, flags, family, sequence, attributes);
         let pages = [IoSlice::new(&request)];
         sendmsg::<()>(self.inner.raw_fd(), &pages, &[], MsgFlags::empty(), None)
             .map_err(Error::errno("ask for a dump"))

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::touched::{self, Touched};
+use crate::conntrack::Frontends;
 use crate::desired::{
-    Claims, Contribution, Endpoint, NodeContribution, NodeFacts, NotServed, PortContribution,
-    Remembered, Slots, StaleAffinity, contribution, remembered,
+    Claim, Claims, Contribution, Endpoint, NodeContribution, NodeFacts, NotServed,
+    PortContribution, Remembered, Slots, StaleAffinity, contribution, remembered,
 };
 use crate::diff::{Change, Picture, Plan, Transaction, between};
 use crate::model::{Address, Changed, Protocol, ServiceName, Store};
@@ -33,6 +35,8 @@ pub struct Prepared<A: Address> {
     plan: Plan<A>,
     basis: Basis<A>,
     names: BTreeSet<ServiceName>,
+    /// The UDP frontends that were touched, as the Services are now.
+    udp: BTreeSet<Claim<A>>,
 }
 
 /// Clients that must lose the endpoint they had.
@@ -81,6 +85,7 @@ pub struct FamilyState<A: Address> {
     node_dirty: bool,
     /// Services whose operations the kernel refused: left out until the next retry.
     refused: BTreeSet<ServiceName>,
+    touched: Touched<A>,
 }
 
 impl<A: Address> Default for FamilyState<A> {
@@ -91,6 +96,7 @@ impl<A: Address> Default for FamilyState<A> {
             dirty: BTreeSet::new(),
             node_dirty: true,
             refused: BTreeSet::new(),
+            touched: Touched::default(),
         }
     }
 }
@@ -103,6 +109,9 @@ impl<A: Address> FamilyState<A> {
             Changed::Service { before, after } => {
                 let (before, after) = (before.as_deref(), after.as_deref());
                 self.dirty.extend(self.claims.update(before, after));
+                if let Some(before) = before {
+                    self.touched.note(before);
+                }
                 for service in [before, after].into_iter().flatten() {
                     self.dirty.insert(service.name.clone());
                 }
@@ -153,6 +162,7 @@ impl<A: Address> FamilyState<A> {
             names.extend(store.service_names());
         }
         let names: BTreeSet<_> = names.difference(&self.refused).cloned().collect();
+        let udp = self.touched_udp(store, &names, &basis);
         let mut not_served = Vec::new();
         let mut change = Change::default();
         if everything || self.node_dirty {
@@ -191,7 +201,27 @@ impl<A: Address> FamilyState<A> {
             plan,
             basis,
             names,
+            udp,
         })
+    }
+
+    /// The UDP frontends that a plan for `names` touches. What is planned for the node's sake only
+    /// keeps its endpoints.
+    fn touched_udp(
+        &self,
+        store: &Store,
+        names: &BTreeSet<ServiceName>,
+        basis: &Basis<A>,
+    ) -> BTreeSet<Claim<A>> {
+        match basis {
+            Basis::Picture => touched::claimed(names.intersection(&self.dirty), store),
+            Basis::Empty => touched::claimed(names, store),
+            Basis::Found(table) => {
+                let mut claims = touched::claimed(names, store);
+                claims.extend(touched::found(table));
+                claims
+            }
+        }
     }
 
     /// Who is to be forgotten. In a table that was found, clients may remember what an earlier
@@ -244,8 +274,13 @@ impl<A: Address> FamilyState<A> {
     /// Takes in that the kernel committed what was prepared.
     pub fn committed(&mut self, prepared: Prepared<A>) {
         let Prepared {
-            plan, basis, names, ..
+            plan,
+            basis,
+            names,
+            udp,
+            ..
         } = prepared;
+        self.touched.committed(&names, udp);
         if !matches!(basis, Basis::Picture) {
             self.picture = Picture::default();
         }
@@ -255,6 +290,14 @@ impl<A: Address> FamilyState<A> {
         }
         self.node_dirty = false;
         self.dirty.retain(|name| !names.contains(name));
+    }
+
+    /// The UDP frontends that were touched by what was committed since this was last asked, with
+    /// the endpoints that answer them now.
+    pub fn take_touched_udp(&mut self, store: &Store, facts: &NodeFacts) -> Frontends<A> {
+        let touched = self.touched.take();
+        let node_ips = NodeContribution::new(facts, store).node_ips().collect();
+        Frontends::new(&touched, store, &self.claims, node_ips)
     }
 
     /// The picture of the kernel.

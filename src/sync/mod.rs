@@ -3,6 +3,7 @@
 mod complaints;
 mod family;
 mod state;
+mod touched;
 
 use std::time::Duration;
 
@@ -13,9 +14,10 @@ use tracing::{debug, error, info, warn};
 pub use family::{Basis, FamilyState, Prepared, Stale};
 pub use state::{Complaint, Plans, State};
 
+use crate::conntrack::{self, Frontends};
 use crate::diff::Transaction;
 use crate::model::{Address, Event};
-use crate::netlink::{Commit, Error, Found, Kernel, Part};
+use crate::netlink::{Commit, Conntrack, Error, Found, Kernel, Part};
 use crate::ruleset::{Inconsistent, Program};
 
 /// How long after a failure the next attempt is made; doubled each time up to the maximum.
@@ -52,6 +54,7 @@ enum Trust {
 /// The crank and what it turns.
 pub struct Crank {
     kernel: Kernel,
+    conntrack: Conntrack,
     state: State,
     /// Whether the node has IPv6 at all.
     ipv6: bool,
@@ -60,11 +63,12 @@ pub struct Crank {
 }
 
 impl Crank {
-    /// A crank for `kernel`; `ipv6` tells whether there is such a family.
+    /// A crank for `kernel` and `conntrack`; `ipv6` tells whether there is such a family.
     #[must_use]
-    pub fn new(kernel: Kernel, state: State, ipv6: bool) -> Self {
+    pub fn new(kernel: Kernel, conntrack: Conntrack, state: State, ipv6: bool) -> Self {
         Self {
             kernel,
+            conntrack,
             state,
             ipv6,
             trust: Trust::Read,
@@ -170,14 +174,14 @@ impl Crank {
     }
 
     fn committed(&mut self, plans: Plans, commit: &Commit, elapsed: Duration) {
-        // To a microsecond: a small change takes a fraction of a millisecond.
-        let elapsed_ms = (elapsed.as_secs_f64() * 1e6).round() / 1e3;
+        let elapsed_ms = milliseconds(elapsed);
         let operations = commit.ipv4.transaction.len() + commit.ipv6.transaction.len();
         forget(&mut self.kernel, &plans.ipv4.stale);
         if self.ipv6 {
             forget(&mut self.kernel, &plans.ipv6.stale);
         }
         complain(self.state.committed(plans));
+        self.clean_conntrack();
         if self.committed_once {
             debug!(ops = operations, elapsed_ms, "committed");
         } else {
@@ -189,6 +193,16 @@ impl Crank {
         }
         self.committed_once = true;
         self.trust = Trust::Picture;
+    }
+
+    /// Deletes the UDP entries that lead nowhere by what was just committed: after the rules and
+    /// what clients are remembered for, or a packet would make the same entry again.
+    fn clean_conntrack(&mut self) {
+        let (ipv4, ipv6) = self.state.take_touched_udp();
+        clean(&mut self.conntrack, &ipv4);
+        if self.ipv6 {
+            clean(&mut self.conntrack, &ipv6);
+        }
     }
 
     /// Decides what to do about a transaction that was not committed, before the next attempt.
@@ -269,6 +283,34 @@ where
             }
         }
     }
+}
+
+/// Deletes the UDP entries of one family that lead to none of their frontend's endpoints.
+fn clean<A: Address>(conntrack: &mut Conntrack, touched: &Frontends<A>) {
+    if touched.is_empty() {
+        return;
+    }
+    let started = Instant::now();
+    match conntrack.delete(|entry| conntrack::stale(entry, touched)) {
+        Ok(cleaned) => debug!(
+            family = %A::FAMILY,
+            frontends = touched.len(),
+            entries = cleaned.entries,
+            deleted = cleaned.deleted,
+            elapsed_ms = milliseconds(started.elapsed()),
+            "looked through conntrack"
+        ),
+        Err(error) => warn!(
+            %error,
+            family = %A::FAMILY,
+            "cannot clean conntrack, UDP clients may be sent to endpoints that are gone"
+        ),
+    }
+}
+
+/// Milliseconds to a microsecond: a small change takes a fraction of a millisecond.
+fn milliseconds(elapsed: Duration) -> f64 {
+    (elapsed.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// A point in time to wait for, or none.

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::complaints::Complaints;
 use super::family::{Basis, FamilyState, Prepared};
+use crate::conntrack::Frontends;
 use crate::desired::{NodeFacts, PodSource};
 use crate::model::{Address, Changed, Event, Kind, ServiceName, Store};
 use crate::ruleset::{Inconsistent, Program, Table};
@@ -117,6 +118,14 @@ impl State {
         self.ipv4.committed(plans.ipv4);
         self.ipv6.committed(plans.ipv6);
         complaints
+    }
+
+    /// The UDP frontends of each family that were touched by what was committed since this was last
+    /// asked, with the endpoints that answer them now.
+    pub fn take_touched_udp(&mut self) -> (Frontends<Ipv4Addr>, Frontends<Ipv6Addr>) {
+        let ipv4 = self.ipv4.take_touched_udp(&self.store, &self.facts);
+        let ipv6 = self.ipv6.take_touched_udp(&self.store, &self.facts);
+        (ipv4, ipv6)
     }
 
     fn served(&mut self, plans: &Plans) -> Vec<Complaint> {
