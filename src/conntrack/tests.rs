@@ -20,7 +20,6 @@ fn service(name: &str, created: i64, cluster_ip: &str) -> Service {
         external_policy: TrafficPolicy::Cluster,
         affinity: None,
         source_ranges: Vec::new(),
-        health_check_node_port: None,
         ports: vec![
             port("dns", Protocol::Udp, 53, Some(30053)),
             port("dns-tcp", Protocol::Tcp, 53, Some(30053)),
@@ -65,7 +64,7 @@ impl World {
         for service in services {
             world.claims.update(None, Some(service));
             let name = service.name.as_str();
-            world.take_in(Kind::Service, name, Object::Service(service.clone()));
+            world.take_in(Kind::Service, name, Object::Service(service.clone().into()));
         }
         let answer = |name: &str, protocol| SlicePort {
             name: name.into(),

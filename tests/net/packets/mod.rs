@@ -20,6 +20,7 @@ mod sctp;
 mod session_affinity;
 mod shop;
 mod source_ranges;
+mod udp_stale;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -50,6 +51,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         policies::tests(),
         session_affinity::tests(),
         source_ranges::tests(),
+        udp_stale::tests(),
     ]
     .into_iter()
     .flatten()

@@ -1,0 +1,331 @@
+//! UDP clients that keep their source port: conntrack must not hold them to an endpoint that is
+//! gone.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+use serde_json::json;
+
+use super::shop::{NODE_PORT, Shop, cart_on_every_frontend, cart_slices, frontends};
+use super::{Cluster, Daemon, Family, Host, IpAddr, Protocol, Server};
+use crate::lab::{Flow, Outcome, Probe, Service};
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::udp_stale;
+    crate::trials!(udp_stale:
+        a_client_follows_when_its_endpoint_is_replaced,
+        a_client_that_was_refused_is_served_once_there_are_endpoints,
+        a_client_that_spoke_before_there_was_the_service_is_served_once_there_is,
+        the_last_endpoint_goes_and_another_comes,
+        a_service_is_deleted_and_comes_back_with_other_endpoints,
+        a_node_port_and_an_address_that_a_service_gives_up_are_no_longer_served,
+        an_endpoint_keeps_its_clients_while_it_serves_and_terminates,
+        what_changed_while_it_was_away_is_cleaned_up_at_the_start,
+        flows_of_others_and_of_tcp_are_left_alone,
+    )
+}
+
+/// How often a client sends.
+const EVERY: Duration = Duration::from_millis(10);
+
+/// How long after a change a client may be without its answer.
+const SOON: Duration = Duration::from_millis(100);
+
+/// What is wrong if it takes longer than this on however busy a machine: an entry of UDP lives 30
+/// seconds after its last packet.
+const EVER: Duration = Duration::from_secs(5);
+
+/// UDP clients that keep their source ports.
+struct Clients<'a> {
+    flows: Vec<(Probe<'a>, Flow)>,
+}
+
+impl<'a> Clients<'a> {
+    /// From outside, from the node, and from Pods of both nodes, to each frontend that
+    /// [`cart_on_every_frontend`] has and `of` names, in both families.
+    fn of(shop: &'a Shop, of: &[&str]) -> Self {
+        let cluster = &shop.cluster;
+        let sources = [&cluster.client, &cluster.node, cluster.pod("pod-3")];
+        let mut flows = Vec::new();
+        for family in Family::ALL {
+            let frontends = frontends(family).into_iter();
+            for (_, to) in frontends.filter(|(name, _)| of.contains(name)) {
+                for source in sources {
+                    let probe = source.probe(Protocol::Udp, to).deadline(EVERY);
+                    flows.push((probe.clone(), open(&probe)));
+                }
+            }
+        }
+        Self { flows }
+    }
+
+    /// Lets all of them send at the same pace until what comes back is as `expected` says; how long
+    /// the slowest took.
+    #[track_caller]
+    fn send_until(&mut self, expected: impl Fn(&Outcome) -> bool + Sync) -> Duration {
+        let start = Instant::now();
+        let expected = &expected;
+        let sent: Vec<_> = thread::scope(|scope| {
+            let clients = self.flows.iter_mut();
+            let clients: Vec<_> = clients
+                .map(|(_, flow)| scope.spawn(move || send_until(flow, expected, start)))
+                .collect();
+            let ended = clients.into_iter().map(|client| client.join());
+            ended.map(|client| client.expect("a client")).collect()
+        });
+        let mut slowest = Duration::ZERO;
+        for ((probe, _), result) in self.flows.iter().zip(sent) {
+            match result {
+                Ok(took) => slowest = slowest.max(took),
+                Err(last) => panic!("{probe}: not within {EVER:?}, but {last:?}"),
+            }
+        }
+        slowest
+    }
+
+    /// Lets all of them send until this server answers.
+    #[track_caller]
+    fn reach(&mut self, server: &str) -> Duration {
+        let name = format!("{server}:8080");
+        self.send_until(|outcome| outcome.server() == Some(&name))
+    }
+}
+
+fn open(probe: &Probe<'_>) -> Flow {
+    Flow::open(probe).unwrap_or_else(|outcome| panic!("{probe}: {outcome:?}"))
+}
+
+fn send_until(
+    flow: &mut Flow,
+    expected: impl Fn(&Outcome) -> bool,
+    start: Instant,
+) -> Result<Duration, Outcome> {
+    loop {
+        let sent = Instant::now();
+        let outcome = flow.ask();
+        if expected(&outcome) {
+            return Ok(start.elapsed());
+        }
+        if start.elapsed() > EVER {
+            return Err(outcome);
+        }
+        // The pace of the client; nothing is waited for.
+        thread::sleep(EVERY.saturating_sub(sent.elapsed()));
+    }
+}
+
+/// Asserts that clients are quick to follow. A single slow one may be the machine's doing.
+#[track_caller]
+fn assert_soon(mut took: Vec<Duration>) {
+    took.sort_unstable();
+    let median = took[took.len() / 2];
+    assert!(median < SOON, "{took:?}");
+}
+
+fn refused(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Refused(_))
+}
+
+const ALL: [&str; 4] = ["ClusterIP", "node port", "external IP", "load-balancer IP"];
+
+fn with(shop: &Shop, pods: &[&str]) -> String {
+    let pods = pods.iter().map(|name| shop.cluster.pod(name));
+    cart_on_every_frontend().yaml() + &cart_slices(pods).yaml()
+}
+
+fn a_client_follows_when_its_endpoint_is_replaced() {
+    let shop = Shop::new();
+    let daemon = shop.start(&with(&shop, &["pod-1"]));
+    let mut clients = Clients::of(&shop, &ALL);
+    clients.reach("pod-1");
+    let pods = ["pod-2", "remote-1", "pod-1", "remote-2", "pod-2"];
+    let took = pods.map(|pod| {
+        daemon.manifests.write("shop.yaml", &with(&shop, &[pod]));
+        clients.reach(pod)
+    });
+    assert_soon(took.into());
+}
+
+fn a_client_that_was_refused_is_served_once_there_are_endpoints() {
+    let shop = Shop::new();
+    let daemon = shop.start(&with(&shop, &[]));
+    let mut clients = Clients::of(&shop, &ALL);
+    let took = ["pod-1", "pod-2", "remote-1"].map(|pod| {
+        clients.send_until(refused);
+        daemon.manifests.write("shop.yaml", &with(&shop, &[pod]));
+        let took = clients.reach(pod);
+        daemon.apply("shop.yaml", &with(&shop, &[]));
+        took
+    });
+    assert_soon(took.into());
+}
+
+fn a_client_that_spoke_before_there_was_the_service_is_served_once_there_is() {
+    let shop = Shop::new();
+    let daemon = shop.start("");
+    let mut outside = Clients::of(&shop, &["external IP", "load-balancer IP"]);
+    let mut at_node = Clients::of(&shop, &["node port"]);
+    let took = ["pod-1", "pod-2", "remote-1"].map(|pod| {
+        outside.send_until(|outcome| outcome.server() == Some("gateway"));
+        at_node.send_until(refused);
+        daemon.manifests.write("shop.yaml", &with(&shop, &[pod]));
+        let took = outside.reach(pod);
+        at_node.reach(pod);
+        daemon.apply("shop.yaml", "");
+        took
+    });
+    assert_soon(took.into());
+}
+
+fn the_last_endpoint_goes_and_another_comes() {
+    let shop = Shop::new();
+    let daemon = shop.start(&with(&shop, &["pod-1"]));
+    let mut clients = Clients::of(&shop, &ALL);
+    clients.reach("pod-1");
+    let took = ["pod-2", "remote-1", "pod-1"].map(|pod| {
+        daemon.manifests.write("shop.yaml", &with(&shop, &[]));
+        let refused = clients.send_until(refused);
+        daemon.manifests.write("shop.yaml", &with(&shop, &[pod]));
+        [refused, clients.reach(pod)]
+    });
+    assert_soon(took.concat());
+}
+
+fn a_service_is_deleted_and_comes_back_with_other_endpoints() {
+    let shop = Shop::new();
+    let daemon = shop.start(&with(&shop, &["pod-1"]));
+    let mut clients = Clients::of(&shop, &ALL);
+    clients.reach("pod-1");
+    let took = ["pod-2", "remote-1", "pod-1"].map(|pod| {
+        daemon.remove("shop.yaml");
+        // Nobody answers but the gateway, where that is the way.
+        clients.send_until(|outcome| [None, Some("gateway")].contains(&outcome.server()));
+        daemon.manifests.write("shop.yaml", &with(&shop, &[pod]));
+        clients.reach(pod)
+    });
+    assert_soon(took.into());
+}
+
+fn a_node_port_and_an_address_that_a_service_gives_up_are_no_longer_served() {
+    let shop = Shop::new();
+    let daemon = shop.start(&with(&shop, &["pod-1"]));
+    let mut kept = Clients::of(&shop, &["ClusterIP"]);
+    let mut outside = Clients::of(&shop, &["external IP", "load-balancer IP"]);
+    let mut at_node = Clients::of(&shop, &["node port"]);
+    for clients in [&mut kept, &mut outside, &mut at_node] {
+        clients.reach("pod-1");
+    }
+    let changed = Service::new("shop/cart", 1)
+        .both("http", 80)
+        .node_port(NODE_PORT + 1)
+        .yaml();
+    daemon.apply(
+        "shop.yaml",
+        &(changed + &cart_slices(shop.pods(["pod-1"])).yaml()),
+    );
+    outside.send_until(|outcome| outcome.server() == Some("gateway"));
+    at_node.send_until(refused);
+    kept.reach("pod-1");
+}
+
+fn an_endpoint_keeps_its_clients_while_it_serves_and_terminates() {
+    let shop = Shop::new();
+    let [first, second] = shop.pods(["pod-1", "pod-2"]);
+    let daemon = shop.start(&with(&shop, &["pod-1"]));
+    let mut clients = Clients::of(&shop, &ALL);
+    clients.reach("pod-1");
+    let terminating = |serving: bool| {
+        let conditions = json!({ "ready": false, "serving": serving, "terminating": true });
+        let slices = cart_slices([second]).with([first], &conditions);
+        cart_on_every_frontend().yaml() + &slices.yaml()
+    };
+    let before = entries(&shop, Protocol::Udp);
+    apply_and_clean(&daemon, &terminating(true));
+    clients.reach("pod-1");
+    let after = entries(&shop, Protocol::Udp);
+    assert!(before.is_subset(&after), "{before:#?}\n{after:#?}");
+    daemon.manifests.write("shop.yaml", &terminating(false));
+    clients.reach("pod-2");
+}
+
+fn what_changed_while_it_was_away_is_cleaned_up_at_the_start() {
+    let shop = Shop::new();
+    let daemon = shop.start(&with(&shop, &["pod-1"]));
+    let mut clients = Clients::of(&shop, &ALL);
+    clients.reach("pod-1");
+    daemon.terminate();
+    let daemon = shop.start(&with(&shop, &["pod-2"]));
+    clients.reach("pod-2");
+    daemon.terminate();
+    let _daemon = shop.start("");
+    clients.send_until(|outcome| [None, Some("gateway")].contains(&outcome.server()));
+}
+
+/// Applies `shop.yaml` and waits until its clean-up is over: the next commit comes after it.
+fn apply_and_clean(daemon: &Daemon<'_>, yaml: &str) {
+    daemon.apply("shop.yaml", yaml);
+    daemon.synchronise();
+}
+
+/// The node's entries of a protocol, each with its identity, which one that is deleted and made
+/// again does not keep.
+fn entries(shop: &Shop, protocol: Protocol) -> BTreeSet<String> {
+    let protocol = protocol.to_string().to_lowercase();
+    let mut entries = BTreeSet::new();
+    for family in ["ipv4", "ipv6"] {
+        let arguments = ["-L", "-f", family, "-p", &protocol, "-o", "id"];
+        let listing = shop.cluster.node.namespace.command("conntrack", &arguments);
+        for line in listing.lines() {
+            let words = line.split_whitespace();
+            // Without the time that is left and the state: addresses, ports, identity.
+            let words: Vec<_> = words
+                .filter(|word| word.contains('=') && !word.starts_with("use="))
+                .collect();
+            entries.insert(words.join(" "));
+        }
+    }
+    entries
+}
+
+fn flows_of_others_and_of_tcp_are_left_alone() {
+    let shop = Shop::new();
+    let cluster = &shop.cluster;
+    let serve = |host: &Host, ip: fn(Family) -> IpAddr| {
+        let addresses = Family::ALL.map(|family| (ip(family), NODE_PORT).into());
+        Server::start(&host.namespace, "foreign", &addresses)
+    };
+    // The number of the node port, on another machine and on an address that serves no node port.
+    let _foreign = serve(&cluster.client, |family| family.lan(100));
+    let _secondary = serve(&cluster.node, Cluster::secondary_ip);
+    let daemon = shop.start(&with(&shop, &["pod-1"]));
+    let mut flows = Vec::new();
+    for family in Family::ALL {
+        for ip in [family.lan(100), Cluster::secondary_ip(family)] {
+            let probe = cluster.pod("pod-3").probe(Protocol::Udp, (ip, NODE_PORT));
+            flows.push((open(&probe), "foreign"));
+        }
+        for (_, to) in frontends(family) {
+            let probe = cluster.client.probe(Protocol::Tcp, to);
+            flows.push((open(&probe), "pod-1:8080"));
+        }
+    }
+    for (flow, server) in &mut flows {
+        assert_eq!(flow.greeting().server(), Some(*server));
+    }
+    let all = || &entries(&shop, Protocol::Udp) | &entries(&shop, Protocol::Tcp);
+    let before = all();
+    let mut clients = Clients::of(&shop, &["node port"]);
+    clients.reach("pod-1");
+    for change in [with(&shop, &["pod-2"]), with(&shop, &[]), String::new()] {
+        apply_and_clean(&daemon, &change);
+        // The table was looked through.
+        clients.send_until(|outcome| outcome.server() != Some("pod-1:8080"));
+        let after = all();
+        assert!(before.is_subset(&after), "{before:#?}\n{after:#?}");
+        for (flow, server) in &mut flows {
+            assert_eq!(flow.ask().server(), Some(*server));
+        }
+    }
+}
