@@ -11,13 +11,24 @@ use std::sync::Arc;
 use crate::desired::{Claim, Claims, Endpoint};
 use crate::model::{Address, Protocol, Service, ServiceName, ServicePort, Store};
 
-/// A UDP entry of connection tracking.
+/// A UDP entry of connection tracking: addresses and ports, in the order of its two tuples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<A> {
-    /// Where the client sent its first packet.
+    /// Who sent the first packet.
+    pub source: (A, u16),
+    /// Where it was sent.
     pub destination: (A, u16),
     /// Who is to answer: the endpoint, or the destination itself if nothing translated it.
     pub answered_by: (A, u16),
+    /// Where the answer is to go: the source, unless that was masqueraded.
+    pub answered_to: (A, u16),
+}
+
+impl<A: Address> Entry<A> {
+    /// Whether nothing translates the flow: without its entry it goes on as it was.
+    fn is_untranslated(&self) -> bool {
+        self.source == self.answered_to && self.destination == self.answered_by
+    }
 }
 
 /// UDP frontends, and who answers each of them now; of an entry to any other nothing is known.
@@ -92,13 +103,20 @@ impl<A: Address> Frontends<A> {
     }
 }
 
-/// Whether an entry must go: it is one to a wanted frontend, and none of the frontend's endpoints
-/// is to answer it. That is also the entry of a client that sent before the Service had endpoints,
-/// or before there was the Service: the frontend itself is to answer.
+/// Whether an entry must go.
+///
+/// - The entry of a client of a wanted frontend that none of the frontend's endpoints is to answer:
+///   the endpoint is gone, or the client sent before the Service had any, or before there was the
+///   Service (then the frontend itself is to answer).
+/// - The same the other way round: the frontend's own address sent first, untranslated. Such an
+///   answer was on its way when the client's entry went; what the client sends is now taken for a
+///   reply to it and never translated.
 #[must_use]
 pub fn stale<A: Address>(entry: &Entry<A>, wanted: &Frontends<A>) -> bool {
-    let endpoints = wanted.endpoints(entry.destination);
-    endpoints.is_some_and(|endpoints| !endpoints.contains(&entry.answered_by))
+    match wanted.endpoints(entry.destination) {
+        Some(endpoints) => !endpoints.contains(&entry.answered_by),
+        None => entry.is_untranslated() && wanted.endpoints(entry.source).is_some(),
+    }
 }
 
 /// The UDP frontends that a Service claims; whether it has them is for [`Claims`] to say.

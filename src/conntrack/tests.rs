@@ -106,15 +106,27 @@ impl World {
     }
 }
 
+/// An entry `DESTINATION -> ANSWERED BY` of a client that nobody masquerades; or that of an answer
+/// that came first, `FRONTEND => CLIENT`.
 fn entry(text: &str) -> Entry<Ipv4Addr> {
     let end = |text: &str| {
         let (address, port) = text.split_once(':').unwrap();
         (address.parse().unwrap(), port.parse().unwrap())
     };
+    if let Some((frontend, client)) = text.split_once(" => ") {
+        return Entry {
+            source: end(frontend),
+            destination: end(client),
+            answered_by: end(client),
+            answered_to: end(frontend),
+        };
+    }
     let (destination, answered_by) = text.split_once(" -> ").unwrap();
     Entry {
+        source: end("192.168.77.100:10000"),
         destination: end(destination),
         answered_by: end(answered_by),
+        answered_to: end("192.168.77.100:10000"),
     }
 }
 
@@ -163,6 +175,29 @@ fn an_entry_goes_if_no_endpoint_of_its_frontend_is_to_answer() {
         "192.168.77.2:30053 -> 192.168.77.2:30053",
     ];
     assert_eq!(gone(&entries, &wanted), entries);
+}
+
+#[test]
+fn an_answer_that_came_after_its_entry_went_does_not_stand_for_the_flow() {
+    let dns = service("dns", 1, "10.96.0.10");
+    let world = World::new(&[dns.clone()], &["10.244.1.1 rs"]);
+    let wanted = world.frontends(&[&dns]);
+    let entries = [
+        "10.96.0.10:53 => 192.168.77.100:10000",
+        "192.168.77.2:30053 => 192.168.77.100:10000",
+    ];
+    assert_eq!(gone(&entries, &wanted), entries);
+    let foreign = [
+        "10.244.1.1:5353 => 192.168.77.100:10000",
+        "192.168.77.3:30053 => 192.168.77.100:10000",
+        "192.168.77.2:10000 => 8.8.8.8:53",
+    ];
+    assert_eq!(gone(&foreign, &wanted), [""; 0]);
+    // The node's own client, from that port by chance: its answers depend on the entry.
+    let mut translated = entry("10.96.0.11:53 -> 10.244.1.9:5353");
+    translated.source = (NODE, 30053);
+    translated.answered_to = (NODE, 30053);
+    assert!(!stale(&translated, &wanted));
 }
 
 #[test]

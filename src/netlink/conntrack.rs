@@ -10,6 +10,7 @@ use super::attribute::{self, Attributes, Message};
 use super::encode::family_number;
 use super::socket::{Dump, Socket};
 use crate::conntrack::Entry;
+use crate::model::addr::Family;
 use crate::model::{Address, Protocol};
 
 // `linux/netfilter/nfnetlink_conntrack.h`: messages,
@@ -115,7 +116,7 @@ impl Conntrack {
         for _ in 0..ATTEMPTS {
             (entries, found) = (0, Vec::new());
             let whole = self.dump::<A>(|message| {
-                let Some(entry) = entry::<A>(message.attributes()) else {
+                let Some(entry) = entry::<A>(&message.attributes()) else {
                     return;
                 };
                 entries += 1;
@@ -188,16 +189,18 @@ fn deletion<A: Address>(attributes: &Attributes<'_>, sequence: u32) -> Vec<u8> {
 }
 
 /// The entry that a message of a dump is; `None` if it is not of UDP or not of this family.
-fn entry<A: Address>(attributes: Attributes<'_>) -> Option<Entry<A>> {
+fn entry<A: Address>(attributes: &Attributes<'_>) -> Option<Entry<A>> {
     let original = attributes.get(CTA_TUPLE_ORIG.into())?.nested();
     let reply = attributes.get(CTA_TUPLE_REPLY.into())?.nested();
-    let (source, destination) = match A::LEN {
-        4 => (CTA_IP_V4_SRC, CTA_IP_V4_DST),
-        _ => (CTA_IP_V6_SRC, CTA_IP_V6_DST),
+    let (source, destination) = match A::FAMILY {
+        Family::Ipv4 => (CTA_IP_V4_SRC, CTA_IP_V4_DST),
+        Family::Ipv6 => (CTA_IP_V6_SRC, CTA_IP_V6_DST),
     };
     Some(Entry {
+        source: end(&original, source, CTA_PROTO_SRC_PORT)?,
         destination: end(&original, destination, CTA_PROTO_DST_PORT)?,
         answered_by: end(&reply, source, CTA_PROTO_SRC_PORT)?,
+        answered_to: end(&reply, destination, CTA_PROTO_DST_PORT)?,
     })
 }
 

@@ -292,12 +292,21 @@ impl<A: Address> FamilyState<A> {
         self.dirty.retain(|name| !names.contains(name));
     }
 
-    /// The UDP frontends that were touched by what was committed since this was last asked, with
-    /// the endpoints that answer them now.
-    pub fn take_touched_udp(&mut self, store: &Store, facts: &NodeFacts) -> Frontends<A> {
-        let touched = self.touched.take();
+    /// The UDP frontends that were touched by what was committed since this was last asked.
+    pub fn take_touched_udp(&mut self) -> BTreeSet<Claim<A>> {
+        self.touched.take()
+    }
+
+    /// These UDP frontends with the endpoints that answer them now.
+    #[must_use]
+    pub fn udp_frontends(
+        &self,
+        claims: &BTreeSet<Claim<A>>,
+        store: &Store,
+        facts: &NodeFacts,
+    ) -> Frontends<A> {
         let node_ips = NodeContribution::new(facts, store).node_ips().collect();
-        Frontends::new(&touched, store, &self.claims, node_ips)
+        Frontends::new(claims, store, &self.claims, node_ips)
     }
 
     /// The picture of the kernel.

@@ -4,6 +4,7 @@ mod complaints;
 mod family;
 mod state;
 mod touched;
+mod udp;
 
 use std::time::Duration;
 
@@ -12,9 +13,9 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 pub use family::{Basis, FamilyState, Prepared, Stale};
-pub use state::{Complaint, Plans, State};
+pub use state::{Complaint, Plans, State, UdpClaims};
+use udp::Cleaner;
 
-use crate::conntrack::{self, Frontends};
 use crate::diff::Transaction;
 use crate::model::{Address, Event};
 use crate::netlink::{Commit, Conntrack, Error, Found, Kernel, Part};
@@ -27,6 +28,10 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 /// How long a balance chain may stand unused: they are removed together, at most this often,
 /// since each change of a chain makes the kernel validate the table.
 const UNUSED_CHAINS: Duration = Duration::from_mins(1);
+
+/// How long after UDP entries were deleted conntrack is looked through once more: an answer that was
+/// on its way may have made an entry of its own, which would keep its client where it was.
+const LATE_ANSWERS: Duration = Duration::from_millis(50);
 
 /// How many refusals in a row one turn of the crank works around before it waits.
 const ATTEMPTS: usize = 16;
@@ -54,7 +59,7 @@ enum Trust {
 /// The crank and what it turns.
 pub struct Crank {
     kernel: Kernel,
-    conntrack: Conntrack,
+    cleaner: Cleaner,
     state: State,
     /// Whether the node has IPv6 at all.
     ipv6: bool,
@@ -68,7 +73,7 @@ impl Crank {
     pub fn new(kernel: Kernel, conntrack: Conntrack, state: State, ipv6: bool) -> Self {
         Self {
             kernel,
-            conntrack,
+            cleaner: Cleaner::new(conntrack, ipv6),
             state,
             ipv6,
             trust: Trust::Read,
@@ -81,6 +86,7 @@ impl Crank {
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>, mut stop: watch::Receiver<bool>) {
         let mut retry = Timer::default();
         let mut unused_chains = Timer::default();
+        let mut late_answers = Timer::default();
         let mut backoff = FIRST_RETRY;
         loop {
             tokio::select! {
@@ -95,6 +101,7 @@ impl Crank {
                     self.state.ipv6.take_in_again();
                 }
                 () = unused_chains.wait() => self.delete_unused_chains(),
+                () = late_answers.wait() => self.cleaner.clean_again(&self.state),
             }
             // As many as may wait, no more: sources that never rest must not keep us from syncing.
             for _ in 0..events.max_capacity() {
@@ -111,6 +118,9 @@ impl Crank {
             }
             if self.has_unused_chains() {
                 unused_chains.start(UNUSED_CHAINS);
+            }
+            if self.cleaner.must_look_again() {
+                late_answers.start(LATE_ANSWERS);
             }
         }
     }
@@ -181,7 +191,7 @@ impl Crank {
             forget(&mut self.kernel, &plans.ipv6.stale);
         }
         complain(self.state.committed(plans));
-        self.clean_conntrack();
+        self.cleaner.clean(&mut self.state);
         if self.committed_once {
             debug!(ops = operations, elapsed_ms, "committed");
         } else {
@@ -193,16 +203,6 @@ impl Crank {
         }
         self.committed_once = true;
         self.trust = Trust::Picture;
-    }
-
-    /// Deletes the UDP entries that lead nowhere by what was just committed: after the rules and
-    /// what clients are remembered for, or a packet would make the same entry again.
-    fn clean_conntrack(&mut self) {
-        let (ipv4, ipv6) = self.state.take_touched_udp();
-        clean(&mut self.conntrack, &ipv4);
-        if self.ipv6 {
-            clean(&mut self.conntrack, &ipv6);
-        }
     }
 
     /// Decides what to do about a transaction that was not committed, before the next attempt.
@@ -282,29 +282,6 @@ where
                 Err(error) => warn!(%error, "cannot forget the clients of endpoints that are gone"),
             }
         }
-    }
-}
-
-/// Deletes the UDP entries of one family that lead to none of their frontend's endpoints.
-fn clean<A: Address>(conntrack: &mut Conntrack, touched: &Frontends<A>) {
-    if touched.is_empty() {
-        return;
-    }
-    let started = Instant::now();
-    match conntrack.delete(|entry| conntrack::stale(entry, touched)) {
-        Ok(cleaned) => debug!(
-            family = %A::FAMILY,
-            frontends = touched.len(),
-            entries = cleaned.entries,
-            deleted = cleaned.deleted,
-            elapsed_ms = milliseconds(started.elapsed()),
-            "looked through conntrack"
-        ),
-        Err(error) => warn!(
-            %error,
-            family = %A::FAMILY,
-            "cannot clean conntrack, UDP clients may be sent to endpoints that are gone"
-        ),
     }
 }
 

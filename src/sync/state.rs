@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::complaints::Complaints;
 use super::family::{Basis, FamilyState, Prepared};
 use crate::conntrack::Frontends;
-use crate::desired::{NodeFacts, PodSource};
+use crate::desired::{Claim, NodeFacts, PodSource};
 use crate::model::{Address, Changed, Event, Kind, ServiceName, Store};
 use crate::ruleset::{Inconsistent, Program, Table};
 
@@ -26,6 +26,15 @@ pub struct Plans {
     pub ipv4: Prepared<Ipv4Addr>,
     /// IPv6.
     pub ipv6: Prepared<Ipv6Addr>,
+}
+
+/// UDP frontends of both families.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UdpClaims {
+    /// IPv4.
+    pub ipv4: BTreeSet<Claim<Ipv4Addr>>,
+    /// IPv6.
+    pub ipv6: BTreeSet<Claim<Ipv6Addr>>,
 }
 
 /// Everything that is known.
@@ -120,11 +129,20 @@ impl State {
         complaints
     }
 
-    /// The UDP frontends of each family that were touched by what was committed since this was last
-    /// asked, with the endpoints that answer them now.
-    pub fn take_touched_udp(&mut self) -> (Frontends<Ipv4Addr>, Frontends<Ipv6Addr>) {
-        let ipv4 = self.ipv4.take_touched_udp(&self.store, &self.facts);
-        let ipv6 = self.ipv6.take_touched_udp(&self.store, &self.facts);
+    /// The UDP frontends that were touched by what was committed since this was last asked.
+    pub fn take_touched_udp(&mut self) -> UdpClaims {
+        UdpClaims {
+            ipv4: self.ipv4.take_touched_udp(),
+            ipv6: self.ipv6.take_touched_udp(),
+        }
+    }
+
+    /// These UDP frontends with the endpoints that answer them now.
+    #[must_use]
+    pub fn udp_frontends(&self, of: &UdpClaims) -> (Frontends<Ipv4Addr>, Frontends<Ipv6Addr>) {
+        let (store, facts) = (&self.store, &self.facts);
+        let ipv4 = self.ipv4.udp_frontends(&of.ipv4, store, facts);
+        let ipv6 = self.ipv6.udp_frontends(&of.ipv6, store, facts);
         (ipv4, ipv6)
     }
 

@@ -297,12 +297,12 @@ fn flows_of_others_and_of_tcp_are_left_alone() {
         Server::start(&host.namespace, "foreign", &addresses)
     };
     // The number of the node port, on another machine and on an address that serves no node port.
-    let _foreign = serve(&cluster.client, |family| family.lan(100));
+    let _foreign = serve(&cluster.other_node, |family| family.lan(12));
     let _secondary = serve(&cluster.node, Cluster::secondary_ip);
     let daemon = shop.start(&with(&shop, &["pod-1"]));
     let mut flows = Vec::new();
     for family in Family::ALL {
-        for ip in [family.lan(100), Cluster::secondary_ip(family)] {
+        for ip in [family.lan(12), Cluster::secondary_ip(family)] {
             let probe = cluster.pod("pod-3").probe(Protocol::Udp, (ip, NODE_PORT));
             flows.push((open(&probe), "foreign"));
         }

@@ -1,0 +1,90 @@
+//! After a commit: the UDP entries that lead nowhere by it are deleted from connection tracking.
+//!
+//! After the rules changed and what clients are remembered for is forgotten, or the next packet
+//! would make the same entry again. What fails is logged; the rules are right without it.
+
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::milliseconds;
+use super::state::{State, UdpClaims};
+use crate::conntrack::{self, Frontends};
+use crate::model::Address;
+use crate::netlink::Conntrack;
+
+/// Connection tracking, and what to look for in it again.
+pub(super) struct Cleaner {
+    conntrack: Conntrack,
+    ipv6: bool,
+    again: UdpClaims,
+}
+
+impl Cleaner {
+    pub(super) fn new(conntrack: Conntrack, ipv6: bool) -> Self {
+        Self {
+            conntrack,
+            ipv6,
+            again: UdpClaims::default(),
+        }
+    }
+
+    /// Looks through the table for what was touched by commits since the last time: once a family,
+    /// and not at all if no UDP frontend was touched.
+    pub(super) fn clean(&mut self, state: &mut State) {
+        let touched = state.take_touched_udp();
+        if self.look(state, &touched) > 0 {
+            self.again.ipv4.extend(touched.ipv4);
+            self.again.ipv6.extend(touched.ipv6);
+        }
+    }
+
+    /// Whether entries were deleted that may have come back by a packet that was on its way.
+    pub(super) fn must_look_again(&self) -> bool {
+        self.again != UdpClaims::default()
+    }
+
+    /// Looks through the table once more for those.
+    pub(super) fn clean_again(&mut self, state: &State) {
+        let again = std::mem::take(&mut self.again);
+        self.look(state, &again);
+    }
+
+    /// How many entries were deleted.
+    fn look(&mut self, state: &State, at: &UdpClaims) -> usize {
+        let (ipv4, ipv6) = state.udp_frontends(at);
+        let mut deleted = self.delete(&ipv4);
+        if self.ipv6 {
+            deleted += self.delete(&ipv6);
+        }
+        deleted
+    }
+
+    fn delete<A: Address>(&mut self, frontends: &Frontends<A>) -> usize {
+        if frontends.is_empty() {
+            return 0;
+        }
+        let started = Instant::now();
+        let stale = |entry: &_| conntrack::stale(entry, frontends);
+        match self.conntrack.delete(stale) {
+            Ok(cleaned) => {
+                debug!(
+                    family = %A::FAMILY,
+                    frontends = frontends.len(),
+                    entries = cleaned.entries,
+                    deleted = cleaned.deleted,
+                    elapsed_ms = milliseconds(started.elapsed()),
+                    "looked through conntrack"
+                );
+                cleaned.deleted
+            }
+            Err(error) => {
+                warn!(
+                    %error,
+                    family = %A::FAMILY,
+                    "cannot clean conntrack, UDP clients may stay with endpoints that are gone"
+                );
+                0
+            }
+        }
+    }
+}
