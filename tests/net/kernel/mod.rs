@@ -2,6 +2,7 @@
 
 mod adopt;
 mod commit;
+mod conntrack;
 mod golden;
 mod refuse;
 mod scale;
@@ -14,6 +15,7 @@ pub(crate) fn tests() -> Vec<Trial> {
     [
         adopt::tests(),
         commit::tests(),
+        conntrack::tests(),
         golden::tests(),
         refuse::tests(),
         scale::tests(),
