@@ -142,7 +142,10 @@ fn an_entry_goes_if_no_endpoint_of_its_frontend_is_to_answer() {
     let mut dns = service("dns", 1, "10.96.0.10");
     dns.external_ips = vec!["203.0.113.1".parse().unwrap()];
     dns.load_balancer_ips = vec!["198.51.100.1".parse().unwrap()];
-    let world = World::new(&[dns.clone()], &["10.244.1.1 rs", "10.244.1.2 rs"]);
+    let world = World::new(
+        std::slice::from_ref(&dns),
+        &["10.244.1.1 rs", "10.244.1.2 rs"],
+    );
     let wanted = world.frontends(&[&dns]);
     assert_eq!(wanted.len(), 4);
     let entries = [
@@ -180,7 +183,7 @@ fn an_entry_goes_if_no_endpoint_of_its_frontend_is_to_answer() {
 #[test]
 fn an_answer_that_came_after_its_entry_went_does_not_stand_for_the_flow() {
     let dns = service("dns", 1, "10.96.0.10");
-    let world = World::new(&[dns.clone()], &["10.244.1.1 rs"]);
+    let world = World::new(std::slice::from_ref(&dns), &["10.244.1.1 rs"]);
     let wanted = world.frontends(&[&dns]);
     let entries = [
         "10.96.0.10:53 => 192.168.77.100:10000",
@@ -214,7 +217,7 @@ fn an_endpoint_answers_while_it_is_ready_or_serving() {
         ("-", false),
     ] {
         let endpoint = format!("10.244.1.1 {conditions}");
-        let world = World::new(&[dns.clone()], &[&endpoint, "10.244.1.2 rs"]);
+        let world = World::new(std::slice::from_ref(&dns), &[&endpoint, "10.244.1.2 rs"]);
         let kept = gone(&entries, &world.frontends(&[&dns])).is_empty();
         assert_eq!(kept, answers, "{conditions}");
     }
@@ -225,7 +228,7 @@ fn local_policies_do_not_cut_a_flow_to_another_node() {
     let mut dns = service("dns", 1, "10.96.0.10");
     dns.internal_policy = TrafficPolicy::Local;
     dns.external_policy = TrafficPolicy::Local;
-    let world = World::new(&[dns.clone()], &["10.244.2.1 rs"]);
+    let world = World::new(std::slice::from_ref(&dns), &["10.244.2.1 rs"]);
     let entries = [
         "10.96.0.10:53 -> 10.244.2.1:5353",
         "192.168.77.2:30053 -> 10.244.2.1:5353",
@@ -241,7 +244,7 @@ fn without_endpoints_or_without_the_service_every_entry_goes() {
         "10.96.0.10:53 -> 10.96.0.10:53",
         "192.168.77.2:30053 -> 10.244.1.1:5353",
     ];
-    let none = World::new(&[dns.clone()], &[]);
+    let none = World::new(std::slice::from_ref(&dns), &[]);
     assert_eq!(gone(&entries, &none.frontends(&[&dns])), entries);
     let deleted = World::new(&[], &["10.244.1.1 rs"]);
     assert_eq!(gone(&entries, &deleted.frontends(&[&dns])), entries);

@@ -97,8 +97,8 @@ impl Conntrack {
                 .collect();
             let refused = self.socket.send(&messages)?;
             cleaned.deleted = cleaned.deleted.saturating_sub(refused.len());
-            let refused = refused.iter().map(|refused| refused.errno);
-            failed = failed.or(refused.filter(|errno| *errno != Errno::ENOENT).next());
+            let mut refused = refused.iter().map(|refused| refused.errno);
+            failed = failed.or(refused.find(|errno| *errno != Errno::ENOENT));
         }
         match failed {
             None => Ok(cleaned),

@@ -29,10 +29,6 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 /// since each change of a chain makes the kernel validate the table.
 const UNUSED_CHAINS: Duration = Duration::from_mins(1);
 
-/// How long after UDP entries were deleted conntrack is looked through once more: an answer that was
-/// on its way may have made an entry of its own, which would keep its client where it was.
-const LATE_ANSWERS: Duration = Duration::from_millis(50);
-
 /// How many refusals in a row one turn of the crank works around before it waits.
 const ATTEMPTS: usize = 16;
 
@@ -119,8 +115,8 @@ impl Crank {
             if self.has_unused_chains() {
                 unused_chains.start(UNUSED_CHAINS);
             }
-            if self.cleaner.must_look_again() {
-                late_answers.start(LATE_ANSWERS);
+            if let Some(after) = self.cleaner.must_look_again() {
+                late_answers.start(after);
             }
         }
     }

@@ -69,11 +69,13 @@ pub(super) fn claimed<'a, A: Address>(
 /// The UDP frontends of a table that an earlier process left: of Services that went while we were
 /// away nothing else is known.
 pub(super) fn found<A: Address>(table: &Table<A>) -> impl Iterator<Item = Claim<A>> {
-    table.elements().filter_map(|element| match element.key {
-        Key::Frontend(Protocol::Udp, address, port) => {
+    table.elements().filter_map(|element| {
+        if let Key::Frontend(Protocol::Udp, address, port) = element.key {
             Some(Claim::Frontend(Protocol::Udp, address, port))
+        } else if let Key::Nodeport(Protocol::Udp, port) = element.key {
+            Some(Claim::Nodeport(Protocol::Udp, port))
+        } else {
+            None
         }
-        Key::Nodeport(Protocol::Udp, port) => Some(Claim::Nodeport(Protocol::Udp, port)),
-        _ => None,
     })
 }

@@ -3,6 +3,8 @@
 //! After the rules changed and what clients are remembered for is forgotten, or the next packet
 //! would make the same entry again. What fails is logged; the rules are right without it.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -12,11 +14,21 @@ use crate::conntrack::{self, Frontends};
 use crate::model::Address;
 use crate::netlink::Conntrack;
 
+/// How long after UDP entries were deleted conntrack is looked through once more: an answer that was
+/// on its way may have made an entry of its own, which would keep its client where it was. Doubled
+/// each time.
+const LATE_ANSWERS: Duration = Duration::from_millis(50);
+
+/// How often it is looked through once more at most: some hosts send from such an address unasked.
+const LOOKS: u32 = 6;
+
 /// Connection tracking, and what to look for in it again.
 pub(super) struct Cleaner {
     conntrack: Conntrack,
     ipv6: bool,
     again: UdpClaims,
+    /// How often that was looked for already.
+    looks: u32,
 }
 
 impl Cleaner {
@@ -25,6 +37,7 @@ impl Cleaner {
             conntrack,
             ipv6,
             again: UdpClaims::default(),
+            looks: 0,
         }
     }
 
@@ -35,18 +48,24 @@ impl Cleaner {
         if self.look(state, &touched) > 0 {
             self.again.ipv4.extend(touched.ipv4);
             self.again.ipv6.extend(touched.ipv6);
+            self.looks = 0;
         }
     }
 
-    /// Whether entries were deleted that may have come back by a packet that was on its way.
-    pub(super) fn must_look_again(&self) -> bool {
-        self.again != UdpClaims::default()
+    /// After how long to look again: entries were deleted that may have come back by a packet that
+    /// was on its way.
+    pub(super) fn must_look_again(&self) -> Option<Duration> {
+        let must = self.again != UdpClaims::default();
+        must.then(|| LATE_ANSWERS * 2u32.saturating_pow(self.looks))
     }
 
     /// Looks through the table once more for those.
     pub(super) fn clean_again(&mut self, state: &State) {
         let again = std::mem::take(&mut self.again);
-        self.look(state, &again);
+        self.looks += 1;
+        if self.look(state, &again) > 0 && self.looks < LOOKS {
+            self.again = again;
+        }
     }
 
     /// How many entries were deleted.

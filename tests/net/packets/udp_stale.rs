@@ -72,7 +72,7 @@ impl<'a> Clients<'a> {
             let clients: Vec<_> = clients
                 .map(|(_, flow)| scope.spawn(move || send_until(flow, expected, start)))
                 .collect();
-            let ended = clients.into_iter().map(|client| client.join());
+            let ended = clients.into_iter().map(thread::ScopedJoinHandle::join);
             ended.map(|client| client.expect("a client")).collect()
         });
         let mut slowest = Duration::ZERO;
