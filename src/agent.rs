@@ -9,9 +9,9 @@ use kube::Client;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tracing::{info, warn};
+use tracing::info;
 
-use crate::desired::NodeFacts;
+use crate::desired::{NodeFacts, NodePortAddresses};
 use crate::model::Event;
 use crate::netlink::{Conntrack, Kernel};
 use crate::sync::{Crank, State};
@@ -46,9 +46,19 @@ pub fn run(source: Source, node: String, facts: NodeFacts) -> anyhow::Result<()>
     let runtime = runtime()?;
     runtime.block_on(async {
         let source = source.open().await?;
-        let fallback_ips = match source {
-            Opened::Manifests(_) => own_addresses().await,
-            Opened::ApiServer(_) => Vec::new(),
+        let counts = match source {
+            Opened::Manifests(_) => true,
+            // The Node object names the primary ones.
+            Opened::ApiServer(_) => facts.node_port_addresses != NodePortAddresses::Primary,
+        };
+        let own_addresses = if counts {
+            Some(
+                addresses::own()
+                    .await
+                    .context("cannot read this node's addresses")?,
+            )
+        } else {
+            None
         };
         info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -58,10 +68,11 @@ pub fn run(source: Source, node: String, facts: NodeFacts) -> anyhow::Result<()>
             "starting"
         );
         let state = State::new(NodeFacts {
-            fallback_ips,
+            own_addresses,
             ..facts
         });
         let (events, reported) = mpsc::channel(EVENTS);
+        let addresses = follow_addresses(counts, events.clone());
         let (stop, stopped) = watch::channel(false);
         let crank = start_crank(
             Crank::new(kernel, conntrack, state, ipv6),
@@ -72,6 +83,7 @@ pub fn run(source: Source, node: String, facts: NodeFacts) -> anyhow::Result<()>
         tokio::select! {
             result = stop_signal() => result?,
             result = followed => result?,
+            () = addresses => {}
         }
         stop.send_replace(true);
         let ended = crank.join().is_ok();
@@ -134,14 +146,12 @@ async fn follow(source: Opened, node: Arc<str>, events: mpsc::Sender<Event>) -> 
     }
 }
 
-/// The addresses for node ports until a Node object names them.
-async fn own_addresses() -> Vec<std::net::IpAddr> {
-    match addresses::of_default_route().await {
-        Ok(addresses) => addresses,
-        Err(error) => {
-            warn!(%error, "cannot read this node's addresses: only a Node object can name them");
-            Vec::new()
-        }
+/// Follows the node's addresses if they count.
+async fn follow_addresses(counts: bool, events: mpsc::Sender<Event>) {
+    if counts {
+        addresses::follow(events).await;
+    } else {
+        std::future::pending::<()>().await;
     }
 }
 

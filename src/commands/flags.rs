@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
-use crate::desired::{NodeFacts, PodSource};
+use crate::desired::{NodeFacts, NodePortAddresses, PodSource};
 use crate::ruleset::Interface;
 
 /// What the node is, and what its Pods are.
@@ -39,6 +39,17 @@ pub(super) struct NodeFlags {
     /// How the names of Pods' interfaces begin, for --detect-local-mode InterfaceNamePrefix.
     #[arg(long, value_name = "PREFIX")]
     pod_interface_name_prefix: Option<String>,
+
+    /// Which addresses of this node serve node ports: `primary` (those that the Node object names
+    /// first, one of each family), `all`, or those in one of these ranges.
+    ///
+    /// A family without a range serves them on all its addresses. Addresses of loopback never do.
+    #[arg(
+        long,
+        value_name = "primary|all|CIDR[,CIDR...]",
+        default_value = "primary"
+    )]
+    nodeport_addresses: Nodeports,
 
     /// Masquerade every connection to a ClusterIP, also those of Pods.
     #[arg(long)]
@@ -108,7 +119,8 @@ impl NodeFlags {
         Ok(NodeFacts {
             pods,
             masquerade_all: self.masquerade_all,
-            fallback_ips: Vec::new(),
+            node_port_addresses: self.nodeport_addresses.clone().0,
+            own_addresses: None,
         })
     }
 }
@@ -122,14 +134,8 @@ impl FromStr for ClusterCidrs {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut cidrs: Vec<IpNet> = Vec::new();
-        for part in text
-            .split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-        {
-            let cidr: IpNet = part
-                .parse()
-                .map_err(|error| format!("\"{part}\" is not an address range: {error}"))?;
+        for part in parts(text) {
+            let cidr = range(part)?;
             let same = |other: &IpNet| other.addr().is_ipv4() == cidr.addr().is_ipv4();
             if let Some(other) = cidrs.iter().find(|other| same(other)) {
                 return Err(format!(
@@ -140,6 +146,41 @@ impl FromStr for ClusterCidrs {
         }
         Ok(Self(cidrs))
     }
+}
+
+/// [`NodePortAddresses`] as they are written on a command line.
+#[derive(Clone, Debug)]
+struct Nodeports(NodePortAddresses);
+
+impl FromStr for Nodeports {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let addresses = match parts(text).collect::<Vec<_>>().as_slice() {
+            // As kube-proxy's default.
+            [] | ["primary"] => NodePortAddresses::Primary,
+            ["all"] => NodePortAddresses::In(Vec::new()),
+            parts if parts.contains(&"primary") || parts.contains(&"all") => {
+                return Err("primary and all stand alone".to_owned());
+            }
+            parts => {
+                let ranges = parts.iter().map(|part| range(part));
+                NodePortAddresses::In(ranges.collect::<Result<_, _>>()?)
+            }
+        };
+        Ok(Self(addresses))
+    }
+}
+
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+}
+
+fn range(text: &str) -> Result<IpNet, String> {
+    text.parse()
+        .map_err(|error| format!("\"{text}\" is not an address range: {error}"))
 }
 
 #[cfg(test)]
@@ -159,6 +200,30 @@ mod tests {
         for (text, expected) in cases {
             match (text.parse::<ClusterCidrs>(), expected) {
                 (Ok(cidrs), Ok(count)) => assert_eq!(cidrs.0.len(), count, "{text}"),
+                (Err(error), Err(part)) => assert!(error.contains(part), "{text}: {error}"),
+                (result, _) => panic!("{text}: {result:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn node_ports_are_on_the_primary_addresses_on_all_or_in_ranges() {
+        let ranges = |texts: &[&str]| {
+            let ranges = texts.iter().map(|text| text.parse().unwrap());
+            Ok(NodePortAddresses::In(ranges.collect()))
+        };
+        let cases = [
+            ("", Ok(NodePortAddresses::Primary)),
+            ("primary", Ok(NodePortAddresses::Primary)),
+            ("all", ranges(&[])),
+            ("0.0.0.0/0,::/0", ranges(&["0.0.0.0/0", "::/0"])),
+            ("10.0.0.0/8, fd00::/8", ranges(&["10.0.0.0/8", "fd00::/8"])),
+            ("primary,10.0.0.0/8", Err("stand alone")),
+            ("10.0.0.1", Err("not an address range")),
+        ];
+        for (text, expected) in cases {
+            match (text.parse::<Nodeports>(), expected) {
+                (Ok(addresses), Ok(expected)) => assert_eq!(addresses.0, expected, "{text}"),
                 (Err(error), Err(part)) => assert!(error.contains(part), "{text}: {error}"),
                 (result, _) => panic!("{text}: {result:?}"),
             }

@@ -200,8 +200,8 @@ impl<A: Address> Builder<'_, A> {
         if everyone || load_balancer_ips.is_empty() {
             return None;
         }
-        let mut nodes = self.node.node_ips();
-        if nodes.any(|ip| ranges.iter().any(|range| A::holds(*range, ip))) {
+        let node = self.node.primary_ip();
+        if node.is_some_and(|ip| ranges.iter().any(|range| A::holds(*range, ip))) {
             ranges.extend(load_balancer_ips.iter().map(|ip| A::single(*ip)));
         }
         Some(A::aggregate(&ranges))

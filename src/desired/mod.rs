@@ -11,7 +11,7 @@ mod stale;
 pub use claims::{Claim, Claims, claims};
 pub use contribution::{Contribution, NotServed, Slots, contribution};
 pub use eligible::{Eligible, eligible};
-pub use node::{NodeContribution, NodeFacts, PodSource};
+pub use node::{NodeContribution, NodeFacts, NodePortAddresses, PodSource};
 pub use port::{PortContribution, Route};
 pub use slots::{Endpoint, settle};
 pub use stale::{Remembered, StaleAffinity, remembered, stale_affinity};

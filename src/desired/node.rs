@@ -1,10 +1,11 @@
 //! What the kernel should know about the node itself and the cluster's address ranges.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::model::{Address, Store};
+use crate::model::{Address, OwnAddresses, Store};
 use crate::ruleset::{Element, Interface, Key, Pods, Program, SetName, Value};
 
 /// How this node's Pods are known (`--detect-local-mode`).
@@ -31,8 +32,20 @@ pub struct NodeFacts {
     pub pods: PodSource,
     /// `--masquerade-all`: masquerade all that goes to a `ClusterIP`.
     pub masquerade_all: bool,
-    /// Addresses that serve node ports when there is no Node object to name them.
-    pub fallback_ips: Vec<std::net::IpAddr>,
+    /// Which of the node's addresses serve node ports.
+    pub node_port_addresses: NodePortAddresses,
+    /// What the kernel says of the addresses of this machine; `None`: it was not asked.
+    pub own_addresses: Option<OwnAddresses>,
+}
+
+/// Which of the node's addresses serve node ports (`--nodeport-addresses`). Never those of loopback.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NodePortAddresses {
+    /// `primary`: of each family the one that the Node object names first.
+    #[default]
+    Primary,
+    /// Those in one of these ranges; in a family without any, all.
+    In(Vec<IpNet>),
 }
 
 impl NodeFacts {
@@ -62,6 +75,8 @@ impl NodeFacts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeContribution<A: Address> {
     pod_cidrs: Vec<A::Net>,
+    /// Of this node; the Node object's first, or of the default route.
+    primary_ip: Option<A>,
     node_ips: BTreeSet<A>,
     service_cidrs: Vec<A::Net>,
 }
@@ -70,6 +85,7 @@ impl<A: Address> Default for NodeContribution<A> {
     fn default() -> Self {
         Self {
             pod_cidrs: Vec::new(),
+            primary_ip: None,
             node_ips: BTreeSet::new(),
             service_cidrs: Vec::new(),
         }
@@ -80,9 +96,19 @@ impl<A: Address> NodeContribution<A> {
     /// What `facts` and the objects in `store` say of family `A`.
     #[must_use]
     pub fn new(facts: &NodeFacts, store: &Store) -> Self {
-        let node_ips = store
+        let own = facts.own_addresses.as_ref();
+        let of_default_route = own.map_or(&[][..], |own| &own.of_default_route);
+        let of_node = store
             .node()
-            .map_or(&facts.fallback_ips, |node| &node.internal_ips);
+            .map_or(of_default_route, |node| &node.addresses);
+        let primary_ip = of_node.iter().copied().find_map(A::of);
+        let node_ips = match &facts.node_port_addresses {
+            NodePortAddresses::Primary => primary_ip.into_iter().collect(),
+            NodePortAddresses::In(ranges) => match own {
+                Some(own) => served(ranges, own.all.iter().copied()),
+                None => served(ranges, of_node.iter().copied()),
+            },
+        };
         let of_family = |nets: &mut dyn Iterator<Item = IpNet>| {
             // The kernel refuses overlapping ranges in one set.
             A::aggregate(&nets.filter_map(A::net_of).collect::<Vec<_>>())
@@ -95,10 +121,16 @@ impl<A: Address> NodeContribution<A> {
         let service_cidrs = store.service_cidrs().flat_map(|object| &object.cidrs);
         Self {
             pod_cidrs: of_family(&mut pod_cidrs.iter().copied()),
-            // kube-proxy's `primary`: the first InternalIP of each family.
-            node_ips: node_ips.iter().copied().filter_map(A::of).take(1).collect(),
+            primary_ip,
+            node_ips,
             service_cidrs: of_family(&mut service_cidrs.copied()),
         }
+    }
+
+    /// The address by which the cluster knows this node.
+    #[must_use]
+    pub fn primary_ip(&self) -> Option<A> {
+        self.primary_ip
     }
 
     /// The addresses that serve node ports.
@@ -126,4 +158,12 @@ impl<A: Address> NodeContribution<A> {
         elements.extend(nets(SetName::ServiceCidrs, &self.service_cidrs));
         elements
     }
+}
+
+/// Those of a node's addresses that serve node ports, if these ranges are to.
+fn served<A: Address>(ranges: &[IpNet], addresses: impl Iterator<Item = IpAddr>) -> BTreeSet<A> {
+    let ranges: Vec<_> = ranges.iter().copied().filter_map(A::net_of).collect();
+    let wanted = |ip: &A| ranges.is_empty() || ranges.iter().any(|range| A::holds(*range, *ip));
+    let addresses = addresses.filter(|ip| !ip.is_loopback()).filter_map(A::of);
+    addresses.filter(wanted).collect()
 }

@@ -19,16 +19,11 @@ pub struct StaleAffinity<A> {
 }
 
 impl<A: Address> StaleAffinity<A> {
-    /// Whether a client that connected to `address` and `port` and got `endpoint` is meant, on a
-    /// node with these addresses.
+    /// Whether a client that connected to `address` and `port` and got `endpoint` is meant. A node
+    /// port counts on every address: the node may have had it, and may have it again.
     #[must_use]
-    pub fn covers(
-        &self,
-        (address, port): (A, u16),
-        endpoint: Endpoint<A>,
-        node_ips: &BTreeSet<A>,
-    ) -> bool {
-        let at_node = self.node_port == Some(port) && node_ips.contains(&address);
+    pub fn covers(&self, (address, port): (A, u16), endpoint: Endpoint<A>) -> bool {
+        let at_node = self.node_port == Some(port);
         let frontend = at_node || self.frontends.contains(&(address, port));
         let gone = self.gone.as_ref();
         frontend && gone.is_none_or(|gone| gone.contains(&endpoint))

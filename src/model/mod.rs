@@ -15,7 +15,7 @@ pub mod wire;
 
 pub use addr::Address;
 pub use endpoint::{Addresses, Endpoint, EndpointSlice, Hints, SlicePort};
-pub use node::{Node, ServiceCidr};
+pub use node::{Node, OwnAddresses, ServiceCidr};
 pub use rejected::Rejected;
 pub use service::{Protocol, Service, ServicePort, TrafficPolicy};
 pub use store::{Changed, Store};
@@ -141,4 +141,6 @@ pub enum Event {
     Update(Update),
     /// Every object of this kind that exists has been reported at least once.
     Listed(Kind),
+    /// The addresses of this machine are now these.
+    OwnAddresses(OwnAddresses),
 }

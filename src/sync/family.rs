@@ -1,6 +1,7 @@
 //! One family's side of the crank: what is dirty, what it should be, what the kernel holds. Pure.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::touched::{self, Touched};
 use crate::conntrack::Frontends;
@@ -35,6 +36,7 @@ pub struct Prepared<A: Address> {
     plan: Plan<A>,
     basis: Basis<A>,
     names: BTreeSet<ServiceName>,
+    seen: Seen<A>,
     /// The UDP frontends that were touched, as the Services are now.
     udp: BTreeSet<Claim<A>>,
 }
@@ -43,7 +45,6 @@ pub struct Prepared<A: Address> {
 #[derive(Clone, Debug)]
 pub struct Stale<A> {
     affinity: Vec<StaleAffinity<A>>,
-    node_ips: BTreeSet<A>,
     /// After a start: all that may be remembered. Everything else is stale.
     right: Option<BTreeSet<Remembered<A>>>,
 }
@@ -72,8 +73,15 @@ impl<A: Address> Stale<A> {
             .affinity
             .iter()
             .filter(|stale| stale.protocol == protocol);
-        stale.any(|stale| stale.covers((address, port), (endpoint, number), &self.node_ips))
+        stale.any(|stale| stale.covers((address, port), (endpoint, number)))
     }
+}
+
+/// What of the node counts for every Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seen<A> {
+    zone: Option<Arc<str>>,
+    primary_ip: Option<A>,
 }
 
 /// The state of one family.
@@ -83,6 +91,8 @@ pub struct FamilyState<A: Address> {
     picture: Picture<A>,
     dirty: BTreeSet<ServiceName>,
     node_dirty: bool,
+    /// What the picture's Services were planned for.
+    seen: Option<Seen<A>>,
     /// Services whose operations the kernel refused: left out until the next retry.
     refused: BTreeSet<ServiceName>,
     touched: Touched<A>,
@@ -95,6 +105,7 @@ impl<A: Address> Default for FamilyState<A> {
             picture: Picture::default(),
             dirty: BTreeSet::new(),
             node_dirty: true,
+            seen: None,
             refused: BTreeSet::new(),
             touched: Touched::default(),
         }
@@ -156,9 +167,13 @@ impl<A: Address> FamilyState<A> {
         basis: Basis<A>,
     ) -> Result<Prepared<A>, Inconsistent> {
         let everything = !matches!(basis, Basis::Picture);
+        let node = NodeContribution::new(facts, store);
+        let seen = Seen {
+            zone: store.node().and_then(|node| node.zone.clone()),
+            primary_ip: node.primary_ip(),
+        };
         let mut names = self.dirty.clone();
-        if everything || self.node_dirty {
-            // Zone and addresses of the node count for every Service.
+        if everything || self.seen.as_ref() != Some(&seen) {
             names.extend(store.service_names());
         }
         let names: BTreeSet<_> = names.difference(&self.refused).cloned().collect();
@@ -166,9 +181,8 @@ impl<A: Address> FamilyState<A> {
         let mut not_served = Vec::new();
         let mut change = Change::default();
         if everything || self.node_dirty {
-            change.node = Some(NodeContribution::new(facts, store));
+            change.node = Some(node.clone());
         }
-        let node = NodeContribution::new(facts, store);
         for name in &names {
             let (wanted, reasons) = self.wanted(store, &node, name, &basis);
             not_served.push((name.clone(), reasons));
@@ -201,6 +215,7 @@ impl<A: Address> FamilyState<A> {
             plan,
             basis,
             names,
+            seen,
             udp,
         })
     }
@@ -227,16 +242,15 @@ impl<A: Address> FamilyState<A> {
     /// Who is to be forgotten. In a table that was found, clients may remember what an earlier
     /// process programmed.
     fn stale(&self, change: &Change<A>, node: &NodeContribution<A>, basis: &Basis<A>) -> Stale<A> {
-        let node_ips = node.node_ips().collect();
         let contributions = change.services.values().flatten();
         let right = matches!(basis, Basis::Found(_)).then(|| {
+            let node_ips = node.node_ips().collect();
             contributions
                 .flat_map(|contribution| remembered(contribution, &node_ips))
                 .collect()
         });
         Stale {
             affinity: self.picture.stale_affinity(change),
-            node_ips,
             right,
         }
     }
@@ -277,9 +291,11 @@ impl<A: Address> FamilyState<A> {
             plan,
             basis,
             names,
+            seen,
             udp,
             ..
         } = prepared;
+        self.seen = Some(seen);
         self.touched.committed(&names, udp);
         if !matches!(basis, Basis::Picture) {
             self.picture = Picture::default();

@@ -78,6 +78,14 @@ impl State {
                 self.listed.insert(kind);
                 return Vec::new();
             }
+            Event::OwnAddresses(addresses) => {
+                if self.facts.own_addresses.as_ref() != Some(&addresses) {
+                    self.facts.own_addresses = Some(addresses);
+                    self.ipv4.note(&Changed::Node);
+                    self.ipv6.note(&Changed::Node);
+                }
+                return Vec::new();
+            }
         };
         let reasons = update.rejected.iter().map(ToString::to_string).collect();
         let complaints = self.complaints.now(&update.key.to_string(), reasons);

@@ -175,7 +175,7 @@ async fn fields_arrive_as_they_were_sent() {
         panic!("{objects:?}");
     };
     assert_eq!(
-        node.internal_ips,
+        node.addresses,
         ["192.0.2.1".parse::<std::net::IpAddr>().unwrap()]
     );
     assert_eq!(service_cidr.cidrs, ["10.96.0.0/12".parse().unwrap()]);

@@ -101,6 +101,7 @@ impl Seen {
         let update = match event {
             Event::Listed(kind) => return self.listed.push(kind),
             Event::Update(update) => update,
+            Event::OwnAddresses(_) => unreachable!("an API server knows nothing of them"),
         };
         if !update.rejected.is_empty() {
             self.rejected.insert(update.key.clone(), update.rejected);

@@ -8,7 +8,8 @@ use ipnet::IpNet;
 use kube_dnat::desired::{NodeFacts, PodSource};
 use kube_dnat::model::{
     Address, Addresses, Endpoint, EndpointSlice, Event, Hints, Kind, Node, Object, ObjectKey,
-    Protocol, Service, ServiceCidr, ServiceName, ServicePort, SlicePort, TrafficPolicy, Update,
+    OwnAddresses, Protocol, Service, ServiceCidr, ServiceName, ServicePort, SlicePort,
+    TrafficPolicy, Update,
 };
 use kube_dnat::ruleset::{Key, List, SetName, Table, Value};
 use kube_dnat::sync::{Basis, State};
@@ -22,8 +23,11 @@ pub(crate) fn state() -> State {
             "10.244.0.0/16".parse().unwrap(),
             "fd00:10:244::/56".parse().unwrap(),
         ]),
-        masquerade_all: false,
-        fallback_ips: vec![IpAddr::from([192, 168, 77, 2])],
+        own_addresses: Some(OwnAddresses {
+            of_default_route: vec![IpAddr::from([192, 168, 77, 2])],
+            ..OwnAddresses::default()
+        }),
+        ..NodeFacts::default()
     })
 }
 
@@ -190,9 +194,9 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         })
     });
     let zone = prop::option::of(0_usize..2);
-    let of_node = (vec(address(3), 0..3), zone).prop_map(|(internal_ips, zone)| {
+    let of_node = (vec(address(3), 0..3), zone).prop_map(|(addresses, zone)| {
         let node = Node {
-            internal_ips,
+            addresses,
             zone: zone.map(|zone| ["a", "b"][zone].into()),
             pod_cidrs: Vec::new(),
         };
@@ -203,7 +207,13 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         let object = len.map(|len| Object::ServiceCidr(ServiceCidr { cidrs: cidr(len) }));
         update(key(Kind::ServiceCidr, "kubernetes"), object)
     });
-    prop_oneof![4 => of_service, 4 => of_slice, 1 => of_node, 1 => of_cidr]
+    let of_machine = vec(address(3), 0..3).prop_map(|of_default_route| {
+        Event::OwnAddresses(OwnAddresses {
+            all: of_default_route.iter().copied().collect(),
+            of_default_route,
+        })
+    });
+    prop_oneof![4 => of_service, 4 => of_slice, 1 => of_node, 1 => of_cidr, 1 => of_machine]
 }
 
 /// The tables that a kernel holds after the transactions it was sent.
@@ -227,9 +237,12 @@ pub(crate) fn commit(state: &mut State, tables: &mut Tables) -> usize {
 pub(crate) fn last_words(events: &[Event]) -> Vec<Event> {
     let mut last = BTreeMap::new();
     for event in events {
-        if let Event::Update(update) = event {
-            last.insert(update.key.clone(), event.clone());
-        }
+        let about = match event {
+            Event::Update(update) => Some(update.key.clone()),
+            Event::OwnAddresses(_) => None,
+            Event::Listed(_) => continue,
+        };
+        last.insert(about, event.clone());
     }
     last.into_values().collect()
 }

@@ -38,19 +38,18 @@ pub fn node(node: &wire::Node, our_node: &str) -> Update {
         if node.metadata.name != our_node {
             return None;
         }
-        let internal = node
-            .status
-            .addresses
-            .iter()
-            .enumerate()
-            .filter(|(_, address)| address.address_type == "InternalIP")
-            .map(|(index, address)| {
+        let of_type = |kind: &'static str| {
+            let addresses = node.status.addresses.iter().enumerate();
+            let addresses = addresses.filter(move |(_, address)| address.address_type == kind);
+            addresses.map(|(index, address)| {
                 let field = move || format!("status.addresses[{index}].address");
                 (field, address.address.as_str())
-            });
+            })
+        };
+        let addresses = of_type("InternalIP").chain(of_type("ExternalIP"));
         let zone = node.metadata.labels.zone.as_deref();
         Some(Object::Node(Node {
-            internal_ips: ip::addresses(internal, rejected),
+            addresses: ip::addresses(addresses, rejected),
             zone: zone.filter(|zone| !zone.is_empty()).map(Arc::from),
             pod_cidrs: ranges("spec.podCIDRs", &node.spec.pod_cidrs, rejected),
         }))

@@ -111,7 +111,7 @@ mod tests {
                     name: name.into(),
                 },
                 object: Some(Object::Node(Node {
-                    internal_ips: vec![address],
+                    addresses: vec![address],
                     ..Node::default()
                 })),
                 rejected: vec![],
@@ -122,7 +122,7 @@ mod tests {
 
     fn shown(update: &Update) -> String {
         let octet = match &update.object {
-            Some(Object::Node(node)) => node.internal_ips[0].to_string().split_off("10.0.0.".len()),
+            Some(Object::Node(node)) => node.addresses[0].to_string().split_off("10.0.0.".len()),
             _ => "gone".to_owned(),
         };
         let again = update.rejected.iter().map(|fault| format!(" ({fault})"));

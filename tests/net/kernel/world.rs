@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use kube_dnat::desired::{NodeFacts, PodSource};
-use kube_dnat::model::Address;
+use kube_dnat::model::{Address, OwnAddresses};
 use kube_dnat::netlink::{Commit, Error, Found, Kernel, Part};
 use kube_dnat::ruleset::{Pods, Program, Table, Value};
 use kube_dnat::sync::{Basis, Plans, State};
@@ -33,8 +33,11 @@ impl World {
         let cidrs = cidrs.map(|cidr| cidr.parse().expect("a CIDR"));
         let state = State::new(NodeFacts {
             pods: PodSource::ClusterCidr(cidrs.into()),
-            masquerade_all: false,
-            fallback_ips: vec![IpAddr::from([192, 168, 77, 2])],
+            own_addresses: Some(OwnAddresses {
+                of_default_route: vec![IpAddr::from([192, 168, 77, 2])],
+                ..OwnAddresses::default()
+            }),
+            ..NodeFacts::default()
         });
         Self {
             namespace,

@@ -230,10 +230,14 @@ impl Slices {
 
 /// The Node object of node-1 with these internal addresses.
 pub(crate) fn node(internal_ips: &[IpAddr]) -> String {
+    node_with_pod_cidrs(internal_ips, &Family::ALL.map(|family| family.pod_cidr(1)))
+}
+
+/// The Node object of node-1 with these internal addresses and Pod CIDRs.
+pub(crate) fn node_with_pod_cidrs(internal_ips: &[IpAddr], cidrs: &[String; 2]) -> String {
     let addresses = internal_ips
         .iter()
         .map(|ip| json!({ "type": "InternalIP", "address": ip }));
-    let cidrs = Family::ALL.map(|family| family.pod_cidr(1));
     document(&json!({
         "apiVersion": "v1",
         "kind": "Node",

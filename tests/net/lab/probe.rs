@@ -51,9 +51,10 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Whether the server saw the client as it is.
+    /// Whether the server saw the client's own address. The port may be another: conntrack gives a
+    /// connection a new one if two frontends lead the same source port to one endpoint.
     pub(crate) fn keeps_source(&self) -> bool {
-        self.seen_from == self.local
+        self.seen_from.ip() == self.local.ip()
     }
 
     /// Reads the line that a server writes.

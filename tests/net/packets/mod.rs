@@ -3,6 +3,7 @@
 mod bad_input;
 mod changes;
 mod cluster_ip;
+mod detect_local;
 mod dual_stack;
 mod endpoints;
 mod external_ip;
@@ -12,6 +13,7 @@ mod load_balancer;
 mod masquerade;
 mod node;
 mod node_port;
+mod node_port_addresses;
 mod policies;
 mod refusals;
 mod render;
@@ -35,6 +37,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         bad_input::tests(),
         changes::tests(),
         cluster_ip::tests(),
+        detect_local::tests(),
         dual_stack::tests(),
         endpoints::tests(),
         external_ip::tests(),
@@ -44,6 +47,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         masquerade::tests(),
         node::tests(),
         node_port::tests(),
+        node_port_addresses::tests(),
         refusals::tests(),
         render::tests(),
         restart::tests(),

@@ -80,18 +80,18 @@ fn an_object_without_a_proper_name_is_left_out() {
 }
 
 #[test]
-fn only_our_own_node_counts_and_only_its_internal_addresses() {
+fn only_our_own_node_counts_and_its_internal_addresses_come_first() {
     let yaml = "metadata: {name: n1}
 status:
   addresses: [{type: ExternalIP, address: 192.0.2.1}, {type: InternalIP, address: 10.0.0.7}, {type: InternalIP, address: x},
     {type: Hostname, address: n1}, {type: InternalIP, address: 'fd00::7'}]";
     let ours = node(&yaml_serde::from_str(yaml).unwrap(), "n1");
-    let internal_ips = vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()];
+    let addresses = ["10.0.0.7", "fd00::7", "192.0.2.1"].map(|ip| ip.parse().unwrap());
     assert_eq!(ours.key.to_string(), "Node n1");
     assert_eq!(
         ours.object,
         Some(Object::Node(Node {
-            internal_ips,
+            addresses: addresses.into(),
             ..Node::default()
         }))
     );

@@ -1,0 +1,139 @@
+//! Who is a Pod of this node: the modes of `--detect-local-mode` other than `ClusterCIDR`.
+
+use libtest_mimic::Trial;
+use serde_json::json;
+
+use super::shop::{NODE_PORT, Shop, cart_on_every_frontend, cart_slices};
+use super::{Cluster, Daemon, Family, Host, everywhere, names, servers};
+use crate::lab::manifest;
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::detect_local;
+    crate::trials!(detect_local:
+        by_the_ranges_of_the_node_pods_of_other_nodes_are_strangers,
+        ranges_of_the_node_that_change_count_at_once,
+        by_the_names_of_interfaces_what_comes_in_by_another_is_a_stranger,
+        by_the_bridge_what_comes_in_by_another_interface_is_a_stranger,
+    )
+}
+
+/// A cart with external policy Local: one endpoint here, one elsewhere.
+fn start<'a>(shop: &'a Shop, flags: &[&str]) -> Daemon<'a> {
+    let service = cart_on_every_frontend().spec("externalTrafficPolicy", json!("Local"));
+    let slices = cart_slices(shop.pods(["pod-2", "remote-1"]));
+    shop.manifests
+        .write("shop.yaml", &(service.yaml() + &slices.yaml()));
+    Daemon::start_with(&shop.cluster, &shop.manifests, flags)
+}
+
+/// Asserts what a source gets: a Pod of this node keeps its source on a `ClusterIP` and reaches
+/// every endpoint of policy Local by a node port; all others are masqueraded and kept here.
+fn assert_treated_as_pod(source: &Host, is_pod: bool) {
+    let (here, all) = (
+        names(["pod-2:8080"]),
+        names(["pod-2:8080", "remote-1:8080"]),
+    );
+    for (family, protocol) in everywhere() {
+        let cluster_ip = source.probe(protocol, (family.cluster_ip(1), 80));
+        assert_eq!(servers(&cluster_ip), all, "{cluster_ip}");
+        for _ in 0..10 {
+            let answer = cluster_ip.send().answer();
+            assert_eq!(answer.keeps_source(), is_pod, "{cluster_ip}: {answer:?}");
+        }
+        let node_port = source.probe(protocol, (family.lan(2), NODE_PORT));
+        let expected = if is_pod { &all } else { &here };
+        assert_eq!(&servers(&node_port), expected, "{node_port}");
+        for _ in 0..10 {
+            let answer = node_port.send().answer();
+            assert!(answer.keeps_source(), "{node_port}: {answer:?}");
+        }
+    }
+}
+
+/// Asserts that the node itself is masqueraded and reaches every endpoint: its packets come in by
+/// no interface, and are of no Pod.
+fn assert_node_is_no_pod(cluster: &Cluster) {
+    for (family, protocol) in everywhere() {
+        for to in [(family.cluster_ip(1), 80), (family.lan(2), NODE_PORT)] {
+            let probe = cluster.node.probe(protocol, to);
+            let probe = probe.source_ip(Cluster::secondary_ip(family));
+            assert_eq!(
+                servers(&probe),
+                names(["pod-2:8080", "remote-1:8080"]),
+                "{probe}"
+            );
+            for _ in 0..10 {
+                let answer = probe.send().answer();
+                assert!(!answer.keeps_source(), "{probe}: {answer:?}");
+            }
+        }
+    }
+}
+
+fn by_the_ranges_of_the_node_pods_of_other_nodes_are_strangers() {
+    let shop = Shop::new();
+    let _daemon = start(&shop, &["--detect-local-mode", "NodeCIDR"]);
+    assert_treated_as_pod(shop.cluster.pod("pod-1"), true);
+    assert_treated_as_pod(&shop.cluster.client, false);
+    assert_node_is_no_pod(&shop.cluster);
+    for (family, protocol) in everywhere() {
+        let pod = shop.cluster.pod("remote-2");
+        let probe = pod.probe(protocol, (family.cluster_ip(1), 80));
+        for _ in 0..10 {
+            let answer = probe.send().answer();
+            assert!(
+                Cluster::is_node(answer.seen_from.ip()),
+                "{probe}: {answer:?}"
+            );
+        }
+    }
+}
+
+fn ranges_of_the_node_that_change_count_at_once() {
+    let shop = Shop::new();
+    let ips = Family::ALL.map(|family| family.lan(2));
+    let node = |cidrs: [&str; 2]| manifest::node_with_pod_cidrs(&ips, &cidrs.map(str::to_owned));
+    shop.manifests
+        .write("node.yaml", &node(["10.250.0.0/24", "fd00:250::/64"]));
+    let daemon = start(&shop, &["--detect-local-mode", "NodeCIDR"]);
+    assert_treated_as_pod(shop.cluster.pod("pod-1"), false);
+    daemon.apply("node.yaml", &manifest::node(&ips));
+    assert_treated_as_pod(shop.cluster.pod("pod-1"), true);
+}
+
+fn by_the_names_of_interfaces_what_comes_in_by_another_is_a_stranger() {
+    let shop = Shop::new();
+    let mode = ["--detect-local-mode", "InterfaceNamePrefix"];
+    let _daemon = start(
+        &shop,
+        &[&mode[..], &["--pod-interface-name-prefix", "pod-"]].concat(),
+    );
+    assert_treated_as_pod(shop.cluster.pod("pod-1"), true);
+    assert_treated_as_pod(shop.cluster.pod("pod-3"), true);
+    assert_treated_as_pod(&shop.cluster.client, false);
+    assert_node_is_no_pod(&shop.cluster);
+}
+
+fn by_the_bridge_what_comes_in_by_another_interface_is_a_stranger() {
+    let shop = Shop::new();
+    let node = &shop.cluster.node.namespace;
+    let bridged = shop.cluster.pod("pod-1");
+    node.ip("link add cni0 type bridge\nlink set cni0 up\nlink set pod-1 master cni0\n");
+    for family in Family::ALL {
+        let (pod, gateway) = (bridged.ip(family), family.pod(1, 1));
+        let length = if pod.is_ipv4() { 32 } else { 128 };
+        node.ip(&format!(
+            "addr add {gateway}/{length} dev cni0\nroute replace {pod}/{length} dev cni0\n"
+        ));
+    }
+    node.await_addresses();
+    let mode = ["--detect-local-mode", "BridgeInterface"];
+    let _daemon = start(
+        &shop,
+        &[&mode[..], &["--pod-bridge-interface", "cni0"]].concat(),
+    );
+    assert_treated_as_pod(bridged, true);
+    assert_treated_as_pod(shop.cluster.pod("pod-3"), false);
+    assert_treated_as_pod(&shop.cluster.client, false);
+    assert_node_is_no_pod(&shop.cluster);
+}

@@ -1,0 +1,140 @@
+//! Which addresses of the node serve node ports: `--nodeport-addresses`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+
+use super::shop::{NODE_PORT, Shop, cart, cart_slices};
+use super::{Cluster, Daemon, Family, Host, Protocol, names, servers};
+use crate::lab::wait_until;
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::node_port_addresses;
+    crate::trials!(node_port_addresses:
+        all_addresses_of_every_interface_but_those_of_loopback,
+        the_addresses_in_ranges_only,
+        a_family_without_a_range_serves_all_its_addresses,
+        addresses_that_come_and_go_are_followed,
+        without_a_node_object_the_default_route_is_followed,
+    )
+}
+
+fn start<'a>(shop: &'a Shop, addresses: &str) -> Daemon<'a> {
+    let service = cart().node_port(NODE_PORT);
+    let slices = cart_slices(shop.pods(["pod-1", "remote-1"]));
+    shop.manifests
+        .write("shop.yaml", &(service.yaml() + &slices.yaml()));
+    let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
+    let flags = ["--cluster-cidr", &cidrs, "--nodeport-addresses", addresses];
+    Daemon::start_with(&shop.cluster, &shop.manifests, &flags)
+}
+
+/// Asserts whether the address serves the node port, to everyone in both protocols.
+fn assert_serves(shop: &Shop, address: IpAddr, serves: bool) {
+    let cluster = &shop.cluster;
+    for protocol in Protocol::ALL {
+        for source in [&cluster.client, &cluster.node, cluster.pod("pod-3")] {
+            let probe = source.probe(protocol, (address, NODE_PORT));
+            if serves {
+                let all = names(["pod-1:8080", "remote-1:8080"]);
+                assert_eq!(servers(&probe), all, "{probe}");
+            } else {
+                assert!(probe.send().is_refused_at_once(), "{probe}");
+            }
+        }
+    }
+}
+
+fn all_addresses_of_every_interface_but_those_of_loopback() {
+    let shop = Shop::new();
+    let _daemon = start(&shop, "all");
+    for family in Family::ALL {
+        assert_serves(&shop, family.lan(2), true);
+        assert_serves(&shop, Cluster::secondary_ip(family), true);
+        for protocol in Protocol::ALL {
+            let end_of_link = (family.pod(1, 1), NODE_PORT);
+            let probe = shop.cluster.pod("pod-3").probe(protocol, end_of_link);
+            let all = names(["pod-1:8080", "remote-1:8080"]);
+            assert_eq!(servers(&probe), all, "{probe}");
+            let probe = shop
+                .cluster
+                .node
+                .probe(protocol, (loopback(family), NODE_PORT));
+            assert!(probe.send().is_refused_at_once(), "{probe}");
+        }
+    }
+}
+
+fn loopback(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::LOCALHOST.into(),
+        Family::V6 => Ipv6Addr::LOCALHOST.into(),
+    }
+}
+
+fn the_addresses_in_ranges_only() {
+    let shop = Shop::new();
+    let [v4, v6] = Family::ALL.map(Cluster::secondary_ip);
+    let _daemon = start(&shop, &format!("{v4}/32,127.0.0.0/8,{v6}/128,::1/128"));
+    for family in Family::ALL {
+        assert_serves(&shop, Cluster::secondary_ip(family), true);
+        assert_serves(&shop, family.lan(2), false);
+        let probe = shop
+            .cluster
+            .node
+            .probe(Protocol::Tcp, (loopback(family), NODE_PORT));
+        assert!(probe.send().is_refused_at_once(), "{probe}");
+    }
+}
+
+fn a_family_without_a_range_serves_all_its_addresses() {
+    let shop = Shop::new();
+    let _daemon = start(&shop, &format!("{}/32", Cluster::secondary_ip(Family::V4)));
+    assert_serves(&shop, Family::V4.lan(2), false);
+    assert_serves(&shop, Cluster::secondary_ip(Family::V4), true);
+    assert_serves(&shop, Family::V6.lan(2), true);
+    assert_serves(&shop, Cluster::secondary_ip(Family::V6), true);
+}
+
+/// Waits until the address serves the node port, or no longer does.
+fn await_served(from: &Host, address: IpAddr, serves: bool) {
+    let probe = from.probe(Protocol::Tcp, (address, NODE_PORT)).briefly();
+    let what = format!("{probe} is served: {serves}");
+    wait_until(&what, Duration::from_secs(5), || {
+        let outcome = probe.send();
+        outcome.server().is_some_and(|name| name != "gateway") == serves
+    });
+}
+
+fn addresses_that_come_and_go_are_followed() {
+    let shop = Shop::new();
+    let _daemon = start(&shop, "192.168.77.0/24,fd00:77::/64");
+    let node = &shop.cluster.node.namespace;
+    for (family, length) in [(Family::V4, 24), (Family::V6, 64)] {
+        let new = family.lan(7);
+        for _ in 0..2 {
+            node.ip(&format!("addr add {new}/{length} dev eth0\n"));
+            node.await_addresses();
+            await_served(&shop.cluster.client, new, true);
+            assert_serves(&shop, new, true);
+            node.ip(&format!("addr del {new}/{length} dev eth0\n"));
+            await_served(&shop.cluster.client, new, false);
+            assert_serves(&shop, family.lan(2), true);
+        }
+    }
+}
+
+fn without_a_node_object_the_default_route_is_followed() {
+    let shop = Shop::new();
+    shop.manifests.remove("node.yaml");
+    let _daemon = start(&shop, "primary");
+    assert_serves(&shop, Family::V4.lan(2), true);
+    let (gateway, other) = (Family::V4.lan(1), Cluster::secondary_ip(Family::V4));
+    shop.cluster.node.namespace.ip(&format!(
+        "route replace default via {gateway} src {other}\n"
+    ));
+    await_served(&shop.cluster.client, other, true);
+    assert_serves(&shop, other, true);
+    assert_serves(&shop, Family::V4.lan(2), false);
+}
