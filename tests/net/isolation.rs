@@ -46,6 +46,8 @@ pub(crate) fn enter() -> Result<(), String> {
 pub(crate) fn check_machine() -> Result<(), String> {
     run("ip", &["-V"])?;
     run("nft", &["--version"])?;
+    run("nginx", &["-v"])?;
+    run("dnsmasq", &["--version"])?;
     let device = [
         "link", "add", "veth0", "type", "veth", "peer", "name", "veth1",
     ];

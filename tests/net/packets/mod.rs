@@ -1,5 +1,6 @@
 //! What packets do once kube-dnat has programmed the node: one file per behaviour.
 
+mod application;
 mod bad_input;
 mod changes;
 mod cluster_ip;
@@ -34,6 +35,7 @@ use crate::lab::{Cluster, Daemon, Family, Host, Manifests, Probe, Protocol, Serv
 /// The tests of this folder.
 pub(crate) fn tests() -> Vec<Trial> {
     [
+        application::tests(),
         bad_input::tests(),
         changes::tests(),
         cluster_ip::tests(),

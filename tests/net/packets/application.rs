@@ -1,0 +1,273 @@
+//! A whole application with the servers that people run: nginx and dnsmasq.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use tempfile::TempDir;
+
+use super::shop::NODE_PORT;
+use super::{Cluster, Daemon, Family, Host, IpAddr, Manifests, Protocol};
+use crate::lab::{Service, Slices, wait_until};
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::application;
+    crate::trials!(application:
+        a_name_is_resolved_over_udp_and_tcp,
+        requests_and_downloads_outlive_their_endpoints,
+    )
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A program that ends with this value.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself; then the test has failed already.
+        let _ended = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+/// Starts a server and waits until it listens.
+fn start(host: &Host, command: &mut Command, port: u16) -> Running {
+    let output = File::create("/dev/null").expect("/dev/null");
+    let command = command.stdin(Stdio::null()).stdout(output);
+    let running = Running(host.namespace.spawn(command));
+    for family in Family::ALL {
+        let to = SocketAddr::new(host.ip(family), port);
+        wait_until(&format!("{} listens", host.name()), PATIENCE, || {
+            host.namespace.run(|| TcpStream::connect(to)).is_ok()
+        });
+    }
+    running
+}
+
+/// A question for the address of a name, as RFC 1035 writes it.
+fn question(id: u16, name: &str, record: u16) -> Vec<u8> {
+    let mut message = id.to_be_bytes().to_vec();
+    message.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    for label in name.split('.') {
+        message.push(u8::try_from(label.len()).expect("a short label"));
+        message.extend(label.as_bytes());
+    }
+    message.push(0);
+    message.extend(record.to_be_bytes());
+    message.extend(1_u16.to_be_bytes());
+    message
+}
+
+/// Asks a server once for the address of a name.
+fn ask(protocol: Protocol, server: SocketAddr, question: &[u8]) -> Vec<u8> {
+    let mut answer = vec![0; 512];
+    let length = match protocol {
+        Protocol::Udp => {
+            let any: IpAddr = if server.is_ipv4() {
+                [0; 4].into()
+            } else {
+                [0_u8; 16].into()
+            };
+            let socket = UdpSocket::bind((any, 0)).expect("a socket");
+            socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            socket.connect(server).expect("connect");
+            socket.send(question).expect("ask");
+            socket.recv(&mut answer).expect("an answer over UDP")
+        }
+        Protocol::Tcp => {
+            let mut stream = TcpStream::connect(server).expect("connect");
+            stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            let length = u16::try_from(question.len()).expect("a short question");
+            let message = [&length.to_be_bytes()[..], question].concat();
+            stream.write_all(&message).expect("ask");
+            let mut length = [0; 2];
+            stream.read_exact(&mut length).expect("an answer over TCP");
+            let length = usize::from(u16::from_be_bytes(length));
+            let answer = answer.get_mut(..length).expect("a short answer");
+            stream.read_exact(answer).expect("an answer over TCP");
+            length
+        }
+    };
+    answer.truncate(length);
+    answer
+}
+
+fn a_name_is_resolved_over_udp_and_tcp() {
+    let cluster = Cluster::new();
+    let dns = &cluster.pods[0];
+    let (v4, v6) = (Family::V4.cluster_ip(80), Family::V6.cluster_ip(80));
+    let mut dnsmasq = Command::new("dnsmasq");
+    dnsmasq.args([
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--pid-file=",
+    ]);
+    dnsmasq.args([
+        "--no-resolv",
+        "--no-hosts",
+        "--bind-interfaces",
+        "--user=root",
+    ]);
+    let names = format!("--host-record=web.shop.svc.cluster.local,{v4},{v6}");
+    let _dnsmasq = start(dns, dnsmasq.arg(names), 53);
+    let service = Service::new("kube-system/kube-dns", 10).both("dns", 53);
+    let slices = Slices::of("kube-system/kube-dns")
+        .both("dns", 53)
+        .ready([dns]);
+    let manifests = Manifests::new();
+    manifests.write("dns.yaml", &(service.yaml() + &slices.yaml()));
+    let _daemon = Daemon::start(&cluster, &manifests);
+    for family in Family::ALL {
+        let server = SocketAddr::new(family.cluster_ip(10), 53);
+        let (record, address) = match family.cluster_ip(80) {
+            IpAddr::V4(ip) => (1, ip.octets().to_vec()),
+            IpAddr::V6(ip) => (28, ip.octets().to_vec()),
+        };
+        for protocol in Protocol::ALL {
+            for source in [&cluster.pods[1], &cluster.remote_pods[0], &cluster.node] {
+                let question = question(7, "web.shop.svc.cluster.local", record);
+                let ask = || ask(protocol, server, &question);
+                let answer = source.namespace.run(ask);
+                let context = format!("{protocol} from {} to {server}", source.name());
+                assert!(answer.starts_with(&[0, 7]), "{context}: {answer:?}");
+                assert!(answer.ends_with(&address), "{context}: {answer:?}");
+            }
+        }
+    }
+}
+
+/// The size of what is downloaded, in bytes.
+const SIZE: u64 = 100 << 20;
+
+/// Starts nginx in a Pod: `/name` answers with its name, `/file` takes about a second.
+fn nginx(pod: &Host) -> (Running, TempDir) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, name) = (dir.path().display(), pod.name());
+    let listen = Family::ALL.map(|family| SocketAddr::new(pod.ip(family), 8080));
+    let [v4, v6] = listen.map(|address| format!("listen {address};"));
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+    let temporary = temporary.map(|kind| format!("{kind}_temp_path {path}/{kind};"));
+    let conf = format!(
+        "daemon off; user root root; worker_processes 1; pid {path}/pid; error_log {path}/error;\n\
+         events {{ worker_connections 256; }}\n\
+         http {{ access_log off; keepalive_requests 100000; {} server {{ {v4} {v6}\n\
+         location = /name {{ return 200 \"{name}\\n\"; }}\n\
+         location = /file {{ root {path}; limit_rate 100m; }} }} }}\n",
+        temporary.join(" ")
+    );
+    fs::write(dir.path().join("nginx.conf"), conf).expect("a configuration");
+    let file = File::create(dir.path().join("file")).expect("a file");
+    file.set_len(SIZE).expect("a large file");
+    let mut command = Command::new("nginx");
+    command.args(["-p", &path.to_string(), "-c", "nginx.conf", "-e", "error"]);
+    (start(pod, &mut command, 8080), dir)
+}
+
+/// A connection over which any number of requests are made.
+struct KeptAlive(BufReader<TcpStream>);
+
+impl KeptAlive {
+    /// From inside a namespace.
+    fn open(from: &Host, to: SocketAddr) -> Self {
+        let stream = from.namespace.run(|| TcpStream::connect(to));
+        let stream = stream.unwrap_or_else(|error| panic!("{to}: {error}"));
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        Self(BufReader::new(stream))
+    }
+
+    /// Sends a request; the length of the body that follows.
+    fn get(&mut self, path: &str) -> u64 {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: web\r\n\r\n");
+        self.0
+            .get_mut()
+            .write_all(request.as_bytes())
+            .expect("send");
+        let (mut status, mut length) = (String::new(), 0);
+        self.0.read_line(&mut status).expect("a status");
+        assert!(status.starts_with("HTTP/1.1 200"), "{status:?}");
+        loop {
+            let mut line = String::new();
+            self.0.read_line(&mut line).expect("a header");
+            match line.trim_end().split_once(": ") {
+                None => return length,
+                Some(("Content-Length", value)) => length = value.parse().expect("a length"),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Which server answers.
+    fn name(&mut self) -> String {
+        let length = self.get("/name");
+        let mut body = String::new();
+        let mut reader = (&mut self.0).take(length);
+        reader.read_to_string(&mut body).expect("a body");
+        body
+    }
+
+    /// Downloads the file; how many bytes came.
+    fn download(&mut self) -> u64 {
+        let length = self.get("/file");
+        let mut reader = (&mut self.0).take(length);
+        std::io::copy(&mut reader, &mut std::io::sink()).expect("a download")
+    }
+}
+
+fn requests_and_downloads_outlive_their_endpoints() {
+    let cluster = Cluster::new();
+    let pods = [&cluster.pods[0], &cluster.pods[1], &cluster.remote_pods[0]];
+    let _servers = pods.map(nginx);
+    let service = Service::new("shop/web", 1).port("http", Protocol::Tcp, 80);
+    let service = service.node_port(NODE_PORT).yaml();
+    let web = |ready: &[&Host]| {
+        let slices = Slices::of("shop/web").port("http", Protocol::Tcp, 8080);
+        service.clone() + &slices.ready(ready.iter().copied()).yaml()
+    };
+    let manifests = Manifests::new();
+    manifests.write("web.yaml", &web(&pods));
+    let daemon = Daemon::start(&cluster, &manifests);
+    let at_node = Family::ALL.map(|family| SocketAddr::new(family.lan(2), NODE_PORT));
+    let (done, requests) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let mut changes = 0;
+    thread::scope(|scope| {
+        for to in at_node {
+            let mut connection = KeptAlive::open(&cluster.client, to);
+            let (done, requests) = (&done, &requests);
+            scope.spawn(move || {
+                let server = connection.name();
+                while !done.load(Ordering::Relaxed) {
+                    assert_eq!(connection.name(), server, "{to}");
+                    requests.fetch_add(1, Ordering::Relaxed);
+                    thread::sleep(Duration::from_millis(2));
+                }
+            });
+        }
+        let downloads = at_node.map(|to| {
+            let mut connection = KeptAlive::open(&cluster.client, to);
+            scope.spawn(move || connection.download())
+        });
+        while !downloads.iter().all(thread::ScopedJoinHandle::is_finished) {
+            let kept = changes % pods.len();
+            daemon.apply("web.yaml", &web(&pods[kept..=kept]));
+            changes += 1;
+        }
+        done.store(true, Ordering::Relaxed);
+        let sizes = downloads.map(|download| download.join().expect("a download"));
+        assert_eq!(sizes, [SIZE; 2]);
+    });
+    let requests = requests.into_inner();
+    assert!(
+        changes >= 3,
+        "{changes} changes while the downloads went on"
+    );
+    assert!(
+        requests >= 50,
+        "{requests} requests while endpoints changed"
+    );
+}
