@@ -136,7 +136,7 @@ impl<A: Address> fmt::Display for Key<A> {
             }
             Self::Client(client, address, port) => write!(f, "{client} . {address} . {port}"),
             Self::SourceRange(protocol, address, port, net) => {
-                write!(f, "{protocol} . {address} . {port} . {}", Self::Net(*net))
+                write!(f, "{address} . {protocol} . {port} . {}", Self::Net(*net))
             }
         }
     }
@@ -216,8 +216,8 @@ impl<A: Address> Key<A> {
                 registers.address(client).address(address).port(port)
             }
             Self::SourceRange(protocol, address, port, net) => registers
-                .protocol(protocol)
                 .address(address)
+                .protocol(protocol)
                 .port(port)
                 .address(A::bounds(net).0),
         }
@@ -230,7 +230,7 @@ impl<A: Address> Key<A> {
     pub fn end_bytes(&self) -> Option<Vec<u8>> {
         match *self {
             Self::SourceRange(protocol, address, port, net) => {
-                let registers = Registers::new().protocol(protocol).address(address);
+                let registers = Registers::new().address(address).protocol(protocol);
                 Some(registers.port(port).address(A::last(net)).0)
             }
             Self::Net(_)
@@ -250,7 +250,7 @@ impl<A: Address> Key<A> {
     #[must_use]
     pub fn range_from_bytes(start: &[u8], end: &[u8]) -> Option<Self> {
         let mut reader = Reader(start);
-        let (protocol, address) = (reader.protocol()?, reader.address()?);
+        let (address, protocol) = (reader.address()?, reader.protocol()?);
         let (port, first) = (reader.port()?, reader.address::<A>()?);
         let last = A::from_bytes(end.get(end.len().checked_sub(A::LEN)?..)?)?;
         match A::between(first, last)[..] {

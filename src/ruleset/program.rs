@@ -210,8 +210,7 @@ fn local_policy(pods: &Pods, key: &[Field], [wide, node_local]: [SetName; 2]) ->
 
 /// Who may not use a load-balancer frontend is dropped before DNAT, whoever it is.
 fn source_ranges() -> Chain {
-    let mut source = FRONTEND.to_vec();
-    source.push(Field::Saddr);
+    let source = vec![Field::Daddr, Field::Protocol, Field::Dport, Field::Saddr];
     regular(
         ChainName::SourceRanges,
         vec![vec![

@@ -70,7 +70,9 @@ pub fn set(name: SetName) -> Set {
         SetName::Sticky(_) => (&[Address, Port], Data::Verdict),
         SetName::StickyNodeport(_) => (&[Port], Data::Verdict),
         SetName::SourceRangesChecked => (&[Protocol, Address, Port], Data::Nothing),
-        SetName::SourceRanges => (&[Protocol, Address, Port, Address], Data::Nothing),
+        // A lookup costs what the first field leaves to look at (`nft_set_pipapo.c`): an address
+        // leaves the few ranges of its Service, a protocol would leave those of all.
+        SetName::SourceRanges => (&[Address, Protocol, Port, Address], Data::Nothing),
         SetName::Hairpin => (&[Address, Address], Data::Nothing),
         SetName::Masquerade(_) | SetName::MasqueradeNode(_) => (&[Address, Port], Data::Nothing),
         SetName::MasqueradeNodeport(_) | SetName::MasqueradeNodeNodeport(_) => {

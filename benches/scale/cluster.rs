@@ -1,0 +1,141 @@
+//! Clusters of any size, as the events that a source of objects reports.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+use kube_dnat::model::{
+    Addresses, Endpoint, EndpointSlice, Event, Kind, Object, ObjectKey, Protocol, Service,
+    ServiceName, ServicePort, SlicePort, TrafficPolicy, Update,
+};
+
+/// A cluster of Services that look alike.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cluster {
+    pub(crate) services: u32,
+    /// Of each Service.
+    pub(crate) endpoints: u32,
+    pub(crate) kind: Kinds,
+}
+
+/// What its Services are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kinds {
+    /// A `ClusterIP`.
+    ClusterIp,
+    /// A `ClusterIP` with session affinity.
+    Affinity,
+    /// A load-balancer IP that some may use, the sender among them.
+    SourceRanges,
+    /// A load-balancer IP with external policy Local.
+    Local,
+}
+
+/// The port of every Service, and that of every endpoint; UDP.
+pub(crate) const PORT: u16 = 80;
+pub(crate) const ENDPOINT_PORT: u16 = 8080;
+
+impl Cluster {
+    pub(crate) fn new(services: u32, endpoints: u32) -> Self {
+        Self {
+            services,
+            endpoints,
+            kind: Kinds::ClusterIp,
+        }
+    }
+
+    /// Everything there is.
+    pub(crate) fn events(self) -> impl Iterator<Item = Event> {
+        let objects = (0..self.services)
+            .flat_map(move |number| [self.service(number), self.slice(number, 0..self.endpoints)]);
+        let listed = [Kind::Service, Kind::EndpointSlice].map(Event::Listed);
+        objects.chain(listed)
+    }
+
+    /// Where clients connect to.
+    pub(crate) fn frontend(self, service: u32) -> Ipv4Addr {
+        match self.kind {
+            Kinds::ClusterIp | Kinds::Affinity => cluster_ip(service),
+            Kinds::SourceRanges | Kinds::Local => load_balancer_ip(service),
+        }
+    }
+
+    fn service(self, number: u32) -> Event {
+        let load_balancer = matches!(self.kind, Kinds::SourceRanges | Kinds::Local);
+        let load_balancer_ips = load_balancer.then(|| IpAddr::from(load_balancer_ip(number)));
+        let ranges: &[&str] = match self.kind {
+            Kinds::SourceRanges => &["192.0.2.0/25", "198.51.100.0/24", "203.0.113.0/24"],
+            Kinds::ClusterIp | Kinds::Affinity | Kinds::Local => &[],
+        };
+        let ranges = ranges.iter().map(|range| range.parse::<IpNet>().unwrap());
+        let service = Service {
+            name: ServiceName::of(&name(number).into()),
+            created: Some(0),
+            has_selector: true,
+            cluster_ips: vec![IpAddr::from(cluster_ip(number))],
+            external_ips: Vec::new(),
+            load_balancer_ips: load_balancer_ips.into_iter().collect(),
+            internal_policy: TrafficPolicy::Cluster,
+            external_policy: match self.kind {
+                Kinds::Local => TrafficPolicy::Local,
+                Kinds::ClusterIp | Kinds::Affinity | Kinds::SourceRanges => TrafficPolicy::Cluster,
+            },
+            affinity: (self.kind == Kinds::Affinity).then_some(10_800),
+            source_ranges: ranges.collect(),
+            ports: vec![ServicePort {
+                name: "http".into(),
+                protocol: Protocol::Udp,
+                port: PORT,
+                node_port: None,
+            }],
+        };
+        update(Kind::Service, number, Some(Object::Service(service.into())))
+    }
+
+    /// The endpoints of a Service, by their numbers in it.
+    pub(crate) fn slice(self, service: u32, endpoints: impl IntoIterator<Item = u32>) -> Event {
+        let endpoint = |number| Endpoint {
+            address: Ipv4Addr::from(0x0af4_0000 + service * self.endpoints + number),
+            ready: true,
+            serving: true,
+            terminating: false,
+            local: number % 2 == 0,
+            hints: None,
+        };
+        let slice = EndpointSlice {
+            service: ServiceName::of(&name(service).into()),
+            mirrored: false,
+            ports: vec![SlicePort {
+                name: "http".into(),
+                protocol: Protocol::Udp,
+                port: ENDPOINT_PORT,
+            }],
+            addresses: Addresses::Ipv4(endpoints.into_iter().map(endpoint).collect()),
+        };
+        update(
+            Kind::EndpointSlice,
+            service,
+            Some(Object::Slices(vec![slice])),
+        )
+    }
+}
+
+fn cluster_ip(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from(0x0a60_0000 + number)
+}
+
+fn load_balancer_ip(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from(0x0a80_0000 + number)
+}
+
+fn name(number: u32) -> String {
+    format!("bench/service-{number}")
+}
+
+fn update(kind: Kind, number: u32, object: Option<Object>) -> Event {
+    let name = name(number).into();
+    Event::Update(Update {
+        key: ObjectKey { kind, name },
+        object,
+        rejected: Vec::new(),
+    })
+}
