@@ -13,8 +13,7 @@ use tracing::info;
 
 use crate::desired::{NodeFacts, NodePortAddresses};
 use crate::model::Event;
-use crate::netlink::{Conntrack, Kernel};
-use crate::sync::{Crank, State};
+use crate::sync::{self, Crank, State};
 use crate::watch::{addresses, apiserver, manifests};
 
 /// Reports that may wait for the crank. A source that runs ahead of the kernel waits in its turn;
@@ -40,8 +39,7 @@ pub enum Source {
 /// # Errors
 /// What keeps it from starting.
 pub fn run(source: Source, node: String, facts: NodeFacts) -> anyhow::Result<()> {
-    let kernel = Kernel::open()?;
-    let conntrack = Conntrack::open()?;
+    let kernel = sync::Opened::open()?;
     let ipv6 = Path::new("/proc/net/if_inet6").exists();
     let runtime = runtime()?;
     runtime.block_on(async {
@@ -75,7 +73,7 @@ pub fn run(source: Source, node: String, facts: NodeFacts) -> anyhow::Result<()>
         let addresses = follow_addresses(counts, events.clone());
         let (stop, stopped) = watch::channel(false);
         let crank = start_crank(
-            Crank::new(kernel, conntrack, state, ipv6),
+            Crank::new(kernel, state, ipv6).context("cannot start a thread")?,
             reported,
             stopped,
         )?;

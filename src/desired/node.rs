@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::model::{Address, OwnAddresses, Store};
+use crate::model::{Address, OwnAddresses, Protocol, Store};
 use crate::ruleset::{Element, Interface, Key, Pods, Program, SetName, Value};
 
 /// How this node's Pods are known (`--detect-local-mode`).
@@ -78,6 +78,8 @@ pub struct NodeContribution<A: Address> {
     /// Of this node; the Node object's first, or of the default route.
     primary_ip: Option<A>,
     node_ips: BTreeSet<A>,
+    /// Those of which it is counted whom session affinity could not remember.
+    counted: &'static [Protocol],
     service_cidrs: Vec<A::Net>,
 }
 
@@ -87,6 +89,7 @@ impl<A: Address> Default for NodeContribution<A> {
             pod_cidrs: Vec::new(),
             primary_ip: None,
             node_ips: BTreeSet::new(),
+            counted: &[],
             service_cidrs: Vec::new(),
         }
     }
@@ -123,6 +126,7 @@ impl<A: Address> NodeContribution<A> {
             pod_cidrs: of_family(&mut pod_cidrs.iter().copied()),
             primary_ip,
             node_ips,
+            counted: &Protocol::ALL,
             service_cidrs: of_family(&mut service_cidrs.copied()),
         }
     }
@@ -155,6 +159,8 @@ impl<A: Address> NodeContribution<A> {
         let mut elements = nets(SetName::PodCidrs, &self.pod_cidrs);
         let node_ips = self.node_ips.iter().copied();
         elements.extend(node_ips.map(|ip| element(SetName::NodeIps, Key::Address(ip))));
+        let counted = self.counted.iter().copied().map(Key::Protocol);
+        elements.extend(counted.map(|key| element(SetName::AffinityFull, key)));
         elements.extend(nets(SetName::ServiceCidrs, &self.service_cidrs));
         elements
     }

@@ -98,6 +98,13 @@ impl<A: Address> Picture<A> {
         }
     }
 
+    /// Whether any Service has session affinity.
+    #[must_use]
+    pub fn has_affinity(&self) -> bool {
+        let mut used = self.chains.iter().filter(|(_, count)| **count > 0);
+        used.any(|(chain, _)| matches!(chain, OnDemand::Learn(_)))
+    }
+
     /// The operations that delete the balance chains that nothing goes to.
     ///
     /// A transaction of its own: before Linux 6.2 a chain cannot be deleted right after its last

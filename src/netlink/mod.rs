@@ -3,6 +3,7 @@
 mod attribute;
 mod batch;
 mod conntrack;
+mod counters;
 mod encode;
 mod error;
 mod expr;
@@ -185,6 +186,22 @@ impl Kernel {
             }
         }
         Ok(count)
+    }
+
+    /// How many connections' clients could not be remembered since the table was made, because the
+    /// map of their protocol is full. They are served all the same.
+    ///
+    /// # Errors
+    /// If the kernel does not give it out.
+    pub fn forgotten_clients<A: Address>(&mut self) -> Result<Vec<(Protocol, u64)>, Error> {
+        let counted = counters::packets::<A>(&mut self.socket, SetName::AffinityFull)?;
+        let of_protocol = counted.into_iter().filter_map(|(key, packets)| {
+            let Key::Protocol(protocol) = key else {
+                return None;
+            };
+            Some((protocol, packets))
+        });
+        Ok(of_protocol.collect())
     }
 
     fn send(&mut self, batch: Batch, commit: &Commit) -> Result<(), Error> {

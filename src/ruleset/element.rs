@@ -16,6 +16,8 @@ pub enum Key<A: Address> {
     Net(A::Net),
     /// An address.
     Address(A),
+    /// A protocol.
+    Protocol(Protocol),
     /// A port.
     Port(u16),
     /// Two addresses.
@@ -121,6 +123,7 @@ impl<A: Address> fmt::Display for Key<A> {
             Self::Net(net) if A::is_single(*net) => write!(f, "{}", A::bounds(*net).0),
             Self::Net(net) => write!(f, "{net}"),
             Self::Address(address) => write!(f, "{address}"),
+            Self::Protocol(protocol) => write!(f, "{protocol}"),
             Self::Port(port) => write!(f, "{port}"),
             Self::Pair(one, other) => write!(f, "{one} . {other}"),
             Self::AddressPort(address, port) => write!(f, "{address} . {port}"),
@@ -197,6 +200,7 @@ impl<A: Address> Key<A> {
         match *self {
             Self::Net(net) => registers.address(A::bounds(net).0),
             Self::Address(address) => registers.address(address),
+            Self::Protocol(protocol) => registers.bytes(&[protocol.number()]),
             Self::Port(port) => registers.bytes(&port.to_be_bytes()),
             Self::Pair(one, other) => registers.address(one).address(other),
             Self::AddressPort(address, port) => registers.address(address).port(port),
@@ -235,6 +239,7 @@ impl<A: Address> Key<A> {
             }
             Self::Net(_)
             | Self::Address(_)
+            | Self::Protocol(_)
             | Self::Port(_)
             | Self::Pair(..)
             | Self::AddressPort(..)
@@ -269,6 +274,10 @@ impl<A: Address> Key<A> {
             SetName::PodCidrs | SetName::ServiceCidrs | SetName::SourceRanges => return None,
             SetName::Affinity(_) => {
                 Self::Client(reader.address()?, reader.address()?, reader.port()?)
+            }
+            SetName::AffinityFull => {
+                let [number] = <[u8; 1]>::try_from(bytes).ok()?;
+                return Some(Self::Protocol(Protocol::from_number(number)?));
             }
             SetName::NodeIps | SetName::ClusterIps => Self::Address(reader.address()?),
             SetName::MasqueradeNodeport(_)

@@ -19,6 +19,6 @@ pub use names::{ChainName, SetName, TABLE, TABLE_COMMENT};
 pub use on_demand::{Frontends, List, OnDemand};
 pub use program::{Pods, Program, program};
 pub use render::render;
-pub use schema::{Data, KeyField, Set, set};
+pub use schema::{AFFINITY_SIZE, Data, KeyField, Set, set};
 pub use statement::{Field, Interface, Rule, Statement};
 pub use table::{Entry, Inconsistent, Table};

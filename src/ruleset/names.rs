@@ -45,6 +45,8 @@ pub enum SetName {
     NodeportsNodeLocal,
     /// (client, frontend) to the endpoint that the client had last, of a protocol.
     Affinity(Protocol),
+    /// The protocols; each counts the connections whose client could not be remembered.
+    AffinityFull,
     /// Frontends of a protocol with session affinity to the chain that remembers.
     Sticky(Protocol),
     /// Node ports of a protocol with session affinity to the chain that remembers.
@@ -67,7 +69,7 @@ pub enum SetName {
 
 impl SetName {
     /// Every set and map, in the order of the listing.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::PodCidrs,
         Self::NodeIps,
         Self::ClusterIps,
@@ -82,6 +84,7 @@ impl SetName {
         Self::Affinity(Protocol::Tcp),
         Self::Affinity(Protocol::Udp),
         Self::Affinity(Protocol::Sctp),
+        Self::AffinityFull,
         Self::Sticky(Protocol::Tcp),
         Self::Sticky(Protocol::Udp),
         Self::Sticky(Protocol::Sctp),
@@ -135,6 +138,7 @@ impl SetName {
             Self::Affinity(Protocol::Tcp) => "affinity-tcp",
             Self::Affinity(Protocol::Udp) => "affinity-udp",
             Self::Affinity(Protocol::Sctp) => "affinity-sctp",
+            Self::AffinityFull => "affinity-full",
             Self::Sticky(Protocol::Tcp) => "sticky-tcp",
             Self::Sticky(Protocol::Udp) => "sticky-udp",
             Self::Sticky(Protocol::Sctp) => "sticky-sctp",

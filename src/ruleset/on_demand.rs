@@ -78,14 +78,22 @@ impl OnDemand {
                 let otherwise = vec![Statement::Goto(ChainName::OnDemand(pick))];
                 remembered.into_iter().chain([otherwise]).collect()
             }
-            Self::Learn(seconds) => Protocol::ALL
-                .map(|protocol| {
+            Self::Learn(seconds) => {
+                let learn = Protocol::ALL.map(|protocol| {
                     vec![
                         Statement::Protocol(protocol),
                         Statement::Learn { protocol, seconds },
+                        Statement::Return,
                     ]
-                })
-                .into(),
+                });
+                // Only who finds the map full comes here (`nft_dynset_eval`: NFT_BREAK).
+                let full = vec![Statement::Lookup {
+                    fields: vec![Field::Protocol],
+                    set: SetName::AffinityFull,
+                    inverted: false,
+                }];
+                learn.into_iter().chain([full]).collect()
+            }
         };
         Chain {
             name: ChainName::OnDemand(self),

@@ -46,7 +46,7 @@ pub struct Set {
 
 /// How many (client, frontend) pairs are remembered, of each protocol and family. A set without a
 /// size would take 65,535 (`nft_dynset` in the kernel); this one takes memory as it fills.
-const AFFINITY_SIZE: u32 = 1 << 20;
+pub const AFFINITY_SIZE: u32 = 1 << 20;
 
 /// The declaration of a set or map.
 #[must_use]
@@ -67,6 +67,7 @@ pub fn set(name: SetName) -> Set {
         | SetName::NodeportsNodeLocal
         | SetName::NoEndpointsNodeports => (&[Protocol, Port], Data::Verdict),
         SetName::Affinity(_) => (&[Address, Address, Port], Data::Endpoint),
+        SetName::AffinityFull => (&[Protocol], Data::Nothing),
         SetName::Sticky(_) => (&[Address, Port], Data::Verdict),
         SetName::StickyNodeport(_) => (&[Port], Data::Verdict),
         SetName::SourceRangesChecked => (&[Protocol, Address, Port], Data::Nothing),
@@ -88,7 +89,10 @@ pub fn set(name: SetName) -> Set {
             SetName::PodCidrs | SetName::ServiceCidrs | SetName::SourceRanges
         ),
         dynamic: matches!(name, SetName::Affinity(_)).then_some(AFFINITY_SIZE),
-        counter: matches!(name, SetName::Services | SetName::Nodeports),
+        counter: matches!(
+            name,
+            SetName::Services | SetName::Nodeports | SetName::AffinityFull
+        ),
     }
 }
 
@@ -218,10 +222,11 @@ impl Set {
         };
         record(
             KEY_BYTE_ORDER,
-            if self.key.len() == 1 {
-                BIG_ENDIAN
-            } else {
-                MIXED
+            match self.key {
+                // One byte has no order.
+                [KeyField::Protocol] => MIXED,
+                [_] => BIG_ENDIAN,
+                _ => MIXED,
             },
         );
         if self.data != Data::Nothing {

@@ -1,18 +1,24 @@
 //! The crank: take in what was reported, plan, commit, take in that it is committed, or try again.
 
+mod affinity;
 mod complaints;
 mod family;
+mod forget;
 mod state;
 mod touched;
 mod udp;
 
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
+use affinity::FullMaps;
 pub use family::{Basis, FamilyState, Prepared, Stale};
+use forget::Forgetter;
 pub use state::{Complaint, Plans, State, UdpClaims};
 use udp::Cleaner;
 
@@ -52,10 +58,36 @@ enum Trust {
     Rebuild,
 }
 
+/// The kernel of the node's network namespace, opened for each that works with it.
+pub struct Opened {
+    /// For the crank.
+    pub kernel: Kernel,
+    /// For the thread that forgets clients.
+    pub for_clients: Kernel,
+    /// Connection tracking.
+    pub conntrack: Conntrack,
+}
+
+impl Opened {
+    /// Opens it for the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// What keeps nf_tables or connection tracking from being opened.
+    pub fn open() -> Result<Self, Error> {
+        Ok(Self {
+            kernel: Kernel::open()?,
+            for_clients: Kernel::open()?,
+            conntrack: Conntrack::open()?,
+        })
+    }
+}
+
 /// The crank and what it turns.
 pub struct Crank {
     kernel: Kernel,
+    forgetter: Forgetter,
     cleaner: Cleaner,
+    full_maps: FullMaps,
     state: State,
     /// Whether the node has IPv6 at all.
     ipv6: bool,
@@ -64,17 +96,26 @@ pub struct Crank {
 }
 
 impl Crank {
-    /// A crank for `kernel` and `conntrack`; `ipv6` tells whether there is such a family.
-    #[must_use]
-    pub fn new(kernel: Kernel, conntrack: Conntrack, state: State, ipv6: bool) -> Self {
-        Self {
+    /// A crank for a kernel; `ipv6` tells whether there is such a family.
+    ///
+    /// # Errors
+    /// If the thread that it starts cannot be.
+    pub fn new(open: Opened, state: State, ipv6: bool) -> io::Result<Self> {
+        let Opened {
             kernel,
+            for_clients,
+            conntrack,
+        } = open;
+        Ok(Self {
+            kernel,
+            forgetter: Forgetter::start(for_clients)?,
             cleaner: Cleaner::new(conntrack, ipv6),
+            full_maps: FullMaps::default(),
             state,
             ipv6,
             trust: Trust::Read,
             committed_once: false,
-        }
+        })
     }
 
     /// Turns until `stop` says true or the sources are gone. What came while a transaction was
@@ -83,6 +124,7 @@ impl Crank {
         let mut retry = Timer::default();
         let mut unused_chains = Timer::default();
         let mut late_answers = Timer::default();
+        let mut full_maps = Timer::default();
         let mut backoff = FIRST_RETRY;
         loop {
             tokio::select! {
@@ -98,6 +140,8 @@ impl Crank {
                 }
                 () = unused_chains.wait() => self.delete_unused_chains(),
                 () = late_answers.wait() => self.cleaner.clean_again(&self.state),
+                () = self.forgetter.is_done() => self.cleaner.clean_again(&self.state),
+                () = full_maps.wait() => self.look_for_full_maps(),
             }
             // As many as may wait, no more: sources that never rest must not keep us from syncing.
             for _ in 0..events.max_capacity() {
@@ -114,6 +158,9 @@ impl Crank {
             }
             if self.has_unused_chains() {
                 unused_chains.start(UNUSED_CHAINS);
+            }
+            if self.has_affinity() {
+                full_maps.start(affinity::EVERY);
             }
             if let Some(after) = self.cleaner.must_look_again() {
                 late_answers.start(after);
@@ -159,8 +206,8 @@ impl Crank {
 
     fn prepare(&mut self) -> Result<(Plans, Commit), Failure> {
         let trust = self.trust;
-        let program4 = self.state.program::<std::net::Ipv4Addr>();
-        let program6 = self.state.program::<std::net::Ipv6Addr>();
+        let program4 = self.state.program::<Ipv4Addr>();
+        let program6 = self.state.program::<Ipv6Addr>();
         let (basis4, new4) = basis(&mut self.kernel, trust, &program4)?;
         let (basis6, new6) = if self.ipv6 {
             basis(&mut self.kernel, trust, &program6)?
@@ -182,12 +229,10 @@ impl Crank {
     fn committed(&mut self, plans: Plans, commit: &Commit, elapsed: Duration) {
         let elapsed_ms = milliseconds(elapsed);
         let operations = commit.ipv4.transaction.len() + commit.ipv6.transaction.len();
-        forget(&mut self.kernel, &plans.ipv4.stale);
-        if self.ipv6 {
-            forget(&mut self.kernel, &plans.ipv6.stale);
-        }
+        let ipv6 = self.ipv6.then(|| plans.ipv6.stale.clone());
+        let forgotten = self.forgetter.forget(plans.ipv4.stale.clone(), ipv6);
         complain(self.state.committed(plans));
-        self.cleaner.clean(&mut self.state);
+        self.cleaner.clean(&mut self.state, forgotten);
         if self.committed_once {
             debug!(ops = operations, elapsed_ms, "committed");
         } else {
@@ -199,6 +244,9 @@ impl Crank {
         }
         self.committed_once = true;
         self.trust = Trust::Picture;
+        if self.has_affinity() {
+            self.look_for_full_maps();
+        }
     }
 
     /// Decides what to do about a transaction that was not committed, before the next attempt.
@@ -239,6 +287,17 @@ impl Crank {
         Ok(())
     }
 
+    fn has_affinity(&self) -> bool {
+        self.state.ipv4.picture().has_affinity() || self.state.ipv6.picture().has_affinity()
+    }
+
+    fn look_for_full_maps(&mut self) {
+        if self.trust != Trust::Picture {
+            return;
+        }
+        self.full_maps.look(&mut self.kernel, self.ipv6);
+    }
+
     fn has_unused_chains(&self) -> bool {
         let ipv4 = self.state.ipv4.picture().unused_chains();
         let ipv6 = self.state.ipv6.picture().unused_chains();
@@ -258,25 +317,6 @@ impl Crank {
                 self.state.ipv6.picture_mut().unused_chains_deleted();
             }
             Err(error) => warn!(%error, "cannot delete unused chains"),
-        }
-    }
-}
-
-/// Forgets the clients of endpoints that are gone. Twice: a packet that drew one before the commit
-/// may have been remembered after the first look.
-fn forget<A: Address>(kernel: &mut Kernel, stale: &Stale<A>)
-where
-    Part<A>: Into<Commit>,
-{
-    for protocol in stale.protocols() {
-        for _ in 0..2 {
-            let covers = |key: &_, value: &_| stale.covers(protocol, key, value);
-            match kernel.forget_clients::<A>(protocol, covers) {
-                Ok(clients) => {
-                    debug!(%protocol, clients, "forgot the clients of endpoints that are gone");
-                }
-                Err(error) => warn!(%error, "cannot forget the clients of endpoints that are gone"),
-            }
         }
     }
 }

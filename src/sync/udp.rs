@@ -42,10 +42,11 @@ impl Cleaner {
     }
 
     /// Looks through the table for what was touched by commits since the last time: once a family,
-    /// and not at all if no UDP frontend was touched.
-    pub(super) fn clean(&mut self, state: &mut State) {
+    /// and not at all if no UDP frontend was touched. Once more later if it deleted any, or if not
+    /// all clients are forgotten yet that session affinity would send to an endpoint that is gone.
+    pub(super) fn clean(&mut self, state: &mut State, forgotten: bool) {
         let touched = state.take_touched_udp();
-        if self.look(state, &touched) > 0 {
+        if self.look(state, &touched) > 0 || !forgotten {
             self.again.ipv4.extend(touched.ipv4);
             self.again.ipv6.extend(touched.ipv6);
             self.looks = 0;

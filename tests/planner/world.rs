@@ -265,6 +265,7 @@ pub(crate) fn normalised<A: Address>(table: &Table<A>) -> Vec<String> {
             }
             Key::Net(_)
             | Key::Address(_)
+            | Key::Protocol(_)
             | Key::Port(_)
             | Key::Pair(..)
             | Key::AddressPort(..)

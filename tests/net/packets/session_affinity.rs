@@ -1,13 +1,19 @@
 //! Session affinity `ClientIP`: who keeps which endpoint, and until when.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::thread;
+use std::time::Duration;
 
+use kube_dnat::diff::{Op, Operation};
+use kube_dnat::netlink::{Kernel, Part};
+use kube_dnat::ruleset::{AFFINITY_SIZE, Element, Key, SetName, Value};
 use libtest_mimic::Trial;
 use serde_json::json;
 
 use super::shop::{NODE_PORT, Shop, cart_on_every_frontend, cart_slices, frontends};
 use super::{Cluster, Daemon, Family, everywhere, servers};
-use crate::lab::{Probe, Protocol, Service};
+use crate::lab::{Probe, Protocol, Service, wait_until};
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::session_affinity;
@@ -18,6 +24,7 @@ pub(super) fn tests() -> Vec<Trial> {
         a_client_keeps_its_endpoint_through_a_restart_but_not_a_dead_one,
         without_affinity_a_client_draws_anew,
         policy_local_and_affinity_go_together,
+        a_full_map_is_told_of_and_its_clients_are_served,
     )
 }
 
@@ -167,5 +174,55 @@ fn policy_local_and_affinity_go_together() {
             assert!(client.starts_with("pod-"), "{client} is not on this node");
             only(&shop.cluster.pod("pod-3").probe(protocol, to));
         }
+    }
+}
+
+fn a_full_map_is_told_of_and_its_clients_are_served() {
+    let shop = Shop::new();
+    let [one, other] = ["pod-1", "pod-2"].map(|pod| cart_slices(shop.pods([pod])).yaml());
+    let daemon = shop.start(&(sticky().yaml() + &one));
+    shop.cluster
+        .node
+        .namespace
+        .run(|| remember(AFFINITY_SIZE - 2));
+    for source in ["pod-2", "pod-3", "remote-1", "remote-2"] {
+        let to = (Family::V4.cluster_ip(1), 80);
+        let probe = shop.cluster.pod(source).probe(Protocol::Tcp, to);
+        assert_eq!(probe.send().server(), Some("pod-1:8080"), "{probe}");
+    }
+    let told = || daemon.log_lines("session affinity is full");
+    let mut changes = [&other, &one].into_iter().cycle();
+    // It looks at a change, at most once a second. (nft is not asked: it would list the map.)
+    wait_until("the full map is told of", Duration::from_secs(20), || {
+        let slices = changes.next().expect("another");
+        let manifest = sticky().yaml() + slices;
+        daemon.manifests.write("shop.yaml", &manifest);
+        thread::sleep(Duration::from_millis(100));
+        !told().is_empty()
+    });
+    let told = told();
+    assert!(told[0].contains("protocol=tcp connections=2"), "{told:?}");
+}
+
+/// Puts clients of a frontend that nobody has into the map of TCP over IPv4.
+fn remember(count: u32) {
+    let mut kernel = Kernel::open().expect("nf_tables");
+    let frontend = (Ipv4Addr::new(192, 0, 2, 1), 80);
+    let clients: Vec<_> = (0..count).map(Ipv4Addr::from).collect();
+    for clients in clients.chunks(1 << 16) {
+        let mut part = Part::<Ipv4Addr>::default();
+        part.transaction.operations = clients
+            .iter()
+            .map(|client| Operation {
+                op: Op::Add(Element {
+                    set: SetName::Affinity(kube_dnat::model::Protocol::Tcp),
+                    key: Key::Client(*client, frontend.0, frontend.1),
+                    value: Value::Endpoint(frontend.0, frontend.1),
+                    comment: None,
+                }),
+                service: None,
+            })
+            .collect();
+        kernel.commit(&part.into()).expect("room for a client");
     }
 }

@@ -1,0 +1,61 @@
+//! Whether session affinity still remembers every new client.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::model::addr::Family;
+use crate::model::{Address, Protocol};
+use crate::netlink::Kernel;
+use crate::ruleset::AFFINITY_SIZE;
+
+/// How often it is looked at while any Service has session affinity, and how often at most.
+pub(super) const EVERY: Duration = Duration::from_mins(1);
+const AT_MOST: Duration = Duration::from_secs(1);
+
+/// What was counted when it was last looked at.
+#[derive(Default)]
+pub(super) struct FullMaps {
+    last: Option<Instant>,
+    seen: BTreeMap<(Family, Protocol), u64>,
+}
+
+impl FullMaps {
+    /// Says which maps turned new clients away since the last look, the first of which only sees
+    /// what an earlier process left.
+    pub(super) fn look(&mut self, kernel: &mut Kernel, ipv6: bool) {
+        if self.last.is_some_and(|last| last.elapsed() < AT_MOST) {
+            return;
+        }
+        self.last = Some(Instant::now());
+        self.look_at::<std::net::Ipv4Addr>(kernel);
+        if ipv6 {
+            self.look_at::<std::net::Ipv6Addr>(kernel);
+        }
+    }
+
+    fn look_at<A: Address>(&mut self, kernel: &mut Kernel) {
+        let counted = match kernel.forgotten_clients::<A>() {
+            Ok(counted) => counted,
+            Err(error) => {
+                warn!(%error, family = %A::FAMILY, "cannot see whether session affinity is full");
+                return;
+            }
+        };
+        for (protocol, count) in counted {
+            let before = self.seen.insert((A::FAMILY, protocol), count);
+            let connections = count.saturating_sub(before.unwrap_or(count));
+            if connections > 0 {
+                warn!(
+                    family = %A::FAMILY,
+                    %protocol,
+                    connections,
+                    clients = AFFINITY_SIZE,
+                    "session affinity is full: served, but their clients are not remembered"
+                );
+            }
+        }
+    }
+}
