@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::info;
 
 use crate::desired::{NodeFacts, NodePortAddresses};
+use crate::health::{self, Lag};
 use crate::model::Event;
 use crate::sync::{self, Crank, State};
 use crate::watch::{addresses, apiserver, manifests};
@@ -72,8 +73,11 @@ pub fn run(source: Source, node: String, facts: NodeFacts) -> anyhow::Result<()>
         let (events, reported) = mpsc::channel(EVENTS);
         let addresses = follow_addresses(counts, events.clone());
         let (stop, stopped) = watch::channel(false);
+        let (health, changes) = mpsc::unbounded_channel();
+        let lag = Arc::new(Lag::default());
         let crank = start_crank(
-            Crank::new(kernel, state, ipv6).context("cannot start a thread")?,
+            Crank::new(kernel, state, ipv6, health, Arc::clone(&lag))
+                .context("cannot start a thread")?,
             reported,
             stopped,
         )?;
@@ -82,6 +86,7 @@ pub fn run(source: Source, node: String, facts: NodeFacts) -> anyhow::Result<()>
             result = stop_signal() => result?,
             result = followed => result?,
             () = addresses => {}
+            () = health::serve(changes, lag) => {}
         }
         stop.send_replace(true);
         let ended = crank.join().is_ok();

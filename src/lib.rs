@@ -18,6 +18,7 @@ pub mod commands;
 pub mod conntrack;
 pub mod desired;
 pub mod diff;
+pub mod health;
 pub mod logging;
 pub mod model;
 pub mod netlink;

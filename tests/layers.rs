@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers, each after those it may name. `logging` is below them all and names none.
-const LAYERS: [&str; 10] = [
+const LAYERS: [&str; 11] = [
     "logging",
     "model",
     "ruleset",
@@ -19,6 +19,7 @@ const LAYERS: [&str; 10] = [
     "diff",
     "conntrack",
     "netlink",
+    "health",
     "sync",
     "watch",
     "agent",

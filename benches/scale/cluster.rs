@@ -81,6 +81,7 @@ impl Cluster {
             },
             affinity: (self.kind == Kinds::Affinity).then_some(10_800),
             source_ranges: ranges.collect(),
+            health_check_node_port: None,
             ports: vec![ServicePort {
                 name: "http".into(),
                 protocol: Protocol::Udp,

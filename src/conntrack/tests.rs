@@ -20,6 +20,7 @@ fn service(name: &str, created: i64, cluster_ip: &str) -> Service {
         external_policy: TrafficPolicy::Cluster,
         affinity: None,
         source_ranges: Vec::new(),
+        health_check_node_port: None,
         ports: vec![
             port("dns", Protocol::Udp, 53, Some(30053)),
             port("dns-tcp", Protocol::Tcp, 53, Some(30053)),

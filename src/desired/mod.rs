@@ -3,6 +3,7 @@
 mod claims;
 mod contribution;
 mod eligible;
+mod health;
 mod node;
 mod port;
 mod slots;
@@ -11,6 +12,7 @@ mod stale;
 pub use claims::{Claim, Claims, claims};
 pub use contribution::{Contribution, NotServed, Slots, contribution};
 pub use eligible::{Eligible, eligible};
+pub use health::{HealthCheck, health_check};
 pub use node::{NodeContribution, NodeFacts, NodePortAddresses, PodSource};
 pub use port::{PortContribution, Route};
 pub use slots::{Endpoint, settle};

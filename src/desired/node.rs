@@ -1,10 +1,11 @@
 //! What the kernel should know about the node itself and the cluster's address ranges.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use crate::model::addr::Family;
 use crate::model::{Address, OwnAddresses, Protocol, Store};
 use crate::ruleset::{Element, Interface, Key, Pods, Program, SetName, Value};
 
@@ -140,6 +141,26 @@ impl<A: Address> NodeContribution<A> {
     /// The addresses that serve node ports.
     pub fn node_ips(&self) -> impl Iterator<Item = A> {
         self.node_ips.iter().copied()
+    }
+
+    /// The addresses that health checks are answered on, as kube-proxy has it: those that serve
+    /// node ports; if those are all of the family, any.
+    #[must_use]
+    pub fn health_check_ips(&self, facts: &NodeFacts) -> Vec<IpAddr> {
+        let any: IpAddr = match A::FAMILY {
+            Family::Ipv4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::Ipv6 => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        match &facts.node_port_addresses {
+            NodePortAddresses::In(ranges)
+                if !ranges.iter().any(|range| A::net_of(*range).is_some()) =>
+            {
+                vec![any]
+            }
+            NodePortAddresses::In(_) | NodePortAddresses::Primary => {
+                self.node_ips().map(Into::into).collect()
+            }
+        }
     }
 
     /// The elements, in order.

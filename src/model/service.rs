@@ -88,6 +88,9 @@ pub struct Service {
     /// `spec.loadBalancerSourceRanges`: who may use its load-balancer IPs, of either family; of a
     /// family without a range, or with one of length 0, everyone.
     pub source_ranges: Vec<IpNet>,
+    /// `spec.healthCheckNodePort`, where it counts: for type `LoadBalancer` with external policy
+    /// Local. 1..=65535.
+    pub health_check_node_port: Option<u16>,
     /// The ports, in the object's order.
     pub ports: Vec<ServicePort>,
 }

@@ -105,6 +105,9 @@ pub struct ServiceSpec {
     pub internal_traffic_policy: Option<String>,
     /// `Cluster` (also when absent) or `Local`.
     pub external_traffic_policy: Option<String>,
+    /// Where load balancers ask how many endpoints this node has.
+    #[serde(deserialize_with = "null_as_default")]
+    pub health_check_node_port: i64,
     /// `None` (also when absent) or `ClientIP`.
     pub session_affinity: Option<String>,
     /// The time-out of the affinity.

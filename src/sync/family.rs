@@ -1,13 +1,13 @@
 //! One family's side of the crank: what is dirty, what it should be, what the kernel holds. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::touched::{self, Touched};
 use crate::conntrack::Frontends;
 use crate::desired::{
-    Claim, Claims, Contribution, Endpoint, NodeContribution, NodeFacts, NotServed,
-    PortContribution, Remembered, Slots, StaleAffinity, contribution, remembered,
+    Claim, Claims, Contribution, Endpoint, HealthCheck, NodeContribution, NodeFacts, NotServed,
+    PortContribution, Remembered, Slots, StaleAffinity, contribution, health_check, remembered,
 };
 use crate::diff::{Change, Picture, Plan, Transaction, between};
 use crate::model::{Address, Changed, Protocol, ServiceName, Store};
@@ -31,6 +31,8 @@ pub struct Prepared<A: Address> {
     pub transaction: Transaction<A>,
     /// What of each planned Service is not served.
     pub not_served: Vec<(ServiceName, Vec<NotServed>)>,
+    /// The health checks of the planned Services, of those that have or had one.
+    health: Vec<(ServiceName, Option<HealthCheck>)>,
     /// Which clients are to be forgotten once it is committed.
     pub stale: Stale<A>,
     plan: Plan<A>,
@@ -96,6 +98,7 @@ pub struct FamilyState<A: Address> {
     /// Services whose operations the kernel refused: left out until the next retry.
     refused: BTreeSet<ServiceName>,
     touched: Touched<A>,
+    health: BTreeMap<ServiceName, HealthCheck>,
 }
 
 impl<A: Address> Default for FamilyState<A> {
@@ -108,6 +111,7 @@ impl<A: Address> Default for FamilyState<A> {
             seen: None,
             refused: BTreeSet::new(),
             touched: Touched::default(),
+            health: BTreeMap::new(),
         }
     }
 }
@@ -189,6 +193,7 @@ impl<A: Address> FamilyState<A> {
             change.services.insert(name.clone(), wanted);
         }
         let stale = self.stale(&change, &node, &basis);
+        let health = self.health(store, &names);
         let from_nothing = Picture::default();
         let picture = if everything {
             &from_nothing
@@ -211,6 +216,7 @@ impl<A: Address> FamilyState<A> {
         Ok(Prepared {
             transaction,
             not_served,
+            health,
             stale,
             plan,
             basis,
@@ -237,6 +243,20 @@ impl<A: Address> FamilyState<A> {
                 claims
             }
         }
+    }
+
+    fn health(
+        &self,
+        store: &Store,
+        names: &BTreeSet<ServiceName>,
+    ) -> Vec<(ServiceName, Option<HealthCheck>)> {
+        let health = names.iter().filter_map(|name| {
+            let service = store.service(name);
+            let now = service.and_then(|service| health_check::<A>(service, store));
+            let differs = now.as_ref() != self.health.get(name);
+            differs.then(|| (name.clone(), now))
+        });
+        health.collect()
     }
 
     /// Who is to be forgotten. In a table that was found, clients may remember what an earlier
@@ -285,9 +305,10 @@ impl<A: Address> FamilyState<A> {
         )
     }
 
-    /// Takes in that the kernel committed what was prepared.
-    pub fn committed(&mut self, prepared: Prepared<A>) {
+    /// Takes in that the kernel committed what was prepared; returns which health checks changed.
+    pub fn committed(&mut self, prepared: Prepared<A>) -> Vec<(ServiceName, Option<HealthCheck>)> {
         let Prepared {
+            health,
             plan,
             basis,
             names,
@@ -306,6 +327,13 @@ impl<A: Address> FamilyState<A> {
         }
         self.node_dirty = false;
         self.dirty.retain(|name| !names.contains(name));
+        for (name, check) in &health {
+            match check {
+                Some(check) => self.health.insert(name.clone(), *check),
+                None => self.health.remove(name),
+            };
+        }
+        health
     }
 
     /// The UDP frontends that were touched by what was committed since this was last asked.

@@ -10,8 +10,10 @@ mod udp;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
@@ -23,6 +25,7 @@ pub use state::{Complaint, Plans, State, UdpClaims};
 use udp::Cleaner;
 
 use crate::diff::Transaction;
+use crate::health::{Change, Lag};
 use crate::model::{Address, Event};
 use crate::netlink::{Commit, Conntrack, Error, Found, Kernel, Part};
 use crate::ruleset::{Inconsistent, Program};
@@ -86,6 +89,8 @@ impl Opened {
 pub struct Crank {
     kernel: Kernel,
     forgetter: Forgetter,
+    health: UnboundedSender<Change>,
+    lag: Arc<Lag>,
     cleaner: Cleaner,
     full_maps: FullMaps,
     state: State,
@@ -96,11 +101,18 @@ pub struct Crank {
 }
 
 impl Crank {
-    /// A crank for a kernel; `ipv6` tells whether there is such a family.
+    /// A crank for a kernel; `ipv6` tells whether there is such a family. It reports to `health`
+    /// which health checks changed, and to `lag` whether anything waits to be committed.
     ///
     /// # Errors
     /// If the thread that it starts cannot be.
-    pub fn new(open: Opened, state: State, ipv6: bool) -> io::Result<Self> {
+    pub fn new(
+        open: Opened,
+        state: State,
+        ipv6: bool,
+        health: UnboundedSender<Change>,
+        lag: Arc<Lag>,
+    ) -> io::Result<Self> {
         let Opened {
             kernel,
             for_clients,
@@ -109,6 +121,8 @@ impl Crank {
         Ok(Self {
             kernel,
             forgetter: Forgetter::start(for_clients)?,
+            health,
+            lag,
             cleaner: Cleaner::new(conntrack, ipv6),
             full_maps: FullMaps::default(),
             state,
@@ -149,7 +163,9 @@ impl Crank {
                 self.take_in(event);
             }
             if self.state.is_complete() {
+                self.lag.waiting();
                 if self.turn() {
+                    self.lag.committed();
                     retry = Timer::default();
                     backoff = FIRST_RETRY;
                 } else if retry.start(backoff) {
@@ -233,6 +249,7 @@ impl Crank {
         let forgotten = self.forgetter.forget(plans.ipv4.stale.clone(), ipv6);
         complain(self.state.committed(plans));
         self.cleaner.clean(&mut self.state, forgotten);
+        self.tell_health();
         if self.committed_once {
             debug!(ops = operations, elapsed_ms, "committed");
         } else {
@@ -285,6 +302,17 @@ impl Crank {
         warn!(%error, "the tables cannot be brought up to date, making them anew");
         self.trust = Trust::Rebuild;
         Ok(())
+    }
+
+    fn tell_health(&mut self) {
+        let [ipv4, ipv6] = self.state.take_health_changes();
+        for change in ipv4
+            .into_iter()
+            .chain(ipv6.into_iter().filter(|_| self.ipv6))
+        {
+            // Nobody listens any more when the daemon ends.
+            let _ended = self.health.send(change);
+        }
     }
 
     fn has_affinity(&self) -> bool {

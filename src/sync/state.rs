@@ -1,12 +1,14 @@
 //! Everything that is known, of both families. Pure: the crank turns it, `render` prints it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::marker::PhantomData;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::complaints::Complaints;
 use super::family::{Basis, FamilyState, Prepared};
 use crate::conntrack::Frontends;
-use crate::desired::{Claim, NodeFacts, PodSource};
+use crate::desired::{Claim, HealthCheck, NodeContribution, NodeFacts, PodSource};
+use crate::health::Change;
 use crate::model::{Address, Changed, Event, Kind, ServiceName, Store};
 use crate::ruleset::{Inconsistent, Program, Table};
 
@@ -48,6 +50,45 @@ pub struct State {
     pub ipv4: FamilyState<Ipv4Addr>,
     /// IPv6.
     pub ipv6: FamilyState<Ipv6Addr>,
+    ipv4_health: HealthChanges<Ipv4Addr>,
+    ipv6_health: HealthChanges<Ipv6Addr>,
+}
+
+/// What is to be told of the health checks of a family.
+#[derive(Debug)]
+struct HealthChanges<A> {
+    /// What was told last of where they are answered.
+    addresses: Option<Vec<IpAddr>>,
+    changes: Vec<Change>,
+    family: PhantomData<A>,
+}
+
+impl<A> Default for HealthChanges<A> {
+    fn default() -> Self {
+        Self {
+            addresses: None,
+            changes: Vec::new(),
+            family: PhantomData,
+        }
+    }
+}
+
+impl<A: Address> HealthChanges<A> {
+    fn take_in(
+        &mut self,
+        checks: Vec<(ServiceName, Option<HealthCheck>)>,
+        store: &Store,
+        facts: &NodeFacts,
+    ) {
+        let addresses = NodeContribution::<A>::new(facts, store).health_check_ips(facts);
+        if self.addresses.as_ref() != Some(&addresses) {
+            self.addresses = Some(addresses.clone());
+            self.changes.push(Change::Addresses(A::FAMILY, addresses));
+        }
+        let checks = checks.into_iter();
+        let checks = checks.map(|(name, check)| Change::Service(A::FAMILY, name, check));
+        self.changes.extend(checks);
+    }
 }
 
 impl State {
@@ -61,6 +102,8 @@ impl State {
             complaints: Complaints::default(),
             ipv4: FamilyState::default(),
             ipv6: FamilyState::default(),
+            ipv4_health: HealthChanges::default(),
+            ipv6_health: HealthChanges::default(),
         }
     }
 
@@ -132,9 +175,16 @@ impl State {
     /// Takes in that the kernel committed both plans; returns what is newly wrong.
     pub fn committed(&mut self, plans: Plans) -> Vec<Complaint> {
         let complaints = self.served(&plans);
-        self.ipv4.committed(plans.ipv4);
-        self.ipv6.committed(plans.ipv6);
+        self.ipv4_health
+            .take_in(self.ipv4.committed(plans.ipv4), &self.store, &self.facts);
+        self.ipv6_health
+            .take_in(self.ipv6.committed(plans.ipv6), &self.store, &self.facts);
         complaints
+    }
+
+    /// The health checks that changed by what was committed since this was last asked.
+    pub fn take_health_changes(&mut self) -> [Vec<Change>; 2] {
+        [&mut self.ipv4_health.changes, &mut self.ipv6_health.changes].map(std::mem::take)
     }
 
     /// The UDP frontends that were touched by what was committed since this was last asked.

@@ -24,6 +24,7 @@ fn service(node_port: Option<u16>) -> Event {
         external_policy: TrafficPolicy::Cluster,
         affinity: None,
         source_ranges: Vec::new(),
+        health_check_node_port: None,
         ports: vec![port(node_port)],
     };
     update(
@@ -50,6 +51,7 @@ pub(crate) fn service_named(name: &str, last: u8) -> Event {
         external_policy: TrafficPolicy::Cluster,
         affinity: None,
         source_ranges: Vec::new(),
+        health_check_node_port: None,
         ports: vec![port(None)],
     };
     update(

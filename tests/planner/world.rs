@@ -118,6 +118,7 @@ fn service(name: String) -> impl Strategy<Value = Service> {
                     external_policy,
                     affinity,
                     source_ranges,
+                    health_check_node_port: None,
                     ports: ports.into_iter().filter(|port| unique(port)).collect(),
                 }
             },

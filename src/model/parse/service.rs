@@ -38,6 +38,7 @@ pub fn service(service: &wire::Service) -> Update {
             external_policy: external_policy(spec),
             affinity: affinity(spec, rejected),
             source_ranges: source_ranges(spec, rejected),
+            health_check_node_port: health_check_node_port(spec, rejected),
             ports: ports(spec, rejected),
         })))
     })
@@ -113,6 +114,16 @@ fn external_policy(spec: &wire::ServiceSpec) -> TrafficPolicy {
     } else {
         TrafficPolicy::Cluster
     }
+}
+
+/// The port, where it counts (`NeedsHealthCheck` of Kubernetes' `pkg/api/v1/service`).
+fn health_check_node_port(spec: &wire::ServiceSpec, rejected: &mut Vec<Rejected>) -> Option<u16> {
+    let counts = spec.service_type == "LoadBalancer"
+        && policy(spec.external_traffic_policy.as_deref()) == TrafficPolicy::Local
+        && spec.health_check_node_port != 0;
+    let field = || "spec.healthCheckNodePort".to_owned();
+    let number = counts.then(|| port_number(field, spec.health_check_node_port))?;
+    number.map_err(|fault| rejected.push(fault)).ok()
 }
 
 /// The API server's default and limits of `timeoutSeconds`.

@@ -10,6 +10,7 @@ mod endpoints;
 mod external_ip;
 mod foreign_tables;
 mod hairpin;
+mod health_check;
 mod load_balancer;
 mod masquerade;
 mod node;
@@ -45,6 +46,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         external_ip::tests(),
         foreign_tables::tests(),
         hairpin::tests(),
+        health_check::tests(),
         load_balancer::tests(),
         masquerade::tests(),
         node::tests(),

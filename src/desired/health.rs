@@ -1,0 +1,105 @@
+//! What load balancers are told of a Service that keeps outside traffic on its node.
+
+use std::collections::BTreeSet;
+
+use crate::model::{Address, Service, Store};
+
+/// The answer of one family of a `healthCheckNodePort`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// The port that is asked.
+    pub port: u16,
+    /// The addresses of ready endpoints on this node, each once. An endpoint that terminates does
+    /// not count though it may still serve: load balancers are to turn away in time.
+    pub local_endpoints: usize,
+}
+
+/// The health check of `service` in family `A`, if it has one. Linear in its endpoints.
+#[must_use]
+pub fn health_check<A: Address>(service: &Service, store: &Store) -> Option<HealthCheck> {
+    let port = service.health_check_node_port?;
+    service.cluster_ips.iter().copied().find_map(A::of)?;
+    let slices = store.slices(service);
+    let slices = slices.filter(|slice| !slice.ports.is_empty());
+    let endpoints = slices.flat_map(|slice| A::endpoints(&slice.addresses).unwrap_or_default());
+    let here = endpoints.filter(|endpoint| endpoint.local && endpoint.ready);
+    let here: BTreeSet<_> = here.map(|endpoint| endpoint.address).collect();
+    Some(HealthCheck {
+        port,
+        local_endpoints: here.len(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+    use crate::model::parse;
+
+    /// What a node `n1` knows of a Service and its slices.
+    fn check(service: &str, slices: &[&str]) -> [Option<usize>; 2] {
+        let mut store = Store::default();
+        let service = parse::service(&yaml_serde::from_str(service).unwrap());
+        assert_eq!(service.rejected, []);
+        let parsed = slices.iter().map(|slice| {
+            let slice = yaml_serde::from_str(slice).unwrap();
+            parse::slice(&slice, "n1")
+        });
+        for update in [service].into_iter().chain(parsed) {
+            store.apply(update);
+        }
+        let name = store.service_names().pop_first();
+        let service = name.and_then(|name| store.service(&name));
+        let service = service.expect("a Service");
+        let count = |check: Option<HealthCheck>| check.map(|check| check.local_endpoints);
+        [
+            count(health_check::<Ipv4Addr>(service, &store)),
+            count(health_check::<Ipv6Addr>(service, &store)),
+        ]
+    }
+
+    fn service(of_type: &str, policy: &str) -> String {
+        format!(
+            "{{metadata: {{namespace: shop, name: cart}}, spec: {{type: {of_type}, \
+             clusterIPs: [10.96.0.7, 'fd00:96::7'], externalTrafficPolicy: {policy}, \
+             healthCheckNodePort: 32000, ports: [{{name: http, port: 80}}, {{name: ftp, port: 21}}]}}}}"
+        )
+    }
+
+    fn slice(name: &str, family: &str, endpoints: &str) -> String {
+        format!(
+            "{{metadata: {{namespace: shop, name: {name}, labels: {{kubernetes.io/service-name: cart}}}}, \
+             addressType: {family}, ports: [{{name: http, port: 8080}}, {{name: ftp, port: 2121}}], \
+             endpoints: [{endpoints}]}}"
+        )
+    }
+
+    #[test]
+    fn ready_endpoints_of_this_node_count_once_in_their_family() {
+        let ipv4 = slice(
+            "a",
+            "IPv4",
+            "{addresses: [10.244.1.1], nodeName: n1}, {addresses: [10.244.1.2], nodeName: n1}, \
+             {addresses: [10.244.2.1], nodeName: n2}, {addresses: [10.244.9.9]}, \
+             {addresses: [10.244.1.3], nodeName: n1, conditions: {ready: false}}, \
+             {addresses: [10.244.1.4], nodeName: n1, \
+              conditions: {ready: false, serving: true, terminating: true}}",
+        );
+        let again = slice("b", "IPv4", "{addresses: [10.244.1.1], nodeName: n1}");
+        let ipv6 = slice("c", "IPv6", "{addresses: ['fd00::1'], nodeName: n1}");
+        let local = service("LoadBalancer", "Local");
+        let all = [ipv4.as_str(), &again, &ipv6];
+        assert_eq!(check(&local, &all), [Some(2), Some(1)]);
+        assert_eq!(check(&local, &[]), [Some(0), Some(0)]);
+    }
+
+    #[test]
+    fn only_load_balancers_with_policy_local_have_one() {
+        for (of_type, policy) in [("LoadBalancer", "Cluster"), ("NodePort", "Local")] {
+            assert_eq!(check(&service(of_type, policy), &[]), [None, None]);
+        }
+        let ipv4_only = service("LoadBalancer", "Local").replace(", 'fd00:96::7'", "");
+        assert_eq!(check(&ipv4_only, &[]), [Some(0), None]);
+    }
+}

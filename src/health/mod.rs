@@ -1,0 +1,174 @@
+//! What this node tells of itself over HTTP: the health checks of load balancers.
+
+mod answer;
+mod lag;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::desired::HealthCheck;
+use crate::model::ServiceName;
+use crate::model::addr::Family;
+use answer::Health;
+pub use lag::Lag;
+
+/// How long after a port could not be had it is tried again.
+const RETRY: Duration = Duration::from_secs(3);
+
+/// What changed of the health checks, once it is committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Of a Service in one family; `None`: it has none.
+    Service(Family, ServiceName, Option<HealthCheck>),
+    /// The addresses of a family that health checks are answered on.
+    Addresses(Family, Vec<IpAddr>),
+}
+
+/// The servers of every health check.
+struct Servers {
+    lag: Arc<Lag>,
+    addresses: BTreeMap<Family, Vec<IpAddr>>,
+    services: BTreeMap<(Family, ServiceName), Served>,
+}
+
+/// One Service in one family.
+struct Served {
+    port: u16,
+    health: Arc<Health>,
+    listeners: BTreeMap<IpAddr, Listener>,
+}
+
+enum Listener {
+    Open(AbortHandle),
+    /// The port cannot be had, which was said.
+    Failed,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Self::Open(task) = self {
+            task.abort();
+        }
+    }
+}
+
+/// Serves the health checks as they change, until nobody reports any more.
+pub async fn serve(mut changes: UnboundedReceiver<Change>, lag: Arc<Lag>) {
+    let mut servers = Servers {
+        lag,
+        addresses: BTreeMap::new(),
+        services: BTreeMap::new(),
+    };
+    loop {
+        tokio::select! {
+            change = changes.recv() => match change {
+                Some(change) => servers.take_in(change),
+                None => return,
+            },
+            () = sleep(RETRY), if servers.lacks_any() => servers.retry(),
+        }
+    }
+}
+
+impl Servers {
+    fn take_in(&mut self, change: Change) {
+        match change {
+            Change::Addresses(family, addresses) => {
+                for ((of, name), served) in &mut self.services {
+                    if *of == family {
+                        served.listeners.retain(|ip, _| addresses.contains(ip));
+                        served.open(name, &addresses);
+                    }
+                }
+                self.addresses.insert(family, addresses);
+            }
+            Change::Service(family, name, None) => {
+                self.services.remove(&(family, name));
+            }
+            Change::Service(family, name, Some(check)) => {
+                let key = (family, name);
+                if self
+                    .services
+                    .get(&key)
+                    .is_some_and(|had| had.port != check.port)
+                {
+                    self.services.remove(&key);
+                }
+                let name = key.1.clone();
+                let lag = &self.lag;
+                let served = self.services.entry(key).or_insert_with(|| Served {
+                    port: check.port,
+                    health: Arc::new(Health {
+                        service: name.clone(),
+                        local_endpoints: AtomicUsize::new(0),
+                        lag: Arc::clone(lag),
+                    }),
+                    listeners: BTreeMap::new(),
+                });
+                let count = &served.health.local_endpoints;
+                count.store(check.local_endpoints, Ordering::Relaxed);
+                let addresses = self.addresses.get(&family);
+                served.open(&name, addresses.map_or(&[], Vec::as_slice));
+            }
+        }
+    }
+
+    fn lacks_any(&self) -> bool {
+        self.services.values().any(Served::lacks_any)
+    }
+
+    fn retry(&mut self) {
+        for ((family, name), served) in &mut self.services {
+            let addresses = self.addresses.get(family);
+            served.open(name, addresses.map_or(&[], Vec::as_slice));
+        }
+    }
+}
+
+impl Served {
+    fn lacks_any(&self) -> bool {
+        let mut listeners = self.listeners.values();
+        listeners.any(|listener| matches!(listener, Listener::Failed))
+    }
+
+    /// Opens what is not open yet. What fails is said once, worded as kube-proxy's event.
+    fn open(&mut self, service: &ServiceName, addresses: &[IpAddr]) {
+        for ip in addresses {
+            let had = self.listeners.get(ip);
+            if matches!(had, Some(Listener::Open(_))) {
+                continue;
+            }
+            let at = SocketAddr::new(*ip, self.port);
+            match answer::listen(at) {
+                Ok(listener) => {
+                    if had.is_some() {
+                        info!(%service, %at, "the health check is served now");
+                    }
+                    let task = tokio::spawn(answer::serve(listener, Arc::clone(&self.health)));
+                    let open = Listener::Open(task.abort_handle());
+                    self.listeners.insert(*ip, open);
+                }
+                Err(error) => {
+                    if had.is_none() {
+                        warn!(
+                            %service,
+                            %at,
+                            %error,
+                            reason = "FailedToStartServiceHealthcheck",
+                            "the health check of the Service cannot be served, will try again"
+                        );
+                    }
+                    self.listeners.insert(*ip, Listener::Failed);
+                }
+            }
+        }
+    }
+}
