@@ -15,6 +15,7 @@ mod isolation;
 mod kernel;
 mod lab;
 mod packets;
+mod scenarios;
 
 use std::process::ExitCode;
 
@@ -39,7 +40,12 @@ fn main() -> ExitCode {
         eprintln!("these tests cannot run on this machine: {error}");
         return ExitCode::FAILURE;
     }
-    let tests = [lab::tests(), kernel::tests(), packets::tests()];
+    let tests = [
+        lab::tests(),
+        kernel::tests(),
+        packets::tests(),
+        scenarios::tests(),
+    ];
     let tests = tests.into_iter().flatten().collect();
     libtest_mimic::run(&arguments, tests).exit_code()
 }

@@ -250,15 +250,19 @@ impl fmt::Display for Probe<'_> {
 pub(crate) struct Tally {
     /// How often each server answered.
     pub(crate) servers: BTreeMap<String, usize>,
+    /// How many of them saw the client's own address.
+    pub(crate) sources_kept: usize,
     /// What was not answered.
     pub(crate) failures: Vec<Outcome>,
 }
 
 impl Tally {
     fn add(&mut self, outcome: Outcome) {
-        match outcome.server() {
-            Some(server) => *self.servers.entry(server.to_owned()).or_default() += 1,
-            None => self.failures.push(outcome),
+        if let Outcome::Answered(answer) = outcome {
+            self.sources_kept += usize::from(answer.keeps_source());
+            *self.servers.entry(answer.server).or_default() += 1;
+        } else {
+            self.failures.push(outcome);
         }
     }
 }

@@ -1,0 +1,62 @@
+//! The scenarios of `tests/scenarios`: objects, and what comes back from where. Its README tells how
+//! to write one.
+//!
+//! Each runs twice: with all objects there when kube-dnat starts, and with the objects coming one
+//! at a time in a random order (`SCENARIO_SEED` repeats one).
+
+mod read;
+mod run;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use libtest_mimic::Trial;
+
+use read::Scenario;
+use run::Arrival;
+
+/// How many probes all scenarios have together, at least: each line counts once for each family
+/// and protocol.
+const PROBES: usize = 250;
+
+fn folders() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let entries = fs::read_dir(&root).expect("tests/scenarios");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let mut folders: Vec<_> = paths.filter(|path| path.is_dir()).collect();
+    folders.sort();
+    folders
+}
+
+/// A test of each scenario and way of arrival, and one that counts the probes.
+pub(crate) fn tests() -> Vec<Trial> {
+    let of_scenario = |folder: PathBuf| {
+        let name = folder
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        [
+            ("fresh", Arrival::Fresh),
+            ("random_order", Arrival::RandomOrder),
+        ]
+        .map(|(way, arrival)| {
+            let folder = folder.clone();
+            Trial::test(format!("scenarios::{name}::{way}"), move || {
+                run::run(&Scenario::read(&folder), arrival);
+                Ok(())
+            })
+        })
+    };
+    let scenarios = folders().into_iter().flat_map(of_scenario);
+    let count = Trial::test("scenarios::there_are_enough_probes", || {
+        let scenarios = folders();
+        let count: usize = scenarios
+            .iter()
+            .map(|folder| Scenario::read(folder).probes())
+            .sum();
+        assert!(count >= PROBES, "{count} probes");
+        Ok(())
+    });
+    scenarios.chain([count]).collect()
+}
