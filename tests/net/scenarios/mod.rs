@@ -58,5 +58,13 @@ pub(crate) fn tests() -> Vec<Trial> {
         assert!(count >= PROBES, "{count} probes");
         Ok(())
     });
-    scenarios.chain([count]).collect()
+    let listed = Trial::test("scenarios::each_is_in_the_table_of_behaviours", || {
+        let table = include_str!("../../../docs/from-kube-proxy.md");
+        for folder in folders() {
+            let name = folder.file_name().expect("a name").to_string_lossy();
+            assert!(table.contains(&format!("`{name}`")), "{name} is not listed");
+        }
+        Ok(())
+    });
+    scenarios.chain([count, listed]).collect()
 }
