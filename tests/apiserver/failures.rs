@@ -40,6 +40,34 @@ async fn a_watch_that_cannot_be_taken_up_is_retried_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_place_that_cannot_be_watched_from_is_given_up() {
+    let server = Server::start();
+    server.apply(service("shop/cart", "10.96.0.1"));
+    let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
+    let lists = || {
+        let requests = server.requests("services").into_iter();
+        let from_a_place = |query: &std::collections::BTreeMap<String, String>| {
+            query
+                .get("resourceVersion")
+                .is_some_and(|place| place != "0")
+        };
+        requests
+            .filter(|request| !from_a_place(&request.query))
+            .count()
+    };
+    assert_eq!(lists(), 1);
+
+    server.fail("services", "resourceVersion=2", Fault::Status(500), 1_000);
+    let asked = server.requests("services").len();
+    server.close_watches();
+    server.until_requested("services", asked + 1).await;
+    server.delete("services", "shop/cart");
+
+    seen.until_gone(Kind::Service, "shop/cart").await;
+    assert_eq!(lists(), 2);
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_answer_is_asked_again() {
     let server = Server::start();
     server.apply(service("shop/cart", "10.96.0.1"));

@@ -38,6 +38,7 @@ pub(super) fn read<'a, W: Watched>(
         told: Told::default(),
         streaming: true,
         cut_off: 0,
+        failures: 0,
         listed: false,
         without: false,
         kind: PhantomData,
@@ -57,6 +58,8 @@ struct Reader<'a, W> {
     streaming: bool,
     /// Streaming lists in a row that the API server closed before their end.
     cut_off: u32,
+    /// Failures in a row.
+    failures: u32,
     /// Whether [`Event::Listed`] was reported.
     listed: bool,
     /// Whether this kind was reported as unavailable since it was last listed.
@@ -74,6 +77,10 @@ fn pauses(first: Duration) -> ResetTimerBackoff<ExponentialBackoff> {
         .with_jitter();
     ResetTimerBackoff::new(pauses.into(), Duration::from_mins(2))
 }
+
+/// A place that cannot be watched from so many times in a row is given up, and all listed again: not
+/// every server says 410 of a place that it has lost.
+const RELIST_AFTER: u32 = 6;
 
 /// The watcher is of no more use: make another, or stop when nobody receives events.
 enum End {
@@ -198,6 +205,7 @@ impl<W: Watched> Reader<'_, W> {
 
     fn well(&mut self) {
         self.cut_off = 0;
+        self.failures = 0;
         self.pauses.reset();
         if self.told.forget() {
             info!(kind = %W::KIND, "The API server answers again");
@@ -213,7 +221,9 @@ impl<W: Watched> Reader<'_, W> {
             Remedy::Again | Remedy::Relist => self.tell(error, &text),
         }
         self.pause(failure::retry_after(error)).await;
-        if remedy == Remedy::Relist {
+        self.failures += 1;
+        if remedy == Remedy::Relist || self.failures >= RELIST_AFTER {
+            self.failures = 0;
             return Err(End::Renew);
         }
         // A list that fails is begun again by the watcher.
