@@ -59,7 +59,9 @@ fn against_static_rule(name: &str, cluster: Cluster, used: u32) -> Figure {
     let ours = in_namespace(|| {
         let mut node = Node::new();
         node.take_in(cluster.events());
-        rounds(cluster, used, || node.load())
+        rounds(cluster, used, || {
+            node.load();
+        })
     });
     figure(name, &ours, Some(&static_rule))
 }

@@ -10,6 +10,7 @@
     reason = "a benchmark that cannot go on says why and ends; its figures go to standard output"
 )]
 
+mod changes;
 mod cluster;
 mod connections;
 mod node;
@@ -26,7 +27,8 @@ fn main() {
         .collect();
     let mut report = report::Report;
     match what.as_str() {
+        "changes" => changes::measure(&mut report, &sizes),
         "connections" => connections::measure(&mut report, &sizes),
-        other => panic!("{other} is nothing that is measured: connections"),
+        other => panic!("{other} is nothing that is measured: changes, connections"),
     }
 }

@@ -1,11 +1,13 @@
 //! A node in a network namespace: what the daemon knows of it, and its kernel.
 
+use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use kube_dnat::desired::{NodeFacts, PodSource};
 use kube_dnat::model::Event;
-use kube_dnat::netlink::{Commit, Kernel, Part};
+use kube_dnat::netlink::{Commit, Found, Kernel, Part};
 use kube_dnat::ruleset::Program;
 use kube_dnat::sync::{Basis, State};
 use nix::sched::{CloneFlags, unshare};
@@ -43,7 +45,7 @@ impl Node {
             ..NodeFacts::default()
         };
         let state = State::new(facts);
-        let program = state.program::<std::net::Ipv4Addr>();
+        let program = state.program::<Ipv4Addr>();
         Self {
             state,
             kernel: Kernel::open().expect("nf_tables"),
@@ -60,17 +62,57 @@ impl Node {
     }
 
     /// Programs everything from nothing.
-    pub(crate) fn load(&mut self) {
-        let plans = self.state.prepare(Basis::Empty, Basis::Empty);
+    pub(crate) fn load(&mut self) -> Took {
+        self.sync(Basis::Empty, Some(self.program.clone()))
+    }
+
+    /// Programs what changed.
+    pub(crate) fn update(&mut self) -> Took {
+        self.sync(Basis::Picture, None)
+    }
+
+    /// What a restart does: reads the table back and sends what differs. How many elements there
+    /// are, and how many operations were sent.
+    pub(crate) fn adopt(&mut self) -> (u32, u32) {
+        let found = self.kernel.read::<Ipv4Addr>(&self.program);
+        let Found::Ours(table) = found.expect("a table") else {
+            panic!("the table is not ours")
+        };
+        let elements = u32::try_from(table.len()).expect("some elements");
+        let took = self.sync(Basis::Found(Box::new(table)), None);
+        (elements, took.operations)
+    }
+
+    fn sync(&mut self, basis: Basis<Ipv4Addr>, rebuild: Option<Program>) -> Took {
+        let started = Instant::now();
+        let plans = self.state.prepare(basis, Basis::Picture);
         let mut plans = plans.expect("a plan");
+        let operations = u32::try_from(plans.ipv4.transaction.len()).expect("some operations");
+        let planned = Instant::now();
         let commit = Commit {
             ipv4: Part {
-                rebuild: Some(self.program.clone()),
+                rebuild,
                 transaction: std::mem::take(&mut plans.ipv4.transaction),
             },
             ipv6: Part::default(),
         };
         self.kernel.commit(&commit).expect("the kernel takes it");
+        let committed = Instant::now();
         let _ = self.state.committed(plans);
+        Took {
+            plan: planned - started + committed.elapsed(),
+            commit: committed - planned,
+            operations,
+        }
     }
+}
+
+/// How long a sync took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Took {
+    /// To compute it.
+    pub(crate) plan: Duration,
+    /// To encode it and have it committed by the kernel.
+    pub(crate) commit: Duration,
+    pub(crate) operations: u32,
 }

@@ -1,0 +1,141 @@
+//! What it costs to program changes, and everything: from what was reported to what is committed.
+
+use std::time::{Duration, Instant};
+
+use super::cluster::Cluster;
+use super::node::{Node, in_namespace};
+use super::report::{Figure, Report};
+
+/// How often each kind of change is measured.
+const TIMES: u32 = 100;
+
+/// Measures clusters of these many Services with ten endpoints each, and one large Service.
+pub(crate) fn measure(report: &mut Report, sizes: &[u32]) {
+    let clusters = sizes.iter().map(|services| Cluster::new(*services, 10));
+    for cluster in clusters.chain([Cluster::new(1, 10_000)]) {
+        in_namespace(|| {
+            let mut bench = Bench {
+                node: Node::new(),
+                cluster,
+                report: &mut *report,
+            };
+            bench.everything();
+            let all = cluster.endpoints;
+            bench.one_by_one("one endpoint replaced", |turn| {
+                replaced(all, turn).collect()
+            });
+            bench.one_by_one("one endpoint added or removed", |turn| {
+                (0..all + 1 - turn % 2).collect()
+            });
+            // Counts that no other Service has: chains that are not there yet.
+            bench.one_by_one("one endpoint added, to a new count", |turn| {
+                (0..all + 2 + turn).collect()
+            });
+            bench.many_at_once();
+            bench.restart();
+        });
+    }
+}
+
+/// All endpoints of a Service, the first of which is another every other turn.
+fn replaced(all: u32, turn: u32) -> impl Iterator<Item = u32> {
+    let first = if turn.is_multiple_of(2) { all } else { 0 };
+    [first].into_iter().chain(1..all)
+}
+
+struct Bench<'a> {
+    node: Node,
+    cluster: Cluster,
+    report: &'a mut Report,
+}
+
+impl Bench<'_> {
+    fn add<const N: usize>(&mut self, what: &str, values: [(&str, f64); N]) {
+        let Cluster {
+            services,
+            endpoints,
+            ..
+        } = self.cluster;
+        self.report.add(Figure {
+            group: "change",
+            name: format!("{services} x {endpoints}, {what}"),
+            values: values.map(|(name, value)| (name.to_owned(), value)).into(),
+        });
+    }
+
+    fn everything(&mut self) {
+        let started = Instant::now();
+        self.node.take_in(self.cluster.events());
+        let taken_in = started.elapsed();
+        let took = self.node.load();
+        let values = [
+            ("taken_in_ms", milliseconds(taken_in)),
+            ("plan_ms", milliseconds(took.plan)),
+            ("commit_ms", milliseconds(took.commit)),
+            ("operations", f64::from(took.operations)),
+            ("resident_mb", resident()),
+        ];
+        self.add("all from nothing", values);
+    }
+
+    /// Changes one Service after the other, each twice: there and back.
+    fn one_by_one(&mut self, what: &str, endpoints: impl Fn(u32) -> Vec<u32>) {
+        let mut times: Vec<_> = (0..TIMES)
+            .map(|turn| {
+                let service = (turn / 2) % self.cluster.services;
+                let change = self.cluster.slice(service, endpoints(turn));
+                let started = Instant::now();
+                self.node.take_in([change]);
+                self.node.update();
+                started.elapsed()
+            })
+            .collect();
+        times.sort_unstable();
+        let at = |percent: usize| {
+            let index = (times.len() - 1) * percent / 100;
+            times.get(index).expect("a time").as_secs_f64() * 1e6
+        };
+        let values = [("p50_us", at(50)), ("p99_us", at(99))];
+        self.add(what, values);
+    }
+
+    fn many_at_once(&mut self) {
+        let count = 1_000.min(self.cluster.services);
+        let (cluster, all) = (self.cluster, self.cluster.endpoints);
+        let changes = (0..count).map(|service| cluster.slice(service, replaced(all, 0)));
+        let changes: Vec<_> = changes.collect();
+        let started = Instant::now();
+        self.node.take_in(changes);
+        self.node.update();
+        let took = milliseconds(started.elapsed());
+        self.add(
+            &format!("{count} slices changed at once"),
+            [("total_ms", took)],
+        );
+    }
+
+    fn restart(&mut self) {
+        let started = Instant::now();
+        let (elements, operations) = self.node.adopt();
+        let values = [
+            ("total_ms", milliseconds(started.elapsed())),
+            ("elements", f64::from(elements)),
+            ("operations", f64::from(operations)),
+            ("resident_mb", resident()),
+        ];
+        self.add("read back after a restart", values);
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// The resident memory of this process, in MB.
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next());
+    let kilobytes: f64 = kilobytes.and_then(|text| text.parse().ok()).expect("VmRSS");
+    kilobytes / 1e3
+}
