@@ -6,11 +6,12 @@
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_void};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 
 use nftnl::nftnl_sys::{self as sys, libc};
 use nftnl::{MsgType, NlMsg};
+use tokio::io::unix::AsyncFd;
 
 /// The largest value of a register: `NFT_DATA_VALUE_MAXLEN` of `linux/netfilter/nf_tables.h`.
 const MAX_DATA: usize = 64;
@@ -347,4 +348,11 @@ impl NetlinkSocket {
             Err(std::io::Error::last_os_error())
         }
     }
+}
+
+/// A descriptor that can be waited for on the runtime of the caller.
+pub(super) fn awaited(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is the same open descriptor until it is dropped, which the result owns.
+    let registered = unsafe { AsyncFd::register(fd) };
+    registered.map_err(std::io::Error::from)
 }

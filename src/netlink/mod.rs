@@ -8,6 +8,7 @@ mod encode;
 mod error;
 mod expr;
 mod ffi;
+mod notices;
 mod read;
 mod socket;
 
@@ -20,6 +21,7 @@ use nix::errno::Errno;
 pub use conntrack::{Cleaned, Conntrack};
 pub use encode::debug_rules;
 pub use error::{Error, Refusal};
+pub use notices::{Foreign, Notices};
 pub use read::Found;
 
 use crate::diff::{Op, Operation, Transaction};
@@ -100,6 +102,26 @@ impl Kernel {
             Err(Dump::Refused(errno)) => Err(Error::errno("read nftables")(errno)),
             Err(Dump::Failed(error)) => Err(error),
         }
+    }
+
+    /// The port of its socket: the kernel names it in what it tells of our changes.
+    #[must_use]
+    pub fn port(&self) -> u32 {
+        self.socket.port()
+    }
+
+    /// The number of the ruleset, which grows by one with each transaction of anyone.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn generation(&mut self) -> Result<u32, Error> {
+        const NFTA_GEN_ID: i32 = 1;
+        let kind = (libc::NFNL_SUBSYS_NFTABLES << 8) | libc::NFT_MSG_GETGEN;
+        let kind = u16::try_from(kind).unwrap_or(0);
+        let number = self.socket.ask(kind, |message| {
+            message.attributes().get(NFTA_GEN_ID)?.number()
+        })?;
+        number.ok_or(Error::errno("read the ruleset's number")(Errno::EPROTO))
     }
 
     /// Commits both parts in one transaction. Returns when the kernel has.

@@ -2,7 +2,7 @@
 
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv, sendmsg, setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, NetlinkAddr, getsockname, recv, sendmsg, setsockopt, sockopt};
 use std::io::IoSlice;
 
 use super::Error;
@@ -115,6 +115,35 @@ impl Socket {
                 Err(errno) => return Err(Error::errno("receive the answer")(errno)),
             }
         }
+    }
+
+    /// The port that the kernel knows it by.
+    pub(super) fn port(&self) -> u32 {
+        let address = getsockname::<NetlinkAddr>(self.inner.raw_fd());
+        address.map_or(0, |address| address.pid())
+    }
+
+    /// Asks for one thing; what `take` makes of the answer.
+    pub(super) fn ask<T>(
+        &mut self,
+        kind: u16,
+        take: impl FnOnce(attribute::Message<'_>) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        let flags = u16::try_from(libc::NLM_F_REQUEST).unwrap_or(0);
+        self.sequence = self.sequence.wrapping_add(1);
+        let request = attribute::request(kind, flags, 0, self.sequence, &[]);
+        let pages = [IoSlice::new(&request)];
+        sendmsg::<()>(self.inner.raw_fd(), &pages, &[], MsgFlags::empty(), None)
+            .map_err(Error::errno("ask"))?;
+        // The kernel has answered when the call returns.
+        let len = recv(
+            self.inner.raw_fd(),
+            &mut self.buffer,
+            MsgFlags::MSG_DONTWAIT,
+        )
+        .map_err(Error::errno("receive an answer"))?;
+        let received = self.buffer.get(..len).unwrap_or_default();
+        Ok(attribute::messages(received).next().and_then(take))
     }
 
     /// Asks for a dump and gives each message of it to `each`. `false`: the ruleset changed

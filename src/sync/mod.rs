@@ -2,6 +2,7 @@
 
 mod affinity;
 mod complaints;
+mod drift;
 mod family;
 mod forget;
 mod state;
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use affinity::FullMaps;
+use drift::Drift;
 pub use family::{Basis, FamilyState, Prepared, Stale};
 use forget::Forgetter;
 pub use state::{Complaint, Plans, State, UdpClaims};
@@ -27,7 +29,7 @@ use udp::Cleaner;
 use crate::diff::Transaction;
 use crate::health::{Change, Lag};
 use crate::model::{Address, Event};
-use crate::netlink::{Commit, Conntrack, Error, Found, Kernel, Part};
+use crate::netlink::{Commit, Conntrack, Error, Found, Kernel, Notices, Part};
 use crate::ruleset::{Inconsistent, Program};
 
 /// How long after a failure the next attempt is made; doubled each time up to the maximum.
@@ -89,6 +91,7 @@ impl Opened {
 pub struct Crank {
     kernel: Kernel,
     forgetter: Forgetter,
+    drift: Drift,
     health: UnboundedSender<Change>,
     lag: Arc<Lag>,
     cleaner: Cleaner,
@@ -118,8 +121,10 @@ impl Crank {
             for_clients,
             conntrack,
         } = open;
+        let notices = Notices::new(vec![kernel.port(), for_clients.port()]);
         Ok(Self {
             kernel,
+            drift: Drift::new(notices),
             forgetter: Forgetter::start(for_clients)?,
             health,
             lag,
@@ -135,27 +140,33 @@ impl Crank {
     /// Turns until `stop` says true or the sources are gone. What came while a transaction was
     /// committed goes together into the next. Blocks its thread while the kernel commits.
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>, mut stop: watch::Receiver<bool>) {
-        let mut retry = Timer::default();
-        let mut unused_chains = Timer::default();
-        let mut late_answers = Timer::default();
-        let mut full_maps = Timer::default();
+        let mut timers = Timers::default();
         let mut backoff = FIRST_RETRY;
+        self.drift.listen();
         loop {
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return,
+                pause = self.drift.wait() => {
+                    timers.repair.start(pause);
+                }
+                () = timers.repair.wait() => {
+                    if self.trust == Trust::Picture {
+                        self.trust = Trust::Read;
+                    }
+                }
                 event = events.recv() => match event {
                     Some(event) => self.take_in(event),
                     None => return,
                 },
-                () = retry.wait() => {
+                () = timers.retry.wait() => {
                     self.state.ipv4.take_in_again();
                     self.state.ipv6.take_in_again();
                 }
-                () = unused_chains.wait() => self.delete_unused_chains(),
-                () = late_answers.wait() => self.cleaner.clean_again(&self.state),
+                () = timers.unused_chains.wait() => self.delete_unused_chains(),
+                () = timers.late_answers.wait() => self.cleaner.clean_again(&self.state),
                 () = self.forgetter.is_done() => self.cleaner.clean_again(&self.state),
-                () = full_maps.wait() => self.look_for_full_maps(),
+                () = timers.full_maps.wait() => self.look_for_full_maps(),
             }
             // As many as may wait, no more: sources that never rest must not keep us from syncing.
             for _ in 0..events.max_capacity() {
@@ -166,21 +177,29 @@ impl Crank {
                 self.lag.waiting();
                 if self.turn() {
                     self.lag.committed();
-                    retry = Timer::default();
+                    timers.retry = Timer::default();
                     backoff = FIRST_RETRY;
-                } else if retry.start(backoff) {
+                } else if timers.retry.start(backoff) {
                     backoff = (backoff * 2).min(LAST_RETRY);
                 }
             }
-            if self.has_unused_chains() {
-                unused_chains.start(UNUSED_CHAINS);
-            }
-            if self.has_affinity() {
-                full_maps.start(affinity::EVERY);
-            }
-            if let Some(after) = self.cleaner.must_look_again() {
-                late_answers.start(after);
-            }
+            self.start(&mut timers);
+        }
+    }
+
+    /// Starts the timers of what is to be done later.
+    fn start(&mut self, timers: &mut Timers) {
+        if self.drift.take_suspect() {
+            timers.repair.start(Duration::ZERO);
+        }
+        if self.has_unused_chains() {
+            timers.unused_chains.start(UNUSED_CHAINS);
+        }
+        if self.has_affinity() {
+            timers.full_maps.start(affinity::EVERY);
+        }
+        if let Some(after) = self.cleaner.must_look_again() {
+            timers.late_answers.start(after);
         }
     }
 
@@ -211,7 +230,10 @@ impl Crank {
             }
             let started = Instant::now();
             let (plans, commit) = self.prepare()?;
-            match self.kernel.commit(&commit) {
+            self.drift.before(&mut self.kernel, operations(&commit));
+            let result = self.kernel.commit(&commit);
+            self.drift.after(&mut self.kernel);
+            match result {
                 Ok(()) => self.committed(plans, &commit, started.elapsed()),
                 Err(error) => self.work_around(error)?,
             }
@@ -244,7 +266,10 @@ impl Crank {
 
     fn committed(&mut self, plans: Plans, commit: &Commit, elapsed: Duration) {
         let elapsed_ms = milliseconds(elapsed);
-        let operations = commit.ipv4.transaction.len() + commit.ipv6.transaction.len();
+        let operations = operations(commit);
+        if self.trust != Trust::Picture {
+            self.drift.repaired(operations);
+        }
         let ipv6 = self.ipv6.then(|| plans.ipv6.stale.clone());
         let forgotten = self.forgetter.forget(plans.ipv4.stale.clone(), ipv6);
         complain(self.state.committed(plans));
@@ -349,9 +374,23 @@ impl Crank {
     }
 }
 
+fn operations(commit: &Commit) -> usize {
+    commit.ipv4.transaction.len() + commit.ipv6.transaction.len()
+}
+
 /// Milliseconds to a microsecond: a small change takes a fraction of a millisecond.
 fn milliseconds(elapsed: Duration) -> f64 {
     (elapsed.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// What the crank waits for besides events.
+#[derive(Default)]
+struct Timers {
+    retry: Timer,
+    repair: Timer,
+    unused_chains: Timer,
+    late_answers: Timer,
+    full_maps: Timer,
 }
 
 /// A point in time to wait for, or none.

@@ -5,6 +5,7 @@ mod bad_input;
 mod changes;
 mod cluster_ip;
 mod detect_local;
+mod drift;
 mod dual_stack;
 mod endpoints;
 mod external_ip;
@@ -41,6 +42,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         changes::tests(),
         cluster_ip::tests(),
         detect_local::tests(),
+        drift::tests(),
         dual_stack::tests(),
         endpoints::tests(),
         external_ip::tests(),

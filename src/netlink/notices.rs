@@ -1,0 +1,165 @@
+//! What nf_tables tells of changes that others make to our tables.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nftnl::nftnl_sys::libc;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+};
+use tokio::io::unix::AsyncFd;
+
+use super::attribute::{Message, messages, u32_at};
+use super::{Error, ffi};
+use crate::ruleset::TABLE;
+
+/// Every object of nf_tables has its table's name first, and an element its set's second; what
+/// tells of a transaction has the name of the process (`linux/netfilter/nf_tables.h`).
+const TABLE_NAME: i32 = 1;
+const ELEMENTS_SET: i32 = 2;
+const GEN_PROCESS_ID: i32 = 2;
+const GEN_PROCESS_NAME: i32 = 3;
+
+/// Where the port of who asked for a change stands in a message's header.
+const PORT: usize = 12;
+
+/// `1 << (NFNLGRP_NFTABLES - 1)`.
+const GROUP: u32 = 1 << 6;
+
+/// Bytes of one datagram: the kernel makes them of a page or two.
+const RECEIVE: usize = 64 * 1024;
+
+/// A change of our tables that was not ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// Who made it, if the kernel said: name and process ID.
+    pub process: Option<String>,
+}
+
+/// Follows the changes of the network namespace that the calling thread was in when it was opened.
+///
+/// While it is open the kernel makes a message of each element that anyone changes, which costs
+/// more than the change: it is to be closed while much is committed.
+pub struct Notices {
+    socket: Option<AsyncFd<OwnedFd>>,
+    /// The ports of our own sockets.
+    own: Vec<u32>,
+    buffer: Vec<u8>,
+}
+
+impl Notices {
+    /// Closed; what the sockets with these ports change is not told of.
+    #[must_use]
+    pub fn new(own: Vec<u32>) -> Self {
+        Self {
+            socket: None,
+            own,
+            buffer: vec![0; RECEIVE],
+        }
+    }
+
+    /// Opens it, on the runtime that [`Self::foreign`] will be awaited on.
+    ///
+    /// # Errors
+    /// If there can be no such socket.
+    pub fn open(&mut self) -> Result<(), Error> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let family = AddressFamily::Netlink;
+        let netfilter = SockProtocol::NetlinkNetFilter;
+        let fd = socket(family, SockType::Raw, flags, netfilter)
+            .map_err(Error::errno("open for notices"))?;
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, GROUP)).map_err(Error::errno("hear notices"))?;
+        let socket = ffi::awaited(fd).map_err(Error::socket("wait for notices"))?;
+        self.socket = Some(socket);
+        Ok(())
+    }
+
+    /// Hears nothing any more, and forgets what was not read.
+    pub fn close(&mut self) {
+        self.socket = None;
+    }
+
+    /// Whether it is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// Waits until others changed our tables, or perhaps did: too much happened to tell. For ever
+    /// while it is closed.
+    pub async fn foreign(&mut self) -> Foreign {
+        let Self {
+            socket,
+            own,
+            buffer,
+        } = self;
+        let Some(socket) = socket else {
+            return std::future::pending().await;
+        };
+        loop {
+            let Ok(mut ready) = socket.readable().await else {
+                // The runtime ends.
+                return std::future::pending().await;
+            };
+            match ready.try_io(|socket| read(socket.as_raw_fd(), buffer, own)) {
+                Ok(Ok(Some(foreign))) => return foreign,
+                // What cannot be heard may have been about us.
+                Ok(Err(_)) => return Foreign { process: None },
+                Ok(Ok(None)) | Err(_) => {}
+            }
+        }
+    }
+}
+
+/// Reads all that waits.
+fn read(fd: i32, buffer: &mut [u8], own: &[u32]) -> io::Result<Option<Foreign>> {
+    let mut foreign: Option<Foreign> = None;
+    loop {
+        match recv(fd, buffer, MsgFlags::MSG_DONTWAIT) {
+            Ok(len) => {
+                let received = buffer.get(..len).unwrap_or_default();
+                for message in messages(received).filter(|message| !is_own(message, own)) {
+                    if let Some(process) = process(&message) {
+                        if let Some(foreign) = &mut foreign {
+                            foreign.process.get_or_insert(process);
+                        }
+                    } else if is_about_us(&message) {
+                        foreign.get_or_insert(Foreign { process: None });
+                    }
+                }
+            }
+            Err(Errno::EINTR) => {}
+            // Some were lost.
+            Err(Errno::ENOBUFS) => foreign = Some(Foreign { process: None }),
+            Err(Errno::EAGAIN) if foreign.is_some() => return Ok(foreign),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+fn is_own(message: &Message<'_>, own: &[u32]) -> bool {
+    u32_at(message.bytes, PORT).is_some_and(|port| own.contains(&port))
+}
+
+/// Who made the transaction that this message ends; `None` if it is another message.
+fn process(message: &Message<'_>) -> Option<String> {
+    if i32::from(message.kind) & 0xff != libc::NFT_MSG_NEWGEN {
+        return None;
+    }
+    let attributes = message.attributes();
+    let id = attributes.get(GEN_PROCESS_ID)?.number()?;
+    let name = attributes.get(GEN_PROCESS_NAME)?.text()?;
+    Some(format!("{name} ({id})"))
+}
+
+/// Whether the message is about one of our tables. Who is remembered for which endpoint is not: it
+/// changes with packets, and what is lost of it is drawn anew.
+fn is_about_us(message: &Message<'_>) -> bool {
+    let attributes = message.attributes();
+    let text = |kind| attributes.get(kind)?.text();
+    let elements = [libc::NFT_MSG_NEWSETELEM, libc::NFT_MSG_DELSETELEM];
+    let of_clients = elements.contains(&(i32::from(message.kind) & 0xff))
+        && text(ELEMENTS_SET).is_some_and(|set| set.starts_with("affinity-"));
+    text(TABLE_NAME) == Some(TABLE) && !of_clients
+}
