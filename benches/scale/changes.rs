@@ -1,18 +1,18 @@
 //! What it costs to program changes, and everything: from what was reported to what is committed.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::cluster::Cluster;
 use super::node::{Node, in_namespace};
+use super::process::{field, milliseconds};
 use super::report::{Figure, Report};
 
 /// How often each kind of change is measured.
 const TIMES: u32 = 100;
 
-/// Measures clusters of these many Services with ten endpoints each, and one large Service.
-pub(crate) fn measure(report: &mut Report, sizes: &[u32]) {
-    let clusters = sizes.iter().map(|services| Cluster::new(*services, 10));
-    for cluster in clusters.chain([Cluster::new(1, 10_000)]) {
+/// Measures each cluster.
+pub(crate) fn measure(report: &mut Report, clusters: &[Cluster]) {
+    for cluster in clusters.iter().copied() {
         in_namespace(|| {
             let mut bench = Bench {
                 node: Node::new(),
@@ -127,15 +127,8 @@ impl Bench<'_> {
     }
 }
 
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
-}
-
 /// The resident memory of this process, in MB.
 fn resident() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("/proc");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().next());
-    let kilobytes: f64 = kilobytes.and_then(|text| text.parse().ok()).expect("VmRSS");
-    kilobytes / 1e3
+    field(&status, "VmRSS:") / 1e3
 }

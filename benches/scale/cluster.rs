@@ -59,6 +59,11 @@ impl Cluster {
         }
     }
 
+    /// The address of a Service's endpoint.
+    pub(crate) fn endpoint(self, service: u32, number: u32) -> Ipv4Addr {
+        Ipv4Addr::from(0x0af4_0000 + service * self.endpoints + number)
+    }
+
     fn service(self, number: u32) -> Event {
         let load_balancer = matches!(self.kind, Kinds::SourceRanges | Kinds::Local);
         let load_balancer_ips = load_balancer.then(|| IpAddr::from(load_balancer_ip(number)));
@@ -95,7 +100,7 @@ impl Cluster {
     /// The endpoints of a Service, by their numbers in it.
     pub(crate) fn slice(self, service: u32, endpoints: impl IntoIterator<Item = u32>) -> Event {
         let endpoint = |number| Endpoint {
-            address: Ipv4Addr::from(0x0af4_0000 + service * self.endpoints + number),
+            address: self.endpoint(service, number),
             ready: true,
             serving: true,
             terminating: false,
@@ -120,7 +125,7 @@ impl Cluster {
     }
 }
 
-fn cluster_ip(number: u32) -> Ipv4Addr {
+pub(crate) fn cluster_ip(number: u32) -> Ipv4Addr {
     Ipv4Addr::from(0x0a60_0000 + number)
 }
 

@@ -23,12 +23,12 @@ impl Rounds {
 }
 
 /// Measures all set-ups and reports each against a single static rule, measured beside it.
-pub(crate) fn measure(report: &mut Report, sizes: &[u32]) {
+pub(crate) fn measure(report: &mut Report, clusters: &[Cluster]) {
     let untouched = in_namespace(|| rounds(Cluster::new(1, 1), 1, || {}));
     report.add(figure("no rule", &untouched, None));
-    for services in sizes {
-        let cluster = Cluster::new(*services, 10);
-        for used in [USED.min(*services), *services] {
+    for cluster in clusters.iter().copied() {
+        let services = cluster.services;
+        for used in [USED.min(services), services] {
             let name = format!("{used} of {services} Services");
             report.add(against_static_rule(&name, cluster, used));
         }

@@ -1,7 +1,8 @@
 //! What things cost on a real kernel: run by `scripts/bench.sh`, as root.
 //!
 //! `cargo bench --bench scale -- connections 1000 10000`: what to measure, then on how many
-//! Services. Each figure is a line of JSON.
+//! Services, with ten endpoints each or as many as are said: `1x10000`. Each figure is a line of
+//! JSON. `KUBE_PROXY_BIN` names a kube-proxy to measure beside us (`api` only).
 
 #![allow(
     clippy::expect_used,
@@ -10,25 +11,51 @@
     reason = "a benchmark that cannot go on says why and ends; its figures go to standard output"
 )]
 
+mod api;
 mod changes;
 mod cluster;
 mod connections;
 mod node;
+mod objects;
+mod process;
 mod report;
+#[path = "../../tests/apiserver/server/mod.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "what it can do wrong is for the tests"
+)]
+mod server;
+
+use api::Subject;
+use cluster::Cluster;
 
 fn main() {
     let arguments = std::env::args().skip(1);
     // cargo adds it.
     let arguments: Vec<_> = arguments.filter(|argument| argument != "--bench").collect();
     let (what, sizes) = arguments.split_first().expect("what to measure");
-    let sizes: Vec<u32> = sizes
-        .iter()
-        .map(|size| size.parse().expect("a number of Services"))
-        .collect();
+    let clusters: Vec<_> = sizes.iter().map(|size| cluster(size)).collect();
     let mut report = report::Report;
     match what.as_str() {
-        "changes" => changes::measure(&mut report, &sizes),
-        "connections" => connections::measure(&mut report, &sizes),
-        other => panic!("{other} is nothing that is measured: changes, connections"),
+        "api" => api::measure(&mut report, &clusters, &subjects()),
+        "changes" => changes::measure(&mut report, &clusters),
+        "connections" => connections::measure(&mut report, &clusters),
+        other => panic!("{other} is nothing that is measured: api, changes, connections"),
     }
+}
+
+fn cluster(size: &str) -> Cluster {
+    let (services, endpoints) = size.split_once('x').unwrap_or((size, "10"));
+    let number = |text: &str| text.parse().expect("a number, or SERVICESxENDPOINTS");
+    Cluster::new(number(services), number(endpoints))
+}
+
+fn subjects() -> Vec<Subject> {
+    let kube_proxy = std::env::var("KUBE_PROXY_BIN").ok();
+    let modes = ["nftables", "iptables"].into_iter();
+    let beside = kube_proxy
+        .iter()
+        .flat_map(|program| modes.clone().map(|mode| Subject::kube_proxy(program, mode)));
+    [Subject::ours()].into_iter().chain(beside).collect()
 }

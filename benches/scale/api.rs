@@ -1,0 +1,246 @@
+//! From the API server to the kernel: the whole program, as a process of its own.
+
+use std::path::Path;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use kube_dnat::netlink::Kernel;
+
+use super::cluster::Cluster;
+use super::node::{in_namespace, run};
+use super::objects;
+use super::process::{Process, milliseconds};
+use super::report::{Figure, Report};
+use super::server::Server;
+
+/// Between two changes, of which there are so many.
+const INTERVAL: Duration = Duration::from_millis(50);
+const CHANGES: u32 = 400;
+
+/// Changes in one go, after which memory is looked at.
+const CHURN: u32 = 10_000;
+
+/// How long to look at a process that has nothing to do.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// No measurement of one subject's changes takes longer: kube-proxy needs seconds for each.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A program to measure.
+pub(crate) struct Subject {
+    /// What it is called in the report.
+    pub(crate) name: String,
+    program: String,
+    arguments: Vec<String>,
+    /// After so long without a transaction it has done what there was to do.
+    quiet: Duration,
+}
+
+impl Subject {
+    /// This build.
+    pub(crate) fn ours() -> Self {
+        Self {
+            name: "kube-dnat".to_owned(),
+            program: env!("CARGO_BIN_EXE_kube-dnat").to_owned(),
+            arguments: vec!["run".to_owned()],
+            quiet: Duration::from_secs(1),
+        }
+    }
+
+    /// A kube-proxy in one of its modes.
+    pub(crate) fn kube_proxy(program: &str, mode: &str) -> Self {
+        Self {
+            name: format!("kube-proxy {mode}"),
+            program: program.to_owned(),
+            arguments: vec![format!("--proxy-mode={mode}")],
+            quiet: Duration::from_secs(30),
+        }
+    }
+
+    fn start(&self, kubeconfig: &Path) -> Process {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).args([
+            "--kubeconfig".as_ref(),
+            kubeconfig.as_os_str(),
+            "--hostname-override=node-1".as_ref(),
+            "--cluster-cidr=10.240.0.0/12".as_ref(),
+        ]);
+        Process::start(&mut command)
+    }
+}
+
+/// Measures each subject on each cluster.
+pub(crate) fn measure(report: &mut Report, clusters: &[Cluster], subjects: &[Subject]) {
+    for cluster in clusters {
+        for subject in subjects {
+            in_namespace(|| {
+                run("ip", &["link", "set", "lo", "up"]);
+                let server = Server::start();
+                objects::fill(&server, *cluster);
+                let bench = Bench {
+                    kernel: Kernel::open().expect("nf_tables"),
+                    server,
+                    cluster: *cluster,
+                    subject,
+                    report: &mut *report,
+                };
+                bench.all();
+            });
+        }
+    }
+}
+
+struct Bench<'a> {
+    kernel: Kernel,
+    server: Server,
+    cluster: Cluster,
+    subject: &'a Subject,
+    report: &'a mut Report,
+}
+
+impl Bench<'_> {
+    fn all(mut self) {
+        let process = self.first_sync();
+        self.changes(&process);
+        self.churn(&process);
+        self.idle(&process);
+        drop(process);
+        self.restart();
+    }
+
+    fn add<const N: usize>(&mut self, what: &str, values: [(&str, f64); N]) {
+        let Cluster {
+            services,
+            endpoints,
+            ..
+        } = self.cluster;
+        self.report.add(Figure {
+            group: "api",
+            name: format!("{}: {services} x {endpoints}, {what}", self.subject.name),
+            values: values.map(|(name, value)| (name.to_owned(), value)).into(),
+        });
+    }
+
+    fn generation(&mut self) -> u32 {
+        self.kernel.generation().expect("the ruleset's number")
+    }
+
+    /// Waits until nothing was committed for a while after something was; when the last of it was.
+    fn until_quiet(&mut self, before: u32) -> Instant {
+        let (mut seen, mut last) = (before, Instant::now());
+        loop {
+            let now = self.generation();
+            if now != seen {
+                (seen, last) = (now, Instant::now());
+            } else if seen != before && last.elapsed() > self.subject.quiet {
+                return last;
+            }
+            sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn first_sync(&mut self) -> Process {
+        let before = self.generation();
+        let started = Instant::now();
+        let process = self.subject.start(&self.server.kubeconfig());
+        let committed = self.until_quiet(before) - started;
+        let values = [
+            ("total_ms", milliseconds(committed)),
+            ("cpu_ms", milliseconds(process.cpu())),
+            ("resident_mb", process.resident()),
+        ];
+        self.add("process start to committed", values);
+        process
+    }
+
+    /// Replaces endpoints one after the other, and waits each time until the kernel has it.
+    fn changes(&mut self, process: &Process) {
+        let (cpu, started) = (process.cpu(), Instant::now());
+        let mut times = Vec::new();
+        for turn in 0..CHANGES {
+            let before = self.generation();
+            let change = objects::replaced(self.cluster, turn);
+            let written = Instant::now();
+            self.server.apply(change);
+            while self.generation() == before {
+                assert!(written.elapsed() < PATIENCE, "the change is not committed");
+                sleep(Duration::from_micros(20));
+            }
+            times.push(written.elapsed());
+            if started.elapsed() > PATIENCE {
+                break;
+            }
+            sleep(INTERVAL.saturating_sub(written.elapsed()));
+        }
+        times.sort_unstable();
+        let at = |percent: usize| {
+            let index = (times.len() - 1) * percent / 100;
+            milliseconds(*times.get(index).expect("a time"))
+        };
+        let count = u32::try_from(times.len()).map_or(0.0, f64::from);
+        let values = [
+            ("p50_ms", at(50)),
+            ("p99_ms", at(99)),
+            (
+                "cpu_ms_each",
+                milliseconds(process.cpu().saturating_sub(cpu)) / count,
+            ),
+            ("changes", count),
+        ];
+        self.add("API write to kernel commit", values);
+    }
+
+    fn churn(&mut self, process: &Process) {
+        let (before, cpu) = (self.generation(), process.cpu());
+        let started = Instant::now();
+        for turn in 0..CHURN {
+            self.server.apply(objects::replaced(self.cluster, turn));
+        }
+        let committed = self.until_quiet(before) - started;
+        let values = [
+            ("total_ms", milliseconds(committed)),
+            ("cpu_ms", milliseconds(process.cpu().saturating_sub(cpu))),
+            ("resident_mb", process.resident()),
+        ];
+        self.add("after 10,000 changes in one go", values);
+    }
+
+    fn idle(&mut self, process: &Process) {
+        let (switches, cpu) = (process.wake_ups(), process.cpu());
+        sleep(IDLE);
+        let seconds = IDLE.as_secs_f64();
+        let values = [
+            (
+                "wake_ups_a_second",
+                (process.wake_ups() - switches) / seconds,
+            ),
+            (
+                "cpu_ms_a_second",
+                milliseconds(process.cpu().saturating_sub(cpu)) / seconds,
+            ),
+        ];
+        self.add("nothing changes", values);
+    }
+
+    /// Starts it again, with the table as it should be. kube-proxy does not say when it is ready.
+    fn restart(&mut self) {
+        if self.subject.name != "kube-dnat" {
+            return;
+        }
+        let started = Instant::now();
+        let process = self.subject.start(&self.server.kubeconfig());
+        let line = process.until_logged("first sync committed");
+        let ready = milliseconds(started.elapsed());
+        let operations = line
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("ops="))
+            .and_then(|number| number.parse().ok());
+        let values = [
+            ("total_ms", ready),
+            ("operations", operations.expect("ops= in the log")),
+            ("resident_mb", process.resident()),
+        ];
+        self.add("restart with the table as it should be", values);
+    }
+}

@@ -1,0 +1,96 @@
+//! The clusters of `cluster`, as an API server stores them.
+
+use serde_json::{Value, json};
+
+use super::cluster::{self, Cluster, ENDPOINT_PORT, PORT};
+use super::server::Server;
+
+/// Endpoints of one slice, as the slice controller makes them.
+const SLICE: u32 = 100;
+
+/// Gives a server everything there is.
+pub(crate) fn fill(server: &Server, cluster: Cluster) {
+    server.apply(json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"},
+        "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.2"}]},
+    }));
+    server.apply(json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/11"]},
+    }));
+    for number in 0..cluster.services {
+        server.apply(service(number));
+        for first in (0..cluster.endpoints).step_by(SLICE as usize) {
+            let last = cluster.endpoints.min(first + SLICE);
+            server.apply(slice(cluster, number, first, first..last));
+        }
+    }
+}
+
+/// A Service's first slice with another endpoint in the place of the first, or with that again.
+pub(crate) fn replaced(cluster: Cluster, turn: u32) -> Value {
+    let service = (turn / 2) % cluster.services;
+    let first = if turn.is_multiple_of(2) {
+        cluster.endpoints
+    } else {
+        0
+    };
+    let last = cluster.endpoints.min(SLICE);
+    slice(cluster, service, 0, [first].into_iter().chain(1..last))
+}
+
+fn service(number: u32) -> Value {
+    let name = format!("service-{number}");
+    let cluster_ip = cluster::cluster_ip(number).to_string();
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"namespace": "bench", "name": name, "labels": {"app": name}},
+        "spec": {
+            "type": "ClusterIP", "clusterIP": cluster_ip, "clusterIPs": [cluster_ip],
+            "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack",
+            "internalTrafficPolicy": "Cluster", "sessionAffinity": "None",
+            "ports": [{"name": "http", "protocol": "TCP", "port": PORT, "targetPort": ENDPOINT_PORT}],
+            "selector": {"app": name},
+        },
+        "status": {"loadBalancer": {}},
+    })
+}
+
+fn slice(
+    cluster: Cluster,
+    number: u32,
+    first: u32,
+    endpoints: impl IntoIterator<Item = u32>,
+) -> Value {
+    let name = format!("service-{number}");
+    let endpoint = |endpoint: u32| {
+        let node = endpoint % 100;
+        json!({
+            "addresses": [cluster.endpoint(number, endpoint).to_string()],
+            "conditions": {"ready": true, "serving": true, "terminating": false},
+            "nodeName": format!("node-{node}"), "zone": "zone-a",
+            "targetRef": {
+                "kind": "Pod", "namespace": "bench", "name": format!("{name}-7c5ddbdf54-{endpoint:05}"),
+                "uid": format!("8d1c6a52-3f5e-4a0e-9d0b-{number:06}{endpoint:06}"),
+            },
+        })
+    };
+    let endpoints: Vec<_> = endpoints.into_iter().map(endpoint).collect();
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {
+            "namespace": "bench", "name": format!("{name}-{first}"), "generation": 1,
+            "labels": {
+                "kubernetes.io/service-name": name,
+                "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+            },
+            "ownerReferences": [{
+                "apiVersion": "v1", "kind": "Service", "name": name, "controller": true,
+                "uid": format!("5b1c6a52-3f5e-4a0e-9d0b-{number:012}"),
+            }],
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "protocol": "TCP", "port": ENDPOINT_PORT}],
+        "endpoints": endpoints,
+    })
+}

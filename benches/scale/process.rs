@@ -1,0 +1,102 @@
+//! A process that is measured, by what `/proc` and its log tell.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+/// A process, killed when it is dropped.
+pub(crate) struct Process {
+    child: Child,
+    log: Receiver<String>,
+}
+
+impl Process {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        command
+            .env("NO_COLOR", "1")
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let child = command.spawn();
+        let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
+        let (lines, log) = channel();
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                // Nobody reads on.
+                let _unread = lines.send(line);
+            }
+        });
+        Self { child, log }
+    }
+
+    /// Waits until it logs a line with this in it.
+    pub(crate) fn until_logged(&self, text: &str) -> String {
+        loop {
+            let line = self.log.recv_timeout(Duration::from_mins(2));
+            let line = line.unwrap_or_else(|_| panic!("it never logged \"{text}\""));
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    fn proc(&self, file: &str) -> String {
+        let path = format!("/proc/{}/{file}", self.child.id());
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// The time that processors spent on it, in user space and in the kernel.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = self.proc("stat");
+        // proc_pid_stat(5): fields 14 and 15, in hundredths of a second; the second, in brackets,
+        // may have spaces.
+        let (_, fields) = stat.rsplit_once(')').expect("a process");
+        let ticks: u64 = fields
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|field| field.parse::<u64>().expect("a number"))
+            .sum();
+        Duration::from_millis(ticks * 10)
+    }
+
+    /// Resident memory in MB.
+    pub(crate) fn resident(&self) -> f64 {
+        field(&self.proc("status"), "VmRSS:") / 1e3
+    }
+
+    /// How often its threads waited until now.
+    pub(crate) fn wake_ups(&self) -> f64 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("a process");
+        let tasks = tasks.map(|task| task.expect("a thread").path().join("status"));
+        let status = tasks.map(|path| fs::read_to_string(path).expect("a thread"));
+        status
+            .map(|status| field(&status, "voluntary_ctxt_switches:"))
+            .sum()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// The number in a line of a `status` file of `/proc`.
+pub(crate) fn field(status: &str, name: &str) -> f64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_else(|| panic!("no {name}"))
+}
+
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
