@@ -47,7 +47,7 @@ impl Cluster {
     pub(crate) fn events(self) -> impl Iterator<Item = Event> {
         let objects = (0..self.services)
             .flat_map(move |number| [self.service(number), self.slice(number, 0..self.endpoints)]);
-        let listed = [Kind::Service, Kind::EndpointSlice].map(Event::Listed);
+        let listed = Kind::ALL.map(Event::Listed);
         objects.chain(listed)
     }
 

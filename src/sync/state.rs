@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::complaints::Complaints;
 use super::family::{Basis, FamilyState, Prepared};
 use crate::conntrack::Frontends;
-use crate::desired::{Claim, HealthCheck, NodeContribution, NodeFacts, PodSource};
+use crate::desired::{Claim, HealthCheck, NodeContribution, NodeFacts};
 use crate::health::Change;
 use crate::model::{Address, Changed, Event, Kind, ServiceName, Store};
 use crate::ruleset::{Inconsistent, Program, Table};
@@ -145,16 +145,12 @@ impl State {
         complaints
     }
 
-    /// Whether every Service and slice that exists has been seen: before that nothing is
-    /// programmed, or what is not seen yet would be cut off.
+    /// Whether every object that counts has been seen: before that nothing is programmed, or what is
+    /// not seen yet would be cut off. Endpoints are only in manifests, which are read at once.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        let mut needed = vec![Kind::Service, Kind::EndpointSlice];
-        if self.facts.pods == PodSource::NodeCidr {
-            // Without its ranges every Pod would look like a stranger.
-            needed.push(Kind::Node);
-        }
-        needed.iter().all(|kind| self.listed.contains(kind))
+        let mut kinds = Kind::ALL.iter().filter(|kind| **kind != Kind::Endpoints);
+        kinds.all(|kind| self.listed.contains(kind))
     }
 
     /// Plans both families.
@@ -242,4 +238,21 @@ impl State {
 /// What a Service is called in complaints about how it is served, apart from those about its text.
 fn service_label(name: &ServiceName) -> String {
     format!("Service {name} as served")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_programmed_before_everything_was_seen() {
+        let mut state = State::new(NodeFacts::default());
+        // Without the Node its node ports, without the ServiceCIDRs their addresses would go.
+        for kind in [Kind::Service, Kind::EndpointSlice, Kind::Node] {
+            let _ = state.apply(Event::Listed(kind));
+            assert!(!state.is_complete(), "{kind}");
+        }
+        let _ = state.apply(Event::Listed(Kind::ServiceCidr));
+        assert!(state.is_complete());
+    }
 }
