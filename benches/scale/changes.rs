@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use kube_dnat::model::Event;
+
 use super::cluster::Cluster;
 use super::node::{Node, in_namespace};
 use super::process::{field, milliseconds};
@@ -20,27 +22,19 @@ pub(crate) fn measure(report: &mut Report, clusters: &[Cluster]) {
                 report: &mut *report,
             };
             bench.everything();
-            let all = cluster.endpoints;
-            bench.one_by_one("one endpoint replaced", |turn| {
-                replaced(all, turn).collect()
-            });
-            bench.one_by_one("one endpoint added or removed", |turn| {
-                (0..all + 1 - turn % 2).collect()
+            bench.one_by_one("one endpoint replaced", Cluster::replaced);
+            bench.one_by_one("one endpoint added or removed", |cluster, service, turn| {
+                cluster.more(service, 1 - turn % 2)
             });
             // Counts that no other Service has: chains that are not there yet.
-            bench.one_by_one("one endpoint added, to a new count", |turn| {
-                (0..all + 2 + turn).collect()
-            });
+            bench.one_by_one(
+                "one endpoint added, to a new count",
+                |cluster, service, turn| cluster.more(service, 2 + turn),
+            );
             bench.many_at_once();
             bench.restart();
         });
     }
-}
-
-/// All endpoints of a Service, the first of which is another every other turn.
-fn replaced(all: u32, turn: u32) -> impl Iterator<Item = u32> {
-    let first = if turn.is_multiple_of(2) { all } else { 0 };
-    [first].into_iter().chain(1..all)
 }
 
 struct Bench<'a> {
@@ -79,11 +73,11 @@ impl Bench<'_> {
     }
 
     /// Changes one Service after the other, each twice: there and back.
-    fn one_by_one(&mut self, what: &str, endpoints: impl Fn(u32) -> Vec<u32>) {
+    fn one_by_one(&mut self, what: &str, change: impl Fn(Cluster, u32, u32) -> Event) {
         let mut times: Vec<_> = (0..TIMES)
             .map(|turn| {
                 let service = (turn / 2) % self.cluster.services;
-                let change = self.cluster.slice(service, endpoints(turn));
+                let change = change(self.cluster, service, turn);
                 let started = Instant::now();
                 self.node.take_in([change]);
                 self.node.update();
@@ -101,8 +95,7 @@ impl Bench<'_> {
 
     fn many_at_once(&mut self) {
         let count = 1_000.min(self.cluster.services);
-        let (cluster, all) = (self.cluster, self.cluster.endpoints);
-        let changes = (0..count).map(|service| cluster.slice(service, replaced(all, 0)));
+        let changes = (0..count).map(|service| self.cluster.replaced(service, 0));
         let changes: Vec<_> = changes.collect();
         let started = Instant::now();
         self.node.take_in(changes);

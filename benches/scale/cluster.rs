@@ -30,6 +30,9 @@ pub(crate) enum Kinds {
     Local,
 }
 
+/// Endpoints of one slice, as the slice controller makes them.
+pub(crate) const SLICE: u32 = 100;
+
 /// The port of every Service, and that of every endpoint; UDP.
 pub(crate) const PORT: u16 = 80;
 pub(crate) const ENDPOINT_PORT: u16 = 8080;
@@ -45,8 +48,14 @@ impl Cluster {
 
     /// Everything there is.
     pub(crate) fn events(self) -> impl Iterator<Item = Event> {
-        let objects = (0..self.services)
-            .flat_map(move |number| [self.service(number), self.slice(number, 0..self.endpoints)]);
+        let objects = (0..self.services).flat_map(move |number| {
+            let slices = (0..self.endpoints).step_by(SLICE as usize);
+            let slices = slices.map(move |first| {
+                let last = self.endpoints.min(first + SLICE);
+                self.slice(number, first, first..last)
+            });
+            [self.service(number)].into_iter().chain(slices)
+        });
         let listed = Kind::ALL.map(Event::Listed);
         objects.chain(listed)
     }
@@ -94,17 +103,42 @@ impl Cluster {
                 node_port: None,
             }],
         };
-        update(Kind::Service, number, Some(Object::Service(service.into())))
+        update(
+            Kind::Service,
+            name(number),
+            Some(Object::Service(service.into())),
+        )
     }
 
-    /// The endpoints of a Service, by their numbers in it.
-    pub(crate) fn slice(self, service: u32, endpoints: impl IntoIterator<Item = u32>) -> Event {
+    /// A Service's first slice with another endpoint in the place of the first, or with that again.
+    pub(crate) fn replaced(self, service: u32, turn: u32) -> Event {
+        self.slice(service, 0, self.replacing(turn))
+    }
+
+    /// The endpoints of that slice.
+    pub(crate) fn replacing(self, turn: u32) -> impl Iterator<Item = u32> {
+        let first = if turn.is_multiple_of(2) {
+            self.endpoints
+        } else {
+            0
+        };
+        [first].into_iter().chain(1..self.endpoints.min(SLICE))
+    }
+
+    /// A slice with so many endpoints more than a Service has.
+    pub(crate) fn more(self, service: u32, count: u32) -> Event {
+        let first = self.endpoints;
+        self.slice(service, first, first..first + count)
+    }
+
+    /// The slice of a Service that begins with endpoint `first`, by their numbers in it.
+    fn slice(self, service: u32, first: u32, endpoints: impl IntoIterator<Item = u32>) -> Event {
         let endpoint = |number| Endpoint {
             address: self.endpoint(service, number),
             ready: true,
             serving: true,
             terminating: false,
-            local: number % 2 == 0,
+            local: number % 100 < 5,
             hints: None,
         };
         let slice = EndpointSlice {
@@ -117,11 +151,8 @@ impl Cluster {
             }],
             addresses: Addresses::Ipv4(endpoints.into_iter().map(endpoint).collect()),
         };
-        update(
-            Kind::EndpointSlice,
-            service,
-            Some(Object::Slices(vec![slice])),
-        )
+        let name = format!("{}-{first}", name(service));
+        update(Kind::EndpointSlice, name, Some(Object::Slices(vec![slice])))
     }
 }
 
@@ -137,8 +168,8 @@ fn name(number: u32) -> String {
     format!("bench/service-{number}")
 }
 
-fn update(kind: Kind, number: u32, object: Option<Object>) -> Event {
-    let name = name(number).into();
+fn update(kind: Kind, name: String, object: Option<Object>) -> Event {
+    let name = name.into();
     Event::Update(Update {
         key: ObjectKey { kind, name },
         object,

@@ -2,11 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::cluster::{self, Cluster, ENDPOINT_PORT, PORT};
+use super::cluster::{self, Cluster, ENDPOINT_PORT, PORT, SLICE};
 use super::server::Server;
-
-/// Endpoints of one slice, as the slice controller makes them.
-const SLICE: u32 = 100;
 
 /// Gives a server everything there is.
 pub(crate) fn fill(server: &Server, cluster: Cluster) {
@@ -30,13 +27,7 @@ pub(crate) fn fill(server: &Server, cluster: Cluster) {
 /// A Service's first slice with another endpoint in the place of the first, or with that again.
 pub(crate) fn replaced(cluster: Cluster, turn: u32) -> Value {
     let service = (turn / 2) % cluster.services;
-    let first = if turn.is_multiple_of(2) {
-        cluster.endpoints
-    } else {
-        0
-    };
-    let last = cluster.endpoints.min(SLICE);
-    slice(cluster, service, 0, [first].into_iter().chain(1..last))
+    slice(cluster, service, 0, cluster.replacing(turn))
 }
 
 fn service(number: u32) -> Value {

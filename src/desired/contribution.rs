@@ -1,17 +1,15 @@
 //! What one Service puts into the table of one family.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use super::port::{PortContribution, Route};
-use super::{Claim, Claims, Endpoint, NodeContribution, eligible, settle};
+use super::port::{PortContribution, PortShape, Route};
+use super::{Claim, Claims, Endpoint, NodeContribution, Slots, eligible};
 use crate::model::{
     Address, EndpointSlice, Service, ServiceName, ServicePort, Store, TrafficPolicy,
 };
 use crate::ruleset::{Comment, Element};
-
-/// How many endpoints a list can have: its slots come before those of the next list.
-const MAX_SLOTS: usize = 65536;
 
 /// nft prints and parses comments of at most 128 bytes (`NFTNL_UDATA_COMMENT_MAXLEN`).
 const MAX_COMMENT: usize = 128;
@@ -35,7 +33,7 @@ pub enum NotServed {
         holder: ServiceName,
     },
     /// It has more endpoints than there are slots.
-    #[error("only {MAX_SLOTS} of its {count} endpoints are used")]
+    #[error("only {} of its {count} endpoints are used", Slots::<Ipv4Addr>::MAX)]
     TooManyEndpoints {
         /// How many it has.
         count: usize,
@@ -44,27 +42,25 @@ pub enum NotServed {
 
 /// The slots of a port: of its own list and, for external policy Local, of all endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slots<A> {
-    /// The slots of the list that policy Cluster uses.
-    pub cluster: Vec<Endpoint<A>>,
-    /// The slots of the list that policy Local uses.
-    pub local: Vec<Endpoint<A>>,
+pub struct Lists<A> {
+    /// The list that policy Cluster uses.
+    pub cluster: Slots<A>,
+    /// The list that policy Local uses.
+    pub local: Slots<A>,
 }
 
-impl<A> Slots<A> {
-    /// No endpoint at all.
-    #[must_use]
-    pub fn none() -> Self {
+impl<A> Default for Lists<A> {
+    fn default() -> Self {
         Self {
-            cluster: Vec::new(),
-            local: Vec::new(),
+            cluster: Slots::default(),
+            local: Slots::default(),
         }
     }
 }
 
 /// What `service` puts into the table, given what is in the store, who has which frontend, and what
-/// is known of the node; and what of it is not served. Endpoints have no slots yet: see [`Contribution::settle`]. Linear in
-/// the Service.
+/// is known of the node; and what of it is not served. The slots are those of a fresh start: see
+/// [`Contribution::settle`]. Linear in the Service.
 #[must_use]
 pub fn contribution<A: Address>(
     service: &Service,
@@ -133,11 +129,11 @@ impl<A: Address> Builder<'_, A> {
             let mut routes = routes.iter();
             routes.any(|(route, exists)| *exists && wanted.contains(route))
         };
-        let slots = Slots {
+        let lists = Lists {
             cluster: self.slots(eligible.cluster, uses(&[Route::Cluster, Route::Split])),
             local: self.slots(eligible.local, uses(&[Route::Local, Route::Split])),
         };
-        Some(PortContribution {
+        let shape = PortShape {
             comment: comment(&service.name, &port.name),
             protocol: port.protocol,
             port: port.port,
@@ -148,9 +144,12 @@ impl<A: Address> Builder<'_, A> {
             node_port,
             internal,
             external: external_route,
-            slots,
-            here: eligible.here,
             affinity: service.affinity,
+        };
+        Some(PortContribution {
+            shape,
+            lists,
+            here: eligible.here,
         })
     }
 
@@ -178,15 +177,15 @@ impl<A: Address> Builder<'_, A> {
             .collect()
     }
 
-    fn slots(&mut self, endpoints: BTreeSet<Endpoint<A>>, used: bool) -> Vec<Endpoint<A>> {
+    fn slots(&mut self, endpoints: Vec<Endpoint<A>>, used: bool) -> Slots<A> {
         if !used {
-            return Vec::new();
+            return Slots::default();
         }
-        if endpoints.len() > MAX_SLOTS {
+        if endpoints.len() > Slots::<A>::MAX {
             let count = endpoints.len();
             self.not_served.push(NotServed::TooManyEndpoints { count });
         }
-        endpoints.into_iter().take(MAX_SLOTS).collect()
+        Slots::in_order(endpoints)
     }
 
     /// Who may use the load-balancer IPs; `None`: everyone. A range of everything, and ranges of
@@ -227,36 +226,73 @@ fn comment(service: &ServiceName, port: &str) -> Comment {
 impl<A: Address> Contribution<A> {
     /// Gives the endpoints of each port their slots, changing as few as can be of those that
     /// `before` says the port had.
-    pub fn settle(&mut self, before: impl Fn(&PortContribution<A>) -> Slots<A>) {
+    pub fn settle<'a>(
+        &mut self,
+        before: impl Fn(&PortContribution<A>) -> Option<Cow<'a, Lists<A>>>,
+    ) {
         for port in &mut self.ports {
-            let had = before(port);
-            let wanted = |list: &[Endpoint<A>]| list.iter().copied().collect();
-            port.slots.cluster = settle(&had.cluster, &wanted(&port.slots.cluster));
-            port.slots.local = settle(&had.local, &wanted(&port.slots.local));
+            let Some(had) = before(port) else { continue };
+            let Lists { cluster, local } = std::mem::take(&mut port.lists);
+            port.lists = Lists {
+                cluster: had.cluster.settle(cluster),
+                local: had.local.settle(local),
+            };
         }
     }
 
     /// The slots of the port that is called as `port` and has its protocol.
     #[must_use]
-    pub fn slots_of(&self, port: &PortContribution<A>) -> Option<&Slots<A>> {
-        self.port_like(port).map(|own| &own.slots)
+    pub fn lists_of(&self, port: &PortContribution<A>) -> Option<&Lists<A>> {
+        self.port_like(port).map(|own| &own.lists)
     }
 
     /// The port that is called as `port` and has its protocol.
     pub(super) fn port_like(&self, port: &PortContribution<A>) -> Option<&PortContribution<A>> {
         let mut ports = self.ports.iter();
-        ports.find(|own| own.comment == port.comment && own.protocol == port.protocol)
+        let wanted = &port.shape;
+        ports.find(|own| {
+            own.shape.comment == wanted.comment && own.shape.protocol == wanted.protocol
+        })
     }
 
     /// The elements, in the order of sets and keys, each key of a set once.
     #[must_use]
     pub fn elements(&self) -> Vec<Element<A>> {
-        let mut elements = Vec::new();
-        for port in &self.ports {
-            port.push_elements(&mut elements);
-        }
-        elements.sort_unstable();
-        elements.dedup();
-        elements
+        in_order(|elements| {
+            for port in &self.ports {
+                port.push_elements(elements);
+            }
+        })
     }
+
+    /// The elements but for some that `other` has too: where only endpoints differ, in time linear
+    /// in them, with few others beside those that differ. What it leaves out of the one it leaves
+    /// out of the other.
+    #[must_use]
+    pub fn elements_unlike(&self, other: &Self) -> Vec<Element<A>> {
+        let ports = || self.ports.iter().zip(&other.ports);
+        let alike =
+            |(port, other): (&PortContribution<A>, _)| port.differs_in_endpoints_only(other);
+        if self.ports.len() != other.ports.len() || !ports().all(alike) {
+            return self.elements();
+        }
+        // Ports share the addresses of their endpoints: all or none.
+        let moved = ports().any(|(port, other)| port.here != other.here);
+        in_order(|elements| {
+            for (port, other) in ports() {
+                port.push_slots_unlike(other, elements);
+                if moved {
+                    port.push_hairpin(elements);
+                }
+            }
+        })
+    }
+}
+
+fn in_order<A: Address>(push: impl FnOnce(&mut Vec<Element<A>>)) -> Vec<Element<A>> {
+    let mut elements = Vec::new();
+    push(&mut elements);
+    elements.sort_unstable();
+    elements.dedup();
+    elements
 }

@@ -10,10 +10,10 @@ mod slots;
 mod stale;
 
 pub use claims::{Claim, Claims, claims};
-pub use contribution::{Contribution, NotServed, Slots, contribution};
+pub use contribution::{Contribution, Lists, NotServed, contribution};
 pub use eligible::{Eligible, eligible};
 pub use health::{HealthCheck, health_check};
 pub use node::{NodeContribution, NodeFacts, NodePortAddresses, PodSource};
 pub use port::{PortContribution, Route};
-pub use slots::{Endpoint, settle};
+pub use slots::{Endpoint, Slots};
 pub use stale::{Remembered, StaleAffinity, remembered, stale_affinity};

@@ -1,9 +1,8 @@
 //! One port of a Service as elements.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Endpoint, Slots};
+use super::{Endpoint, Lists, Slots};
 use crate::model::{Address, Protocol};
 use crate::ruleset::{Comment, Element, Frontends, Key, List, OnDemand, SetName, Value, Verdict};
 
@@ -25,6 +24,16 @@ pub enum Route {
 /// One port of a Service in the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortContribution<A: Address> {
+    pub(super) shape: PortShape<A>,
+    /// Its endpoints and their slots.
+    pub(super) lists: Lists<A>,
+    /// The addresses of those endpoints that are on this node, in order.
+    pub(super) here: Vec<A>,
+}
+
+/// All of a port but its endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PortShape<A: Address> {
     pub(super) comment: Comment,
     pub(super) protocol: Protocol,
     pub(super) port: u16,
@@ -41,10 +50,6 @@ pub struct PortContribution<A: Address> {
     pub(super) internal: Route,
     /// Where connections to its other frontends go.
     pub(super) external: Route,
-    /// Its endpoints; the position is the slot.
-    pub(super) slots: Slots<A>,
-    /// The addresses of those endpoints that are on this node.
-    pub(super) here: BTreeSet<A>,
     /// For how many seconds a client keeps its endpoint.
     pub(super) affinity: Option<u32>,
 }
@@ -96,7 +101,7 @@ fn sets(frontends: Frontends) -> Sets {
     }
 }
 
-impl<A: Address> PortContribution<A> {
+impl<A: Address> PortShape<A> {
     fn at_address(&self, address: A) -> At<A> {
         At::Frontend(self.protocol, address, self.port)
     }
@@ -123,12 +128,14 @@ impl<A: Address> PortContribution<A> {
             of(self.internal).and_then(|list| Some((self.internal_frontends().next()?, list)));
         internal.or_else(|| Some((self.external_frontends().next()?, of(self.external)?)))
     }
+}
 
+impl<A: Address> PortContribution<A> {
     /// Where a table has the slots of the list that policy Cluster uses.
     #[must_use]
     pub fn cluster_slot(&self) -> Option<impl Fn(u32) -> SlotKey<A> + use<A>> {
         let lists = [(Route::Cluster, List::Own), (Route::Split, List::Wide)];
-        let (at, list) = self.representative(lists)?;
+        let (at, list) = self.shape.representative(lists)?;
         Some(move |slot| at.slot(list, slot))
     }
 
@@ -136,33 +143,113 @@ impl<A: Address> PortContribution<A> {
     #[must_use]
     pub fn local_slot(&self) -> Option<impl Fn(u32) -> SlotKey<A> + use<A>> {
         let lists = [(Route::Local, List::Own), (Route::Split, List::Own)];
-        let (at, list) = self.representative(lists)?;
+        let (at, list) = self.shape.representative(lists)?;
         Some(move |slot| at.slot(list, slot))
     }
 
     pub(super) fn push_elements(&self, elements: &mut Vec<Element<A>>) {
-        let plain = |set, key| Element {
-            set,
-            key,
-            value: Value::Nothing,
-            comment: None,
-        };
-        let cluster_ips = self.cluster_ips.iter();
-        elements.extend(cluster_ips.map(|ip| plain(SetName::ClusterIps, Key::Address(*ip))));
-        let mut push = Push {
-            port: self,
-            elements,
-        };
-        for at in self.internal_frontends() {
-            push.route(at, self.internal);
+        let cluster_ips = self.shape.cluster_ips.iter();
+        elements.extend(cluster_ips.map(|ip| shared(SetName::ClusterIps, Key::Address(*ip))));
+        let mut push = Push::new(&self.shape, elements);
+        for at in self.shape.internal_frontends() {
+            push.route(at, self.shape.internal, &self.lists);
         }
-        for at in self.external_frontends() {
-            push.route(at, self.external);
+        for at in self.shape.external_frontends() {
+            push.route(at, self.shape.external, &self.lists);
             push.masquerade(at);
         }
         push.source_ranges();
+        self.push_slots(
+            &Balanced::all(&self.lists.cluster),
+            &Balanced::all(&self.lists.local),
+            elements,
+        );
+        self.push_hairpin(elements);
+    }
+
+    /// The addresses that may be sent back to themselves.
+    pub(super) fn push_hairpin(&self, elements: &mut Vec<Element<A>>) {
         let here = self.here.iter();
-        elements.extend(here.map(|ip| plain(SetName::Hairpin, Key::Pair(*ip, *ip))));
+        elements.extend(here.map(|ip| shared(SetName::Hairpin, Key::Pair(*ip, *ip))));
+    }
+
+    /// Whether `other` has all the elements of this, but for those of endpoints.
+    pub(super) fn differs_in_endpoints_only(&self, other: &Self) -> bool {
+        let lists = |port: &Self| [port.lists.cluster.is_empty(), port.lists.local.is_empty()];
+        self.shape == other.shape && lists(self) == lists(other)
+    }
+
+    /// The elements of the slots that `other` has not, and of their number if it has another.
+    pub(super) fn push_slots_unlike(&self, other: &Self, elements: &mut Vec<Element<A>>) {
+        let cluster = Balanced::unlike(&self.lists.cluster, &other.lists.cluster);
+        let local = Balanced::unlike(&self.lists.local, &other.lists.local);
+        self.push_slots(&cluster, &local, elements);
+    }
+
+    fn push_slots(
+        &self,
+        cluster: &Balanced<A>,
+        local: &Balanced<A>,
+        elements: &mut Vec<Element<A>>,
+    ) {
+        let mut push = Push::new(&self.shape, elements);
+        let internal = self
+            .shape
+            .internal_frontends()
+            .map(|at| (at, self.shape.internal));
+        let external = self
+            .shape
+            .external_frontends()
+            .map(|at| (at, self.shape.external));
+        for (at, route) in internal.chain(external) {
+            let sets = sets(at.frontends());
+            match route {
+                Route::Cluster => push.balance(sets.dispatch, at, List::Own, cluster),
+                Route::Local => push.balance(sets.dispatch, at, List::Own, local),
+                Route::Split => {
+                    push.balance(sets.wide, at, List::Wide, cluster);
+                    push.balance(sets.node_local, at, List::Own, local);
+                }
+                Route::Drop | Route::Refuse => {}
+            }
+        }
+    }
+}
+
+/// An element that others may want too, hence no one's.
+fn shared<A: Address>(set: SetName, key: Key<A>) -> Element<A> {
+    Element {
+        set,
+        key,
+        value: Value::Nothing,
+        comment: None,
+    }
+}
+
+/// A list, or a part of it.
+struct Balanced<A> {
+    /// The number of all endpoints, if its verdict is meant too.
+    count: Option<u32>,
+    slots: Vec<(Endpoint<A>, u16)>,
+}
+
+impl<A: Address> Balanced<A> {
+    fn count(list: &Slots<A>) -> Option<u32> {
+        u32::try_from(list.len()).ok().filter(|count| *count > 0)
+    }
+
+    fn all(list: &Slots<A>) -> Self {
+        Self {
+            count: Self::count(list),
+            slots: list.iter().collect(),
+        }
+    }
+
+    fn unlike(list: &Slots<A>, other: &Slots<A>) -> Self {
+        Self {
+            count: Self::count(list).filter(|_| list.len() != other.len()),
+            slots: list.unlike(other),
+        }
     }
 }
 
@@ -206,11 +293,15 @@ impl<A: Address> At<A> {
 
 /// Appends the elements of a port, each with its comment.
 struct Push<'a, A: Address> {
-    port: &'a PortContribution<A>,
+    port: &'a PortShape<A>,
     elements: &'a mut Vec<Element<A>>,
 }
 
-impl<A: Address> Push<'_, A> {
+impl<'a, A: Address> Push<'a, A> {
+    fn new(port: &'a PortShape<A>, elements: &'a mut Vec<Element<A>>) -> Self {
+        Self { port, elements }
+    }
+
     fn element(&mut self, set: SetName, key: Key<A>, value: Value<A>) {
         self.elements.push(Element {
             set,
@@ -224,19 +315,15 @@ impl<A: Address> Push<'_, A> {
         self.element(set, at.key(), Value::Verdict(verdict));
     }
 
-    fn route(&mut self, at: At<A>, route: Route) {
+    /// All of a route but its slots.
+    fn route(&mut self, at: At<A>, route: Route, lists: &Lists<A>) {
         let sets = sets(at.frontends());
-        let Slots { cluster, local } = &self.port.slots;
         match route {
-            Route::Cluster => self.balance(sets.dispatch, at, List::Own, cluster),
-            Route::Local => self.balance(sets.dispatch, at, List::Own, local),
+            Route::Cluster | Route::Local => {}
             Route::Split => {
                 self.verdict(sets.dispatch, at, sets.local);
-                self.balance(sets.wide, at, List::Wide, cluster);
-                if local.is_empty() {
+                if lists.local.is_empty() {
                     self.verdict(sets.none, at, Verdict::Drop);
-                } else {
-                    self.balance(sets.node_local, at, List::Own, local);
                 }
             }
             Route::Drop => self.verdict(sets.none, at, Verdict::Drop),
@@ -251,16 +338,16 @@ impl<A: Address> Push<'_, A> {
         }
     }
 
-    fn balance(&mut self, map: SetName, at: At<A>, list: List, endpoints: &[Endpoint<A>]) {
-        // At most 65,536 of them.
-        let count = u32::try_from(endpoints.len()).unwrap_or(List::WIDE);
-        let chain = match self.port.affinity {
-            Some(_) => OnDemand::Sticky(at.frontends(), list, count),
-            None => OnDemand::Pick(at.frontends(), list, count),
-        };
-        self.verdict(map, at, Verdict::OnDemand(chain));
-        for (slot, (address, port)) in (0_u32..).zip(endpoints) {
-            let (set, key) = at.slot(list, slot);
+    fn balance(&mut self, map: SetName, at: At<A>, list: List, balanced: &Balanced<A>) {
+        if let Some(count) = balanced.count {
+            let chain = match self.port.affinity {
+                Some(_) => OnDemand::Sticky(at.frontends(), list, count),
+                None => OnDemand::Pick(at.frontends(), list, count),
+            };
+            self.verdict(map, at, Verdict::OnDemand(chain));
+        }
+        for ((address, port), slot) in &balanced.slots {
+            let (set, key) = at.slot(list, u32::from(*slot));
             self.element(set, key, Value::Endpoint(*address, *port));
         }
     }

@@ -1,60 +1,150 @@
 //! Slots: which of a frontend's endpoints `numgen random mod N` draws by which number.
 
-use std::collections::BTreeSet;
+use std::cmp::Ordering;
 
 /// An endpoint: address and port.
 pub type Endpoint<A> = (A, u16);
 
-/// Gives each of the `wanted` endpoints a slot 0..N-1, changing as few of the slots `before` as
-/// can be: who stays keeps its slot, who is new takes a free one, and when there are fewer slots
-/// than before, the endpoints of the last ones move into the holes.
-///
-/// At most two slots change for each endpoint that came or went.
-#[must_use]
-pub fn settle<A: Copy + Ord>(
-    before: &[Endpoint<A>],
-    wanted: &BTreeSet<Endpoint<A>>,
-) -> Vec<Endpoint<A>> {
-    let mut homeless = wanted.clone();
-    let slots: Vec<_> = before
-        .iter()
-        .take(wanted.len())
-        // `remove` also keeps an endpoint from having two slots.
-        .map(|endpoint| homeless.remove(endpoint).then_some(*endpoint))
-        .chain(std::iter::repeat(None))
-        .take(wanted.len())
-        .collect();
-    slots
-        .into_iter()
-        .filter_map(|slot| slot.or_else(|| homeless.pop_first()))
-        .collect()
+/// A list's endpoints, each once and with a slot 0..N-1 of its own, in the order of the endpoints:
+/// so that two lists are compared in one pass. A slot fits 16 bits, as there are at most 65,536.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slots<A>(Vec<(Endpoint<A>, u16)>);
+
+impl<A> Default for Slots<A> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<A: Copy + Ord> Slots<A> {
+    /// How many there can be.
+    pub const MAX: usize = 65536;
+
+    /// Each endpoint in the slot of its position; the first of equal ones counts, and none beyond
+    /// [`Self::MAX`].
+    #[must_use]
+    pub fn in_order(endpoints: impl IntoIterator<Item = Endpoint<A>>) -> Self {
+        let mut slots: Vec<_> = endpoints.into_iter().zip(0..=u16::MAX).collect();
+        slots.sort_unstable();
+        slots.dedup_by_key(|(endpoint, _)| *endpoint);
+        Self(slots)
+    }
+
+    /// The number of endpoints.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each endpoint and its slot, in the order of the endpoints.
+    pub fn iter(&self) -> impl Iterator<Item = (Endpoint<A>, u16)> {
+        self.0.iter().copied()
+    }
+
+    /// The endpoints, in order.
+    pub fn endpoints(&self) -> impl Iterator<Item = Endpoint<A>> {
+        self.iter().map(|(endpoint, _)| endpoint)
+    }
+
+    /// What of it `other` has not, endpoint and slot.
+    #[must_use]
+    pub fn unlike(&self, other: &Self) -> Vec<(Endpoint<A>, u16)> {
+        let mut others = other.iter().peekable();
+        let mut is_there = |own: &(Endpoint<A>, u16)| {
+            while others.next_if(|other| other < own).is_some() {}
+            others.peek() == Some(own)
+        };
+        self.iter().filter(|own| !is_there(own)).collect()
+    }
+
+    /// The endpoints that `other` has in no slot.
+    pub fn gone_from<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = Endpoint<A>> + 'a {
+        let mut others = other.endpoints().peekable();
+        self.endpoints().filter(move |own| {
+            while others.next_if(|other| other < own).is_some() {}
+            others.peek() != Some(own)
+        })
+    }
+
+    /// Gives the endpoints of `wanted` slots that differ in as few as can be from these: who stays
+    /// keeps its slot, who is new takes a free one, and when there are fewer slots than before, the
+    /// endpoints of the last ones move into the holes.
+    ///
+    /// At most two slots change for each endpoint that came or went.
+    #[must_use]
+    pub fn settle(&self, mut wanted: Self) -> Self {
+        let count = wanted.len();
+        let mut taken = vec![false; count];
+        let mut homeless = Vec::new();
+        let mut before = self.0.iter().peekable();
+        for (position, (endpoint, slot)) in wanted.0.iter_mut().enumerate() {
+            let mut kept = None;
+            while let Some((old, number)) = before.next_if(|(old, _)| old <= endpoint) {
+                if old.cmp(endpoint) == Ordering::Equal {
+                    kept = taken
+                        .get_mut(usize::from(*number))
+                        .map(|taken| (taken, *number));
+                }
+            }
+            if let Some((taken, number)) = kept {
+                *taken = true;
+                *slot = number;
+            } else {
+                homeless.push(position);
+            }
+        }
+        let free = (0..=u16::MAX).zip(taken).filter(|(_, taken)| !taken);
+        for (position, (number, _)) in homeless.into_iter().zip(free) {
+            if let Some((_, slot)) = wanted.0.get_mut(position) {
+                *slot = number;
+            }
+        }
+        wanted
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn slots(addresses: &[u8]) -> Slots<u8> {
+        Slots::in_order(addresses.iter().map(|address| (*address, 80)))
+    }
+
+    /// The addresses in the order of their slots.
     fn settled(before: &[u8], wanted: &[u8]) -> Vec<u8> {
-        let before: Vec<_> = before.iter().map(|address| (*address, 80)).collect();
-        let wanted = wanted.iter().map(|address| (*address, 80)).collect();
-        let slots = settle(&before, &wanted);
-        slots.into_iter().map(|(address, _)| address).collect()
+        let settled = slots(before).settle(slots(wanted));
+        let mut by_slot: Vec<_> = settled
+            .iter()
+            .map(|(endpoint, slot)| (slot, endpoint))
+            .collect();
+        by_slot.sort_unstable();
+        by_slot
+            .into_iter()
+            .map(|(_, (address, _))| address)
+            .collect()
     }
 
     #[test]
     fn slots_are_stable() {
         type Case = (&'static str, &'static [u8], &'static [u8], &'static [u8]);
         let cases: [Case; 8] = [
-            ("a first list is in order", &[], &[3, 1, 2], &[1, 2, 3]),
+            ("a first list is in order", &[], &[1, 2, 3], &[1, 2, 3]),
             ("nothing changes", &[3, 1, 2], &[1, 2, 3], &[3, 1, 2]),
             (
                 "one is replaced in its slot",
                 &[3, 1, 2],
-                &[3, 9, 2],
+                &[2, 3, 9],
                 &[3, 9, 2],
             ),
             ("the last moves into the hole", &[3, 1, 2], &[1, 2], &[2, 1]),
-            ("the last goes", &[3, 1, 2], &[3, 1], &[3, 1]),
+            ("the last goes", &[3, 1, 2], &[1, 3], &[3, 1]),
             (
                 "one is added at the end",
                 &[3, 1, 2],
@@ -72,5 +162,17 @@ mod tests {
         for (what, before, wanted, after) in cases {
             assert_eq!(settled(before, wanted), after, "{what}");
         }
+    }
+
+    #[test]
+    fn lists_are_compared_by_endpoint_and_by_slot() {
+        let (one, other) = (slots(&[1, 2, 3, 5]), slots(&[1, 3, 2, 4]));
+        assert_eq!(
+            one.unlike(&other),
+            [((2, 80), 1), ((3, 80), 2), ((5, 80), 3)]
+        );
+        assert_eq!(one.unlike(&one), []);
+        assert_eq!(one.gone_from(&other).collect::<Vec<_>>(), [(5, 80)]);
+        assert_eq!(other.gone_from(&slots(&[])).count(), 4);
     }
 }

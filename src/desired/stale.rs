@@ -38,17 +38,20 @@ pub fn stale_affinity<A: Address>(
     before: &Contribution<A>,
     after: Option<&Contribution<A>>,
 ) -> Vec<StaleAffinity<A>> {
-    let sticky = before.ports.iter().filter(|port| port.affinity.is_some());
+    let sticky = before
+        .ports
+        .iter()
+        .filter(|port| port.shape.affinity.is_some());
     let stale = sticky.filter_map(|port| {
         let now = after.and_then(|after| after.port_like(port));
-        let now = now.filter(|now| now.affinity.is_some() && now.frontends_of(port));
+        let now = now.filter(|now| now.shape.affinity.is_some() && now.frontends_of(port));
         let gone = match now {
             None => None,
             Some(now) => {
-                let gone = left(&port.slots.cluster, &now.slots.cluster);
-                let gone: BTreeSet<_> = gone
-                    .chain(left(&port.slots.local, &now.slots.local))
-                    .collect();
+                let (before, now) = (&port.lists, &now.lists);
+                let cluster = before.cluster.gone_from(&now.cluster);
+                let local = before.local.gone_from(&now.local);
+                let gone: BTreeSet<_> = cluster.chain(local).collect();
                 if gone.is_empty() {
                     return None;
                 }
@@ -56,12 +59,12 @@ pub fn stale_affinity<A: Address>(
             }
         };
         Some(StaleAffinity {
-            protocol: port.protocol,
+            protocol: port.shape.protocol,
             frontends: port
                 .addresses()
-                .map(|address| (address, port.port))
+                .map(|address| (address, port.shape.port))
                 .collect(),
-            node_port: port.node_port,
+            node_port: port.shape.node_port,
             gone,
         })
     });
@@ -80,42 +83,39 @@ pub fn remembered<A: Address>(
     let sticky = contribution
         .ports
         .iter()
-        .filter(|port| port.affinity.is_some());
+        .filter(|port| port.shape.affinity.is_some());
     let mut all = Vec::new();
     for port in sticky {
-        let frontends = port.addresses().map(|address| (address, port.port));
-        let nodeports = port.node_port.into_iter();
+        let shape = &port.shape;
+        let frontends = port.addresses().map(|address| (address, shape.port));
+        let nodeports = shape.node_port.into_iter();
         let nodeports = nodeports.flat_map(|number| node_ips.iter().map(move |ip| (*ip, number)));
         for frontend in frontends.chain(nodeports) {
-            let endpoints = port.slots.cluster.iter().chain(&port.slots.local);
-            all.extend(endpoints.map(|endpoint| (port.protocol, frontend, *endpoint)));
+            let endpoints = port.lists.cluster.endpoints();
+            let endpoints = endpoints.chain(port.lists.local.endpoints());
+            all.extend(endpoints.map(|endpoint| (shape.protocol, frontend, endpoint)));
         }
     }
     all
 }
 
-/// The endpoints of one list that are not in the other.
-fn left<'a, A: Address>(
-    before: &'a [Endpoint<A>],
-    after: &[Endpoint<A>],
-) -> impl Iterator<Item = Endpoint<A>> + use<'a, A> {
-    let after: BTreeSet<_> = after.iter().copied().collect();
-    let before = before.iter().copied();
-    before.filter(move |endpoint| !after.contains(endpoint))
-}
-
 impl<A: Address> PortContribution<A> {
     fn addresses(&self) -> impl Iterator<Item = A> {
-        let internal = self.cluster_ips.iter();
-        let external = self.external_ips.iter().chain(&self.load_balancer_ips);
+        let internal = self.shape.cluster_ips.iter();
+        let external = self
+            .shape
+            .external_ips
+            .iter()
+            .chain(&self.shape.load_balancer_ips);
         internal.chain(external).copied()
     }
 
     /// Whether it still has all that `before` had: a frontend that goes takes its clients along.
     fn frontends_of(&self, before: &Self) -> bool {
         let now: BTreeSet<_> = self.addresses().collect();
-        let same_port = self.port == before.port;
-        let same_node_port = before.node_port.is_none() || self.node_port == before.node_port;
+        let (shape, had) = (&self.shape, &before.shape);
+        let same_port = shape.port == had.port;
+        let same_node_port = had.node_port.is_none() || shape.node_port == had.node_port;
         same_port && same_node_port && before.addresses().all(|address| now.contains(&address))
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Change, Op, Operation, Plan, Transaction};
 use crate::desired::{
-    Contribution, NodeContribution, PortContribution, Slots, StaleAffinity, stale_affinity,
+    Contribution, Lists, NodeContribution, PortContribution, StaleAffinity, stale_affinity,
 };
 use crate::model::{Address, ServiceName};
 use crate::ruleset::{Inconsistent, Key, OnDemand, SetName, Table};
@@ -34,10 +34,8 @@ impl<A: Address> Default for Picture<A> {
 impl<A: Address> Picture<A> {
     /// The slots that a port of `service` has in the kernel.
     #[must_use]
-    pub fn slots_of(&self, service: &ServiceName, port: &PortContribution<A>) -> Slots<A> {
-        let contribution = self.services.get(service);
-        let slots = contribution.and_then(|contribution| contribution.slots_of(port));
-        slots.cloned().unwrap_or_else(Slots::none)
+    pub fn lists_of(&self, service: &ServiceName, port: &PortContribution<A>) -> Option<&Lists<A>> {
+        self.services.get(service)?.lists_of(port)
     }
 
     /// The keys of the elements of these Services.

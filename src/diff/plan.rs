@@ -51,14 +51,19 @@ impl<A: Address> Plan<A> {
             planner.compare(&picture.node.elements(), node.elements(), None);
         }
         for (name, contribution) in &change.services {
-            let elements = |contribution: &Contribution<A>| contribution.elements();
-            let before = picture.services.get(name).map(elements);
-            let after = contribution.as_ref().map(elements);
-            planner.compare(
-                &before.unwrap_or_default(),
-                after.unwrap_or_default(),
-                Some(name),
-            );
+            let before = picture.services.get(name);
+            let (before, after) = match (before, contribution) {
+                (Some(before), Some(after)) => {
+                    (before.elements_unlike(after), after.elements_unlike(before))
+                }
+                (before, after) => {
+                    let elements = |contribution: Option<&Contribution<A>>| {
+                        contribution.map_or_else(Vec::new, Contribution::elements)
+                    };
+                    (elements(before), elements(after.as_ref()))
+                }
+            };
+            planner.compare(&before, after, Some(name));
         }
         planner.finish(change)
     }

@@ -1,12 +1,13 @@
 //! One family's side of the crank: what is dirty, what it should be, what the kernel holds. Pure.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::touched::{self, Touched};
 use crate::conntrack::Frontends;
 use crate::desired::{
-    Claim, Claims, Contribution, Endpoint, HealthCheck, NodeContribution, NodeFacts, NotServed,
+    Claim, Claims, Contribution, HealthCheck, Lists, NodeContribution, NodeFacts, NotServed,
     PortContribution, Remembered, Slots, StaleAffinity, contribution, health_check, remembered,
 };
 use crate::diff::{Change, Picture, Plan, Transaction, between};
@@ -295,9 +296,9 @@ impl<A: Address> FamilyState<A> {
         };
         let (mut wanted, reasons) = contribution(service, store, &self.claims, node);
         wanted.settle(|port| match basis {
-            Basis::Picture => self.picture.slots_of(name, port),
-            Basis::Found(found) => slots_in(found, port),
-            Basis::Empty => Slots::none(),
+            Basis::Picture => self.picture.lists_of(name, port).map(Cow::Borrowed),
+            Basis::Found(found) => Some(Cow::Owned(lists_in(found, port))),
+            Basis::Empty => None,
         });
         (
             Some(wanted).filter(|wanted| !wanted.ports.is_empty()),
@@ -366,12 +367,14 @@ impl<A: Address> FamilyState<A> {
 }
 
 /// The slots of a port in a table that was read from the kernel.
-fn slots_in<A: Address>(found: &Table<A>, port: &PortContribution<A>) -> Slots<A> {
+fn lists_in<A: Address>(found: &Table<A>, port: &PortContribution<A>) -> Lists<A> {
     fn list<A: Address>(
         found: &Table<A>,
         slot: Option<impl Fn(u32) -> (SetName, Key<A>)>,
-    ) -> Vec<Endpoint<A>> {
-        let Some(slot) = slot else { return Vec::new() };
+    ) -> Slots<A> {
+        let Some(slot) = slot else {
+            return Slots::default();
+        };
         let endpoint = |number| {
             let (set, key) = slot(number);
             match found.get(set, &key)?.value {
@@ -379,9 +382,9 @@ fn slots_in<A: Address>(found: &Table<A>, port: &PortContribution<A>) -> Slots<A
                 Value::Nothing | Value::Verdict(_) => None,
             }
         };
-        (0..List::WIDE).map_while(endpoint).collect()
+        Slots::in_order((0..List::WIDE).map_while(endpoint))
     }
-    Slots {
+    Lists {
         cluster: list(found, port.cluster_slot()),
         local: list(found, port.local_slot()),
     }

@@ -1,25 +1,24 @@
 //! Which endpoints a Service port may use: kube-proxy's `CategorizeEndpoints`
 //! (`pkg/proxy/topology.go`), as a value with named results.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::Endpoint;
 use crate::model::{self, Address, EndpointSlice, Hints, ServicePort};
 
-/// The endpoints of one Service port by who may use them.
+/// The endpoints of one Service port by who may use them: each list in order, and each endpoint
+/// of it once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Eligible<A: Ord> {
+pub struct Eligible<A> {
     /// For policy Cluster: the ready ones that topology allows; if there is none, those that
     /// still serve while they terminate.
-    pub cluster: BTreeSet<Endpoint<A>>,
+    pub cluster: Vec<Endpoint<A>>,
     /// For policy Local: the ready ones of this node; if there is none, those of this node that
     /// still serve while they terminate. Topology does not count.
-    pub local: BTreeSet<Endpoint<A>>,
+    pub local: Vec<Endpoint<A>>,
     /// The addresses of this node's endpoints in either list: only they can hairpin here.
-    pub here: BTreeSet<A>,
+    pub here: Vec<A>,
 }
 
-impl<A: Ord> Eligible<A> {
+impl<A> Eligible<A> {
     /// Whether there is any usable endpoint anywhere: it decides between refusing and dropping
     /// where a policy leaves none.
     #[must_use]
@@ -37,14 +36,10 @@ pub fn eligible<A: Address>(
     zone: Option<&str>,
 ) -> Eligible<A> {
     let merged = merge(port, slices);
-    let ready: Vec<_> = merged
-        .iter()
-        .filter(|(_, endpoint)| endpoint.ready)
-        .collect();
-    let topology = Topology::of(&ready, zone);
+    let topology = Topology::of(&merged, zone);
     let by = |allowed: &dyn Fn(&model::Endpoint<A>) -> bool| {
         let allowed = merged.iter().filter(|(_, endpoint)| allowed(endpoint));
-        allowed.map(|(key, _)| *key).collect::<BTreeSet<_>>()
+        allowed.map(|(key, _)| *key).collect::<Vec<_>>()
     };
     let still_serves = |endpoint: &model::Endpoint<A>| endpoint.serving && endpoint.terminating;
     let mut cluster = by(&|endpoint| endpoint.ready && topology.allows(endpoint, zone));
@@ -55,9 +50,16 @@ pub fn eligible<A: Address>(
     if local.is_empty() {
         local = by(&|endpoint| still_serves(endpoint) && endpoint.local);
     }
-    let here = cluster.iter().chain(&local);
-    let here = here.filter(|key| merged.get(key).is_some_and(|endpoint| endpoint.local));
-    let here = here.map(|(address, _)| *address).collect();
+    let used = |key: &Endpoint<A>| {
+        [&cluster, &local]
+            .iter()
+            .any(|list| list.binary_search(key).is_ok())
+    };
+    let here = merged
+        .iter()
+        .filter(|(key, endpoint)| endpoint.local && used(key));
+    let mut here: Vec<_> = here.map(|((address, _), _)| *address).collect();
+    here.dedup();
     Eligible {
         cluster,
         local,
@@ -65,13 +67,13 @@ pub fn eligible<A: Address>(
     }
 }
 
-/// Each endpoint once. Where slices disagree (one moves from a slice to another), one that
+/// An endpoint of a port, and what its slice says of it.
+type Merged<'a, A> = (Endpoint<A>, &'a model::Endpoint<A>);
+
+/// Each endpoint once, in order. Where slices disagree (one moves from a slice to another), one that
 /// terminates gives way to one that does not; else the later slice counts.
-fn merge<'a, A: Address>(
-    port: &ServicePort,
-    slices: &[&'a EndpointSlice],
-) -> BTreeMap<Endpoint<A>, &'a model::Endpoint<A>> {
-    let mut merged: BTreeMap<Endpoint<A>, &model::Endpoint<A>> = BTreeMap::new();
+fn merge<'a, A: Address>(port: &ServicePort, slices: &[&'a EndpointSlice]) -> Vec<Merged<'a, A>> {
+    let mut merged: Vec<Merged<'a, A>> = Vec::new();
     for slice in slices {
         let Some(addresses) = A::endpoints(&slice.addresses) else {
             continue;
@@ -81,15 +83,19 @@ fn merge<'a, A: Address>(
             .iter()
             .filter(|answer| answer.name == port.name && answer.protocol == port.protocol);
         for answer in answers {
-            for endpoint in addresses {
-                let known = merged.entry((endpoint.address, answer.port));
-                let known = known.or_insert(endpoint);
-                if known.terminating || !endpoint.terminating {
-                    *known = endpoint;
-                }
-            }
+            let endpoints = addresses.iter();
+            merged.extend(endpoints.map(|endpoint| ((endpoint.address, answer.port), endpoint)));
         }
     }
+    // Stable: equal ones stay in the order of their slices.
+    merged.sort_by_key(|(key, _)| *key);
+    merged.dedup_by(|(key, endpoint), (known_key, known)| {
+        let same = key == known_key;
+        if same && (known.terminating || !endpoint.terminating) {
+            *known = endpoint;
+        }
+        same
+    });
     merged
 }
 
@@ -104,8 +110,9 @@ enum Topology {
 }
 
 impl Topology {
-    fn of<A>(ready: &[(&Endpoint<A>, &&model::Endpoint<A>)], zone: Option<&str>) -> Self {
-        let hints = || ready.iter().map(|(_, endpoint)| endpoint.hints.as_deref());
+    fn of<A>(merged: &[Merged<'_, A>], zone: Option<&str>) -> Self {
+        let ready = || merged.iter().filter(|(_, endpoint)| endpoint.ready);
+        let hints = || ready().map(|(_, endpoint)| endpoint.hints.as_deref());
         let all = |has: fn(&Hints) -> bool| hints().all(|hints| hints.is_some_and(has));
         if all(|hints| hints.nodes) && hints().flatten().any(|hints| hints.our_node) {
             return Self::SameNode;
