@@ -10,7 +10,7 @@ use super::process::{field, milliseconds};
 use super::report::{Figure, Report};
 
 /// How often each kind of change is measured.
-const TIMES: u32 = 100;
+const TIMES: u32 = 200;
 
 /// Measures each cluster.
 pub(crate) fn measure(report: &mut Report, clusters: &[Cluster]) {

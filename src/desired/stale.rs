@@ -51,7 +51,7 @@ pub fn stale_affinity<A: Address>(
                 let (before, now) = (&port.lists, &now.lists);
                 let cluster = before.cluster.gone_from(&now.cluster);
                 let local = before.local.gone_from(&now.local);
-                let gone: BTreeSet<_> = cluster.chain(local).collect();
+                let gone: BTreeSet<_> = cluster.into_iter().chain(local).collect();
                 if gone.is_empty() {
                     return None;
                 }

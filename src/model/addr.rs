@@ -33,6 +33,9 @@ pub trait Address:
     /// A range of such addresses.
     type Net: Copy + Debug + Display + Eq + Ord + Hash + Send + Sync + 'static;
 
+    /// Its bits as a number, by which addresses are in the same order.
+    type Bits: Copy + Ord;
+
     /// The family.
     const FAMILY: Family;
     /// Bytes of an address on the wire.
@@ -46,6 +49,9 @@ pub trait Address:
 
     /// The endpoints of a slice, if they are of this family.
     fn endpoints(addresses: &Addresses) -> Option<&[Endpoint<Self>]>;
+
+    /// Its bits.
+    fn bits(self) -> Self::Bits;
 
     /// Appends the address in network byte order, [`Self::LEN`] bytes.
     fn push_bytes(self, bytes: &mut Vec<u8>);
@@ -94,6 +100,7 @@ pub trait Address:
 
 impl Address for Ipv4Addr {
     type Net = Ipv4Net;
+    type Bits = u32;
 
     const FAMILY: Family = Family::Ipv4;
     const LEN: usize = 4;
@@ -117,6 +124,10 @@ impl Address for Ipv4Addr {
             Addresses::Ipv4(endpoints) => Some(endpoints),
             Addresses::Ipv6(_) => None,
         }
+    }
+
+    fn bits(self) -> Self::Bits {
+        self.to_bits()
     }
 
     fn push_bytes(self, bytes: &mut Vec<u8>) {
@@ -164,6 +175,7 @@ impl Address for Ipv4Addr {
 
 impl Address for Ipv6Addr {
     type Net = Ipv6Net;
+    type Bits = u128;
 
     const FAMILY: Family = Family::Ipv6;
     const LEN: usize = 16;
@@ -187,6 +199,10 @@ impl Address for Ipv6Addr {
             Addresses::Ipv6(endpoints) => Some(endpoints),
             Addresses::Ipv4(_) => None,
         }
+    }
+
+    fn bits(self) -> Self::Bits {
+        self.to_bits()
     }
 
     fn push_bytes(self, bytes: &mut Vec<u8>) {

@@ -88,7 +88,7 @@ fn merge<'a, A: Address>(port: &ServicePort, slices: &[&'a EndpointSlice]) -> Ve
         }
     }
     // Stable: equal ones stay in the order of their slices.
-    merged.sort_by_key(|(key, _)| *key);
+    merged.sort_by_key(|((address, port), _)| (address.bits(), *port));
     merged.dedup_by(|(key, endpoint), (known_key, known)| {
         let same = key == known_key;
         if same && (known.terminating || !endpoint.terminating) {
