@@ -217,10 +217,13 @@ impl<A: Address> Planner<'_, A> {
         self.deletes.sort_by_key(by_key);
         self.adds.sort_by_key(by_key);
         operations.append(&mut self.deletes);
-        operations.append(&mut self.adds);
+        // Of a full sync there are many: they stay where they are.
+        self.adds.splice(0..0, operations);
         let counts = self.shared.into_iter();
         Plan {
-            transaction: Transaction { operations },
+            transaction: Transaction {
+                operations: self.adds,
+            },
             change,
             shared: counts.map(|(key, (count, _))| (key, count)).collect(),
             chains: self.chains,

@@ -201,7 +201,7 @@ impl<A: Address> FamilyState<A> {
         } else {
             &self.picture
         };
-        let plan = Plan::new(picture, change);
+        let mut plan = Plan::new(picture, change);
         let transaction = match &basis {
             Basis::Found(found) => {
                 let mut wanted = Table::default();
@@ -212,7 +212,7 @@ impl<A: Address> FamilyState<A> {
                 };
                 between(found, &wanted, &plan.transaction, keep)
             }
-            Basis::Picture | Basis::Empty => plan.transaction.clone(),
+            Basis::Picture | Basis::Empty => std::mem::take(&mut plan.transaction),
         };
         Ok(Prepared {
             transaction,
