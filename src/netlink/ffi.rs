@@ -16,6 +16,17 @@ use tokio::io::unix::AsyncFd;
 /// The largest value of a register: `NFT_DATA_VALUE_MAXLEN` of `linux/netfilter/nf_tables.h`.
 const MAX_DATA: usize = 64;
 
+/// Gives memory that was freed back to the system: after a large transaction it is as much again as
+/// what is kept, and glibc would keep it for a next one.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes no pointer, may be called by any thread at any time (malloc_trim(3)), and
+    // touches free memory only.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Declares an owner of one of libnftnl's objects with its one setter.
 macro_rules! owner {
     ($(#[$doc:meta])* $Owner:ident, $raw:ident, $free:ident, $set:ident) => {

@@ -21,6 +21,7 @@ use nix::errno::Errno;
 pub use conntrack::{Cleaned, Conntrack};
 pub use encode::debug_rules;
 pub use error::{Error, Refusal};
+pub use ffi::give_back_memory;
 pub use notices::{Foreign, Notices};
 pub use read::Found;
 

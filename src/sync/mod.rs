@@ -29,7 +29,7 @@ use udp::Cleaner;
 use crate::diff::Transaction;
 use crate::health::{Change, Lag};
 use crate::model::{Address, Event};
-use crate::netlink::{Commit, Conntrack, Error, Found, Kernel, Notices, Part};
+use crate::netlink::{Commit, Conntrack, Error, Found, Kernel, Notices, Part, give_back_memory};
 use crate::ruleset::{Inconsistent, Program};
 
 /// How long after a failure the next attempt is made; doubled each time up to the maximum.
@@ -39,6 +39,9 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 /// How long a balance chain may stand unused: they are removed together, at most this often,
 /// since each change of a chain makes the kernel validate the table.
 const UNUSED_CHAINS: Duration = Duration::from_mins(1);
+
+/// After a commit of more operations than this, memory is given back.
+const LARGE: usize = 10_000;
 
 /// How many refusals in a row one turn of the crank works around before it waits.
 const ATTEMPTS: usize = 16;
@@ -234,7 +237,14 @@ impl Crank {
             let result = self.kernel.commit(&commit);
             self.drift.after(&mut self.kernel);
             match result {
-                Ok(()) => self.committed(plans, &commit, started.elapsed()),
+                Ok(()) => {
+                    let large = operations(&commit) > LARGE || self.trust != Trust::Picture;
+                    self.committed(plans, &commit, started.elapsed());
+                    drop(commit);
+                    if large {
+                        give_back_memory();
+                    }
+                }
                 Err(error) => self.work_around(error)?,
             }
         }
