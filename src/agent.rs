@@ -39,8 +39,13 @@ pub enum Source {
 ///
 /// # Errors
 /// What keeps it from starting.
-pub fn run(source: Source, node: String, facts: NodeFacts) -> anyhow::Result<()> {
-    let kernel = sync::Opened::open()?;
+pub fn run(
+    source: Source,
+    node: String,
+    facts: NodeFacts,
+    table_owner: bool,
+) -> anyhow::Result<()> {
+    let kernel = sync::Opened::open(table_owner)?;
     let ipv6 = Path::new("/proc/net/if_inet6").exists();
     let runtime = runtime()?;
     runtime.block_on(async {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
 use super::flags::NodeFlags;
 use crate::agent::{self, Source};
@@ -27,6 +27,12 @@ pub struct Run {
     #[arg(long, value_name = "URL")]
     master: Option<String>,
 
+    /// Keep other processes from changing or deleting our tables, where the kernel can (Linux 6.9).
+    ///
+    /// The tables stay when this process ends, and the next one takes them over.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    table_owner: bool,
+
     #[command(flatten)]
     node: NodeFlags,
 }
@@ -37,12 +43,13 @@ impl Run {
             manifests,
             kubeconfig,
             master,
+            table_owner,
             node,
         } = self;
         let source = match manifests {
             Some(dir) => Source::Manifests(dir),
             None => Source::ApiServer { kubeconfig, master },
         };
-        agent::run(source, node.node_name()?, node.facts()?)
+        agent::run(source, node.node_name()?, node.facts()?, table_owner)
     }
 }

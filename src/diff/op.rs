@@ -1,5 +1,6 @@
 //! Operations on a table, and the transaction they are committed in.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::model::{Address, ServiceName};
@@ -67,6 +68,12 @@ impl<A: Address> Transaction<A> {
     #[must_use]
     pub fn len(&self) -> usize {
         self.operations.len()
+    }
+
+    /// Leaves out the operations that are written so ([`Op`]'s `Display`).
+    pub fn without(&mut self, written: &BTreeSet<&String>) {
+        self.operations
+            .retain(|operation| !written.contains(&operation.op.to_string()));
     }
 
     /// Does to `table` what the kernel would do to its own.

@@ -12,8 +12,7 @@ use crate::diff::{Op, Transaction};
 use crate::model::Address;
 use crate::model::addr::Family;
 use crate::ruleset::{
-    Chain, ChainType, Data, Element, Hook, Key, Program, Set, SetName, TABLE, TABLE_COMMENT, Value,
-    program, set,
+    Chain, ChainType, Data, Element, Hook, Key, Program, Set, SetName, TABLE, Value, program, set,
 };
 
 /// The bytes of elements in one message. The list of elements is one attribute, whose length is
@@ -39,7 +38,7 @@ pub(super) fn family_number(family: Family) -> u8 {
     u8::try_from(number).unwrap_or(0)
 }
 
-fn message(kind: i32, family: Family, flags: i32, payload: Payload) -> Message {
+pub(super) fn message(kind: i32, family: Family, flags: i32, payload: Payload) -> Message {
     Message {
         kind,
         family: family_number(family).into(),
@@ -56,31 +55,8 @@ pub(super) fn comment_data(comment: &str) -> Vec<u8> {
     [&[COMMENT, len], comment, &[0]].concat()
 }
 
-/// Adds messages that make the table anew: whatever it held before is gone.
+/// Adds the sets, chains and rules of an empty table.
 pub(super) fn push_program(batch: &mut Batch, family: Family, fixed: &Program) {
-    // Deleting needs the table to exist; the first message makes sure of that.
-    for kind in [
-        libc::NFT_MSG_NEWTABLE,
-        libc::NFT_MSG_DELTABLE,
-        libc::NFT_MSG_NEWTABLE,
-    ] {
-        let mut object = table(family);
-        if kind == libc::NFT_MSG_NEWTABLE {
-            object
-                .set_u32(sys::NFTNL_TABLE_FLAGS, 0)
-                .set(sys::NFTNL_TABLE_USERDATA, &comment_data(TABLE_COMMENT));
-        }
-        let payload = Payload::Table(object);
-        let flags = if kind == libc::NFT_MSG_NEWTABLE {
-            libc::NLM_F_CREATE
-        } else {
-            0
-        };
-        batch.push(
-            &message(kind, family, flags, payload),
-            About::Program(TABLE.to_owned()),
-        );
-    }
     for (id, name) in (1..).zip(SetName::ALL) {
         let about = About::Program(format!("add {name}"));
         batch.push(&declaration(&set(name), id, family), about);
@@ -94,21 +70,6 @@ pub(super) fn push_program(batch: &mut Batch, family: Family, fixed: &Program) {
             About::Program(format!("add rule {}", chain.name))
         });
     }
-}
-
-/// Adds the message that deletes the table.
-pub(super) fn push_delete_table(batch: &mut Batch, family: Family) {
-    let payload = Payload::Table(table(family));
-    let message = message(libc::NFT_MSG_DELTABLE, family, 0, payload);
-    batch.push(&message, About::Program(TABLE.to_owned()));
-}
-
-fn table(family: Family) -> ffi::Table {
-    let mut object = ffi::Table::new();
-    object
-        .set_u32(sys::NFTNL_TABLE_FAMILY, family_number(family).into())
-        .set_str(sys::NFTNL_TABLE_NAME, &name(TABLE));
-    object
 }
 
 fn declaration(declared: &Set, id: u32, family: Family) -> Message {

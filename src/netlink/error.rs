@@ -5,6 +5,7 @@ use std::io;
 use nix::errno::Errno;
 
 use crate::model::ServiceName;
+use crate::model::addr::Family;
 
 /// An operation that the kernel refused.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -38,6 +39,9 @@ pub enum Error {
     /// The kernel said more than the receive buffer holds: what it did is not known.
     #[error("the kernel's answer was lost, the table must be read again")]
     Lost,
+    /// Only the process that owns the table can change it.
+    #[error("the {0} table kube-dnat belongs to another process: is kube-dnat running twice?")]
+    Owned(Family),
     /// No permission to change nftables.
     #[error("no permission to change nftables: CAP_NET_ADMIN is needed in this network namespace")]
     Permission,

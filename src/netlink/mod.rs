@@ -11,7 +11,9 @@ mod ffi;
 mod notices;
 mod read;
 mod socket;
+mod table;
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -23,12 +25,12 @@ pub use encode::debug_rules;
 pub use error::{Error, Refusal};
 pub use ffi::give_back_memory;
 pub use notices::{Foreign, Notices};
-pub use read::Found;
+pub use read::{Client, Found};
 
 use crate::diff::{Op, Operation, Transaction};
 use crate::model::addr::Family;
 use crate::model::{Address, Protocol};
-use crate::ruleset::{Key, Program, SetName, Value};
+use crate::ruleset::{Key, Program, SetName};
 use batch::{About, Batch, Finished};
 use socket::{Dump, Socket};
 
@@ -58,6 +60,24 @@ impl<A: Address> Default for Part<A> {
     }
 }
 
+impl<A: Address> Part<A> {
+    /// Deletes these clients' keys from the affinity map of a protocol.
+    #[must_use]
+    pub fn forget(protocol: Protocol, clients: impl IntoIterator<Item = Key<A>>) -> Self {
+        let set = SetName::Affinity(protocol);
+        let delete = |key| Operation {
+            op: Op::Delete(set, key),
+            service: None,
+        };
+        Self {
+            rebuild: None,
+            transaction: Transaction {
+                operations: clients.into_iter().map(delete).collect(),
+            },
+        }
+    }
+}
+
 /// What is committed at once: both families, all or nothing.
 #[derive(Debug, Default)]
 pub struct Commit {
@@ -65,6 +85,20 @@ pub struct Commit {
     pub ipv4: Part<Ipv4Addr>,
     /// For `table ip6 kube-dnat`.
     pub ipv6: Part<Ipv6Addr>,
+}
+
+impl Commit {
+    /// The number of operations.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ipv4.transaction.len() + self.ipv6.transaction.len()
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0 && self.ipv4.rebuild.is_none() && self.ipv6.rebuild.is_none()
+    }
 }
 
 impl From<Part<Ipv4Addr>> for Commit {
@@ -84,6 +118,8 @@ impl From<Part<Ipv6Addr>> for Commit {
 /// The nf_tables of the network namespace that the calling thread was in when it was opened.
 pub struct Kernel {
     socket: Socket,
+    /// Whether the tables are to be ours alone.
+    owner: bool,
 }
 
 impl Kernel {
@@ -95,7 +131,10 @@ impl Kernel {
         let mut socket = Socket::open()?;
         let family = encode::family_number(Family::Ipv4);
         match socket.dump(libc::NFT_MSG_GETTABLE, family, &[], |_| {}) {
-            Ok(_) => Ok(Self { socket }),
+            Ok(_) => Ok(Self {
+                socket,
+                owner: false,
+            }),
             Err(Dump::Refused(Errno::EPERM)) => Err(Error::Permission),
             Err(Dump::Refused(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT)) => {
                 Err(Error::NoNftables)
@@ -103,6 +142,17 @@ impl Kernel {
             Err(Dump::Refused(errno)) => Err(Error::errno("read nftables")(errno)),
             Err(Dump::Failed(error)) => Err(error),
         }
+    }
+
+    /// From now on makes and takes over tables that nobody else can change or delete while this
+    /// value lives, and that stay when it goes (flags `owner` and `persist`, Linux 6.9). `false` if
+    /// the kernel cannot: then nothing changes.
+    ///
+    /// # Errors
+    /// As for [`Self::commit`].
+    pub fn own_tables(&mut self) -> Result<bool, Error> {
+        self.owner = table::can_be_owned(&mut self.socket)?;
+        Ok(self.owner)
     }
 
     /// The port of its socket: the kernel names it in what it tells of our changes.
@@ -132,8 +182,8 @@ impl Kernel {
     /// [`Error::Lost`] says that it is not known what was done.
     pub fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
         let mut batch = Batch::new();
-        push(&mut batch, &commit.ipv4);
-        push(&mut batch, &commit.ipv6);
+        push(&mut batch, &commit.ipv4, self.owner);
+        push(&mut batch, &commit.ipv6, self.owner);
         self.send(batch, commit)
     }
 
@@ -145,70 +195,71 @@ impl Kernel {
         let mut deleted = Vec::new();
         for family in [Family::Ipv4, Family::Ipv6] {
             let mut batch = Batch::new();
-            encode::push_delete_table(&mut batch, family);
+            table::push_delete(&mut batch, family);
             match self.send(batch, &Commit::default()) {
                 Ok(()) => deleted.push(family),
-                Err(Error::Refused(refusals)) if is_absent(&refusals) => {}
+                Err(Error::Refused(refusals)) if all(&refusals, Errno::ENOENT) => {}
+                Err(Error::Refused(refusals)) if all(&refusals, Errno::EPERM) => {
+                    return Err(Error::Owned(family));
+                }
                 Err(error) => return Err(error),
             }
         }
         Ok(deleted)
     }
 
-    /// Reads our table of family `A`, which should be of this shape.
+    /// Reads our table of family `A`, which should be of this shape. One that nobody owns any more
+    /// is taken over first.
     ///
     /// # Errors
-    /// If the kernel does not give it out, or it changes all the while.
+    /// If the kernel does not give it out, it changes all the while, or another process owns it.
     pub fn read<A: Address>(&mut self, fixed: &Program) -> Result<Found<A>, Error> {
+        if let Some(found) = table::find(&mut self.socket, A::FAMILY)? {
+            if found.owner.is_some_and(|owner| owner != self.port()) {
+                return Err(Error::Owned(A::FAMILY));
+            }
+            if self.owner && !found.persists {
+                return Ok(Found::Foreign("anyone can change it".to_owned()));
+            }
+            if self.owner && found.owner.is_none() {
+                self.take_over(A::FAMILY)?;
+            }
+        }
         read::read(&mut self.socket, fixed)
     }
 
-    /// Forgets the clients that `stale` says of (client, frontend) and endpoint; returns how many.
-    /// Linear in the clients that are remembered of the protocol.
+    fn take_over(&mut self, family: Family) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        table::push_take_over(&mut batch, family);
+        self.send(batch, &Commit::default())
+    }
+
+    /// The clients of a protocol that are remembered. Costs the square of their number.
+    ///
+    /// # Errors
+    /// If the kernel does not give them out.
+    pub fn clients<A: Address>(&mut self, protocol: Protocol) -> Result<Vec<Client<A>>, Error> {
+        read::affinity::<A>(&mut self.socket, protocol)
+    }
+
+    /// Commits what deletes clients ([`Part::forget`]); who timed out meanwhile is forgotten too.
     ///
     /// # Errors
     /// As for [`Self::commit`].
-    pub fn forget_clients<A: Address>(
-        &mut self,
-        protocol: Protocol,
-        stale: impl Fn(&Key<A>, &Value<A>) -> bool,
-    ) -> Result<usize, Error>
-    where
-        Part<A>: Into<Commit>,
-    {
-        let set = SetName::Affinity(protocol);
-        let mut clients = read::affinity::<A>(&mut self.socket, protocol)?;
-        clients.retain(|(key, value)| stale(key, value));
-        let mut operations: Vec<_> = clients
-            .into_iter()
-            .map(|(key, _)| Operation {
-                op: Op::Delete(set, key),
-                service: None,
-            })
-            .collect();
-        let count = operations.len();
-        while !operations.is_empty() {
-            let part = Part {
-                rebuild: None,
-                transaction: Transaction {
-                    operations: operations.clone(),
-                },
+    pub fn forget_clients(&mut self, mut commit: Commit) -> Result<(), Error> {
+        loop {
+            let refusals = match self.commit(&commit) {
+                Err(Error::Refused(refusals)) if all(&refusals, Errno::ENOENT) => refusals,
+                result => return result,
             };
-            match self.commit(&part.into()) {
-                Ok(()) => break,
-                Err(Error::Refused(refusals)) if is_absent(&refusals) => {
-                    // Some timed out meanwhile: the others are still to go.
-                    let gone: Vec<_> = refusals.iter().map(|refusal| &refusal.operation).collect();
-                    let before = operations.len();
-                    operations.retain(|operation| !gone.contains(&&operation.op.to_string()));
-                    if operations.len() == before {
-                        return Err(Error::Refused(refusals));
-                    }
-                }
-                Err(error) => return Err(error),
+            let gone: BTreeSet<_> = refusals.iter().map(|refusal| &refusal.operation).collect();
+            let before = commit.len();
+            commit.ipv4.transaction.without(&gone);
+            commit.ipv6.transaction.without(&gone);
+            if commit.len() == before {
+                return Err(Error::Refused(refusals));
             }
         }
-        Ok(count)
     }
 
     /// How many connections' clients could not be remembered since the table was made, because the
@@ -249,14 +300,13 @@ impl Kernel {
     }
 }
 
-fn is_absent(refusals: &[Refusal]) -> bool {
-    refusals
-        .iter()
-        .all(|refusal| refusal.errno == Errno::ENOENT)
+fn all(refusals: &[Refusal], errno: Errno) -> bool {
+    refusals.iter().all(|refusal| refusal.errno == errno)
 }
 
-fn push<A: Address>(batch: &mut Batch, part: &Part<A>) {
+fn push<A: Address>(batch: &mut Batch, part: &Part<A>, owner: bool) {
     if let Some(fixed) = &part.rebuild {
+        table::push_anew(batch, A::FAMILY, owner);
         encode::push_program(batch, A::FAMILY, fixed);
     }
     encode::push_transaction(batch, &part.transaction);

@@ -43,15 +43,15 @@ pub struct Foreign {
 /// more than the change: it is to be closed while much is committed.
 pub struct Notices {
     socket: Option<AsyncFd<OwnedFd>>,
-    /// The ports of our own sockets.
-    own: Vec<u32>,
+    /// The port of our own socket.
+    own: u32,
     buffer: Vec<u8>,
 }
 
 impl Notices {
-    /// Closed; what the sockets with these ports change is not told of.
+    /// Closed; what the socket with this port changes is not told of.
     #[must_use]
-    pub fn new(own: Vec<u32>) -> Self {
+    pub fn new(own: u32) -> Self {
         Self {
             socket: None,
             own,
@@ -102,7 +102,7 @@ impl Notices {
                 // The runtime ends.
                 return std::future::pending().await;
             };
-            match ready.try_io(|socket| read(socket.as_raw_fd(), buffer, own)) {
+            match ready.try_io(|socket| read(socket.as_raw_fd(), buffer, *own)) {
                 Ok(Ok(Some(foreign))) => return foreign,
                 // What cannot be heard may have been about us.
                 Ok(Err(_)) => return Foreign { process: None },
@@ -113,7 +113,7 @@ impl Notices {
 }
 
 /// Reads all that waits.
-fn read(fd: i32, buffer: &mut [u8], own: &[u32]) -> io::Result<Option<Foreign>> {
+fn read(fd: i32, buffer: &mut [u8], own: u32) -> io::Result<Option<Foreign>> {
     let mut foreign: Option<Foreign> = None;
     loop {
         match recv(fd, buffer, MsgFlags::MSG_DONTWAIT) {
@@ -138,8 +138,8 @@ fn read(fd: i32, buffer: &mut [u8], own: &[u32]) -> io::Result<Option<Foreign>> 
     }
 }
 
-fn is_own(message: &Message<'_>, own: &[u32]) -> bool {
-    u32_at(message.bytes, PORT).is_some_and(|port| own.contains(&port))
+fn is_own(message: &Message<'_>, own: u32) -> bool {
+    u32_at(message.bytes, PORT) == Some(own)
 }
 
 /// Who made the transaction that this message ends; `None` if it is another message.

@@ -9,7 +9,7 @@ use super::attribute::{Attribute, Attributes};
 use super::encode::{family_number, hook_number, rules};
 use super::ffi::Rule;
 use super::socket::{Dump, Socket};
-use super::{Error, NFT_DATA_VERDICT};
+use super::{Error, NFT_DATA_VERDICT, table};
 use crate::model::addr::Family;
 use crate::model::{Address, Protocol};
 use crate::ruleset::{
@@ -77,7 +77,7 @@ pub(super) fn read<A: Address>(socket: &mut Socket, fixed: &Program) -> Result<F
 }
 
 /// A (client, frontend), and the endpoint it has.
-pub(super) type Client<A> = (Key<A>, Value<A>);
+pub type Client<A> = (Key<A>, Value<A>);
 
 /// Reads which endpoint the clients of a protocol have.
 pub(super) fn affinity<A: Address>(
@@ -185,19 +185,14 @@ impl<A: Address> Reader<'_, A> {
         match wrong {
             Some(wrong) => foreign(wrong),
             // A table without sets: the kernel has no error for a table that is not there.
-            None if count == 0 => self.table_without_sets(),
+            None if count == 0 => {
+                match table::find(self.socket, A::FAMILY).map_err(Stop::Failed)? {
+                    Some(_) => foreign("it has no sets"),
+                    None => Err(Stop::NoTable),
+                }
+            }
             None if count < SetName::ALL.len() => foreign("a set is missing"),
             None => Ok(()),
-        }
-    }
-
-    fn table_without_sets(&mut self) -> Result<(), Stop> {
-        let mut exists = false;
-        self.dump(libc::NFT_MSG_GETTABLE, &[], |_, _| exists = true)?;
-        if exists {
-            foreign("it has no sets")
-        } else {
-            Err(Stop::NoTable)
         }
     }
 

@@ -1,57 +1,78 @@
-//! Forgets the clients of endpoints that are gone, on a thread of its own.
+//! Forgets the clients of endpoints that are gone: a thread of its own looks for them, the crank
+//! deletes them, since only its socket may change our tables.
 //!
 //! nf_tables gives out a set in pages and walks it from its beginning for each, so a dump of a map
 //! costs the square of the clients in it (`nf_tables_dump_set`): 0.3 s for 100,000, half a minute
 //! for a million. Nothing else is to wait for that.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
 use super::family::Stale;
-use crate::model::Address;
-use crate::netlink::{Commit, Kernel, Part};
+use crate::model::{Address, Protocol};
+use crate::netlink::{Client, Commit, Kernel, Part};
 
 /// How long a sync waits for it: the usual map is small.
 const PATIENCE: Duration = Duration::from_millis(20);
 
+/// Clients that are deleted at once: a transaction of them takes some 10 ms.
+const CLIENTS: usize = 10_000;
+
+/// How often one is looked for: a packet that drew a gone endpoint before the commit may have been
+/// remembered after the first look.
+const LOOKS: u32 = 2;
+
 struct Job {
     ipv4: Stale<Ipv4Addr>,
     ipv6: Option<Stale<Ipv6Addr>>,
+    looks: u32,
 }
 
-/// The thread, as the crank sees it.
+/// What a look found: transactions that delete it.
+struct Looked {
+    job: Job,
+    deletes: Vec<Commit>,
+}
+
+/// The thread, and what it found, as the crank sees them.
 pub(super) struct Forgetter {
     jobs: Sender<Job>,
-    done: Receiver<()>,
-    /// Told after each job that is done.
+    looked: Receiver<Looked>,
+    /// Told after each look.
     told: Arc<Notify>,
+    /// Looks that are not over.
     pending: usize,
+    deletes: VecDeque<Commit>,
+    /// To be looked for again once `deletes` are committed.
+    again: Vec<Job>,
 }
 
 impl Forgetter {
-    /// Starts the thread, which ends with this value, but for a job that it is at.
+    /// Starts the thread, which ends with this value, but for a look that it is at.
     ///
     /// # Errors
     /// If there can be no thread.
     pub(super) fn start(mut kernel: Kernel) -> io::Result<Self> {
         let (jobs, received) = channel::<Job>();
-        let (finished, done) = channel();
+        let (finished, looked) = channel();
         let told = Arc::new(Notify::new());
         let teller = Arc::clone(&told);
         let work = move || {
-            for job in received {
-                forget(&mut kernel, &job.ipv4);
+            for mut job in received {
+                job.looks += 1;
+                let mut deletes = look(&mut kernel, &job.ipv4);
                 if let Some(ipv6) = &job.ipv6 {
-                    forget(&mut kernel, ipv6);
+                    deletes.extend(look(&mut kernel, ipv6));
                 }
-                if finished.send(()).is_err() {
+                if finished.send(Looked { job, deletes }).is_err() {
                     return;
                 }
                 teller.notify_one();
@@ -62,67 +83,133 @@ impl Forgetter {
             .spawn(work)?;
         Ok(Self {
             jobs,
-            done,
+            looked,
             told,
             pending: 0,
+            deletes: VecDeque::new(),
+            again: Vec::new(),
         })
     }
 
-    /// Has these clients forgotten. `false` if that is not done yet: wait for [`Self::is_done`].
-    pub(super) fn forget(&mut self, ipv4: Stale<Ipv4Addr>, ipv6: Option<Stale<Ipv6Addr>>) -> bool {
-        let none = ipv6
-            .as_ref()
-            .is_none_or(|stale| stale.protocols().is_empty());
-        if none && ipv4.protocols().is_empty() {
-            return self.pending == 0;
+    /// Has these clients forgotten. `false` if that is not done yet: [`Self::wait`], then
+    /// [`Self::step`].
+    pub(super) fn forget(
+        &mut self,
+        kernel: &mut Kernel,
+        ipv4: Stale<Ipv4Addr>,
+        ipv6: Option<Stale<Ipv6Addr>>,
+    ) -> bool {
+        let protocols = ipv6.as_ref().map(Stale::protocols).unwrap_or_default();
+        if protocols.is_empty() && ipv4.protocols().is_empty() {
+            return self.is_done();
         }
-        if self.jobs.send(Job { ipv4, ipv6 }).is_err() {
-            warn!(
-                "the thread that forgets clients has ended: they stay with endpoints that are gone"
-            );
-            return true;
+        self.look_for(Job {
+            ipv4,
+            ipv6,
+            looks: 0,
+        });
+        let until = Instant::now() + PATIENCE;
+        while !self.step(kernel) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            if self.deletes.is_empty() {
+                match self.looked.recv_timeout(left) {
+                    Ok(looked) => self.take(looked),
+                    Err(RecvTimeoutError::Timeout) => return false,
+                    Err(RecvTimeoutError::Disconnected) => self.pending = 0,
+                }
+            }
         }
-        self.pending += 1;
-        self.take_done(PATIENCE)
+        true
     }
 
-    /// Waits until every client is forgotten that should be; for ever if there is none.
-    pub(super) async fn is_done(&mut self) {
-        loop {
+    /// Waits until there is something to do; for ever if there is nothing.
+    pub(super) async fn wait(&mut self) {
+        while self.deletes.is_empty() {
             self.told.notified().await;
-            if self.pending > 0 && self.take_done(Duration::ZERO) {
+            // Told perhaps of a look that a sync waited for.
+            let pending = self.pending > 0;
+            while let Ok(looked) = self.looked.try_recv() {
+                self.take(looked);
+            }
+            if pending && self.pending == 0 {
                 return;
             }
         }
     }
 
-    fn take_done(&mut self, patience: Duration) -> bool {
-        while self.pending > 0 {
-            match self.done.recv_timeout(patience) {
-                Ok(()) => self.pending -= 1,
-                Err(RecvTimeoutError::Timeout) => return false,
-                Err(RecvTimeoutError::Disconnected) => self.pending = 0,
+    /// Deletes some of what was found. Whether every client is forgotten now that should be.
+    pub(super) fn step(&mut self, kernel: &mut Kernel) -> bool {
+        if let Some(commit) = self.deletes.pop_front()
+            && let Err(error) = kernel.forget_clients(commit)
+        {
+            warn!(%error, "cannot forget the clients of endpoints that are gone");
+        }
+        if self.deletes.is_empty() {
+            for job in std::mem::take(&mut self.again) {
+                self.look_for(job);
             }
         }
-        true
+        self.is_done()
+    }
+
+    fn is_done(&self) -> bool {
+        self.pending == 0 && self.deletes.is_empty()
+    }
+
+    fn look_for(&mut self, job: Job) {
+        if self.jobs.send(job).is_ok() {
+            self.pending += 1;
+        } else {
+            warn!(
+                "the thread that looks for clients has ended: they stay with endpoints that are gone"
+            );
+        }
+    }
+
+    fn take(&mut self, looked: Looked) {
+        self.pending -= 1;
+        self.deletes.extend(looked.deletes);
+        if looked.job.looks < LOOKS {
+            self.again.push(looked.job);
+        }
+        if self.deletes.is_empty() {
+            for job in std::mem::take(&mut self.again) {
+                self.look_for(job);
+            }
+        }
     }
 }
 
-/// Twice: a packet that drew a gone endpoint before the commit may have been remembered after the
-/// first look.
-fn forget<A: Address>(kernel: &mut Kernel, stale: &Stale<A>)
+fn look<A: Address>(kernel: &mut Kernel, stale: &Stale<A>) -> Vec<Commit>
 where
     Part<A>: Into<Commit>,
 {
-    for protocol in stale.protocols() {
-        for _ in 0..2 {
-            let covers = |key: &_, value: &_| stale.covers(protocol, key, value);
-            match kernel.forget_clients::<A>(protocol, covers) {
-                Ok(clients) => {
-                    debug!(%protocol, clients, "forgot the clients of endpoints that are gone");
-                }
-                Err(error) => warn!(%error, "cannot forget the clients of endpoints that are gone"),
-            }
+    let look = |protocol| match kernel.clients::<A>(protocol) {
+        Ok(clients) => deletes(protocol, clients, stale),
+        Err(error) => {
+            warn!(%error, "cannot look for the clients of endpoints that are gone");
+            Vec::new()
         }
+    };
+    stale.protocols().into_iter().flat_map(look).collect()
+}
+
+fn deletes<A: Address>(
+    protocol: Protocol,
+    mut clients: Vec<Client<A>>,
+    stale: &Stale<A>,
+) -> Vec<Commit>
+where
+    Part<A>: Into<Commit>,
+{
+    clients.retain(|(key, value)| stale.covers(protocol, key, value));
+    if !clients.is_empty() {
+        debug!(%protocol, clients = clients.len(), "forgetting the clients of endpoints that are gone");
     }
+    let parts = clients.chunks(CLIENTS);
+    let parts = parts.map(|clients| Part::forget(protocol, clients.iter().map(|(key, _)| *key)));
+    parts.map(Into::into).collect()
 }

@@ -70,20 +70,29 @@ enum Trust {
 pub struct Opened {
     /// For the crank.
     pub kernel: Kernel,
-    /// For the thread that forgets clients.
+    /// For the thread that looks for clients to forget.
     pub for_clients: Kernel,
     /// Connection tracking.
     pub conntrack: Conntrack,
 }
 
 impl Opened {
-    /// Opens it for the network namespace of the calling thread.
+    /// Opens it for the network namespace of the calling thread; the tables are to be ours alone
+    /// if `owner` and the kernel can.
     ///
     /// # Errors
     /// What keeps nf_tables or connection tracking from being opened.
-    pub fn open() -> Result<Self, Error> {
+    pub fn open(owner: bool) -> Result<Self, Error> {
+        let mut kernel = Kernel::open()?;
+        if owner {
+            let alone = kernel.own_tables()?;
+            info!(
+                alone,
+                "whether the kernel keeps others from changing the tables"
+            );
+        }
         Ok(Self {
-            kernel: Kernel::open()?,
+            kernel,
             for_clients: Kernel::open()?,
             conntrack: Conntrack::open()?,
         })
@@ -124,7 +133,7 @@ impl Crank {
             for_clients,
             conntrack,
         } = open;
-        let notices = Notices::new(vec![kernel.port(), for_clients.port()]);
+        let notices = Notices::new(kernel.port());
         Ok(Self {
             kernel,
             drift: Drift::new(notices),
@@ -168,7 +177,9 @@ impl Crank {
                 }
                 () = timers.unused_chains.wait() => self.delete_unused_chains(),
                 () = timers.late_answers.wait() => self.cleaner.clean_again(&self.state),
-                () = self.forgetter.is_done() => self.cleaner.clean_again(&self.state),
+                () = self.forgetter.wait() => if self.forgetter.step(&mut self.kernel) {
+                    self.cleaner.clean_again(&self.state);
+                },
                 () = timers.full_maps.wait() => self.look_for_full_maps(),
             }
             // As many as may wait, no more: sources that never rest must not keep us from syncing.
@@ -233,12 +244,12 @@ impl Crank {
             }
             let started = Instant::now();
             let (plans, commit) = self.prepare()?;
-            self.drift.before(&mut self.kernel, operations(&commit));
+            self.drift.before(&mut self.kernel, commit.len());
             let result = self.kernel.commit(&commit);
             self.drift.after(&mut self.kernel);
             match result {
                 Ok(()) => {
-                    let large = operations(&commit) > LARGE || self.trust != Trust::Picture;
+                    let large = commit.len() > LARGE || self.trust != Trust::Picture;
                     self.committed(plans, &commit, started.elapsed());
                     drop(commit);
                     if large {
@@ -276,12 +287,14 @@ impl Crank {
 
     fn committed(&mut self, plans: Plans, commit: &Commit, elapsed: Duration) {
         let elapsed_ms = milliseconds(elapsed);
-        let operations = operations(commit);
+        let operations = commit.len();
         if self.trust != Trust::Picture {
             self.drift.repaired(operations);
         }
         let ipv6 = self.ipv6.then(|| plans.ipv6.stale.clone());
-        let forgotten = self.forgetter.forget(plans.ipv4.stale.clone(), ipv6);
+        let forgotten = self
+            .forgetter
+            .forget(&mut self.kernel, plans.ipv4.stale.clone(), ipv6);
         complain(self.state.committed(plans));
         self.cleaner.clean(&mut self.state, forgotten);
         self.tell_health();
@@ -382,10 +395,6 @@ impl Crank {
             Err(error) => warn!(%error, "cannot delete unused chains"),
         }
     }
-}
-
-fn operations(commit: &Commit) -> usize {
-    commit.ipv4.transaction.len() + commit.ipv6.transaction.len()
 }
 
 /// Milliseconds to a microsecond: a small change takes a fraction of a millisecond.

@@ -173,6 +173,12 @@ impl<'a> Daemon<'a> {
             .collect()
     }
 
+    /// Sends SIGKILL and waits for the end.
+    pub(crate) fn kill(mut self) {
+        self.process.kill().expect("send SIGKILL");
+        self.process.wait().expect("wait for the daemon");
+    }
+
     /// Sends SIGTERM and waits for the end: the exit status and how long it took.
     pub(crate) fn terminate(mut self) -> (ExitStatus, Duration) {
         let sent = Instant::now();

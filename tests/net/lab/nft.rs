@@ -36,14 +36,14 @@ pub(crate) fn has_element(
 }
 
 /// A listing that equals another exactly if the rulesets do: elements on lines of their own in
-/// alphabetical order, sets, maps and chains of a table likewise, without counts, handles and what
-/// is left of a timeout. The order of rules in a chain is kept.
+/// alphabetical order, sets, maps and chains of a table likewise, without counts, handles, what is
+/// left of a timeout, and who owns the table. The order of rules in a chain is kept.
 pub(crate) fn normalise(listing: &str) -> String {
     let text = join_elements(listing);
     let lines = text
         .lines()
         .map(without_state)
-        .filter(|line| !line.trim().is_empty());
+        .filter(|line| !line.trim().is_empty() && !line.starts_with("\tflags owner"));
     let mut tables: Vec<String> = Vec::new();
     let mut blocks: Vec<String> = Vec::new();
     for line in lines {
@@ -126,7 +126,7 @@ fn without_state(line: &str) -> String {
     while let Some(word) = words.next() {
         let counts =
             ["packets", "bytes", "expires"].contains(&word) && kept.last() != Some(&"comment");
-        if word == "#" && words.peek() == Some(&"handle") {
+        if word == "#" && matches!(words.peek(), Some(&("handle" | "progname"))) {
             break;
         } else if counts {
             words.next();

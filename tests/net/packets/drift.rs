@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 fn start(shop: &Shop) -> Daemon<'_> {
     let endpoints = shop.pods(["pod-1", "remote-1"]);
-    shop.start(&(cart_on_every_frontend().yaml() + &cart_slices(endpoints).yaml()))
+    shop.start_without_owner(&(cart_on_every_frontend().yaml() + &cart_slices(endpoints).yaml()))
 }
 
 /// The listing of our tables.

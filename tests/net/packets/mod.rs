@@ -17,6 +17,7 @@ mod masquerade;
 mod node;
 mod node_port;
 mod node_port_addresses;
+mod owner;
 mod policies;
 mod refusals;
 mod render;
@@ -54,6 +55,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         node::tests(),
         node_port::tests(),
         node_port_addresses::tests(),
+        owner::tests(),
         refusals::tests(),
         render::tests(),
         restart::tests(),

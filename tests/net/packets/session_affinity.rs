@@ -180,7 +180,7 @@ fn policy_local_and_affinity_go_together() {
 fn a_full_map_is_told_of_and_its_clients_are_served() {
     let shop = Shop::new();
     let [one, other] = ["pod-1", "pod-2"].map(|pod| cart_slices(shop.pods([pod])).yaml());
-    let daemon = shop.start(&(sticky().yaml() + &one));
+    let daemon = shop.start_without_owner(&(sticky().yaml() + &one));
     shop.cluster
         .node
         .namespace

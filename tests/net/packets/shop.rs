@@ -33,6 +33,14 @@ impl Shop {
         Daemon::start(&self.cluster, &self.manifests)
     }
 
+    /// Starts it with tables that others may change.
+    pub(super) fn start_without_owner(&self, manifests: &str) -> Daemon<'_> {
+        self.manifests.write("shop.yaml", manifests);
+        let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
+        let flags = ["--cluster-cidr", &cidrs, "--table-owner=false"];
+        Daemon::start_with(&self.cluster, &self.manifests, &flags)
+    }
+
     /// The Pods of these names.
     pub(super) fn pods<const N: usize>(&self, names: [&str; N]) -> [&Host; N] {
         names.map(|name| self.cluster.pod(name))

@@ -1,0 +1,130 @@
+//! The table itself: whether it is there, whose it is, making it, deleting it.
+
+use nftnl::nftnl_sys::{self as sys, libc};
+use nix::errno::Errno;
+
+use super::attribute::Attribute;
+use super::batch::{About, Batch};
+use super::encode::{comment_data, family_number, message};
+use super::ffi::{self, Message, Payload};
+use super::socket::{Dump, Socket};
+use super::{Error, name};
+use crate::model::addr::Family;
+use crate::ruleset::{TABLE, TABLE_COMMENT};
+
+/// Attributes and flags of a table (`linux/netfilter/nf_tables.h`). A table with both flags can be
+/// changed by the socket alone that made it; when that is closed `owner` goes, and the table stays
+/// for the next socket that sets it again.
+const NFTA_TABLE_NAME: i32 = 1;
+const NFTA_TABLE_FLAGS: i32 = 2;
+const NFTA_TABLE_OWNER: i32 = 7;
+const NFT_TABLE_F_OWNER: u32 = 0x2;
+const NFT_TABLE_F_PERSIST: u32 = 0x4;
+
+/// What a dry transaction is about: it is never there.
+const PROBE: &str = "kube-dnat-probe";
+
+/// A table of our name.
+pub(super) struct TableFound {
+    /// The port of the socket that owns it.
+    pub(super) owner: Option<u32>,
+    /// Whether it stays when its owner goes.
+    pub(super) persists: bool,
+}
+
+/// Looks for the table.
+pub(super) fn find(socket: &mut Socket, family: Family) -> Result<Option<TableFound>, Error> {
+    let mut found = None;
+    let dumped = socket.dump(
+        libc::NFT_MSG_GETTABLE,
+        family_number(family),
+        &[],
+        |message| {
+            let attributes = message.attributes();
+            let name = attributes.get(NFTA_TABLE_NAME).and_then(Attribute::text);
+            let number = |kind| attributes.get(kind).and_then(Attribute::number);
+            if name == Some(TABLE) {
+                let flags = number(NFTA_TABLE_FLAGS).unwrap_or(0);
+                found = Some(TableFound {
+                    owner: number(NFTA_TABLE_OWNER).filter(|_| flags & NFT_TABLE_F_OWNER != 0),
+                    persists: flags & NFT_TABLE_F_PERSIST != 0,
+                });
+            }
+        },
+    );
+    match dumped {
+        Ok(_) => Ok(found),
+        Err(Dump::Refused(Errno::EPERM)) => Err(Error::Permission),
+        Err(Dump::Refused(errno)) => Err(Error::errno("look for the table")(errno)),
+        Err(Dump::Failed(error)) => Err(error),
+    }
+}
+
+/// Adds messages that make the table anew: whatever it held before is gone.
+pub(super) fn push_anew(batch: &mut Batch, family: Family, owner: bool) {
+    // Deleting needs the table to exist. Without flags: those of a table cannot be changed at will.
+    let exists = table(family, TABLE, None);
+    let created = table(family, TABLE, Some(flags(owner)));
+    for (kind, object) in [
+        (libc::NFT_MSG_NEWTABLE, exists),
+        (libc::NFT_MSG_DELTABLE, table(family, TABLE, None)),
+        (libc::NFT_MSG_NEWTABLE, created),
+    ] {
+        push(batch, kind, family, object);
+    }
+}
+
+/// Adds the message that makes us the owner of a table that has lost its own.
+pub(super) fn push_take_over(batch: &mut Batch, family: Family) {
+    let object = table(family, TABLE, Some(flags(true)));
+    push(batch, libc::NFT_MSG_NEWTABLE, family, object);
+}
+
+/// Adds the message that deletes the table.
+pub(super) fn push_delete(batch: &mut Batch, family: Family) {
+    let object = table(family, TABLE, None);
+    push(batch, libc::NFT_MSG_DELTABLE, family, object);
+}
+
+/// Whether the kernel knows tables with an owner: a transaction whose second message must fail says
+/// what it thinks of its first.
+pub(super) fn can_be_owned(socket: &mut Socket) -> Result<bool, Error> {
+    let mut batch = Batch::new();
+    let owned = table(Family::Ipv4, PROBE, Some(flags(true)));
+    push(&mut batch, libc::NFT_MSG_NEWTABLE, Family::Ipv4, owned);
+    let absent = table(Family::Ipv6, PROBE, None);
+    push(&mut batch, libc::NFT_MSG_DELTABLE, Family::Ipv6, absent);
+    let refused = socket.send(&batch.finish().pages())?;
+    Ok(refused.iter().all(|refused| refused.errno == Errno::ENOENT))
+}
+
+fn flags(owner: bool) -> u32 {
+    if owner {
+        NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST
+    } else {
+        0
+    }
+}
+
+fn table(family: Family, called: &str, flags: Option<u32>) -> ffi::Table {
+    let mut object = ffi::Table::new();
+    object
+        .set_u32(sys::NFTNL_TABLE_FAMILY, family_number(family).into())
+        .set_str(sys::NFTNL_TABLE_NAME, &name(called));
+    if let Some(flags) = flags {
+        object
+            .set_u32(sys::NFTNL_TABLE_FLAGS, flags)
+            .set(sys::NFTNL_TABLE_USERDATA, &comment_data(TABLE_COMMENT));
+    }
+    object
+}
+
+fn push(batch: &mut Batch, kind: i32, family: Family, object: ffi::Table) {
+    let flags = if kind == libc::NFT_MSG_NEWTABLE {
+        libc::NLM_F_CREATE
+    } else {
+        0
+    };
+    let message: Message = message(kind, family, flags, Payload::Table(object));
+    batch.push(&message, About::Program(TABLE.to_owned()));
+}

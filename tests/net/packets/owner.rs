@@ -1,0 +1,143 @@
+//! Tables that are ours alone, where the kernel can.
+
+use libtest_mimic::Trial;
+
+use super::shop::{NODE_PORT, Shop, cart_on_every_frontend, cart_slices};
+use super::{Daemon, Family, Protocol, everywhere, names, servers};
+use crate::lab::nft;
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::owner;
+    crate::trials!(owner:
+        nobody_else_can_change_or_delete_the_tables,
+        tables_whose_owner_is_gone_are_taken_over,
+        tables_that_anyone_could_change_become_ours_alone_and_back,
+        a_second_daemon_says_that_it_is_one_and_changes_nothing,
+    )
+}
+
+fn manifests(shop: &Shop) -> String {
+    cart_on_every_frontend().yaml() + &cart_slices(shop.pods(["pod-1"])).yaml()
+}
+
+fn assert_served(shop: &Shop) {
+    for (family, protocol) in everywhere() {
+        let to = (family.lan(2), NODE_PORT);
+        let probe = shop.cluster.client.probe(protocol, to);
+        assert_eq!(servers(&probe), names(["pod-1:8080"]), "{probe}");
+    }
+}
+
+/// What nft says of a command.
+fn nft(shop: &Shop, command: &str) -> Result<(), String> {
+    let node = &shop.cluster.node.namespace;
+    let output = node.output("nft", &["-f", "-"], command);
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+/// What nobody but the owner may do.
+const CHANGES: [&str; 4] = [
+    "delete table ip kube-dnat",
+    "flush map ip6 kube-dnat services",
+    "add element ip kube-dnat node-ips { 192.0.2.1 }",
+    "add rule ip6 kube-dnat services counter",
+];
+
+fn assert_ours_alone(shop: &Shop) {
+    for command in CHANGES {
+        let refused = nft(shop, command).expect_err(command);
+        assert!(
+            refused.contains("Operation not permitted"),
+            "{command}: {refused}"
+        );
+    }
+}
+
+fn listing(shop: &Shop) -> String {
+    nft::list(&shop.cluster.node.namespace)
+}
+
+fn nobody_else_can_change_or_delete_the_tables() {
+    let shop = Shop::new();
+    let daemon = shop.start(&manifests(&shop));
+    assert_eq!(daemon.log_lines("alone=true").len(), 1);
+    let before = nft::normalise(&listing(&shop));
+    assert_ours_alone(&shop);
+    // Not an error: it goes for the tables that may be deleted.
+    assert_eq!(nft(&shop, "flush ruleset"), Ok(()));
+    assert_eq!(nft::normalise(&listing(&shop)), before);
+    assert!(listing(&shop).contains("flags owner"), "{}", listing(&shop));
+    assert_eq!(daemon.log_lines("another process"), [""; 0]);
+    assert_served(&shop);
+    // What nobody may do, the daemon still does.
+    let other = cart_slices(shop.pods(["pod-2"])).yaml();
+    daemon.apply("shop.yaml", &(cart_on_every_frontend().yaml() + &other));
+    let to = (Family::V4.lan(2), NODE_PORT);
+    let probe = shop.cluster.client.probe(Protocol::Tcp, to);
+    assert_eq!(servers(&probe), names(["pod-2:8080"]));
+}
+
+fn tables_whose_owner_is_gone_are_taken_over() {
+    let shop = Shop::new();
+    let daemon = shop.start(&manifests(&shop));
+    daemon.kill();
+    assert_served(&shop);
+    // Nobody's: what is changed now is found by the next start.
+    nft(
+        &shop,
+        "delete element ip kube-dnat services { tcp . 10.96.0.1 . 80 }",
+    )
+    .unwrap();
+    let again = Daemon::start(&shop.cluster, &shop.manifests);
+    assert_eq!(again.log_lines("adopting the table").len(), 2);
+    assert_ours_alone(&shop);
+    assert_served(&shop);
+}
+
+fn tables_that_anyone_could_change_become_ours_alone_and_back() {
+    let shop = Shop::new();
+    shop.start_without_owner(&manifests(&shop)).terminate();
+    let alone = Daemon::start(&shop.cluster, &shop.manifests);
+    assert_eq!(alone.log_lines("anyone can change it").len(), 2);
+    assert_ours_alone(&shop);
+    assert_served(&shop);
+    alone.terminate();
+    let shared = shop.start_without_owner(&manifests(&shop));
+    assert_eq!(shared.log_lines("adopting the table").len(), 2);
+    for command in &CHANGES[1..3] {
+        assert_eq!(nft(&shop, command), Ok(()), "{command}");
+    }
+    shared.synchronise();
+    assert_served(&shop);
+}
+
+fn a_second_daemon_says_that_it_is_one_and_changes_nothing() {
+    let shop = Shop::new();
+    let daemon = shop.start(&manifests(&shop));
+    let before = listing(&shop);
+    let node = &shop.cluster.node.namespace;
+    let program = env!("CARGO_BIN_EXE_kube-dnat");
+    let output = node.output(program, &["cleanup"], "");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(said.contains("belongs to another process"), "{said}");
+    let manifests = shop.manifests.path();
+    let flags = [
+        "--signal=TERM",
+        "2",
+        program,
+        "run",
+        "--manifests",
+        manifests,
+    ];
+    let output = node.output("timeout", &flags, "");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("is kube-dnat running twice?"), "{said}");
+    assert_eq!(nft::normalise(&listing(&shop)), nft::normalise(&before));
+    assert_eq!(daemon.log_lines("WARN"), [""; 0]);
+    assert_served(&shop);
+}
