@@ -94,6 +94,24 @@ impl Commit {
         self.ipv4.transaction.len() + self.ipv6.transaction.len()
     }
 
+    /// The bytes that the kernel is sent for it.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let batch = self.batch(false);
+        if batch.is_empty() {
+            return 0;
+        }
+        let finished = batch.finish();
+        finished.pages().iter().map(|page| page.len()).sum()
+    }
+
+    fn batch(&self, owner: bool) -> Batch {
+        let mut batch = Batch::new();
+        push(&mut batch, &self.ipv4, owner);
+        push(&mut batch, &self.ipv6, owner);
+        batch
+    }
+
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -181,10 +199,7 @@ impl Kernel {
     /// [`Error::Refused`] names what the kernel refused, and then nothing was done;
     /// [`Error::Lost`] says that it is not known what was done.
     pub fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
-        let mut batch = Batch::new();
-        push(&mut batch, &commit.ipv4, self.owner);
-        push(&mut batch, &commit.ipv6, self.owner);
-        self.send(batch, commit)
+        self.send(commit.batch(self.owner), commit)
     }
 
     /// Deletes our tables.

@@ -1,11 +1,18 @@
-//! What each kind of change costs, in operations: by what changed, not by what exists.
+//! What each kind of change costs, in operations and bytes: by what changed, not by what exists.
+//! `UPDATE_GOLDEN=1 cargo test --test planner` writes `cost.txt` anew: read the difference.
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::{env, fs};
 
 use kube_dnat::model::{
     Addresses, Endpoint, EndpointSlice, Event, Kind, Object, Protocol, Service, ServiceName,
     ServicePort, SlicePort, TrafficPolicy,
 };
+
+use kube_dnat::netlink::Commit;
+use kube_dnat::sync::Basis;
 
 use crate::world::{Tables, commit, key, state, update};
 
@@ -99,67 +106,69 @@ fn endpoint(number: u32) -> Endpoint<Ipv4Addr> {
     }
 }
 
-/// The operations that `change` takes when the Service had `count` endpoints.
-fn cost(count: u32, node_port: Option<u16>, change: Event) -> usize {
+/// What `change` takes when the Service had `count` endpoints: operations, and bytes on the wire.
+fn cost(count: u32, node_port: Option<u16>, change: Event) -> (usize, usize) {
     let (mut state, mut tables) = (state(), Tables::default());
     let _ = state.apply(service(node_port));
     let _ = state.apply(slice(0..count));
     commit(&mut state, &mut tables);
     let _ = state.apply(change);
-    commit(&mut state, &mut tables)
+    let mut plans = state.prepare(Basis::Picture, Basis::Picture).unwrap();
+    let mut sent = Commit::default();
+    sent.ipv4.transaction = std::mem::take(&mut plans.ipv4.transaction);
+    sent.ipv6.transaction = std::mem::take(&mut plans.ipv6.transaction);
+    (sent.len(), sent.bytes())
+}
+
+/// The endpoints after a change of a Service with so many.
+type After = fn(u32) -> Vec<u32>;
+
+/// Kinds of change.
+const CHANGES: [(&str, After); 5] = [
+    ("one endpoint replaced", |count| {
+        (0..count - 1).chain([90_000]).collect()
+    }),
+    ("one endpoint added", |count| (0..=count).collect()),
+    ("the last endpoint removed", |count| {
+        (0..count - 1).collect()
+    }),
+    ("the first endpoint removed", |count| (1..count).collect()),
+    ("the same in another order", |count| {
+        (0..count).rev().collect()
+    }),
+];
+
+/// What each kind of change costs. Per frontend, a replaced endpoint is a slot deleted and added;
+/// where their number changes there are also the frontend's verdict, and, once for all frontends of
+/// a kind, a balance chain.
+#[test]
+fn the_cost_of_a_change_is_the_change_whatever_exists() {
+    let mut table = format!(
+        "{:28} {:>9} {:>9}  {:>10} {:>6}\n",
+        "change", "frontends", "endpoints", "operations", "bytes"
+    );
+    for (what, after) in CHANGES {
+        for (frontends, node_port) in [(2, None), (3, Some(30080))] {
+            for count in [10, 1000, 5000] {
+                let (operations, bytes) = cost(count, node_port, slice(after(count)));
+                writeln!(
+                    table,
+                    "{what:28} {frontends:>9} {count:>9}  {operations:>10} {bytes:>6}"
+                )
+                .unwrap();
+            }
+        }
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/planner/cost.txt");
+    if env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, &table).unwrap();
+    }
+    assert_eq!(table, fs::read_to_string(&path).unwrap_or_default());
 }
 
 #[test]
-fn the_cost_of_a_change_is_the_change_whatever_exists() {
-    let without = |gone: u32, count: u32| (0..count).filter(move |number| *number != gone);
-    for count in [3, 10, 1000, 5000] {
-        // Per frontend: the endpoint of one slot is deleted and another added.
-        let replaced = || slice(without(1, count).chain([90_000]));
-        assert_eq!(
-            cost(count, None, replaced()),
-            2 * 2,
-            "one replaced of {count}"
-        );
-        assert_eq!(
-            cost(count, Some(30080), replaced()),
-            3 * 2,
-            "one replaced of {count}"
-        );
-        // Per frontend: a slot and the verdict; and one new balance chain of each kind.
-        let added = || slice(0..=count);
-        assert_eq!(
-            cost(count, None, added()),
-            2 * (1 + 2) + 1,
-            "one added to {count}"
-        );
-        assert_eq!(
-            cost(count, Some(30080), added()),
-            3 * (1 + 2) + 2,
-            "one added to {count}"
-        );
-        // Per frontend: the hole is filled by the last, whose slot goes, and the verdict.
-        let removed = || slice(without(1, count));
-        assert_eq!(
-            cost(count, None, removed()),
-            2 * (3 + 2) + 1,
-            "one removed of {count}"
-        );
-        let last = || slice(0..count - 1);
-        assert_eq!(
-            cost(count, None, last()),
-            2 * (1 + 2) + 1,
-            "the last removed of {count}"
-        );
-        // In another order they are the same endpoints.
-        assert_eq!(
-            cost(count, Some(30080), slice((0..count).rev())),
-            0,
-            "{count} turned round"
-        );
-        assert_eq!(
-            cost(count, None, service(None)),
-            0,
-            "the same Service with {count} again"
-        );
+fn the_same_service_again_costs_nothing() {
+    for count in [3, 1000] {
+        assert_eq!(cost(count, None, service(None)), (0, 0));
     }
 }
