@@ -26,6 +26,7 @@ mod report;
     reason = "what it can do wrong is for the tests"
 )]
 mod server;
+mod slice;
 
 use api::Subject;
 use cluster::Cluster;

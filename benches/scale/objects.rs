@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::cluster::{self, Cluster, ENDPOINT_PORT, PORT, SLICE};
 use super::server::Server;
+use super::slice;
 
 /// Gives a server everything there is.
 pub(crate) fn fill(server: &Server, cluster: Cluster) {
@@ -19,7 +20,7 @@ pub(crate) fn fill(server: &Server, cluster: Cluster) {
         server.apply(service(number));
         for first in (0..cluster.endpoints).step_by(SLICE as usize) {
             let last = cluster.endpoints.min(first + SLICE);
-            server.apply(slice(cluster, number, first, first..last));
+            server.apply(slice::json(cluster, number, first, first..last));
         }
     }
 }
@@ -27,7 +28,7 @@ pub(crate) fn fill(server: &Server, cluster: Cluster) {
 /// A Service's first slice with another endpoint in the place of the first, or with that again.
 pub(crate) fn replaced(cluster: Cluster, turn: u32) -> Value {
     let service = (turn / 2) % cluster.services;
-    slice(cluster, service, 0, cluster.replacing(turn))
+    slice::json(cluster, service, 0, cluster.replacing(turn))
 }
 
 fn service(number: u32) -> Value {
@@ -44,44 +45,5 @@ fn service(number: u32) -> Value {
             "selector": {"app": name},
         },
         "status": {"loadBalancer": {}},
-    })
-}
-
-fn slice(
-    cluster: Cluster,
-    number: u32,
-    first: u32,
-    endpoints: impl IntoIterator<Item = u32>,
-) -> Value {
-    let name = format!("service-{number}");
-    let endpoint = |endpoint: u32| {
-        let node = endpoint % 100;
-        json!({
-            "addresses": [cluster.endpoint(number, endpoint).to_string()],
-            "conditions": {"ready": true, "serving": true, "terminating": false},
-            "nodeName": format!("node-{node}"), "zone": "zone-a",
-            "targetRef": {
-                "kind": "Pod", "namespace": "bench", "name": format!("{name}-7c5ddbdf54-{endpoint:05}"),
-                "uid": format!("8d1c6a52-3f5e-4a0e-9d0b-{number:06}{endpoint:06}"),
-            },
-        })
-    };
-    let endpoints: Vec<_> = endpoints.into_iter().map(endpoint).collect();
-    json!({
-        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-        "metadata": {
-            "namespace": "bench", "name": format!("{name}-{first}"), "generation": 1,
-            "labels": {
-                "kubernetes.io/service-name": name,
-                "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
-            },
-            "ownerReferences": [{
-                "apiVersion": "v1", "kind": "Service", "name": name, "controller": true,
-                "uid": format!("5b1c6a52-3f5e-4a0e-9d0b-{number:012}"),
-            }],
-        },
-        "addressType": "IPv4",
-        "ports": [{"name": "http", "protocol": "TCP", "port": ENDPOINT_PORT}],
-        "endpoints": endpoints,
     })
 }

@@ -1,0 +1,99 @@
+//! What our own part of a change costs, without a kernel: `cargo bench --bench pure`.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a benchmark that cannot go on says why and ends"
+)]
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use kube_dnat::desired::{NodeFacts, PodSource};
+use kube_dnat::model::{parse, wire};
+use kube_dnat::netlink::Commit;
+use kube_dnat::sync::{Basis, State};
+
+#[path = "scale/cluster.rs"]
+#[allow(
+    dead_code,
+    reason = "the other benchmark connects to its frontends too"
+)]
+mod cluster;
+#[path = "scale/slice.rs"]
+mod slice;
+
+use cluster::Cluster;
+
+/// A cluster that is committed.
+fn committed(cluster: Cluster) -> State {
+    let mut state = State::new(NodeFacts {
+        pods: PodSource::ClusterCidr(vec!["10.240.0.0/12".parse().unwrap()]),
+        ..NodeFacts::default()
+    });
+    for event in cluster.events() {
+        let _ = state.apply(event);
+    }
+    let plans = state.prepare(Basis::Empty, Basis::Empty).expect("a plan");
+    let _ = state.committed(plans);
+    state
+}
+
+/// Plans what is dirty.
+fn plan(state: &State) -> Commit {
+    let plans = state.prepare(Basis::Picture, Basis::Picture);
+    let mut plans = plans.expect("a plan");
+    let mut commit = Commit::default();
+    commit.ipv4.transaction = std::mem::take(&mut plans.ipv4.transaction);
+    commit
+}
+
+fn decode(criterion: &mut Criterion) {
+    let cluster = Cluster::new(1, 100);
+    let text = slice::json(cluster, 0, 0, 0..100).to_string();
+    criterion.bench_function("decode a slice of 100 endpoints", |bencher| {
+        bencher.iter(|| {
+            let slice: wire::EndpointSlice = serde_json::from_str(black_box(&text)).unwrap();
+            parse::slice(&slice, "node-1")
+        });
+    });
+}
+
+fn plan_one_change(criterion: &mut Criterion) {
+    for (services, endpoints) in [(10, 10), (10_000, 10), (1, 10_000)] {
+        let cluster = Cluster::new(services, endpoints);
+        let mut state = committed(cluster);
+        let mut turn = 0;
+        let name = format!("plan one change at {services} x {endpoints}");
+        criterion.bench_function(&name, |bencher| {
+            bencher.iter_batched(
+                || {
+                    turn += 1;
+                    cluster.replaced(0, turn)
+                },
+                |change| {
+                    let _ = state.apply(change);
+                    let plans = state.prepare(Basis::Picture, Basis::Picture);
+                    state.committed(plans.expect("a plan"))
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    }
+}
+
+fn encode(criterion: &mut Criterion) {
+    for changes in [1, 1_000] {
+        let cluster = Cluster::new(1_000, 10);
+        let mut state = committed(cluster);
+        for service in 0..changes {
+            let _ = state.apply(cluster.replaced(service, 0));
+        }
+        let commit = plan(&state);
+        let name = format!("encode a transaction of {} operations", commit.len());
+        criterion.bench_function(&name, |bencher| bencher.iter(|| black_box(&commit).bytes()));
+    }
+}
+
+criterion_group!(pure, decode, plan_one_change, encode);
+criterion_main!(pure);
