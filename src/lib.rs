@@ -15,6 +15,7 @@
 
 pub mod agent;
 pub mod commands;
+pub mod config;
 pub mod conntrack;
 pub mod desired;
 pub mod diff;

@@ -11,11 +11,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers, each after those it may name. `logging` is below them all and names none.
-const LAYERS: [&str; 11] = [
+const LAYERS: [&str; 12] = [
     "logging",
     "model",
     "ruleset",
     "desired",
+    "config",
     "diff",
     "conntrack",
     "netlink",

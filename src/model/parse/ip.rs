@@ -9,12 +9,14 @@ use ipnet::IpNet;
 use super::Rejected;
 
 /// The address that `text` is.
-pub(super) fn address(text: &str) -> Option<IpAddr> {
+#[must_use]
+pub fn address(text: &str) -> Option<IpAddr> {
     parse(text).map(|address| address.to_canonical())
 }
 
 /// The range that `text` is, without the bits behind its prefix.
-pub(super) fn range(text: &str) -> Option<IpNet> {
+#[must_use]
+pub fn range(text: &str) -> Option<IpNet> {
     let (address, prefix) = text.split_once('/')?;
     if !prefix.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

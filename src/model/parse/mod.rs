@@ -13,6 +13,7 @@ mod ip;
 mod service;
 mod slice;
 
+pub use ip::{address, range};
 pub use service::service;
 pub use slice::{endpoints, slice};
 
@@ -59,7 +60,7 @@ pub fn node(node: &wire::Node, our_node: &str) -> Update {
 fn ranges(field: &str, texts: &[String], rejected: &mut Vec<Rejected>) -> Vec<IpNet> {
     let mut ranges = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
-        match ip::range(text) {
+        match range(text) {
             Some(range) => ranges.push(range),
             None => rejected.push(Rejected::Address {
                 field: format!("{field}[{index}]").into(),
