@@ -1,20 +1,25 @@
 //! Wires the parts of the daemon: a source of objects, the crank on its own thread, and signals.
 
+use std::convert::Infallible;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
+use std::{fs, thread};
 
 use anyhow::Context;
 use kube::Client;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tracing::info;
+use tracing::{debug, info, warn};
 
+use crate::config::{Config, ConfigFile};
 use crate::desired::{NodeFacts, NodePortAddresses};
 use crate::health::{self, Lag};
 use crate::model::Event;
+use crate::netlink::Conntrack;
 use crate::sync::{self, Crank, State};
+use crate::sysctl::{self, Outcome};
 use crate::watch::{addresses, apiserver, manifests};
 
 /// Reports that may wait for the crank. A source that runs ahead of the kernel waits in its turn;
@@ -39,13 +44,12 @@ pub enum Source {
 ///
 /// # Errors
 /// What keeps it from starting.
-pub fn run(
-    source: Source,
-    node: String,
-    facts: NodeFacts,
-    table_owner: bool,
-) -> anyhow::Result<()> {
-    let kernel = sync::Opened::open(table_owner)?;
+pub fn run(source: Source, config: Config, table_owner: bool) -> anyhow::Result<()> {
+    let mut kernel = sync::Opened::open(table_owner)?;
+    set_up(&mut kernel.conntrack, &config)?;
+    let Config {
+        file, node, facts, ..
+    } = config;
     let ipv6 = Path::new("/proc/net/if_inet6").exists();
     let runtime = runtime()?;
     runtime.block_on(async {
@@ -89,6 +93,7 @@ pub fn run(
         let followed = follow(source, node.into(), events);
         tokio::select! {
             result = stop_signal() => result?,
+            result = unless_changed(file) => match result? {},
             result = followed => result?,
             () = addresses => {}
             () = health::serve(changes, lag) => {}
@@ -100,6 +105,63 @@ pub fn run(
     })?;
     info!("stopped, the rules stay");
     Ok(())
+}
+
+/// Makes the kernel settings, and no more.
+///
+/// # Errors
+/// What keeps them from being made.
+pub fn init(config: &Config) -> anyhow::Result<()> {
+    set_up(&mut Conntrack::open()?, config)?;
+    info!("kernel settings are made");
+    Ok(())
+}
+
+fn set_up(conntrack: &mut Conntrack, config: &Config) -> anyhow::Result<()> {
+    // As kube-proxy: who may not do this goes without.
+    if let Err(error) = fs::write("/proc/self/oom_score_adj", config.oom_score_adj.to_string()) {
+        debug!(%error, oom_score_adj = config.oom_score_adj, "cannot set oom_score_adj");
+    }
+    let sysctls = sysctl::wanted(&config.conntrack, sysctl::online_cpus());
+    let root = Path::new("/proc/sys");
+    let mut made = sysctl::apply(root, &sysctls);
+    if made.as_ref().is_err_and(sysctl::Error::is_missing) {
+        // Whoever asks for its entries makes the kernel load connection tracking.
+        conntrack.delete::<Ipv4Addr>(|_| false)?;
+        made = sysctl::apply(root, &sysctls);
+    }
+    for outcome in made? {
+        match outcome {
+            Outcome::Set { sysctl, before } => {
+                info!(
+                    setting = sysctl.path,
+                    value = sysctl.value,
+                    before,
+                    "kernel setting changed"
+                );
+            }
+            Outcome::LeftAlone {
+                sysctl,
+                value,
+                reason,
+            } => warn!(
+                error = %reason,
+                setting = sysctl.path,
+                value,
+                wanted = sysctl.value,
+                "a kernel setting of the whole machine cannot be changed from here"
+            ),
+        }
+    }
+    Ok(())
+}
+
+/// Ends when the configuration file has changed.
+async fn unless_changed(file: Option<ConfigFile>) -> anyhow::Result<Infallible> {
+    match file {
+        Some(file) => Err(file.changed().await.into()),
+        None => std::future::pending().await,
+    }
 }
 
 fn runtime() -> anyhow::Result<Runtime> {

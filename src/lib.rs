@@ -25,4 +25,5 @@ pub mod model;
 pub mod netlink;
 pub mod ruleset;
 pub mod sync;
+pub mod sysctl;
 pub mod watch;

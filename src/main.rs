@@ -3,25 +3,23 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use kube_dnat::commands::CommandLine;
+use kube_dnat::commands::{self, CommandLine};
 use kube_dnat::logging;
 
 fn main() -> ExitCode {
-    let CommandLine { command } = match CommandLine::try_parse() {
-        Ok(line) => line,
-        Err(said) => {
-            // Nobody to tell if standard output or error is closed.
-            let _ = said.print();
-            return if said.use_stderr() {
-                ExitCode::FAILURE
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
-    };
+    let line = CommandLine::of_process();
+    if let Err(said) = &line
+        && !said.use_stderr()
+    {
+        // Nobody to tell if standard output is closed.
+        let _ = said.print();
+        return ExitCode::SUCCESS;
+    }
     logging::start();
-    match command.execute() {
+    let done = line
+        .map_err(|said| anyhow::anyhow!(commands::sentence(&said)))
+        .and_then(CommandLine::execute);
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{}", logging::Causes(error.as_ref()));

@@ -11,12 +11,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers, each after those it may name. `logging` is below them all and names none.
-const LAYERS: [&str; 12] = [
+const LAYERS: [&str; 13] = [
     "logging",
     "model",
     "ruleset",
     "desired",
     "config",
+    "sysctl",
     "diff",
     "conntrack",
     "netlink",

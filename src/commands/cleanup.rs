@@ -7,7 +7,7 @@ use crate::netlink::Kernel;
 
 /// The flags of `cleanup`: none.
 #[derive(Debug, Args)]
-pub struct Cleanup {}
+pub(super) struct Cleanup {}
 
 impl Cleanup {
     pub(super) fn execute(self) -> anyhow::Result<()> {

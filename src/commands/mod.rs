@@ -1,9 +1,12 @@
 //! The subcommands, one file each.
 
 mod cleanup;
+mod configuration;
 mod flags;
 mod render;
 mod run;
+
+use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
@@ -11,17 +14,30 @@ use clap::{Parser, Subcommand};
 ///
 /// A replacement for kube-proxy: Services and EndpointSlices become elements of fixed maps, which
 /// `nft list table ip kube-dnat` (and `ip6`) shows.
+///
+/// kube-proxy's flags and its configuration file are taken as they are; without a subcommand, `run`
+/// is meant, as its DaemonSet has it.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true)]
+#[command(
+    version,
+    propagate_version = true,
+    args_conflicts_with_subcommands = true
+)]
 pub struct CommandLine {
-    /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    command: Option<Command>,
+
+    #[command(flatten)]
+    run: run::Run,
 }
 
 /// A subcommand.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of them, for a moment"
+)]
+enum Command {
     /// Program this node and keep it up to date until SIGTERM; the rules stay.
     Run(run::Run),
     /// Print the ruleset that `run` would program, without touching the kernel.
@@ -30,16 +46,54 @@ pub enum Command {
     Cleanup(cleanup::Cleanup),
 }
 
-impl Command {
+impl CommandLine {
+    /// The command line of this process.
+    ///
+    /// # Errors
+    /// If it makes no sense, or asks for help or the version.
+    pub fn of_process() -> Result<Self, clap::Error> {
+        Self::try_parse_from(std::env::args_os().map(with_dashes))
+    }
+
     /// Does it.
     ///
     /// # Errors
     /// What keeps it from being done, as one sentence.
     pub fn execute(self) -> anyhow::Result<()> {
-        match self {
-            Self::Run(run) => run.execute(),
-            Self::Render(render) => render.execute(),
-            Self::Cleanup(cleanup) => cleanup.execute(),
+        match self.command {
+            None => self.run.execute(),
+            Some(Command::Run(run)) => run.execute(),
+            Some(Command::Render(render)) => render.execute(),
+            Some(Command::Cleanup(cleanup)) => cleanup.execute(),
         }
     }
+}
+
+/// kube-proxy takes an underscore in the name of a flag for a dash, and `--version=true`.
+fn with_dashes(argument: OsString) -> OsString {
+    let Some(text) = argument.to_str() else {
+        return argument;
+    };
+    if !text.starts_with("--") {
+        return argument;
+    }
+    let (name, value) = match text.find('=') {
+        Some(equals) => text.split_at(equals),
+        None => (text, ""),
+    };
+    match (name, value) {
+        ("--version" | "--help", "=true") => name.into(),
+        _ => (name.replace('_', "-") + value).into(),
+    }
+}
+
+/// What clap says is wrong with a command line, as one sentence.
+#[must_use]
+pub fn sentence(error: &clap::Error) -> String {
+    let text = error.to_string();
+    // Behind the first empty line are hints and the usage.
+    let lines = text.lines().take_while(|line| !line.trim().is_empty());
+    let said = lines.map(str::trim).collect::<Vec<_>>().join(" ");
+    let said = said.strip_prefix("error: ").unwrap_or(&said);
+    format!("{said} (see --help)")
 }

@@ -8,18 +8,26 @@ use anyhow::Context;
 use clap::Args;
 use tracing::warn;
 
-use super::flags::NodeFlags;
+use super::configuration::load;
+use super::flags::{Given, NodeFlags};
 use crate::ruleset::render;
 use crate::sync::{Complaint, State};
 use crate::watch::manifests::{self, Listing};
 
-/// The flags of `render`.
+/// `render`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kube-dnat render --manifests manifests/examples | less\n  \
     kubectl get services,endpointslices,nodes -A -o yaml | kube-dnat render --manifests - --hostname-override node-1\n  \
     kube-dnat render --manifests DIR | nft --check --file -")]
-pub struct Render {
+pub(super) struct Render {
+    #[command(flatten)]
+    given: Given<RenderFlags>,
+}
+
+/// The flags of `render`.
+#[derive(Debug, Args)]
+struct RenderFlags {
     /// A directory of manifests, or - for one YAML or JSON text on standard input.
     #[arg(long, value_name = "DIR|-")]
     manifests: PathBuf,
@@ -30,8 +38,13 @@ pub struct Render {
 
 impl Render {
     pub(super) fn execute(self) -> anyhow::Result<()> {
-        let Self { manifests, node } = self;
-        let name = node.node_name()?;
+        let Given { flags, names } = self.given;
+        let RenderFlags { manifests, node } = flags;
+        let (config, notes) = load(node, None, &names)?;
+        for note in notes {
+            note.log();
+        }
+        let name = config.node;
         let listing = if manifests.as_os_str() == "-" {
             let mut text = String::new();
             std::io::stdin()
@@ -41,7 +54,7 @@ impl Render {
         } else {
             manifests::read(&manifests, &name)?
         };
-        let mut state = State::new(node.facts()?);
+        let mut state = State::new(config.facts);
         let mut complaints = Vec::new();
         let Listing {
             events, problems, ..

@@ -2,54 +2,100 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args};
+use clap::Args;
+use tracing::info;
 
-use super::flags::NodeFlags;
+use super::cleanup::Cleanup;
+use super::configuration::load;
+use super::flags::{DaemonFlags, Given, NodeFlags, SWITCH, switch};
 use crate::agent::{self, Source};
+use crate::config;
 
-/// The flags of `run`.
+/// `run`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
+    kube-dnat --config=/var/lib/kube-proxy/config.conf --hostname-override=node-1\n  \
     kube-dnat run --cluster-cidr 10.244.0.0/16            (in a cluster)\n  \
     kube-dnat run --kubeconfig /etc/kubernetes/proxy.conf --hostname-override node-1\n  \
     kube-dnat run --manifests /etc/kube-dnat/manifests    (without a cluster)")]
-pub struct Run {
+pub(super) struct Run {
+    #[command(flatten)]
+    given: Given<RunFlags>,
+}
+
+/// The flags of `run`: kube-proxy's, and `--manifests`.
+#[derive(Debug, Args)]
+struct RunFlags {
     /// Take the objects from a directory of YAML and JSON files instead of an API server, and
     /// follow the files as they change.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "master"])]
     manifests: Option<PathBuf>,
 
-    /// How to reach the API server; without it and --master: as a Pod of the cluster does.
+    /// Write the configuration to this file, as kube-proxy reads it, and end.
     #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
+    write_config_to: Option<PathBuf>,
 
-    /// The URL of the API server; overrides the one in the kubeconfig.
-    #[arg(long, value_name = "URL")]
-    master: Option<String>,
+    /// Remove our tables from this node, and end.
+    #[arg(long, value_name = SWITCH, value_parser = switch)]
+    cleanup: Option<bool>,
+
+    /// Make the kernel settings, which may need more rights than the rest, and end.
+    #[arg(long, value_name = SWITCH, value_parser = switch)]
+    init_only: Option<bool>,
 
     /// Keep other processes from changing or deleting our tables, where the kernel can (Linux 6.9).
     ///
     /// The tables stay when this process ends, and the next one takes them over.
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
-    table_owner: bool,
+    /// On by default.
+    #[arg(long, value_name = SWITCH, value_parser = switch)]
+    table_owner: Option<bool>,
 
     #[command(flatten)]
     node: NodeFlags,
+
+    /// The URL of the API server; overrides the one in the kubeconfig.
+    #[arg(long, value_name = "URL", help_heading = "API server")]
+    master: Option<String>,
+
+    #[command(flatten)]
+    daemon: DaemonFlags,
 }
 
 impl Run {
     pub(super) fn execute(self) -> anyhow::Result<()> {
-        let Self {
+        let Given { flags, names } = self.given;
+        let RunFlags {
             manifests,
-            kubeconfig,
-            master,
+            write_config_to,
+            cleanup,
+            init_only,
             table_owner,
             node,
-        } = self;
+            master,
+            daemon,
+        } = flags;
+        let (config, notes) = load(node, Some(daemon), &names)?;
+        for note in notes {
+            note.log();
+        }
+        if let Some(path) = write_config_to {
+            config::write(&config.written, &path)?;
+            info!(file = %path.display(), "configuration written");
+            return Ok(());
+        }
+        if cleanup == Some(true) {
+            return Cleanup {}.execute();
+        }
+        if init_only == Some(true) {
+            return agent::init(&config);
+        }
         let source = match manifests {
             Some(dir) => Source::Manifests(dir),
-            None => Source::ApiServer { kubeconfig, master },
+            None => Source::ApiServer {
+                kubeconfig: config.kubeconfig.clone(),
+                master: master.filter(|master| !master.is_empty()),
+            },
         };
-        agent::run(source, node.node_name()?, node.facts()?, table_owner)
+        agent::run(source, config, table_owner.unwrap_or(true))
     }
 }

@@ -10,9 +10,9 @@ use super::schema::{
 use super::{GoDuration, address};
 
 /// Where health is asked for.
-pub(super) const HEALTHZ_PORT: u16 = 10256;
+pub const HEALTHZ_PORT: u16 = 10256;
 /// Where metrics are asked for.
-pub(super) const METRICS_PORT: u16 = 10249;
+pub const METRICS_PORT: u16 = 10249;
 
 const SYNC_PERIOD: GoDuration = GoDuration::from_seconds(30);
 const MIN_SYNC_PERIOD: GoDuration = GoDuration::from_seconds(1);
@@ -130,7 +130,7 @@ fn duration(field: &mut GoDuration, default: GoDuration) {
 
 /// Adds the port if there is only an address (`AppendPortIfNeeded`). What is neither an address
 /// nor one with a port stays as it is, to be refused.
-pub(super) fn append_port(field: &mut String, port: u16) {
+pub fn append_port(field: &mut String, port: u16) {
     if let Some(ip) = address(field) {
         *field = match ip {
             IpAddr::V4(_) => format!("{field}:{port}"),

@@ -66,15 +66,8 @@ pub enum Unreadable {
     },
 }
 
-/// The configuration in a file, without defaults, and what is passed over in it.
-///
-/// # Errors
-/// If it cannot be read, or is no `KubeProxyConfiguration`.
-pub fn read(path: &Path) -> Result<(KubeProxyConfiguration, Lenience), Unreadable> {
-    parse(&text(path)?, path)
-}
-
-fn text(path: &Path) -> Result<String, Unreadable> {
+/// What is in a file.
+pub(super) fn text(path: &Path) -> Result<String, Unreadable> {
     let failed = |source| Unreadable::Read {
         path: path.to_owned(),
         source,
@@ -94,7 +87,8 @@ fn text(path: &Path) -> Result<String, Unreadable> {
     Ok(text)
 }
 
-/// The same of a text; `path` is where it came from.
+/// The configuration in a text, without defaults, and what is passed over in it; `path` is where
+/// the text came from.
 ///
 /// # Errors
 /// If it is no `KubeProxyConfiguration`.

@@ -35,6 +35,8 @@ pub struct NodeFacts {
     pub masquerade_all: bool,
     /// Which of the node's addresses serve node ports.
     pub node_port_addresses: NodePortAddresses,
+    /// `--bind-address`: the node's primary address of its family, whatever its Node object says.
+    pub node_ip: Option<IpAddr>,
     /// What the kernel says of the addresses of this machine; `None`: it was not asked.
     pub own_addresses: Option<OwnAddresses>,
 }
@@ -105,7 +107,8 @@ impl<A: Address> NodeContribution<A> {
         let of_node = store
             .node()
             .map_or(of_default_route, |node| &node.addresses);
-        let primary_ip = of_node.iter().copied().find_map(A::of);
+        let told = facts.node_ip.iter();
+        let primary_ip = told.chain(of_node).copied().find_map(A::of);
         let node_ips = match &facts.node_port_addresses {
             NodePortAddresses::Primary => primary_ip.into_iter().collect(),
             NodePortAddresses::In(ranges) => match own {

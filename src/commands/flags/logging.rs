@@ -1,0 +1,78 @@
+//! Flags of logging, which count beside a file too.
+
+use clap::Args;
+
+use super::set;
+use super::value::{SWITCH, module, switch};
+use crate::config::GoDuration;
+use crate::config::schema::{Logging, VModule};
+
+/// Logs.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Logs")]
+pub(in crate::commands) struct LoggingFlags {
+    /// How much is logged, a number [default: 0].
+    #[arg(short = 'v', long = "v", value_name = "N")]
+    v: Option<u32>,
+
+    /// text or json [default: text].
+    #[arg(long, value_name = "FORMAT")]
+    logging_format: Option<String>,
+
+    /// Without meaning: the verbosity of kube-proxy's source files.
+    #[arg(long, value_name = "PATTERN=N,...", value_delimiter = ',', value_parser = module)]
+    vmodule: Vec<(String, u32)>,
+
+    /// Without meaning: nothing is held back.
+    #[arg(long, value_name = "DURATION")]
+    log_flush_frequency: Option<GoDuration>,
+
+    /// Without meaning.
+    #[arg(long, value_name = SWITCH, value_parser = switch)]
+    log_text_split_stream: Option<bool>,
+
+    /// Without meaning.
+    #[arg(long, value_name = "QUANTITY")]
+    log_text_info_buffer_size: Option<String>,
+
+    /// Without meaning.
+    #[arg(long, value_name = SWITCH, value_parser = switch)]
+    log_json_split_stream: Option<bool>,
+
+    /// Without meaning.
+    #[arg(long, value_name = "QUANTITY")]
+    log_json_info_buffer_size: Option<String>,
+}
+
+impl LoggingFlags {
+    /// Moves what was given into `to`.
+    pub(in crate::commands) fn apply(self, to: &mut Logging) {
+        let Self {
+            v,
+            logging_format,
+            vmodule,
+            log_flush_frequency,
+            log_text_split_stream,
+            log_text_info_buffer_size,
+            log_json_split_stream,
+            log_json_info_buffer_size,
+        } = self;
+        set(v, &mut to.verbosity);
+        set(logging_format, &mut to.format);
+        set(log_flush_frequency, &mut to.flush_frequency);
+        let text = &mut to.options.text;
+        set(log_text_split_stream, &mut text.split_stream);
+        set(log_text_info_buffer_size, &mut text.info_buffer_size);
+        let json = &mut to.options.json;
+        set(log_json_split_stream, &mut json.split_stream);
+        set(log_json_info_buffer_size, &mut json.info_buffer_size);
+        // Those of the flags come first, and so win over those of a file.
+        let modules = vmodule
+            .into_iter()
+            .map(|(file_pattern, verbosity)| VModule {
+                file_pattern,
+                verbosity,
+            });
+        to.vmodule.splice(..0, modules);
+    }
+}

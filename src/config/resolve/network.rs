@@ -1,0 +1,123 @@
+//! Addresses, ranges and interfaces.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::problems::Problems;
+use crate::config::{KubeProxyConfiguration, address};
+use crate::desired::{NodePortAddresses, PodSource};
+use crate::model::parse::range;
+use crate::ruleset::Interface;
+
+/// The address that stands for what the Node object says of its family.
+pub(super) fn node_ip(text: &str) -> Result<Option<IpAddr>, String> {
+    let ip = address(text).ok_or_else(|| format!("\"{text}\" is not an IP address"))?;
+    Ok((!ip.is_unspecified()).then_some(ip))
+}
+
+/// `IP:port`, an IPv6 address in brackets.
+pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    let split = text.rsplit_once(':').and_then(|(host, port)| {
+        let bracketed = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        match bracketed {
+            Some(host) => Some((host, port)),
+            None => (!host.contains(':')).then_some((host, port)),
+        }
+    });
+    let Some((host, port)) = split else {
+        return Err(format!("\"{text}\" is not IP:port"));
+    };
+    let ip = address(host).ok_or_else(|| format!("\"{text}\": \"{host}\" is not an IP address"))?;
+    match port.parse() {
+        Ok(port) if port > 0 => Ok(SocketAddr::new(ip, port)),
+        _ => Err(format!("\"{text}\": \"{port}\" is not a port")),
+    }
+}
+
+/// How this node's Pods are known.
+pub(super) fn pods(written: &KubeProxyConfiguration, problems: &mut Problems) -> PodSource {
+    let local = &written.detect_local;
+    match written.detect_local_mode.to_lowercase().as_str() {
+        "" | "clustercidr" => {
+            let ranges = cluster_cidrs(&written.cluster_cidr);
+            PodSource::ClusterCidr(problems.take("clusterCIDR", ranges))
+        }
+        "nodecidr" => PodSource::NodeCidr,
+        "bridgeinterface" => {
+            let name = &local.bridge_interface;
+            interface("detectLocal.bridgeInterface", name, problems);
+            PodSource::Interface(Interface::Named(Arc::from(name.as_str())))
+        }
+        "interfacenameprefix" => {
+            let prefix = &local.interface_name_prefix;
+            interface("detectLocal.interfaceNamePrefix", prefix, problems);
+            PodSource::Interface(Interface::Prefixed(Arc::from(prefix.as_str())))
+        }
+        _ => {
+            let what = format!(
+                "\"{}\" is none of ClusterCIDR, NodeCIDR, BridgeInterface and InterfaceNamePrefix",
+                written.detect_local_mode
+            );
+            problems.add("detectLocalMode", what);
+            PodSource::default()
+        }
+    }
+}
+
+fn interface(field: &str, name: &str, problems: &mut Problems) {
+    // IFNAMSIZ with its NUL; nft takes no quote in a name.
+    let usable = !name.is_empty() && name.len() < 16 && !name.contains(['"', '/', ' ', '*']);
+    if !usable {
+        problems.add(field, format!("\"{name}\" is not the name of an interface"));
+    }
+}
+
+/// At most one range of each family.
+fn cluster_cidrs(text: &str) -> Result<Vec<IpNet>, String> {
+    let mut ranges: Vec<IpNet> = Vec::new();
+    for part in text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+    {
+        let range = cidr(part)?;
+        let same = |other: &&IpNet| other.addr().is_ipv4() == range.addr().is_ipv4();
+        if let Some(other) = ranges.iter().find(same) {
+            return Err(format!(
+                "\"{text}\" has {other} and {range} of one family; one of each is taken"
+            ));
+        }
+        ranges.push(range);
+    }
+    Ok(ranges)
+}
+
+/// An address range.
+pub(super) fn cidr(text: &str) -> Result<IpNet, String> {
+    range(text).ok_or_else(|| format!("\"{text}\" is not an address range such as 10.0.0.0/8"))
+}
+
+/// Which of the node's addresses serve node ports.
+pub(super) fn node_ports(texts: &[String], problems: &mut Problems) -> NodePortAddresses {
+    let texts: Vec<_> = texts.iter().map(|text| text.trim()).collect();
+    match texts.as_slice() {
+        // As kube-proxy's nftables mode.
+        [] | ["primary"] => return NodePortAddresses::Primary,
+        ["all"] => return NodePortAddresses::In(Vec::new()),
+        _ => {}
+    }
+    let ranges = texts.iter().enumerate().map(|(i, text)| {
+        let read = match *text {
+            "primary" | "all" => Err(format!("\"{text}\" stands alone")),
+            "localhost" => Err("\"localhost\" is not served".to_owned()),
+            text => cidr(text),
+        };
+        let field = format!("nodePortAddresses[{i}]");
+        problems.take(&field, read.map(Some))
+    });
+    NodePortAddresses::In(ranges.flatten().collect())
+}
