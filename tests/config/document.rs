@@ -1,0 +1,59 @@
+//! docs/configuration.md names every field and flag, and says of each whether it has a meaning.
+
+use std::collections::BTreeSet;
+
+use kube_dnat::config::{Here, SETTINGS};
+
+/// The rows of its tables: the first three cells and the last.
+fn rows() -> Vec<[String; 4]> {
+    let text = include_str!("../../docs/configuration.md");
+    let rows = text.lines().filter(|line| line.starts_with("| "));
+    let cells = rows.map(|row| {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [field, flag, default, here] = cells.as_slice() else {
+            panic!("a row has four cells: {row}");
+        };
+        [field, flag, default, here].map(|cell| (*cell).to_owned())
+    });
+    cells.collect()
+}
+
+/// What is in code marks.
+fn names(cell: &str) -> BTreeSet<String> {
+    let names = cell.split('`').skip(1).step_by(2);
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn each_setting_has_a_row_that_names_its_field_and_its_flags() {
+    let rows = rows();
+    for setting in SETTINGS {
+        let flags = setting.flags.iter().map(|flag| match *flag {
+            "v" => "-v".to_owned(),
+            flag => format!("--{flag}"),
+        });
+        let flags: BTreeSet<_> = flags.collect();
+        let is_its = |row: &&[String; 4]| {
+            names(&row[0]).contains(setting.field)
+                || setting.field.is_empty() && names(&row[1]).is_superset(&flags)
+        };
+        let row = rows.iter().find(is_its);
+        let row = row.unwrap_or_else(|| panic!("no row is of {setting:?}"));
+        assert!(
+            names(&row[1]).is_superset(&flags),
+            "{row:?} has not {flags:?}"
+        );
+        let idle = row[3].starts_with("no meaning");
+        assert_eq!(idle, setting.here == Here::WithoutMeaning, "{row:?}");
+    }
+}
+
+#[test]
+fn each_row_is_of_settings() {
+    let fields: BTreeSet<_> = SETTINGS.iter().map(|setting| setting.field).collect();
+    for row in rows() {
+        for field in names(&row[0]) {
+            assert!(fields.contains(field.as_str()), "{field} is no field");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The configuration of kube-proxy as clusters have it, and the words for what is wrong with one.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic; clippy does not take helpers of tests for tests"
+)]
+
+mod changes;
+mod clusters;
+mod command_line;
+mod document;
+mod mistakes;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+/// What the program said and wrote.
+struct Outcome {
+    code: Option<i32>,
+    log: Vec<String>,
+    took: Duration,
+}
+
+impl Outcome {
+    /// The lines of the log at a level.
+    fn at(&self, level: &str) -> Vec<&str> {
+        let lines = self.log.iter().map(String::as_str);
+        lines.filter(|line| line.contains(level)).collect()
+    }
+
+    /// The one line of the log that says this.
+    fn line(&self, text: &str) -> &str {
+        let mut lines = self.log.iter().filter(|line| line.contains(text));
+        match (lines.next(), lines.next()) {
+            (Some(line), None) => line,
+            _ => panic!("not one line says {text}: {:#?}", self.log),
+        }
+    }
+}
+
+fn kube_dnat(arguments: &[&str]) -> Outcome {
+    let start = Instant::now();
+    let output = Command::new(env!("CARGO_BIN_EXE_kube-dnat"))
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .env_remove("RUST_LOG")
+        .output()
+        .unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    Outcome {
+        code: output.status.code(),
+        log: log.lines().map(str::to_owned).collect(),
+        took: start.elapsed(),
+    }
+}
+
+/// A configuration file with this below `apiVersion` and `kind`.
+fn write_config(path: &Path, body: &str) {
+    let head = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration";
+    fs::write(path, format!("{head}\n{body}\n")).unwrap();
+}

@@ -1,0 +1,187 @@
+//! Each mistake is one sentence that names it, exit code 1, within a second.
+
+use std::fs;
+use std::time::Duration;
+
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
+use super::{kube_dnat, write_config};
+
+/// Asserts that it ends with this sentence.
+fn refuses(arguments: &[&str], sentence: &str) {
+    let outcome = kube_dnat(arguments);
+    assert_eq!(outcome.code, Some(1), "{arguments:?}: {:#?}", outcome.log);
+    assert!(outcome.took < Duration::from_secs(1), "{arguments:?}");
+    let errors = outcome.at("ERROR");
+    assert_eq!(errors.len(), 1, "{arguments:?}: {:#?}", outcome.log);
+    assert!(errors[0].ends_with(sentence), "{arguments:?}: {errors:?}");
+    assert_eq!(outcome.log.last().map(String::as_str), Some(errors[0]));
+}
+
+#[test]
+fn a_file_that_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.conf");
+    let path = file.to_str().unwrap();
+    for (body, sentence) in [
+        (
+            "mode: userspace",
+            "mode \"userspace\" is none of nftables, iptables and ipvs",
+        ),
+        (
+            "conntrack: {min: lots}",
+            "conntrack.min: invalid type: string \"lots\", expected i32",
+        ),
+        (
+            "nftables: {syncPeriod: 30}",
+            "nftables.syncPeriod: invalid type: integer `30`, expected a string",
+        ),
+        (
+            "clusterCIDR: 10.0.0.0\noomScoreAdj: 5000",
+            "clusterCIDR \"10.0.0.0\" is not an address range such as 10.0.0.0/8; \
+             oomScoreAdj 5000 is not within -1000 and 1000",
+        ),
+        (
+            "healthzBindAddress: localhost:1",
+            "\"localhost\" is not an IP address",
+        ),
+    ] {
+        write_config(&file, body);
+        let sentence = if sentence.starts_with('"') {
+            format!("cannot use {path}: healthzBindAddress \"localhost:1\": {sentence}")
+        } else {
+            format!("cannot use {path}: {sentence}")
+        };
+        refuses(&["--config", path], &sentence);
+        // `render` reads it too.
+        refuses(&["render", "--manifests", "-", "--config", path], &sentence);
+    }
+    fs::write(&file, "mode: [").unwrap();
+    let outcome = kube_dnat(&["--config", path]);
+    let error = outcome.line("ERROR");
+    assert!(
+        error.contains(&format!("cannot parse {path}: ")) && error.contains("at line 2 column 1")
+    );
+    fs::write(&file, vec![b'#'; 2 << 20]).unwrap();
+    refuses(
+        &["--config", path],
+        &format!("cannot read {path}: it is larger than 1 MiB"),
+    );
+    fs::write(&file, [0xff, 0xfe]).unwrap();
+    refuses(
+        &["--config", path],
+        &format!("cannot read {path}: stream did not contain valid UTF-8"),
+    );
+}
+
+#[test]
+fn a_config_map_instead_of_what_it_holds() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/config/fixtures/kubeadm/configmap.yaml"
+    );
+    let sentence = format!(
+        "cannot use {path}: it is the ConfigMap, and the KubeProxyConfiguration is the text that it holds"
+    );
+    refuses(&["--config", path], &sentence);
+}
+
+#[test]
+fn a_file_that_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let sentence = format!("cannot read {path}: it is not a regular file");
+    refuses(&["--config", path], &sentence);
+    let missing = format!("{path}/missing");
+    let sentence = format!("cannot read {missing}: No such file or directory (os error 2)");
+    refuses(&["--config", &missing], &sentence);
+    let pipe = dir.path().join("pipe");
+    mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+    let pipe = pipe.to_str().unwrap();
+    let sentence = format!("cannot read {pipe}: it is not a regular file");
+    refuses(&["--config", pipe], &sentence);
+    let out = format!("{missing}/out.yaml");
+    let sentence = format!("cannot write {out}: No such file or directory (os error 2)");
+    refuses(&["--write-config-to", &out], &sentence);
+}
+
+#[test]
+fn flags_that_are_wrong() {
+    for (arguments, sentence) in [
+        (
+            &["--no-such-flag"][..],
+            "unexpected argument '--no-such-flag' found (see --help)",
+        ),
+        (
+            &["--cluster-cidr", "10.0.0.0/33"],
+            "--cluster-cidr \"10.0.0.0/33\" is not an address range such as 10.0.0.0/8",
+        ),
+        (
+            &["--proxy-mode=kernelspace"],
+            "--proxy-mode \"kernelspace\" is none of nftables, iptables and ipvs",
+        ),
+        (
+            &["--nodeport-addresses=primary,10.0.0.0/8"],
+            "--nodeport-addresses \"primary\" stands alone",
+        ),
+        (
+            &["--detect-local-mode=BridgeInterface"],
+            "--pod-bridge-interface \"\" is not the name of an interface",
+        ),
+        (
+            &["--iptables-min-sync-period=1m"],
+            "--iptables-min-sync-period 1m0s is more than syncPeriod, which is 30s",
+        ),
+        (
+            &["--proxy-mode=nftables", "--iptables-sync-period=-1s"],
+            "--iptables-sync-period -1s is not more than 0",
+        ),
+        (&["--conntrack-min=-1"], "--conntrack-min -1 is less than 0"),
+        (
+            &["--bind-address=node-1"],
+            "--bind-address \"node-1\" is not an IP address",
+        ),
+        (
+            &["--healthz-bind-address=localhost"],
+            "--healthz-bind-address \"localhost\" is not IP:port",
+        ),
+        (
+            &["--logging-format=xml"],
+            "--logging-format \"xml\" is neither text nor json",
+        ),
+        (
+            &["--hostname-override= "],
+            "--hostname-override is empty, and so would be the name of this Node",
+        ),
+        (
+            &["--feature-gates=A"],
+            "not of the form Name=true or Name=false (see --help)",
+        ),
+        (
+            &["--oom-score-adj=-1001"],
+            "--oom-score-adj -1001 is not within -1000 and 1000",
+        ),
+        (
+            &["--manifests=m", "--master=x"],
+            "the argument '--manifests <DIR>' cannot be used with '--master <URL>' (see --help)",
+        ),
+    ] {
+        refuses(arguments, sentence);
+        let with_run = [&["run"], arguments].concat();
+        refuses(&with_run, sentence);
+    }
+}
+
+#[test]
+fn a_flag_beside_a_file_is_named_as_a_flag() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.conf");
+    write_config(&file, "mode: nftables\noomScoreAdj: 5000");
+    let path = file.to_str().unwrap();
+    let sentence = format!(
+        "--logging-format \"xml\" is neither text nor json; \
+         cannot use {path}: oomScoreAdj 5000 is not within -1000 and 1000"
+    );
+    refuses(&["--config", path, "--logging-format=xml"], &sentence);
+}
