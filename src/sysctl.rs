@@ -191,11 +191,11 @@ pub fn online_cpus() -> u32 {
 
 /// The number of CPUs in a list: `0-3,8`.
 fn count(list: &str) -> Option<u32> {
-    let mut count = 0;
+    let mut count: u32 = 0;
     for part in list.trim().split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        count += last.checked_sub(first)? + 1;
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        let more = to.parse::<u32>().ok()?.checked_sub(from.parse().ok()?)?;
+        count = count.checked_add(more)?.checked_add(1)?;
     }
     Some(count)
 }

@@ -21,6 +21,7 @@ pub(super) fn load(
         if let Some(daemon) = daemon {
             // The mode first: it says whose section a flag is for.
             daemon.network.apply(&mut written);
+            daemon.kernel.apply(&mut written);
             daemon.logging.apply(&mut written.logging);
             daemon.unused.apply(&mut written);
         }

@@ -38,10 +38,6 @@ pub use write::{to_yaml, write};
 
 /// A configuration that is valid, and says everything.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a switch of kube-proxy's, under its name"
-)]
 pub struct Config {
     /// The file it is from, which is followed.
     pub file: Option<ConfigFile>,

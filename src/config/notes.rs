@@ -66,7 +66,7 @@ pub fn notes(
         Mode::Nftables => {}
         // With flags alone nobody has chosen a mode.
         Mode::Unset if !is_file => {}
-        mode => notes.push(Note::OtherMode(mode)),
+        mode @ (Mode::Unset | Mode::Iptables | Mode::Ipvs) => notes.push(Note::OtherMode(mode)),
     }
     if !idle.is_empty() {
         notes.push(Note::WithoutMeaning(idle));

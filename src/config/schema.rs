@@ -20,7 +20,6 @@ pub const KIND: &str = "KubeProxyConfiguration";
 #[serde(rename_all = "camelCase", default)]
 #[expect(
     missing_docs,
-    clippy::struct_excessive_bools,
     reason = "the fields are kube-proxy's; docs/configuration.md says what each means here"
 )]
 pub struct KubeProxyConfiguration {

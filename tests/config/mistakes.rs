@@ -107,14 +107,32 @@ fn a_file_that_is_none() {
 }
 
 #[test]
-fn flags_that_are_wrong() {
+fn flags_of_no_such_form() {
     for (arguments, sentence) in [
         (
             &["--no-such-flag"][..],
             "unexpected argument '--no-such-flag' found (see --help)",
         ),
         (
-            &["--cluster-cidr", "10.0.0.0/33"],
+            &["--feature-gates=A"],
+            "not of the form Name=true or Name=false (see --help)",
+        ),
+        (
+            &["--manifests=m", "--master=x"],
+            "the argument '--manifests <DIR>' cannot be used with '--master <URL>' (see --help)",
+        ),
+    ] {
+        refuses(arguments, sentence);
+        let with_run = [&["run"], arguments].concat();
+        refuses(&with_run, sentence);
+    }
+}
+
+#[test]
+fn flags_that_are_wrong() {
+    for (arguments, sentence) in [
+        (
+            &["--cluster-cidr", "10.0.0.0/33"][..],
             "--cluster-cidr \"10.0.0.0/33\" is not an address range such as 10.0.0.0/8",
         ),
         (
@@ -155,16 +173,8 @@ fn flags_that_are_wrong() {
             "--hostname-override is empty, and so would be the name of this Node",
         ),
         (
-            &["--feature-gates=A"],
-            "not of the form Name=true or Name=false (see --help)",
-        ),
-        (
             &["--oom-score-adj=-1001"],
             "--oom-score-adj -1001 is not within -1000 and 1000",
-        ),
-        (
-            &["--manifests=m", "--master=x"],
-            "the argument '--manifests <DIR>' cannot be used with '--master <URL>' (see --help)",
         ),
     ] {
         refuses(arguments, sentence);

@@ -1,6 +1,7 @@
 //! The flags, under kube-proxy's names.
 
 mod given;
+mod kernel;
 mod logging;
 mod network;
 mod node;
@@ -9,6 +10,7 @@ mod value;
 
 use clap::Args;
 pub(super) use given::Given;
+use kernel::KernelFlags;
 use logging::LoggingFlags;
 use network::NetworkFlags;
 pub(super) use node::NodeFlags;
@@ -20,6 +22,8 @@ pub(super) use value::{SWITCH, switch};
 pub(super) struct DaemonFlags {
     #[command(flatten)]
     pub(super) network: NetworkFlags,
+    #[command(flatten)]
+    pub(super) kernel: KernelFlags,
     #[command(flatten)]
     pub(super) logging: LoggingFlags,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! Flags of the daemon that have a meaning here.
+//! Flags of what the daemon is connected to, and of its pace.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use super::set;
 use super::value::{SWITCH, switch};
 use crate::config::{GoDuration, HEALTHZ_PORT, KubeProxyConfiguration, METRICS_PORT, append_port};
 
-/// The API server, the servers that are asked for health and metrics, the pace, and the kernel.
+/// The API server, the servers that are asked for health and metrics, and the pace.
 #[derive(Debug, Args)]
 pub(in crate::commands) struct NetworkFlags {
     /// How to reach the API server; without it and --master: as a Pod of the cluster does.
@@ -55,39 +55,6 @@ pub(in crate::commands) struct NetworkFlags {
     /// As --iptables-sync-period, with --proxy-mode ipvs.
     #[arg(long, value_name = "DURATION", help_heading = "Pace")]
     ipvs_sync_period: Option<GoDuration>,
-
-    /// Connection-tracking entries for each CPU; 0 leaves the kernel's limit [default: 32768].
-    #[arg(long, value_name = "N", help_heading = "Kernel")]
-    conntrack_max_per_core: Option<i32>,
-
-    /// Connection-tracking entries at least [default: 131072].
-    #[arg(long, value_name = "N", help_heading = "Kernel")]
-    conntrack_min: Option<i32>,
-
-    /// How long idle TCP connections are tracked; 0 leaves the kernel's [default: 24h].
-    #[arg(long, value_name = "DURATION", help_heading = "Kernel")]
-    conntrack_tcp_timeout_established: Option<GoDuration>,
-
-    /// The same of those that one side has closed [default: 1h].
-    #[arg(long, value_name = "DURATION", help_heading = "Kernel")]
-    conntrack_tcp_timeout_close_wait: Option<GoDuration>,
-
-    /// Let TCP segments outside the window pass as tracked.
-    #[arg(long, value_name = SWITCH, value_parser = switch, help_heading = "Kernel")]
-    conntrack_tcp_be_liberal: Option<bool>,
-
-    /// How long UDP without an answer is tracked; 0 leaves the kernel's [default: 0].
-    #[arg(long, value_name = "DURATION", help_heading = "Kernel")]
-    conntrack_udp_timeout: Option<GoDuration>,
-
-    /// The same of UDP with answers [default: 0].
-    #[arg(long, value_name = "DURATION", help_heading = "Kernel")]
-    conntrack_udp_timeout_stream: Option<GoDuration>,
-
-    /// How unwilling the kernel is to end this process for want of memory, -1000 to 1000
-    /// [default: -999].
-    #[arg(long, value_name = "N", help_heading = "Kernel")]
-    oom_score_adj: Option<i32>,
 }
 
 impl NetworkFlags {
@@ -105,14 +72,6 @@ impl NetworkFlags {
             iptables_sync_period,
             ipvs_min_sync_period,
             ipvs_sync_period,
-            conntrack_max_per_core,
-            conntrack_min,
-            conntrack_tcp_timeout_established,
-            conntrack_tcp_timeout_close_wait,
-            conntrack_tcp_be_liberal,
-            conntrack_udp_timeout,
-            conntrack_udp_timeout_stream,
-            oom_score_adj,
         } = self;
         let kubeconfig = kubeconfig.map(|path| path.to_string_lossy().into_owned());
         set(kubeconfig, &mut to.client_connection.kubeconfig);
@@ -143,28 +102,6 @@ impl NetworkFlags {
         set(iptables_min_sync_period, shortest);
         set(ipvs_sync_period, &mut to.ipvs.sync_period);
         set(ipvs_min_sync_period, &mut to.ipvs.min_sync_period);
-        let conntrack = &mut to.conntrack;
-        let some = |value: Option<GoDuration>| value.map(Some);
-        set(
-            conntrack_max_per_core.map(Some),
-            &mut conntrack.max_per_core,
-        );
-        set(conntrack_min.map(Some), &mut conntrack.min);
-        set(
-            some(conntrack_tcp_timeout_established),
-            &mut conntrack.tcp_established_timeout,
-        );
-        set(
-            some(conntrack_tcp_timeout_close_wait),
-            &mut conntrack.tcp_close_wait_timeout,
-        );
-        set(conntrack_tcp_be_liberal, &mut conntrack.tcp_be_liberal);
-        set(conntrack_udp_timeout, &mut conntrack.udp_timeout);
-        set(
-            conntrack_udp_timeout_stream,
-            &mut conntrack.udp_stream_timeout,
-        );
-        set(oom_score_adj.map(Some), &mut to.oom_score_adj);
     }
 }
 

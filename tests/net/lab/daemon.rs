@@ -93,16 +93,29 @@ impl<'a> Daemon<'a> {
         manifests: &'a Manifests,
         flags: &[&str],
     ) -> Self {
+        Self::spawn(cluster, manifests, &[&["run"], flags].concat())
+    }
+
+    /// Starts it as kube-proxy's `DaemonSet` does, without a subcommand, and waits until the
+    /// manifests are programmed.
+    pub(crate) fn start_by_file(
+        cluster: &'a Cluster,
+        manifests: &'a Manifests,
+        file: &str,
+    ) -> Self {
+        Self::spawn(cluster, manifests, &[&format!("--config={file}")])
+    }
+
+    fn spawn(cluster: &'a Cluster, manifests: &'a Manifests, arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kube-dnat"));
         command
+            .args(arguments)
             .args([
-                "run",
                 "--manifests",
                 manifests.path(),
                 "--hostname-override",
                 cluster.node.name(),
             ])
-            .args(flags)
             .env(
                 "RUST_LOG",
                 env::var("RUST_LOG").unwrap_or_else(|_| "info,kube_dnat=debug".to_owned()),
@@ -187,12 +200,20 @@ impl<'a> Daemon<'a> {
             Signal::SIGTERM,
         )
         .expect("send SIGTERM");
+        (self.ended(), sent.elapsed())
+    }
+
+    /// Waits for the end.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
         let mut status = None;
         wait_until("the daemon ends", Duration::from_secs(5), || {
             status = self.process.try_wait().expect("wait for the daemon");
             status.is_some()
         });
-        (status.expect("it ended"), sent.elapsed())
+        if let Some(reader) = self.reader.take() {
+            let _panicked = reader.join();
+        }
+        status.expect("it ended")
     }
 }
 

@@ -4,6 +4,7 @@ mod application;
 mod bad_input;
 mod changes;
 mod cluster_ip;
+mod configuration;
 mod detect_local;
 mod drift;
 mod dual_stack;
@@ -42,6 +43,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         bad_input::tests(),
         changes::tests(),
         cluster_ip::tests(),
+        configuration::tests(),
         detect_local::tests(),
         drift::tests(),
         dual_stack::tests(),
