@@ -46,14 +46,15 @@ pub enum Source {
 /// What keeps it from starting.
 pub fn run(source: Source, config: Config, table_owner: bool) -> anyhow::Result<()> {
     let mut kernel = sync::Opened::open(table_owner)?;
-    set_up(&mut kernel.conntrack, &config)?;
-    let Config {
-        file, node, facts, ..
-    } = config;
     let ipv6 = Path::new("/proc/net/if_inet6").exists();
     let runtime = runtime()?;
     runtime.block_on(async {
         let source = source.open().await?;
+        // Later than the source: a kubeconfig that cannot be used changes nothing of the node.
+        set_up(&mut kernel.conntrack, &config)?;
+        let Config {
+            file, node, facts, ..
+        } = config;
         let counts = match source {
             Opened::Manifests(_) => true,
             // The Node object names the primary ones.

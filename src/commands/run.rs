@@ -25,6 +25,7 @@ pub(super) struct Run {
 
 /// The flags of `run`: kube-proxy's, and `--manifests`.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "The process")]
 struct RunFlags {
     /// Take the objects from a directory of YAML and JSON files instead of an API server, and
     /// follow the files as they change.

@@ -185,6 +185,13 @@ mod tests {
     }
 
     #[test]
+    fn of_several_documents_the_first_is_read() {
+        let text = format!("---\nkind: {KIND}\napiVersion: {API_VERSION}\nmode: ipvs\n---\n[");
+        let (config, _) = super::parse(&text, Path::new("config.conf")).unwrap();
+        assert_eq!(config.mode, "ipvs");
+    }
+
+    #[test]
     fn json_is_read_too() {
         let text = format!(
             r#"{{"apiVersion": "{API_VERSION}", "kind": "{KIND}", "conntrack": {{"min": 7}}}}"#

@@ -261,7 +261,12 @@ mod tests {
                     paths(value, &crate::config::document::join(path, name), into);
                 }
             }
-            _ => {
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_)
+            | Value::Object(_) => {
                 into.insert(path.to_owned());
             }
         }

@@ -197,3 +197,29 @@ fn served<A: Address>(ranges: &[IpNet], addresses: impl Iterator<Item = IpAddr>)
     let addresses = addresses.filter(|ip| !ip.is_loopback()).filter_map(A::of);
     addresses.filter(wanted).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_primary_address_that_is_told_stands_for_its_family_alone() {
+        let addresses = ["192.0.2.1", "2001:db8::1"].map(|ip| ip.parse().unwrap());
+        let facts = NodeFacts {
+            node_ip: "192.0.2.9".parse().ok(),
+            own_addresses: Some(OwnAddresses {
+                all: addresses.into(),
+                of_default_route: addresses.to_vec(),
+            }),
+            ..NodeFacts::default()
+        };
+        let ipv4 = NodeContribution::<Ipv4Addr>::new(&facts, &Store::default());
+        assert_eq!(ipv4.primary_ip(), "192.0.2.9".parse().ok());
+        assert_eq!(
+            ipv4.node_ips().collect::<Vec<_>>(),
+            ["192.0.2.9".parse::<Ipv4Addr>().unwrap()]
+        );
+        let ipv6 = NodeContribution::<Ipv6Addr>::new(&facts, &Store::default());
+        assert_eq!(ipv6.primary_ip(), "2001:db8::1".parse().ok());
+    }
+}

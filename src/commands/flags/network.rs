@@ -36,7 +36,7 @@ pub(in crate::commands) struct NetworkFlags {
     bind_address_hard_fail: Option<bool>,
 
     /// nftables, iptables or ipvs: whatever it is, nftables serves.
-    #[arg(long, value_name = "MODE", help_heading = "Pace")]
+    #[arg(long, value_name = "MODE", help_heading = "This node and its Pods")]
     proxy_mode: Option<String>,
 
     /// How long after a sync the next begins at the earliest [default: 1s]; the name is kube-proxy's

@@ -16,7 +16,7 @@ pub(in crate::commands) struct NodeFlags {
     /// changes.
     ///
     /// Of the flags only --hostname-override, --master and those of logging count beside it.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "The process")]
     pub(in crate::commands) config: Option<PathBuf>,
 
     /// Which Node this is; the host name if it is not given.

@@ -40,155 +40,53 @@ fn kube_proxys_defaults_are_valid() {
     assert_eq!(config.oom_score_adj, -999);
 }
 
+/// What kube-proxy refuses, and what is said of it.
+const REFUSED: &str = r#"
+mode: userspace => mode "userspace" is none of nftables, iptables and ipvs
+mode: kernelspace => mode "kernelspace" is none of
+iptables: {syncPeriod: -1s} => iptables.syncPeriod -1s is not more than 0
+iptables: {minSyncPeriod: -1s} => iptables.minSyncPeriod -1s is less than 0
+mode: nftables\nnftables: {syncPeriod: 1s, minSyncPeriod: 2s} => nftables.minSyncPeriod 2s is more than syncPeriod, which is 1s
+mode: ipvs\nipvs: {syncPeriod: -1s} => ipvs.syncPeriod -1s is not more than 0
+mode: ipvs\nipvs: {udpTimeout: -1s} => ipvs.udpTimeout -1s is less than 0
+mode: ipvs\nipvs: {excludeCIDRs: [a]} => ipvs.excludeCIDRs[0] "a" is not an address range
+iptables: {masqueradeBit: 32} => iptables.masqueradeBit 32 is not within 0 and 31
+mode: nftables\nnftables: {masqueradeBit: -1} => nftables.masqueradeBit -1 is not within
+conntrack: {maxPerCore: -1} => conntrack.maxPerCore -1 is less than 0
+conntrack: {min: -1} => conntrack.min -1 is less than 0
+conntrack: {tcpEstablishedTimeout: -1h} => conntrack.tcpEstablishedTimeout -1h0m0s is less
+conntrack: {tcpCloseWaitTimeout: -1h} => conntrack.tcpCloseWaitTimeout -1h0m0s is less
+conntrack: {udpTimeout: -1s} => conntrack.udpTimeout -1s is less than 0
+conntrack: {udpStreamTimeout: -1s} => conntrack.udpStreamTimeout -1s is less than 0
+oomScoreAdj: 1001 => oomScoreAdj 1001 is not within -1000 and 1000
+configSyncPeriod: -1s => configSyncPeriod -1s is not more than 0
+clientConnection: {burst: -1} => clientConnection.burst -1 is less than 0
+bindAddress: node-1 => bindAddress "node-1" is not an IP address
+healthzBindAddress: localhost => healthzBindAddress "localhost" is not IP:port
+healthzBindAddress: 0.0.0.0:0 => healthzBindAddress "0.0.0.0:0": "0" is not a port
+metricsBindAddress: a:1 => metricsBindAddress "a:1": "a" is not an IP address
+metricsBindAddress: "::1:1:" => metricsBindAddress "::1:1:" is not IP:port
+portRange: 10-5 => portRange "10-5" is not a range of ports
+showHiddenMetricsForVersion: "1" => showHiddenMetricsForVersion "1" is not a version
+detectLocalMode: Bridge => detectLocalMode "Bridge" is none of ClusterCIDR
+detectLocalMode: BridgeInterface => detectLocal.bridgeInterface "" is not the name
+detectLocalMode: InterfaceNamePrefix => detectLocal.interfaceNamePrefix "" is not the name of an interface
+clusterCIDR: 10.0.0.0 => clusterCIDR "10.0.0.0" is not an address range such as
+clusterCIDR: "10.0.0.0/8,11.0.0.0/8" => 10.0.0.0/8 and 11.0.0.0/8 of one family
+nodePortAddresses: [primary, 10.0.0.0/8] => nodePortAddresses[0] "primary" stands alone
+nodePortAddresses: [10.0.0.0/8, x] => nodePortAddresses[1] "x" is not an address range
+logging: {format: xml} => logging.format "xml" is neither text nor json
+logging: {verbosity: 2147483648} => logging.verbosity 2147483648 is more than
+logging: {format: json, vmodule: [{filePattern: a, verbosity: 1}]} => logging.vmodule goes with the text format only
+logging: {vmodule: [{verbosity: 1}]} => logging.vmodule[0] "=1" is not a pattern
+hostnameOverride: "  " => hostnameOverride is empty
+"#;
+
 #[test]
 fn what_kube_proxy_refuses_is_refused_with_field_value_and_reason() {
-    let cases = [
-        (
-            "mode: userspace",
-            "mode \"userspace\" is none of nftables, iptables and ipvs",
-        ),
-        ("mode: kernelspace", "mode \"kernelspace\" is none of"),
-        (
-            "iptables: {syncPeriod: -1s}",
-            "iptables.syncPeriod -1s is not more than 0",
-        ),
-        (
-            "iptables: {minSyncPeriod: -1s}",
-            "iptables.minSyncPeriod -1s is less than 0",
-        ),
-        (
-            "mode: nftables\nnftables: {syncPeriod: 1s, minSyncPeriod: 2s}",
-            "nftables.minSyncPeriod 2s is more than syncPeriod, which is 1s",
-        ),
-        (
-            "mode: ipvs\nipvs: {syncPeriod: -1s}",
-            "ipvs.syncPeriod -1s is not more than 0",
-        ),
-        (
-            "mode: ipvs\nipvs: {udpTimeout: -1s}",
-            "ipvs.udpTimeout -1s is less than 0",
-        ),
-        (
-            "mode: ipvs\nipvs: {excludeCIDRs: [a]}",
-            "ipvs.excludeCIDRs[0] \"a\" is not an address range",
-        ),
-        (
-            "iptables: {masqueradeBit: 32}",
-            "iptables.masqueradeBit 32 is not within 0 and 31",
-        ),
-        (
-            "mode: nftables\nnftables: {masqueradeBit: -1}",
-            "nftables.masqueradeBit -1 is not within",
-        ),
-        (
-            "conntrack: {maxPerCore: -1}",
-            "conntrack.maxPerCore -1 is less than 0",
-        ),
-        ("conntrack: {min: -1}", "conntrack.min -1 is less than 0"),
-        (
-            "conntrack: {tcpEstablishedTimeout: -1h}",
-            "conntrack.tcpEstablishedTimeout -1h0m0s is less",
-        ),
-        (
-            "conntrack: {tcpCloseWaitTimeout: -1h}",
-            "conntrack.tcpCloseWaitTimeout -1h0m0s is less",
-        ),
-        (
-            "conntrack: {udpTimeout: -1s}",
-            "conntrack.udpTimeout -1s is less than 0",
-        ),
-        (
-            "conntrack: {udpStreamTimeout: -1s}",
-            "conntrack.udpStreamTimeout -1s is less than 0",
-        ),
-        (
-            "oomScoreAdj: 1001",
-            "oomScoreAdj 1001 is not within -1000 and 1000",
-        ),
-        (
-            "configSyncPeriod: -1s",
-            "configSyncPeriod -1s is not more than 0",
-        ),
-        (
-            "clientConnection: {burst: -1}",
-            "clientConnection.burst -1 is less than 0",
-        ),
-        (
-            "bindAddress: node-1",
-            "bindAddress \"node-1\" is not an IP address",
-        ),
-        (
-            "healthzBindAddress: localhost",
-            "healthzBindAddress \"localhost\" is not IP:port",
-        ),
-        (
-            "healthzBindAddress: 0.0.0.0:0",
-            "healthzBindAddress \"0.0.0.0:0\": \"0\" is not a port",
-        ),
-        (
-            "metricsBindAddress: a:1",
-            "metricsBindAddress \"a:1\": \"a\" is not an IP address",
-        ),
-        (
-            "metricsBindAddress: \"::1:1:\"",
-            "metricsBindAddress \"::1:1:\" is not IP:port",
-        ),
-        (
-            "portRange: 10-5",
-            "portRange \"10-5\" is not a range of ports",
-        ),
-        (
-            "showHiddenMetricsForVersion: \"1\"",
-            "showHiddenMetricsForVersion \"1\" is not a version",
-        ),
-        (
-            "detectLocalMode: Bridge",
-            "detectLocalMode \"Bridge\" is none of ClusterCIDR",
-        ),
-        (
-            "detectLocalMode: BridgeInterface",
-            "detectLocal.bridgeInterface \"\" is not the name",
-        ),
-        (
-            "detectLocalMode: InterfaceNamePrefix",
-            "detectLocal.interfaceNamePrefix \"\" is not the name of an interface",
-        ),
-        (
-            "clusterCIDR: 10.0.0.0",
-            "clusterCIDR \"10.0.0.0\" is not an address range such as",
-        ),
-        (
-            "clusterCIDR: \"10.0.0.0/8,11.0.0.0/8\"",
-            "10.0.0.0/8 and 11.0.0.0/8 of one family",
-        ),
-        (
-            "nodePortAddresses: [primary, 10.0.0.0/8]",
-            "nodePortAddresses[0] \"primary\" stands alone",
-        ),
-        (
-            "nodePortAddresses: [10.0.0.0/8, x]",
-            "nodePortAddresses[1] \"x\" is not an address range",
-        ),
-        (
-            "logging: {format: xml}",
-            "logging.format \"xml\" is neither text nor json",
-        ),
-        (
-            "logging: {verbosity: 2147483648}",
-            "logging.verbosity 2147483648 is more than",
-        ),
-        (
-            "logging: {format: json, vmodule: [{filePattern: a, verbosity: 1}]}",
-            "logging.vmodule goes with the text format only",
-        ),
-        (
-            "logging: {vmodule: [{verbosity: 1}]}",
-            "logging.vmodule[0] \"=1\" is not a pattern",
-        ),
-        ("hostnameOverride: \"  \"", "hostnameOverride is empty"),
-    ];
-    for (body, expected) in cases {
-        let problems = problems(body);
+    for line in REFUSED.trim().lines() {
+        let (body, expected) = line.split_once(" => ").unwrap();
+        let problems = problems(&body.replace("\\n", "\n"));
         assert_eq!(problems.len(), 1, "{body}: {problems:?}");
         assert!(problems[0].contains(expected), "{body}: {problems:?}");
     }
