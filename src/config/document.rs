@@ -36,7 +36,8 @@ impl Lenience {
 
 impl Node {
     /// The document as serde takes it, with the fields of `known` alone; what is left out is added
-    /// to `lenience`. Null is as good as unset, and an empty object is one with any fields.
+    /// to `lenience`. Null is as good as unset; an empty object is one with any fields, and an empty
+    /// list one with any elements.
     pub(super) fn into_json(self, known: &Value, path: &str, lenience: &mut Lenience) -> Value {
         match self {
             Self::Leaf(Value::String(text)) if known.is_boolean() => {
@@ -44,11 +45,10 @@ impl Node {
             }
             Self::Leaf(value) => value,
             Self::List(nodes) => {
+                let known = known.get(0).unwrap_or(&Value::Null);
                 let nodes = nodes.into_iter().enumerate();
                 nodes
-                    .map(|(i, node)| {
-                        node.into_json(&Value::Null, &format!("{path}[{i}]"), lenience)
-                    })
+                    .map(|(i, node)| node.into_json(known, &format!("{path}[{i}]"), lenience))
                     .collect()
             }
             Self::Fields(fields) => {

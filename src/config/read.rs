@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::document::Node;
-use super::schema::{API_VERSION, KIND};
+use super::schema::{API_VERSION, KIND, VModule};
 use super::{KubeProxyConfiguration, Lenience};
 
 /// The size of an object of Kubernetes is limited to this, and so is that of a file in a
@@ -106,7 +106,11 @@ pub fn parse(text: &str, path: &Path) -> Result<(KubeProxyConfiguration, Lenienc
         reason,
     })?;
     let mut lenience = Lenience::default();
-    let json = document.into_json(&known(), "", &mut lenience);
+    let mut shape = known();
+    if let Some(modules) = shape.pointer_mut("/logging/vmodule") {
+        *modules = serde_json::to_value([VModule::default()]).unwrap_or_default();
+    }
+    let json = document.into_json(&shape, "", &mut lenience);
     let config = serde_path_to_error::deserialize(json).map_err(|error| Unreadable::Field {
         path: path.to_owned(),
         field: error.path().to_string(),
@@ -148,7 +152,8 @@ mod tests {
         let (config, lenience) = parse(
             "mode: ipvs\nmetadata: {name: config}\nudpIdleTimeout: 250ms\nmode: nftables\n\
              conntrack: {max: 1, min: 5, min: 6, min: 7}\nclusterCidr: 10.0.0.0/8\n\
-             featureGates: {A: true, B: false, A: false}\n",
+             featureGates: {A: true, B: false, A: false}\n\
+             logging: {vmodule: [{filePattern: a, level: 3}]}\n",
         )
         .unwrap();
         assert_eq!(
@@ -157,7 +162,8 @@ mod tests {
                 "metadata",
                 "udpIdleTimeout",
                 "conntrack.max",
-                "clusterCidr (not clusterCIDR)"
+                "clusterCidr (not clusterCIDR)",
+                "logging.vmodule[0].level"
             ]
         );
         assert_eq!(
