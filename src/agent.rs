@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use crate::config::{Config, ConfigFile};
 use crate::desired::{NodeFacts, NodePortAddresses};
 use crate::health::{self, Lag};
-use crate::model::Event;
+use crate::model::{Event, OwnAddresses};
 use crate::netlink::Conntrack;
 use crate::sync::{self, Crank, State};
 use crate::sysctl::{self, Outcome};
@@ -53,22 +53,19 @@ pub fn run(source: Source, config: Config, table_owner: bool) -> anyhow::Result<
         // Later than the source: a kubeconfig that cannot be used changes nothing of the node.
         set_up(&mut kernel.conntrack, &config)?;
         let Config {
-            file, node, facts, ..
+            file,
+            node,
+            facts,
+            min_sync_period,
+            sync_period,
+            ..
         } = config;
         let counts = match source {
             Opened::Manifests(_) => true,
             // The Node object names the primary ones.
             Opened::ApiServer(_) => facts.node_port_addresses != NodePortAddresses::Primary,
         };
-        let own_addresses = if counts {
-            Some(
-                addresses::own()
-                    .await
-                    .context("cannot read this node's addresses")?,
-            )
-        } else {
-            None
-        };
+        let own_addresses = own_addresses(counts).await?;
         info!(
             version = env!("CARGO_PKG_VERSION"),
             node,
@@ -87,7 +84,8 @@ pub fn run(source: Source, config: Config, table_owner: bool) -> anyhow::Result<
         let lag = Arc::new(Lag::default());
         let crank = start_crank(
             Crank::new(kernel, state, ipv6, health, Arc::clone(&lag))
-                .context("cannot start a thread")?,
+                .context("cannot start a thread")?
+                .paced(min_sync_period, sync_period),
             reported,
             stopped,
         )?;
@@ -106,6 +104,14 @@ pub fn run(source: Source, config: Config, table_owner: bool) -> anyhow::Result<
     })?;
     info!("stopped, the rules stay");
     Ok(())
+}
+
+async fn own_addresses(counts: bool) -> anyhow::Result<Option<OwnAddresses>> {
+    if !counts {
+        return Ok(None);
+    }
+    let own = addresses::own().await;
+    own.map(Some).context("cannot read this node's addresses")
 }
 
 /// Makes the kernel settings, and no more.

@@ -1,5 +1,6 @@
 //! kube-proxy's defaults (`SetDefaults_KubeProxyConfiguration`): of fields that are unset, and of
-//! texts, numbers and durations that are empty or zero.
+//! texts, numbers and durations that are empty or zero. One is not: `minSyncPeriod`, there 1 s,
+//! spares kube-proxy syncs that each cost seconds; ours cost what changed, so none is held back.
 
 use std::net::IpAddr;
 
@@ -15,7 +16,6 @@ pub const HEALTHZ_PORT: u16 = 10256;
 pub const METRICS_PORT: u16 = 10249;
 
 const SYNC_PERIOD: GoDuration = GoDuration::from_seconds(30);
-const MIN_SYNC_PERIOD: GoDuration = GoDuration::from_seconds(1);
 const MASQUERADE_BIT: i32 = 14;
 
 impl KubeProxyConfiguration {
@@ -86,7 +86,6 @@ impl Iptables {
         self.localhost_node_ports.get_or_insert(true);
         self.snat_node_internal_ip.get_or_insert(false);
         duration(&mut self.sync_period, SYNC_PERIOD);
-        duration(&mut self.min_sync_period, MIN_SYNC_PERIOD);
     }
 }
 
@@ -100,7 +99,6 @@ impl Nftables {
     fn set_defaults(&mut self) {
         self.masquerade_bit.get_or_insert(MASQUERADE_BIT);
         duration(&mut self.sync_period, SYNC_PERIOD);
-        duration(&mut self.min_sync_period, MIN_SYNC_PERIOD);
     }
 }
 

@@ -32,7 +32,8 @@ use crate::model::{Address, Event};
 use crate::netlink::{Commit, Conntrack, Error, Found, Kernel, Notices, Part, give_back_memory};
 use crate::ruleset::{Inconsistent, Program};
 
-/// How long after a failure the next attempt is made; doubled each time up to the maximum.
+/// How long after a failure the next attempt is made; doubled each time up to the last, unless the
+/// configuration says another.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
@@ -111,6 +112,11 @@ pub struct Crank {
     state: State,
     /// Whether the node has IPv6 at all.
     ipv6: bool,
+    /// How long after a turn the next one begins at the earliest.
+    min_sync_period: Duration,
+    /// How long after a failure the next attempt is made at the latest.
+    last_retry: Duration,
+    turned: Option<Instant>,
     trust: Trust,
     committed_once: bool,
 }
@@ -144,9 +150,23 @@ impl Crank {
             full_maps: FullMaps::default(),
             state,
             ipv6,
+            min_sync_period: Duration::ZERO,
+            last_retry: LAST_RETRY,
+            turned: None,
             trust: Trust::Read,
             committed_once: false,
         })
+    }
+
+    /// Turns at most once in `min_sync_period`, and tries again what failed after `sync_period` at
+    /// the latest.
+    #[must_use]
+    pub fn paced(self, min_sync_period: Duration, sync_period: Duration) -> Self {
+        Self {
+            min_sync_period,
+            last_retry: sync_period,
+            ..self
+        }
     }
 
     /// Turns until `stop` says true or the sources are gone. What came while a transaction was
@@ -175,6 +195,7 @@ impl Crank {
                     self.state.ipv4.take_in_again();
                     self.state.ipv6.take_in_again();
                 }
+                () = timers.next_turn.wait() => {}
                 () = timers.unused_chains.wait() => self.delete_unused_chains(),
                 () = timers.late_answers.wait() => self.cleaner.clean_again(&self.state),
                 () = self.forgetter.wait() => if self.forgetter.step(&mut self.kernel) {
@@ -189,12 +210,15 @@ impl Crank {
             }
             if self.state.is_complete() {
                 self.lag.waiting();
-                if self.turn() {
+                let early = self.early();
+                if !early.is_zero() {
+                    timers.next_turn.start(early);
+                } else if self.turn() {
                     self.lag.committed();
                     timers.retry = Timer::default();
                     backoff = FIRST_RETRY;
                 } else if timers.retry.start(backoff) {
-                    backoff = (backoff * 2).min(LAST_RETRY);
+                    backoff = (backoff * 2).min(self.last_retry);
                 }
             }
             self.start(&mut timers);
@@ -221,6 +245,20 @@ impl Crank {
         complain(self.state.apply(event));
     }
 
+    /// How much too early it is for a turn that has something to do.
+    fn early(&self) -> Duration {
+        let next = self.turned.map(|turned| turned + self.min_sync_period);
+        let next = next.filter(|_| !self.is_clean());
+        next.map_or(Duration::ZERO, |next| {
+            next.saturating_duration_since(Instant::now())
+        })
+    }
+
+    fn is_clean(&self) -> bool {
+        let dirty = self.state.ipv4.is_dirty() || self.state.ipv6.is_dirty();
+        !dirty && self.trust == Trust::Picture
+    }
+
     /// Brings the kernel up to date. `false` if that did not, or not wholly, succeed.
     fn turn(&mut self) -> bool {
         match self.synchronise() {
@@ -238,11 +276,11 @@ impl Crank {
     /// Commits what is dirty. `false`: but for Services that the kernel refuses.
     fn synchronise(&mut self) -> Result<bool, Failure> {
         for _ in 0..ATTEMPTS {
-            let clean = !self.state.ipv4.is_dirty() && !self.state.ipv6.is_dirty();
-            if clean && self.trust == Trust::Picture {
+            if self.is_clean() {
                 break;
             }
             let started = Instant::now();
+            self.turned = Some(started);
             let (plans, commit) = self.prepare()?;
             self.drift.before(&mut self.kernel, commit.len());
             let result = self.kernel.commit(&commit);
@@ -406,6 +444,7 @@ fn milliseconds(elapsed: Duration) -> f64 {
 #[derive(Default)]
 struct Timers {
     retry: Timer,
+    next_turn: Timer,
     repair: Timer,
     unused_chains: Timer,
     late_answers: Timer,

@@ -132,7 +132,7 @@ fn help(arguments: &[&str]) -> BTreeSet<String> {
 fn each_flag_of_kube_proxy_is_in_the_help_with_and_without_run() {
     let settings = SETTINGS.iter().flat_map(|setting| setting.flags);
     let mut expected: BTreeSet<String> = settings.map(|flag| (*flag).to_owned()).collect();
-    expected.insert("manifests".to_owned());
+    expected.extend(["manifests", "table-owner"].map(str::to_owned));
     assert_eq!(help(&["--help"]), expected);
     assert_eq!(help(&["run", "--help"]), expected);
 }

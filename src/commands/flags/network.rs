@@ -39,9 +39,14 @@ pub(in crate::commands) struct NetworkFlags {
     #[arg(long, value_name = "MODE", help_heading = "This node and its Pods")]
     proxy_mode: Option<String>,
 
-    /// How long after a sync the next begins at the earliest [default: 1s]; the name is kube-proxy's
+    /// How long after a sync the next begins at the earliest [default: 0s]; the name is kube-proxy's
     /// in mode nftables too.
-    #[arg(long, value_name = "DURATION", help_heading = "Pace")]
+    #[arg(
+        long,
+        visible_alias = "min-sync-period",
+        value_name = "DURATION",
+        help_heading = "Pace"
+    )]
     iptables_min_sync_period: Option<GoDuration>,
 
     /// How long after a sync that failed it is tried again at the latest [default: 30s].

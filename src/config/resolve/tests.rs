@@ -32,7 +32,7 @@ fn kube_proxys_defaults_are_valid() {
             config.sync_period.as_secs(),
             config.min_sync_period.as_secs()
         ),
-        (30, 1)
+        (30, 0)
     );
     assert_eq!(config.healthz_bind_address, "0.0.0.0:10256".parse().ok());
     assert_eq!(config.metrics_bind_address, "127.0.0.1:10249".parse().ok());

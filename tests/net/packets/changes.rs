@@ -2,12 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 
 use super::shop::{NODE_PORT, Shop, cart, cart_on_every_frontend, cart_slices, frontends};
-use super::{Probe, everywhere, names, servers};
+use super::{Daemon, Family, Probe, Protocol, everywhere, names, servers};
 use crate::lab::{Flow, Outcome, Service, Slices, Tally};
 
 pub(super) fn tests() -> Vec<Trial> {
@@ -18,6 +18,7 @@ pub(super) fn tests() -> Vec<Trial> {
         a_service_that_is_removed_is_no_longer_served_anywhere,
         a_service_that_changes_its_addresses_and_ports_is_served_at_the_new_ones_only,
         a_service_that_moves_to_another_file_is_served_all_the_time,
+        changes_wait_for_the_minimal_sync_period_and_go_together,
     )
 }
 
@@ -244,4 +245,28 @@ fn a_service_that_moves_to_another_file_is_served_all_the_time() {
             "{probe}"
         );
     }
+}
+
+fn changes_wait_for_the_minimal_sync_period_and_go_together() {
+    let shop = Shop::new();
+    let with = |pod: &str| cart().yaml() + &cart_slices([shop.cluster.pod(pod)]).yaml();
+    shop.manifests.write("shop.yaml", &with("pod-1"));
+    let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
+    let flags = ["--cluster-cidr", &cidrs, "--min-sync-period=2s"];
+    let daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &flags);
+    let commits = || daemon.log_lines(" committed ops=").len();
+    let (before, started) = (commits(), Instant::now());
+    for pod in ["pod-2", "pod-3", "remote-1", "pod-2"] {
+        daemon.manifests.write("shop.yaml", &with(pod));
+        thread::sleep(Duration::from_millis(100));
+    }
+    daemon.synchronise();
+    let elapsed = started.elapsed();
+    // One turn may have been due at once.
+    let turns = commits() - before;
+    assert!((1..=2).contains(&turns), "{turns} in {elapsed:?}");
+    assert!(elapsed > Duration::from_secs(1), "{elapsed:?}");
+    let to = (Family::V4.cluster_ip(1), 80);
+    let probe = shop.cluster.client.probe(Protocol::Tcp, to);
+    assert_eq!(servers(&probe), names(["pod-2:8080"]));
 }
