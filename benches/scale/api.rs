@@ -11,12 +11,12 @@ use super::cluster::Cluster;
 use super::node::{in_namespace, run};
 use super::objects;
 use super::process::{Process, milliseconds};
-use super::report::{Figure, Report};
+use super::report::Report;
 use super::server::Server;
 
 /// Between two changes, of which there are so many.
 const INTERVAL: Duration = Duration::from_millis(50);
-const CHANGES: u32 = 400;
+const CHANGES: u32 = 200;
 
 /// Changes in one go, after which memory is looked at.
 const CHURN: u32 = 10_000;
@@ -110,16 +110,8 @@ impl Bench<'_> {
     }
 
     fn add<const N: usize>(&mut self, what: &str, values: [(&str, f64); N]) {
-        let Cluster {
-            services,
-            endpoints,
-            ..
-        } = self.cluster;
-        self.report.add(Figure {
-            group: "api",
-            name: format!("{}: {services} x {endpoints}, {what}", self.subject.name),
-            values: values.map(|(name, value)| (name.to_owned(), value)).into(),
-        });
+        let subject = &self.subject.name;
+        self.report.add(subject, self.cluster, what, values);
     }
 
     fn generation(&mut self) -> u32 {
@@ -236,6 +228,8 @@ impl Bench<'_> {
             .split_whitespace()
             .find_map(|word| word.strip_prefix("ops="))
             .and_then(|number| number.parse().ok());
+        // The line was written before the memory of it all was given back.
+        sleep(self.subject.quiet);
         let values = [
             ("total_ms", ready),
             ("operations", operations.expect("ops= in the log")),

@@ -1,5 +1,6 @@
 //! Clusters of any size, as the events that a source of objects reports.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
@@ -36,6 +37,12 @@ pub(crate) const SLICE: u32 = 100;
 /// The port of every Service, and that of every endpoint; UDP.
 pub(crate) const PORT: u16 = 80;
 pub(crate) const ENDPOINT_PORT: u16 = 8080;
+
+impl fmt::Display for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.services, self.endpoints)
+    }
+}
 
 impl Cluster {
     pub(crate) fn new(services: u32, endpoints: u32) -> Self {

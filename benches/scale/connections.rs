@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::cluster::{Cluster, ENDPOINT_PORT, Kinds, PORT};
 use super::node::{Node, in_namespace, run};
-use super::report::{Figure, Report};
+use super::report::Report;
 
 /// Packets of one round, which is one measured value, and rounds of one measurement.
 const PACKETS: u32 = 2_000;
@@ -20,40 +20,43 @@ impl Rounds {
         let last = self.0.len() - 1;
         *self.0.get(last * percent / 100).expect("a round")
     }
+
+    fn percentiles(&self) -> [(&'static str, f64); 3] {
+        let at = |percent| self.percentile(percent);
+        [("p01_ns", at(1)), ("p50_ns", at(50)), ("p99_ns", at(99))]
+    }
 }
 
 /// Measures all set-ups and reports each against a single static rule, measured beside it.
 pub(crate) fn measure(report: &mut Report, clusters: &[Cluster]) {
-    let untouched = in_namespace(|| rounds(Cluster::new(1, 1), 1, || {}));
-    report.add(figure("no rule", &untouched, None));
+    let one = Cluster::new(1, 1);
+    let untouched = in_namespace(|| rounds(one, 1, || {}));
+    report.add("no rule", one, "new connections", untouched.percentiles());
     for cluster in clusters.iter().copied() {
-        let services = cluster.services;
-        for used in [USED.min(services), services] {
-            let name = format!("{used} of {services} Services");
-            report.add(against_static_rule(&name, cluster, used));
+        for (what, used) in [("", USED), (", to all", cluster.services)] {
+            against_static_rule(report, what, cluster, used.min(cluster.services));
         }
     }
     // Ranges are the one thing that a packet pays for by how many there are.
     let kinds = [
-        ("session affinity", Kinds::Affinity, 10_000),
-        ("external policy Local", Kinds::Local, 10_000),
-        ("source ranges", Kinds::SourceRanges, 100),
-        ("source ranges", Kinds::SourceRanges, 1_000),
+        (", session affinity", Kinds::Affinity, 10_000),
+        (", external policy Local", Kinds::Local, 10_000),
+        (", source ranges", Kinds::SourceRanges, 100),
+        (", source ranges", Kinds::SourceRanges, 1_000),
     ];
     for (what, kind, services) in kinds {
         let cluster = Cluster {
             kind,
             ..Cluster::new(services, 10)
         };
-        let name = format!("{USED} of {services} Services, {what}");
-        report.add(against_static_rule(&name, cluster, USED));
+        against_static_rule(report, what, cluster, USED);
     }
 }
 
 /// How many Services are connected to: few, so that the caches hold them, or all.
 const USED: u32 = 64;
 
-fn against_static_rule(name: &str, cluster: Cluster, used: u32) -> Figure {
+fn against_static_rule(report: &mut Report, what: &str, cluster: Cluster, used: u32) {
     // Beside each other: the machine's speed changes from minute to minute.
     let static_rule = in_namespace(|| rounds(cluster, used, || load_static_rule(cluster)));
     let ours = in_namespace(|| {
@@ -63,23 +66,12 @@ fn against_static_rule(name: &str, cluster: Cluster, used: u32) -> Figure {
             node.load();
         })
     });
-    figure(name, &ours, Some(&static_rule))
-}
-
-fn figure(name: &str, rounds: &Rounds, against: Option<&Rounds>) -> Figure {
-    let mut values: Vec<_> = [1, 50, 99]
-        .map(|percent| (format!("p{percent:02}_ns"), rounds.percentile(percent)))
-        .into();
-    if let Some(against) = against {
-        let above = rounds.percentile(50) - against.percentile(50);
-        values.push(("static_rule_p50_ns".to_owned(), against.percentile(50)));
-        values.push(("above_static_rule_ns".to_owned(), above));
-    }
-    Figure {
-        group: "new connection",
-        name: name.to_owned(),
-        values,
-    }
+    let what = format!("new connections{what}");
+    report.add("static rule", cluster, &what, static_rule.percentiles());
+    let above = ours.percentile(50) - static_rule.percentile(50);
+    let values = ours.percentiles().into_iter();
+    let values = values.chain([("above_static_rule_ns", above)]);
+    report.add("kube-dnat", cluster, &what, values);
 }
 
 /// The rule that is the least anyone could do.

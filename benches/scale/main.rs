@@ -3,6 +3,7 @@
 //! `cargo bench --bench scale -- connections 1000 10000`: what to measure, then on how many
 //! Services, with ten endpoints each or as many as are said: `1x10000`. Each figure is a line of
 //! JSON. `KUBE_PROXY_BIN` names a kube-proxy to measure beside us (`api` only).
+//! `... -- tables FIGURES DIRECTORY` makes tables and plots of a file of such lines.
 
 #![allow(
     clippy::expect_used,
@@ -17,6 +18,7 @@ mod cluster;
 mod connections;
 mod node;
 mod objects;
+mod plots;
 mod process;
 mod report;
 #[path = "../../tests/apiserver/server/mod.rs"]
@@ -27,6 +29,7 @@ mod report;
 )]
 mod server;
 mod slice;
+mod tables;
 
 use api::Subject;
 use cluster::Cluster;
@@ -36,13 +39,19 @@ fn main() {
     // cargo adds it.
     let arguments: Vec<_> = arguments.filter(|argument| argument != "--bench").collect();
     let (what, sizes) = arguments.split_first().expect("what to measure");
+    if what == "tables" {
+        let [figures, directory] = sizes else {
+            panic!("tables FIGURES DIRECTORY")
+        };
+        return tables::write(figures.as_ref(), directory.as_ref());
+    }
     let clusters: Vec<_> = sizes.iter().map(|size| cluster(size)).collect();
     let mut report = report::Report;
     match what.as_str() {
         "api" => api::measure(&mut report, &clusters, &subjects()),
         "changes" => changes::measure(&mut report, &clusters),
         "connections" => connections::measure(&mut report, &clusters),
-        other => panic!("{other} is nothing that is measured: api, changes, connections"),
+        other => panic!("{other} is none of api, changes, connections, tables"),
     }
 }
 

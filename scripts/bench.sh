@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Measures what kube-dnat costs, in network namespaces of its own, and prints tables with the targets
+# beside. About five minutes after the build; with --quick about one, on fewer sizes.
+#
+# The figures go to target/bench.jsonl. Without --quick they also go to docs/performance.jsonl, and
+# the plots of docs/ are drawn anew. To measure a kube-proxy beside us: KUBE_PROXY_BIN=/path/to/it.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$root/scripts/lib.sh"
+
+quick=false
+case ${1:-} in
+    '') ;;
+    --quick) quick=true ;;
+    *) die "usage: $0 [--quick]" ;;
+esac
+[ "$(id -u)" -eq 0 ] || exec unshare -Ur -- "$0" "$@"
+
+headline "Install what is missing, and build"
+need_packages "${build_packages[@]}" "${nft_packages[@]}" ip:iproute2
+need_cargo
+run_cargo bench --bench scale --no-run --locked
+
+figures=$(target_directory)/bench.jsonl
+: >"$figures"
+
+# measure WHAT CLUSTER...: appends figures to the file.
+measure() {
+    headline "Measure $*"
+    run_cargo bench --quiet --locked --bench scale -- "$@" | tee -a "$figures" | sed 's/"subject"/\n&/g' |
+        sed -n 's/.*"cluster":"\([^"]*\)","what":"\([^"]*\)".*/   \1 \2/p'
+}
+
+if $quick; then
+    measure changes 1000 10000 1x10000
+    measure api 10000
+    measure connections 5000 10000
+else
+    measure changes 1000 2000 5000 10000 20000 50000 1x10000
+    measure api 1000 10000 50000 44125x1 5006x50
+    measure connections 1000 5000 10000 30000 50000
+fi
+
+headline "On $(nproc) processors, Linux $(uname -r), $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)"
+plots=$(target_directory)
+if ! $quick; then
+    plots=$root/docs
+    cp "$figures" "$root/docs/performance.jsonl"
+fi
+run_cargo bench --quiet --locked --bench scale -- tables "$figures" "$plots"
