@@ -240,11 +240,11 @@ fn affinity() -> Chain {
         ]
     });
     let nodeports = Protocol::ALL.map(|protocol| {
-        // ct original ip daddr @node-ips meta l4proto tcp ct original proto-dst vmap
-        // @sticky-nodeport-tcp
+        // meta l4proto tcp ct original ip daddr @node-ips ct original proto-dst vmap
+        // @sticky-nodeport-tcp: the protocol first, so that one rule of three looks up
         vec![
-            lookup(&[Field::OriginalDaddr], SetName::NodeIps),
             Statement::Protocol(protocol),
+            lookup(&[Field::OriginalDaddr], SetName::NodeIps),
             vmap(&[Field::OriginalDport], SetName::StickyNodeport(protocol)),
         ]
     });
@@ -309,11 +309,11 @@ fn masquerade_frontends(
         ]
     });
     let of_nodeports = Protocol::ALL.map(|protocol| {
-        // ct original ip daddr @node-ips meta l4proto tcp ct original proto-dst
+        // meta l4proto tcp ct original ip daddr @node-ips ct original proto-dst
         // @masquerade-nodeport-tcp masquerade
         vec![
-            lookup(&[Field::OriginalDaddr], SetName::NodeIps),
             Statement::Protocol(protocol),
+            lookup(&[Field::OriginalDaddr], SetName::NodeIps),
             lookup(&[Field::OriginalDport], nodeports(protocol)),
             Statement::Masquerade,
         ]
