@@ -37,9 +37,9 @@ use crate::ruleset::{Inconsistent, Program};
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
-/// How long a balance chain may stand unused: they are removed together, at most this often,
-/// since each change of a chain makes the kernel validate the table.
-const UNUSED_CHAINS: Duration = Duration::from_mins(1);
+/// How long a balance chain may stand unused: they are removed together, at most this often, since
+/// each change of a chain makes the kernel validate the table, and a rollout soon wants it again.
+const UNUSED_CHAINS: Duration = Duration::from_mins(10);
 
 /// After a commit of more operations than this, memory is given back.
 const LARGE: usize = 10_000;
