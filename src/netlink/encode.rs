@@ -17,6 +17,10 @@ use crate::ruleset::{
 
 /// The bytes of elements in one message. The list of elements is one attribute, whose length is
 /// 16 bits; what is counted here is an upper bound of each element.
+///
+/// It hardly matters: 170,000 elements (10,000 Services with 10 endpoints) are committed in 0.26 to 0.33 s
+/// with 2,000, 8,000, 30,000 or 60,000 bytes a message. Nor are they split into several transactions:
+/// there would be a time with half of them, and each would make the kernel validate the table.
 const MAX_ELEMENTS: usize = 60_000;
 
 /// `NFT_SET_CONCAT` of `linux/netfilter/nf_tables.h` (Linux 5.6).
