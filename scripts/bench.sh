@@ -3,7 +3,8 @@
 # beside. About five minutes after the build; with --quick about one, on fewer sizes.
 #
 # The figures go to target/bench.jsonl. Without --quick they also go to docs/performance.jsonl, and
-# the plots of docs/ are drawn anew. To measure a kube-proxy beside us: KUBE_PROXY_BIN=/path/to/it.
+# the plots of docs/ are drawn anew. To measure a kube-proxy beside us: KUBE_PROXY_BIN=/path/to/it. To be
+# served by the real API server: KUBEBUILDER_ASSETS=/folder/with/etcd/and/kube-apiserver.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

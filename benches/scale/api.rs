@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use kube_dnat::netlink::Kernel;
 
+use super::api_server::ApiServer;
 use super::cluster::Cluster;
 use super::node::{in_namespace, run};
 use super::objects;
 use super::process::{Process, milliseconds};
 use super::report::Report;
-use super::server::Server;
 
 /// Between two changes, of which there are so many.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -76,7 +76,7 @@ pub(crate) fn measure(report: &mut Report, clusters: &[Cluster], subjects: &[Sub
         for subject in subjects {
             in_namespace(|| {
                 run("ip", &["link", "set", "lo", "up"]);
-                let server = Server::start();
+                let server = ApiServer::start();
                 objects::fill(&server, *cluster);
                 let bench = Bench {
                     kernel: Kernel::open().expect("nf_tables"),
@@ -93,7 +93,7 @@ pub(crate) fn measure(report: &mut Report, clusters: &[Cluster], subjects: &[Sub
 
 struct Bench<'a> {
     kernel: Kernel,
-    server: Server,
+    server: ApiServer,
     cluster: Cluster,
     subject: &'a Subject,
     report: &'a mut Report,
@@ -154,7 +154,7 @@ impl Bench<'_> {
             let before = self.generation();
             let change = objects::replaced(self.cluster, turn);
             let written = Instant::now();
-            self.server.apply(change);
+            self.server.apply([change]);
             while self.generation() == before {
                 assert!(written.elapsed() < PATIENCE, "the change is not committed");
                 sleep(Duration::from_micros(20));
@@ -186,9 +186,8 @@ impl Bench<'_> {
     fn churn(&mut self, process: &Process) {
         let (before, cpu) = (self.generation(), process.cpu());
         let started = Instant::now();
-        for turn in 0..CHURN {
-            self.server.apply(objects::replaced(self.cluster, turn));
-        }
+        let changes = (0..CHURN).map(|turn| objects::replaced(self.cluster, turn));
+        self.server.apply(changes);
         let committed = self.until_quiet(before) - started;
         let values = [
             ("total_ms", milliseconds(committed)),

@@ -163,8 +163,9 @@ impl Cluster {
     }
 }
 
+/// The first addresses of the range are for the API server's own Services.
 pub(crate) fn cluster_ip(number: u32) -> Ipv4Addr {
-    Ipv4Addr::from(0x0a60_0000 + number)
+    Ipv4Addr::from(0x0a60_0100 + number)
 }
 
 fn load_balancer_ip(number: u32) -> Ipv4Addr {

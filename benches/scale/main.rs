@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench scale -- connections 1000 10000`: what to measure, then on how many
 //! Services, with ten endpoints each or as many as are said: `1x10000`. Each figure is a line of
-//! JSON. `KUBE_PROXY_BIN` names a kube-proxy to measure beside us (`api` only).
+//! JSON. `KUBE_PROXY_BIN` names a kube-proxy to measure beside us, `KUBEBUILDER_ASSETS` a folder with
+//! `etcd` and `kube-apiserver` to be served by instead of the tests' own API server (`api` only).
 //! `... -- tables FIGURES DIRECTORY` makes tables and plots of a file of such lines.
 
 #![allow(
@@ -13,6 +14,7 @@
 )]
 
 mod api;
+mod api_server;
 mod changes;
 mod cluster;
 mod connections;
@@ -20,6 +22,9 @@ mod node;
 mod objects;
 mod plots;
 mod process;
+#[path = "../../tests/apiserver/real_server.rs"]
+#[allow(dead_code, reason = "only the tests restart it and delete")]
+mod real_server;
 mod report;
 #[path = "../../tests/apiserver/server/mod.rs"]
 #[allow(

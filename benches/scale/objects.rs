@@ -2,27 +2,25 @@
 
 use serde_json::{Value, json};
 
+use super::api_server::ApiServer;
 use super::cluster::{self, Cluster, ENDPOINT_PORT, PORT, SLICE};
-use super::server::Server;
 use super::slice;
 
-/// Gives a server everything there is.
-pub(crate) fn fill(server: &Server, cluster: Cluster) {
-    server.apply(json!({
+/// Gives a server everything there is. (Of ranges it has its own.)
+pub(crate) fn fill(server: &ApiServer, cluster: Cluster) {
+    server.apply([json!({
         "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"},
         "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.2"}]},
-    }));
-    server.apply(json!({
-        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
-        "metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/11"]},
-    }));
-    for number in 0..cluster.services {
-        server.apply(service(number));
-        for first in (0..cluster.endpoints).step_by(SLICE as usize) {
+    })]);
+    server.apply((0..cluster.services).map(service));
+    let slices = (0..cluster.services).flat_map(|number| {
+        let starts = (0..cluster.endpoints).step_by(SLICE as usize);
+        starts.map(move |first| {
             let last = cluster.endpoints.min(first + SLICE);
-            server.apply(slice::json(cluster, number, first, first..last));
-        }
-    }
+            slice::json(cluster, number, first, first..last)
+        })
+    });
+    server.apply(slices);
 }
 
 /// A Service's first slice with another endpoint in the place of the first, or with that again.
@@ -36,7 +34,7 @@ fn service(number: u32) -> Value {
     let cluster_ip = cluster::cluster_ip(number).to_string();
     json!({
         "apiVersion": "v1", "kind": "Service",
-        "metadata": {"namespace": "bench", "name": name, "labels": {"app": name}},
+        "metadata": {"namespace": "default", "name": name, "labels": {"app": name}},
         "spec": {
             "type": "ClusterIP", "clusterIP": cluster_ip, "clusterIPs": [cluster_ip],
             "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack",

@@ -19,7 +19,7 @@ pub(crate) fn json(
             "conditions": {"ready": true, "serving": true, "terminating": false},
             "nodeName": format!("node-{node}"), "zone": "zone-a",
             "targetRef": {
-                "kind": "Pod", "namespace": "bench", "name": format!("{name}-7c5ddbdf54-{endpoint:05}"),
+                "kind": "Pod", "namespace": "default", "name": format!("{name}-7c5ddbdf54-{endpoint:05}"),
                 "uid": format!("8d1c6a52-3f5e-4a0e-9d0b-{number:06}{endpoint:06}"),
             },
         })
@@ -28,7 +28,7 @@ pub(crate) fn json(
     json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {
-            "namespace": "bench", "name": format!("{name}-{first}"), "generation": 1,
+            "namespace": "default", "name": format!("{name}-{first}"), "generation": 1,
             "labels": {
                 "kubernetes.io/service-name": name,
                 "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",

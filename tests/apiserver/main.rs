@@ -9,6 +9,7 @@ mod failures;
 mod lists;
 mod objects;
 mod real;
+mod real_server;
 
 mod scenarios;
 mod seen;
