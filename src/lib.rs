@@ -13,6 +13,7 @@
 //! [`sync`] turns the crank; [`ruleset`] is the shape of the tables; [`agent`] wires it all.
 //! Nothing flows back but "committed" or "operation n was refused".
 
+pub mod admin;
 pub mod agent;
 pub mod commands;
 pub mod config;
@@ -21,6 +22,7 @@ pub mod desired;
 pub mod diff;
 pub mod health;
 pub mod logging;
+pub mod metrics;
 pub mod model;
 pub mod netlink;
 pub mod ruleset;

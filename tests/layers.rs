@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers, each after those it may name. `logging` is below them all and names none.
-const LAYERS: [&str; 13] = [
+const LAYERS: [&str; 15] = [
     "logging",
     "model",
     "ruleset",
@@ -22,8 +22,10 @@ const LAYERS: [&str; 13] = [
     "conntrack",
     "netlink",
     "health",
+    "metrics",
     "sync",
     "watch",
+    "admin",
     "agent",
 ];
 

@@ -68,7 +68,9 @@ impl Followed {
                 Ok(Event::Listed(kind)) => {
                     self.listed.insert(kind);
                 }
-                Ok(Event::OwnAddresses(_)) => unreachable!("a directory knows nothing of them"),
+                Ok(Event::Interrupted(_) | Event::OwnAddresses(_)) => {
+                    unreachable!("a directory knows nothing of them")
+                }
                 Ok(Event::Update(update)) => {
                     let key = update.key.to_string();
                     let sign = if update.object.is_some() { '+' } else { '-' };

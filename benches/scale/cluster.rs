@@ -182,5 +182,6 @@ fn update(kind: Kind, name: String, object: Option<Object>) -> Event {
         key: ObjectKey { kind, name },
         object,
         rejected: Vec::new(),
+        triggered: None,
     })
 }

@@ -10,6 +10,7 @@ use super::configuration::load;
 use super::flags::{DaemonFlags, Given, NodeFlags, SWITCH, switch};
 use crate::agent::{self, Source};
 use crate::config;
+use crate::logging;
 
 /// `run`.
 #[derive(Debug, Args)]
@@ -76,6 +77,8 @@ impl Run {
             daemon,
         } = flags;
         let (config, notes) = load(node, Some(daemon), &names)?;
+        let json = config.logging.format == config::LogFormat::Json;
+        logging::configure(json, config.logging.verbosity);
         for note in notes {
             note.log();
         }

@@ -97,6 +97,7 @@ impl World {
             },
             object: Some(object),
             rejected: Vec::new(),
+            triggered: None,
         });
     }
 

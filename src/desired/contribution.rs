@@ -21,6 +21,15 @@ pub struct Contribution<A: Address> {
     pub ports: Vec<PortContribution<A>>,
 }
 
+/// Ports of Services that drop connections for want of an endpoint on this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WithoutLocal {
+    /// To `ClusterIPs`.
+    pub internal: usize,
+    /// To other frontends, from outside.
+    pub external: usize,
+}
+
 /// Why a part of a valid Service is not served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotServed {
@@ -237,6 +246,21 @@ impl<A: Address> Contribution<A> {
                 cluster: had.cluster.settle(cluster),
                 local: had.local.settle(local),
             };
+        }
+    }
+
+    /// How many ports have endpoints elsewhere but none that their policy Local allows: for
+    /// connections to their `ClusterIPs`, and for others.
+    #[must_use]
+    pub fn without_local_endpoints(&self) -> WithoutLocal {
+        let count = |is: fn(&PortContribution<A>) -> bool| {
+            self.ports.iter().filter(|port| is(port)).count()
+        };
+        WithoutLocal {
+            internal: count(|port| port.shape.internal == Route::Drop),
+            external: count(|port| {
+                port.shape.external == Route::Split && port.lists.local.is_empty()
+            }),
         }
     }
 

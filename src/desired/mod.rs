@@ -2,6 +2,7 @@
 
 mod claims;
 mod contribution;
+mod describe;
 mod eligible;
 mod health;
 mod node;
@@ -10,7 +11,7 @@ mod slots;
 mod stale;
 
 pub use claims::{Claim, Claims, claims};
-pub use contribution::{Contribution, Lists, NotServed, contribution};
+pub use contribution::{Contribution, Lists, NotServed, WithoutLocal, contribution};
 pub use eligible::{Eligible, eligible};
 pub use health::{HealthCheck, health_check};
 pub use node::{NodeContribution, NodeFacts, NodePortAddresses, PodSource};

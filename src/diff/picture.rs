@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Change, Op, Operation, Plan, Transaction};
 use crate::desired::{
-    Contribution, Lists, NodeContribution, PortContribution, StaleAffinity, stale_affinity,
+    Contribution, Lists, NodeContribution, PortContribution, StaleAffinity, WithoutLocal,
+    stale_affinity,
 };
 use crate::model::{Address, ServiceName};
 use crate::ruleset::{Inconsistent, Key, OnDemand, SetName, Table};
@@ -18,6 +19,9 @@ pub struct Picture<A: Address> {
     pub(super) shared: HashMap<(SetName, Key<A>), usize>,
     /// The balance chains that exist, and how many elements go to each.
     pub(super) chains: BTreeMap<OnDemand, usize>,
+    /// How many elements there are of each set.
+    pub(super) elements: BTreeMap<SetName, usize>,
+    without_local: WithoutLocal,
 }
 
 impl<A: Address> Default for Picture<A> {
@@ -27,6 +31,8 @@ impl<A: Address> Default for Picture<A> {
             node: NodeContribution::default(),
             shared: HashMap::new(),
             chains: BTreeMap::new(),
+            elements: BTreeMap::new(),
+            without_local: WithoutLocal::default(),
         }
     }
 }
@@ -62,15 +68,25 @@ impl<A: Address> Picture<A> {
             change,
             shared,
             chains,
+            elements,
             ..
         } = plan;
         let Change { services, node } = change;
         for (name, contribution) in services {
-            match contribution {
+            let count = contribution
+                .as_ref()
+                .map(Contribution::without_local_endpoints);
+            let before = match contribution {
                 Some(contribution) => self.services.insert(name, contribution),
                 None => self.services.remove(&name),
             };
+            let before = before.map(|before| before.without_local_endpoints());
+            let (now, before) = (count.unwrap_or_default(), before.unwrap_or_default());
+            let all = &mut self.without_local;
+            all.internal = (all.internal + now.internal).saturating_sub(before.internal);
+            all.external = (all.external + now.external).saturating_sub(before.external);
         }
+        self.elements.extend(elements);
         if let Some(node) = node {
             self.node = node;
         }
@@ -94,6 +110,31 @@ impl<A: Address> Picture<A> {
         for chain in new.into_iter().filter_map(OnDemand::needs) {
             *self.chains.entry(chain).or_insert(0) += 1;
         }
+    }
+
+    /// The Services that have elements, in order, and what each contributes.
+    #[must_use]
+    pub fn contributions(&self) -> BTreeMap<&ServiceName, &Contribution<A>> {
+        #[expect(clippy::disallowed_methods, reason = "collected into an ordered map")]
+        self.services.iter().collect()
+    }
+
+    /// How many Services have elements.
+    #[must_use]
+    pub fn services(&self) -> usize {
+        self.services.len()
+    }
+
+    /// How many elements there are of each set that has or had any.
+    #[must_use]
+    pub fn elements(&self) -> &BTreeMap<SetName, usize> {
+        &self.elements
+    }
+
+    /// How many ports of Services drop connections for want of an endpoint here.
+    #[must_use]
+    pub fn without_local_endpoints(&self) -> WithoutLocal {
+        self.without_local
     }
 
     /// Whether any Service has session affinity.

@@ -34,6 +34,8 @@ pub struct Plan<A: Address> {
     pub(super) change: Change<A>,
     pub(super) shared: BTreeMap<(SetName, Key<A>), usize>,
     pub(super) chains: BTreeMap<OnDemand, usize>,
+    /// How many elements there are of the sets that change.
+    pub(super) elements: BTreeMap<SetName, usize>,
 }
 
 impl<A: Address> Plan<A> {
@@ -220,7 +222,9 @@ impl<A: Address> Planner<'_, A> {
         // Of a full sync there are many: they stay where they are.
         self.adds.splice(0..0, operations);
         let counts = self.shared.into_iter();
+        let elements = elements(self.picture, &self.adds);
         Plan {
+            elements,
             transaction: Transaction {
                 operations: self.adds,
             },
@@ -229,6 +233,29 @@ impl<A: Address> Planner<'_, A> {
             chains: self.chains,
         }
     }
+}
+
+/// How many elements the sets have after these operations that they change.
+fn elements<A: Address>(
+    picture: &Picture<A>,
+    operations: &[Operation<A>],
+) -> BTreeMap<SetName, usize> {
+    let mut elements = BTreeMap::new();
+    for operation in operations {
+        let (set, more) = match &operation.op {
+            Op::Add(element) => (element.set, true),
+            Op::Delete(set, _) => (*set, false),
+            Op::AddChain(_) | Op::DeleteChain(_) => continue,
+        };
+        let now = || picture.elements.get(&set).copied().unwrap_or(0);
+        let count: &mut usize = elements.entry(set).or_insert_with(now);
+        *count = if more {
+            *count + 1
+        } else {
+            count.saturating_sub(1)
+        };
+    }
+    elements
 }
 
 fn is_new_chain<A: Address>(picture: &Picture<A>, chain: OnDemand) -> bool {

@@ -1,31 +1,17 @@
-//! One `healthCheckNodePort` on one address: a listener, and what it answers.
+//! What one `healthCheckNodePort` answers.
 
-use std::convert::Infallible;
-use std::io;
-use std::net::SocketAddr;
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::Ipv6V6Only;
-use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use hyper::{Response, StatusCode};
+use tokio::net::TcpListener;
 
 use super::Lag;
 use crate::model::ServiceName;
-
-/// How many load balancers may ask at once, and how long one may take to.
-const CONNECTIONS: usize = 128;
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is told of one Service in one family.
 #[derive(Debug)]
@@ -57,46 +43,7 @@ impl Health {
     }
 }
 
-/// Listens at an address of this node, of its own family only.
-pub(super) fn listen(at: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match at {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => {
-            let socket = TcpSocket::new_v6()?;
-            setsockopt(&socket, Ipv6V6Only, &true)?;
-            socket
-        }
-    };
-    // After a restart, connections of the last process may still linger.
-    socket.set_reuseaddr(true)?;
-    socket.bind(at)?;
-    socket.listen(128)
-}
-
 /// Answers whatever is asked, until the task is aborted.
 pub(super) async fn serve(listener: TcpListener, health: Arc<Health>) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
-            return;
-        };
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors, say: it passes.
-            sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let health = Arc::clone(&health);
-        tokio::spawn(async move {
-            let answer = service_fn(move |_: Request<Incoming>| {
-                std::future::ready(Ok::<_, Infallible>(health.response()))
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(stream), answer);
-            // Who asks wrongly, slowly or not at all gets no answer; there is no more to it.
-            let _ended = timeout(PATIENCE, connection).await;
-            drop(permit);
-        });
-    }
+    super::serve::serve(listener, move |_, _| ready(health.response())).await;
 }

@@ -1,28 +1,76 @@
-//! Whether what was reported reaches the kernel.
+//! Whether what was reported reaches the kernel, and whether this Node is to be kept.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long a change may wait to be committed before we are unhealthy: twice kube-proxy's
 /// `syncPeriod` of 30 s, as `pkg/proxy/healthcheck/proxy_health.go` has it.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// The time of day, for whoever tells it or counts by it.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is told over HTTP bears the time"
+)]
+pub fn now() -> SystemTime {
+    SystemTime::now()
+}
+
 /// Since when something waits to be committed. Shared by who commits and who tells.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lag {
-    since: Mutex<Option<Instant>>,
+    patience: Duration,
+    /// Whether there should be a Node object.
+    needs_node: bool,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    waits_since: Option<Instant>,
+    committed_at: Option<SystemTime>,
+    /// Whether our Node is about to be deleted; `None`: no Node was seen.
+    node_is_leaving: Option<bool>,
+}
+
+impl Default for Lag {
+    fn default() -> Self {
+        Self::new(PATIENCE, false)
+    }
 }
 
 impl Lag {
+    /// Nothing is known yet. A change may wait for `patience`; without a Node object the node is
+    /// eligible only if none is needed.
+    #[must_use]
+    pub fn new(patience: Duration, needs_node: bool) -> Self {
+        Self {
+            patience,
+            needs_node,
+            known: Mutex::default(),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Something waits, from now on if not already.
     pub fn waiting(&self) {
-        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        since.get_or_insert_with(Instant::now);
+        self.known().waits_since.get_or_insert_with(Instant::now);
     }
 
     /// Everything is committed.
     pub fn committed(&self) {
-        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut known = self.known();
+        known.waits_since = None;
+        known.committed_at = Some(now());
+    }
+
+    /// What our Node says of itself.
+    pub fn node(&self, is_leaving: Option<bool>) {
+        self.known().node_is_leaving = is_leaving;
     }
 
     /// Whether nothing has waited too long.
@@ -32,8 +80,24 @@ impl Lag {
     }
 
     fn is_healthy_at(&self, now: Instant) -> bool {
-        let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        since.is_none_or(|since| now.saturating_duration_since(since) <= PATIENCE)
+        let since = self.known().waits_since;
+        since.is_none_or(|since| now.saturating_duration_since(since) <= self.patience)
+    }
+
+    /// When everything was last committed.
+    #[must_use]
+    pub fn committed_at(&self) -> Option<SystemTime> {
+        self.known().committed_at
+    }
+
+    /// Whether load balancers should send connections here: the Node is there, and not about to be
+    /// deleted (KEP-3836).
+    #[must_use]
+    pub fn is_eligible(&self) -> bool {
+        match self.known().node_is_leaving {
+            Some(is_leaving) => !is_leaving,
+            None => !self.needs_node,
+        }
     }
 }
 
@@ -52,7 +116,20 @@ mod tests {
         // It does not begin anew with the next change.
         lag.waiting();
         assert!(!lag.is_healthy_at(later));
+        assert_eq!(lag.committed_at(), None);
         lag.committed();
         assert!(lag.is_healthy_at(later));
+        assert!(lag.committed_at().is_some());
+    }
+
+    #[test]
+    fn a_node_that_is_unknown_or_about_to_go_is_not_eligible() {
+        let lag = Lag::new(PATIENCE, true);
+        assert!(!lag.is_eligible());
+        lag.node(Some(false));
+        assert!(lag.is_eligible());
+        lag.node(Some(true));
+        assert!(!lag.is_eligible());
+        assert!(Lag::new(PATIENCE, false).is_eligible());
     }
 }

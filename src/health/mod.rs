@@ -2,6 +2,7 @@
 
 mod answer;
 mod lag;
+pub mod serve;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +19,7 @@ use crate::desired::HealthCheck;
 use crate::model::ServiceName;
 use crate::model::addr::Family;
 use answer::Health;
-pub use lag::Lag;
+pub use lag::{Lag, now};
 
 /// How long after a port could not be had it is tried again.
 const RETRY: Duration = Duration::from_secs(3);
@@ -147,7 +148,7 @@ impl Served {
                 continue;
             }
             let at = SocketAddr::new(*ip, self.port);
-            match answer::listen(at) {
+            match serve::listen(at) {
                 Ok(listener) => {
                     if had.is_some() {
                         info!(%service, %at, "the health check is served now");

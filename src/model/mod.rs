@@ -132,6 +132,9 @@ pub struct Update {
     pub object: Option<Object>,
     /// The parts of it that are left out, and why.
     pub rejected: Vec<Rejected>,
+    /// When what it says was brought about, in milliseconds since 1970: of a slice that says so
+    /// (`endpoints.kubernetes.io/last-change-trigger-time`).
+    pub triggered: Option<i64>,
 }
 
 /// What a source of objects reports.
@@ -141,6 +144,8 @@ pub enum Event {
     Update(Update),
     /// Every object of this kind that exists has been reported at least once.
     Listed(Kind),
+    /// A source had to begin anew with this kind: for a moment nothing was heard of it.
+    Interrupted(Kind),
     /// The addresses of this machine are now these.
     OwnAddresses(OwnAddresses),
 }

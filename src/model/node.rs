@@ -16,6 +16,8 @@ pub struct Node {
     pub zone: Option<Arc<str>>,
     /// `spec.podCIDRs`, of either family.
     pub pod_cidrs: Vec<IpNet>,
+    /// Whether it is being deleted, or about to be: load balancers should turn away (KEP-3836).
+    pub is_leaving: bool,
 }
 
 /// What the kernel says of this machine's addresses.

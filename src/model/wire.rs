@@ -20,6 +20,8 @@ pub struct Metadata {
     pub resource_version: Option<String>,
     /// `metadata.creationTimestamp`, RFC 3339.
     pub creation_timestamp: Option<String>,
+    /// `metadata.deletionTimestamp`, RFC 3339: it is about to go.
+    pub deletion_timestamp: Option<String>,
     /// The labels we know.
     #[serde(deserialize_with = "null_as_default")]
     pub labels: Labels,
@@ -65,6 +67,9 @@ pub struct Annotations {
         deserialize_with = "present"
     )]
     pub leader: Option<String>,
+    /// On a slice: when the Pod or Service changed that it was last changed for, RFC 3339.
+    #[serde(rename = "endpoints.kubernetes.io/last-change-trigger-time")]
+    pub last_change_trigger_time: Option<String>,
 }
 
 /// `v1` Service.
@@ -328,6 +333,18 @@ pub struct NodeSpec {
     /// The ranges of its Pods' addresses; one a family.
     #[serde(rename = "podCIDRs", deserialize_with = "null_as_default")]
     pub pod_cidrs: Vec<String>,
+    /// What keeps Pods away.
+    #[serde(deserialize_with = "null_as_default")]
+    pub taints: Vec<Taint>,
+}
+
+/// One of `spec.taints` of a Node.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(default)]
+pub struct Taint {
+    /// What it is called.
+    #[serde(deserialize_with = "null_as_default")]
+    pub key: String,
 }
 
 /// `status` of a Node.

@@ -138,6 +138,7 @@ pub struct Kernel {
     socket: Socket,
     /// Whether the tables are to be ours alone.
     owner: bool,
+    sent_bytes: u64,
 }
 
 impl Kernel {
@@ -152,6 +153,7 @@ impl Kernel {
             Ok(_) => Ok(Self {
                 socket,
                 owner: false,
+                sent_bytes: 0,
             }),
             Err(Dump::Refused(Errno::EPERM)) => Err(Error::Permission),
             Err(Dump::Refused(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT)) => {
@@ -177,6 +179,12 @@ impl Kernel {
     #[must_use]
     pub fn port(&self) -> u32 {
         self.socket.port()
+    }
+
+    /// The bytes that were sent of all transactions.
+    #[must_use]
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent_bytes
     }
 
     /// The number of the ruleset, which grows by one with each transaction of anyone.
@@ -298,7 +306,10 @@ impl Kernel {
             return Ok(());
         }
         let finished = batch.finish();
-        let refused = self.socket.send(&finished.pages())?;
+        let pages = finished.pages();
+        let bytes: usize = pages.iter().map(|page| page.len()).sum();
+        self.sent_bytes += u64::try_from(bytes).unwrap_or(0);
+        let refused = self.socket.send(&pages)?;
         if refused.is_empty() {
             return Ok(());
         }

@@ -1,13 +1,13 @@
 //! What was said of which object, so that it is said once.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::state::Complaint;
 
 /// What is wrong now with each object, as last said.
 #[derive(Debug, Default)]
 pub(super) struct Complaints {
-    said: HashMap<String, BTreeSet<String>>,
+    said: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Complaints {
@@ -26,6 +26,12 @@ impl Complaints {
                 reason: reason.clone(),
             })
             .collect()
+    }
+
+    /// All that is wrong, by object.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, &BTreeSet<String>)> {
+        let said = self.said.iter();
+        said.map(|(object, reasons)| (object.as_str(), reasons))
     }
 
     /// Takes in that `object` is gone.

@@ -96,8 +96,11 @@ impl Drift {
     }
 
     /// Takes in that the tables were read and are as they should be, after so many operations.
-    pub(super) fn repaired(&mut self, operations: usize) {
-        let Some(by) = self.by.take() else { return };
+    /// Whether there was anything to repair.
+    pub(super) fn repaired(&mut self, operations: usize) -> bool {
+        let Some(by) = self.by.take() else {
+            return false;
+        };
         let by = by.process.unwrap_or_else(|| "unknown".to_owned());
         if operations == 0 {
             debug!(
@@ -111,5 +114,6 @@ impl Drift {
                 "another process changed the tables, repaired"
             );
         }
+        operations > 0
     }
 }

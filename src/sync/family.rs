@@ -149,6 +149,16 @@ impl<A: Address> FamilyState<A> {
         !self.node_dirty && self.dirty.is_empty()
     }
 
+    /// The Services that wait to be planned and committed.
+    pub fn waiting(&self) -> impl Iterator<Item = &ServiceName> {
+        self.dirty.iter()
+    }
+
+    /// The Services that the kernel refuses, until the next retry.
+    pub fn left_out(&self) -> impl Iterator<Item = &ServiceName> {
+        self.refused.iter()
+    }
+
     /// Leaves the Service out of the next plans: the kernel refused an operation of it. `false` if
     /// it is left out already.
     pub fn leave_out(&mut self, service: &ServiceName) -> bool {

@@ -2,9 +2,11 @@
 
 mod affinity;
 mod complaints;
+mod describe;
 mod drift;
 mod family;
 mod forget;
+mod measure;
 mod state;
 mod touched;
 mod udp;
@@ -15,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
@@ -23,11 +25,13 @@ use affinity::FullMaps;
 use drift::Drift;
 pub use family::{Basis, FamilyState, Prepared, Stale};
 use forget::Forgetter;
+use measure::Measure;
 pub use state::{Complaint, Plans, State, UdpClaims};
 use udp::Cleaner;
 
 use crate::diff::Transaction;
 use crate::health::{Change, Lag};
+use crate::metrics::Metrics;
 use crate::model::{Address, Event};
 use crate::netlink::{Commit, Conntrack, Error, Found, Kernel, Notices, Part, give_back_memory};
 use crate::ruleset::{Inconsistent, Program};
@@ -109,6 +113,7 @@ pub struct Crank {
     lag: Arc<Lag>,
     cleaner: Cleaner,
     full_maps: FullMaps,
+    measure: Measure,
     state: State,
     /// Whether the node has IPv6 at all.
     ipv6: bool,
@@ -133,6 +138,7 @@ impl Crank {
         ipv6: bool,
         health: UnboundedSender<Change>,
         lag: Arc<Lag>,
+        metrics: Metrics,
     ) -> io::Result<Self> {
         let Opened {
             kernel,
@@ -146,8 +152,9 @@ impl Crank {
             forgetter: Forgetter::start(for_clients)?,
             health,
             lag,
-            cleaner: Cleaner::new(conntrack, ipv6),
+            cleaner: Cleaner::new(conntrack, ipv6, metrics.clone()),
             full_maps: FullMaps::default(),
+            measure: Measure::new(metrics, ipv6),
             state,
             ipv6,
             min_sync_period: Duration::ZERO,
@@ -171,7 +178,12 @@ impl Crank {
 
     /// Turns until `stop` says true or the sources are gone. What came while a transaction was
     /// committed goes together into the next. Blocks its thread while the kernel commits.
-    pub async fn run(mut self, mut events: mpsc::Receiver<Event>, mut stop: watch::Receiver<bool>) {
+    pub async fn run(
+        mut self,
+        mut events: mpsc::Receiver<Event>,
+        mut asked: mpsc::Receiver<oneshot::Sender<serde_json::Value>>,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let mut timers = Timers::default();
         let mut backoff = FIRST_RETRY;
         self.drift.listen();
@@ -191,6 +203,10 @@ impl Crank {
                     Some(event) => self.take_in(event),
                     None => return,
                 },
+                Some(inquiry) = asked.recv() => {
+                    // Who asked may be gone.
+                    let _gone = inquiry.send(self.state.describe());
+                }
                 () = timers.retry.wait() => {
                     self.state.ipv4.take_in_again();
                     self.state.ipv6.take_in_again();
@@ -208,6 +224,7 @@ impl Crank {
                 let Ok(event) = events.try_recv() else { break };
                 self.take_in(event);
             }
+            self.lag.node(self.state.node_is_leaving());
             if self.state.is_complete() {
                 self.lag.waiting();
                 let early = self.early();
@@ -242,7 +259,13 @@ impl Crank {
     }
 
     fn take_in(&mut self, event: Event) {
-        complain(self.state.apply(event));
+        self.measure.reported(&event);
+        let rejected = measure::rejected(&event);
+        let complaints = self.state.apply(event);
+        if !complaints.is_empty() {
+            self.measure.rejected(rejected);
+        }
+        complain(complaints);
     }
 
     /// How much too early it is for a turn that has something to do.
@@ -281,20 +304,29 @@ impl Crank {
             }
             let started = Instant::now();
             self.turned = Some(started);
+            let full = self.trust != Trust::Picture;
             let (plans, commit) = self.prepare()?;
             self.drift.before(&mut self.kernel, commit.len());
+            let sent = Instant::now();
             let result = self.kernel.commit(&commit);
+            let kernel = sent.elapsed();
             self.drift.after(&mut self.kernel);
+            self.measure.sent(self.kernel.sent_bytes());
             match result {
                 Ok(()) => {
-                    let large = commit.len() > LARGE || self.trust != Trust::Picture;
+                    let large = commit.len() > LARGE || full;
                     self.committed(plans, &commit, started.elapsed());
+                    self.measure
+                        .committed(&commit, full, started.elapsed(), kernel);
                     drop(commit);
                     if large {
                         give_back_memory();
                     }
                 }
-                Err(error) => self.work_around(error)?,
+                Err(error) => {
+                    self.measure.failed(&error, full, started.elapsed());
+                    self.work_around(error)?;
+                }
             }
         }
         let ipv4 = self.state.ipv4.is_clean();
@@ -327,13 +359,21 @@ impl Crank {
         let elapsed_ms = milliseconds(elapsed);
         let operations = commit.len();
         if self.trust != Trust::Picture {
-            self.drift.repaired(operations);
+            let repaired = self.drift.repaired(operations);
+            self.measure.metrics.repairs.inc_by(u64::from(repaired));
         }
         let ipv6 = self.ipv6.then(|| plans.ipv6.stale.clone());
         let forgotten = self
             .forgetter
             .forget(&mut self.kernel, plans.ipv4.stale.clone(), ipv6);
-        complain(self.state.committed(plans));
+        let complaints = self.state.committed(plans);
+        let count = u64::try_from(complaints.len()).unwrap_or(u64::MAX);
+        self.measure.metrics.not_served.inc_by(count);
+        complain(complaints);
+        self.measure.holds(&self.state.ipv4);
+        if self.ipv6 {
+            self.measure.holds(&self.state.ipv6);
+        }
         self.cleaner.clean(&mut self.state, forgotten);
         self.tell_health();
         if self.committed_once {
@@ -430,7 +470,10 @@ impl Crank {
                 self.state.ipv4.picture_mut().unused_chains_deleted();
                 self.state.ipv6.picture_mut().unused_chains_deleted();
             }
-            Err(error) => warn!(%error, "cannot delete unused chains"),
+            Err(error) => {
+                warn!(%error, "cannot delete unused chains");
+                self.measure.cleanup_failed();
+            }
         }
     }
 }

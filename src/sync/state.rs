@@ -121,6 +121,7 @@ impl State {
                 self.listed.insert(kind);
                 return Vec::new();
             }
+            Event::Interrupted(_) => return Vec::new(),
             Event::OwnAddresses(addresses) => {
                 if self.facts.own_addresses.as_ref() != Some(&addresses) {
                     self.facts.own_addresses = Some(addresses);
@@ -151,6 +152,17 @@ impl State {
     pub fn is_complete(&self) -> bool {
         let mut kinds = Kind::ALL.iter().filter(|kind| **kind != Kind::Endpoints);
         kinds.all(|kind| self.listed.contains(kind))
+    }
+
+    /// What is wrong with which object.
+    pub(super) fn complaints(&self) -> impl Iterator<Item = (&str, &BTreeSet<String>)> {
+        self.complaints.all()
+    }
+
+    /// Whether our Node is about to be deleted; `None`: there is none.
+    #[must_use]
+    pub fn node_is_leaving(&self) -> Option<bool> {
+        self.store.node().map(|node| node.is_leaving)
     }
 
     /// Plans both families.

@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 use super::milliseconds;
 use super::state::{State, UdpClaims};
 use crate::conntrack::{self, Frontends};
+use crate::metrics::Metrics;
 use crate::model::Address;
 use crate::netlink::Conntrack;
 
@@ -25,6 +26,7 @@ const LOOKS: u32 = 6;
 /// Connection tracking, and what to look for in it again.
 pub(super) struct Cleaner {
     conntrack: Conntrack,
+    metrics: Metrics,
     ipv6: bool,
     again: UdpClaims,
     /// How often that was looked for already.
@@ -32,9 +34,10 @@ pub(super) struct Cleaner {
 }
 
 impl Cleaner {
-    pub(super) fn new(conntrack: Conntrack, ipv6: bool) -> Self {
+    pub(super) fn new(conntrack: Conntrack, ipv6: bool, metrics: Metrics) -> Self {
         Self {
             conntrack,
+            metrics,
             ipv6,
             again: UdpClaims::default(),
             looks: 0,
@@ -95,6 +98,12 @@ impl Cleaner {
                     elapsed_ms = milliseconds(started.elapsed()),
                     "looked through conntrack"
                 );
+                let family = A::FAMILY.into();
+                let looks = self.metrics.conntrack.get_or_create(&family);
+                looks.observe(started.elapsed().as_secs_f64());
+                let deleted = u64::try_from(cleaned.deleted).unwrap_or(u64::MAX);
+                let of_family = self.metrics.conntrack_deleted.get_or_create(&family);
+                of_family.inc_by(deleted);
                 cleaned.deleted
             }
             Err(error) => {

@@ -100,6 +100,7 @@ impl Seen {
     fn take(&mut self, event: Event) {
         let update = match event {
             Event::Listed(kind) => return self.listed.push(kind),
+            Event::Interrupted(_) => return,
             Event::Update(update) => update,
             Event::OwnAddresses(_) => unreachable!("an API server knows nothing of them"),
         };

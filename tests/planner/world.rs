@@ -43,6 +43,7 @@ pub(crate) fn update(key: ObjectKey, object: Option<Object>) -> Event {
         key,
         object,
         rejected: Vec::new(),
+        triggered: None,
     })
 }
 
@@ -200,6 +201,7 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
             addresses,
             zone: zone.map(|zone| ["a", "b"][zone].into()),
             pod_cidrs: Vec::new(),
+            is_leaving: false,
         };
         update(key(Kind::Node, "node-1"), Some(Object::Node(node)))
     });
@@ -241,7 +243,7 @@ pub(crate) fn last_words(events: &[Event]) -> Vec<Event> {
         let about = match event {
             Event::Update(update) => Some(update.key.clone()),
             Event::OwnAddresses(_) => None,
-            Event::Listed(_) => continue,
+            Event::Listed(_) | Event::Interrupted(_) => continue,
         };
         last.insert(about, event.clone());
     }

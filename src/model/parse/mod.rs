@@ -32,6 +32,9 @@ pub fn key(kind: Kind, metadata: &Metadata) -> ObjectKey {
     ObjectKey { kind, name }
 }
 
+/// The taint of a Node that the cluster autoscaler is about to delete (KEP-3836).
+const LEAVING: &str = "ToBeDeletedByClusterAutoscaler";
+
 /// What a Node says: its internal addresses, if it is `our_node`.
 #[must_use]
 pub fn node(node: &wire::Node, our_node: &str) -> Update {
@@ -53,6 +56,8 @@ pub fn node(node: &wire::Node, our_node: &str) -> Update {
             addresses: ip::addresses(addresses, rejected),
             zone: zone.filter(|zone| !zone.is_empty()).map(Arc::from),
             pod_cidrs: ranges("spec.podCIDRs", &node.spec.pod_cidrs, rejected),
+            is_leaving: node.metadata.deletion_timestamp.is_some()
+                || node.spec.taints.iter().any(|taint| taint.key == LEAVING),
         }))
     })
 }
@@ -99,6 +104,12 @@ fn update(
         key: key(kind, metadata),
         object,
         rejected,
+        triggered: metadata
+            .annotations
+            .last_change_trigger_time
+            .as_deref()
+            .and_then(|text| text.parse::<Timestamp>().ok())
+            .map(Timestamp::as_millisecond),
     }
 }
 

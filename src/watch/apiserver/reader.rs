@@ -195,6 +195,7 @@ impl<W: Watched> Reader<'_, W> {
             key,
             object,
             rejected,
+            triggered: None,
         };
         self.report(Event::Update(update)).await
     }
@@ -220,6 +221,7 @@ impl<W: Watched> Reader<'_, W> {
             Remedy::Without => return self.without(&text).await,
             Remedy::Again | Remedy::Relist => self.tell(error, &text),
         }
+        self.report(Event::Interrupted(W::KIND)).await?;
         self.pause(failure::retry_after(error)).await;
         self.failures += 1;
         if remedy == Remedy::Relist || self.failures >= RELIST_AFTER {

@@ -37,6 +37,7 @@ impl<W: Watched> Slim<W> {
                 key: self.key(),
                 object: None,
                 rejected: vec![Rejected::Malformed(Arc::clone(error))],
+                triggered: None,
             },
         }
     }

@@ -83,6 +83,7 @@ impl Index {
                 key: key.clone(),
                 object: None,
                 rejected: Vec::new(),
+                triggered: None,
             };
         };
         let mut update = first.update.clone();
@@ -115,6 +116,7 @@ mod tests {
                     ..Node::default()
                 })),
                 rejected: vec![],
+                triggered: None,
             }
         };
         text.split_whitespace().map(node).collect()

@@ -186,6 +186,11 @@ impl<'a> Daemon<'a> {
             .collect()
     }
 
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.process.id().cast_signed()), signal).expect("send a signal");
+    }
+
     /// Sends SIGKILL and waits for the end.
     pub(crate) fn kill(mut self) {
         self.process.kill().expect("send SIGKILL");
@@ -195,11 +200,7 @@ impl<'a> Daemon<'a> {
     /// Sends SIGTERM and waits for the end: the exit status and how long it took.
     pub(crate) fn terminate(mut self) -> (ExitStatus, Duration) {
         let sent = Instant::now();
-        kill(
-            Pid::from_raw(self.process.id().cast_signed()),
-            Signal::SIGTERM,
-        )
-        .expect("send SIGTERM");
+        self.signal(Signal::SIGTERM);
         (self.ended(), sent.elapsed())
     }
 

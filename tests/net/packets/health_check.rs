@@ -34,10 +34,24 @@ fn local(port: u16) -> Service {
 
 /// All that an HTTP server sends back; the error if there is none.
 fn get(from: &Host, to: (IpAddr, u16), path: &str) -> std::io::Result<String> {
+    ask(from, to, &format!("GET {path}"), "")
+}
+
+/// The same for any method.
+pub(super) fn ask(
+    from: &Host,
+    to: (IpAddr, u16),
+    what: &str,
+    body: &str,
+) -> std::io::Result<String> {
     from.namespace.run(|| {
         let mut stream = TcpStream::connect_timeout(&SocketAddr::from(to), PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\n\r\n")?;
+        let len = body.len();
+        write!(
+            stream,
+            "{what} HTTP/1.1\r\nHost: node\r\nContent-Length: {len}\r\n\r\n{body}"
+        )?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)

@@ -1,5 +1,6 @@
 //! What packets do once kube-dnat has programmed the node: one file per behaviour.
 
+mod admin;
 mod application;
 mod bad_input;
 mod changes;
@@ -39,6 +40,7 @@ use crate::lab::{Cluster, Daemon, Family, Host, Manifests, Probe, Protocol, Serv
 /// The tests of this folder.
 pub(crate) fn tests() -> Vec<Trial> {
     [
+        admin::tests(),
         application::tests(),
         bad_input::tests(),
         changes::tests(),

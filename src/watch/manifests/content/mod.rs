@@ -268,6 +268,7 @@ fn decoded<T: DeserializeOwned>(
             key: parse::key(kind, &readable_name(tree)),
             object: None,
             rejected: vec![Rejected::Malformed(error.to_string().into())],
+            triggered: None,
         },
     }
 }

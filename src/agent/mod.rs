@@ -1,30 +1,34 @@
 //! Wires the parts of the daemon: a source of objects, the crank on its own thread, and signals.
 
+mod settings;
+
 use std::convert::Infallible;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fs, thread};
+use std::thread;
 
 use anyhow::Context;
 use kube::Client;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tracing::{debug, info, warn};
+use tracing::info;
 
+use crate::admin::{self, Addresses, Admin, Inquiry};
 use crate::config::{Config, ConfigFile};
 use crate::desired::{NodeFacts, NodePortAddresses};
 use crate::health::{self, Lag};
+use crate::logging;
+use crate::metrics::Metrics;
 use crate::model::{Event, OwnAddresses};
-use crate::netlink::Conntrack;
 use crate::sync::{self, Crank, State};
-use crate::sysctl::{self, Outcome};
 use crate::watch::{addresses, apiserver, manifests};
 
 /// Reports that may wait for the crank. A source that runs ahead of the kernel waits in its turn;
 /// nothing is dropped.
 const EVENTS: usize = 4096;
+
+pub use settings::init;
 
 /// Where the objects come from.
 #[derive(Debug)]
@@ -51,7 +55,10 @@ pub fn run(source: Source, config: Config, table_owner: bool) -> anyhow::Result<
     runtime.block_on(async {
         let source = source.open().await?;
         // Later than the source: a kubeconfig that cannot be used changes nothing of the node.
-        set_up(&mut kernel.conntrack, &config)?;
+        settings::make(&mut kernel.conntrack, &config)?;
+        let needs_node = matches!(source, Opened::ApiServer(_));
+        let lag = Arc::new(Lag::new(config.sync_period * 2, needs_node));
+        let (admin, metrics, asked) = admin(&config, ipv6, &lag)?;
         let Config {
             file,
             node,
@@ -60,11 +67,8 @@ pub fn run(source: Source, config: Config, table_owner: bool) -> anyhow::Result<
             sync_period,
             ..
         } = config;
-        let counts = match source {
-            Opened::Manifests(_) => true,
-            // The Node object names the primary ones.
-            Opened::ApiServer(_) => facts.node_port_addresses != NodePortAddresses::Primary,
-        };
+        // The Node object names the primary ones.
+        let counts = !needs_node || facts.node_port_addresses != NodePortAddresses::Primary;
         let own_addresses = own_addresses(counts).await?;
         info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -81,12 +85,12 @@ pub fn run(source: Source, config: Config, table_owner: bool) -> anyhow::Result<
         let addresses = follow_addresses(counts, events.clone());
         let (stop, stopped) = watch::channel(false);
         let (health, changes) = mpsc::unbounded_channel();
-        let lag = Arc::new(Lag::default());
         let crank = start_crank(
-            Crank::new(kernel, state, ipv6, health, Arc::clone(&lag))
+            Crank::new(kernel, state, ipv6, health, Arc::clone(&lag), metrics)
                 .context("cannot start a thread")?
                 .paced(min_sync_period, sync_period),
             reported,
+            asked,
             stopped,
         )?;
         let followed = follow(source, node.into(), events);
@@ -96,6 +100,8 @@ pub fn run(source: Source, config: Config, table_owner: bool) -> anyhow::Result<
             result = followed => result?,
             () = addresses => {}
             () = health::serve(changes, lag) => {}
+            result = admin => match result? {},
+            result = toggle_logging() => match result? {},
         }
         stop.send_replace(true);
         let ended = crank.join().is_ok();
@@ -106,6 +112,34 @@ pub fn run(source: Source, config: Config, table_owner: bool) -> anyhow::Result<
     Ok(())
 }
 
+/// What tells operators how it goes; the counters, and who asks what is programmed.
+fn admin(
+    config: &Config,
+    ipv6: bool,
+    lag: &Arc<Lag>,
+) -> anyhow::Result<(
+    impl Future<Output = Result<Infallible, admin::Taken>> + use<>,
+    Metrics,
+    mpsc::Receiver<Inquiry>,
+)> {
+    let addresses = Addresses {
+        health: config.healthz_bind_address,
+        metrics: config.metrics_bind_address,
+        hard_fail: config.bind_address_hard_fail,
+    };
+    let (metrics, exposition) = Metrics::new();
+    let (inquiries, asked) = mpsc::channel(1);
+    let admin = Admin {
+        lag: Arc::clone(lag),
+        ipv6,
+        metrics: metrics.clone(),
+        exposition,
+        configuration: serde_json::to_value(&config.written)?,
+        inquiries,
+    };
+    Ok((admin::run(admin, addresses), metrics, asked))
+}
+
 async fn own_addresses(counts: bool) -> anyhow::Result<Option<OwnAddresses>> {
     if !counts {
         return Ok(None);
@@ -114,53 +148,13 @@ async fn own_addresses(counts: bool) -> anyhow::Result<Option<OwnAddresses>> {
     own.map(Some).context("cannot read this node's addresses")
 }
 
-/// Makes the kernel settings, and no more.
-///
-/// # Errors
-/// What keeps them from being made.
-pub fn init(config: &Config) -> anyhow::Result<()> {
-    set_up(&mut Conntrack::open()?, config)?;
-    info!("kernel settings are made");
-    Ok(())
-}
-
-fn set_up(conntrack: &mut Conntrack, config: &Config) -> anyhow::Result<()> {
-    // As kube-proxy: who may not do this goes without.
-    if let Err(error) = fs::write("/proc/self/oom_score_adj", config.oom_score_adj.to_string()) {
-        debug!(%error, oom_score_adj = config.oom_score_adj, "cannot set oom_score_adj");
+/// SIGUSR1 makes the log verbose, and once more quiet.
+async fn toggle_logging() -> anyhow::Result<Infallible> {
+    let mut asked = signal(SignalKind::user_defined1()).context("cannot wait for SIGUSR1")?;
+    loop {
+        asked.recv().await;
+        logging::toggle();
     }
-    let sysctls = sysctl::wanted(&config.conntrack, sysctl::online_cpus());
-    let root = Path::new("/proc/sys");
-    let mut made = sysctl::apply(root, &sysctls);
-    if made.as_ref().is_err_and(sysctl::Error::is_missing) {
-        // Whoever asks for its entries makes the kernel load connection tracking.
-        conntrack.delete::<Ipv4Addr>(|_| false)?;
-        made = sysctl::apply(root, &sysctls);
-    }
-    for outcome in made? {
-        match outcome {
-            Outcome::Set { sysctl, before } => {
-                info!(
-                    setting = sysctl.path,
-                    value = sysctl.value,
-                    before,
-                    "kernel setting changed"
-                );
-            }
-            Outcome::LeftAlone {
-                sysctl,
-                value,
-                reason,
-            } => warn!(
-                error = %reason,
-                setting = sysctl.path,
-                value,
-                wanted = sysctl.value,
-                "a kernel setting of the whole machine cannot be changed from here"
-            ),
-        }
-    }
-    Ok(())
 }
 
 /// Ends when the configuration file has changed.
@@ -180,12 +174,13 @@ fn runtime() -> anyhow::Result<Runtime> {
 fn start_crank(
     crank: Crank,
     reported: mpsc::Receiver<Event>,
+    asked: mpsc::Receiver<Inquiry>,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<thread::JoinHandle<()>> {
     let runtime = runtime()?;
     thread::Builder::new()
         .name("sync".to_owned())
-        .spawn(move || runtime.block_on(crank.run(reported, stopped)))
+        .spawn(move || runtime.block_on(crank.run(reported, asked, stopped)))
         .context("cannot start a thread")
 }
 

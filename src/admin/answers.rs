@@ -1,0 +1,102 @@
+//! What is asked at the address for metrics.
+
+use std::net::SocketAddr;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+use serde_json::json as value;
+use tokio::sync::oneshot;
+
+use super::Admin;
+use crate::health::serve::Answer;
+use crate::logging;
+
+/// Bytes of a request's body.
+const BODY: usize = 64;
+
+impl Admin {
+    /// What is asked at the address for metrics.
+    pub(super) async fn metrics(&self, from: SocketAddr, request: Request<Incoming>) -> Answer {
+        match (request.method(), request.uri().path()) {
+            (&Method::PUT, "/debug/flags/v") => set_verbosity(from, request).await,
+            (&Method::GET | &Method::HEAD, path) => self.get(path).await,
+            _ => text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
+        }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        match path {
+            "/metrics" => match self.exposition.text() {
+                Ok(metrics) => with_type(StatusCode::OK, OPEN_METRICS, metrics),
+                Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            },
+            "/healthz" => self.ready(),
+            "/proxyMode" => text(StatusCode::OK, "nftables"),
+            "/configz" => {
+                let group = value!({ "kubeproxy.config.k8s.io": self.configuration });
+                json(StatusCode::OK, &group)
+            }
+            "/debug/state" => self.state().await,
+            _ => not_found(),
+        }
+    }
+
+    async fn state(&self) -> Answer {
+        let (told, state) = oneshot::channel();
+        if self.inquiries.send(told).await.is_ok()
+            && let Ok(state) = state.await
+        {
+            return json(StatusCode::OK, &state);
+        }
+        text(StatusCode::SERVICE_UNAVAILABLE, "the daemon ends")
+    }
+}
+
+/// kube-proxy's `PUT /debug/flags/v`, from this node only.
+async fn set_verbosity(from: SocketAddr, request: Request<Incoming>) -> Answer {
+    if !from.ip().to_canonical().is_loopback() {
+        return text(StatusCode::FORBIDDEN, "only from this node itself");
+    }
+    let Ok(body) = Limited::new(request.into_body(), BODY).collect().await else {
+        return text(StatusCode::BAD_REQUEST, "the body is no number");
+    };
+    let body = body.to_bytes();
+    let verbosity = std::str::from_utf8(&body).ok();
+    match verbosity.and_then(|body| body.trim().parse().ok()) {
+        Some(verbosity) => {
+            logging::set_verbosity(verbosity);
+            let said = format!("successfully set klog.logging.verbosity to {verbosity}\n");
+            text(StatusCode::OK, said)
+        }
+        None => text(StatusCode::BAD_REQUEST, "the body is no number"),
+    }
+}
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+pub(super) fn not_found() -> Answer {
+    text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+pub(super) fn text(status: StatusCode, body: impl Into<String>) -> Answer {
+    with_type(status, "text/plain; charset=utf-8", body.into())
+}
+
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+    match serde_json::to_string(body) {
+        Ok(body) => with_type(status, "application/json", body),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+fn with_type(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+    let mut answer = Response::new(Full::<Bytes>::from(body));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
+}

@@ -1,0 +1,101 @@
+//! `/healthz`, `/livez` and `/readyz`, with kube-proxy's bodies
+//! (`pkg/proxy/healthcheck/proxy_health.go`).
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use hyper::body::Incoming;
+use hyper::{Request, StatusCode};
+use k8s_openapi::jiff::Timestamp;
+use serde::Serialize;
+
+use super::Admin;
+use super::answers::{json, not_found, text};
+use crate::health::{self, serve::Answer};
+use crate::metrics::Code;
+
+impl Admin {
+    /// What is asked at the address for health.
+    pub(super) fn health(&self, request: &Request<Incoming>) -> Answer {
+        let path = request.uri().path();
+        let (counter, eligible) = match path {
+            "/healthz" => (&self.metrics.healthz, Some(self.lag.is_eligible())),
+            "/livez" => (&self.metrics.livez, None),
+            "/readyz" => return self.ready(),
+            _ => return not_found(),
+        };
+        let answer = self.report(eligible);
+        let code = Code::new(answer.status().as_u16());
+        counter.get_or_create(&code).inc();
+        answer
+    }
+
+    /// Whether everything was committed once.
+    pub(super) fn ready(&self) -> Answer {
+        if self.lag.committed_at().is_some() {
+            text(StatusCode::OK, "ok")
+        } else {
+            text(StatusCode::SERVICE_UNAVAILABLE, "nothing is programmed yet")
+        }
+    }
+
+    fn report(&self, eligible: Option<bool>) -> Answer {
+        let now = health::now();
+        let committed = self.lag.committed_at();
+        // Never before the first commit, where kube-proxy is.
+        let healthy = committed.is_some() && self.lag.is_healthy();
+        let updated = if healthy { Some(now) } else { committed };
+        let updated = updated.map_or(ZERO.to_owned(), rfc3339);
+        let families: &[&str] = match committed {
+            None => &[],
+            Some(_) if self.ipv6 => &["IPv4", "IPv6"],
+            Some(_) => &["IPv4"],
+        };
+        let of_family = || OfFamily {
+            last_updated: updated.clone(),
+            healthy,
+        };
+        let report = Report {
+            current_time: rfc3339(now),
+            node_eligible: eligible,
+            healthy: healthy && eligible.unwrap_or(true),
+            status: families
+                .iter()
+                .map(|family| (*family, of_family()))
+                .collect(),
+            last_updated: updated.clone(),
+        };
+        let code = if report.healthy {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        json(code, &report)
+    }
+}
+
+/// kube-proxy's `ProxyHealth`, in its order.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    last_updated: String,
+    current_time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node_eligible: Option<bool>,
+    healthy: bool,
+    status: BTreeMap<&'static str, OfFamily>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OfFamily {
+    last_updated: String,
+    healthy: bool,
+}
+
+/// Go's zero `time.Time`.
+const ZERO: &str = "0001-01-01T00:00:00Z";
+
+fn rfc3339(time: SystemTime) -> String {
+    Timestamp::try_from(time).map_or(ZERO.to_owned(), |time| time.to_string())
+}

@@ -1,0 +1,122 @@
+//! What operators and their tools ask this process: health at one address, everything else at
+//! another, as kube-proxy has it.
+
+mod answers;
+mod health;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
+use tracing::{error, info};
+
+use crate::health::Lag;
+use crate::health::serve::{Answer, listen_everywhere, serve};
+use crate::metrics::{Exposition, Metrics};
+
+/// How long after a port could not be had it is tried again, as kube-proxy does.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Where to tell what is programmed, as JSON.
+pub type Inquiry = oneshot::Sender<serde_json::Value>;
+
+/// What is told.
+pub struct Admin {
+    /// Whether what was reported reaches the kernel.
+    pub lag: Arc<Lag>,
+    /// The families of the node, for kube-proxy's `status`.
+    pub ipv6: bool,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The same as text.
+    pub exposition: Exposition,
+    /// The configuration, as JSON.
+    pub configuration: serde_json::Value,
+    /// Who knows what is programmed.
+    pub inquiries: mpsc::Sender<Inquiry>,
+}
+
+/// Where it is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// `/healthz`, `/livez` and `/readyz`; `None`: nowhere.
+    pub health: Option<SocketAddr>,
+    /// Everything else; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// Whether to end when one of them cannot be had.
+    pub hard_fail: bool,
+}
+
+/// An address that cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot serve {what} at {at}: {source}")]
+pub struct Taken {
+    what: &'static str,
+    at: SocketAddr,
+    source: io::Error,
+}
+
+/// Serves both for ever.
+///
+/// # Errors
+/// If an address cannot be had and that is to end the process; else it is tried again.
+pub async fn run(admin: Admin, addresses: Addresses) -> Result<std::convert::Infallible, Taken> {
+    let admin = Arc::new(admin);
+    let Addresses {
+        health,
+        metrics,
+        hard_fail,
+    } = addresses;
+    let at_health = Arc::clone(&admin);
+    let health = run_one("health", health, hard_fail, move |_, request| {
+        let admin = Arc::clone(&at_health);
+        async move { admin.health(&request) }
+    });
+    let metrics = run_one("metrics", metrics, hard_fail, move |from, request| {
+        let admin = Arc::clone(&admin);
+        async move { admin.metrics(from, request).await }
+    });
+    tokio::select! {
+        result = health => result,
+        result = metrics => result,
+    }
+}
+
+async fn run_one<A, R>(
+    what: &'static str,
+    at: Option<SocketAddr>,
+    hard_fail: bool,
+    answer: A,
+) -> Result<std::convert::Infallible, Taken>
+where
+    A: Fn(SocketAddr, Request<Incoming>) -> R + Clone + Send + 'static,
+    R: Future<Output = Answer> + Send + 'static,
+{
+    let Some(at) = at else {
+        return std::future::pending().await;
+    };
+    let mut failed = false;
+    loop {
+        match listen_everywhere(at) {
+            Ok(listener) => {
+                if failed {
+                    info!(%at, "{what} is served now");
+                }
+                failed = false;
+                serve(listener, answer.clone()).await;
+            }
+            Err(source) if hard_fail => return Err(Taken { what, at, source }),
+            Err(error) if !failed => {
+                failed = true;
+                error!(%at, %error, "cannot serve {what}, will try again");
+            }
+            Err(_) => {}
+        }
+        sleep(RETRY).await;
+    }
+}

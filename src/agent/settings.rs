@@ -1,0 +1,61 @@
+//! Settings of the kernel and of this process, as kube-proxy makes them.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use tracing::{debug, info, warn};
+
+use crate::config::Config;
+use crate::netlink::Conntrack;
+use crate::sysctl::{self, Outcome};
+
+/// Makes the kernel settings, and no more.
+///
+/// # Errors
+/// What keeps them from being made.
+pub fn init(config: &Config) -> anyhow::Result<()> {
+    make(&mut Conntrack::open()?, config)?;
+    info!("kernel settings are made");
+    Ok(())
+}
+
+/// Makes them.
+pub(super) fn make(conntrack: &mut Conntrack, config: &Config) -> anyhow::Result<()> {
+    // As kube-proxy: who may not do this goes without.
+    if let Err(error) = fs::write("/proc/self/oom_score_adj", config.oom_score_adj.to_string()) {
+        debug!(%error, oom_score_adj = config.oom_score_adj, "cannot set oom_score_adj");
+    }
+    let sysctls = sysctl::wanted(&config.conntrack, sysctl::online_cpus());
+    let root = Path::new("/proc/sys");
+    let mut made = sysctl::apply(root, &sysctls);
+    if made.as_ref().is_err_and(sysctl::Error::is_missing) {
+        // Whoever asks for its entries makes the kernel load connection tracking.
+        conntrack.delete::<Ipv4Addr>(|_| false)?;
+        made = sysctl::apply(root, &sysctls);
+    }
+    for outcome in made? {
+        match outcome {
+            Outcome::Set { sysctl, before } => {
+                info!(
+                    setting = sysctl.path,
+                    value = sysctl.value,
+                    before,
+                    "kernel setting changed"
+                );
+            }
+            Outcome::LeftAlone {
+                sysctl,
+                value,
+                reason,
+            } => warn!(
+                error = %reason,
+                setting = sysctl.path,
+                value,
+                wanted = sysctl.value,
+                "a kernel setting of the whole machine cannot be changed from here"
+            ),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,222 @@
+//! What the crank counts.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use crate::health;
+use crate::metrics::{Metrics, OfFamily, OfKind, OfPolicy, OfSet, Outcome, RejectedAs, seconds_of};
+use crate::model::addr::Family;
+use crate::model::{Address, Addresses, Event, Kind, Object, Update};
+use crate::netlink::{Commit, Error};
+use crate::ruleset::SetName;
+
+use super::FamilyState;
+
+/// Counts for the families that the node has.
+pub(super) struct Measure {
+    pub(super) metrics: Metrics,
+    families: Vec<Family>,
+    /// What was triggered before this, in milliseconds since 1970, was late before we were there.
+    started: i64,
+    /// Triggers of reported slices that are not committed yet.
+    triggers: Vec<(Family, i64)>,
+    sent_bytes: u64,
+    /// As last counted.
+    elements: BTreeMap<(Family, SetName), usize>,
+}
+
+impl Measure {
+    pub(super) fn new(metrics: Metrics, ipv6: bool) -> Self {
+        let mut families = vec![Family::Ipv4];
+        families.extend(ipv6.then_some(Family::Ipv6));
+        metrics.begin(&families);
+        Self {
+            metrics,
+            families,
+            started: milliseconds_of(health::now()),
+            triggers: Vec::new(),
+            sent_bytes: 0,
+            elements: BTreeMap::new(),
+        }
+    }
+
+    fn of_families(&self) -> impl Iterator<Item = OfFamily> {
+        self.families.iter().copied().map(OfFamily::from)
+    }
+
+    /// A source reported this; `news` tells whether anything was found wrong with it that was not
+    /// said before.
+    pub(super) fn reported(&mut self, event: &Event) {
+        let update = match event {
+            Event::Interrupted(kind) => {
+                let restarts = &self.metrics.interruptions;
+                restarts.get_or_create(&OfKind::from(*kind)).inc();
+                return;
+            }
+            Event::Update(update) => update,
+            Event::Listed(_) | Event::OwnAddresses(_) => return,
+        };
+        let metrics = &self.metrics;
+        match update.key.kind {
+            Kind::Service => {
+                metrics.service_changes.inc();
+                metrics.service_changes_pending.inc();
+            }
+            Kind::EndpointSlice | Kind::Endpoints => {
+                metrics.endpoint_changes.inc();
+                metrics.endpoint_changes_pending.inc();
+                self.triggers.extend(triggers(update, self.started));
+            }
+            Kind::Node | Kind::ServiceCidr => {}
+        }
+        let now = seconds_of(health::now());
+        for family in self.of_families() {
+            self.metrics.last_queued.get_or_create(&family).set(now);
+        }
+    }
+
+    /// Parts of an object were found to make no sense, and that was said.
+    pub(super) fn rejected(&self, labels: Vec<RejectedAs>) {
+        for label in labels {
+            self.metrics.rejected.get_or_create(&label).inc();
+        }
+    }
+
+    /// A sync was committed: all of it took `elapsed`, the kernel `kernel`.
+    pub(super) fn committed(
+        &mut self,
+        commit: &Commit,
+        full: bool,
+        elapsed: Duration,
+        kernel: Duration,
+    ) {
+        let metrics = &self.metrics;
+        metrics
+            .transactions
+            .get_or_create(&Outcome::COMMITTED)
+            .inc();
+        metrics.transaction_durations.observe(kernel.as_secs_f64());
+        metrics
+            .operations
+            .inc_by(u64::try_from(commit.len()).unwrap_or(u64::MAX));
+        metrics.endpoint_changes_pending.set(0);
+        metrics.service_changes_pending.set(0);
+        let now = health::now();
+        for family in self.of_families() {
+            metrics
+                .last_sync
+                .get_or_create(&family)
+                .set(seconds_of(now));
+            self.observe(&family, full, elapsed);
+        }
+        let now = milliseconds_of(now);
+        for (family, trigger) in self.triggers.drain(..) {
+            let took = Duration::from_millis(u64::try_from(now - trigger).unwrap_or(0));
+            let programming = metrics.programming.get_or_create(&family.into());
+            programming.observe(took.as_secs_f64());
+        }
+    }
+
+    fn observe(&self, family: &OfFamily, full: bool, elapsed: Duration) {
+        let metrics = &self.metrics;
+        let seconds = elapsed.as_secs_f64();
+        metrics.syncs.get_or_create(family).observe(seconds);
+        let by_extent = if full {
+            &metrics.full_syncs
+        } else {
+            &metrics.partial_syncs
+        };
+        by_extent.get_or_create(family).observe(seconds);
+    }
+
+    /// A sync failed.
+    pub(super) fn failed(&self, error: &Error, full: bool, elapsed: Duration) {
+        let outcome = match error {
+            Error::Refused(refusals) => {
+                let count = u64::try_from(refusals.len()).unwrap_or(u64::MAX);
+                self.metrics.refused.inc_by(count);
+                Outcome::REFUSED
+            }
+            Error::Socket { .. }
+            | Error::Lost
+            | Error::Owned(_)
+            | Error::Permission
+            | Error::NoNftables => Outcome::FAILED,
+        };
+        self.metrics.transactions.get_or_create(&outcome).inc();
+        for family in self.of_families() {
+            self.metrics.sync_failures.get_or_create(&family).inc();
+            self.observe(&family, full, elapsed);
+        }
+    }
+
+    /// Unused chains could not be deleted.
+    pub(super) fn cleanup_failed(&self) {
+        for family in self.of_families() {
+            self.metrics.cleanup_failures.get_or_create(&family).inc();
+        }
+    }
+
+    /// So many bytes were sent to the kernel since the start.
+    pub(super) fn sent(&mut self, bytes: u64) {
+        self.metrics
+            .bytes
+            .inc_by(bytes.saturating_sub(self.sent_bytes));
+        self.sent_bytes = bytes;
+    }
+
+    /// What a family holds now.
+    pub(super) fn holds<A: Address>(&mut self, family: &FamilyState<A>) {
+        let picture = family.picture();
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let metrics = &self.metrics;
+        for (set, count) in picture.elements() {
+            // Few change in a sync.
+            if self.elements.insert((A::FAMILY, *set), *count) != Some(*count) {
+                let of_set = OfSet::new(A::FAMILY, *set);
+                metrics.elements.get_or_create(&of_set).set(number(*count));
+            }
+        }
+        let services = metrics.services.get_or_create(&A::FAMILY.into());
+        services.set(number(picture.services()));
+        drop(services);
+        let without = picture.without_local_endpoints();
+        let no_local = &metrics.no_local_endpoints;
+        let internal = no_local.get_or_create(&OfPolicy::internal(A::FAMILY));
+        internal.set(number(without.internal));
+        drop(internal);
+        let external = no_local.get_or_create(&OfPolicy::external(A::FAMILY));
+        external.set(number(without.external));
+    }
+}
+
+/// What of an object makes no sense.
+pub(super) fn rejected(event: &Event) -> Vec<RejectedAs> {
+    let Event::Update(update) = event else {
+        return Vec::new();
+    };
+    let rejected = update.rejected.iter();
+    rejected
+        .map(|rejected| RejectedAs::new(update.key.kind, rejected))
+        .collect()
+}
+
+/// When the endpoints of a slice that is there changed, as far as that is since `started`.
+fn triggers(update: &Update, started: i64) -> Option<(Family, i64)> {
+    let Some(Object::Slices(slices)) = &update.object else {
+        return None;
+    };
+    let family = match slices.first()?.addresses {
+        Addresses::Ipv4(_) => Family::Ipv4,
+        Addresses::Ipv6(_) => Family::Ipv6,
+    };
+    let trigger = update.triggered.filter(|trigger| *trigger >= started)?;
+    Some((family, trigger))
+}
+
+fn milliseconds_of(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
+}

@@ -1,0 +1,373 @@
+//! What operators, kubelets and Prometheus ask the daemon itself.
+
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
+use openmetrics_parser::openmetrics::parse_openmetrics;
+use serde_json::{Value, json};
+
+use super::health_check::ask;
+use super::shop::{Shop, cart, cart_on_every_frontend, cart_slices};
+use super::{Daemon, Family};
+use crate::lab::{Host, Service, wait_until};
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::admin;
+    crate::trials!(admin:
+        health_is_green_once_everything_is_committed,
+        nothing_is_green_before_the_first_commit,
+        a_node_that_is_about_to_go_turns_load_balancers_away,
+        metrics_are_what_prometheus_reads_and_count_what_happens,
+        what_is_programmed_and_by_which_configuration_is_told_on_loopback_only,
+        the_log_is_made_verbose_and_quiet_while_it_runs,
+        logs_are_json_if_asked_for,
+        a_taken_port_is_tried_again_or_ends_the_start,
+    )
+}
+
+const HEALTH: u16 = 10_256;
+const METRICS: u16 = 10_249;
+const PATIENCE: Duration = Duration::from_secs(10);
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+fn manifests(shop: &Shop) -> String {
+    cart_on_every_frontend().yaml() + &cart_slices(shop.pods(["pod-1", "remote-1"])).yaml()
+}
+
+/// Status and body of an answer.
+fn answer(from: &Host, to: (IpAddr, u16), what: &str, body: &str) -> (u16, String) {
+    let answer = ask(from, to, what, body).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).expect("a status");
+    (status.parse().expect("a number"), body.to_owned())
+}
+
+fn health(shop: &Shop, path: &str) -> (u16, Value) {
+    let to = (Family::V4.lan(2), HEALTH);
+    let (status, body) = answer(&shop.cluster.client, to, &format!("GET {path}"), "");
+    let body = serde_json::from_str(&body).unwrap_or(Value::String(body));
+    (status, body)
+}
+
+fn on_loopback(shop: &Shop, path: &str) -> (u16, String) {
+    let to = (LOOPBACK, METRICS);
+    answer(&shop.cluster.node, to, &format!("GET {path}"), "")
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    let object = value.as_object().expect("an object");
+    object.keys().map(String::as_str).collect()
+}
+
+fn health_is_green_once_everything_is_committed() {
+    let shop = Shop::new();
+    let _daemon = shop.start(&manifests(&shop));
+    // The kernel has it a moment before the daemon has taken that in.
+    wait_until("it is green", PATIENCE, || {
+        health(&shop, "/healthz").0 == 200
+    });
+    let (_, body) = health(&shop, "/healthz");
+    let fields = [
+        "currentTime",
+        "healthy",
+        "lastUpdated",
+        "nodeEligible",
+        "status",
+    ];
+    let mut all = keys(&body);
+    all.sort_unstable();
+    assert_eq!(all, fields);
+    assert_eq!(
+        (&body["healthy"], &body["nodeEligible"]),
+        (&json!(true), &json!(true))
+    );
+    assert_eq!(body["lastUpdated"], body["currentTime"]);
+    for family in ["IPv4", "IPv6"] {
+        assert_eq!(body["status"][family]["healthy"], true, "{body}");
+    }
+    let (status, body) = health(&shop, "/livez");
+    assert_eq!((status, &body["healthy"]), (200, &json!(true)));
+    assert_eq!(body.get("nodeEligible"), None);
+    assert_eq!(health(&shop, "/readyz"), (200, json!("ok")));
+    assert_eq!(health(&shop, "/metrics").0, 404);
+    let ipv6 = (Family::V6.lan(2), HEALTH);
+    assert_eq!(answer(&shop.cluster.client, ipv6, "GET /livez", "").0, 200);
+}
+
+fn nothing_is_green_before_the_first_commit() {
+    let shop = Shop::new();
+    let node = &shop.cluster.node.namespace;
+    let program = env!("CARGO_BIN_EXE_kube-dnat");
+    let flags = [
+        "--signal=TERM",
+        "4",
+        program,
+        "--master=https://127.0.0.1:1",
+    ];
+    std::thread::scope(|scope| {
+        let daemon = scope.spawn(|| node.output("timeout", &flags, ""));
+        let to = (LOOPBACK, HEALTH);
+        wait_until("it answers", PATIENCE, || {
+            ask(&shop.cluster.node, to, "GET /livez", "").is_ok()
+        });
+        for path in ["/healthz", "/livez"] {
+            let (status, body) = health(&shop, path);
+            assert_eq!(status, 503, "{path}");
+            assert_eq!(body["healthy"], false, "{path}: {body}");
+            assert_eq!(
+                body["lastUpdated"], "0001-01-01T00:00:00Z",
+                "{path}: {body}"
+            );
+            assert_eq!(body["status"], json!({}), "{path}: {body}");
+        }
+        assert_eq!(health(&shop, "/readyz").0, 503);
+        let (status, metrics) = on_loopback(&shop, "/metrics");
+        assert_eq!(status, 200);
+        assert!(
+            metrics.contains("kubeproxy_proxy_livez_total{code=\"503\"}"),
+            "{metrics}"
+        );
+        assert!(
+            metrics.contains("kube_dnat_watch_restarts_total{kind=\"Service\"}"),
+            "{metrics}"
+        );
+        daemon.join().expect("the daemon");
+    });
+}
+
+fn a_node_that_is_about_to_go_turns_load_balancers_away() {
+    let shop = Shop::new();
+    let daemon = shop.start(&manifests(&shop));
+    let node = json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": shop.cluster.node.name()},
+        "spec": {"taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]},
+        "status": {"addresses": [{"type": "InternalIP", "address": Family::V4.lan(2)}]},
+    });
+    daemon.apply("node.yaml", &node.to_string());
+    let (status, body) = health(&shop, "/healthz");
+    assert_eq!(
+        (status, &body["nodeEligible"]),
+        (503, &json!(false)),
+        "{body}"
+    );
+    assert_eq!(body["healthy"], false);
+    assert_eq!(health(&shop, "/livez").0, 200);
+}
+
+/// The value of a metric, by its name and labels as they are written.
+fn value(metrics: &str, name: &str) -> Option<f64> {
+    let line = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.map(|value| value.parse().expect("a number"))
+}
+
+/// What has happened by then.
+const COUNTED: &[&str] = &[
+    "kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}",
+    "kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family=\"IPv6\"}",
+    "kubeproxy_sync_partial_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}",
+    "kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family=\"IPv4\"}",
+    "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family=\"IPv6\"}",
+    "kubeproxy_sync_proxy_rules_endpoint_changes_total",
+    "kubeproxy_sync_proxy_rules_service_changes_total",
+    "kube_dnat_elements{ip_family=\"IPv4\",set=\"cluster-ips\"}",
+    "kube_dnat_services{ip_family=\"IPv6\"}",
+    "kube_dnat_transactions_total{outcome=\"committed\"}",
+    "kube_dnat_transaction_duration_seconds_count",
+    "kube_dnat_operations_total",
+    "kube_dnat_netlink_sent_bytes_total",
+    "kube_dnat_rejected_total{kind=\"Service\",reason=\"address\"}",
+    "kube_dnat_drift_repairs_total",
+    "process_resident_memory_bytes",
+    "process_cpu_seconds_total",
+    "process_start_time_seconds",
+    "process_open_fds",
+];
+
+fn metrics_are_what_prometheus_reads_and_count_what_happens() {
+    let shop = Shop::new();
+    let daemon = shop.start_without_owner(&manifests(&shop));
+    let bad = Service::new("shop/bad", 9).both("http", 80);
+    let bad = bad.spec("externalIPs", json!(["not-an-address"]));
+    daemon.apply("bad.yaml", &bad.yaml());
+    daemon.apply(
+        "shop.yaml",
+        &cart().spec("internalTrafficPolicy", json!("Local")).yaml(),
+    );
+    let node = &shop.cluster.node.namespace;
+    crate::lab::nft::load(node, "flush set ip kube-dnat cluster-ips");
+    let repaired = || !daemon.log_lines("another process changed").is_empty();
+    wait_until("the repair", PATIENCE, repaired);
+    let (status, metrics) = on_loopback(&shop, "/metrics");
+    assert_eq!(status, 200);
+    let parsed = parse_openmetrics(&metrics).unwrap_or_else(|error| panic!("{error}: {metrics}"));
+    assert!(parsed.families.len() > 25, "{metrics}");
+    for name in COUNTED {
+        let value = value(&metrics, name);
+        assert!(
+            value.is_some_and(|value| value > 0.0),
+            "{name} {value:?}\n{metrics}"
+        );
+    }
+    for name in [
+        "kubeproxy_sync_proxy_rules_nftables_sync_failures_total{ip_family=\"IPv4\"}",
+        "kubeproxy_sync_proxy_rules_endpoint_changes_pending",
+        "kubeproxy_sync_proxy_rules_service_changes_pending",
+    ] {
+        assert_eq!(value(&metrics, name), Some(0.0), "{name}\n{metrics}");
+    }
+    let elements = |metrics: &str| {
+        let sets = metrics
+            .lines()
+            .filter(|line| line.starts_with("kube_dnat_elements{ip_family=\"IPv4\""));
+        sets.map(|line| {
+            line.rsplit(' ')
+                .next()
+                .expect("a value")
+                .parse::<u32>()
+                .expect("a number")
+        })
+        .sum::<u32>()
+    };
+    // As many as the kernel has.
+    let listed = crate::lab::nft::list_json(node);
+    let listed = listed["nftables"].as_array().expect("objects");
+    let sets = listed
+        .iter()
+        .flat_map(|object| [&object["set"], &object["map"]]);
+    let in_kernel: usize = sets
+        .filter(|set| set["family"] == "ip" && set["table"] == "kube-dnat")
+        .map(|set| set["elem"].as_array().map_or(0, Vec::len))
+        .sum();
+    assert_eq!(
+        usize::try_from(elements(&metrics)),
+        Ok(in_kernel),
+        "{metrics}"
+    );
+}
+
+fn what_is_programmed_and_by_which_configuration_is_told_on_loopback_only() {
+    let shop = Shop::new();
+    let _daemon = shop.start(&manifests(&shop));
+    assert_eq!(
+        on_loopback(&shop, "/proxyMode"),
+        (200, "nftables".to_owned())
+    );
+    assert_eq!(on_loopback(&shop, "/healthz"), (200, "ok".to_owned()));
+    assert_eq!(on_loopback(&shop, "/nothing").0, 404);
+    let (_, configuration) = on_loopback(&shop, "/configz");
+    let configuration: Value = serde_json::from_str(&configuration).expect("JSON");
+    let configuration = &configuration["kubeproxy.config.k8s.io"];
+    assert_eq!(
+        configuration["clusterCIDR"],
+        Family::ALL.map(Family::cluster_cidr).join(",")
+    );
+    let (_, state) = on_loopback(&shop, "/debug/state");
+    let state: Value = serde_json::from_str(&state).expect("JSON");
+    let port = &state["IPv4"]["services"]["shop/cart"][0];
+    assert_eq!(
+        port["clusterIPs"],
+        json!([Family::V4.cluster_ip(1)]),
+        "{state}"
+    );
+    assert_eq!(
+        port["endpoints"].as_array().map(Vec::len),
+        Some(2),
+        "{state}"
+    );
+    assert_eq!(port["internal"], "to the endpoints");
+    let outside = ask(
+        &shop.cluster.client,
+        (Family::V4.lan(2), METRICS),
+        "GET /metrics",
+        "",
+    );
+    assert!(outside.is_err(), "{outside:?}");
+}
+
+fn the_log_is_made_verbose_and_quiet_while_it_runs() {
+    let shop = Shop::new();
+    let daemon = shop.start(&manifests(&shop));
+    let set = |verbosity: &str| {
+        answer(
+            &shop.cluster.node,
+            (LOOPBACK, METRICS),
+            "PUT /debug/flags/v",
+            verbosity,
+        )
+    };
+    let commits = || daemon.log_lines("DEBUG committed").len();
+    assert_eq!(set("0").0, 200);
+    let quiet = commits();
+    daemon.synchronise();
+    assert_eq!(commits(), quiet);
+    assert_eq!(
+        set("4"),
+        (
+            200,
+            "successfully set klog.logging.verbosity to 4\n".to_owned()
+        )
+    );
+    daemon.synchronise();
+    wait_until("a commit is logged", PATIENCE, || commits() > quiet);
+    assert_eq!(set("loud").0, 400);
+    for changes in [3, 4] {
+        daemon.signal(Signal::SIGUSR1);
+        let said = || {
+            daemon
+                .log_lines("the verbosity of the log was changed")
+                .len()
+        };
+        wait_until("the verbosity is changed", PATIENCE, || said() == changes);
+    }
+}
+
+fn logs_are_json_if_asked_for() {
+    let shop = Shop::new();
+    shop.manifests.write("shop.yaml", &manifests(&shop));
+    let flags = ["--logging-format=json"];
+    let daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &flags);
+    let first = daemon.log_lines("first sync committed");
+    let line: Value = serde_json::from_str(&first[0]).expect("JSON");
+    assert_eq!(
+        (&line["level"], &line["rebuilt"]),
+        (&json!("INFO"), &json!(true)),
+        "{line}"
+    );
+}
+
+fn a_taken_port_is_tried_again_or_ends_the_start() {
+    let shop = Shop::new();
+    let node = &shop.cluster.node.namespace;
+    let taken = node.run(|| TcpListener::bind(("::", HEALTH)).expect("the port"));
+    let program = env!("CARGO_BIN_EXE_kube-dnat");
+    let flags = [
+        "run",
+        "--manifests",
+        shop.manifests.path(),
+        "--bind-address-hard-fail",
+    ];
+    let output = node.output(program, &flags, "");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("cannot serve health at 0.0.0.0:10256"),
+        "{said}"
+    );
+    let daemon = shop.start(&manifests(&shop));
+    let complaints = || {
+        daemon
+            .log_lines("cannot serve health, will try again")
+            .len()
+    };
+    wait_until("it says so", PATIENCE, || complaints() == 1);
+    drop(taken);
+    wait_until("it is served", PATIENCE, || {
+        !daemon.log_lines("health is served now").is_empty()
+    });
+    assert_eq!(health(&shop, "/healthz").0, 200);
+    assert_eq!(complaints(), 1);
+}
