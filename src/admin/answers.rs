@@ -1,6 +1,7 @@
 //! What is asked at the address for metrics.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -9,6 +10,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde_json::json as value;
 use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 
 use super::Admin;
 use crate::health::serve::Answer;
@@ -29,10 +31,7 @@ impl Admin {
 
     async fn get(&self, path: &str) -> Answer {
         match path {
-            "/metrics" => match self.exposition.text() {
-                Ok(metrics) => with_type(StatusCode::OK, OPEN_METRICS, metrics),
-                Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-            },
+            "/metrics" => self.exposed().await,
             "/healthz" => self.ready(),
             "/proxyMode" => text(StatusCode::OK, "nftables"),
             "/configz" => {
@@ -41,6 +40,16 @@ impl Admin {
             }
             "/debug/state" => self.state().await,
             _ => not_found(),
+        }
+    }
+
+    /// On a thread of its own: it reads the counters of all frontends.
+    async fn exposed(&self) -> Answer {
+        let exposition = Arc::clone(&self.exposition);
+        match spawn_blocking(move || exposition.text()).await {
+            Ok(Ok(metrics)) => with_type(StatusCode::OK, OPEN_METRICS, metrics),
+            Ok(Err(error)) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         }
     }
 

@@ -2,6 +2,7 @@
 //! another, as kube-proxy has it.
 
 mod answers;
+mod connections;
 mod health;
 
 use std::io;
@@ -14,6 +15,8 @@ use hyper::body::Incoming;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 use tracing::{error, info};
+
+pub use connections::{CONNECTIONS, Connections, HIDDEN};
 
 use crate::health::Lag;
 use crate::health::serve::{Answer, listen_everywhere, serve};
@@ -34,7 +37,7 @@ pub struct Admin {
     /// What is counted.
     pub metrics: Metrics,
     /// The same as text.
-    pub exposition: Exposition,
+    pub exposition: Arc<Exposition>,
     /// The configuration, as JSON.
     pub configuration: serde_json::Value,
     /// Who knows what is programmed.

@@ -14,13 +14,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::info;
 
-use crate::admin::{self, Addresses, Admin, Inquiry};
+use crate::admin::{self, Addresses, Admin, Connections, Inquiry};
 use crate::config::{Config, ConfigFile};
 use crate::desired::{NodeFacts, NodePortAddresses};
 use crate::health::{self, Lag};
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::model::{Event, OwnAddresses};
+use crate::netlink::Kernel;
 use crate::sync::{self, Crank, State};
 use crate::watch::{addresses, apiserver, manifests};
 
@@ -44,12 +45,21 @@ pub enum Source {
     },
 }
 
+/// What kube-proxy has no setting for.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Whether the tables are to be ours alone, where the kernel can.
+    pub table_owner: bool,
+    /// Of how many ports of Services connections are shown; 0: of none, and nothing is read.
+    pub connection_metrics_limit: usize,
+}
+
 /// Runs the daemon until SIGTERM or SIGINT. The rules stay.
 ///
 /// # Errors
 /// What keeps it from starting.
-pub fn run(source: Source, config: Config, table_owner: bool) -> anyhow::Result<()> {
-    let mut kernel = sync::Opened::open(table_owner)?;
+pub fn run(source: Source, config: Config, options: Options) -> anyhow::Result<()> {
+    let mut kernel = sync::Opened::open(options.table_owner)?;
     let ipv6 = Path::new("/proc/net/if_inet6").exists();
     let runtime = runtime()?;
     runtime.block_on(async {
@@ -58,7 +68,7 @@ pub fn run(source: Source, config: Config, table_owner: bool) -> anyhow::Result<
         settings::make(&mut kernel.conntrack, &config)?;
         let needs_node = matches!(source, Opened::ApiServer(_));
         let lag = Arc::new(Lag::new(config.sync_period * 2, needs_node));
-        let (admin, metrics, asked) = admin(&config, ipv6, &lag)?;
+        let (admin, metrics, asked) = admin(&config, options, ipv6, &lag)?;
         let Config {
             file,
             node,
@@ -115,6 +125,7 @@ pub fn run(source: Source, config: Config, table_owner: bool) -> anyhow::Result<
 /// What tells operators how it goes; the counters, and who asks what is programmed.
 fn admin(
     config: &Config,
+    options: Options,
     ipv6: bool,
     lag: &Arc<Lag>,
 ) -> anyhow::Result<(
@@ -127,13 +138,18 @@ fn admin(
         metrics: config.metrics_bind_address,
         hard_fail: config.bind_address_hard_fail,
     };
-    let (metrics, exposition) = Metrics::new();
+    let (metrics, mut exposition) = Metrics::new();
+    let counted = !config.facts.without_counters && options.connection_metrics_limit > 0;
+    if counted && config.metrics_bind_address.is_some() {
+        let limit = options.connection_metrics_limit;
+        exposition.add(Connections::new(Kernel::open()?, ipv6, limit));
+    }
     let (inquiries, asked) = mpsc::channel(1);
     let admin = Admin {
         lag: Arc::clone(lag),
         ipv6,
         metrics: metrics.clone(),
-        exposition,
+        exposition: Arc::new(exposition),
         configuration: serde_json::to_value(&config.written)?,
         inquiries,
     };

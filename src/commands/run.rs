@@ -8,7 +8,7 @@ use tracing::info;
 use super::cleanup::Cleanup;
 use super::configuration::load;
 use super::flags::{DaemonFlags, Given, NodeFlags, SWITCH, switch};
-use crate::agent::{self, Source};
+use crate::agent::{self, Options, Source};
 use crate::config;
 use crate::logging;
 
@@ -52,6 +52,17 @@ struct RunFlags {
     #[arg(long, value_name = SWITCH, value_parser = switch)]
     table_owner: Option<bool>,
 
+    /// Count connections on the elements of frontends and node ports.
+    ///
+    /// On by default; it costs a connection less than can be measured. Switched, the tables are made anew.
+    #[arg(long, value_name = SWITCH, value_parser = switch)]
+    connection_counters: Option<bool>,
+
+    /// Of how many ports of Services connections are shown among the metrics, those with the most
+    /// first. 0: of none, and nothing is read.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
+    connection_metrics_limit: usize,
+
     #[command(flatten)]
     node: NodeFlags,
 
@@ -72,11 +83,14 @@ impl Run {
             cleanup,
             init_only,
             table_owner,
+            connection_counters,
+            connection_metrics_limit,
             node,
             master,
             daemon,
         } = flags;
-        let (config, notes) = load(node, Some(daemon), &names)?;
+        let (mut config, notes) = load(node, Some(daemon), &names)?;
+        config.facts.without_counters = connection_counters == Some(false);
         let json = config.logging.format == config::LogFormat::Json;
         logging::configure(json, config.logging.verbosity);
         for note in notes {
@@ -100,6 +114,10 @@ impl Run {
                 master: master.filter(|master| !master.is_empty()),
             },
         };
-        agent::run(source, config, table_owner.unwrap_or(true))
+        let options = Options {
+            table_owner: table_owner.unwrap_or(true),
+            connection_metrics_limit,
+        };
+        agent::run(source, config, options)
     }
 }

@@ -33,6 +33,8 @@ pub struct NodeFacts {
     pub pods: PodSource,
     /// `--masquerade-all`: masquerade all that goes to a `ClusterIP`.
     pub masquerade_all: bool,
+    /// `--connection-counters=false`: frontends do not count connections.
+    pub without_counters: bool,
     /// Which of the node's addresses serve node ports.
     pub node_port_addresses: NodePortAddresses,
     /// `--bind-address`: the node's primary address of its family, whatever its Node object says.
@@ -70,6 +72,7 @@ impl NodeFacts {
         Program {
             pods,
             masquerade_all: self.masquerade_all,
+            without_counters: self.without_counters,
         }
     }
 }

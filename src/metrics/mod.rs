@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family as Labelled;
@@ -35,6 +36,9 @@ macro_rules! metrics {
         }
 
         impl Metrics {
+            /// The names and helps of all that is registered, but for the process and the build.
+            pub const LISTED: &[(&str, &str)] = &[$(($name, $help),)*];
+
             /// Nothing counted yet, registered.
             #[must_use]
             pub fn new() -> (Self, Exposition) {
@@ -156,6 +160,11 @@ pub fn seconds_of(time: SystemTime) -> f64 {
 pub struct Exposition(Registry);
 
 impl Exposition {
+    /// Shows this, too.
+    pub fn add(&mut self, collector: impl Collector) {
+        self.0.register_collector(Box::new(collector));
+    }
+
     /// The text of `OpenMetrics` 1.0.
     ///
     /// # Errors

@@ -2,10 +2,10 @@
 
 use nftnl::nftnl_sys::libc;
 
-use super::Error;
 use super::attribute::{Attribute, Attributes};
 use super::encode::family_number;
 use super::socket::{Dump, Socket};
+use super::{Error, read};
 use crate::model::Address;
 use crate::ruleset::{Key, SetName, TABLE};
 
@@ -19,14 +19,27 @@ const NFTA_DATA_VALUE: i32 = 1;
 const NFTA_EXPR_DATA: i32 = 2;
 const NFTA_COUNTER_PACKETS: i32 = 2;
 
-/// The elements of a set that counts, and how many packets each has counted since it was added.
+/// An element that counts: its key, its comment, and how many packets it has counted since it was
+/// added.
+pub struct Counted<A: Address> {
+    /// Its key.
+    pub key: Key<A>,
+    /// Whose it is: `namespace/name:port-name`.
+    pub comment: Option<String>,
+    /// The chain it goes to, if it is of a verdict map: an element with another was made anew.
+    pub chain: Option<String>,
+    /// How many packets.
+    pub packets: u64,
+}
+
+/// The elements of a set that counts.
 ///
 /// # Errors
 /// If the kernel does not give out the set.
 pub(super) fn packets<A: Address>(
     socket: &mut Socket,
     name: SetName,
-) -> Result<Vec<(Key<A>, u64)>, Error> {
+) -> Result<Vec<Counted<A>>, Error> {
     let texts = [
         (NFTA_SET_ELEM_LIST_TABLE, TABLE),
         (NFTA_SET_ELEM_LIST_SET, name.as_str()),
@@ -50,11 +63,16 @@ pub(super) fn packets<A: Address>(
     }
 }
 
-fn element<A: Address>(name: SetName, attributes: &Attributes<'_>) -> Option<(Key<A>, u64)> {
+fn element<A: Address>(name: SetName, attributes: &Attributes<'_>) -> Option<Counted<A>> {
     let key = attributes.get(NFTA_SET_ELEM_KEY)?.nested();
     let key = Key::from_bytes(name, key.get(NFTA_DATA_VALUE)?.value)?;
     let counter = attributes.get(NFTA_SET_ELEM_EXPR)?.nested();
     let counter = counter.get(NFTA_EXPR_DATA)?.nested();
     let packets = counter.get(NFTA_COUNTER_PACKETS)?.value;
-    Some((key, u64::from_be_bytes(packets.try_into().ok()?)))
+    Some(Counted {
+        key,
+        comment: read::comment(attributes),
+        chain: read::chain(attributes),
+        packets: u64::from_be_bytes(packets.try_into().ok()?),
+    })
 }

@@ -12,7 +12,7 @@ use crate::diff::{Op, Transaction};
 use crate::model::Address;
 use crate::model::addr::Family;
 use crate::ruleset::{
-    Chain, ChainType, Data, Element, Hook, Key, Program, Set, SetName, TABLE, Value, program, set,
+    Chain, ChainType, Data, Element, Hook, Key, Program, Set, SetName, TABLE, Value, program,
 };
 
 /// The bytes of elements in one message. The list of elements is one attribute, whose length is
@@ -63,7 +63,7 @@ pub(super) fn comment_data(comment: &str) -> Vec<u8> {
 pub(super) fn push_program(batch: &mut Batch, family: Family, fixed: &Program) {
     for (id, name) in (1..).zip(SetName::ALL) {
         let about = About::Program(format!("add {name}"));
-        batch.push(&declaration(&set(name), id, family), about);
+        batch.push(&declaration(&fixed.set(name), id, family), about);
     }
     let chains = program(fixed);
     for chain in &chains {

@@ -21,6 +21,7 @@ use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
 pub use conntrack::{Cleaned, Conntrack};
+pub use counters::Counted;
 pub use encode::debug_rules;
 pub use error::{Error, Refusal};
 pub use ffi::give_back_memory;
@@ -292,13 +293,24 @@ impl Kernel {
     /// If the kernel does not give it out.
     pub fn forgotten_clients<A: Address>(&mut self) -> Result<Vec<(Protocol, u64)>, Error> {
         let counted = counters::packets::<A>(&mut self.socket, SetName::AffinityFull)?;
-        let of_protocol = counted.into_iter().filter_map(|(key, packets)| {
-            let Key::Protocol(protocol) = key else {
+        let of_protocol = counted.into_iter().filter_map(|counted| {
+            let Key::Protocol(protocol) = counted.key else {
                 return None;
             };
-            Some((protocol, packets))
+            Some((protocol, counted.packets))
         });
         Ok(of_protocol.collect())
+    }
+
+    /// How many connections each frontend and node port has had since its element was made. Costs
+    /// the square of their number.
+    ///
+    /// # Errors
+    /// If the kernel does not give it out.
+    pub fn connections<A: Address>(&mut self) -> Result<Vec<Counted<A>>, Error> {
+        let mut counted = counters::packets(&mut self.socket, SetName::Services)?;
+        counted.extend(counters::packets(&mut self.socket, SetName::Nodeports)?);
+        Ok(counted)
     }
 
     fn send(&mut self, batch: Batch, commit: &Commit) -> Result<(), Error> {

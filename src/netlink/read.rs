@@ -32,6 +32,7 @@ const NFTA_SET_KEY_LEN: i32 = 5;
 const NFTA_SET_DATA_TYPE: i32 = 6;
 const NFTA_SET_DATA_LEN: i32 = 7;
 const NFTA_SET_USERDATA: i32 = 13;
+const NFTA_SET_EXPR: i32 = 17;
 const NFTA_SET_ELEM_LIST_SET: i32 = 2;
 const NFTA_SET_ELEM_LIST_ELEMENTS: i32 = 3;
 const NFTA_SET_ELEM_KEY: i32 = 1;
@@ -138,7 +139,7 @@ struct Reader<'a, A: Address> {
 
 impl<A: Address> Reader<'_, A> {
     fn read(&mut self, fixed: &Program) -> Result<(), Stop> {
-        self.sets()?;
+        self.sets(fixed)?;
         let chains = self.chains(fixed)?;
         self.rules(&chains)?;
         // What packets added is not ours to compare.
@@ -167,7 +168,7 @@ impl<A: Address> Reader<'_, A> {
         if whole { Ok(()) } else { Err(Stop::Changed) }
     }
 
-    fn sets(&mut self) -> Result<(), Stop> {
+    fn sets(&mut self, fixed: &Program) -> Result<(), Stop> {
         let mut wrong = None;
         let mut count = 0;
         self.dump(
@@ -177,7 +178,9 @@ impl<A: Address> Reader<'_, A> {
                 let name = attributes.get(NFTA_SET_NAME).and_then(Attribute::text);
                 let name = name.unwrap_or_default();
                 match SetName::parse(name) {
-                    Some(known) if is_declared(&set(known), &attributes, A::FAMILY) => count += 1,
+                    Some(known) if is_declared(&fixed.set(known), &attributes, A::FAMILY) => {
+                        count += 1;
+                    }
                     _ => wrong = Some(format!("set {name} is not as this version declares it")),
                 }
             },
@@ -322,7 +325,23 @@ fn is_declared(declared: &Set, found: &Attributes<'_>, family: Family) -> bool {
         // The kernel gives the length of a verdict in its own terms.
         && (declared.data == Data::Verdict || number(NFTA_SET_DATA_LEN) == data_len)
         && interval == declared.interval
+        && found.get(NFTA_SET_EXPR).is_some() == declared.counter
         && user_data == Some(&declared.user_data(family)[..])
+}
+
+/// The chain that an element of a verdict map goes to.
+pub(super) fn chain(attributes: &Attributes<'_>) -> Option<String> {
+    let data = attributes.get(NFTA_SET_ELEM_DATA)?.nested();
+    let verdict = data.get(NFTA_DATA_VERDICT)?.nested();
+    verdict.get(NFTA_VERDICT_CHAIN)?.text().map(str::to_owned)
+}
+
+/// The comment of an element.
+pub(super) fn comment(attributes: &Attributes<'_>) -> Option<String> {
+    let data = attributes.get(NFTA_SET_ELEM_USERDATA)?;
+    // Kind and length, then a text with a NUL: see `encode::comment_data`.
+    let text = data.value.get(2..)?.strip_suffix(&[0])?;
+    std::str::from_utf8(text).ok().map(str::to_owned)
 }
 
 /// How a chain is hooked; all empty for a chain that others call.
@@ -377,13 +396,8 @@ fn element<A: Address>(name: SetName, attributes: &Attributes<'_>) -> Option<Ele
             Value::Verdict(verdict(&data.get(NFTA_DATA_VERDICT)?.nested())?)
         }
     };
-    let user_data = attributes.get(NFTA_SET_ELEM_USERDATA);
-    let comment = match user_data {
-        // Kind and length, then a text with a NUL: see `encode::comment_data`.
-        Some(data) => {
-            let text = data.value.get(2..)?.strip_suffix(&[0])?;
-            Some(std::str::from_utf8(text).ok()?.into())
-        }
+    let comment = match attributes.get(NFTA_SET_ELEM_USERDATA) {
+        Some(_) => Some(comment(attributes)?.into()),
         None => None,
     };
     Some(Element {

@@ -2,7 +2,9 @@
 //!
 //! The rule in words stands above each rule; `../docs/ruleset.md` says what may be relied upon.
 
-use super::{Chain, ChainName, ChainType, Field, Hook, Interface, Rule, SetName, Statement};
+use super::{
+    Chain, ChainName, ChainType, Field, Hook, Interface, Rule, Set, SetName, Statement, set,
+};
 use crate::model::Protocol;
 
 /// Netfilter's priorities of the hooks we use (`include/uapi/linux/netfilter_ipv4.h`).
@@ -32,6 +34,21 @@ pub struct Program {
     pub pods: Pods,
     /// Whether all that goes to a `ClusterIP` is masqueraded (`--masquerade-all`).
     pub masquerade_all: bool,
+    /// Whether frontends do without a counter of their connections.
+    pub without_counters: bool,
+}
+
+impl Program {
+    /// How a set is declared.
+    #[must_use]
+    pub fn set(&self, name: SetName) -> Set {
+        let declared = set(name);
+        let of_connections = matches!(name, SetName::Services | SetName::Nodeports);
+        Set {
+            counter: declared.counter && !(self.without_counters && of_connections),
+            ..declared
+        }
+    }
 }
 
 impl Pods {

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::statement::layer;
 use super::{
-    Chain, ChainType, Hook, OnDemand, Program, SetName, TABLE, TABLE_COMMENT, Table, program, set,
+    Chain, ChainType, Hook, OnDemand, Program, Set, SetName, TABLE, TABLE_COMMENT, Table, program,
 };
 use crate::model::Address;
 use crate::model::addr::Family;
@@ -23,7 +23,7 @@ fn write_table<A: Address>(table: &Table<A>, fixed: &Program, text: &mut String)
     write!(text, "\tcomment \"{TABLE_COMMENT}\"")?;
     for name in SetName::ALL {
         text.push('\n');
-        write_set(table, name, text)?;
+        write_set(table, &fixed.set(name), text)?;
     }
     let balance = table.balance().iter().copied().map(OnDemand::chain);
     for chain in balance.chain(program(fixed)) {
@@ -34,8 +34,8 @@ fn write_table<A: Address>(table: &Table<A>, fixed: &Program, text: &mut String)
     Ok(())
 }
 
-fn write_set<A: Address>(table: &Table<A>, name: SetName, text: &mut String) -> fmt::Result {
-    let set = set(name);
+fn write_set<A: Address>(table: &Table<A>, set: &Set, text: &mut String) -> fmt::Result {
+    let name = set.name;
     let kind = match set.data {
         super::Data::Nothing => "set",
         super::Data::Verdict | super::Data::Endpoint => "map",

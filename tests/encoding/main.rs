@@ -23,6 +23,7 @@ fn rules(family: Family, on_demand: &[&str]) -> String {
     let fixed = program(&Program {
         pods: Pods::Cidrs,
         masquerade_all: false,
+        without_counters: false,
     });
     debug_rules(family, &[&on_demand[..], &fixed[..]].concat())
 }

@@ -33,6 +33,7 @@ pub(super) fn resolve(
         node_port_addresses: node_ports(&written.node_port_addresses, &mut problems),
         node_ip,
         own_addresses: None,
+        without_counters: false,
     };
     let bind = |field: &str, text: &str, problems: &mut Problems| {
         let address = (!text.is_empty()).then(|| socket_address(text)).transpose();

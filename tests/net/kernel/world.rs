@@ -16,6 +16,7 @@ use crate::lab::Namespace;
 pub(super) const PROGRAM: Program = Program {
     pods: Pods::Cidrs,
     masquerade_all: false,
+    without_counters: false,
 };
 
 /// A namespace with a kernel and what is known of its node.

@@ -9,8 +9,8 @@ use openmetrics_parser::openmetrics::parse_openmetrics;
 use serde_json::{Value, json};
 
 use super::health_check::ask;
-use super::shop::{Shop, cart, cart_on_every_frontend, cart_slices};
-use super::{Daemon, Family};
+use super::shop::{NODE_PORT, Shop, cart, cart_on_every_frontend, cart_slices};
+use super::{Daemon, Family, Protocol};
 use crate::lab::{Host, Service, wait_until};
 
 pub(super) fn tests() -> Vec<Trial> {
@@ -24,6 +24,8 @@ pub(super) fn tests() -> Vec<Trial> {
         the_log_is_made_verbose_and_quiet_while_it_runs,
         logs_are_json_if_asked_for,
         a_taken_port_is_tried_again_or_ends_the_start,
+        connections_are_counted_by_service_though_elements_come_and_go,
+        connections_are_not_counted_if_not_asked_for,
     )
 }
 
@@ -370,4 +372,68 @@ fn a_taken_port_is_tried_again_or_ends_the_start() {
     });
     assert_eq!(health(&shop, "/healthz").0, 200);
     assert_eq!(complaints(), 1);
+}
+
+fn connections_are_counted_by_service_though_elements_come_and_go() {
+    let shop = Shop::new();
+    let with = |pods: &[&str]| {
+        let pods = pods.iter().map(|name| shop.cluster.pod(name));
+        cart_on_every_frontend().yaml() + &cart_slices(pods).yaml()
+    };
+    let daemon = shop.start(&with(&["pod-1"]));
+    let counted = || {
+        let (_, metrics) = on_loopback(&shop, "/metrics");
+        let of = |name: &str| {
+            let labels = format!("namespace=\"shop\",service=\"cart\",port_name=\"{name}\"");
+            let name = format!("kube_dnat_service_connections_total{{{labels}}}");
+            value(&metrics, &name).unwrap_or_else(|| panic!("{metrics}"))
+        };
+        of("http-tcp") + of("http-udp")
+    };
+    let connect = |to: (IpAddr, u16)| {
+        for protocol in Protocol::ALL {
+            let tally = shop.cluster.client.probe(protocol, to).send_times(10);
+            assert!(tally.failures.is_empty(), "{:?}", tally.failures);
+        }
+    };
+    assert!(counted().abs() < f64::EPSILON);
+    connect((Family::V4.cluster_ip(1), 80));
+    connect((Family::V6.lan(2), NODE_PORT));
+    assert!((counted() - 40.0).abs() < f64::EPSILON, "{}", counted());
+    // The elements are made anew, and count from zero.
+    daemon.apply("shop.yaml", &with(&["pod-1", "pod-2"]));
+    connect((Family::V4.cluster_ip(1), 80));
+    assert!((counted() - 60.0).abs() < f64::EPSILON, "{}", counted());
+}
+
+fn connections_are_not_counted_if_not_asked_for() {
+    let shop = Shop::new();
+    shop.start(&manifests(&shop)).terminate();
+    let listed = || crate::lab::nft::list_table(&shop.cluster.node.namespace, Family::V4.table());
+    let counters = |listing: &str| listing.matches("\t\tcounter\n").count();
+    assert_eq!(counters(&listed()), 3);
+    let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
+    let flags = ["--cluster-cidr", &cidrs, "--connection-counters=false"];
+    let daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &flags);
+    // Only those of full affinity maps are left.
+    assert_eq!(counters(&listed()), 1, "{}", listed());
+    let probe = shop
+        .cluster
+        .client
+        .probe(Protocol::Tcp, (Family::V4.lan(2), NODE_PORT));
+    assert!(probe.send_times(5).failures.is_empty());
+    let (_, metrics) = on_loopback(&shop, "/metrics");
+    assert!(
+        !metrics.contains("kube_dnat_service_connections"),
+        "{metrics}"
+    );
+    daemon.terminate();
+    let flags = ["--cluster-cidr", &cidrs, "--connection-metrics-limit=1"];
+    let _daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &flags);
+    let (_, metrics) = on_loopback(&shop, "/metrics");
+    let shown = metrics
+        .lines()
+        .filter(|line| line.starts_with("kube_dnat_service_connections_total"));
+    assert_eq!(shown.count(), 1, "{metrics}");
+    assert!(value(&metrics, "kube_dnat_service_ports_hidden").is_some_and(|hidden| hidden > 0.0));
 }

@@ -1,0 +1,118 @@
+//! The metrics that documents, dashboard and alerts speak of are those that there are.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic; clippy does not take helpers of tests for tests"
+)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use kube_dnat::admin::{CONNECTIONS, HIDDEN};
+use kube_dnat::metrics::Metrics;
+use serde_json::Value;
+
+const PROCESS: [&str; 5] = [
+    "kube_dnat_build_info",
+    "process_cpu_seconds_total",
+    "process_open_fds",
+    "process_resident_memory_bytes",
+    "process_start_time_seconds",
+];
+
+fn text(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Words of a text that can only be names of metrics.
+fn names(text: &str) -> BTreeSet<String> {
+    let words = text.split(|letter: char| !letter.is_ascii_lowercase() && letter != '_');
+    let prefixes = ["kubeproxy_", "kube_dnat_", "process_"];
+    let names = words.filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix)));
+    names.map(str::to_owned).collect()
+}
+
+fn listed() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let counted = Metrics::LISTED.iter().copied();
+    counted.chain([CONNECTIONS, HIDDEN])
+}
+
+/// Whether a scrape has such a name.
+fn exists(name: &str) -> bool {
+    let suffixes = ["", "_total", "_bucket", "_count", "_sum"];
+    let listed = |base: &str| listed().any(|(known, _)| known == base);
+    let stripped = |suffix: &str| name.strip_suffix(suffix).is_some_and(listed);
+    PROCESS.contains(&name) || suffixes.iter().any(|suffix| stripped(suffix))
+}
+
+#[test]
+fn every_metric_is_documented_with_its_help() {
+    let document = text("docs/metrics.md");
+    for (name, help) in listed() {
+        let rows = document.lines().filter(|line| line.starts_with("| `"));
+        let mut of_name = rows.filter(|row| {
+            row.starts_with(&format!("| `{name}`")) || row.starts_with(&format!("| `{name}_total`"))
+        });
+        assert!(
+            of_name.any(|row| row.ends_with(&format!("| {help} |"))),
+            "{name}: {help}"
+        );
+    }
+    for name in names(&document) {
+        assert!(exists(&name), "{name}");
+    }
+}
+
+#[test]
+fn the_dashboard_is_json_and_asks_for_metrics_that_exist() {
+    let dashboard: Value =
+        serde_json::from_str(&text("manifests/monitoring/dashboard.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let mut asked = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    for panel in panels {
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{panel}");
+        let targets = panel["targets"].as_array().unwrap();
+        assert!(!targets.is_empty(), "{panel}");
+        for target in targets {
+            let names = names(target["expr"].as_str().unwrap());
+            assert!(!names.is_empty(), "{target}");
+            asked.extend(names);
+        }
+    }
+    for name in asked {
+        assert!(exists(&name), "{name}");
+    }
+}
+
+#[test]
+fn the_alerts_are_rules_about_metrics_that_exist() {
+    let path = "manifests/monitoring/alerts.yaml";
+    let rules: Value = yaml_serde::from_str(&text(path)).unwrap();
+    let rules = rules["groups"][0]["rules"].as_array().unwrap();
+    assert!(rules.len() > 5);
+    for rule in rules {
+        let names = names(rule["expr"].as_str().unwrap());
+        assert!(!names.is_empty(), "{rule}");
+        for name in names {
+            assert!(exists(&name), "{name}");
+        }
+        for annotation in ["summary", "description"] {
+            assert!(rule["annotations"][annotation].is_string(), "{rule}");
+        }
+        assert!(rule["labels"]["severity"].is_string(), "{rule}");
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    match Command::new("promtool")
+        .args(["check", "rules"])
+        .arg(path)
+        .output()
+    {
+        Ok(output) => assert!(output.status.success(), "{output:?}"),
+        Err(error) => eprintln!("not checked by promtool: {error}"),
+    }
+}
