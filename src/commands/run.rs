@@ -54,7 +54,7 @@ struct RunFlags {
 
     /// Count connections on the elements of frontends and node ports.
     ///
-    /// On by default; it costs a connection less than can be measured. Switched, the tables are made anew.
+    /// On by default. Switched, the tables are made anew.
     #[arg(long, value_name = SWITCH, value_parser = switch)]
     connection_counters: Option<bool>,
 

@@ -7,8 +7,11 @@ mod drift;
 mod family;
 mod forget;
 mod measure;
+mod opened;
 mod state;
+mod timers;
 mod touched;
+mod trust;
 mod udp;
 
 use std::io;
@@ -26,15 +29,17 @@ use drift::Drift;
 pub use family::{Basis, FamilyState, Prepared, Stale};
 use forget::Forgetter;
 use measure::Measure;
+pub use opened::Opened;
 pub use state::{Complaint, Plans, State, UdpClaims};
+use timers::{Timer, Timers};
+use trust::{Trust, basis, part};
 use udp::Cleaner;
 
-use crate::diff::Transaction;
 use crate::health::{Change, Lag};
 use crate::metrics::Metrics;
-use crate::model::{Address, Event};
-use crate::netlink::{Commit, Conntrack, Error, Found, Kernel, Notices, Part, give_back_memory};
-use crate::ruleset::{Inconsistent, Program};
+use crate::model::Event;
+use crate::netlink::{Commit, Error, Kernel, Notices, Part, give_back_memory};
+use crate::ruleset::Inconsistent;
 
 /// How long after a failure the next attempt is made; doubled each time up to the last, unless the
 /// configuration says another.
@@ -58,50 +63,6 @@ enum Failure {
     Kernel(#[from] Error),
     #[error("the planner contradicts itself: {0}")]
     Planner(#[from] Inconsistent),
-}
-
-/// How far the kernel's tables are known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trust {
-    /// They hold what the picture says.
-    Picture,
-    /// They must be read.
-    Read,
-    /// They must be made anew.
-    Rebuild,
-}
-
-/// The kernel of the node's network namespace, opened for each that works with it.
-pub struct Opened {
-    /// For the crank.
-    pub kernel: Kernel,
-    /// For the thread that looks for clients to forget.
-    pub for_clients: Kernel,
-    /// Connection tracking.
-    pub conntrack: Conntrack,
-}
-
-impl Opened {
-    /// Opens it for the network namespace of the calling thread; the tables are to be ours alone
-    /// if `owner` and the kernel can.
-    ///
-    /// # Errors
-    /// What keeps nf_tables or connection tracking from being opened.
-    pub fn open(owner: bool) -> Result<Self, Error> {
-        let mut kernel = Kernel::open()?;
-        if owner {
-            let alone = kernel.own_tables()?;
-            info!(
-                alone,
-                "whether the kernel keeps others from changing the tables"
-            );
-        }
-        Ok(Self {
-            kernel,
-            for_clients: Kernel::open()?,
-            conntrack: Conntrack::open()?,
-        })
-    }
 }
 
 /// The crank and what it turns.
@@ -481,72 +442,6 @@ impl Crank {
 /// Milliseconds to a microsecond: a small change takes a fraction of a millisecond.
 fn milliseconds(elapsed: Duration) -> f64 {
     (elapsed.as_secs_f64() * 1e6).round() / 1e3
-}
-
-/// What the crank waits for besides events.
-#[derive(Default)]
-struct Timers {
-    retry: Timer,
-    next_turn: Timer,
-    repair: Timer,
-    unused_chains: Timer,
-    late_answers: Timer,
-    full_maps: Timer,
-}
-
-/// A point in time to wait for, or none.
-#[derive(Default)]
-struct Timer {
-    at: Option<Instant>,
-}
-
-impl Timer {
-    /// Starts it, unless it is running. `false` if it was.
-    fn start(&mut self, after: Duration) -> bool {
-        let starts = self.at.is_none();
-        self.at.get_or_insert_with(|| Instant::now() + after);
-        starts
-    }
-
-    /// Waits for it, and stops it. For ever if it is not running.
-    async fn wait(&mut self) {
-        match self.at {
-            Some(at) => tokio::time::sleep_until(at).await,
-            None => std::future::pending().await,
-        }
-        self.at = None;
-    }
-}
-
-/// What is known of one family's table, and whether it has to be made anew.
-fn basis<A: Address>(
-    kernel: &mut Kernel,
-    trust: Trust,
-    program: &Program,
-) -> Result<(Basis<A>, bool), Error> {
-    match trust {
-        Trust::Picture => return Ok((Basis::Picture, false)),
-        Trust::Rebuild => return Ok((Basis::Empty, true)),
-        Trust::Read => {}
-    }
-    match kernel.read::<A>(program)? {
-        Found::Nothing => Ok((Basis::Empty, true)),
-        Found::Ours(table) => {
-            info!(family = %A::FAMILY, elements = table.len(), "adopting the table");
-            Ok((Basis::Found(Box::new(table)), false))
-        }
-        Found::Foreign(reason) => {
-            warn!(family = %A::FAMILY, %reason, "the table is not of this version, replacing it");
-            Ok((Basis::Empty, true))
-        }
-    }
-}
-
-fn part<A: Address>(transaction: &mut Transaction<A>, rebuild: Option<Program>) -> Part<A> {
-    Part {
-        rebuild,
-        transaction: std::mem::take(transaction),
-    }
 }
 
 fn complain(complaints: Vec<Complaint>) {

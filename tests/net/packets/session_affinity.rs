@@ -193,7 +193,7 @@ fn a_full_map_is_told_of_and_its_clients_are_served() {
     let told = || daemon.log_lines("session affinity is full");
     let mut changes = [&other, &one].into_iter().cycle();
     // It looks at a change, at most once a second. (nft is not asked: it would list the map.)
-    wait_until("the full map is told of", Duration::from_secs(20), || {
+    wait_until("the full map is told of", Duration::from_secs(90), || {
         let slices = changes.next().expect("another");
         let manifest = sticky().yaml() + slices;
         daemon.manifests.write("shop.yaml", &manifest);

@@ -1,0 +1,38 @@
+//! The kernel, as the crank is given it.
+
+use tracing::info;
+
+use crate::netlink::{Conntrack, Error, Kernel};
+
+/// The kernel of the node's network namespace, opened for each that works with it.
+pub struct Opened {
+    /// For the crank.
+    pub kernel: Kernel,
+    /// For the thread that looks for clients to forget.
+    pub for_clients: Kernel,
+    /// Connection tracking.
+    pub conntrack: Conntrack,
+}
+
+impl Opened {
+    /// Opens it for the network namespace of the calling thread; the tables are to be ours alone
+    /// if `owner` and the kernel can.
+    ///
+    /// # Errors
+    /// What keeps nf_tables or connection tracking from being opened.
+    pub fn open(owner: bool) -> Result<Self, Error> {
+        let mut kernel = Kernel::open()?;
+        if owner {
+            let alone = kernel.own_tables()?;
+            info!(
+                alone,
+                "whether the kernel keeps others from changing the tables"
+            );
+        }
+        Ok(Self {
+            kernel,
+            for_clients: Kernel::open()?,
+            conntrack: Conntrack::open()?,
+        })
+    }
+}

@@ -1,0 +1,54 @@
+//! How far the kernel's tables are known, and what a plan begins from.
+
+use tracing::{info, warn};
+
+use super::family::Basis;
+use crate::diff::Transaction;
+use crate::model::Address;
+use crate::netlink::{Error, Found, Kernel, Part};
+use crate::ruleset::Program;
+
+/// How far the kernel's tables are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// They hold what the picture says.
+    Picture,
+    /// They must be read.
+    Read,
+    /// They must be made anew.
+    Rebuild,
+}
+
+/// What is known of one family's table, and whether it has to be made anew.
+pub(super) fn basis<A: Address>(
+    kernel: &mut Kernel,
+    trust: Trust,
+    program: &Program,
+) -> Result<(Basis<A>, bool), Error> {
+    match trust {
+        Trust::Picture => return Ok((Basis::Picture, false)),
+        Trust::Rebuild => return Ok((Basis::Empty, true)),
+        Trust::Read => {}
+    }
+    match kernel.read::<A>(program)? {
+        Found::Nothing => Ok((Basis::Empty, true)),
+        Found::Ours(table) => {
+            info!(family = %A::FAMILY, elements = table.len(), "adopting the table");
+            Ok((Basis::Found(Box::new(table)), false))
+        }
+        Found::Foreign(reason) => {
+            warn!(family = %A::FAMILY, %reason, "the table is not of this version, replacing it");
+            Ok((Basis::Empty, true))
+        }
+    }
+}
+
+pub(super) fn part<A: Address>(
+    transaction: &mut Transaction<A>,
+    rebuild: Option<Program>,
+) -> Part<A> {
+    Part {
+        rebuild,
+        transaction: std::mem::take(transaction),
+    }
+}
