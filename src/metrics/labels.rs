@@ -6,14 +6,6 @@ use crate::model::addr::Family;
 use crate::model::{Kind, Rejected};
 use crate::ruleset::SetName;
 
-/// As Kubernetes' API has it (`v1.IPFamily`).
-fn name(family: Family) -> &'static str {
-    match family {
-        Family::Ipv4 => "IPv4",
-        Family::Ipv6 => "IPv6",
-    }
-}
-
 /// Of one IP family: `IPv4` or `IPv6`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OfFamily {
@@ -23,7 +15,7 @@ pub struct OfFamily {
 impl From<Family> for OfFamily {
     fn from(family: Family) -> Self {
         Self {
-            ip_family: name(family),
+            ip_family: family.as_str(),
         }
     }
 }
@@ -40,7 +32,7 @@ impl OfPolicy {
     #[must_use]
     pub fn internal(family: Family) -> Self {
         Self {
-            ip_family: name(family),
+            ip_family: family.as_str(),
             traffic_policy: "internal",
         }
     }
@@ -49,7 +41,7 @@ impl OfPolicy {
     #[must_use]
     pub fn external(family: Family) -> Self {
         Self {
-            ip_family: name(family),
+            ip_family: family.as_str(),
             traffic_policy: "external",
         }
     }
@@ -67,7 +59,7 @@ impl OfSet {
     #[must_use]
     pub fn new(family: Family, set: SetName) -> Self {
         Self {
-            ip_family: name(family),
+            ip_family: family.as_str(),
             set: set.as_str(),
         }
     }

@@ -17,12 +17,20 @@ pub enum Family {
     Ipv6,
 }
 
-impl Display for Family {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl Family {
+    /// `IPv4` or `IPv6`, as Kubernetes' API has it (`v1.IPFamily`).
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Ipv4 => "IPv4",
             Self::Ipv6 => "IPv6",
-        })
+        }
+    }
+}
+
+impl Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

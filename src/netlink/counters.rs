@@ -1,21 +1,14 @@
 //! Reads what the elements of a set have counted.
 
-use nftnl::nftnl_sys::libc;
-
-use super::attribute::{Attribute, Attributes};
-use super::encode::family_number;
+use super::Error;
+use super::attribute::Attributes;
+use super::read::{self, NFTA_DATA_VALUE, NFTA_SET_ELEM_KEY};
 use super::socket::{Dump, Socket};
-use super::{Error, read};
 use crate::model::Address;
-use crate::ruleset::{Key, SetName, TABLE};
+use crate::ruleset::{Key, SetName};
 
 /// Attributes of nf_tables (`linux/netfilter/nf_tables.h`).
-const NFTA_SET_ELEM_LIST_TABLE: i32 = 1;
-const NFTA_SET_ELEM_LIST_SET: i32 = 2;
-const NFTA_SET_ELEM_LIST_ELEMENTS: i32 = 3;
-const NFTA_SET_ELEM_KEY: i32 = 1;
 const NFTA_SET_ELEM_EXPR: i32 = 7;
-const NFTA_DATA_VALUE: i32 = 1;
 const NFTA_EXPR_DATA: i32 = 2;
 const NFTA_COUNTER_PACKETS: i32 = 2;
 
@@ -40,24 +33,13 @@ pub(super) fn packets<A: Address>(
     socket: &mut Socket,
     name: SetName,
 ) -> Result<Vec<Counted<A>>, Error> {
-    let texts = [
-        (NFTA_SET_ELEM_LIST_TABLE, TABLE),
-        (NFTA_SET_ELEM_LIST_SET, name.as_str()),
-    ];
     let mut counted = Vec::new();
-    let dumped = socket.dump(
-        libc::NFT_MSG_GETSETELEM,
-        family_number(A::FAMILY),
-        &texts,
-        |message| {
-            let list = message.attributes().get(NFTA_SET_ELEM_LIST_ELEMENTS);
-            let elements = list.into_iter().flat_map(Attribute::nested);
-            counted.extend(elements.filter_map(|each| element(name, &each.nested())));
-        },
-    );
+    // Added or deleted meanwhile, an element has counted nothing or no longer counts.
+    let dumped = read::changing(socket, A::FAMILY, name, |attributes| {
+        counted.extend(element(name, attributes));
+    });
     match dumped {
-        // Added or deleted meanwhile, an element has counted nothing or no longer counts.
-        Ok(_) => Ok(counted),
+        Ok(()) => Ok(counted),
         Err(Dump::Refused(errno)) => Err(Error::errno("read the counters of a set")(errno)),
         Err(Dump::Failed(error)) => Err(error),
     }

@@ -35,12 +35,12 @@ const NFTA_SET_USERDATA: i32 = 13;
 const NFTA_SET_EXPR: i32 = 17;
 const NFTA_SET_ELEM_LIST_SET: i32 = 2;
 const NFTA_SET_ELEM_LIST_ELEMENTS: i32 = 3;
-const NFTA_SET_ELEM_KEY: i32 = 1;
+pub(super) const NFTA_SET_ELEM_KEY: i32 = 1;
 const NFTA_SET_ELEM_DATA: i32 = 2;
 const NFTA_SET_ELEM_FLAGS: i32 = 3;
 const NFTA_SET_ELEM_USERDATA: i32 = 6;
 const NFTA_SET_ELEM_KEY_END: i32 = 10;
-const NFTA_DATA_VALUE: i32 = 1;
+pub(super) const NFTA_DATA_VALUE: i32 = 1;
 const NFTA_DATA_VERDICT: i32 = 2;
 const NFTA_VERDICT_CODE: i32 = 1;
 const NFTA_VERDICT_CHAIN: i32 = 2;
@@ -86,26 +86,34 @@ pub(super) fn affinity<A: Address>(
     protocol: Protocol,
 ) -> Result<Vec<Client<A>>, Error> {
     let name = SetName::Affinity(protocol);
-    let texts = [(NFTA_TABLE, TABLE), (NFTA_SET_ELEM_LIST_SET, name.as_str())];
     let mut clients = Vec::new();
-    let dumped = socket.dump(
-        libc::NFT_MSG_GETSETELEM,
-        family_number(A::FAMILY),
-        &texts,
-        |message| {
-            let list = message.attributes().get(NFTA_SET_ELEM_LIST_ELEMENTS);
-            let elements = list.into_iter().flat_map(Attribute::nested);
-            let elements = elements.filter_map(|each| element(name, &each.nested()));
-            clients.extend(elements.map(|element| (element.key, element.value)));
-        },
-    );
+    let dumped = changing(socket, A::FAMILY, name, |attributes| {
+        clients.extend(element(name, attributes).map(|element| (element.key, element.value)));
+    });
     match dumped {
-        // Packets change it all the while: an incomplete dump is as good as a dump gets.
-        Ok(_) => Ok(clients),
-        Err(Dump::Refused(Errno::ENOENT)) => Ok(Vec::new()),
+        Ok(()) | Err(Dump::Refused(Errno::ENOENT)) => Ok(clients),
         Err(Dump::Refused(errno)) => Err(Error::errno("dump the affinity of clients")(errno)),
         Err(Dump::Failed(error)) => Err(error),
     }
+}
+
+/// Dumps a set that packets change all the while, and gives the attributes of each element to
+/// `each`: an incomplete dump is as good as a dump of it gets.
+pub(super) fn changing(
+    socket: &mut Socket,
+    family: Family,
+    name: SetName,
+    mut each: impl FnMut(&Attributes<'_>),
+) -> Result<(), Dump> {
+    let texts = [(NFTA_TABLE, TABLE), (NFTA_SET_ELEM_LIST_SET, name.as_str())];
+    let family = family_number(family);
+    let dumped = socket.dump(libc::NFT_MSG_GETSETELEM, family, &texts, |message| {
+        let list = message.attributes().get(NFTA_SET_ELEM_LIST_ELEMENTS);
+        for element in list.into_iter().flat_map(Attribute::nested) {
+            each(&element.nested());
+        }
+    });
+    dumped.map(|_whole| ())
 }
 
 /// Why reading ends early.

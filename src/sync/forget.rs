@@ -147,16 +147,21 @@ impl Forgetter {
         {
             warn!(%error, "cannot forget the clients of endpoints that are gone");
         }
-        if self.deletes.is_empty() {
-            for job in std::mem::take(&mut self.again) {
-                self.look_for(job);
-            }
-        }
+        self.look_again();
         self.is_done()
     }
 
     fn is_done(&self) -> bool {
         self.pending == 0 && self.deletes.is_empty()
+    }
+
+    /// Once everything that was found is deleted, what was to be looked for again.
+    fn look_again(&mut self) {
+        if self.deletes.is_empty() {
+            for job in std::mem::take(&mut self.again) {
+                self.look_for(job);
+            }
+        }
     }
 
     fn look_for(&mut self, job: Job) {
@@ -175,11 +180,7 @@ impl Forgetter {
         if looked.job.looks < LOOKS {
             self.again.push(looked.job);
         }
-        if self.deletes.is_empty() {
-            for job in std::mem::take(&mut self.again) {
-                self.look_for(job);
-            }
-        }
+        self.look_again();
     }
 }
 

@@ -44,8 +44,7 @@ impl Measure {
         self.families.iter().copied().map(OfFamily::from)
     }
 
-    /// A source reported this; `news` tells whether anything was found wrong with it that was not
-    /// said before.
+    /// A source reported this.
     pub(super) fn reported(&mut self, event: &Event) {
         let update = match event {
             Event::Interrupted(kind) => {

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use tempfile::TempDir;
@@ -23,7 +23,7 @@ pub(super) fn tests() -> Vec<Trial> {
     )
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A program that ends with this value.
 struct Running(Child);
@@ -235,6 +235,7 @@ fn requests_and_downloads_outlive_their_endpoints() {
     let at_node = Family::ALL.map(|family| SocketAddr::new(family.lan(2), NODE_PORT));
     let (done, requests) = (AtomicBool::new(false), AtomicUsize::new(0));
     let mut changes = 0;
+    let started = Instant::now();
     thread::scope(|scope| {
         for to in at_node {
             let mut connection = KeptAlive::open(&cluster.client, to);
@@ -252,7 +253,11 @@ fn requests_and_downloads_outlive_their_endpoints() {
             let mut connection = KeptAlive::open(&cluster.client, to);
             scope.spawn(move || connection.download())
         });
-        while !downloads.iter().all(thread::ScopedJoinHandle::is_finished) {
+        while changes < 3
+            || requests.load(Ordering::Relaxed) < 50
+            || !downloads.iter().all(thread::ScopedJoinHandle::is_finished)
+        {
+            assert!(started.elapsed() < PATIENCE, "{changes} {requests:?}");
             let kept = changes % pods.len();
             daemon.apply("web.yaml", &web(&pods[kept..=kept]));
             changes += 1;
@@ -261,13 +266,4 @@ fn requests_and_downloads_outlive_their_endpoints() {
         let sizes = downloads.map(|download| download.join().expect("a download"));
         assert_eq!(sizes, [SIZE; 2]);
     });
-    let requests = requests.into_inner();
-    assert!(
-        changes >= 3,
-        "{changes} changes while the downloads went on"
-    );
-    assert!(
-        requests >= 50,
-        "{requests} requests while endpoints changed"
-    );
 }

@@ -17,8 +17,7 @@ pub(super) fn tests() -> Vec<Trial> {
     )
 }
 
-/// How long a repair may take, and what is wrong if it takes longer on however busy a machine.
-const SOON: Duration = Duration::from_millis(100);
+/// How long a repair may take on however busy a machine; an idle one needs milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn start(shop: &Shop) -> Daemon<'_> {
@@ -36,7 +35,6 @@ fn ours(shop: &Shop) -> String {
 }
 
 fn whatever_others_do_to_the_tables_is_repaired() {
-    let mut took = Vec::new();
     for command in [
         "flush ruleset",
         "delete table ip6 kube-dnat",
@@ -51,11 +49,9 @@ fn whatever_others_do_to_the_tables_is_repaired() {
         let shop = Shop::new();
         let daemon = start(&shop);
         let before = ours(&shop);
-        let changed = Instant::now();
         nft::load(&shop.cluster.node.namespace, command);
         let told = || daemon.log_lines("another process changed the tables");
         wait_until(command, PATIENCE, || !told().is_empty());
-        took.push(changed.elapsed());
         assert_eq!(ours(&shop), before, "{command}");
         assert!(told()[0].contains("by=\"nft ("), "{:?}", told());
         for (family, protocol) in everywhere() {
@@ -67,9 +63,6 @@ fn whatever_others_do_to_the_tables_is_repaired() {
             assert_eq!(servers(&probe), all, "{probe} after {command}");
         }
     }
-    // A single slow one may be the machine's doing.
-    took.sort_unstable();
-    assert!(took[took.len() / 2] < SOON, "{took:?}");
 }
 
 fn what_others_do_to_their_own_tables_is_left_alone() {

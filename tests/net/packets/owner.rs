@@ -2,8 +2,9 @@
 
 use libtest_mimic::Trial;
 
+use super::restart::{assert_every_frontend_is_served, manifests};
 use super::shop::{NODE_PORT, Shop, cart_on_every_frontend, cart_slices};
-use super::{Daemon, Family, Protocol, everywhere, names, servers};
+use super::{Daemon, Family, Protocol, names, servers};
 use crate::lab::nft;
 
 pub(super) fn tests() -> Vec<Trial> {
@@ -14,18 +15,6 @@ pub(super) fn tests() -> Vec<Trial> {
         tables_that_anyone_could_change_become_ours_alone_and_back,
         a_second_daemon_says_that_it_is_one_and_changes_nothing,
     )
-}
-
-fn manifests(shop: &Shop) -> String {
-    cart_on_every_frontend().yaml() + &cart_slices(shop.pods(["pod-1"])).yaml()
-}
-
-fn assert_served(shop: &Shop) {
-    for (family, protocol) in everywhere() {
-        let to = (family.lan(2), NODE_PORT);
-        let probe = shop.cluster.client.probe(protocol, to);
-        assert_eq!(servers(&probe), names(["pod-1:8080"]), "{probe}");
-    }
 }
 
 /// What nft says of a command.
@@ -72,7 +61,7 @@ fn nobody_else_can_change_or_delete_the_tables() {
     assert_eq!(nft::normalise(&listing(&shop)), before);
     assert!(listing(&shop).contains("flags owner"), "{}", listing(&shop));
     assert_eq!(daemon.log_lines("another process"), [""; 0]);
-    assert_served(&shop);
+    assert_every_frontend_is_served(&shop);
     // What nobody may do, the daemon still does.
     let other = cart_slices(shop.pods(["pod-2"])).yaml();
     daemon.apply("shop.yaml", &(cart_on_every_frontend().yaml() + &other));
@@ -85,7 +74,7 @@ fn tables_whose_owner_is_gone_are_taken_over() {
     let shop = Shop::new();
     let daemon = shop.start(&manifests(&shop));
     daemon.kill();
-    assert_served(&shop);
+    assert_every_frontend_is_served(&shop);
     // Nobody's: what is changed now is found by the next start.
     nft(
         &shop,
@@ -95,7 +84,7 @@ fn tables_whose_owner_is_gone_are_taken_over() {
     let again = Daemon::start(&shop.cluster, &shop.manifests);
     assert_eq!(again.log_lines("adopting the table").len(), 2);
     assert_ours_alone(&shop);
-    assert_served(&shop);
+    assert_every_frontend_is_served(&shop);
 }
 
 fn tables_that_anyone_could_change_become_ours_alone_and_back() {
@@ -104,7 +93,7 @@ fn tables_that_anyone_could_change_become_ours_alone_and_back() {
     let alone = Daemon::start(&shop.cluster, &shop.manifests);
     assert_eq!(alone.log_lines("anyone can change it").len(), 2);
     assert_ours_alone(&shop);
-    assert_served(&shop);
+    assert_every_frontend_is_served(&shop);
     alone.terminate();
     let shared = shop.start_without_owner(&manifests(&shop));
     assert_eq!(shared.log_lines("adopting the table").len(), 2);
@@ -112,7 +101,7 @@ fn tables_that_anyone_could_change_become_ours_alone_and_back() {
         assert_eq!(nft(&shop, command), Ok(()), "{command}");
     }
     shared.synchronise();
-    assert_served(&shop);
+    assert_every_frontend_is_served(&shop);
 }
 
 fn a_second_daemon_says_that_it_is_one_and_changes_nothing() {
@@ -139,5 +128,5 @@ fn a_second_daemon_says_that_it_is_one_and_changes_nothing() {
     assert!(said.contains("is kube-dnat running twice?"), "{said}");
     assert_eq!(nft::normalise(&listing(&shop)), nft::normalise(&before));
     assert_eq!(daemon.log_lines("WARN"), [""; 0]);
-    assert_served(&shop);
+    assert_every_frontend_is_served(&shop);
 }

@@ -1,6 +1,6 @@
 //! Stop and start: the rules stay, and the next start takes them over.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use libtest_mimic::Trial;
 
@@ -21,11 +21,12 @@ pub(super) fn tests() -> Vec<Trial> {
     )
 }
 
-fn manifests(shop: &Shop) -> String {
+/// `shop/cart` on every frontend, with one endpoint.
+pub(super) fn manifests(shop: &Shop) -> String {
     cart_on_every_frontend().yaml() + &cart_slices(shop.pods(["pod-1"])).yaml()
 }
 
-fn assert_every_frontend_is_served(shop: &Shop) {
+pub(super) fn assert_every_frontend_is_served(shop: &Shop) {
     for (family, protocol) in everywhere() {
         for (frontend, to) in frontends(family) {
             let probe = shop.cluster.client.probe(protocol, to);
@@ -86,7 +87,6 @@ fn no_connection_fails_while_it_is_killed_and_upgraded() {
     let probes: Vec<_> = everywhere()
         .flat_map(|(family, protocol)| frontends(family).map(|(_, to)| client.probe(protocol, to)))
         .collect();
-    let started = Instant::now();
     let tallies = under_load(&probes, || {
         for _ in 0..3 {
             daemon.terminate();
@@ -104,14 +104,11 @@ fn no_connection_fails_while_it_is_killed_and_upgraded() {
             assert_eq!(replaced.len(), 2, "{replaced:?}");
         }
     });
-    let elapsed = started.elapsed().as_secs_f64();
-    let mut count = 0;
     for (probe, tally) in probes.iter().zip(tallies) {
         assert!(tally.failures.is_empty(), "{probe}: {:?}", tally.failures);
-        count += tally.servers.values().sum::<usize>();
+        let connections: usize = tally.servers.values().sum();
+        assert!(connections > 20, "{probe}: {connections} connections");
     }
-    let rate = f64::from(u32::try_from(count).expect("some connections")) / elapsed;
-    assert!(rate > 200.0, "{count} connections in {elapsed} s");
 }
 
 /// Every chain, set, map and rule with its handle: a new one in an old one's place has another.
