@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         .map_err(|said| anyhow::anyhow!(commands::sentence(&said)))
         .and_then(CommandLine::execute);
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             tracing::error!("{}", logging::Causes(error.as_ref()));
             ExitCode::FAILURE

@@ -11,16 +11,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers, each after those it may name. `logging` is below them all and names none.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 18] = [
     "logging",
     "model",
     "ruleset",
+    "explain",
     "desired",
     "config",
     "sysctl",
     "diff",
     "conntrack",
+    "leftovers",
     "netlink",
+    "takeover",
     "health",
     "metrics",
     "sync",
@@ -30,7 +33,15 @@ const LAYERS: [&str; 15] = [
 ];
 
 /// Layers that are pure.
-const PURE: [&str; 5] = ["model", "ruleset", "desired", "diff", "conntrack"];
+const PURE: [&str; 7] = [
+    "model",
+    "ruleset",
+    "explain",
+    "desired",
+    "diff",
+    "conntrack",
+    "leftovers",
+];
 
 const IMPURE: [&str; 11] = [
     "tokio::",

@@ -12,7 +12,7 @@ use kube::Client;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tracing::info;
+use tracing::{error, info};
 
 use crate::admin::{self, Addresses, Admin, Connections, Inquiry};
 use crate::config::{Config, ConfigFile};
@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::model::{Event, OwnAddresses};
 use crate::netlink::Kernel;
 use crate::sync::{self, Crank, State};
+use crate::takeover;
 use crate::watch::{addresses, apiserver, manifests};
 
 /// Reports that may wait for the crank. A source that runs ahead of the kernel waits in its turn;
@@ -50,6 +51,8 @@ pub enum Source {
 pub struct Options {
     /// Whether the tables are to be ours alone, where the kernel can.
     pub table_owner: bool,
+    /// Whether to remove what kube-proxy left once everything is committed.
+    pub takeover: bool,
     /// Of how many ports of Services connections are shown; 0: of none, and nothing is read.
     pub connection_metrics_limit: usize,
 }
@@ -95,14 +98,13 @@ pub fn run(source: Source, config: Config, options: Options) -> anyhow::Result<(
         let addresses = follow_addresses(counts, events.clone());
         let (stop, stopped) = watch::channel(false);
         let (health, changes) = mpsc::unbounded_channel();
-        let crank = start_crank(
-            Crank::new(kernel, state, ipv6, health, Arc::clone(&lag), metrics)
-                .context("cannot start a thread")?
-                .paced(min_sync_period, sync_period),
-            reported,
-            asked,
-            stopped,
-        )?;
+        let mut crank = Crank::new(kernel, state, ipv6, health, Arc::clone(&lag), metrics)
+            .context("cannot start a thread")?
+            .paced(min_sync_period, sync_period);
+        if options.takeover {
+            crank = crank.then(take_over);
+        }
+        let crank = start_crank(crank, reported, asked, stopped)?;
         let followed = follow(source, node.into(), events);
         tokio::select! {
             result = stop_signal() => result?,
@@ -154,6 +156,14 @@ fn admin(
         inquiries,
     };
     Ok((admin::run(admin, addresses), metrics, asked))
+}
+
+/// On a thread of its own: the crank goes on.
+fn take_over() {
+    let thread = thread::Builder::new().name("takeover".to_owned());
+    if let Err(error) = thread.spawn(takeover::remove_and_tell) {
+        error!(%error, "cannot start a thread to remove what kube-proxy left");
+    }
 }
 
 async fn own_addresses(counts: bool) -> anyhow::Result<Option<OwnAddresses>> {

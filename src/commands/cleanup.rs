@@ -1,24 +1,89 @@
 //! `kube-dnat cleanup`.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use anyhow::bail;
 use clap::Args;
-use tracing::info;
+use tracing::{info, warn};
 
-use crate::netlink::Kernel;
+use super::processes::{self, Process};
+use crate::model::Address;
+use crate::model::addr::Family;
+use crate::netlink::{Error, Kernel, Standing};
+use crate::ruleset::TABLE;
+use crate::takeover;
 
-/// The flags of `cleanup`: none.
+/// `cleanup`.
 #[derive(Debug, Args)]
-pub(super) struct Cleanup {}
+#[command(after_help = "Examples:\n  \
+    kube-dnat cleanup                 (after the daemon has stopped)\n  \
+    kube-dnat cleanup --kube-proxy    (of what kube-proxy left too)\n\n\
+    Exit codes:\n  0  nothing of it is left\n  1  it could not be done: a daemon owns the tables, no permission, no nftables")]
+pub(super) struct Cleanup {
+    /// Remove what kube-proxy left too: its nftables tables; in the nft variant of iptables the
+    /// chains KUBE-* that are not the kubelet's, and what jumps to them; IPVS.
+    #[arg(long)]
+    kube_proxy: bool,
+}
 
 impl Cleanup {
+    /// Of our own tables only.
+    pub(super) fn of_ours() -> Self {
+        Self { kube_proxy: false }
+    }
+
     pub(super) fn execute(self) -> anyhow::Result<()> {
-        let Self {} = self;
-        let deleted = Kernel::open()?.delete_tables()?;
+        let Self { kube_proxy } = self;
+        let mut kernel = Kernel::open()?;
+        let deleted = match kernel.delete_tables() {
+            Err(Error::Owned(family)) => bail!(owned(&mut kernel, family)),
+            result => result?,
+        };
         for family in &deleted {
             info!(%family, "table deleted");
         }
         if deleted.is_empty() {
             info!("there is no table to delete");
         }
+        if kube_proxy {
+            of_kube_proxy(&mut kernel)?;
+        }
         Ok(())
     }
+}
+
+/// Why a table that a daemon owns is not deleted.
+fn owned(kernel: &mut Kernel, family: Family) -> String {
+    let owner = match family {
+        Family::Ipv4 => owner::<Ipv4Addr>(kernel),
+        Family::Ipv6 => owner::<Ipv6Addr>(kernel),
+    };
+    let owner = owner.map_or_else(String::new, |owner| format!(", {owner}"));
+    format!("the {family} table {TABLE} belongs to another process{owner}: stop the daemon first")
+}
+
+fn owner<A: Address>(kernel: &mut Kernel) -> Option<Process> {
+    match kernel.look::<A>() {
+        Ok(Standing::Ours(shape)) => shape.owner.and_then(processes::of_netlink_port),
+        Ok(Standing::Nothing | Standing::Foreign(_)) | Err(_) => None,
+    }
+}
+
+fn of_kube_proxy(kernel: &mut Kernel) -> anyhow::Result<()> {
+    let removed = super::block_on(takeover::remove(kernel))?;
+    for removed in &removed {
+        info!("{removed} deleted");
+    }
+    if removed.is_empty() {
+        info!("kube-proxy has left nothing");
+    }
+    let legacy = takeover::legacy_iptables();
+    if !legacy.is_empty() {
+        warn!(
+            tables = legacy.join(","),
+            "the old variant of iptables is in use too: `iptables-legacy-save | grep KUBE-` shows \
+             whether kube-proxy left something there, and `kube-proxy --cleanup` removes it"
+        );
+    }
+    Ok(())
 }

@@ -1,13 +1,21 @@
 //! The subcommands, one file each.
 
+mod ask;
+mod check;
 mod cleanup;
 mod configuration;
+mod explain;
 mod flags;
+mod output;
+mod processes;
 mod render;
 mod run;
+mod status;
 
 use std::ffi::OsString;
+use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 /// Serves Kubernetes Services on this node with a few nftables maps.
@@ -40,9 +48,15 @@ pub struct CommandLine {
 enum Command {
     /// Program this node and keep it up to date until SIGTERM; the rules stay.
     Run(run::Run),
+    /// Say what happens to a connection, by the rules in the kernel.
+    Explain(explain::Explain),
+    /// Tell whether it runs, and what is programmed.
+    Status(status::Status),
+    /// Check whether this node is ready for kube-dnat. Changes nothing.
+    Check(check::Check),
     /// Print the ruleset that `run` would program, without touching the kernel.
     Render(render::Render),
-    /// Remove our tables from this node.
+    /// Remove our tables from this node, and what kube-proxy left.
     Cleanup(cleanup::Cleanup),
 }
 
@@ -55,18 +69,31 @@ impl CommandLine {
         Self::try_parse_from(std::env::args_os().map(with_dashes))
     }
 
-    /// Does it.
+    /// Does it. The exit code: 0, or 2 for bad news, or 3 for nothing found.
     ///
     /// # Errors
     /// What keeps it from being done, as one sentence.
-    pub fn execute(self) -> anyhow::Result<()> {
-        match self.command {
+    pub fn execute(self) -> anyhow::Result<ExitCode> {
+        let done = match self.command {
+            Some(Command::Explain(explain)) => return explain.execute(),
+            Some(Command::Status(status)) => return status.execute(),
+            Some(Command::Check(check)) => return check.execute(),
             None => self.run.execute(),
             Some(Command::Run(run)) => run.execute(),
             Some(Command::Render(render)) => render.execute(),
             Some(Command::Cleanup(cleanup)) => cleanup.execute(),
-        }
+        };
+        done.map(|()| ExitCode::SUCCESS)
     }
+}
+
+/// Waits for what is asynchronous only since a library is.
+fn block_on<T>(what: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(what)
 }
 
 /// kube-proxy takes an underscore in the name of a flag for a dash, and `--version=true`.

@@ -52,6 +52,13 @@ struct RunFlags {
     #[arg(long, value_name = SWITCH, value_parser = switch)]
     table_owner: Option<bool>,
 
+    /// After the first commit, remove what kube-proxy left: its nftables tables, its iptables chains
+    /// (nft variant), IPVS.
+    ///
+    /// Until then both sets of rules are there, and ours come first.
+    #[arg(long, value_name = SWITCH, value_parser = switch)]
+    takeover: Option<bool>,
+
     /// Count connections on the elements of frontends and node ports.
     ///
     /// On by default. Switched, the tables are made anew.
@@ -83,6 +90,7 @@ impl Run {
             cleanup,
             init_only,
             table_owner,
+            takeover,
             connection_counters,
             connection_metrics_limit,
             node,
@@ -102,7 +110,7 @@ impl Run {
             return Ok(());
         }
         if cleanup == Some(true) {
-            return Cleanup {}.execute();
+            return Cleanup::of_ours().execute();
         }
         if init_only == Some(true) {
             return agent::init(&config);
@@ -116,6 +124,7 @@ impl Run {
         };
         let options = Options {
             table_owner: table_owner.unwrap_or(true),
+            takeover: takeover == Some(true),
             connection_metrics_limit,
         };
         agent::run(source, config, options)

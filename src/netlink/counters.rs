@@ -2,7 +2,7 @@
 
 use super::Error;
 use super::attribute::Attributes;
-use super::read::{self, NFTA_DATA_VALUE, NFTA_SET_ELEM_KEY};
+use super::element::{self, NFTA_DATA_VALUE, NFTA_SET_ELEM_KEY};
 use super::socket::{Dump, Socket};
 use crate::model::Address;
 use crate::ruleset::{Key, SetName};
@@ -35,8 +35,8 @@ pub(super) fn packets<A: Address>(
 ) -> Result<Vec<Counted<A>>, Error> {
     let mut counted = Vec::new();
     // Added or deleted meanwhile, an element has counted nothing or no longer counts.
-    let dumped = read::changing(socket, A::FAMILY, name, |attributes| {
-        counted.extend(element(name, attributes));
+    let dumped = element::changing(socket, A::FAMILY, name, |attributes| {
+        counted.extend(counted_element(name, attributes));
     });
     match dumped {
         Ok(()) => Ok(counted),
@@ -45,7 +45,7 @@ pub(super) fn packets<A: Address>(
     }
 }
 
-fn element<A: Address>(name: SetName, attributes: &Attributes<'_>) -> Option<Counted<A>> {
+fn counted_element<A: Address>(name: SetName, attributes: &Attributes<'_>) -> Option<Counted<A>> {
     let key = attributes.get(NFTA_SET_ELEM_KEY)?.nested();
     let key = Key::from_bytes(name, key.get(NFTA_DATA_VALUE)?.value)?;
     let counter = attributes.get(NFTA_SET_ELEM_EXPR)?.nested();
@@ -53,8 +53,8 @@ fn element<A: Address>(name: SetName, attributes: &Attributes<'_>) -> Option<Cou
     let packets = counter.get(NFTA_COUNTER_PACKETS)?.value;
     Some(Counted {
         key,
-        comment: read::comment(attributes),
-        chain: read::chain(attributes),
+        comment: element::comment(attributes),
+        chain: element::chain(attributes),
         packets: u64::from_be_bytes(packets.try_into().ok()?),
     })
 }

@@ -4,11 +4,15 @@ mod attribute;
 mod batch;
 mod conntrack;
 mod counters;
+mod element;
 mod encode;
 mod error;
 mod expr;
 mod ffi;
+mod inspect;
+mod ipvs;
 mod notices;
+mod others;
 mod read;
 mod socket;
 mod table;
@@ -22,11 +26,14 @@ use nix::errno::Errno;
 
 pub use conntrack::{Cleaned, Conntrack};
 pub use counters::Counted;
+pub use element::Client;
 pub use encode::debug_rules;
 pub use error::{Error, Refusal};
 pub use ffi::give_back_memory;
+pub use inspect::{Shape, Standing};
+pub use ipvs::flush_ipvs;
 pub use notices::{Foreign, Notices};
-pub use read::{Client, Found};
+pub use read::Found;
 
 use crate::diff::{Op, Operation, Transaction};
 use crate::model::addr::Family;
@@ -172,8 +179,16 @@ impl Kernel {
     /// # Errors
     /// As for [`Self::commit`].
     pub fn own_tables(&mut self) -> Result<bool, Error> {
-        self.owner = table::can_be_owned(&mut self.socket)?;
+        self.owner = self.can_own_tables()?;
         Ok(self.owner)
+    }
+
+    /// Whether the kernel knows tables with an owner.
+    ///
+    /// # Errors
+    /// As for [`Self::commit`].
+    pub fn can_own_tables(&mut self) -> Result<bool, Error> {
+        table::can_be_owned(&mut self.socket)
     }
 
     /// The port of its socket: the kernel names it in what it tells of our changes.
@@ -263,7 +278,7 @@ impl Kernel {
     /// # Errors
     /// If the kernel does not give them out.
     pub fn clients<A: Address>(&mut self, protocol: Protocol) -> Result<Vec<Client<A>>, Error> {
-        read::affinity::<A>(&mut self.socket, protocol)
+        element::affinity::<A>(&mut self.socket, protocol)
     }
 
     /// Commits what deletes clients ([`Part::forget`]); who timed out meanwhile is forgotten too.

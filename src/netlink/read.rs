@@ -6,15 +6,16 @@ use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
 use super::attribute::{Attribute, Attributes};
+use super::element::{NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET, bound, element, ranges};
 use super::encode::{family_number, hook_number, rules};
 use super::ffi::Rule;
 use super::socket::{Dump, Socket};
 use super::{Error, NFT_DATA_VERDICT, table};
+use crate::model::Address;
 use crate::model::addr::Family;
-use crate::model::{Address, Protocol};
 use crate::ruleset::{
     Chain, ChainType, Data, Element, Key, OnDemand, Program, Set, SetName, TABLE, Table, Value,
-    Verdict, program, set,
+    program, set,
 };
 
 /// Attributes of nf_tables (`linux/netfilter/nf_tables.h`); every kind of object has its table's
@@ -33,17 +34,6 @@ const NFTA_SET_DATA_TYPE: i32 = 6;
 const NFTA_SET_DATA_LEN: i32 = 7;
 const NFTA_SET_USERDATA: i32 = 13;
 const NFTA_SET_EXPR: i32 = 17;
-const NFTA_SET_ELEM_LIST_SET: i32 = 2;
-const NFTA_SET_ELEM_LIST_ELEMENTS: i32 = 3;
-pub(super) const NFTA_SET_ELEM_KEY: i32 = 1;
-const NFTA_SET_ELEM_DATA: i32 = 2;
-const NFTA_SET_ELEM_FLAGS: i32 = 3;
-const NFTA_SET_ELEM_USERDATA: i32 = 6;
-const NFTA_SET_ELEM_KEY_END: i32 = 10;
-pub(super) const NFTA_DATA_VALUE: i32 = 1;
-const NFTA_DATA_VERDICT: i32 = 2;
-const NFTA_VERDICT_CODE: i32 = 1;
-const NFTA_VERDICT_CHAIN: i32 = 2;
 
 /// How often a dump is asked for again because the ruleset changed meanwhile.
 const ATTEMPTS: usize = 20;
@@ -61,12 +51,39 @@ pub enum Found<A: Address> {
 
 /// Reads the table of family `A`.
 pub(super) fn read<A: Address>(socket: &mut Socket, fixed: &Program) -> Result<Found<A>, Error> {
+    read_by(socket, |reader| reader.read(fixed))
+}
+
+/// Reads all of it but elements.
+pub(super) fn read_shape<A: Address>(
+    socket: &mut Socket,
+    fixed: &Program,
+) -> Result<Found<A>, Error> {
+    read_by(socket, |reader| reader.shape(fixed))
+}
+
+/// Reads nothing but the elements of these sets and maps, whatever else is there.
+pub(super) fn read_elements<A: Address>(
+    socket: &mut Socket,
+    shape: &Table<A>,
+    names: &[SetName],
+) -> Result<Found<A>, Error> {
+    read_by(socket, |reader| {
+        reader.table = shape.clone();
+        names.iter().try_for_each(|name| reader.elements(*name))
+    })
+}
+
+fn read_by<A: Address>(
+    socket: &mut Socket,
+    read: impl Fn(&mut Reader<'_, A>) -> Result<(), Stop>,
+) -> Result<Found<A>, Error> {
     for _ in 0..ATTEMPTS {
         let mut reader = Reader::<A> {
             socket: &mut *socket,
             table: Table::default(),
         };
-        match reader.read(fixed) {
+        match read(&mut reader) {
             Ok(()) => return Ok(Found::Ours(reader.table)),
             Err(Stop::NoTable) => return Ok(Found::Nothing),
             Err(Stop::Foreign(why)) => return Ok(Found::Foreign(why)),
@@ -75,45 +92,6 @@ pub(super) fn read<A: Address>(socket: &mut Socket, fixed: &Program) -> Result<F
         }
     }
     Err(Error::Lost)
-}
-
-/// A (client, frontend), and the endpoint it has.
-pub type Client<A> = (Key<A>, Value<A>);
-
-/// Reads which endpoint the clients of a protocol have.
-pub(super) fn affinity<A: Address>(
-    socket: &mut Socket,
-    protocol: Protocol,
-) -> Result<Vec<Client<A>>, Error> {
-    let name = SetName::Affinity(protocol);
-    let mut clients = Vec::new();
-    let dumped = changing(socket, A::FAMILY, name, |attributes| {
-        clients.extend(element(name, attributes).map(|element| (element.key, element.value)));
-    });
-    match dumped {
-        Ok(()) | Err(Dump::Refused(Errno::ENOENT)) => Ok(clients),
-        Err(Dump::Refused(errno)) => Err(Error::errno("dump the affinity of clients")(errno)),
-        Err(Dump::Failed(error)) => Err(error),
-    }
-}
-
-/// Dumps a set that packets change all the while, and gives the attributes of each element to
-/// `each`: an incomplete dump is as good as a dump of it gets.
-pub(super) fn changing(
-    socket: &mut Socket,
-    family: Family,
-    name: SetName,
-    mut each: impl FnMut(&Attributes<'_>),
-) -> Result<(), Dump> {
-    let texts = [(NFTA_TABLE, TABLE), (NFTA_SET_ELEM_LIST_SET, name.as_str())];
-    let family = family_number(family);
-    let dumped = socket.dump(libc::NFT_MSG_GETSETELEM, family, &texts, |message| {
-        let list = message.attributes().get(NFTA_SET_ELEM_LIST_ELEMENTS);
-        for element in list.into_iter().flat_map(Attribute::nested) {
-            each(&element.nested());
-        }
-    });
-    dumped.map(|_whole| ())
 }
 
 /// Why reading ends early.
@@ -147,15 +125,19 @@ struct Reader<'a, A: Address> {
 
 impl<A: Address> Reader<'_, A> {
     fn read(&mut self, fixed: &Program) -> Result<(), Stop> {
-        self.sets(fixed)?;
-        let chains = self.chains(fixed)?;
-        self.rules(&chains)?;
+        self.shape(fixed)?;
         // What packets added is not ours to compare.
         let ours = SetName::ALL.into_iter();
         for name in ours.filter(|name| set(*name).dynamic.is_none()) {
             self.elements(name)?;
         }
         Ok(())
+    }
+
+    fn shape(&mut self, fixed: &Program) -> Result<(), Stop> {
+        self.sets(fixed)?;
+        let chains = self.chains(fixed)?;
+        self.rules(&chains)
     }
 
     /// Dumps objects of our table and gives the attributes of each to `each`.
@@ -337,21 +319,6 @@ fn is_declared(declared: &Set, found: &Attributes<'_>, family: Family) -> bool {
         && user_data == Some(&declared.user_data(family)[..])
 }
 
-/// The chain that an element of a verdict map goes to.
-pub(super) fn chain(attributes: &Attributes<'_>) -> Option<String> {
-    let data = attributes.get(NFTA_SET_ELEM_DATA)?.nested();
-    let verdict = data.get(NFTA_DATA_VERDICT)?.nested();
-    verdict.get(NFTA_VERDICT_CHAIN)?.text().map(str::to_owned)
-}
-
-/// The comment of an element.
-pub(super) fn comment(attributes: &Attributes<'_>) -> Option<String> {
-    let data = attributes.get(NFTA_SET_ELEM_USERDATA)?;
-    // Kind and length, then a text with a NUL: see `encode::comment_data`.
-    let text = data.value.get(2..)?.strip_suffix(&[0])?;
-    std::str::from_utf8(text).ok().map(str::to_owned)
-}
-
 /// How a chain is hooked; all empty for a chain that others call.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Hooked {
@@ -386,66 +353,4 @@ impl Hooked {
             priority: number(NFTA_HOOK_PRIORITY).map(u32::cast_signed),
         }
     }
-}
-
-/// The element of a set or map that is no interval set; `None` if it is not one of ours.
-fn element<A: Address>(name: SetName, attributes: &Attributes<'_>) -> Option<Element<A>> {
-    let value_of = |kind| attributes.get(kind)?.nested().get(NFTA_DATA_VALUE);
-    let start = value_of(NFTA_SET_ELEM_KEY)?.value;
-    let key = match value_of(NFTA_SET_ELEM_KEY_END) {
-        Some(end) => Key::range_from_bytes(start, end.value)?,
-        None => Key::from_bytes(name, start)?,
-    };
-    let value = match set(name).data {
-        Data::Nothing => Value::Nothing,
-        Data::Endpoint => Value::endpoint_from_bytes(value_of(NFTA_SET_ELEM_DATA)?.value)?,
-        Data::Verdict => {
-            let data = attributes.get(NFTA_SET_ELEM_DATA)?.nested();
-            Value::Verdict(verdict(&data.get(NFTA_DATA_VERDICT)?.nested())?)
-        }
-    };
-    let comment = match attributes.get(NFTA_SET_ELEM_USERDATA) {
-        Some(_) => Some(comment(attributes)?.into()),
-        None => None,
-    };
-    Some(Element {
-        set: name,
-        key,
-        value,
-        comment,
-    })
-}
-
-fn verdict(attributes: &Attributes<'_>) -> Option<Verdict> {
-    match attributes.get(NFTA_VERDICT_CODE)?.number()?.cast_signed() {
-        libc::NF_DROP => Some(Verdict::Drop),
-        libc::NFT_GOTO => Verdict::goto(attributes.get(NFTA_VERDICT_CHAIN)?.text()?),
-        _ => None,
-    }
-}
-
-/// Where a range of an interval set starts (`true`), or the address after its end (`false`). In
-/// order, the end of a range comes before the start of the next at the same address.
-fn bound<A: Address>(attributes: &Attributes<'_>) -> Option<(A, bool)> {
-    let key = attributes.get(NFTA_SET_ELEM_KEY)?.nested();
-    let address = A::from_bytes(key.get(NFTA_DATA_VALUE)?.value)?;
-    let flags = attributes.get(NFTA_SET_ELEM_FLAGS);
-    let flags = flags.and_then(Attribute::number).unwrap_or(0);
-    let end = flags & libc::NFT_SET_ELEM_INTERVAL_END.unsigned_abs() != 0;
-    Some((address, !end))
-}
-
-fn ranges<A: Address>(bounds: &BTreeSet<(A, bool)>) -> Vec<A::Net> {
-    let mut nets = Vec::new();
-    let mut start = None;
-    for (address, starts) in bounds {
-        match (starts, start.take()) {
-            (true, _) => start = Some(*address),
-            (false, Some(first)) => nets.extend(A::range(first, Some(*address))),
-            // nft marks the beginning of the space as the end of nothing.
-            (false, None) => {}
-        }
-    }
-    nets.extend(start.into_iter().flat_map(|first| A::range(first, None)));
-    nets
 }

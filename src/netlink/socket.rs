@@ -43,7 +43,12 @@ pub(super) struct Socket {
 
 impl Socket {
     pub(super) fn open() -> Result<Self, Error> {
-        let socket = NetlinkSocket::open(mnl::Bus::Netfilter).map_err(Error::socket("open"))?;
+        Self::open_on(mnl::Bus::Netfilter)
+    }
+
+    /// A socket to another subsystem of netlink.
+    pub(super) fn open_on(bus: mnl::Bus) -> Result<Self, Error> {
+        let socket = NetlinkSocket::open(bus).map_err(Error::socket("open"))?;
         socket
             .turn_on(libc::NETLINK_EXT_ACK)
             .map_err(Error::socket("set up"))?;
@@ -129,21 +134,40 @@ impl Socket {
         kind: u16,
         take: impl FnOnce(attribute::Message<'_>) -> Option<T>,
     ) -> Result<Option<T>, Error> {
+        match self.ask_for(kind, 0, &[], take) {
+            Ok(answer) => Ok(answer),
+            Err(Dump::Refused(errno)) => Err(Error::errno("ask")(errno)),
+            Err(Dump::Failed(error)) => Err(error),
+        }
+    }
+
+    /// As [`Self::ask`], of a family, and with what names the thing.
+    pub(super) fn ask_for<T>(
+        &mut self,
+        kind: u16,
+        family: u8,
+        attributes: &[u8],
+        take: impl FnOnce(attribute::Message<'_>) -> Option<T>,
+    ) -> Result<Option<T>, Dump> {
         let flags = u16::try_from(libc::NLM_F_REQUEST).unwrap_or(0);
         self.sequence = self.sequence.wrapping_add(1);
-        let request = attribute::request(kind, flags, 0, self.sequence, &[]);
+        let request = attribute::request(kind, flags, family, self.sequence, attributes);
         let pages = [IoSlice::new(&request)];
+        let failed = |attempt| move |errno| Dump::Failed(Error::errno(attempt)(errno));
         sendmsg::<()>(self.inner.raw_fd(), &pages, &[], MsgFlags::empty(), None)
-            .map_err(Error::errno("ask"))?;
+            .map_err(failed("ask"))?;
         // The kernel has answered when the call returns.
-        let len = recv(
-            self.inner.raw_fd(),
-            &mut self.buffer,
-            MsgFlags::MSG_DONTWAIT,
-        )
-        .map_err(Error::errno("receive an answer"))?;
+        let fd = self.inner.raw_fd();
+        let len = recv(fd, &mut self.buffer, MsgFlags::MSG_DONTWAIT)
+            .map_err(failed("receive an answer"))?;
         let received = self.buffer.get(..len).unwrap_or_default();
-        Ok(attribute::messages(received).next().and_then(take))
+        let Some(message) = attribute::messages(received).next() else {
+            return Ok(None);
+        };
+        match refusal(message) {
+            Some(refused) => Err(Dump::Refused(refused.errno)),
+            None => Ok(take(message)),
+        }
     }
 
     /// Asks for a dump and gives each message of it to `each`. `false`: the ruleset changed

@@ -86,14 +86,28 @@ pub(super) fn push_delete(batch: &mut Batch, family: Family) {
     push(batch, libc::NFT_MSG_DELTABLE, family, object);
 }
 
+/// How the message that undoes a transaction is named.
+pub(super) const UNDO: &str = "undo";
+
+/// Adds a message that must fail, so that the kernel checks all before it and undoes it.
+pub(super) fn push_undo(batch: &mut Batch) {
+    let object = table(Family::Ipv6, PROBE, None);
+    let message = message(
+        libc::NFT_MSG_DELTABLE,
+        Family::Ipv6,
+        0,
+        Payload::Table(object),
+    );
+    batch.push(&message, About::Program(UNDO.to_owned()));
+}
+
 /// Whether the kernel knows tables with an owner: a transaction whose second message must fail says
 /// what it thinks of its first.
 pub(super) fn can_be_owned(socket: &mut Socket) -> Result<bool, Error> {
     let mut batch = Batch::new();
     let owned = table(Family::Ipv4, PROBE, Some(flags(true)));
     push(&mut batch, libc::NFT_MSG_NEWTABLE, Family::Ipv4, owned);
-    let absent = table(Family::Ipv6, PROBE, None);
-    push(&mut batch, libc::NFT_MSG_DELTABLE, Family::Ipv6, absent);
+    push_undo(&mut batch);
     let refused = socket.send(&batch.finish().pages())?;
     Ok(refused.iter().all(|refused| refused.errno == Errno::ENOENT))
 }

@@ -85,6 +85,8 @@ pub struct Crank {
     turned: Option<Instant>,
     trust: Trust,
     committed_once: bool,
+    /// What is to be done after the first commit.
+    then: Option<fn()>,
 }
 
 impl Crank {
@@ -123,6 +125,7 @@ impl Crank {
             turned: None,
             trust: Trust::Read,
             committed_once: false,
+            then: None,
         })
     }
 
@@ -133,6 +136,15 @@ impl Crank {
         Self {
             min_sync_period,
             last_retry: sync_period,
+            ..self
+        }
+    }
+
+    /// Does this once, after the first commit; it must not block.
+    #[must_use]
+    pub fn then(self, what: fn()) -> Self {
+        Self {
+            then: Some(what),
             ..self
         }
     }
@@ -347,6 +359,9 @@ impl Crank {
             );
         }
         self.committed_once = true;
+        if let Some(then) = self.then.take() {
+            then();
+        }
         self.trust = Trust::Picture;
         if self.has_affinity() {
             self.look_for_full_maps();

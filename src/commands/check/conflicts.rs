@@ -1,0 +1,192 @@
+//! Who else is at the same work.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use super::Finding;
+use crate::commands::processes;
+use crate::leftovers::{AnyChain, Ruleset, removal};
+use crate::netlink::Kernel;
+use crate::ruleset::TABLE;
+use crate::takeover::{IPVS_DEVICE, has_device, legacy_iptables};
+
+/// Hooks of `linux/netfilter.h` that packets to endpoints pass, and the priority of our own DNAT.
+const PREROUTING: u32 = 0;
+const INPUT: u32 = 1;
+const FORWARD: u32 = 2;
+const OUTPUT: u32 = 3;
+const DSTNAT: i32 = -101;
+
+/// What the rules in the kernel show.
+pub(super) fn of_rules(kernel: &mut Kernel) -> Vec<Finding> {
+    let ruleset = match kernel.everyones() {
+        Ok(ruleset) => ruleset,
+        Err(error) => {
+            return vec![Finding::failure(
+                "other rules",
+                error.to_string(),
+                "run this check as root",
+            )];
+        }
+    };
+    let mut findings = vec![kube_proxy(&ruleset)];
+    findings.extend(firewalld(&ruleset));
+    findings.extend(drops(&ruleset));
+    findings.extend(translates_before(&ruleset));
+    findings
+}
+
+fn kube_proxy(ruleset: &Ruleset) -> Finding {
+    const WHAT: &str = "kube-proxy rules";
+    let found = removal(ruleset);
+    let mut left = Vec::new();
+    if !found.is_empty() {
+        left.push(found.to_string());
+    }
+    if has_device(IPVS_DEVICE) {
+        left.push(format!("device {IPVS_DEVICE} (IPVS)"));
+    }
+    if left.is_empty() {
+        return Finding::ok(WHAT, "kube-proxy has left none");
+    }
+    Finding::warning(
+        WHAT,
+        format!("{} are there; kube-dnat's come first", left.join(", ")),
+        "stop kube-proxy, then kube-dnat run --takeover, or kube-dnat cleanup --kube-proxy",
+    )
+}
+
+fn firewalld(ruleset: &Ruleset) -> Option<Finding> {
+    let there = ruleset.tables.iter().any(|table| table.name == "firewalld");
+    there.then(|| {
+        Finding::warning(
+            "firewalld",
+            "firewalld is active: it rejects what its zones do not know, translated or not",
+            "put the Pods' interfaces and ranges into a trusted zone: firewall-cmd --permanent \
+             --zone=trusted --add-source=POD-CIDR; firewall-cmd --reload",
+        )
+    })
+}
+
+/// Chains of others that drop by policy what they do not know.
+fn drops(ruleset: &Ruleset) -> Option<Finding> {
+    let is_in_the_way = |chain: &&AnyChain| {
+        chain.drops
+            && chain.id.table.name != "firewalld"
+            && chain
+                .hook
+                .is_some_and(|(hook, _)| [INPUT, FORWARD].contains(&hook))
+    };
+    let chains = named(ruleset, is_in_the_way)?;
+    Some(Finding::warning(
+        "host firewall",
+        format!("{chains} drops what its rules do not accept"),
+        "accept what was translated, for example: nft add rule TABLE CHAIN ct status dnat accept",
+    ))
+}
+
+/// Chains of others that may translate a connection before ours.
+fn translates_before(ruleset: &Ruleset) -> Option<Finding> {
+    let is_before = |chain: &&AnyChain| {
+        let first = |(hook, priority)| [PREROUTING, OUTPUT].contains(&hook) && priority < DSTNAT;
+        chain.translates && chain.id.table.name != TABLE && chain.hook.is_some_and(first)
+    };
+    let chains = named(ruleset, is_before)?;
+    Some(Finding::warning(
+        "earlier chains",
+        format!("{chains} comes before ours: what it translates is not looked at again"),
+        "see that it does not translate addresses of Services",
+    ))
+}
+
+fn named(ruleset: &Ruleset, which: impl Fn(&&AnyChain) -> bool) -> Option<String> {
+    let chains = ruleset.chains.iter().filter(which);
+    let names: Vec<_> = chains
+        .map(|chain| format!("{} chain {}", chain.id.table, chain.id.name))
+        .collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+/// What processes, devices and ports show.
+pub(super) fn of_programs() -> Vec<Finding> {
+    let mut findings = vec![kube_proxy_process()];
+    let legacy = legacy_iptables();
+    if !legacy.is_empty() {
+        findings.push(Finding::warning(
+            "iptables",
+            format!(
+                "the old variant of iptables has tables {}",
+                legacy.join(", ")
+            ),
+            "iptables-legacy-save | grep KUBE- shows whether kube-proxy left something there; \
+             kube-proxy --cleanup removes it",
+        ));
+    }
+    findings.extend(other_proxies());
+    findings.push(ports());
+    findings
+}
+
+fn kube_proxy_process() -> Finding {
+    const WHAT: &str = "kube-proxy";
+    match processes::named("kube-proxy").as_slice() {
+        [] => Finding::ok(
+            WHAT,
+            "no process of that name runs in this network namespace",
+        ),
+        [process, ..] => Finding::warning(
+            WHAT,
+            format!("{process} runs: it would program its rules again"),
+            "remove its DaemonSet once kube-dnat runs: kubectl -n kube-system delete daemonset kube-proxy",
+        ),
+    }
+}
+
+/// Other software that may stand in for kube-proxy, by the device that it makes.
+fn other_proxies() -> Vec<Finding> {
+    const DEVICES: [(&str, &str); 3] = [
+        (
+            "cilium_host",
+            "Cilium is here: see that its kubeProxyReplacement is false",
+        ),
+        (
+            "bpfin.cali",
+            "Calico's eBPF mode is here: see that it does not serve Services (bpfEnabled: false)",
+        ),
+        (
+            "kube-bridge",
+            "kube-router is here: see that it runs without --run-service-proxy",
+        ),
+    ];
+    DEVICES
+        .iter()
+        .filter(|(device, _)| has_device(device))
+        .map(|(device, mend)| {
+            let found = format!("device {device} is there");
+            Finding::warning("other proxy", found, *mend)
+        })
+        .collect()
+}
+
+/// The default ports for health and metrics.
+fn ports() -> Finding {
+    const WHAT: &str = "ports";
+    let taken: Vec<_> = [10249_u16, 10256]
+        .into_iter()
+        .filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_err())
+        .map(|port| port.to_string())
+        .collect();
+    if taken.is_empty() {
+        return Finding::ok(WHAT, "10249 (metrics) and 10256 (health) are free");
+    }
+    let ours = !processes::named(TABLE).is_empty();
+    let found = format!("{} taken", taken.join(" and "));
+    if ours {
+        return Finding::ok(WHAT, format!("{found}, kube-dnat runs"));
+    }
+    Finding::warning(
+        WHAT,
+        found,
+        "kube-proxy has them until it stops: kube-dnat tries again; or choose others \
+         (--metrics-bind-address, --healthz-bind-address)",
+    )
+}

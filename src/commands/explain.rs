@@ -1,0 +1,360 @@
+//! `kube-dnat explain`: what happens to a connection, by the rules in the kernel.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use nix::ifaddrs::getifaddrs;
+use serde::Serialize;
+
+use super::output::{Format, code, exit_codes};
+use crate::explain::{Explanation, Frontend, Kind, Known, Lookup, Query, Source, near, walk};
+use crate::model::{Address, Protocol};
+use crate::netlink::{Error, Kernel, Shape, Standing};
+use crate::ruleset::{Element, Entry, Key, Pods, SetName, TABLE, Table, Value};
+
+/// `explain`.
+#[derive(Debug, Args)]
+#[command(after_help = concat!(
+    "Examples:\n  \
+    kube-dnat explain 10.96.0.10:53/udp\n  \
+    kube-dnat explain shop/cart:http --from 10.244.1.9\n  \
+    kube-dnat explain [fd00:10:96::1]:443 -o json\n\n",
+    exit_codes!(
+        "some of the sources asked for are refused or dropped",
+        "no such Service or address, or no tables of ours"
+    )
+))]
+pub(super) struct Explain {
+    /// Where the connection is addressed to, in TCP unless it says otherwise; or a Service, and the
+    /// name or number of its port.
+    #[arg(value_name = "ADDRESS:PORT[/PROTOCOL]|NAMESPACE/NAME[:PORT]", value_parser = str::parse::<Query>)]
+    to: Query,
+
+    /// The address of the client. Without it: what happens to each kind of client.
+    #[arg(long, value_name = "ADDRESS")]
+    from: Option<IpAddr>,
+
+    /// How to print the answer.
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Format,
+}
+
+/// The answer.
+#[derive(Debug, Serialize)]
+struct Answer {
+    connections: Vec<Explanation>,
+    /// If there is none: what was looked at, and what is near.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<Missing>,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Missing {
+    looked_in: Vec<String>,
+    near: Vec<String>,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, explanation) in self.connections.iter().enumerate() {
+            if position > 0 {
+                writeln!(f)?;
+            }
+            explanation.fmt(f)?;
+        }
+        let Some(Missing { looked_in, near }) = &self.missing else {
+            return Ok(());
+        };
+        writeln!(
+            f,
+            "nothing of that name or address in {}",
+            looked_in.join(", ")
+        )?;
+        if !near.is_empty() {
+            writeln!(f, "near are {}", near.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+impl Explain {
+    pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        let Self { to, from, output } = self;
+        let mut kernel = Kernel::open()?;
+        let mut asked = Asked {
+            to,
+            from: from.map(|from| from.to_canonical()),
+            tables: 0,
+            answer: Answer {
+                connections: Vec::new(),
+                missing: None,
+            },
+            missing: Missing::default(),
+            known: Vec::new(),
+        };
+        asked.check()?;
+        asked.look::<Ipv4Addr>(&mut kernel)?;
+        asked.look::<Ipv6Addr>(&mut kernel)?;
+        if asked.tables == 0 {
+            output.print(&asked.answer)?;
+            tracing::warn!(
+                "there is no table {TABLE} here: kube-dnat has not programmed this node"
+            );
+            return Ok(code(false, true));
+        }
+        let answer = asked.answer();
+        output.print(&answer)?;
+        let ours = answer.connections.iter().any(Explanation::is_ours);
+        let turned_away = answer.connections.iter().any(Explanation::turns_away);
+        Ok(code(turned_away, !ours))
+    }
+}
+
+/// What was asked, and what is known so far.
+struct Asked {
+    to: Query,
+    from: Option<IpAddr>,
+    tables: usize,
+    answer: Answer,
+    missing: Missing,
+    known: Vec<Known>,
+}
+
+/// The maps that name every frontend and node port.
+const FRONTENDS: [SetName; 4] = [
+    SetName::Services,
+    SetName::Nodeports,
+    SetName::NoEndpoints,
+    SetName::NoEndpointsNodeports,
+];
+
+impl Asked {
+    fn check(&self) -> anyhow::Result<()> {
+        if let (Query::Frontend(target), Some(from)) = (&self.to, self.from)
+            && target.address.is_ipv4() != from.is_ipv4()
+        {
+            bail!(
+                "{} is not reached from {from}, which is of another family",
+                target.address
+            );
+        }
+        Ok(())
+    }
+
+    /// What the table of family `A` says.
+    fn look<A: Address>(&mut self, kernel: &mut Kernel) -> anyhow::Result<()> {
+        let other_family = |address: IpAddr| A::of(address).is_none();
+        let shape = match kernel.look::<A>()? {
+            Standing::Nothing => return Ok(()),
+            Standing::Foreign(why) => bail!(
+                "the {} table {TABLE} is not of this version ({why}): use the kube-dnat that made it",
+                A::FAMILY
+            ),
+            Standing::Ours(shape) => shape,
+        };
+        self.tables += 1;
+        if self.from.is_some_and(other_family) {
+            return Ok(());
+        }
+        let mut live = Live { kernel, shape };
+        let frontends = match &self.to {
+            Query::Frontend(target) if other_family(target.address) => return Ok(()),
+            Query::Frontend(target) => {
+                let address = A::of(target.address).context("an address of this family")?;
+                vec![Frontend {
+                    protocol: target.protocol,
+                    address,
+                    port: target.port,
+                }]
+            }
+            Query::Service(_) => self.frontends(&mut live)?,
+        };
+        for frontend in frontends {
+            let explanation = explain(&mut live, frontend, self.from)?;
+            if explanation.service.is_none() {
+                // To say what is near.
+                self.frontends(&mut live)?;
+            }
+            self.answer.connections.push(explanation);
+        }
+        Ok(())
+    }
+
+    /// The frontends of the Service that is asked for; remembers what there is besides.
+    fn frontends<A: Address>(
+        &mut self,
+        live: &mut Live<'_, A>,
+    ) -> anyhow::Result<Vec<Frontend<A>>> {
+        let mut frontends = Vec::new();
+        let mut node_ips = live.all(SetName::NodeIps)?.into_iter();
+        let node_ip = node_ips.find_map(|element| {
+            if let Key::Address(address) = element.key {
+                Some(address)
+            } else {
+                None
+            }
+        });
+        let mut counts = Vec::new();
+        for set in FRONTENDS {
+            let elements = live.all(set)?;
+            counts.push(format!("{set} ({})", elements.len()));
+            for Element { key, comment, .. } in elements {
+                let (protocol, own, port) = if let Key::Frontend(protocol, address, port) = key {
+                    (protocol, Some(address), port)
+                } else if let Key::Nodeport(protocol, port) = key {
+                    (protocol, None, port)
+                } else {
+                    continue;
+                };
+                let service = comment.as_deref().unwrap_or_default().to_owned();
+                let wanted = match &self.to {
+                    Query::Service(wanted) => wanted.is(&service, port),
+                    Query::Frontend(_) => false,
+                };
+                let at = own.or(node_ip);
+                self.known.push(Known {
+                    protocol,
+                    address: own.map(Into::into),
+                    port,
+                    service,
+                });
+                if let Some(address) = at
+                    && wanted
+                {
+                    frontends.push(Frontend {
+                        protocol,
+                        address,
+                        port,
+                    });
+                }
+            }
+        }
+        let family = A::FAMILY;
+        let looked_in = format!("{family} maps and their elements: {}", counts.join(", "));
+        self.missing.looked_in.push(looked_in);
+        // Policy Local without an endpoint here stands in two maps.
+        let mut seen = BTreeSet::new();
+        frontends.retain(|at| seen.insert((at.protocol, at.address, at.port)));
+        Ok(frontends)
+    }
+
+    fn answer(self) -> Answer {
+        let Self {
+            to,
+            mut answer,
+            mut missing,
+            known,
+            ..
+        } = self;
+        if answer.connections.iter().all(|to| to.service.is_none()) {
+            missing.near = match &to {
+                Query::Frontend(target) => near(Some(target), None, &known),
+                Query::Service(wanted) => near(None, Some(wanted), &known),
+            };
+            answer.missing = Some(missing);
+        }
+        answer
+    }
+}
+
+/// What happens to connections to a frontend, by kind of source.
+fn explain<A: Address>(
+    live: &mut Live<'_, A>,
+    frontend: Frontend<A>,
+    from: Option<IpAddr>,
+) -> anyhow::Result<Explanation> {
+    let address = from.and_then(A::of);
+    let mut service = None;
+    let mut paths: Vec<crate::explain::Path> = Vec::new();
+    for kind in kinds(live, address)? {
+        let program = live.shape.program.clone();
+        let (name, path) = walk(live, &program, frontend, Source { address, kind })?;
+        service = service.or(name);
+        let same = |other: &&mut crate::explain::Path| {
+            other.outcome == path.outcome && other.steps == path.steps
+        };
+        match paths.iter_mut().find(same) {
+            Some(other) => other.from.push(kind),
+            None => paths.push(path),
+        }
+    }
+    Ok(Explanation {
+        protocol: frontend.protocol.to_string(),
+        frontend: SocketAddr::new(frontend.address.into(), frontend.port).to_string(),
+        service,
+        client: address.map(|address| address.to_string()),
+        paths,
+    })
+}
+
+/// As what the rules may see a source; all that they tell apart without an address.
+fn kinds<A: Address>(live: &mut Live<'_, A>, address: Option<A>) -> anyhow::Result<Vec<Kind>> {
+    use Kind::{Elsewhere, Node, Pod};
+    let pods = live.shape.program.pods.clone();
+    let Some(address) = address else {
+        return Ok(match pods {
+            Pods::Unknown => vec![Node, Elsewhere],
+            Pods::Cidrs | Pods::Interface(_) => vec![Pod, Node, Elsewhere],
+        });
+    };
+    if is_local(address.into())? {
+        return Ok(vec![Node]);
+    }
+    Ok(match pods {
+        Pods::Unknown => vec![Elsewhere],
+        Pods::Interface(_) => vec![Pod, Elsewhere],
+        Pods::Cidrs => {
+            let cidrs = live.all(SetName::PodCidrs)?;
+            let holds = |element: &Element<A>| matches!(element.key, Key::Net(net) if A::holds(net, address));
+            vec![if cidrs.iter().any(holds) {
+                Pod
+            } else {
+                Elsewhere
+            }]
+        }
+    })
+}
+
+/// Whether an address is one of this machine's (`fib saddr type local`).
+fn is_local(address: IpAddr) -> anyhow::Result<bool> {
+    let own = getifaddrs().context("cannot read this node's addresses")?;
+    let own = own.filter_map(|interface| {
+        let address = interface.address?;
+        let ipv4 = address.as_sockaddr_in().map(|at| IpAddr::V4(at.ip()));
+        ipv4.or_else(|| address.as_sockaddr_in6().map(|at| IpAddr::V6(at.ip())))
+    });
+    Ok(address.is_loopback() || own.into_iter().any(|own| own == address))
+}
+
+/// The elements in the kernel.
+struct Live<'a, A: Address> {
+    kernel: &'a mut Kernel,
+    shape: Shape<A>,
+}
+
+impl<A: Address> Lookup<A> for Live<'_, A> {
+    type Error = Error;
+
+    fn get(&mut self, set: SetName, key: &Key<A>) -> Result<Option<Entry<A>>, Error> {
+        self.kernel.element(set, key)
+    }
+
+    fn all(&mut self, set: SetName) -> Result<Vec<Element<A>>, Error> {
+        let table: Option<Table<A>> = self.kernel.elements_of(&self.shape.table, &[set])?;
+        Ok(table.map_or_else(Vec::new, |table| table.elements_of(set).collect()))
+    }
+
+    fn client(
+        &mut self,
+        protocol: Protocol,
+        client: &Key<A>,
+    ) -> Result<Option<(Value<A>, Duration)>, Error> {
+        self.kernel.client(protocol, client)
+    }
+}

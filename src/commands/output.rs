@@ -1,0 +1,64 @@
+//! How the commands for people answer.
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// The answer is bad news: refused, not running, to be mended.
+pub(super) const BAD_NEWS: u8 = 2;
+
+/// There is nothing: no such Service or address, or no tables of ours.
+pub(super) const NOTHING: u8 = 3;
+
+/// What `--help` says of exit codes.
+macro_rules! exit_codes {
+    ($bad:literal, $nothing:literal) => {
+        concat!(
+            "Exit codes:\n  0  fine\n  1  it could not be done: wrong usage, no permission, no nftables\n  2  ",
+            $bad,
+            "\n  3  ",
+            $nothing
+        )
+    };
+}
+pub(super) use exit_codes;
+
+/// A form of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    Text,
+    /// For programs: one JSON value.
+    Json,
+}
+
+impl Format {
+    /// Prints an answer.
+    pub(super) fn print(self, answer: &(impl Display + Serialize)) -> anyhow::Result<()> {
+        let mut out = io::stdout().lock();
+        let written = match self {
+            Self::Text => write!(out, "{answer}"),
+            Self::Json => {
+                let json = serde_json::to_string_pretty(answer)?;
+                writeln!(out, "{json}")
+            }
+        };
+        match written {
+            // Who reads has read enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            result => Ok(result?),
+        }
+    }
+}
+
+/// The exit code for an answer.
+pub(super) fn code(bad_news: bool, nothing: bool) -> ExitCode {
+    match (bad_news, nothing) {
+        (_, true) => NOTHING.into(),
+        (true, false) => BAD_NEWS.into(),
+        (false, false) => ExitCode::SUCCESS,
+    }
+}

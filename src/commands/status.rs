@@ -1,0 +1,321 @@
+//! `kube-dnat status`: whether it runs, and what is programmed.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+use std::time::UNIX_EPOCH;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::ask;
+use super::output::{Format, code, exit_codes};
+use super::processes::{self, Process};
+use crate::health;
+use crate::model::Address;
+use crate::model::addr::Family;
+use crate::netlink::{Kernel, Standing};
+use crate::ruleset::{SetName, TABLE};
+
+/// `status`.
+#[derive(Debug, Args)]
+#[command(after_help = concat!(
+    "Examples:\n  \
+    kube-dnat status\n  \
+    kube-dnat status -o json | jq .tables\n\n",
+    exit_codes!(
+        "it does not run, or is not healthy, or a table is not of this version",
+        "it does not run, and has no tables here"
+    )
+))]
+pub(super) struct Status {
+    /// Where the daemon tells its health (its --healthz-bind-address).
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:10256")]
+    healthz_address: SocketAddr,
+
+    /// Where the daemon tells its metrics (its --metrics-bind-address).
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:10249")]
+    metrics_address: SocketAddr,
+
+    /// How to print the answer.
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Format,
+}
+
+#[derive(Debug, Serialize)]
+struct Answer {
+    daemon: Daemon,
+    kernel: Abilities,
+    tables: Vec<Standings>,
+}
+
+/// What the daemon says of itself.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Daemon {
+    running: bool,
+    process: Option<Process>,
+    version: Option<String>,
+    healthy: Option<bool>,
+    /// Seconds since the last commit.
+    last_sync_seconds: Option<f64>,
+    /// Changes that wait for a sync.
+    pending_changes: Option<f64>,
+    /// Repairs of what others did to the tables, since it started.
+    drift_repairs: Option<f64>,
+    /// Syncs that failed, since it started.
+    failed_syncs: Option<f64>,
+    /// Why it could not be asked.
+    silent: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Abilities {
+    release: String,
+    /// Whether tables can be kept from others.
+    owned_tables: bool,
+}
+
+/// A table, as it stands in the kernel.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Standings {
+    family: String,
+    /// What is wrong with it.
+    problem: Option<String>,
+    owned: bool,
+    owner: Option<Process>,
+    numbers: Option<Numbers>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Numbers {
+    services: usize,
+    frontends: usize,
+    node_ports: usize,
+    endpoints: usize,
+    elements: usize,
+}
+
+impl Status {
+    pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        let mut kernel = Kernel::open()?;
+        let tables: Vec<_> = [
+            standing::<Ipv4Addr>(&mut kernel)?,
+            standing::<Ipv6Addr>(&mut kernel)?,
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let daemon = self.daemon(&tables);
+        let abilities = Abilities {
+            release: nix::sys::utsname::uname()?
+                .release()
+                .to_string_lossy()
+                .into_owned(),
+            owned_tables: kernel.can_own_tables()?,
+        };
+        let answer = Answer {
+            daemon,
+            kernel: abilities,
+            tables,
+        };
+        self.output.print(&answer)?;
+        let nothing = !answer.daemon.running && answer.tables.is_empty();
+        let foreign = answer.tables.iter().any(|table| table.problem.is_some());
+        let well = answer.daemon.running && answer.daemon.healthy != Some(false) && !foreign;
+        Ok(code(!well, nothing))
+    }
+
+    fn daemon(&self, tables: &[Standings]) -> Daemon {
+        let mut daemon = Daemon {
+            process: tables.iter().find_map(|table| table.owner.clone()),
+            running: tables.iter().any(|table| table.owned),
+            ..Daemon::default()
+        };
+        let mut silent = |what, error: anyhow::Error| {
+            daemon
+                .silent
+                .push(format!("{what}: {}", error.root_cause()));
+        };
+        match ask::get(self.healthz_address, "/livez") {
+            Ok((status, _)) => {
+                daemon.running = true;
+                daemon.healthy = Some(status.is_success());
+            }
+            Err(error) => silent(self.healthz_address, error),
+        }
+        match ask::get(self.metrics_address, "/metrics") {
+            Ok((_, metrics)) => daemon.take_in(&metrics),
+            Err(error) => silent(self.metrics_address, error),
+        }
+        daemon
+    }
+}
+
+impl Daemon {
+    fn take_in(&mut self, metrics: &str) {
+        const SYNC: &str = "kubeproxy_sync_proxy_rules";
+        let sum = |name: &str| ask::sum(metrics, name);
+        let now = health::now().duration_since(UNIX_EPOCH);
+        let last = ask::latest(metrics, &format!("{SYNC}_last_timestamp_seconds"));
+        self.last_sync_seconds = last
+            .filter(|last| *last > 0.0)
+            .and_then(|last| Some(now.ok()?.as_secs_f64() - last));
+        let pending = |kind| sum(&format!("{SYNC}_{kind}_changes_pending"));
+        self.pending_changes = pending("service")
+            .zip(pending("endpoint"))
+            .map(|(services, endpoints)| services + endpoints);
+        self.drift_repairs = sum("kube_dnat_drift_repairs_total");
+        self.failed_syncs = sum(&format!("{SYNC}_nftables_sync_failures_total"));
+        self.version = ask::label(metrics, "kube_dnat_build_info", "version");
+    }
+}
+
+fn standing<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<Standings>> {
+    let family = A::FAMILY.to_string();
+    let shape = match kernel.look::<A>()? {
+        Standing::Nothing => return Ok(None),
+        Standing::Foreign(why) => {
+            return Ok(Some(Standings {
+                family,
+                problem: Some(format!("not of this version: {why}")),
+                owned: false,
+                owner: None,
+                numbers: None,
+            }));
+        }
+        Standing::Ours(shape) => shape,
+    };
+    let counts = kernel.counts::<A>()?;
+    let of =
+        |names: &[SetName]| -> usize { names.iter().filter_map(|name| counts.get(name)).sum() };
+    let names = [
+        SetName::Services,
+        SetName::Nodeports,
+        SetName::NoEndpoints,
+        SetName::NoEndpointsNodeports,
+    ];
+    let table = kernel
+        .elements_of(&shape.table, &names)?
+        .unwrap_or_default();
+    let comments = names.into_iter().flat_map(|name| table.entries(name));
+    let services: BTreeSet<_> = comments
+        .filter_map(|(_, entry)| {
+            let comment = entry.comment.as_deref()?;
+            Some(
+                comment
+                    .split_once(':')
+                    .map_or(comment, |(service, _)| service),
+            )
+        })
+        .collect();
+    Ok(Some(Standings {
+        family,
+        problem: None,
+        owned: shape.owner.is_some(),
+        owner: shape.owner.and_then(processes::of_netlink_port),
+        numbers: Some(Numbers {
+            services: services.len(),
+            frontends: of(&[SetName::Services]),
+            node_ports: of(&[SetName::Nodeports]),
+            endpoints: of(&[SetName::Endpoints, SetName::NodeportEndpoints]),
+            elements: counts.values().sum(),
+        }),
+    }))
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "daemon     {}", self.daemon)?;
+        for why in &self.daemon.silent {
+            writeln!(f, "           cannot ask {why}")?;
+        }
+        if let Some(seconds) = self.daemon.last_sync_seconds {
+            let waiting = self.daemon.pending_changes.unwrap_or_default();
+            writeln!(f, "last sync  {seconds:.0} s ago, {waiting} changes wait")?;
+        }
+        if let (Some(failed), Some(repairs)) = (self.daemon.failed_syncs, self.daemon.drift_repairs)
+        {
+            writeln!(
+                f,
+                "drift      others changed the tables {repairs} times, {failed} syncs failed"
+            )?;
+        }
+        let Abilities {
+            release,
+            owned_tables,
+        } = &self.kernel;
+        let owned = if *owned_tables {
+            "yes"
+        } else {
+            "no (Linux 6.9)"
+        };
+        writeln!(
+            f,
+            "kernel     {release}; tables can be kept from others: {owned}"
+        )?;
+        for table in &self.tables {
+            table.fmt(f)?;
+        }
+        if self.tables.is_empty() {
+            writeln!(f, "tables     no table {TABLE}: nothing is programmed")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Daemon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.running {
+            return f.write_str("does not run");
+        }
+        f.write_str("runs")?;
+        if let Some(process) = &self.process {
+            write!(f, ", {process}")?;
+        }
+        if let Some(version) = &self.version {
+            write!(f, ", version {version}")?;
+        }
+        match self.healthy {
+            Some(true) => f.write_str(", healthy"),
+            Some(false) => f.write_str(", NOT healthy"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Standings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = if self.family == Family::Ipv6.as_str() {
+            "ip6"
+        } else {
+            "ip"
+        };
+        write!(f, "{:<11}table {word} {TABLE}", self.family)?;
+        match (&self.problem, &self.owner, self.owned) {
+            (Some(problem), ..) => writeln!(f, ", {problem}")?,
+            (None, Some(owner), _) => writeln!(f, ", {owner} alone can change it")?,
+            (None, None, true) => writeln!(f, ", one process alone can change it")?,
+            (None, None, false) => writeln!(f, ", anyone can change it")?,
+        }
+        let Some(numbers) = &self.numbers else {
+            return Ok(());
+        };
+        let Numbers {
+            services,
+            frontends,
+            node_ports,
+            endpoints,
+            elements,
+        } = numbers;
+        writeln!(
+            f,
+            "           Services {services}, frontends {frontends}, node ports {node_ports}, \
+             endpoints {endpoints}, elements {elements}"
+        )
+    }
+}

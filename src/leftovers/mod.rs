@@ -1,0 +1,318 @@
+//! What kube-proxy leaves in nftables, and how it is removed without touching what is another's.
+//! Pure: the ruleset comes from [`crate::netlink`].
+//!
+//! In nftables mode: `table ip kube-proxy` and `ip6`. In the modes iptables and ipvs, with the nft
+//! variant of iptables: chains `KUBE-*` in the tables `nat`, `filter` and `mangle`, and rules of the
+//! built-in chains that jump there (`pkg/proxy/iptables/proxier.go`, `CleanupLeftovers`).
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// Which table: family (`NFPROTO_*`) and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TableName {
+    /// `NFPROTO_IPV4`, `NFPROTO_IPV6`, ...
+    pub family: u8,
+    /// Its name.
+    pub name: String,
+}
+
+/// Which chain.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChainId {
+    /// Its table.
+    pub table: TableName,
+    /// Its name.
+    pub name: String,
+}
+
+/// A chain of any table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnyChain {
+    /// Which.
+    pub id: ChainId,
+    /// Where it is hooked: hook number and priority; `None`: others call it.
+    pub hook: Option<(u32, i32)>,
+    /// Whether it translates addresses (type nat).
+    pub translates: bool,
+    /// Whether it drops what its rules let pass.
+    pub drops: bool,
+}
+
+/// A rule of any chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnyRule {
+    /// Its chain.
+    pub chain: ChainId,
+    /// The kernel's number for it.
+    pub handle: u64,
+    /// The chain of the same table that it jumps or goes to.
+    pub target: Option<String>,
+}
+
+/// Tables, chains and rules, whoever's they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ruleset {
+    /// The tables.
+    pub tables: Vec<TableName>,
+    /// Their chains.
+    pub chains: Vec<AnyChain>,
+    /// The rules of their chains.
+    pub rules: Vec<AnyRule>,
+}
+
+/// What is to be deleted, in this order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// Whole tables.
+    pub tables: Vec<TableName>,
+    /// Single rules, by handle.
+    pub rules: Vec<(ChainId, u64)>,
+    /// Chains, with their rules.
+    pub chains: Vec<ChainId>,
+}
+
+impl Removal {
+    /// Whether there is nothing to delete.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty() && self.rules.is_empty() && self.chains.is_empty()
+    }
+}
+
+impl fmt::Display for Removal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tables: Vec<_> = self.tables.iter().map(TableName::to_string).collect();
+        let mut parts = Vec::new();
+        if !tables.is_empty() {
+            parts.push(tables.join(", "));
+        }
+        if !self.chains.is_empty() || !self.rules.is_empty() {
+            parts.push(format!(
+                "{} iptables chains KUBE-* and {} rules that jump there",
+                self.chains.len(),
+                self.rules.len()
+            ));
+        }
+        if parts.is_empty() {
+            return f.write_str("nothing");
+        }
+        f.write_str(&parts.join(", and "))
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = match self.family {
+            1 => "inet",
+            2 => "ip",
+            3 => "arp",
+            5 => "netdev",
+            7 => "bridge",
+            10 => "ip6",
+            _ => "?",
+        };
+        write!(f, "table {family} {}", self.name)
+    }
+}
+
+const IP: u8 = 2;
+const IP6: u8 = 10;
+
+/// The table of kube-proxy's nftables mode (`pkg/proxy/nftables/proxier.go`).
+const KUBE_PROXY: &str = "kube-proxy";
+
+/// The tables of iptables that kube-proxy has chains in.
+const IPTABLES: [&str; 3] = ["nat", "filter", "mangle"];
+
+/// Chains of this prefix that are the kubelet's (KEP-3178).
+const OF_KUBELET: [&str; 4] = [
+    "KUBE-FIREWALL",
+    "KUBE-IPTABLES-HINT",
+    "KUBE-KUBELET-CANARY",
+    "KUBE-MARK-DROP",
+];
+
+fn is_ip(table: &TableName) -> bool {
+    [IP, IP6].contains(&table.family)
+}
+
+/// Whether a table is that of kube-proxy's nftables mode.
+#[must_use]
+pub fn is_of_kube_proxy(table: &TableName) -> bool {
+    is_ip(table) && table.name == KUBE_PROXY
+}
+
+fn is_chain_of_kube_proxy(chain: &ChainId) -> bool {
+    is_ip(&chain.table)
+        && IPTABLES.contains(&chain.table.name.as_str())
+        && chain.name.starts_with("KUBE-")
+        && !OF_KUBELET.contains(&chain.name.as_str())
+}
+
+/// What to delete so that nothing of kube-proxy's is left. A chain of its that some other program's
+/// chain jumps to stays, with all that it needs.
+#[must_use]
+pub fn removal(ruleset: &Ruleset) -> Removal {
+    let tables = ruleset
+        .tables
+        .iter()
+        .filter(|table| is_of_kube_proxy(table));
+    let ids = ruleset.chains.iter().map(|chain| &chain.id);
+    let theirs: BTreeSet<_> = ids.filter(|id| is_chain_of_kube_proxy(id)).collect();
+    let hooked: BTreeSet<_> = ruleset
+        .chains
+        .iter()
+        .filter(|chain| chain.hook.is_some())
+        .map(|chain| &chain.id)
+        .collect();
+    let jumps: Vec<_> = ruleset
+        .rules
+        .iter()
+        .filter_map(|rule| {
+            let target = ChainId {
+                table: rule.chain.table.clone(),
+                name: rule.target.clone()?,
+            };
+            Some((rule, target))
+        })
+        .collect();
+    let kept = needed(&jumps, |id| !theirs.contains(id) && !hooked.contains(id));
+    let goes = |id: &ChainId| theirs.contains(id) && !kept.contains(id);
+    let rules = jumps
+        .iter()
+        .filter(|(rule, target)| goes(target) && !goes(&rule.chain))
+        .map(|(rule, _)| (rule.chain.clone(), rule.handle));
+    Removal {
+        tables: tables.cloned().collect(),
+        rules: rules.collect(),
+        chains: theirs
+            .iter()
+            .filter(|id| goes(id))
+            .copied()
+            .cloned()
+            .collect(),
+    }
+}
+
+/// The chains that are reached from those of others.
+fn needed(jumps: &[(&AnyRule, ChainId)], others: impl Fn(&ChainId) -> bool) -> BTreeSet<ChainId> {
+    let mut reached = BTreeSet::new();
+    loop {
+        let more: Vec<_> = jumps
+            .iter()
+            .filter(|(rule, target)| {
+                !reached.contains(target) && (others(&rule.chain) || reached.contains(&rule.chain))
+            })
+            .map(|(_, target)| target.clone())
+            .collect();
+        if more.is_empty() {
+            return reached;
+        }
+        reached.extend(more);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(family: u8, name: &str) -> TableName {
+        TableName {
+            family,
+            name: name.to_owned(),
+        }
+    }
+
+    fn ruleset(chains: &[(&str, bool)], jumps: &[(&str, &str)]) -> Ruleset {
+        let id = |name: &str| ChainId {
+            table: table(IP, "nat"),
+            name: name.to_owned(),
+        };
+        Ruleset {
+            tables: vec![
+                table(IP, "nat"),
+                table(IP6, KUBE_PROXY),
+                table(1, KUBE_PROXY),
+            ],
+            chains: chains
+                .iter()
+                .map(|(name, hooked)| AnyChain {
+                    id: id(name),
+                    hook: hooked.then_some((0, -100)),
+                    translates: *hooked,
+                    drops: false,
+                })
+                .collect(),
+            rules: (1..)
+                .zip(jumps)
+                .map(|(handle, (from, to))| AnyRule {
+                    chain: id(from),
+                    handle,
+                    target: Some((*to).to_owned()),
+                })
+                .collect(),
+        }
+    }
+
+    fn names(removal: &Removal) -> Vec<&str> {
+        let chains = removal.chains.iter();
+        chains.map(|chain| chain.name.as_str()).collect()
+    }
+
+    #[test]
+    fn chains_go_with_what_jumps_to_them_and_nothing_else_does() {
+        let ruleset = ruleset(
+            &[
+                ("PREROUTING", true),
+                ("KUBE-SERVICES", false),
+                ("KUBE-SVC-X", false),
+                ("KUBE-FIREWALL", false),
+                ("CNI-HOSTPORT", false),
+            ],
+            &[
+                ("PREROUTING", "KUBE-SERVICES"),
+                ("PREROUTING", "CNI-HOSTPORT"),
+                ("KUBE-SERVICES", "KUBE-SVC-X"),
+                ("PREROUTING", "KUBE-FIREWALL"),
+            ],
+        );
+        let removal = removal(&ruleset);
+        assert_eq!(names(&removal), ["KUBE-SERVICES", "KUBE-SVC-X"]);
+        let handles: Vec<_> = removal.rules.iter().map(|(_, handle)| *handle).collect();
+        assert_eq!(handles, [1]);
+        assert_eq!(removal.tables, [table(IP6, KUBE_PROXY)]);
+        assert_eq!(
+            removal.to_string(),
+            "table ip6 kube-proxy, and 2 iptables chains KUBE-* and 1 rules that jump there"
+        );
+    }
+
+    #[test]
+    fn a_chain_that_others_need_stays_with_what_it_needs() {
+        let ruleset = ruleset(
+            &[
+                ("PREROUTING", true),
+                ("KUBE-MARK-MASQ", false),
+                ("KUBE-DEEPER", false),
+                ("KUBE-SERVICES", false),
+                ("CNI-X", false),
+            ],
+            &[
+                ("CNI-X", "KUBE-MARK-MASQ"),
+                ("KUBE-MARK-MASQ", "KUBE-DEEPER"),
+                ("KUBE-SERVICES", "KUBE-MARK-MASQ"),
+                ("PREROUTING", "KUBE-SERVICES"),
+            ],
+        );
+        assert_eq!(names(&removal(&ruleset)), ["KUBE-SERVICES"]);
+    }
+
+    #[test]
+    fn nothing_is_nothing() {
+        let removal = removal(&ruleset(&[("PREROUTING", true)], &[]));
+        assert!(removal.rules.is_empty() && removal.chains.is_empty());
+        assert_eq!(super::removal(&Ruleset::default()).to_string(), "nothing");
+        assert!(super::removal(&Ruleset::default()).is_empty());
+    }
+}

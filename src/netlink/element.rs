@@ -1,0 +1,150 @@
+//! Elements of sets and maps as the kernel gives them out.
+
+use std::collections::BTreeSet;
+
+use nftnl::nftnl_sys::libc;
+use nix::errno::Errno;
+
+use super::Error;
+use super::attribute::{Attribute, Attributes};
+use super::encode::family_number;
+use super::socket::{Dump, Socket};
+use crate::model::addr::Family;
+use crate::model::{Address, Protocol};
+use crate::ruleset::{Data, Element, Key, SetName, TABLE, Value, Verdict, set};
+
+/// Attributes of elements (`linux/netfilter/nf_tables.h`).
+pub(super) const NFTA_SET_ELEM_LIST_TABLE: i32 = 1;
+pub(super) const NFTA_SET_ELEM_LIST_SET: i32 = 2;
+pub(super) const NFTA_SET_ELEM_LIST_ELEMENTS: i32 = 3;
+pub(super) const NFTA_SET_ELEM_KEY: i32 = 1;
+const NFTA_SET_ELEM_DATA: i32 = 2;
+const NFTA_SET_ELEM_FLAGS: i32 = 3;
+const NFTA_SET_ELEM_USERDATA: i32 = 6;
+const NFTA_SET_ELEM_KEY_END: i32 = 10;
+pub(super) const NFTA_DATA_VALUE: i32 = 1;
+pub(super) const NFTA_DATA_VERDICT: i32 = 2;
+const NFTA_VERDICT_CODE: i32 = 1;
+pub(super) const NFTA_VERDICT_CHAIN: i32 = 2;
+
+/// A (client, frontend), and the endpoint it has.
+pub type Client<A> = (Key<A>, Value<A>);
+
+/// Reads which endpoint the clients of a protocol have.
+pub(super) fn affinity<A: Address>(
+    socket: &mut Socket,
+    protocol: Protocol,
+) -> Result<Vec<Client<A>>, Error> {
+    let name = SetName::Affinity(protocol);
+    let mut clients = Vec::new();
+    let dumped = changing(socket, A::FAMILY, name, |attributes| {
+        clients.extend(element(name, attributes).map(|element| (element.key, element.value)));
+    });
+    match dumped {
+        Ok(()) | Err(Dump::Refused(Errno::ENOENT)) => Ok(clients),
+        Err(Dump::Refused(errno)) => Err(Error::errno("dump the affinity of clients")(errno)),
+        Err(Dump::Failed(error)) => Err(error),
+    }
+}
+
+/// Dumps a set that packets change all the while, and gives the attributes of each element to
+/// `each`: an incomplete dump is as good as a dump of it gets.
+pub(super) fn changing(
+    socket: &mut Socket,
+    family: Family,
+    name: SetName,
+    mut each: impl FnMut(&Attributes<'_>),
+) -> Result<(), Dump> {
+    let texts = [
+        (NFTA_SET_ELEM_LIST_TABLE, TABLE),
+        (NFTA_SET_ELEM_LIST_SET, name.as_str()),
+    ];
+    let family = family_number(family);
+    let dumped = socket.dump(libc::NFT_MSG_GETSETELEM, family, &texts, |message| {
+        let list = message.attributes().get(NFTA_SET_ELEM_LIST_ELEMENTS);
+        for element in list.into_iter().flat_map(Attribute::nested) {
+            each(&element.nested());
+        }
+    });
+    dumped.map(|_whole| ())
+}
+
+/// The chain that an element of a verdict map goes to.
+pub(super) fn chain(attributes: &Attributes<'_>) -> Option<String> {
+    let data = attributes.get(NFTA_SET_ELEM_DATA)?.nested();
+    let verdict = data.get(NFTA_DATA_VERDICT)?.nested();
+    verdict.get(NFTA_VERDICT_CHAIN)?.text().map(str::to_owned)
+}
+
+/// The comment of an element.
+pub(super) fn comment(attributes: &Attributes<'_>) -> Option<String> {
+    let data = attributes.get(NFTA_SET_ELEM_USERDATA)?;
+    // Kind and length, then a text with a NUL: see `encode::comment_data`.
+    let text = data.value.get(2..)?.strip_suffix(&[0])?;
+    std::str::from_utf8(text).ok().map(str::to_owned)
+}
+
+/// The element of a set or map that is no interval set; `None` if it is not one of ours.
+pub(super) fn element<A: Address>(
+    name: SetName,
+    attributes: &Attributes<'_>,
+) -> Option<Element<A>> {
+    let value_of = |kind| attributes.get(kind)?.nested().get(NFTA_DATA_VALUE);
+    let start = value_of(NFTA_SET_ELEM_KEY)?.value;
+    let key = match value_of(NFTA_SET_ELEM_KEY_END) {
+        Some(end) => Key::range_from_bytes(start, end.value)?,
+        None => Key::from_bytes(name, start)?,
+    };
+    let value = match set(name).data {
+        Data::Nothing => Value::Nothing,
+        Data::Endpoint => Value::endpoint_from_bytes(value_of(NFTA_SET_ELEM_DATA)?.value)?,
+        Data::Verdict => {
+            let data = attributes.get(NFTA_SET_ELEM_DATA)?.nested();
+            Value::Verdict(verdict(&data.get(NFTA_DATA_VERDICT)?.nested())?)
+        }
+    };
+    let comment = match attributes.get(NFTA_SET_ELEM_USERDATA) {
+        Some(_) => Some(comment(attributes)?.into()),
+        None => None,
+    };
+    Some(Element {
+        set: name,
+        key,
+        value,
+        comment,
+    })
+}
+
+fn verdict(attributes: &Attributes<'_>) -> Option<Verdict> {
+    match attributes.get(NFTA_VERDICT_CODE)?.number()?.cast_signed() {
+        libc::NF_DROP => Some(Verdict::Drop),
+        libc::NFT_GOTO => Verdict::goto(attributes.get(NFTA_VERDICT_CHAIN)?.text()?),
+        _ => None,
+    }
+}
+
+/// Where a range of an interval set starts (`true`), or the address after its end (`false`). In
+/// order, the end of a range comes before the start of the next at the same address.
+pub(super) fn bound<A: Address>(attributes: &Attributes<'_>) -> Option<(A, bool)> {
+    let key = attributes.get(NFTA_SET_ELEM_KEY)?.nested();
+    let address = A::from_bytes(key.get(NFTA_DATA_VALUE)?.value)?;
+    let flags = attributes.get(NFTA_SET_ELEM_FLAGS);
+    let flags = flags.and_then(Attribute::number).unwrap_or(0);
+    let end = flags & libc::NFT_SET_ELEM_INTERVAL_END.unsigned_abs() != 0;
+    Some((address, !end))
+}
+
+pub(super) fn ranges<A: Address>(bounds: &BTreeSet<(A, bool)>) -> Vec<A::Net> {
+    let mut nets = Vec::new();
+    let mut start = None;
+    for (address, starts) in bounds {
+        match (starts, start.take()) {
+            (true, _) => start = Some(*address),
+            (false, Some(first)) => nets.extend(A::range(first, Some(*address))),
+            // nft marks the beginning of the space as the end of nothing.
+            (false, None) => {}
+        }
+    }
+    nets.extend(start.into_iter().flat_map(|first| A::range(first, None)));
+    nets
+}

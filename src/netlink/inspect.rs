@@ -1,0 +1,342 @@
+//! Looks at our tables without changing them, whoever owns them: for the commands that people use.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use nftnl::nftnl_sys::libc;
+use nix::errno::Errno;
+
+use super::attribute::{self, Attribute, Attributes};
+use super::element::{
+    self, NFTA_DATA_VALUE, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET,
+    NFTA_SET_ELEM_LIST_TABLE,
+};
+use super::encode::{self, family_number};
+use super::read::{read_elements, read_shape};
+use super::socket::{Dump, Socket};
+use super::{Error, Found, Kernel, table};
+use crate::model::{Address, Protocol};
+use crate::ruleset::{
+    ChainName, Entry, Interface, Key, Pods, Program, SetName, TABLE, Table, Value,
+};
+
+/// Attributes of rules and expressions (`linux/netfilter/nf_tables.h`).
+const NFTA_RULE_TABLE: i32 = 1;
+const NFTA_RULE_CHAIN: i32 = 2;
+const NFTA_RULE_EXPRESSIONS: i32 = 4;
+const NFTA_EXPR_NAME: i32 = 1;
+const NFTA_EXPR_DATA: i32 = 2;
+const NFTA_LOOKUP_SET: i32 = 1;
+const NFTA_CMP_DATA: i32 = 3;
+const NFTA_SET_NAME: i32 = 2;
+const NFTA_SET_EXPR: i32 = 17;
+const NFTA_SET_ELEM_EXPIRATION: i32 = 5;
+const NFTA_LIST_ELEM: u16 = 1;
+
+/// Bytes of the name of an interface, with its NUL (`IFNAMSIZ`); what is shorter is a beginning.
+const IFNAMSIZ: usize = 16;
+
+/// What stands under our table's name.
+#[derive(Debug)]
+pub enum Standing<A: Address> {
+    /// No such table.
+    Nothing,
+    /// A table that is not of the shape this version makes; why.
+    Foreign(String),
+    /// Our table, without elements.
+    Ours(Shape<A>),
+}
+
+/// A table of ours, without its elements.
+#[derive(Debug)]
+pub struct Shape<A: Address> {
+    /// What its fixed chains were made from.
+    pub program: Program,
+    /// Its chains that are made on demand; no element.
+    pub table: Table<A>,
+    /// The netlink port of the socket that owns it.
+    pub owner: Option<u32>,
+}
+
+impl Kernel {
+    /// Looks what stands under our table's name.
+    ///
+    /// # Errors
+    /// If the kernel does not give it out.
+    pub fn look<A: Address>(&mut self) -> Result<Standing<A>, Error> {
+        let Some(found) = table::find(&mut self.socket, A::FAMILY)? else {
+            return Ok(Standing::Nothing);
+        };
+        let program = detect::<A>(&mut self.socket)?;
+        Ok(match read_shape(&mut self.socket, &program)? {
+            Found::Nothing => Standing::Nothing,
+            Found::Foreign(why) => Standing::Foreign(why),
+            Found::Ours(table) => Standing::Ours(Shape {
+                program,
+                table,
+                owner: found.owner,
+            }),
+        })
+    }
+
+    /// The table of this shape with the elements of these sets and maps; `None`: it is no longer of
+    /// this shape. A dump costs the square of a set.
+    ///
+    /// # Errors
+    /// If the kernel does not give them out.
+    pub fn elements_of<A: Address>(
+        &mut self,
+        shape: &Table<A>,
+        names: &[SetName],
+    ) -> Result<Option<Table<A>>, Error> {
+        match read_elements(&mut self.socket, shape, names)? {
+            Found::Ours(table) => Ok(Some(table)),
+            Found::Nothing | Found::Foreign(_) => Ok(None),
+        }
+    }
+
+    /// How many elements each set and map has. By a dump of it where the kernel does not count
+    /// (`NFTA_SET_COUNT`, Linux 6.16).
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn counts<A: Address>(&mut self) -> Result<BTreeMap<SetName, usize>, Error> {
+        const NFTA_SET_COUNT: i32 = 20;
+        let mut counts = BTreeMap::new();
+        let mut uncounted = Vec::new();
+        let texts = [(NFTA_RULE_TABLE, TABLE)];
+        let family = family_number(A::FAMILY);
+        let sets = self
+            .socket
+            .dump(libc::NFT_MSG_GETSET, family, &texts, |message| {
+                let attributes = message.attributes();
+                let text = |kind| attributes.get(kind).and_then(Attribute::text);
+                let name = text(NFTA_SET_NAME).and_then(SetName::parse);
+                let Some(name) = name.filter(|_| text(NFTA_RULE_TABLE) == Some(TABLE)) else {
+                    return;
+                };
+                match attributes.get(NFTA_SET_COUNT).and_then(Attribute::number) {
+                    Some(count) => {
+                        let count = usize::try_from(count).unwrap_or(usize::MAX);
+                        counts.insert(name, count);
+                    }
+                    None => uncounted.push(name),
+                }
+            });
+        allowed(sets)?;
+        for name in uncounted {
+            let mut count = 0;
+            let dumped = element::changing(&mut self.socket, A::FAMILY, name, |_| count += 1);
+            allowed(dumped.map(|()| true))?;
+            counts.insert(name, count);
+        }
+        Ok(counts)
+    }
+
+    /// What is under `key` of a set or map; in constant time.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn element<A: Address>(
+        &mut self,
+        name: SetName,
+        key: &Key<A>,
+    ) -> Result<Option<Entry<A>>, Error> {
+        self.ask_element(name, key, |element| {
+            let element = element::element::<A>(name, element)?;
+            Some(Entry {
+                value: element.value,
+                comment: element.comment,
+            })
+        })
+    }
+
+    /// The endpoint that a client is remembered to have, and for how long still.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn client<A: Address>(
+        &mut self,
+        protocol: Protocol,
+        client: &Key<A>,
+    ) -> Result<Option<(Value<A>, Duration)>, Error> {
+        let name = SetName::Affinity(protocol);
+        self.ask_element(name, client, |element| {
+            let left = element.get(NFTA_SET_ELEM_EXPIRATION)?.value;
+            let left = u64::from_be_bytes(left.try_into().ok()?);
+            let element = element::element::<A>(name, element)?;
+            Some((element.value, Duration::from_millis(left)))
+        })
+    }
+
+    fn ask_element<A: Address, T>(
+        &mut self,
+        name: SetName,
+        key: &Key<A>,
+        take: impl FnOnce(&Attributes<'_>) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        let message = libc::NFT_MSG_GETSETELEM;
+        let kind = u16::try_from((libc::NFNL_SUBSYS_NFTABLES << 8) | message).unwrap_or(0);
+        let family = family_number(A::FAMILY);
+        let answer = self
+            .socket
+            .ask_for(kind, family, &request(name, key), |message| {
+                let list = message.attributes().get(NFTA_SET_ELEM_LIST_ELEMENTS)?;
+                take(&list.nested().next()?.nested())
+            });
+        match answer {
+            Ok(found) => Ok(found),
+            Err(Dump::Refused(Errno::ENOENT)) => Ok(None),
+            Err(Dump::Refused(Errno::EPERM)) => Err(Error::Permission),
+            Err(Dump::Refused(errno)) => Err(Error::errno("look for an element")(errno)),
+            Err(Dump::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Whether the kernel would take our tables: it checks all of a transaction and undoes it.
+    /// Nothing of it is ever there.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] names what it would not take.
+    pub fn rehearse(&mut self, fixed: &Program) -> Result<(), Error> {
+        let mut batch = super::Batch::new();
+        for family in [
+            crate::model::addr::Family::Ipv4,
+            crate::model::addr::Family::Ipv6,
+        ] {
+            table::push_anew(&mut batch, family, false);
+            encode::push_program(&mut batch, family, fixed);
+        }
+        table::push_undo(&mut batch);
+        match self.send(batch, &super::Commit::default()) {
+            Err(Error::Refused(refusals)) => {
+                let mut real = refusals;
+                real.retain(|refusal| refusal.operation != table::UNDO);
+                if real.is_empty() {
+                    Ok(())
+                } else {
+                    Err(Error::Refused(real))
+                }
+            }
+            result => result,
+        }
+    }
+}
+
+/// The request for one element.
+fn request<A: Address>(name: SetName, key: &Key<A>) -> Vec<u8> {
+    let of = |kind: i32| u16::try_from(kind).unwrap_or(0);
+    let (mut value, mut element, mut list) = (Vec::new(), Vec::new(), Vec::new());
+    attribute::push(&mut value, of(NFTA_DATA_VALUE), &key.to_bytes());
+    attribute::push_nested(&mut element, of(NFTA_SET_ELEM_KEY), &value);
+    attribute::push_nested(&mut list, NFTA_LIST_ELEM, &element);
+    let texts = [
+        (NFTA_SET_ELEM_LIST_TABLE, TABLE),
+        (NFTA_SET_ELEM_LIST_SET, name.as_str()),
+    ];
+    let mut attributes = attribute::texts(&texts);
+    attribute::push_nested(&mut attributes, of(NFTA_SET_ELEM_LIST_ELEMENTS), &list);
+    attributes
+}
+
+/// From which program the rules were made, if they are ours at all.
+fn detect<A: Address>(socket: &mut Socket) -> Result<Program, Error> {
+    let mut program = Program::default();
+    let external_local = ChainName::ExternalLocal.to_string();
+    let postrouting = ChainName::NatPostrouting.to_string();
+    let mut sources = Vec::new();
+    let texts = [(NFTA_RULE_TABLE, TABLE)];
+    let family = family_number(A::FAMILY);
+    let rules = socket.dump(libc::NFT_MSG_GETRULE, family, &texts, |message| {
+        let attributes = message.attributes();
+        let text = |kind| attributes.get(kind).and_then(Attribute::text);
+        let chain = text(NFTA_RULE_CHAIN).unwrap_or_default();
+        let ours = text(NFTA_RULE_TABLE) == Some(TABLE);
+        if ours && chain == external_local {
+            sources.push(matched(&attributes));
+        } else if ours && chain == postrouting {
+            let matched = matched(&attributes);
+            program.masquerade_all |= matched.interface.is_none()
+                && matched.sets == [SetName::ClusterIps.as_str().to_owned()];
+        }
+    });
+    allowed(rules)?;
+    let pods = SetName::PodCidrs.as_str();
+    program.pods = match sources.into_iter().next() {
+        Some(Matched {
+            interface: Some(interface),
+            ..
+        }) => Pods::Interface(interface),
+        Some(Matched { sets, .. }) if sets.first().is_some_and(|set| set == pods) => Pods::Cidrs,
+        _ => Pods::Unknown,
+    };
+    let sets = socket.dump(libc::NFT_MSG_GETSET, family, &texts, |message| {
+        let attributes = message.attributes();
+        let text = |kind| attributes.get(kind).and_then(Attribute::text);
+        if text(NFTA_RULE_TABLE) == Some(TABLE)
+            && text(NFTA_SET_NAME) == Some(SetName::Services.as_str())
+        {
+            program.without_counters = attributes.get(NFTA_SET_EXPR).is_none();
+        }
+    });
+    allowed(sets)?;
+    Ok(program)
+}
+
+fn allowed(dumped: Result<bool, Dump>) -> Result<(), Error> {
+    match dumped {
+        Ok(_) | Err(Dump::Refused(Errno::ENOENT)) => Ok(()),
+        Err(Dump::Refused(Errno::EPERM)) => Err(Error::Permission),
+        Err(Dump::Refused(errno)) => Err(Error::errno("dump the table")(errno)),
+        Err(Dump::Failed(error)) => Err(error),
+    }
+}
+
+/// What a rule looks up, in order, and the interface that it compares with.
+struct Matched {
+    sets: Vec<String>,
+    interface: Option<Interface>,
+}
+
+fn matched(rule: &Attributes<'_>) -> Matched {
+    let mut matched = Matched {
+        sets: Vec::new(),
+        interface: None,
+    };
+    let expressions = rule.get(NFTA_RULE_EXPRESSIONS);
+    let mut loads_name = false;
+    for expression in expressions.into_iter().flat_map(Attribute::nested) {
+        let expression = expression.nested();
+        let name = expression.get(NFTA_EXPR_NAME).and_then(Attribute::text);
+        let Some(data) = expression.get(NFTA_EXPR_DATA).map(Attribute::nested) else {
+            continue;
+        };
+        match name {
+            Some("meta") => loads_name = loads_interface(&data),
+            Some("lookup") => {
+                let set = data.get(NFTA_LOOKUP_SET).and_then(Attribute::text);
+                matched.sets.extend(set.map(str::to_owned));
+            }
+            Some("cmp") if loads_name => matched.interface = interface(&data),
+            _ => {}
+        }
+    }
+    matched
+}
+
+fn loads_interface(meta: &Attributes<'_>) -> bool {
+    const NFTA_META_KEY: i32 = 2;
+    let key = meta.get(NFTA_META_KEY).and_then(Attribute::number);
+    key == Some(libc::NFT_META_IIFNAME.unsigned_abs())
+}
+
+fn interface(cmp: &Attributes<'_>) -> Option<Interface> {
+    let value = cmp.get(NFTA_CMP_DATA)?.nested().get(NFTA_DATA_VALUE)?.value;
+    let name = std::str::from_utf8(value).ok()?;
+    let text = name.trim_end_matches('\0');
+    Some(if value.len() == IFNAMSIZ {
+        Interface::Named(text.into())
+    } else {
+        Interface::Prefixed(text.into())
+    })
+}

@@ -1,0 +1,205 @@
+//! The tables of others: looked at, and what kube-proxy left of them deleted.
+
+use std::io::IoSlice;
+
+use nftnl::nftnl_sys::libc;
+use nix::errno::Errno;
+
+use super::attribute::{self, Attribute, Attributes};
+use super::element::{NFTA_DATA_VERDICT, NFTA_VERDICT_CHAIN};
+use super::socket::{Dump, Refused};
+use super::{Error, Kernel};
+use crate::leftovers::{AnyChain, AnyRule, ChainId, Removal, Ruleset, TableName};
+
+/// Attributes of nf_tables (`linux/netfilter/nf_tables.h`).
+const NFTA_TABLE_NAME: i32 = 1;
+const NFTA_CHAIN_TABLE: i32 = 1;
+const NFTA_CHAIN_NAME: i32 = 3;
+const NFTA_CHAIN_HOOK: i32 = 4;
+const NFTA_CHAIN_POLICY: i32 = 5;
+const NFTA_CHAIN_TYPE: i32 = 7;
+const NFTA_HOOK_HOOKNUM: i32 = 1;
+const NFTA_HOOK_PRIORITY: i32 = 2;
+const NFTA_RULE_TABLE: i32 = 1;
+const NFTA_RULE_CHAIN: i32 = 2;
+const NFTA_RULE_HANDLE: i32 = 3;
+const NFTA_RULE_EXPRESSIONS: i32 = 4;
+const NFTA_EXPR_NAME: i32 = 1;
+const NFTA_EXPR_DATA: i32 = 2;
+const NFTA_IMMEDIATE_DATA: i32 = 2;
+
+/// Where nfnetlink's header has the family (`struct nfgenmsg`).
+const FAMILY: usize = attribute::HEADER;
+
+const UNSPECIFIED: u8 = 0;
+
+impl Kernel {
+    /// The tables, chains and rules of everyone, in this network namespace. Sets are not looked at.
+    ///
+    /// # Errors
+    /// If the kernel does not give them out.
+    pub fn everyones(&mut self) -> Result<Ruleset, Error> {
+        let mut ruleset = Ruleset::default();
+        self.each(libc::NFT_MSG_GETTABLE, |family, attributes| {
+            ruleset
+                .tables
+                .extend(table(family, attributes, NFTA_TABLE_NAME));
+        })?;
+        self.each(libc::NFT_MSG_GETCHAIN, |family, attributes| {
+            ruleset.chains.extend(chain(family, attributes));
+        })?;
+        self.each(libc::NFT_MSG_GETRULE, |family, attributes| {
+            ruleset.rules.extend(rule(family, attributes));
+        })?;
+        Ok(ruleset)
+    }
+
+    fn each(&mut self, kind: i32, mut take: impl FnMut(u8, &Attributes<'_>)) -> Result<(), Error> {
+        // What changes meanwhile is there or not.
+        let dumped = self.socket.dump(kind, UNSPECIFIED, &[], |message| {
+            let family = message.bytes.get(FAMILY).copied().unwrap_or_default();
+            take(family, &message.attributes());
+        });
+        match dumped {
+            Ok(_) | Err(Dump::Refused(Errno::EINTR)) => Ok(()),
+            Err(Dump::Refused(Errno::EPERM)) => Err(Error::Permission),
+            Err(Dump::Refused(errno)) => Err(Error::errno("read nftables")(errno)),
+            Err(Dump::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Deletes this, all or nothing.
+    ///
+    /// # Errors
+    /// If the kernel refuses, for example since it has changed meanwhile.
+    pub fn remove(&mut self, removal: &Removal) -> Result<(), Error> {
+        if removal.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Messages::new();
+        for table in &removal.tables {
+            let attributes = attribute::texts(&[(NFTA_TABLE_NAME, &table.name)]);
+            batch.push(libc::NFT_MSG_DELTABLE, table.family, &attributes);
+        }
+        for (chain, handle) in &removal.rules {
+            let mut attributes = of_chain(chain, NFTA_RULE_CHAIN);
+            let kind = u16::try_from(NFTA_RULE_HANDLE).unwrap_or(0);
+            attribute::push(&mut attributes, kind, &handle.to_be_bytes());
+            batch.push(libc::NFT_MSG_DELRULE, chain.table.family, &attributes);
+        }
+        // All rules before the first chain: they jump from one to the other.
+        for chain in &removal.chains {
+            let attributes = of_chain(chain, NFTA_RULE_CHAIN);
+            batch.push(libc::NFT_MSG_DELRULE, chain.table.family, &attributes);
+        }
+        for chain in &removal.chains {
+            let attributes = of_chain(chain, NFTA_CHAIN_NAME);
+            batch.push(libc::NFT_MSG_DELCHAIN, chain.table.family, &attributes);
+        }
+        let messages = batch.finish();
+        let pages: Vec<_> = messages.iter().map(|bytes| IoSlice::new(bytes)).collect();
+        let refused = self.socket.send(&pages)?;
+        match refused.first() {
+            None => Ok(()),
+            Some(Refused {
+                errno: Errno::EPERM,
+                ..
+            }) => Err(Error::Permission),
+            Some(Refused { errno, .. }) => Err(Error::errno("delete what kube-proxy left")(*errno)),
+        }
+    }
+}
+
+fn of_chain(chain: &ChainId, name: i32) -> Vec<u8> {
+    attribute::texts(&[(NFTA_RULE_TABLE, &chain.table.name), (name, &chain.name)])
+}
+
+/// The messages of a transaction.
+struct Messages(Vec<Vec<u8>>);
+
+impl Messages {
+    fn new() -> Self {
+        let mut messages = Self(Vec::new());
+        messages.bound(libc::NFNL_MSG_BATCH_BEGIN);
+        messages
+    }
+
+    fn bound(&mut self, kind: i32) {
+        let mut message = attribute::request(u16::try_from(kind).unwrap_or(0), REQUEST, 0, 0, &[]);
+        // `res_id` names the subsystem, in network byte order.
+        if let Some(subsystem) = message.last_mut() {
+            *subsystem = u8::try_from(libc::NFNL_SUBSYS_NFTABLES).unwrap_or(0);
+        }
+        self.0.push(message);
+    }
+
+    fn push(&mut self, kind: i32, family: u8, attributes: &[u8]) {
+        let kind = (libc::NFNL_SUBSYS_NFTABLES << 8) | kind;
+        let kind = u16::try_from(kind).unwrap_or(0);
+        let sequence = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        let message = attribute::request(kind, REQUEST, family, sequence, attributes);
+        self.0.push(message);
+    }
+
+    fn finish(mut self) -> Vec<Vec<u8>> {
+        self.bound(libc::NFNL_MSG_BATCH_END);
+        self.0
+    }
+}
+
+/// `NLM_F_REQUEST`.
+const REQUEST: u16 = 1;
+
+fn table(family: u8, attributes: &Attributes<'_>, kind: i32) -> Option<TableName> {
+    let name = attributes.get(kind)?.text()?.to_owned();
+    Some(TableName { family, name })
+}
+
+fn chain(family: u8, attributes: &Attributes<'_>) -> Option<AnyChain> {
+    const NF_DROP: u32 = 0;
+    let hook = attributes.get(NFTA_CHAIN_HOOK).map(Attribute::nested);
+    let hook = hook.and_then(|hook| {
+        let number = hook.get(NFTA_HOOK_HOOKNUM)?.number()?;
+        let priority = hook.get(NFTA_HOOK_PRIORITY)?.number()?;
+        Some((number, priority.cast_signed()))
+    });
+    let policy = attributes
+        .get(NFTA_CHAIN_POLICY)
+        .and_then(Attribute::number);
+    let kind = attributes.get(NFTA_CHAIN_TYPE).and_then(Attribute::text);
+    Some(AnyChain {
+        id: ChainId {
+            table: table(family, attributes, NFTA_CHAIN_TABLE)?,
+            name: attributes.get(NFTA_CHAIN_NAME)?.text()?.to_owned(),
+        },
+        hook,
+        translates: kind == Some("nat"),
+        drops: hook.is_some() && policy == Some(NF_DROP),
+    })
+}
+
+fn rule(family: u8, attributes: &Attributes<'_>) -> Option<AnyRule> {
+    let handle = attributes.get(NFTA_RULE_HANDLE)?.value.try_into().ok()?;
+    let expressions = attributes.get(NFTA_RULE_EXPRESSIONS);
+    let mut expressions = expressions.into_iter().flat_map(Attribute::nested);
+    Some(AnyRule {
+        chain: ChainId {
+            table: table(family, attributes, NFTA_RULE_TABLE)?,
+            name: attributes.get(NFTA_RULE_CHAIN)?.text()?.to_owned(),
+        },
+        handle: u64::from_be_bytes(handle),
+        target: expressions.find_map(|expression| target(&expression.nested())),
+    })
+}
+
+/// The chain that an expression jumps or goes to.
+fn target(expression: &Attributes<'_>) -> Option<String> {
+    let name = expression.get(NFTA_EXPR_NAME)?.text()?;
+    if name != "immediate" {
+        return None;
+    }
+    let data = expression.get(NFTA_EXPR_DATA)?.nested();
+    let data = data.get(NFTA_IMMEDIATE_DATA)?.nested();
+    let verdict = data.get(NFTA_DATA_VERDICT)?.nested();
+    Some(verdict.get(NFTA_VERDICT_CHAIN)?.text()?.to_owned())
+}
