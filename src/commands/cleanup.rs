@@ -20,8 +20,8 @@ use crate::takeover;
     kube-dnat cleanup --kube-proxy    (of what kube-proxy left too)\n\n\
     Exit codes:\n  0  nothing of it is left\n  1  it could not be done: a daemon owns the tables, no permission, no nftables")]
 pub(super) struct Cleanup {
-    /// Remove what kube-proxy left too: its nftables tables; in the nft variant of iptables the
-    /// chains KUBE-* that are not the kubelet's, and what jumps to them; IPVS.
+    /// Remove what kube-proxy left too: its nftables tables; in the nft variant of iptables its
+    /// chains and what jumps to them; IPVS.
     #[arg(long)]
     kube_proxy: bool,
 }

@@ -11,7 +11,7 @@ use clap::Args;
 use nix::ifaddrs::getifaddrs;
 use serde::Serialize;
 
-use super::output::{Format, code, exit_codes};
+use super::output::{Format, code};
 use crate::explain::{Explanation, Frontend, Kind, Known, Lookup, Query, Source, near, walk};
 use crate::model::{Address, Protocol};
 use crate::netlink::{Error, Kernel, Shape, Standing};
@@ -19,16 +19,11 @@ use crate::ruleset::{Element, Entry, Key, Pods, SetName, TABLE, Table, Value};
 
 /// `explain`.
 #[derive(Debug, Args)]
-#[command(after_help = concat!(
-    "Examples:\n  \
+#[command(after_help = "Examples:\n  \
     kube-dnat explain 10.96.0.10:53/udp\n  \
     kube-dnat explain shop/cart:http --from 10.244.1.9\n  \
-    kube-dnat explain [fd00:10:96::1]:443 -o json\n\n",
-    exit_codes!(
-        "some of the sources asked for are refused or dropped",
-        "no such Service or address, or no tables of ours"
-    )
-))]
+    kube-dnat explain [fd00:10:96::1]:443 -o json\n\n\
+    Exit codes:\n  0  fine\n  1  it could not be done: wrong usage, no permission, no nftables\n  2  some of the sources asked for are refused or dropped\n  3  no such Service or address, or no tables of ours")]
 pub(super) struct Explain {
     /// Where the connection is addressed to, in TCP unless it says otherwise; or a Service, and the
     /// name or number of its port.
@@ -71,11 +66,10 @@ impl fmt::Display for Answer {
         let Some(Missing { looked_in, near }) = &self.missing else {
             return Ok(());
         };
-        writeln!(
-            f,
-            "nothing of that name or address in {}",
-            looked_in.join(", ")
-        )?;
+        writeln!(f, "no Service has it; looked in")?;
+        for table in looked_in {
+            writeln!(f, "  {table}")?;
+        }
         if !near.is_empty() {
             writeln!(f, "near are {}", near.join(", "))?;
         }

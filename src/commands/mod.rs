@@ -3,6 +3,7 @@
 mod ask;
 mod check;
 mod cleanup;
+mod completions;
 mod configuration;
 mod explain;
 mod flags;
@@ -11,6 +12,7 @@ mod processes;
 mod render;
 mod run;
 mod status;
+mod top;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -52,12 +54,16 @@ enum Command {
     Explain(explain::Explain),
     /// Tell whether it runs, and what is programmed.
     Status(status::Status),
+    /// Show new connections a second, by Service and endpoint.
+    Top(top::Top),
     /// Check whether this node is ready for kube-dnat. Changes nothing.
     Check(check::Check),
     /// Print the ruleset that `run` would program, without touching the kernel.
     Render(render::Render),
     /// Remove our tables from this node, and what kube-proxy left.
     Cleanup(cleanup::Cleanup),
+    /// Print what makes a shell complete this command line.
+    Completions(completions::Completions),
 }
 
 impl CommandLine {
@@ -77,7 +83,9 @@ impl CommandLine {
         let done = match self.command {
             Some(Command::Explain(explain)) => return explain.execute(),
             Some(Command::Status(status)) => return status.execute(),
+            Some(Command::Top(top)) => return top.execute(),
             Some(Command::Check(check)) => return check.execute(),
+            Some(Command::Completions(completions)) => completions.execute(),
             None => self.run.execute(),
             Some(Command::Run(run)) => run.execute(),
             Some(Command::Render(render)) => render.execute(),

@@ -13,19 +13,6 @@ pub(super) const BAD_NEWS: u8 = 2;
 /// There is nothing: no such Service or address, or no tables of ours.
 pub(super) const NOTHING: u8 = 3;
 
-/// What `--help` says of exit codes.
-macro_rules! exit_codes {
-    ($bad:literal, $nothing:literal) => {
-        concat!(
-            "Exit codes:\n  0  fine\n  1  it could not be done: wrong usage, no permission, no nftables\n  2  ",
-            $bad,
-            "\n  3  ",
-            $nothing
-        )
-    };
-}
-pub(super) use exit_codes;
-
 /// A form of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
@@ -38,19 +25,20 @@ pub(super) enum Format {
 impl Format {
     /// Prints an answer.
     pub(super) fn print(self, answer: &(impl Display + Serialize)) -> anyhow::Result<()> {
-        let mut out = io::stdout().lock();
-        let written = match self {
-            Self::Text => write!(out, "{answer}"),
-            Self::Json => {
-                let json = serde_json::to_string_pretty(answer)?;
-                writeln!(out, "{json}")
-            }
+        let text = match self {
+            Self::Text => answer.to_string(),
+            Self::Json => serde_json::to_string_pretty(answer)? + "\n",
         };
-        match written {
-            // Who reads has read enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            result => Ok(result?),
-        }
+        print(text.as_bytes())
+    }
+}
+
+/// Prints to standard output.
+pub(super) fn print(bytes: &[u8]) -> anyhow::Result<()> {
+    match io::stdout().lock().write_all(bytes) {
+        // Who reads has read enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
     }
 }
 

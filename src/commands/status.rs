@@ -10,7 +10,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::ask;
-use super::output::{Format, code, exit_codes};
+use super::output::{Format, code};
 use super::processes::{self, Process};
 use crate::health;
 use crate::model::Address;
@@ -20,15 +20,10 @@ use crate::ruleset::{SetName, TABLE};
 
 /// `status`.
 #[derive(Debug, Args)]
-#[command(after_help = concat!(
-    "Examples:\n  \
+#[command(after_help = "Examples:\n  \
     kube-dnat status\n  \
-    kube-dnat status -o json | jq .tables\n\n",
-    exit_codes!(
-        "it does not run, or is not healthy, or a table is not of this version",
-        "it does not run, and has no tables here"
-    )
-))]
+    kube-dnat status -o json | jq .tables\n\n\
+    Exit codes:\n  0  fine\n  1  it could not be done: wrong usage, no permission, no nftables\n  2  it does not run, or is not healthy, or a table is not of this version\n  3  it does not run, and has no tables here")]
 pub(super) struct Status {
     /// Where the daemon tells its health (its --healthz-bind-address).
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:10256")]

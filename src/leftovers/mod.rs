@@ -89,7 +89,7 @@ impl fmt::Display for Removal {
         }
         if !self.chains.is_empty() || !self.rules.is_empty() {
             parts.push(format!(
-                "{} iptables chains KUBE-* and {} rules that jump there",
+                "{} iptables chains of its and {} rules that jump there",
                 self.chains.len(),
                 self.rules.len()
             ));
@@ -125,12 +125,32 @@ const KUBE_PROXY: &str = "kube-proxy";
 /// The tables of iptables that kube-proxy has chains in.
 const IPTABLES: [&str; 3] = ["nat", "filter", "mangle"];
 
-/// Chains of this prefix that are the kubelet's (KEP-3178).
-const OF_KUBELET: [&str; 4] = [
-    "KUBE-FIREWALL",
-    "KUBE-IPTABLES-HINT",
-    "KUBE-KUBELET-CANARY",
-    "KUBE-MARK-DROP",
+/// kube-proxy's chains of every version (`pkg/proxy/iptables` and `pkg/proxy/ipvs`). Others have
+/// names that begin with `KUBE-` too: the kubelet, and kube-router for its network policies.
+const CHAINS: [&str; 13] = [
+    "KUBE-EXTERNAL-SERVICES",
+    "KUBE-FORWARD",
+    "KUBE-IPVS-FILTER",
+    "KUBE-IPVS-OUT-FILTER",
+    "KUBE-LOAD-BALANCER",
+    "KUBE-MARK-MASQ",
+    "KUBE-NODE-PORT",
+    "KUBE-NODEPORTS",
+    "KUBE-POSTROUTING",
+    "KUBE-PROXY-CANARY",
+    "KUBE-PROXY-FIREWALL",
+    "KUBE-SERVICES",
+    "KUBE-SOURCE-RANGES-FIREWALL",
+];
+
+/// Its chains of single Services and endpoints: what follows is a hash.
+const PREFIXES: [&str; 6] = [
+    "KUBE-EXT-",
+    "KUBE-FW-",
+    "KUBE-SEP-",
+    "KUBE-SVC-",
+    "KUBE-SVL-",
+    "KUBE-XLB-",
 ];
 
 fn is_ip(table: &TableName) -> bool {
@@ -146,8 +166,8 @@ pub fn is_of_kube_proxy(table: &TableName) -> bool {
 fn is_chain_of_kube_proxy(chain: &ChainId) -> bool {
     is_ip(&chain.table)
         && IPTABLES.contains(&chain.table.name.as_str())
-        && chain.name.starts_with("KUBE-")
-        && !OF_KUBELET.contains(&chain.name.as_str())
+        && (CHAINS.contains(&chain.name.as_str())
+            || PREFIXES.iter().any(|prefix| chain.name.starts_with(prefix)))
 }
 
 /// What to delete so that nothing of kube-proxy's is left. A chain of its that some other program's
@@ -268,9 +288,13 @@ mod tests {
                 ("KUBE-SERVICES", false),
                 ("KUBE-SVC-X", false),
                 ("KUBE-FIREWALL", false),
+                ("KUBE-ROUTER-INPUT", false),
+                ("KUBE-POD-FW-X", false),
                 ("CNI-HOSTPORT", false),
             ],
             &[
+                ("PREROUTING", "KUBE-ROUTER-INPUT"),
+                ("KUBE-ROUTER-INPUT", "KUBE-POD-FW-X"),
                 ("PREROUTING", "KUBE-SERVICES"),
                 ("PREROUTING", "CNI-HOSTPORT"),
                 ("KUBE-SERVICES", "KUBE-SVC-X"),
@@ -280,11 +304,11 @@ mod tests {
         let removal = removal(&ruleset);
         assert_eq!(names(&removal), ["KUBE-SERVICES", "KUBE-SVC-X"]);
         let handles: Vec<_> = removal.rules.iter().map(|(_, handle)| *handle).collect();
-        assert_eq!(handles, [1]);
+        assert_eq!(handles, [3]);
         assert_eq!(removal.tables, [table(IP6, KUBE_PROXY)]);
         assert_eq!(
             removal.to_string(),
-            "table ip6 kube-proxy, and 2 iptables chains KUBE-* and 1 rules that jump there"
+            "table ip6 kube-proxy, and 2 iptables chains of its and 1 rules that jump there"
         );
     }
 
@@ -294,13 +318,13 @@ mod tests {
             &[
                 ("PREROUTING", true),
                 ("KUBE-MARK-MASQ", false),
-                ("KUBE-DEEPER", false),
+                ("KUBE-FORWARD", false),
                 ("KUBE-SERVICES", false),
                 ("CNI-X", false),
             ],
             &[
                 ("CNI-X", "KUBE-MARK-MASQ"),
-                ("KUBE-MARK-MASQ", "KUBE-DEEPER"),
+                ("KUBE-MARK-MASQ", "KUBE-FORWARD"),
                 ("KUBE-SERVICES", "KUBE-MARK-MASQ"),
                 ("PREROUTING", "KUBE-SERVICES"),
             ],

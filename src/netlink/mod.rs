@@ -2,6 +2,7 @@
 
 mod attribute;
 mod batch;
+mod connections;
 mod conntrack;
 mod counters;
 mod element;
@@ -24,6 +25,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
+pub use connections::{Connection, NewConnections};
 pub use conntrack::{Cleaned, Conntrack};
 pub use counters::Counted;
 pub use element::Client;
@@ -323,9 +325,17 @@ impl Kernel {
     /// # Errors
     /// If the kernel does not give it out.
     pub fn connections<A: Address>(&mut self) -> Result<Vec<Counted<A>>, Error> {
-        let mut counted = counters::packets(&mut self.socket, SetName::Services)?;
-        counted.extend(counters::packets(&mut self.socket, SetName::Nodeports)?);
+        let mut counted = self.counted(SetName::Services)?;
+        counted.extend(self.counted(SetName::Nodeports)?);
         Ok(counted)
+    }
+
+    /// What each element of a set that counts has counted. Costs the square of their number.
+    ///
+    /// # Errors
+    /// If the kernel does not give it out.
+    pub fn counted<A: Address>(&mut self, set: SetName) -> Result<Vec<Counted<A>>, Error> {
+        counters::packets(&mut self.socket, set)
     }
 
     fn send(&mut self, batch: Batch, commit: &Commit) -> Result<(), Error> {

@@ -10,6 +10,7 @@ mod detect_local;
 mod drift;
 mod dual_stack;
 mod endpoints;
+mod explain;
 mod external_ip;
 mod foreign_tables;
 mod hairpin;
@@ -50,6 +51,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         drift::tests(),
         dual_stack::tests(),
         endpoints::tests(),
+        explain::tests(),
         external_ip::tests(),
         foreign_tables::tests(),
         hairpin::tests(),

@@ -1,0 +1,98 @@
+//! `kube-dnat top`: new connections a second, by Service and endpoint.
+
+mod sample;
+mod table;
+mod view;
+
+use std::io::{self, IsTerminal as _};
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use clap::Args;
+use sample::Sampler;
+use table::{Order, Rates};
+use tracing::warn;
+use view::View;
+
+use super::output::{Format, code};
+use crate::ruleset::TABLE;
+
+/// `top`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Keys: q leaves; r, t, s sort by rate, total or Service; e shows endpoints or not; arrows move.\n\n\
+    Services are counted by the counters of their elements, endpoints by what connection tracking \
+    tells of new connections while this runs.\n\n\
+    Examples:\n  \
+    kube-dnat top\n  \
+    kube-dnat top --once --interval 5 -o json\n\n\
+    Exit codes:\n  0  fine\n  1  it could not be done: wrong usage, no permission, no nftables\n  3  no tables of ours"
+)]
+pub(super) struct Top {
+    /// Print one table and end.
+    #[arg(long)]
+    once: bool,
+
+    /// Seconds from one sample to the next.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = interval)]
+    interval: f64,
+
+    /// What comes first.
+    #[arg(long, value_enum, default_value = "rate")]
+    sort: Order,
+
+    /// How to print the table of --once.
+    #[arg(short, long, value_enum, default_value = "text", requires = "once")]
+    output: Format,
+}
+
+fn interval(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text
+        .trim_end_matches('s')
+        .parse()
+        .map_err(|_error| "not a number")?;
+    if (0.1..=3600.0).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err("not between 0.1 and 3600 seconds".to_owned())
+    }
+}
+
+impl Top {
+    pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        let Self {
+            once,
+            interval,
+            sort,
+            output,
+        } = self;
+        if !once && !io::stdout().is_terminal() {
+            bail!("standard output is no terminal: use --once");
+        }
+        let Some(mut sampler) = Sampler::open()? else {
+            warn!("there is no table {TABLE} here: kube-dnat has not programmed this node");
+            return Ok(code(false, true));
+        };
+        let interval = Duration::from_secs_f64(interval);
+        if once {
+            output.print(&one(&mut sampler, interval, sort)?)?;
+        } else {
+            ratatui::run(|terminal| View::new(sort).run(terminal, &mut sampler, interval))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn one(sampler: &mut Sampler, interval: Duration, order: Order) -> anyhow::Result<Rates> {
+    let before = sampler.counters()?;
+    let since = Instant::now();
+    thread::sleep(interval);
+    let after = sampler.counters()?;
+    let heard = sampler.heard(&after)?;
+    let seconds = since.elapsed().as_secs_f64();
+    let mut rates = Rates::new(&before, &after, &heard.to, heard.missed, seconds);
+    rates.sort(order);
+    Ok(rates)
+}

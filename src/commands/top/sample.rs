@@ -1,0 +1,119 @@
+//! Takes the samples.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::bail;
+
+use super::table::{At, Counter, Sample, ToEndpoints};
+use crate::model::Address;
+use crate::netlink::{Connection, Kernel, NewConnections, Standing};
+use crate::ruleset::{Key, SetName, TABLE};
+
+/// Reads the counters, and hears of new connections.
+pub(super) struct Sampler {
+    kernel: Kernel,
+    connections: NewConnections,
+    ipv4: bool,
+    ipv6: bool,
+}
+
+/// What was heard since the last time.
+#[derive(Default)]
+pub(super) struct Heard {
+    pub(super) to: ToEndpoints,
+    pub(super) missed: bool,
+}
+
+impl Sampler {
+    /// Listens from now on. `None`: there are no tables of ours.
+    pub(super) fn open() -> anyhow::Result<Option<Self>> {
+        let mut kernel = Kernel::open()?;
+        let ipv4 = is_there::<Ipv4Addr>(&mut kernel)?;
+        let ipv6 = is_there::<Ipv6Addr>(&mut kernel)?;
+        if !ipv4 && !ipv6 {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            kernel,
+            connections: NewConnections::open()?,
+            ipv4,
+            ipv6,
+        }))
+    }
+
+    /// The counters now.
+    pub(super) fn counters(&mut self) -> anyhow::Result<Sample> {
+        let mut sample = Sample::new();
+        if self.ipv4 {
+            self.read::<Ipv4Addr>(&mut sample)?;
+        }
+        if self.ipv6 {
+            self.read::<Ipv6Addr>(&mut sample)?;
+        }
+        Ok(sample)
+    }
+
+    fn read<A: Address>(&mut self, sample: &mut Sample) -> anyhow::Result<()> {
+        for set in [SetName::Services, SetName::Nodeports] {
+            for counted in self.kernel.counted::<A>(set)? {
+                let at = if let Key::Frontend(protocol, address, port) = counted.key {
+                    (protocol, Some(address.into()), port)
+                } else if let Key::Nodeport(protocol, port) = counted.key {
+                    (protocol, None, port)
+                } else {
+                    continue;
+                };
+                let counter = sample.entry(at).or_insert_with(|| Counter {
+                    service: counted.comment.unwrap_or_default(),
+                    chain: counted.chain,
+                    connections: 0,
+                });
+                // A node port stands in the tables of both families.
+                counter.connections += counted.packets;
+            }
+        }
+        Ok(())
+    }
+
+    /// The connections to these frontends since it was last asked.
+    pub(super) fn heard(&mut self, frontends: &Sample) -> anyhow::Result<Heard> {
+        let mut heard = Heard::default();
+        heard.missed = self.connections.drain(|connection| {
+            if let Some(service) = service(&connection, frontends) {
+                let to = (service.to_owned(), connection.answered_by);
+                *heard.to.entry(to).or_insert(0) += 1;
+            }
+        })?;
+        Ok(heard)
+    }
+}
+
+/// Whose frontend a connection was addressed to.
+fn service<'a>(connection: &Connection, frontends: &'a Sample) -> Option<&'a str> {
+    let Connection {
+        protocol,
+        to,
+        answered_by,
+    } = *connection;
+    let find = |address: Option<IpAddr>| -> Option<&Counter> {
+        let at: At = (protocol, address, to.port());
+        frontends.get(&at)
+    };
+    // A port of another machine may have the number of a node port: that is not translated.
+    let node_port = || find(None).filter(|_| to != answered_by);
+    let counter = find(Some(to.ip())).or_else(node_port)?;
+    Some(&counter.service)
+}
+
+fn is_there<A: Address>(kernel: &mut Kernel) -> anyhow::Result<bool> {
+    match kernel.look::<A>()? {
+        Standing::Ours(_) => Ok(true),
+        Standing::Nothing => Ok(false),
+        Standing::Foreign(why) => {
+            bail!(
+                "the {} table {TABLE} is not of this version: {why}",
+                A::FAMILY
+            )
+        }
+    }
+}

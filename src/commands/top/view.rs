@@ -1,0 +1,233 @@
+//! The live view.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use ratatui::layout::{Constraint, Layout};
+use ratatui::style::{Modifier, Style};
+use ratatui::text::Line;
+use ratatui::widgets::{Cell, Paragraph, Row as TableRow, Table, TableState};
+use ratatui::{DefaultTerminal, Frame};
+
+use super::sample::Sampler;
+use super::table::{Order, Rates, Row};
+
+/// What is shown, and how.
+#[derive(Debug)]
+pub(super) struct View {
+    rates: Rates,
+    order: Order,
+    endpoints: bool,
+    scroll: TableState,
+}
+
+/// What a key asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Leave,
+    Order(Order),
+    Endpoints,
+    Down,
+    Up,
+}
+
+const KEYS: [(KeyCode, Asked); 10] = [
+    (KeyCode::Char('q'), Asked::Leave),
+    (KeyCode::Esc, Asked::Leave),
+    (KeyCode::Char('s'), Asked::Order(Order::Service)),
+    (KeyCode::Char('r'), Asked::Order(Order::Rate)),
+    (KeyCode::Char('t'), Asked::Order(Order::Total)),
+    (KeyCode::Char('e'), Asked::Endpoints),
+    (KeyCode::Down, Asked::Down),
+    (KeyCode::Char('j'), Asked::Down),
+    (KeyCode::Up, Asked::Up),
+    (KeyCode::Char('k'), Asked::Up),
+];
+
+fn asked(code: KeyCode, control: bool) -> Option<Asked> {
+    if control {
+        return (code == KeyCode::Char('c')).then_some(Asked::Leave);
+    }
+    let mut keys = KEYS.into_iter();
+    keys.find(|(key, _)| *key == code).map(|(_, asked)| asked)
+}
+
+impl View {
+    pub(super) fn new(order: Order) -> Self {
+        Self {
+            rates: Rates::new(
+                &BTreeMap::new(),
+                &BTreeMap::new(),
+                &BTreeMap::new(),
+                false,
+                1.0,
+            ),
+            order,
+            endpoints: true,
+            scroll: TableState::default(),
+        }
+    }
+
+    /// Shows new rates each `interval` until somebody leaves.
+    pub(super) fn run(
+        mut self,
+        terminal: &mut DefaultTerminal,
+        sampler: &mut Sampler,
+        interval: Duration,
+    ) -> anyhow::Result<()> {
+        let mut before = sampler.counters()?;
+        let mut since = Instant::now();
+        loop {
+            terminal.draw(|frame| self.draw(frame))?;
+            let left = interval.saturating_sub(since.elapsed());
+            if !left.is_zero() {
+                if event::poll(left)?
+                    && let Event::Key(key) = event::read()?
+                    && key.kind == KeyEventKind::Press
+                {
+                    let control = key.modifiers.contains(KeyModifiers::CONTROL);
+                    match asked(key.code, control) {
+                        Some(Asked::Leave) => return Ok(()),
+                        Some(asked) => self.take(asked),
+                        None => {}
+                    }
+                }
+                continue;
+            }
+            let after = sampler.counters()?;
+            let heard = sampler.heard(&after)?;
+            let seconds = since.elapsed().as_secs_f64();
+            since = Instant::now();
+            self.rates = Rates::new(&before, &after, &heard.to, heard.missed, seconds);
+            self.rates.sort(self.order);
+            before = after;
+        }
+    }
+
+    fn take(&mut self, asked: Asked) {
+        match asked {
+            Asked::Leave => {}
+            Asked::Order(order) => {
+                self.order = order;
+                self.rates.sort(order);
+            }
+            Asked::Endpoints => self.endpoints = !self.endpoints,
+            Asked::Down => self.scroll.scroll_down_by(1),
+            Asked::Up => self.scroll.scroll_up_by(1),
+        }
+    }
+
+    fn draw(&mut self, frame: &mut Frame<'_>) {
+        let layout = Layout::vertical([Constraint::Min(1), Constraint::Length(1)]);
+        let [table, help] = layout.areas(frame.area());
+        let header = ["SERVICE", "NEW/S", "CONNECTIONS"].map(Cell::from);
+        let bold = Style::new().add_modifier(Modifier::BOLD);
+        let rows = self
+            .rates
+            .services
+            .iter()
+            .flat_map(|row| rows(row, self.endpoints));
+        let widths = [
+            Constraint::Fill(1),
+            Constraint::Length(10),
+            Constraint::Length(14),
+        ];
+        let shown = Table::new(rows, widths)
+            .header(TableRow::new(header).style(bold))
+            .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
+        frame.render_stateful_widget(shown, table, &mut self.scroll);
+        let missed = if self.rates.missed {
+            "  too many connections to hear of each"
+        } else {
+            ""
+        };
+        let keys = format!("q leave  sort: r rate, t total, s service  e endpoints{missed}");
+        frame.render_widget(Paragraph::new(Line::from(keys)).style(bold), help);
+    }
+}
+
+fn rows(row: &Row, endpoints: bool) -> Vec<TableRow<'static>> {
+    let number = |text: String, width: usize| Cell::from(format!("{text:>width$}"));
+    let rate = |rate: f64| number(format!("{rate:.1}"), 9);
+    let mut rows = vec![TableRow::new([
+        Cell::from(row.service.clone()),
+        rate(row.connections_per_second),
+        number(row.connections.to_string(), 13),
+    ])];
+    if endpoints {
+        rows.extend(row.endpoints.iter().map(|row| {
+            TableRow::new([
+                Cell::from(format!("  {}", row.endpoint)),
+                rate(row.connections_per_second),
+            ])
+        }));
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    use super::*;
+    use crate::commands::top::table::EndpointRow;
+
+    fn row(service: &str, rate: f64, connections: u64) -> Row {
+        Row {
+            service: service.to_owned(),
+            connections_per_second: rate,
+            connections,
+            endpoints: vec![EndpointRow {
+                endpoint: "10.244.1.9:8080".to_owned(),
+                connections_per_second: rate,
+            }],
+        }
+    }
+
+    fn screen(view: &mut View) -> Vec<String> {
+        let mut terminal = Terminal::new(TestBackend::new(56, 7)).unwrap();
+        terminal.draw(|frame| view.draw(frame)).unwrap();
+        let buffer = terminal.backend().buffer();
+        let lines = buffer.content().chunks(56);
+        lines
+            .map(|line| {
+                line.iter()
+                    .map(ratatui::buffer::Cell::symbol)
+                    .collect::<String>()
+            })
+            .map(|line| line.trim_end().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn it_is_sorted_as_asked() {
+        let mut view = View::new(Order::Rate);
+        view.rates.services = vec![row("shop/cart", 2.5, 900), row("shop/till", 7.0, 10)];
+        view.take(Asked::Order(Order::Rate));
+        let shown = screen(&mut view);
+        assert_eq!(
+            shown[0],
+            "SERVICE                       NEW/S      CONNECTIONS"
+        );
+        assert_eq!(
+            shown[1],
+            "shop/till                           7.0            10"
+        );
+        assert_eq!(shown[2], "  10.244.1.9:8080                   7.0");
+        assert!(shown[3].starts_with("shop/cart"), "{shown:#?}");
+        view.take(Asked::Order(Order::Total));
+        assert!(screen(&mut view)[1].starts_with("shop/cart"));
+        view.take(Asked::Endpoints);
+        assert!(screen(&mut view)[2].starts_with("shop/till"));
+    }
+
+    #[test]
+    fn keys() {
+        assert_eq!(asked(KeyCode::Char('q'), false), Some(Asked::Leave));
+        assert_eq!(asked(KeyCode::Char('c'), true), Some(Asked::Leave));
+        assert_eq!(asked(KeyCode::Char('c'), false), None);
+        assert_eq!(asked(KeyCode::Char('e'), false), Some(Asked::Endpoints));
+    }
+}

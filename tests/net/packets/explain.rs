@@ -1,0 +1,434 @@
+//! `kube-dnat explain` says what packets do.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use super::shop::{NODE_PORT, Shop, cart_on_every_frontend, cart_slices, frontends};
+use super::{Family, Host, Protocol, everywhere};
+use crate::lab::{Outcome, Service, Slices};
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::explain;
+    crate::trials!(explain:
+        it_says_where_packets_go_and_whom_the_endpoint_sees,
+        it_says_who_is_refused_and_who_is_dropped,
+        it_says_which_endpoint_a_client_keeps,
+        every_nft_command_that_it_shows_works,
+        a_service_is_found_by_its_name,
+        without_a_source_it_says_what_each_kind_of_client_meets,
+        pods_that_are_known_by_their_interface_are_told_from_others,
+        what_is_not_there_is_said_with_what_is_near,
+        it_works_while_the_daemon_is_down,
+        without_tables_or_permission_it_says_so,
+    )
+}
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kube-dnat");
+
+/// The exit code, and what was printed.
+pub(super) fn run(shop: &Shop, arguments: &[&str]) -> (i32, String, String) {
+    let node = &shop.cluster.node.namespace;
+    let output = node.output(PROGRAM, arguments, "");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    let code = output.status.code().expect("an exit code");
+    (code, text(output.stdout), text(output.stderr))
+}
+
+fn target(protocol: Protocol, (ip, port): (IpAddr, u16)) -> String {
+    let protocol = protocol.to_string().to_lowercase();
+    format!("{}/{protocol}", SocketAddr::new(ip, port))
+}
+
+/// The only path of the only connection that it explains, and its exit code.
+#[track_caller]
+fn explained(shop: &Shop, protocol: Protocol, to: (IpAddr, u16), from: IpAddr) -> (i32, Value) {
+    let (to, from) = (target(protocol, to), from.to_string());
+    let (code, out, error) = run(shop, &["explain", &to, "--from", &from, "-o", "json"]);
+    let answer: Value =
+        serde_json::from_str(&out).unwrap_or_else(|_| panic!("{to} from {from}: {out}{error}"));
+    let paths = answer["connections"][0]["paths"].as_array().expect("paths");
+    assert_eq!(paths.len(), 1, "{answer}");
+    (code, paths[0].clone())
+}
+
+/// The names of the servers that packets may reach, by what it says.
+fn endpoints(shop: &Shop, outcome: &Value) -> BTreeSet<String> {
+    let endpoints = outcome["endpoints"].as_array().expect("endpoints");
+    let name = |chance: &Value| {
+        let at: SocketAddr = chance["endpoint"].as_str()?.parse().ok()?;
+        let pods = &shop.cluster.pods;
+        let mut pods = pods.iter().chain(&shop.cluster.remote_pods);
+        let of = |pod: &&Host| Family::ALL.iter().any(|family| pod.ip(*family) == at.ip());
+        Some(format!("{}:{}", pods.find(of)?.name(), at.port()))
+    };
+    endpoints.iter().filter_map(name).collect()
+}
+
+/// Sends packets, and compares.
+#[track_caller]
+fn agrees(shop: &Shop, source: &Host, protocol: Protocol, to: (IpAddr, u16)) {
+    let family = Family::ALL
+        .into_iter()
+        .find(|family| source.ip(*family).is_ipv4() == to.0.is_ipv4());
+    let from = source.ip(family.expect("a family"));
+    let (code, path) = explained(shop, protocol, to, from);
+    let outcome = &path["outcome"];
+    let probe = source.probe(protocol, to).source_ip(from);
+    match outcome["result"].as_str() {
+        Some("served") => {
+            let tally = probe.send_times(40);
+            assert!(tally.failures.is_empty(), "{probe}: {:?}", tally.failures);
+            let seen: BTreeSet<_> = tally.servers.keys().cloned().collect();
+            assert_eq!(seen, endpoints(shop, outcome), "{probe} {path}");
+            let chances = outcome["endpoints"].as_array().expect("endpoints");
+            let total: f64 = chances
+                .iter()
+                .filter_map(|chance| chance["probability"].as_f64())
+                .sum();
+            assert!((total - 1.0).abs() < 1e-9, "{path}");
+            let masqueraded = |chance: &Value| chance["masqueraded"].is_string();
+            let count: usize = tally.servers.values().sum();
+            if !chances.iter().any(masqueraded) {
+                assert_eq!(tally.sources_kept, count, "{probe} {path}");
+            } else if chances.iter().all(masqueraded) && source.name() != "node-1" {
+                assert_eq!(tally.sources_kept, 0, "{probe} {path}");
+            }
+            assert_eq!(code, 0, "{path}");
+        }
+        Some("refused") => {
+            assert!(probe.send().is_refused_at_once(), "{probe} {path}");
+            assert_eq!(code, 2, "{path}");
+        }
+        Some("dropped") => {
+            assert_eq!(probe.briefly().send(), Outcome::TimedOut, "{path}");
+            assert_eq!(code, 2, "{path}");
+        }
+        other => panic!("{other:?}: {path}"),
+    }
+}
+
+fn sources(shop: &Shop) -> [&Host; 4] {
+    let cluster = &shop.cluster;
+    [
+        &cluster.client,
+        cluster.pod("pod-3"),
+        &cluster.node,
+        // One that may reach itself.
+        cluster.pod("pod-1"),
+    ]
+}
+
+fn it_says_where_packets_go_and_whom_the_endpoint_sees() {
+    let shop = Shop::new();
+    let ready = cart_slices(shop.pods(["pod-1", "remote-1"])).yaml();
+    let daemon = shop.start(&(cart_on_every_frontend().yaml() + &ready));
+    for policy in ["Cluster", "Local"] {
+        let service = cart_on_every_frontend().spec("externalTrafficPolicy", json!(policy));
+        daemon.apply("shop.yaml", &(service.yaml() + &ready));
+        for (family, protocol) in everywhere() {
+            for (_, to) in frontends(family) {
+                for source in sources(&shop) {
+                    agrees(&shop, source, protocol, to);
+                }
+            }
+        }
+    }
+}
+
+fn it_says_who_is_refused_and_who_is_dropped() {
+    let shop = Shop::new();
+    let none = Service::new("shop/none", 2).port("http", Protocol::Tcp, 80);
+    let away = Service::new("shop/away", 3)
+        .port("http", Protocol::Tcp, 80)
+        .node_port(NODE_PORT + 1)
+        .load_balancer_ip(3)
+        .spec("externalTrafficPolicy", json!("Local"));
+    let ranged = cart_on_every_frontend().spec(
+        "loadBalancerSourceRanges",
+        json!(Family::ALL.map(|family| match family {
+            Family::V4 => format!("{}/32", shop.cluster.client.ip(family)),
+            Family::V6 => format!("{}/128", shop.cluster.client.ip(family)),
+        })),
+    );
+    let remote = Slices::of("shop/away").port("http", Protocol::Tcp, 8080);
+    let manifests = none.yaml()
+        + &away.yaml()
+        + &remote.ready(shop.pods(["remote-1"])).yaml()
+        + &ranged.yaml()
+        + &cart_slices(shop.pods(["pod-1"])).yaml();
+    let _daemon = shop.start(&manifests);
+    let tcp = Protocol::Tcp;
+    for family in Family::ALL {
+        for source in sources(&shop) {
+            for to in [
+                // Nobody answers; no such port; no such address.
+                (family.cluster_ip(2), 80),
+                (family.cluster_ip(1), 81),
+                (family.cluster_ip(99), 80),
+                // Only who is in the range.
+                (family.load_balancer_ip(1), 80),
+                // None here: outside dropped, Pods served.
+                (family.load_balancer_ip(3), 80),
+                (family.lan(2), NODE_PORT + 1),
+            ] {
+                agrees(&shop, source, tcp, to);
+            }
+        }
+    }
+}
+
+fn it_says_which_endpoint_a_client_keeps() {
+    let shop = Shop::new();
+    let sticky = cart_on_every_frontend().spec("sessionAffinity", json!("ClientIP"));
+    let ready = cart_slices(shop.pods(["pod-1", "pod-2", "remote-1"]));
+    let _daemon = shop.start(&(sticky.yaml() + &ready.yaml()));
+    let client = &shop.cluster.client;
+    for (family, protocol) in everywhere() {
+        for (frontend, to) in frontends(family) {
+            let probe = client.probe(protocol, to).source_ip(client.ip(family));
+            let server = probe.send().answer().server;
+            let (_, path) = explained(&shop, protocol, to, client.ip(family));
+            let outcome = &path["outcome"];
+            assert_eq!(outcome["affinitySeconds"], 10_800, "{frontend} {path}");
+            let held = json!({"endpoints": [outcome["held"]]});
+            assert_eq!(
+                endpoints(&shop, &held),
+                [server].into(),
+                "{frontend} {path}"
+            );
+            let left = outcome["held"]["secondsLeft"].as_u64();
+            assert!(
+                left.is_some_and(|left| (10_000..=10_800).contains(&left)),
+                "{path}"
+            );
+            let other = shop.cluster.pod("pod-3").ip(family);
+            let (_, path) = explained(&shop, protocol, to, other);
+            assert_eq!(path["outcome"]["held"], Value::Null, "{path}");
+        }
+    }
+}
+
+fn every_nft_command_that_it_shows_works() {
+    let shop = Shop::new();
+    let service = cart_on_every_frontend()
+        .spec("sessionAffinity", json!("ClientIP"))
+        .spec("externalTrafficPolicy", json!("Local"))
+        .spec(
+            "loadBalancerSourceRanges",
+            json!(["192.168.77.0/24", "fd00:77::/64"]),
+        );
+    let none = Service::new("shop/none", 2).port("http", Protocol::Tcp, 80);
+    let ready = cart_slices(shop.pods(["pod-1"])).yaml();
+    let _daemon = shop.start(&(service.yaml() + &none.yaml() + &ready));
+    let client = &shop.cluster.client;
+    let mut shown = BTreeSet::new();
+    for family in Family::ALL {
+        for (_, to) in frontends(family) {
+            client
+                .probe(Protocol::Tcp, to)
+                .source_ip(client.ip(family))
+                .send();
+        }
+        let more = [(family.cluster_ip(2), 80), (family.cluster_ip(99), 80)];
+        for to in frontends(family).map(|(_, to)| to).into_iter().chain(more) {
+            let (to, from) = (target(Protocol::Tcp, to), client.ip(family).to_string());
+            for from in [&["--from", &from][..], &[]] {
+                let (_, out, _) = run(&shop, &[&["explain", &to], from].concat());
+                let commands = out
+                    .lines()
+                    .map(str::trim)
+                    .filter(|line| line.starts_with("nft "));
+                shown.extend(commands.map(str::to_owned));
+            }
+        }
+    }
+    assert!(
+        shown.iter().any(|command| command.contains("affinity-tcp")),
+        "{shown:#?}"
+    );
+    assert!(
+        shown
+            .iter()
+            .any(|command| command.contains("source-ranges")),
+        "{shown:#?}"
+    );
+    for command in shown {
+        shop.cluster.node.namespace.command("sh", &["-c", &command]);
+    }
+}
+
+fn a_service_is_found_by_its_name() {
+    let shop = Shop::new();
+    let ready = cart_slices(shop.pods(["pod-1"])).yaml();
+    let _daemon = shop.start(&(cart_on_every_frontend().yaml() + &ready));
+    let frontends_of = |what: &str| {
+        let (code, out, error) = run(&shop, &["explain", what, "-o", "json"]);
+        assert_eq!(code, 0, "{out}{error}");
+        let answer: Value = serde_json::from_str(&out).expect("JSON");
+        let connections = answer["connections"].as_array().expect("connections");
+        assert!(connections.iter().all(|to| {
+            to["service"]
+                .as_str()
+                .is_some_and(|name| name.starts_with("shop/cart:http"))
+        }));
+        connections
+            .iter()
+            .map(|to| (to["protocol"].clone(), to["frontend"].clone()))
+            .collect::<Vec<_>>()
+    };
+    // Four frontends in two protocols and two families.
+    assert_eq!(frontends_of("shop/cart").len(), 16);
+    let by_name = frontends_of("shop/cart:http-tcp");
+    let expected: BTreeSet<_> = frontends(Family::V4)
+        .map(|(_, (ip, port))| SocketAddr::new(ip, port).to_string())
+        .into();
+    let tcp = by_name.iter().filter(|(protocol, _)| protocol == "tcp");
+    let found: BTreeSet<_> = tcp
+        .filter_map(|(_, to)| Some(to.as_str()?.to_owned()))
+        .filter(|to| !to.starts_with('['))
+        .collect();
+    assert_eq!(found, expected);
+    let node_port = frontends_of(&format!("shop/cart:{NODE_PORT}"));
+    assert_eq!(node_port.len(), 4, "{node_port:?}");
+}
+
+/// Each kind of source with what it meets, as people read it.
+fn told(shop: &Shop, what: &str) -> (i32, String) {
+    let (code, out, _) = run(shop, &["explain", what]);
+    (code, out)
+}
+
+fn without_a_source_it_says_what_each_kind_of_client_meets() {
+    let shop = Shop::new();
+    let local = cart_on_every_frontend().spec("externalTrafficPolicy", json!("Local"));
+    let ready = cart_slices(shop.pods(["remote-1"])).yaml();
+    let _daemon = shop.start(&(local.yaml() + &ready));
+    let (code, out) = told(
+        &shop,
+        &target(Protocol::Tcp, (Family::V4.load_balancer_ip(1), 80)),
+    );
+    assert_eq!(code, 2, "{out}");
+    let expected = "\
+10.97.2.1:80/tcp  shop/cart:http-tcp
+  from a Pod
+    services        @services: tcp . 10.97.2.1 . 80 : goto external-local
+    external-local  @services-wide: tcp . 10.97.2.1 . 80 : goto pick-wide-1
+    pick-wide-1     one of 1 at random
+    => goes to one of
+       100.0 %  10.244.2.9:8080  keeps its source
+  from this node
+    services        @services: tcp . 10.97.2.1 . 80 : goto external-local
+    external-local  @services-wide: tcp . 10.97.2.1 . 80 : goto pick-wide-1
+    pick-wide-1     one of 1 at random
+    => goes to one of
+       100.0 %  10.244.2.9:8080  masqueraded: @masquerade-node-tcp has 10.97.2.1 . 80, and from this node
+  from elsewhere
+    services      @services: tcp . 10.97.2.1 . 80 : goto external-local
+    no-endpoints  @no-endpoints: tcp . 10.97.2.1 . 80 : drop
+    => dropped: its traffic policy is Local, and no endpoint is on this node
+  the same by nft:
+    nft get element ip kube-dnat services '{ tcp . 10.97.2.1 . 80 }'
+    nft get element ip kube-dnat services-wide '{ tcp . 10.97.2.1 . 80 }'
+    nft list chain ip kube-dnat pick-wide-1
+    nft get element ip kube-dnat no-endpoints '{ tcp . 10.97.2.1 . 80 }'
+";
+    let to = Family::V4.load_balancer_ip(1).to_string();
+    assert_eq!(out, expected.replace("10.97.2.1", &to));
+}
+
+fn pods_that_are_known_by_their_interface_are_told_from_others() {
+    let shop = Shop::new();
+    let ready = cart_slices(shop.pods(["pod-1", "remote-1"])).yaml();
+    shop.manifests
+        .write("shop.yaml", &(super::shop::cart().yaml() + &ready));
+    let flags = [
+        "--detect-local-mode=InterfaceNamePrefix",
+        "--pod-interface-name-prefix=pod-",
+    ];
+    let _daemon = super::Daemon::start_with(&shop.cluster, &shop.manifests, &flags);
+    let (code, out) = told(
+        &shop,
+        &target(Protocol::Tcp, (Family::V4.cluster_ip(1), 80)),
+    );
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("did not come in by \"pod-*\""), "{out}");
+    assert!(out.contains("from this node and elsewhere\n"), "{out}");
+}
+
+fn what_is_not_there_is_said_with_what_is_near() {
+    let shop = Shop::new();
+    let ready = cart_slices(shop.pods(["pod-1"])).yaml();
+    let _daemon = shop.start(&(cart_on_every_frontend().yaml() + &ready));
+    let (code, out) = told(&shop, "shop/crat");
+    assert_eq!(code, 3, "{out}");
+    assert!(out.contains("no Service has it; looked in\n"), "{out}");
+    assert!(
+        out.contains("IPv4 maps and their elements: services ("),
+        "{out}"
+    );
+    assert!(out.contains("near are shop/cart\n"), "{out}");
+    let external = SocketAddr::new(Family::V4.external_ip(1), 81).to_string();
+    let (code, out) = told(&shop, &external);
+    assert_eq!(code, 3, "{out}");
+    assert!(out.contains("=> not touched"), "{out}");
+    assert!(out.contains(":80/tcp of shop/cart:http"), "{out}");
+    let cluster_ip = SocketAddr::new(Family::V6.cluster_ip(1), 81).to_string();
+    let (code, out) = told(&shop, &cluster_ip);
+    assert_eq!(code, 2, "{out}");
+    assert!(out.contains("near are ["), "{out}");
+    for wrong in ["cart", "10.96.0.1", "10.96.0.1:80/icmp", "shop/cart:"] {
+        let (code, _, error) = run(&shop, &["explain", wrong]);
+        assert_eq!(code, 1, "{wrong}");
+        assert!(error.contains("expected ADDRESS:PORT"), "{error}");
+    }
+    let (code, _, error) = run(&shop, &["explain", "10.96.0.1:80", "--from", "fd00::1"]);
+    assert_eq!(code, 1);
+    assert!(error.contains("another family"), "{error}");
+}
+
+fn it_works_while_the_daemon_is_down() {
+    let shop = Shop::new();
+    let ready = cart_slices(shop.pods(["pod-1"])).yaml();
+    shop.start(&(cart_on_every_frontend().yaml() + &ready))
+        .kill();
+    let to = (Family::V4.cluster_ip(1), 80);
+    agrees(&shop, &shop.cluster.client, Protocol::Tcp, to);
+}
+
+fn without_tables_or_permission_it_says_so() {
+    let shop = Shop::new();
+    let (code, _, error) = run(&shop, &["explain", "shop/cart"]);
+    assert_eq!(code, 3);
+    assert!(
+        error.contains("there is no table kube-dnat here"),
+        "{error}"
+    );
+    let _daemon = shop.start(&cart_on_every_frontend().yaml());
+    let node = &shop.cluster.node.namespace;
+    let bare = ["--bounding-set=-all", "--inh-caps=-all", PROGRAM];
+    for command in [
+        &["explain", "shop/cart"][..],
+        &["status"],
+        &["top", "--once"],
+        &["cleanup"],
+    ] {
+        let output = node.output("setpriv", &[&bare[..], command].concat(), "");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {error}");
+        assert!(error.contains("CAP_NET_ADMIN"), "{command:?}: {error}");
+    }
+    // A table of our name that is another's.
+    let other = Shop::new();
+    crate::lab::nft::load(
+        &other.cluster.node.namespace,
+        "table ip kube-dnat { set services { type ipv4_addr; }; }",
+    );
+    let (code, _, error) = run(&other, &["explain", "shop/cart"]);
+    assert_eq!(code, 1);
+    assert!(error.contains("is not of this version"), "{error}");
+    let (code, out, _) = run(&other, &["status"]);
+    assert_eq!(code, 2, "{out}");
+}
