@@ -20,6 +20,7 @@ pub mod config;
 pub mod conntrack;
 pub mod desired;
 pub mod diff;
+pub mod events;
 pub mod health;
 pub mod logging;
 pub mod metrics;

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers, each after those it may name. `logging` is below them all and names none.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
     "logging",
     "model",
     "ruleset",
@@ -21,8 +21,9 @@ const LAYERS: [&str; 15] = [
     "diff",
     "conntrack",
     "netlink",
-    "health",
     "metrics",
+    "events",
+    "health",
     "sync",
     "watch",
     "admin",
