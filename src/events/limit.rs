@@ -155,7 +155,7 @@ mod tests {
         for service in 0..10_000 {
             match limiter.admit(&remark(service, 0), start) {
                 Verdict::After(wait) => waits.push(wait),
-                other => panic!("{other:?}"),
+                Verdict::Repeated | Verdict::TooMany => panic!("{service} is not told"),
             }
         }
         assert!(waits.is_sorted());

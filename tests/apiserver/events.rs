@@ -174,8 +174,8 @@ async fn what_all_nodes_see_is_one_event() {
     server.until_requested("events", 6).await;
     // Each has had its answer when it tells the next thing.
     for node in &nodes {
-        let note = "the end".to_owned();
-        node.teller.tell_of_node(Reason::RefusedByKernel, note);
+        let end = "the end".to_owned();
+        node.teller.tell_of_node(Reason::RefusedByKernel, end);
     }
     server.until_requested("events", 9).await;
 
@@ -310,9 +310,9 @@ async fn a_health_check_whose_port_is_taken_is_told() {
     let node = Node::started(&server, OUR_NODE, PACE).await;
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
-    let (changes, changed) = unbounded_channel();
+    let (changes, seen) = unbounded_channel();
     let lag = Arc::default();
-    tokio::spawn(health::serve(changed, lag, node.teller.clone()));
+    tokio::spawn(health::serve(seen, lag, node.teller.clone()));
 
     let addresses = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
     let check = HealthCheck {
@@ -331,6 +331,6 @@ async fn a_health_check_whose_port_is_taken_is_told() {
     let event = &server.events()[1];
     assert_eq!(event["reason"], "FailedToStartServiceHealthcheck");
     assert_eq!(event["regarding"]["uid"], "uid-of-cart");
-    let note = event["note"].as_str().unwrap();
-    assert!(note.contains(&format!("127.0.0.1:{port}")), "{note}");
+    let said = event["note"].as_str().unwrap();
+    assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
 }
