@@ -83,8 +83,8 @@ pub async fn run(admin: Admin, addresses: Addresses) -> Result<std::convert::Inf
         let admin = Arc::clone(&at_health);
         async move { admin.health(&request) }
     };
-    let told = |error: &io::Error| {
-        let note = format!("cannot serve health, will try again: {error}");
+    let told = |at: SocketAddr, error: &io::Error| {
+        let note = format!("cannot serve health at {at}, will try again: {error}");
         let reason = Reason::FailedToStartProxierHealthcheck;
         admin.teller.tell_of_node(reason, note);
     };
@@ -94,7 +94,7 @@ pub async fn run(admin: Admin, addresses: Addresses) -> Result<std::convert::Inf
         let admin = Arc::clone(&at_metrics);
         async move { admin.metrics(from, request).await }
     };
-    let metrics = run_one("metrics", metrics, hard_fail, answer, |_| {});
+    let metrics = run_one("metrics", metrics, hard_fail, answer, |_, _| {});
     tokio::select! {
         result = health => result,
         result = metrics => result,
@@ -106,7 +106,7 @@ async fn run_one<A, R>(
     at: Option<SocketAddr>,
     hard_fail: bool,
     answer: A,
-    told: impl Fn(&io::Error),
+    told: impl Fn(SocketAddr, &io::Error),
 ) -> Result<std::convert::Infallible, Taken>
 where
     A: Fn(SocketAddr, Request<Incoming>) -> R + Clone + Send + 'static,
@@ -129,7 +129,7 @@ where
             Err(error) if !failed => {
                 failed = true;
                 error!(%at, %error, "cannot serve {what}, will try again");
-                told(&error);
+                told(at, &error);
             }
             Err(_) => {}
         }
