@@ -20,6 +20,7 @@ pub mod config;
 pub mod conntrack;
 pub mod desired;
 pub mod diff;
+pub mod events;
 pub mod explain;
 pub mod health;
 pub mod leftovers;

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers, each after those it may name. `logging` is below them all and names none.
-const LAYERS: [&str; 18] = [
+const LAYERS: [&str; 19] = [
     "logging",
     "model",
     "ruleset",
@@ -24,8 +24,9 @@ const LAYERS: [&str; 18] = [
     "leftovers",
     "netlink",
     "takeover",
-    "health",
     "metrics",
+    "events",
+    "health",
     "sync",
     "watch",
     "admin",

@@ -18,6 +18,7 @@ use tracing::{error, info};
 
 pub use connections::{CONNECTIONS, Connections, HIDDEN};
 
+use crate::events::{Reason, Teller};
 use crate::health::Lag;
 use crate::health::serve::{Answer, listen_everywhere, serve};
 use crate::metrics::{Exposition, Metrics};
@@ -42,6 +43,8 @@ pub struct Admin {
     pub configuration: serde_json::Value,
     /// Who knows what is programmed.
     pub inquiries: mpsc::Sender<Inquiry>,
+    /// Who tells users that health cannot be served.
+    pub teller: Teller,
 }
 
 /// Where it is told.
@@ -76,14 +79,22 @@ pub async fn run(admin: Admin, addresses: Addresses) -> Result<std::convert::Inf
         hard_fail,
     } = addresses;
     let at_health = Arc::clone(&admin);
-    let health = run_one("health", health, hard_fail, move |_, request| {
+    let answer = move |_, request| {
         let admin = Arc::clone(&at_health);
         async move { admin.health(&request) }
-    });
-    let metrics = run_one("metrics", metrics, hard_fail, move |from, request| {
-        let admin = Arc::clone(&admin);
+    };
+    let told = |at: SocketAddr, error: &io::Error| {
+        let note = format!("cannot serve health at {at}, will try again: {error}");
+        let reason = Reason::FailedToStartProxierHealthcheck;
+        admin.teller.tell_of_node(reason, note);
+    };
+    let health = run_one("health", health, hard_fail, answer, told);
+    let at_metrics = Arc::clone(&admin);
+    let answer = move |from, request| {
+        let admin = Arc::clone(&at_metrics);
         async move { admin.metrics(from, request).await }
-    });
+    };
+    let metrics = run_one("metrics", metrics, hard_fail, answer, |_, _| {});
     tokio::select! {
         result = health => result,
         result = metrics => result,
@@ -95,6 +106,7 @@ async fn run_one<A, R>(
     at: Option<SocketAddr>,
     hard_fail: bool,
     answer: A,
+    told: impl Fn(SocketAddr, &io::Error),
 ) -> Result<std::convert::Infallible, Taken>
 where
     A: Fn(SocketAddr, Request<Incoming>) -> R + Clone + Send + 'static,
@@ -117,6 +129,7 @@ where
             Err(error) if !failed => {
                 failed = true;
                 error!(%at, %error, "cannot serve {what}, will try again");
+                told(at, &error);
             }
             Err(_) => {}
         }

@@ -17,10 +17,11 @@ use tracing::{error, info};
 use crate::admin::{self, Addresses, Admin, Connections, Inquiry};
 use crate::config::{Config, ConfigFile};
 use crate::desired::{NodeFacts, NodePortAddresses};
+use crate::events::{self, Teller};
 use crate::health::{self, Lag};
 use crate::logging;
-use crate::metrics::Metrics;
-use crate::model::{Event, OwnAddresses};
+use crate::metrics::{Exposition, Metrics};
+use crate::model::Event;
 use crate::netlink::Kernel;
 use crate::sync::{self, Crank, State};
 use crate::takeover;
@@ -71,7 +72,10 @@ pub fn run(source: Source, config: Config, options: Options) -> anyhow::Result<(
         settings::make(&mut kernel.conntrack, &config)?;
         let needs_node = matches!(source, Opened::ApiServer(_));
         let lag = Arc::new(Lag::new(config.sync_period * 2, needs_node));
-        let (admin, metrics, asked) = admin(&config, options, ipv6, &lag)?;
+        let (metrics, exposition) = Metrics::new();
+        let (teller, telling) = tell(&source, &config.node, &metrics);
+        let counted = (metrics.clone(), exposition);
+        let (admin, asked) = admin(&config, options, ipv6, &lag, counted, teller.clone())?;
         let Config {
             file,
             node,
@@ -82,7 +86,6 @@ pub fn run(source: Source, config: Config, options: Options) -> anyhow::Result<(
         } = config;
         // The Node object names the primary ones.
         let counts = !needs_node || facts.node_port_addresses != NodePortAddresses::Primary;
-        let own_addresses = own_addresses(counts).await?;
         info!(
             version = env!("CARGO_PKG_VERSION"),
             node,
@@ -90,17 +93,15 @@ pub fn run(source: Source, config: Config, options: Options) -> anyhow::Result<(
             pods = ?facts.pods,
             "starting"
         );
-        let state = State::new(NodeFacts {
-            own_addresses,
-            ..facts
-        });
+        let state = known(facts, counts).await?;
         let (events, reported) = mpsc::channel(EVENTS);
         let addresses = follow_addresses(counts, events.clone());
         let (stop, stopped) = watch::channel(false);
         let (health, changes) = mpsc::unbounded_channel();
         let mut crank = Crank::new(kernel, state, ipv6, health, Arc::clone(&lag), metrics)
             .context("cannot start a thread")?
-            .paced(min_sync_period, sync_period);
+            .paced(min_sync_period, sync_period)
+            .telling(teller.clone());
         if options.takeover {
             crank = crank.then(take_over);
         }
@@ -111,7 +112,8 @@ pub fn run(source: Source, config: Config, options: Options) -> anyhow::Result<(
             result = unless_changed(file) => match result? {},
             result = followed => result?,
             () = addresses => {}
-            () = health::serve(changes, lag) => {}
+            () = health::serve(changes, lag, teller) => {}
+            () = telling => {}
             result = admin => match result? {},
             result = toggle_logging() => match result? {},
         }
@@ -130,9 +132,10 @@ fn admin(
     options: Options,
     ipv6: bool,
     lag: &Arc<Lag>,
+    (metrics, mut exposition): (Metrics, Exposition),
+    teller: Teller,
 ) -> anyhow::Result<(
     impl Future<Output = Result<Infallible, admin::Taken>> + use<>,
-    Metrics,
     mpsc::Receiver<Inquiry>,
 )> {
     let addresses = Addresses {
@@ -140,7 +143,6 @@ fn admin(
         metrics: config.metrics_bind_address,
         hard_fail: config.bind_address_hard_fail,
     };
-    let (metrics, mut exposition) = Metrics::new();
     let counted = !config.facts.without_counters && options.connection_metrics_limit > 0;
     if counted && config.metrics_bind_address.is_some() {
         let limit = options.connection_metrics_limit;
@@ -150,12 +152,13 @@ fn admin(
     let admin = Admin {
         lag: Arc::clone(lag),
         ipv6,
-        metrics: metrics.clone(),
+        metrics,
         exposition: Arc::new(exposition),
         configuration: serde_json::to_value(&config.written)?,
         inquiries,
+        teller,
     };
-    Ok((admin::run(admin, addresses), metrics, asked))
+    Ok((admin::run(admin, addresses), asked))
 }
 
 /// On a thread of its own: the crank goes on.
@@ -166,12 +169,40 @@ fn take_over() {
     }
 }
 
-async fn own_addresses(counts: bool) -> anyhow::Result<Option<OwnAddresses>> {
-    if !counts {
-        return Ok(None);
-    }
-    let own = addresses::own().await;
-    own.map(Some).context("cannot read this node's addresses")
+/// Tells users of what is wrong by Events, if there is an API server to take them.
+fn tell(
+    source: &Opened,
+    node: &str,
+    metrics: &Metrics,
+) -> (Teller, impl Future<Output = ()> + use<>) {
+    let (teller, writing) = match source {
+        Opened::Manifests(_) => (Teller::default(), None),
+        Opened::ApiServer(client) => {
+            let (teller, writing) = events::to(client.clone(), node.into(), metrics);
+            (teller, Some(writing))
+        }
+    };
+    let telling = async {
+        match writing {
+            Some(writing) => writing.await,
+            None => std::future::pending().await,
+        }
+    };
+    (teller, telling)
+}
+
+/// What is known of the node at the start, with its own addresses if they count.
+async fn known(facts: NodeFacts, addresses_count: bool) -> anyhow::Result<State> {
+    let own_addresses = if addresses_count {
+        let own = addresses::own().await;
+        Some(own.context("cannot read this node's addresses")?)
+    } else {
+        None
+    };
+    Ok(State::new(NodeFacts {
+        own_addresses,
+        ..facts
+    }))
 }
 
 /// SIGUSR1 makes the log verbose, and once more quiet.

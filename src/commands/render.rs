@@ -11,7 +11,7 @@ use tracing::warn;
 use super::configuration::load;
 use super::flags::{Given, NodeFlags};
 use crate::ruleset::render;
-use crate::sync::{Complaint, State};
+use crate::sync::State;
 use crate::watch::manifests::{self, Listing};
 
 /// `render`.
@@ -66,8 +66,8 @@ impl Render {
             complaints.extend(state.apply(event));
         }
         complaints.extend(state.not_served()?);
-        for Complaint { object, reason } in complaints {
-            warn!(object, reason, "not served as asked");
+        for complaint in complaints {
+            complaint.log();
         }
         let (ipv4, ipv6) = state.fresh()?;
         let mut out = std::io::stdout().lock();

@@ -5,6 +5,7 @@ mod lag;
 pub mod serve;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,8 +17,9 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::desired::HealthCheck;
-use crate::model::ServiceName;
+use crate::events::{Reason, Remark, Teller};
 use crate::model::addr::Family;
+use crate::model::{ObjectKey, ServiceName};
 use answer::Health;
 pub use lag::{Lag, now};
 
@@ -36,6 +38,7 @@ pub enum Change {
 /// The servers of every health check.
 struct Servers {
     lag: Arc<Lag>,
+    teller: Teller,
     addresses: BTreeMap<Family, Vec<IpAddr>>,
     services: BTreeMap<(Family, ServiceName), Served>,
 }
@@ -61,10 +64,12 @@ impl Drop for Listener {
     }
 }
 
-/// Serves the health checks as they change, until nobody reports any more.
-pub async fn serve(mut changes: UnboundedReceiver<Change>, lag: Arc<Lag>) {
+/// Serves the health checks as they change, until nobody reports any more. Users are told of those
+/// that cannot be.
+pub async fn serve(mut changes: UnboundedReceiver<Change>, lag: Arc<Lag>, teller: Teller) {
     let mut servers = Servers {
         lag,
+        teller,
         addresses: BTreeMap::new(),
         services: BTreeMap::new(),
     };
@@ -86,7 +91,7 @@ impl Servers {
                 for ((of, name), served) in &mut self.services {
                     if *of == family {
                         served.listeners.retain(|ip, _| addresses.contains(ip));
-                        served.open(name, &addresses);
+                        served.open(name, &addresses, &self.teller);
                     }
                 }
                 self.addresses.insert(family, addresses);
@@ -117,7 +122,8 @@ impl Servers {
                 let count = &served.health.local_endpoints;
                 count.store(check.local_endpoints, Ordering::Relaxed);
                 let addresses = self.addresses.get(&family);
-                served.open(&name, addresses.map_or(&[], Vec::as_slice));
+                let addresses = addresses.map_or(&[][..], Vec::as_slice);
+                served.open(&name, addresses, &self.teller);
             }
         }
     }
@@ -129,7 +135,8 @@ impl Servers {
     fn retry(&mut self) {
         for ((family, name), served) in &mut self.services {
             let addresses = self.addresses.get(family);
-            served.open(name, addresses.map_or(&[], Vec::as_slice));
+            let addresses = addresses.map_or(&[][..], Vec::as_slice);
+            served.open(name, addresses, &self.teller);
         }
     }
 }
@@ -141,7 +148,7 @@ impl Served {
     }
 
     /// Opens what is not open yet. What fails is said once, worded as kube-proxy's event.
-    fn open(&mut self, service: &ServiceName, addresses: &[IpAddr]) {
+    fn open(&mut self, service: &ServiceName, addresses: &[IpAddr], teller: &Teller) {
         for ip in addresses {
             let had = self.listeners.get(ip);
             if matches!(had, Some(Listener::Open(_))) {
@@ -159,17 +166,29 @@ impl Served {
                 }
                 Err(error) => {
                     if had.is_none() {
-                        warn!(
-                            %service,
-                            %at,
-                            %error,
-                            reason = "FailedToStartServiceHealthcheck",
-                            "the health check of the Service cannot be served, will try again"
-                        );
+                        cannot_be_served(service, at, &error, teller);
                     }
                     self.listeners.insert(*ip, Listener::Failed);
                 }
             }
         }
     }
+}
+
+fn cannot_be_served(service: &ServiceName, at: SocketAddr, error: &io::Error, teller: &Teller) {
+    let reason = Reason::FailedToStartServiceHealthcheck;
+    warn!(
+        %service,
+        %at,
+        %error,
+        reason = reason.name(),
+        "the health check of the Service cannot be served, will try again"
+    );
+    teller.tell(Remark {
+        object: ObjectKey::service(service),
+        reason,
+        note: format!(
+            "the health check of the Service cannot be served at {at}, will try again: {error}"
+        ),
+    });
 }

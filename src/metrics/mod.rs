@@ -115,6 +115,8 @@ metrics! {
         "Repairs of what other processes did to the tables", Counter::default();
     interruptions: Labelled<OfKind, Counter> = "kube_dnat_watch_restarts",
         "Watches that failed and began anew", Labelled::default();
+    events_dropped: Counter = "kube_dnat_events_dropped",
+        "Events for users that were not written: too many, or not taken by the API server", Counter::default();
 }
 
 fn sync_durations() -> Histogram {

@@ -103,6 +103,17 @@ pub struct ObjectKey {
     pub name: Arc<str>,
 }
 
+impl ObjectKey {
+    /// The Service of that name.
+    #[must_use]
+    pub fn service(name: &ServiceName) -> Self {
+        Self {
+            kind: Kind::Service,
+            name: Arc::clone(&name.0),
+        }
+    }
+}
+
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kind, self.name)

@@ -11,7 +11,10 @@ impl State {
     pub fn describe(&self) -> Value {
         let wrong = self.complaints();
         let wrong: Map<_, _> = wrong
-            .map(|(object, reasons)| (object.to_owned(), json!(reasons)))
+            .map(|(subject, reasons)| {
+                let reasons: Vec<_> = reasons.keys().collect();
+                (subject.to_string(), json!(reasons))
+            })
             .collect();
         json!({
             "everythingListed": self.is_complete(),

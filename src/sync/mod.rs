@@ -25,19 +25,21 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use affinity::FullMaps;
+pub use complaints::{Complaint, Subject};
 use drift::Drift;
 pub use family::{Basis, FamilyState, Prepared, Stale};
 use forget::Forgetter;
 use measure::Measure;
 pub use opened::Opened;
-pub use state::{Complaint, Plans, State, UdpClaims};
+pub use state::{Plans, State, UdpClaims};
 use timers::{Timer, Timers};
 use trust::{Trust, basis, part};
 use udp::Cleaner;
 
+use crate::events::{Reason, Remark, Teller};
 use crate::health::{Change, Lag};
 use crate::metrics::Metrics;
-use crate::model::Event;
+use crate::model::{Event, ObjectKey};
 use crate::netlink::{Commit, Error, Kernel, Notices, Part, give_back_memory};
 use crate::ruleset::Inconsistent;
 
@@ -75,6 +77,7 @@ pub struct Crank {
     cleaner: Cleaner,
     full_maps: FullMaps,
     measure: Measure,
+    teller: Teller,
     state: State,
     /// Whether the node has IPv6 at all.
     ipv6: bool,
@@ -118,6 +121,7 @@ impl Crank {
             cleaner: Cleaner::new(conntrack, ipv6, metrics.clone()),
             full_maps: FullMaps::default(),
             measure: Measure::new(metrics, ipv6),
+            teller: Teller::default(),
             state,
             ipv6,
             min_sync_period: Duration::ZERO,
@@ -147,6 +151,12 @@ impl Crank {
             then: Some(what),
             ..self
         }
+    }
+
+    /// Tells users what is not served as asked, too.
+    #[must_use]
+    pub fn telling(self, teller: Teller) -> Self {
+        Self { teller, ..self }
     }
 
     /// Turns until `stop` says true or the sources are gone. What came while a transaction was
@@ -238,7 +248,7 @@ impl Crank {
         if !complaints.is_empty() {
             self.measure.rejected(rejected);
         }
-        complain(complaints);
+        self.complain(complaints);
     }
 
     /// How much too early it is for a turn that has something to do.
@@ -342,7 +352,7 @@ impl Crank {
         let complaints = self.state.committed(plans);
         let count = u64::try_from(complaints.len()).unwrap_or(u64::MAX);
         self.measure.metrics.not_served.inc_by(count);
-        complain(complaints);
+        self.complain(complaints);
         self.measure.holds(&self.state.ipv4);
         if self.ipv6 {
             self.measure.holds(&self.state.ipv6);
@@ -391,6 +401,11 @@ impl Crank {
                 let ipv6 = self.state.ipv6.leave_out(service);
                 if ipv4 || ipv6 {
                     warn!(%service, error = %refusal, "left out, the kernel refuses it");
+                    self.teller.tell(Remark {
+                        object: ObjectKey::service(service),
+                        reason: Reason::RefusedByKernel,
+                        note: format!("left out, the kernel refuses it: {refusal}"),
+                    });
                     new = true;
                 }
             }
@@ -404,6 +419,13 @@ impl Crank {
         warn!(%error, "the tables cannot be brought up to date, making them anew");
         self.trust = Trust::Rebuild;
         Ok(())
+    }
+
+    fn complain(&self, complaints: Vec<Complaint>) {
+        for complaint in complaints {
+            complaint.log();
+            self.teller.tell(complaint.remark());
+        }
     }
 
     fn tell_health(&mut self) {
@@ -457,10 +479,4 @@ impl Crank {
 /// Milliseconds to a microsecond: a small change takes a fraction of a millisecond.
 fn milliseconds(elapsed: Duration) -> f64 {
     (elapsed.as_secs_f64() * 1e6).round() / 1e3
-}
-
-fn complain(complaints: Vec<Complaint>) {
-    for Complaint { object, reason } in complaints {
-        warn!(object, reason, "not served as asked");
-    }
 }

@@ -4,22 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::complaints::Complaints;
+use super::complaints::{Complaint, Complaints, Reasons, Subject, worded};
 use super::family::{Basis, FamilyState, Prepared};
 use crate::conntrack::Frontends;
 use crate::desired::{Claim, HealthCheck, NodeContribution, NodeFacts};
 use crate::health::Change;
 use crate::model::{Address, Changed, Event, Kind, ServiceName, Store};
 use crate::ruleset::{Inconsistent, Program, Table};
-
-/// Something that an operator must hear about one object, once.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Complaint {
-    /// Which object: its kind and name.
-    pub object: String,
-    /// What is wrong.
-    pub reason: String,
-}
 
 /// Plans for both families.
 #[derive(Debug)]
@@ -131,15 +122,16 @@ impl State {
                 return Vec::new();
             }
         };
-        let reasons = update.rejected.iter().map(ToString::to_string).collect();
-        let complaints = self.complaints.now(&update.key.to_string(), reasons);
+        let subject = Subject::Text(update.key.clone());
+        let complaints = self.complaints.now(subject, worded(&update.rejected));
         let changed = self.store.apply(update);
         if let Changed::Service {
             before: Some(service),
             after: None,
         } = &changed
         {
-            self.complaints.forget(&service_label(&service.name));
+            let subject = Subject::Served(service.name.clone());
+            self.complaints.forget(&subject);
         }
         self.ipv4.note(&changed);
         self.ipv6.note(&changed);
@@ -155,7 +147,7 @@ impl State {
     }
 
     /// What is wrong with which object.
-    pub(super) fn complaints(&self) -> impl Iterator<Item = (&str, &BTreeSet<String>)> {
+    pub(super) fn complaints(&self) -> impl Iterator<Item = (&Subject, &Reasons)> {
         self.complaints.all()
     }
 
@@ -213,15 +205,14 @@ impl State {
     }
 
     fn served(&mut self, plans: &Plans) -> Vec<Complaint> {
-        let mut reasons: BTreeMap<&ServiceName, Vec<String>> = BTreeMap::new();
+        let mut reasons: BTreeMap<&ServiceName, Reasons> = BTreeMap::new();
         for (name, of_family) in plans.ipv4.not_served.iter().chain(&plans.ipv6.not_served) {
-            let reasons = reasons.entry(name).or_default();
-            reasons.extend(of_family.iter().map(ToString::to_string));
+            reasons.entry(name).or_default().extend(worded(of_family));
         }
         let complaints = &mut self.complaints;
         let services = reasons.into_iter();
         services
-            .flat_map(|(name, reasons)| complaints.now(&service_label(name), reasons))
+            .flat_map(|(name, reasons)| complaints.now(Subject::Served(name.clone()), reasons))
             .collect()
     }
 
@@ -245,11 +236,6 @@ impl State {
         plans.ipv6.transaction.apply(&mut ipv6)?;
         Ok((ipv4, ipv6))
     }
-}
-
-/// What a Service is called in complaints about how it is served, apart from those about its text.
-fn service_label(name: &ServiceName) -> String {
-    format!("Service {name} as served")
 }
 
 #[cfg(test)]

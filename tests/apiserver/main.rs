@@ -5,8 +5,10 @@
 )]
 
 mod connections;
+mod events;
 mod failures;
 mod lists;
+mod node;
 mod objects;
 mod real;
 mod real_server;

@@ -9,13 +9,14 @@ use futures::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
-use hyper::{Response, header};
+use hyper::{Method, Response, header};
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use super::events;
 use super::selector::Selector;
 use super::state::{Fault, Gone, Request, Shared, State, StreamingLists};
-use super::store::{Filter, KINDS, Kind};
+use super::store::{Filter, Kind};
 use super::watching::{Begin, Watch};
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -26,30 +27,49 @@ pub(crate) async fn answer(
     request: hyper::Request<Incoming>,
     has_certificate: bool,
 ) -> Result<Response<Body>, Infallible> {
-    let query = request.uri().query().unwrap_or_default();
-    let kind = KINDS
-        .iter()
-        .find(|kind| kind.path() == request.uri().path());
+    let (head, body) = request.into_parts();
+    let query = head.uri.query().unwrap_or_default();
+    let path = head.uri.path();
+    let events = (head.method == Method::POST).then(|| events::namespace(path));
+    let events = events.flatten();
+    let kind = Kind::at(path).filter(|_| head.method == Method::GET);
+    let plural = events.map(|_| events::PLURAL);
+    let plural = plural.or(kind.map(|(kind, _)| kind.plural));
     let fault = shared.change(|state| {
         let token = format!("Bearer {}", state.token);
-        let given = request.headers().get(header::AUTHORIZATION);
+        let given = head.headers.get(header::AUTHORIZATION);
         if !has_certificate && given.is_none_or(|given| given != token.as_str()) {
             return Some(Fault::Status(401));
         }
-        let kind = kind?;
+        let plural = plural?;
         state.requests.push(Request {
-            plural: kind.plural,
+            plural,
             query: pairs(query),
         });
-        state.fault(kind.plural, query)
+        state.fault(plural, query)
     });
-    let answer = match (fault, kind) {
-        (Some(Fault::Silence), _) => std::future::pending().await,
-        (Some(Fault::Status(code)), _) => status(code),
-        (None, None) => status(404),
-        (None, Some(kind)) => resource(&shared, kind, &pairs(query)).unwrap_or_else(status),
+    let answer = match fault {
+        Some(Fault::Silence) => std::future::pending().await,
+        Some(Fault::Status(code)) => Err(code),
+        None => match (events, kind) {
+            (Some(namespace), _) => created(&shared, namespace, body).await,
+            (None, Some((kind, namespace))) => {
+                let accept = head.headers.get(header::ACCEPT);
+                let accept = accept.and_then(|accept| accept.to_str().ok());
+                let partial =
+                    accept.is_some_and(|accept| accept.contains("as=PartialObjectMetadataList"));
+                resource(&shared, kind, namespace, partial, &pairs(query))
+            }
+            (None, None) => Err(404),
+        },
     };
-    Ok(answer)
+    Ok(answer.unwrap_or_else(status))
+}
+
+async fn created(shared: &Shared, namespace: &str, body: Incoming) -> Result<Response<Body>, u16> {
+    let body = body.collect().await.or(Err(400_u16))?.to_bytes();
+    let event = shared.change(|state| state.events.create(namespace, &body))?;
+    Ok(with_body(201, event.to_string().into()))
 }
 
 fn pairs(query: &str) -> BTreeMap<String, String> {
@@ -62,11 +82,14 @@ fn pairs(query: &str) -> BTreeMap<String, String> {
 fn resource(
     shared: &Arc<Shared>,
     kind: &'static Kind,
+    namespace: Option<&str>,
+    partial: bool,
     query: &BTreeMap<String, String>,
 ) -> Result<Response<Body>, u16> {
     let text = |key: &str| query.get(key).map_or("", String::as_str);
     let selector = |key| Selector::parse(text(key)).ok_or(400_u16);
     let filter = Filter {
+        namespace: namespace.map(str::to_owned),
         labels: selector("labelSelector")?,
         fields: selector("fieldSelector")?,
     };
@@ -77,7 +100,7 @@ fn resource(
         return watch(shared, kind, query, filter);
     }
     let limit = text("limit").parse().unwrap_or(usize::MAX);
-    shared.change(|state| list(state, kind, &filter, limit, text("continue")))
+    shared.change(|state| list(state, kind, &filter, partial, limit, text("continue")))
 }
 
 /// A page of a list. The token to go on names the list's version and the last object of the page.
@@ -85,6 +108,7 @@ fn list(
     state: &mut State,
     kind: &Kind,
     filter: &Filter,
+    partial: bool,
     limit: usize,
     token: &str,
 ) -> Result<Response<Body>, u16> {
@@ -111,7 +135,11 @@ fn list(
         _ => String::new(),
     };
     let metadata = json!({"resourceVersion": version.to_string(), "continue": token});
-    let (name, api_version) = (kind.name, kind.api_version);
+    let (name, api_version) = if partial {
+        ("PartialObjectMetadata", "meta.k8s.io/v1")
+    } else {
+        (kind.name, kind.api_version)
+    };
     let mut text = format!(
         r#"{{"kind":"{name}List","apiVersion":"{api_version}","metadata":{metadata},"items":["#
     )
@@ -120,7 +148,11 @@ fn list(
         if index > 0 {
             text.push(b',');
         }
-        text.extend_from_slice(&object.json);
+        if partial {
+            text.extend_from_slice(&object.partial_json());
+        } else {
+            text.extend_from_slice(&object.json);
+        }
     }
     text.extend_from_slice(b"]}");
     let sent = page.iter().map(|object| object.key.clone());
@@ -184,6 +216,7 @@ pub(crate) fn status_json(code: u16) -> String {
         401 => "Unauthorized",
         403 => "Forbidden",
         404 => "NotFound",
+        409 => "AlreadyExists",
         410 => "Expired",
         422 => "Invalid",
         429 => "TooManyRequests",

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
 mod answer;
+mod events;
 mod selector;
 mod state;
 mod store;
@@ -211,6 +212,17 @@ impl Server {
             .filter(|request| request.plural == plural)
             .cloned()
             .collect()
+    }
+
+    /// The Events that were written until now, in this order.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        self.shared.look().events.all().to_vec()
+    }
+
+    /// Until `count` Events were written.
+    pub(crate) async fn until_events(&self, count: usize) {
+        let written = |state: &State| state.events.all().len();
+        self.shared.until(|state| written(state) >= count).await;
     }
 
     /// Whether `key` was ever sent to anyone.

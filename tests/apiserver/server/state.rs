@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
+use super::events::Events;
 use super::store::{Collection, KINDS};
 
 /// How streaming lists (KEP-3157) are answered.
@@ -73,6 +74,7 @@ pub(crate) struct State {
     /// Changes up to this version are forgotten.
     pub(crate) compacted: u64,
     pub(crate) collections: BTreeMap<&'static str, Collection>,
+    pub(crate) events: Events,
     pub(crate) token: String,
     pub(crate) streaming_lists: StreamingLists,
     pub(crate) gone: Gone,
@@ -100,6 +102,7 @@ impl State {
                 .iter()
                 .map(|kind| (kind.plural, Collection::default()))
                 .collect(),
+            events: Events::default(),
             token: "a-token".to_owned(),
             streaming_lists: StreamingLists::Served,
             gone: Gone::Event,

@@ -53,13 +53,25 @@ pub(crate) const KINDS: [Kind; 4] = [
 ];
 
 impl Kind {
-    pub(crate) fn path(&self) -> String {
+    /// The kind whose objects are at `path`, and the namespace if only those of one are.
+    pub(crate) fn at(path: &str) -> Option<(&'static Self, Option<&str>)> {
+        KINDS.iter().find_map(|kind| {
+            let of_group = path.strip_prefix(&kind.group_path())?;
+            if of_group == kind.plural {
+                return Some((kind, None));
+            }
+            let (namespace, plural) = of_group.strip_prefix("namespaces/")?.split_once('/')?;
+            (kind.namespaced && plural == kind.plural).then_some((kind, Some(namespace)))
+        })
+    }
+
+    fn group_path(&self) -> String {
         let api = if self.api_version == "v1" {
             "api"
         } else {
             "apis"
         };
-        format!("/{api}/{}/{}", self.api_version, self.plural)
+        format!("/{api}/{}/", self.api_version)
     }
 
     pub(crate) fn has_field(&self, field: &str) -> bool {
@@ -114,8 +126,20 @@ impl Stored {
 
     /// The same at another version, as it is sent when it is deleted.
     fn at(&self, kind: &Kind, version: u64) -> Self {
-        let object = serde_json::from_slice(&self.json).expect("JSON");
-        Self::new(kind, object, version)
+        Self::new(kind, self.object(), version)
+    }
+
+    fn object(&self) -> Value {
+        serde_json::from_slice(&self.json).expect("JSON")
+    }
+
+    /// What is sent of it to who wants no more than its metadata.
+    pub(crate) fn partial_json(&self) -> Bytes {
+        let partial = json!({
+            "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+            "metadata": self.object()["metadata"],
+        });
+        serde_json::to_vec(&partial).expect("JSON").into()
     }
 }
 
@@ -128,6 +152,7 @@ fn unquoted(value: &Value) -> String {
 /// What a request asks for of a kind.
 #[derive(Default)]
 pub(crate) struct Filter {
+    pub(crate) namespace: Option<String>,
     pub(crate) labels: Selector,
     pub(crate) fields: Selector,
 }
@@ -136,7 +161,10 @@ impl Filter {
     pub(crate) fn matches(&self, object: &Stored) -> bool {
         let label = |key: &str| object.labels.get(key).map(String::as_str);
         let field = |key: &str| object.fields.get(key).map(String::as_str);
-        self.labels.matches(label) && self.fields.matches(field)
+        let in_namespace = field("metadata.namespace") == self.namespace.as_deref();
+        (self.namespace.is_none() || in_namespace)
+            && self.labels.matches(label)
+            && self.fields.matches(field)
     }
 }
 

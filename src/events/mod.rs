@@ -1,0 +1,181 @@
+//! What a user must know of an object, told as an Event of it, as kube-proxy does: what
+//! `kubectl describe service` shows. The log says the same, and all of it.
+//!
+//! What is wrong with an object every node sees, and at the same moment. kube-proxy tells it once a
+//! node. Here the name of an Event follows from what it says, so that the first node makes it and the
+//! others are answered that it is there already: one Event, whatever the size of the cluster, for as
+//! long as the API server keeps it (an hour, unless configured). So that the answers do not come all
+//! at once either, each node waits for its moment within [`Pace::spread`]. What only this node knows
+//! (a port that is taken, a kernel that refuses) bears its name, and is told by each node.
+//!
+//! Nobody waits for an Event and none is worth a storm. They are limited as client-go limits them: 25
+//! of an object, then one each five minutes; and to 10 a second of all objects. The same is not told
+//! again within ten minutes. What does not fit is dropped and counted. Who may not write Events says
+//! so once, and asks again after five minutes.
+//!
+//! What an Event regards is found in a list of one object, of which only the metadata is sent:
+//! kube-proxy's own `ClusterRole`, `system:node-proxier`, may list Services, but not get one.
+
+mod event;
+mod failure;
+mod limit;
+mod objects;
+mod reason;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use crate::metrics::Metrics;
+use crate::model::{Kind, ObjectKey};
+pub use limit::{Limiter, Verdict};
+pub use reason::Reason;
+use writer::Writer;
+
+/// What may wait to be written.
+const QUEUE: usize = 1000;
+
+/// What is to be told of an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Remark {
+    /// Which object.
+    pub object: ObjectKey,
+    /// Of which sort.
+    pub reason: Reason,
+    /// The sentence for the user.
+    pub note: String,
+}
+
+/// A remark that waits to be written.
+#[derive(Debug)]
+struct Told {
+    remark: Remark,
+    /// When it was made, for who reads it and for who waits.
+    at: Timestamp,
+    since: Instant,
+}
+
+/// How long to wait for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// The nodes of a cluster tell what all of them see within this time of each other.
+    pub spread: Duration,
+    /// The first pause after a failure; each one after that is twice as long, up to a minute.
+    pub first_pause: Duration,
+    /// How long nothing is written after the API server has forbidden it.
+    pub forbidden: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            spread: Duration::from_secs(10),
+            first_pause: Duration::from_secs(1),
+            forbidden: Duration::from_mins(5),
+        }
+    }
+}
+
+/// Takes remarks, and makes nobody wait. The default tells nobody.
+#[derive(Clone, Debug, Default)]
+pub struct Teller(Option<Queue>);
+
+#[derive(Clone, Debug)]
+struct Queue {
+    node: Arc<str>,
+    told: mpsc::Sender<Told>,
+    dropped: Dropped,
+}
+
+impl Teller {
+    /// Tells it, some time, unless too much is told already.
+    pub fn tell(&self, remark: Remark) {
+        let Some(queue) = &self.0 else { return };
+        let told = Told {
+            remark,
+            at: Timestamp::now(),
+            since: Instant::now(),
+        };
+        if queue.told.try_send(told).is_err() {
+            queue.dropped.too_many();
+        }
+    }
+
+    /// Tells it of this Node.
+    pub fn tell_of_node(&self, reason: Reason, note: String) {
+        let Some(queue) = &self.0 else { return };
+        let object = ObjectKey {
+            kind: Kind::Node,
+            name: Arc::clone(&queue.node),
+        };
+        self.tell(Remark {
+            object,
+            reason,
+            note,
+        });
+    }
+}
+
+/// Counts what is not told.
+#[derive(Clone, Debug)]
+struct Dropped {
+    count: prometheus_client::metrics::counter::Counter,
+    said: Arc<AtomicBool>,
+}
+
+impl Dropped {
+    /// For a reason that was said.
+    fn one(&self) {
+        self.count.inc();
+    }
+
+    /// Since there are too many, which is said once.
+    fn too_many(&self) {
+        self.one();
+        if !self.said.swap(true, Ordering::Relaxed) {
+            warn!(
+                "more is to be told than Events may be written: the log has it all, and \
+                 kube_dnat_events_dropped_total counts what is left out"
+            );
+        }
+    }
+}
+
+/// Tells the API server what is told to the teller, until there is no teller any more; first, that
+/// this node starts.
+pub fn to(
+    client: Client,
+    node: Arc<str>,
+    metrics: &Metrics,
+) -> (Teller, impl Future<Output = ()> + use<>) {
+    to_with(Pace::default(), client, node, metrics)
+}
+
+/// [`to`] at another pace.
+pub fn to_with(
+    pace: Pace,
+    client: Client,
+    node: Arc<str>,
+    metrics: &Metrics,
+) -> (Teller, impl Future<Output = ()> + use<>) {
+    let (told, remarks) = mpsc::channel(QUEUE);
+    let dropped = Dropped {
+        count: metrics.events_dropped.clone(),
+        said: Arc::default(),
+    };
+    let teller = Teller(Some(Queue {
+        node: Arc::clone(&node),
+        told,
+        dropped: dropped.clone(),
+    }));
+    let version = env!("CARGO_PKG_VERSION");
+    teller.tell_of_node(Reason::Starting, format!("kube-dnat {version} starts"));
+    let writer = Writer::new(pace, client, node, dropped);
+    (teller, writer.run(remarks))
+}

@@ -1,0 +1,100 @@
+//! Why something is told: what users and their alerts look for.
+
+use crate::desired::NotServed;
+use crate::model::Rejected;
+
+/// Why an Event is made; where kube-proxy has one for it, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// This program starts, of the Node.
+    Starting,
+    /// An older Service has what this one claims.
+    FrontendConflict,
+    /// A field that should be an address is none, or of the wrong family.
+    InvalidAddress,
+    /// Another part of the object makes no sense.
+    InvalidObject,
+    /// A Service has more endpoints than can be used.
+    TooManyEndpoints,
+    /// The kernel refuses what a Service wants.
+    RefusedByKernel,
+    /// A `healthCheckNodePort` cannot be had.
+    FailedToStartServiceHealthcheck,
+    /// The address where this node's own health is told cannot be had.
+    FailedToStartProxierHealthcheck,
+}
+
+impl Reason {
+    /// As it stands in an Event.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "Starting",
+            Self::FrontendConflict => "FrontendConflict",
+            Self::InvalidAddress => "InvalidAddress",
+            Self::InvalidObject => "InvalidObject",
+            Self::TooManyEndpoints => "TooManyEndpoints",
+            Self::RefusedByKernel => "RefusedByKernel",
+            Self::FailedToStartServiceHealthcheck => "FailedToStartServiceHealthcheck",
+            Self::FailedToStartProxierHealthcheck => "FailedToStartProxierHealthcheck",
+        }
+    }
+
+    /// What was being done.
+    #[must_use]
+    pub fn action(self) -> &'static str {
+        match self {
+            Self::Starting | Self::FailedToStartProxierHealthcheck => "StartKubeDnat",
+            Self::FrontendConflict => "ClaimFrontend",
+            Self::InvalidAddress | Self::InvalidObject => "ReadObject",
+            Self::TooManyEndpoints => "GatherEndpoints",
+            Self::RefusedByKernel => "ProgramKernel",
+            Self::FailedToStartServiceHealthcheck => "Listen",
+        }
+    }
+
+    /// Whether something is wrong.
+    #[must_use]
+    pub fn is_warning(self) -> bool {
+        self != Self::Starting
+    }
+
+    /// Whether other nodes do not see the same.
+    #[must_use]
+    pub fn is_of_this_node(self) -> bool {
+        match self {
+            Self::Starting
+            | Self::RefusedByKernel
+            | Self::FailedToStartServiceHealthcheck
+            | Self::FailedToStartProxierHealthcheck => true,
+            Self::FrontendConflict
+            | Self::InvalidAddress
+            | Self::InvalidObject
+            | Self::TooManyEndpoints => false,
+        }
+    }
+}
+
+impl From<&Rejected> for Reason {
+    fn from(rejected: &Rejected) -> Self {
+        match rejected {
+            Rejected::Address { .. } => Self::InvalidAddress,
+            Rejected::Port { .. }
+            | Rejected::Protocol { .. }
+            | Rejected::Name { .. }
+            | Rejected::Timestamp { .. }
+            | Rejected::NoService
+            | Rejected::Contradiction(_)
+            | Rejected::Malformed(_) => Self::InvalidObject,
+        }
+    }
+}
+
+impl From<&NotServed> for Reason {
+    fn from(not_served: &NotServed) -> Self {
+        match not_served {
+            NotServed::Contested { .. } => Self::FrontendConflict,
+            NotServed::TooManyEndpoints { .. } => Self::TooManyEndpoints,
+        }
+    }
+}

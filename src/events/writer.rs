@@ -1,0 +1,168 @@
+//! Writes what is told, one after the other.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::PostParams;
+use kube::{Api, Client, Error};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
+
+use super::event::{event, number};
+use super::failure::{self, Remedy};
+use super::limit::{Limiter, Verdict};
+use super::objects::{self, Uid};
+use super::{Dropped, Pace, Told};
+use crate::model::Kind;
+
+/// How often one is tried, as client-go does.
+const TRIES: usize = 12;
+
+/// How long the API server may take to answer.
+const ANSWER: Duration = Duration::from_secs(30);
+
+const NOT_TAKEN: &str = "the API server does not take an Event";
+
+pub(super) struct Writer {
+    pace: Pace,
+    client: Client,
+    node: Arc<str>,
+    dropped: Dropped,
+    limiter: Limiter,
+    /// Nothing is written before this time.
+    held_until: Option<Instant>,
+    /// What was said of failures since the last success.
+    said: BTreeSet<&'static str>,
+}
+
+impl Writer {
+    pub(super) fn new(pace: Pace, client: Client, node: Arc<str>, dropped: Dropped) -> Self {
+        Self {
+            pace,
+            client,
+            node,
+            dropped,
+            limiter: Limiter::default(),
+            held_until: None,
+            said: BTreeSet::new(),
+        }
+    }
+
+    /// Until nobody tells anything any more.
+    pub(super) async fn run(mut self, mut remarks: mpsc::Receiver<Told>) {
+        while let Some(told) = remarks.recv().await {
+            let now = Instant::now();
+            if self.held_until.is_some_and(|until| now < until) {
+                self.dropped.one();
+                continue;
+            }
+            match self.limiter.admit(&told.remark, now) {
+                Verdict::Repeated => {}
+                Verdict::TooMany => self.dropped.too_many(),
+                Verdict::After(wait) => {
+                    sleep(wait.max(self.turn(&told, now))).await;
+                    self.tell(&told).await;
+                }
+            }
+        }
+    }
+
+    /// How long until it is this node's turn to say what all nodes see.
+    fn turn(&self, told: &Told, now: Instant) -> Duration {
+        if told.remark.reason.is_of_this_node() {
+            return Duration::ZERO;
+        }
+        let permille = u32::try_from(number(&[&self.node]) % 1000).unwrap_or_default();
+        let turn = told.since + self.pace.spread * permille / 1000;
+        turn.saturating_duration_since(now)
+    }
+
+    async fn tell(&mut self, told: &Told) {
+        let mut pauses = ExponentialBuilder::new()
+            .with_min_delay(self.pace.first_pause)
+            .with_max_delay(Duration::from_mins(1))
+            .with_factor(2.0)
+            .with_max_times(TRIES - 1)
+            .with_jitter()
+            .build();
+        loop {
+            let remedy = match timeout(ANSWER, self.write(told)).await {
+                Ok(Ok(())) => return self.well(),
+                Ok(Err(error)) => self.failed(&error),
+                Err(_elapsed) => self.unanswered(),
+            };
+            let pause = match remedy {
+                Remedy::Nothing => return self.well(),
+                Remedy::GiveUp => None,
+                Remedy::Hold => {
+                    self.held_until = Some(Instant::now() + self.pace.forbidden);
+                    None
+                }
+                Remedy::Again(at_least) => pauses.next().map(|pause| pause.max(at_least)),
+            };
+            let Some(pause) = pause else {
+                return self.dropped.one();
+            };
+            sleep(pause).await;
+        }
+    }
+
+    async fn write(&self, told: &Told) -> Result<(), Error> {
+        let object = &told.remark.object;
+        let uid = match objects::uid(&self.client, object).await? {
+            Uid::Is(uid) => Some(uid),
+            Uid::Hidden => None,
+            // A Node may be told of before it is registered.
+            Uid::Gone if object.kind == Kind::Node => None,
+            Uid::Gone => {
+                debug!(%object, "gone before an Event could be made of it");
+                return Ok(());
+            }
+        };
+        let regarding = objects::reference(object, uid);
+        let event = event(&told.remark, regarding, &self.node, told.at);
+        let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
+        let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        events.create(&PostParams::default(), &event).await?;
+        Ok(())
+    }
+
+    fn well(&mut self) {
+        let before = self.said.len();
+        // Others being taken says nothing of those that are not.
+        self.said.retain(|said| *said == NOT_TAKEN);
+        if self.said.len() < before {
+            info!("Events are written again");
+        }
+    }
+
+    /// Says it once until all is well.
+    fn failed(&mut self, error: &Error) -> Remedy {
+        let remedy = failure::remedy(error);
+        let said = match remedy {
+            Remedy::Nothing => return remedy,
+            Remedy::GiveUp => NOT_TAKEN,
+            Remedy::Hold => {
+                "Events are not written, the log has it all: the ClusterRole must allow to create \
+                 events of events.k8s.io"
+            }
+            Remedy::Again(_) => "an Event cannot be written, will try again",
+        };
+        if self.said.insert(said) {
+            warn!(error = failure::text(error), "{said}");
+        }
+        remedy
+    }
+
+    fn unanswered(&mut self) -> Remedy {
+        let said = "the API server does not answer when an Event is written, will try again";
+        if self.said.insert(said) {
+            warn!("{said}");
+        }
+        Remedy::Again(Duration::ZERO)
+    }
+}

@@ -1,0 +1,336 @@
+//! What users are told of their objects.
+
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use kube_dnat::desired::HealthCheck;
+use kube_dnat::events::{Pace, Reason, Remark};
+use kube_dnat::health::{self, Change};
+use kube_dnat::model::addr::Family;
+use kube_dnat::model::{ObjectKey, ServiceName};
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::time::{sleep, timeout};
+use tracing::subscriber::DefaultGuard;
+
+use super::node::{Node, PACE};
+use super::objects::{node, service, slice};
+use super::seen::{DEADLINE, OUR_NODE};
+use super::server::{Fault, Server};
+
+/// With an external IP, a uid and a time of creation.
+fn external(name: &str, cluster_ip: &str, external_ip: &str, year: u16) -> Value {
+    let mut service = identified(service(name, cluster_ip));
+    service["spec"]["externalIPs"] = json!([external_ip]);
+    service["metadata"]["creationTimestamp"] = json!(format!("{year}-01-01T00:00:00Z"));
+    service
+}
+
+/// With a uid.
+fn identified(mut object: Value) -> Value {
+    let name = object["metadata"]["name"].as_str().expect("a name");
+    object["metadata"]["uid"] = json!(format!("uid-of-{name}"));
+    object
+}
+
+fn conflict(server: &Server) {
+    server.apply(external("shop/old", "10.96.0.1", "192.0.2.80", 2024));
+    server.apply(external("shop/new", "10.96.0.2", "192.0.2.80", 2025));
+}
+
+/// What of the Events names `reason`.
+fn because(server: &Server, reason: &str) -> Vec<Value> {
+    let events = server.events().into_iter();
+    events.filter(|event| event["reason"] == reason).collect()
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let holds = async {
+        while !condition() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(timeout(DEADLINE, holds).await.is_ok(), "{what}");
+}
+
+/// What is logged on this thread until the guard goes.
+fn log() -> (DefaultGuard, impl Fn(&str) -> Vec<String>) {
+    let log = NamedTempFile::new().expect("a file");
+    let file = log.reopen().expect("a file");
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(Mutex::new(file))
+        .finish();
+    let lines = move |part: &str| {
+        let log = std::fs::read_to_string(log.path()).expect("a file");
+        let lines = log.lines().filter(|line| line.contains(part));
+        lines.map(str::to_owned).collect()
+    };
+    (tracing::subscriber::set_default(subscriber), lines)
+}
+
+#[tokio::test]
+async fn a_conflict_is_told_of_the_service_that_loses() {
+    let server = Server::start();
+    server.apply(identified(node(OUR_NODE, "192.0.2.1")));
+    conflict(&server);
+
+    let _node = Node::started(&server, OUR_NODE, PACE).await;
+    server.until_events(2).await;
+
+    let events = server.events();
+    let [starting, conflict] = &events[..] else {
+        panic!("{events:#?}");
+    };
+    let of_node = json!({
+        "apiVersion": "v1", "kind": "Node", "name": OUR_NODE, "uid": "uid-of-node-1",
+    });
+    assert_eq!(starting["regarding"], of_node);
+    assert_eq!(
+        (&starting["type"], &starting["reason"]),
+        (&json!("Normal"), &json!("Starting"))
+    );
+    let of_service = json!({
+        "apiVersion": "v1", "kind": "Service", "namespace": "shop", "name": "new",
+        "uid": "uid-of-new",
+    });
+    assert_eq!(conflict["regarding"], of_service);
+    let note = "not served as asked: 192.0.2.80:80/tcp is taken by the older Service shop/old";
+    for (field, value) in [
+        ("type", "Warning"),
+        ("reason", "FrontendConflict"),
+        ("note", note),
+        ("reportingController", "kube-dnat"),
+        ("reportingInstance", OUR_NODE),
+    ] {
+        assert_eq!(conflict[field], value, "{field}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_address_is_told_of_its_object() {
+    let server = Server::start();
+    server.apply(external("shop/cart", "10.96.0.1", "300.1.1.1", 2024));
+    server.apply(identified(slice("shop/cart-1", "cart", "10.0.0.256")));
+
+    let _node = Node::started(&server, OUR_NODE, PACE).await;
+    server.until_events(3).await;
+
+    let events = because(&server, "InvalidAddress");
+    let of = |kind: &str| {
+        let mut events = events.iter();
+        let event = events.find(|event| event["regarding"]["kind"] == kind);
+        event.unwrap_or_else(|| panic!("{kind}"))
+    };
+    let note = |event: &Value| event["note"].as_str().unwrap().to_owned();
+    let service = of("Service");
+    assert_eq!(service["regarding"]["uid"], "uid-of-cart");
+    assert!(
+        note(service).contains("\"300.1.1.1\" is not an"),
+        "{service}"
+    );
+    let slice = of("EndpointSlice");
+    assert_eq!(slice["regarding"]["apiVersion"], "discovery.k8s.io/v1");
+    assert_eq!(slice["regarding"]["uid"], "uid-of-cart-1");
+    assert!(note(slice).contains("10.0.0.256"), "{slice}");
+}
+
+#[tokio::test]
+async fn the_same_is_not_told_again() {
+    let server = Server::start();
+    let bad = || external("shop/cart", "10.96.0.1", "300.1.1.1", 2024);
+    server.apply(bad());
+    let mut node = Node::started(&server, OUR_NODE, PACE).await;
+    server.until_events(2).await;
+
+    server.delete("services", "shop/cart");
+    node.until_served(0).await;
+    server.apply(bad());
+    node.until_served(1).await;
+    server.apply(external("shop/till", "10.96.0.2", "300.1.1.2", 2024));
+    node.until_served(2).await;
+    server.until_events(3).await;
+
+    assert_eq!(server.events()[2]["regarding"]["name"], "till");
+    assert_eq!(server.requests("events").len(), 3);
+    assert_eq!(node.dropped(), 0);
+}
+
+#[tokio::test]
+async fn what_all_nodes_see_is_one_event() {
+    let server = Server::start();
+    conflict(&server);
+    let pace = Pace {
+        spread: Duration::from_millis(50),
+        ..PACE
+    };
+
+    let mut nodes = Vec::new();
+    for name in ["node-1", "node-2", "node-3"] {
+        nodes.push(Node::started(&server, name, pace).await);
+    }
+    server.until_requested("events", 6).await;
+    // Each has had its answer when it tells the next thing.
+    for node in &nodes {
+        let end = "the end".to_owned();
+        node.teller.tell_of_node(Reason::RefusedByKernel, end);
+    }
+    server.until_requested("events", 9).await;
+
+    assert_eq!(because(&server, "Starting").len(), 3);
+    assert_eq!(because(&server, "FrontendConflict").len(), 1);
+    let dropped: u64 = nodes.iter().map(Node::dropped).sum();
+    assert_eq!(dropped, 0);
+}
+
+#[tokio::test]
+async fn many_bad_services_are_served_and_tell_no_more_than_they_may() {
+    const MANY: usize = 10_000;
+    let server = Server::start();
+    for number in 0..MANY {
+        let address = format!("10.96.{}.{}", number / 250, number % 250 + 1);
+        let name = format!("shop/service-{number}");
+        server.apply(external(&name, &address, "300.1.1.1", 2024));
+    }
+    let begin = Instant::now();
+
+    let mut node = Node::started(&server, OUR_NODE, PACE).await;
+    node.until_served(MANY).await;
+    server.until_events(30).await;
+
+    let written = server.events().len();
+    let elapsed = usize::try_from(begin.elapsed().as_millis()).unwrap();
+    assert!(written <= 26 + elapsed / 100, "{written} in {elapsed} ms");
+    // No more than 1000 wait.
+    let dropped = usize::try_from(node.dropped()).unwrap();
+    assert!(
+        dropped + server.requests("events").len() + 1000 >= MANY,
+        "{dropped}"
+    );
+}
+
+#[tokio::test]
+async fn who_may_not_write_events_says_so_once_and_serves() {
+    let (_guard, logged) = log();
+    let server = Server::start();
+    server.bar("events", 403);
+    conflict(&server);
+    server.apply(external("shop/cart", "10.96.0.3", "300.1.1.1", 2024));
+
+    let mut node = Node::started(&server, OUR_NODE, PACE).await;
+    node.until_served(3).await;
+    until("it is dropped", || node.dropped() == 3).await;
+    server.apply(external("shop/till", "10.96.0.4", "300.1.1.1", 2024));
+    node.until_served(4).await;
+    until("it is dropped", || node.dropped() == 4).await;
+
+    assert_eq!(server.requests("events").len(), 1);
+    let said = logged("ClusterRole");
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        said[0].contains("WARN") && said[0].contains("(403)"),
+        "{said:?}"
+    );
+}
+
+#[tokio::test]
+async fn who_may_write_events_again_writes_them() {
+    let (_guard, logged) = log();
+    let server = Server::start();
+    server.bar("events", 403);
+    let pace = Pace {
+        forbidden: Duration::from_millis(50),
+        ..PACE
+    };
+    let mut node = Node::started(&server, OUR_NODE, pace).await;
+    until("it is dropped", || node.dropped() == 1).await;
+
+    server.admit("events");
+    sleep(pace.forbidden).await;
+    server.apply(external("shop/cart", "10.96.0.1", "300.1.1.1", 2024));
+    node.until_served(1).await;
+
+    server.until_events(1).await;
+    until("it is said", || logged("written again").len() == 1).await;
+}
+
+#[tokio::test]
+async fn a_failure_of_the_api_server_is_said_once_and_tried_again() {
+    let (_guard, logged) = log();
+    let server = Server::start();
+    server.fail("events", "", Fault::Status(500), 3);
+
+    let node = Node::started(&server, OUR_NODE, PACE).await;
+    server.until_events(1).await;
+
+    assert_eq!(server.requests("events").len(), 4);
+    assert_eq!(node.dropped(), 0);
+    assert_eq!(logged("will try again").len(), 1);
+}
+
+#[tokio::test]
+async fn an_object_that_we_may_not_see_is_told_of_without_its_uid() {
+    let server = Server::start();
+    server.fail("services", "metadata.name", Fault::Status(403), 1);
+    server.apply(external("shop/cart", "10.96.0.1", "300.1.1.1", 2024));
+
+    let _node = Node::started(&server, OUR_NODE, PACE).await;
+    server.until_events(2).await;
+
+    let regarding = &server.events()[1]["regarding"];
+    assert_eq!(regarding["name"], "cart");
+    assert!(regarding["uid"].is_null(), "{regarding}");
+}
+
+#[tokio::test]
+async fn an_object_that_is_gone_is_told_of_no_more() {
+    let server = Server::start();
+    server.apply(identified(service("shop/cart", "10.96.0.1")));
+    let node = Node::started(&server, OUR_NODE, PACE).await;
+
+    for name in ["gone", "cart"] {
+        node.teller.tell(Remark {
+            object: ObjectKey::service(&ServiceName::new("shop", name)),
+            reason: Reason::RefusedByKernel,
+            note: "no".to_owned(),
+        });
+    }
+    server.until_events(2).await;
+
+    assert_eq!(server.events()[1]["regarding"]["name"], "cart");
+    assert_eq!(node.dropped(), 0);
+}
+
+#[tokio::test]
+async fn a_health_check_whose_port_is_taken_is_told() {
+    let server = Server::start();
+    server.apply(identified(service("shop/cart", "10.96.0.1")));
+    let node = Node::started(&server, OUR_NODE, PACE).await;
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let (changes, seen) = unbounded_channel();
+    let lag = Arc::default();
+    tokio::spawn(health::serve(seen, lag, node.teller.clone()));
+
+    let addresses = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
+    let check = HealthCheck {
+        port,
+        local_endpoints: 1,
+    };
+    let name = ServiceName::new("shop", "cart");
+    for change in [
+        Change::Addresses(Family::Ipv4, addresses),
+        Change::Service(Family::Ipv4, name, Some(check)),
+    ] {
+        changes.send(change).unwrap();
+    }
+    server.until_events(2).await;
+
+    let event = &server.events()[1];
+    assert_eq!(event["reason"], "FailedToStartServiceHealthcheck");
+    assert_eq!(event["regarding"]["uid"], "uid-of-cart");
+    let said = event["note"].as_str().unwrap();
+    assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
+}

@@ -1,0 +1,95 @@
+//! A node without a kernel: what is reported is planned and taken for committed, and what is wrong is
+//! told.
+
+use std::time::Duration;
+
+use kube_dnat::desired::NodeFacts;
+use kube_dnat::events::{self, Pace, Teller};
+use kube_dnat::metrics::Metrics;
+use kube_dnat::model::Event;
+use kube_dnat::sync::{Basis, Complaint, State};
+use kube_dnat::watch::apiserver::{client, watch_with};
+use tokio::sync::mpsc::{Receiver, channel};
+use tokio::time::timeout;
+
+use super::seen::{DEADLINE, TIMEOUTS};
+use super::server::Server;
+
+pub(crate) const PACE: Pace = Pace {
+    spread: Duration::ZERO,
+    first_pause: Duration::from_millis(20),
+    forbidden: DEADLINE,
+};
+
+pub(crate) struct Node {
+    pub(crate) state: State,
+    pub(crate) teller: Teller,
+    metrics: Metrics,
+    reported: Receiver<Event>,
+}
+
+impl Node {
+    /// Begins to follow the server, and to tell it what is wrong.
+    pub(crate) async fn start(server: &Server, name: &str, pace: Pace) -> Self {
+        let client = client(Some(&server.kubeconfig()), None)
+            .await
+            .expect("a client");
+        let (metrics, _) = Metrics::new();
+        let (teller, telling) = events::to_with(pace, client.clone(), name.into(), &metrics);
+        tokio::spawn(telling);
+        let (sender, reported) = channel(16);
+        tokio::spawn(watch_with(TIMEOUTS, client, name.into(), sender));
+        Self {
+            state: State::new(NodeFacts::default()),
+            teller,
+            metrics,
+            reported,
+        }
+    }
+
+    /// The same, until what is there was served.
+    pub(crate) async fn started(server: &Server, name: &str, pace: Pace) -> Self {
+        let mut node = Self::start(server, name, pace).await;
+        node.until("everything is listed", State::is_complete).await;
+        node
+    }
+
+    /// Takes in what is reported until `condition` holds, and serves it.
+    pub(crate) async fn until(&mut self, what: &str, condition: impl Fn(&State) -> bool) {
+        let turns = async {
+            while !condition(&self.state) {
+                let event = self.reported.recv().await.expect("the watch goes on");
+                let complaints = self.state.apply(event);
+                self.complain(complaints);
+                if self.state.is_complete() {
+                    self.commit();
+                }
+            }
+        };
+        let in_time = timeout(DEADLINE, turns).await.is_ok();
+        assert!(in_time, "not in time: {what}");
+    }
+
+    /// Takes in what is reported until so many Services are served.
+    pub(crate) async fn until_served(&mut self, services: usize) {
+        let served = |state: &State| state.ipv4.picture().services() == services;
+        self.until("so many Services are served", served).await;
+    }
+
+    /// How much was not told.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.metrics.events_dropped.get()
+    }
+
+    fn commit(&mut self) {
+        let plans = self.state.prepare(Basis::Picture, Basis::Picture);
+        let complaints = self.state.committed(plans.expect("a plan"));
+        self.complain(complaints);
+    }
+
+    fn complain(&self, complaints: Vec<Complaint>) {
+        for complaint in complaints {
+            self.teller.tell(complaint.remark());
+        }
+    }
+}
