@@ -21,7 +21,7 @@ pub struct Counted<A: Address> {
     pub comment: Option<String>,
     /// The chain it goes to, if it is of a verdict map: an element with another was made anew.
     pub chain: Option<String>,
-    /// How many packets.
+    /// How many packets; 0 too if the set does not count.
     pub packets: u64,
 }
 
@@ -48,13 +48,17 @@ pub(super) fn packets<A: Address>(
 fn counted_element<A: Address>(name: SetName, attributes: &Attributes<'_>) -> Option<Counted<A>> {
     let key = attributes.get(NFTA_SET_ELEM_KEY)?.nested();
     let key = Key::from_bytes(name, key.get(NFTA_DATA_VALUE)?.value)?;
-    let counter = attributes.get(NFTA_SET_ELEM_EXPR)?.nested();
-    let counter = counter.get(NFTA_EXPR_DATA)?.nested();
-    let packets = counter.get(NFTA_COUNTER_PACKETS)?.value;
     Some(Counted {
         key,
         comment: element::comment(attributes),
         chain: element::chain(attributes),
-        packets: u64::from_be_bytes(packets.try_into().ok()?),
+        packets: counter(attributes).unwrap_or(0),
     })
+}
+
+fn counter(element: &Attributes<'_>) -> Option<u64> {
+    let counter = element.get(NFTA_SET_ELEM_EXPR)?.nested();
+    let counter = counter.get(NFTA_EXPR_DATA)?.nested();
+    let packets = counter.get(NFTA_COUNTER_PACKETS)?.value;
+    Some(u64::from_be_bytes(packets.try_into().ok()?))
 }

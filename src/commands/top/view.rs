@@ -1,6 +1,7 @@
 //! The live view.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
@@ -121,7 +122,11 @@ impl View {
     fn draw(&mut self, frame: &mut Frame<'_>) {
         let layout = Layout::vertical([Constraint::Min(1), Constraint::Length(1)]);
         let [table, help] = layout.areas(frame.area());
-        let header = ["SERVICE", "NEW/S", "CONNECTIONS"].map(Cell::from);
+        let header = [
+            Cell::from("SERVICE"),
+            number("NEW/S", RATE),
+            number("CONNECTIONS", TOTAL),
+        ];
         let bold = Style::new().add_modifier(Modifier::BOLD);
         let rows = self
             .rates
@@ -147,13 +152,20 @@ impl View {
     }
 }
 
+/// Columns of numbers.
+const RATE: usize = 9;
+const TOTAL: usize = 13;
+
+fn number(number: impl Display, columns: usize) -> Cell<'static> {
+    Cell::from(format!("{:>columns$}", number.to_string()))
+}
+
 fn rows(row: &Row, endpoints: bool) -> Vec<TableRow<'static>> {
-    let number = |text: String, width: usize| Cell::from(format!("{text:>width$}"));
-    let rate = |rate: f64| number(format!("{rate:.1}"), 9);
+    let rate = |rate: f64| number(format!("{rate:.1}"), RATE);
     let mut rows = vec![TableRow::new([
         Cell::from(row.service.clone()),
         rate(row.connections_per_second),
-        number(row.connections.to_string(), 13),
+        number(row.connections, TOTAL),
     ])];
     if endpoints {
         rows.extend(row.endpoints.iter().map(|row| {
@@ -209,13 +221,13 @@ mod tests {
         let shown = screen(&mut view);
         assert_eq!(
             shown[0],
-            "SERVICE                       NEW/S      CONNECTIONS"
+            "SERVICE                            NEW/S    CONNECTIONS"
         );
         assert_eq!(
             shown[1],
-            "shop/till                           7.0            10"
+            "shop/till                            7.0             10"
         );
-        assert_eq!(shown[2], "  10.244.1.9:8080                   7.0");
+        assert_eq!(shown[2], "  10.244.1.9:8080                    7.0");
         assert!(shown[3].starts_with("shop/cart"), "{shown:#?}");
         view.take(Asked::Order(Order::Total));
         assert!(screen(&mut view)[1].starts_with("shop/cart"));

@@ -5,6 +5,7 @@ mod application;
 mod bad_input;
 mod changes;
 mod cluster_ip;
+mod commands;
 mod configuration;
 mod detect_local;
 mod drift;
@@ -29,6 +30,7 @@ mod sctp;
 mod session_affinity;
 mod shop;
 mod source_ranges;
+mod takeover;
 mod udp_stale;
 
 use std::collections::BTreeSet;
@@ -46,6 +48,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         bad_input::tests(),
         changes::tests(),
         cluster_ip::tests(),
+        commands::tests(),
         configuration::tests(),
         detect_local::tests(),
         drift::tests(),
@@ -69,6 +72,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         policies::tests(),
         session_affinity::tests(),
         source_ranges::tests(),
+        takeover::tests(),
         udp_stale::tests(),
     ]
     .into_iter()

@@ -1,0 +1,246 @@
+//! From kube-proxy to kube-dnat and back, under load.
+
+use std::net::SocketAddr;
+
+use libtest_mimic::Trial;
+
+use super::changes::under_load;
+use super::explain::run;
+use super::shop::{NODE_PORT, Shop, cart, cart_slices};
+use super::{Daemon, Family, Host, IpAddr, Probe, Protocol, everywhere};
+use crate::lab::{nft, wait_until};
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::takeover;
+    crate::trials!(takeover:
+        no_connection_fails_on_the_way_from_kube_proxy_and_back,
+        a_connection_that_kube_proxy_made_goes_on,
+        what_kube_proxy_left_goes_and_nothing_else_does,
+        cleanup_removes_it_too_and_says_what,
+    )
+}
+
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Where the cart is to be reached by kube-proxy's rules.
+fn frontends(family: Family) -> [(IpAddr, u16); 2] {
+    [(family.cluster_ip(1), 80), (family.lan(2), NODE_PORT)]
+}
+
+/// kube-proxy's nftables mode for `shop/cart`, with the chains and maps of its documentation
+/// (`pkg/proxy/nftables/README.md`) and the priorities of its code.
+fn kube_proxy(family: Family, endpoints: [&Host; 2]) -> String {
+    let [ip, _] = family.table();
+    let address = match family {
+        Family::V4 => "ipv4_addr",
+        Family::V6 => "ipv6_addr",
+    };
+    let [one, other] = endpoints.map(|endpoint| endpoint.ip(family));
+    let at = |ip| SocketAddr::new(ip, 8080).to_string();
+    include_str!("kube-proxy.nft")
+        .replace("ADDRESS", address)
+        .replace("CLUSTER_AT", &family.cluster_ip(1).to_string())
+        .replace("NODE_AT", &family.lan(2).to_string())
+        .replace("NODE_PORT", &NODE_PORT.to_string())
+        .replace("PODS", family.cluster_cidr())
+        .replace("SERVICES", family.service_cidr())
+        .replace("AT_ONE", &at(one))
+        .replace("AT_OTHER", &at(other))
+        .replace("ONE", &one.to_string())
+        .replace("OTHER", &other.to_string())
+        .replace("IP", ip)
+}
+
+/// kube-proxy's iptables mode as the nft variant of iptables has it, beside chains of others:
+/// the kubelet's, kube-router's, a CNI plugin's that needs one of kube-proxy's.
+const IPTABLES: &str = "
+table ip nat {
+    chain KUBE-MARK-MASQ { meta mark set mark or 0x4000; }
+    chain KUBE-SEP-A { meta l4proto tcp dnat to 10.244.1.9:8080; }
+    chain KUBE-SVC-A { jump KUBE-SEP-A; }
+    chain KUBE-NODEPORTS { tcp dport 30080 jump KUBE-SVC-A; }
+    chain KUBE-SERVICES { ip daddr 10.96.0.1 tcp dport 80 jump KUBE-SVC-A; fib daddr type local jump KUBE-NODEPORTS; }
+    chain KUBE-POSTROUTING { meta mark & 0x4000 == 0 return; masquerade; }
+    chain KUBE-KUBELET-CANARY { }
+    chain CNI-HOSTPORT-SETMARK { jump KUBE-MARK-MASQ; }
+    chain PREROUTING { type nat hook prerouting priority dstnat; policy accept; jump KUBE-SERVICES; counter jump CNI-HOSTPORT-SETMARK; }
+    chain OUTPUT { type nat hook output priority -100; policy accept; jump KUBE-SERVICES; }
+    chain POSTROUTING { type nat hook postrouting priority srcnat; policy accept; jump KUBE-POSTROUTING; }
+}
+table ip filter {
+    chain KUBE-FORWARD { ct state invalid drop; }
+    chain KUBE-FIREWALL { }
+    chain KUBE-ROUTER-INPUT { }
+    chain KUBE-POD-FW-A { }
+    chain INPUT { type filter hook input priority filter; policy accept; jump KUBE-ROUTER-INPUT; jump KUBE-FIREWALL; }
+    chain FORWARD { type filter hook forward priority filter; policy accept; jump KUBE-FORWARD; jump KUBE-POD-FW-A; }
+}
+table inet kube-proxy {
+    chain not-of-this-family { }
+}
+";
+
+fn manifests(shop: &Shop) -> String {
+    let ready = cart_slices(shop.pods(["pod-1", "remote-1"])).yaml();
+    cart().node_port(NODE_PORT).yaml() + &ready
+}
+
+/// What kube-proxy does when it starts: all of it in one transaction.
+fn start_kube_proxy(shop: &Shop) {
+    let endpoints = shop.pods(["pod-1", "remote-1"]);
+    let tables = Family::ALL.map(|family| kube_proxy(family, endpoints));
+    nft::load(&shop.cluster.node.namespace, &tables.concat());
+}
+
+fn listing(shop: &Shop) -> String {
+    nft::list(&shop.cluster.node.namespace)
+}
+
+/// Starts it by `--takeover`, and waits until kube-proxy's tables are gone.
+fn take_over(shop: &Shop) -> Daemon<'_> {
+    let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
+    let flags = ["--cluster-cidr", &cidrs, "--takeover"];
+    let daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &flags);
+    wait_until("kube-proxy's rules are gone", PATIENCE, || {
+        !daemon.log_lines("taken over").is_empty()
+    });
+    daemon
+}
+
+fn no_connection_fails_on_the_way_from_kube_proxy_and_back() {
+    let shop = Shop::new();
+    shop.manifests.write("shop.yaml", &manifests(&shop));
+    start_kube_proxy(&shop);
+    let sources = [
+        &shop.cluster.client,
+        shop.cluster.pod("pod-3"),
+        &shop.cluster.node,
+    ];
+    let probes: Vec<Probe<'_>> = everywhere()
+        .flat_map(|(family, protocol)| frontends(family).map(|to| (protocol, to)))
+        .flat_map(|(protocol, to)| sources.map(|source| source.probe(protocol, to)))
+        .collect();
+    let started = std::time::Instant::now();
+    let tallies = under_load(&probes, || {
+        for _ in 0..3 {
+            // There: beside kube-proxy first, then alone.
+            Daemon::start(&shop.cluster, &shop.manifests).terminate();
+            assert!(listing(&shop).contains("table ip kube-proxy"));
+            let alone = take_over(&shop);
+            assert!(!listing(&shop).contains("kube-proxy"), "{}", listing(&shop));
+            // And back: kube-proxy beside kube-dnat first, then alone.
+            start_kube_proxy(&shop);
+            let (code, _, error) = run(&shop, &["cleanup"]);
+            assert_eq!(code, 1, "{error}");
+            assert!(error.contains("stop the daemon first"), "{error}");
+            alone.terminate();
+            let (code, _, error) = run(&shop, &["cleanup"]);
+            assert_eq!(code, 0, "{error}");
+            assert!(!listing(&shop).contains("kube-dnat"));
+        }
+    });
+    let elapsed = started.elapsed();
+    let mut connections = 0;
+    for (probe, tally) in probes.iter().zip(tallies) {
+        assert!(tally.failures.is_empty(), "{probe}: {:?}", tally.failures);
+        let count: usize = tally.servers.values().sum();
+        assert!(count > 10, "{probe}: {count}");
+        connections += count;
+    }
+    eprintln!("three times there and back: {connections} connections in {elapsed:?}, none failed");
+}
+
+fn a_connection_that_kube_proxy_made_goes_on() {
+    let shop = Shop::new();
+    shop.manifests.write("shop.yaml", &manifests(&shop));
+    start_kube_proxy(&shop);
+    let client = &shop.cluster.client;
+    let open = |family: Family| {
+        let probe = client.probe(Protocol::Tcp, frontends(family)[1]);
+        crate::lab::Flow::open(&probe).expect("a connection")
+    };
+    let mut flows = Family::ALL.map(open);
+    let servers = flows.each_mut().map(|flow| flow.greeting().answer().server);
+    let daemon = take_over(&shop);
+    let after = flows.each_mut().map(|flow| flow.ask().answer().server);
+    assert_eq!(after, servers);
+    start_kube_proxy(&shop);
+    daemon.terminate();
+    assert_eq!(run(&shop, &["cleanup"]).0, 0);
+    let after = flows.each_mut().map(|flow| flow.ask().answer().server);
+    assert_eq!(after, servers);
+}
+
+/// The names of what is left of the tables of iptables.
+const KEPT: [&str; 7] = [
+    "KUBE-MARK-MASQ",
+    "KUBE-KUBELET-CANARY",
+    "CNI-HOSTPORT-SETMARK",
+    "KUBE-FIREWALL",
+    "KUBE-ROUTER-INPUT",
+    "KUBE-POD-FW-A",
+    "not-of-this-family",
+];
+
+const REMOVED: [&str; 6] = [
+    "KUBE-SERVICES",
+    "KUBE-SVC-A",
+    "KUBE-SEP-A",
+    "KUBE-NODEPORTS",
+    "KUBE-POSTROUTING",
+    "KUBE-FORWARD",
+];
+
+#[track_caller]
+fn assert_only_kube_proxys_is_gone(shop: &Shop) {
+    let listing = listing(shop);
+    for name in KEPT {
+        assert!(
+            listing.contains(&format!("chain {name} ")),
+            "{name}: {listing}"
+        );
+    }
+    for name in REMOVED {
+        assert!(!listing.contains(name), "{name}: {listing}");
+    }
+    for table in ["table ip kube-proxy", "table ip6 kube-proxy"] {
+        assert!(!listing.contains(table), "{listing}");
+    }
+    assert!(listing.contains("jump CNI-HOSTPORT-SETMARK"), "{listing}");
+    assert!(listing.contains("jump KUBE-ROUTER-INPUT"), "{listing}");
+}
+
+fn what_kube_proxy_left_goes_and_nothing_else_does() {
+    let shop = Shop::new();
+    shop.manifests.write("shop.yaml", &manifests(&shop));
+    start_kube_proxy(&shop);
+    let node = &shop.cluster.node.namespace;
+    nft::load(node, IPTABLES);
+    node.ip("link add kube-ipvs0 type bridge\n");
+    let daemon = take_over(&shop);
+    assert_only_kube_proxys_is_gone(&shop);
+    let said = daemon.log_lines("taken over from kube-proxy");
+    assert!(
+        said[0].contains("table ip kube-proxy, table ip6 kube-proxy, and 6 iptables chains"),
+        "{said:?}"
+    );
+    assert!(said[0].contains("device kube-ipvs0"), "{said:?}");
+    assert!(!node.command("ip", &["link"]).contains("kube-ipvs0"));
+    drop(daemon);
+    let again = take_over(&shop);
+    assert_eq!(again.log_lines("kube-proxy had left nothing").len(), 1);
+}
+
+fn cleanup_removes_it_too_and_says_what() {
+    let shop = Shop::new();
+    start_kube_proxy(&shop);
+    nft::load(&shop.cluster.node.namespace, IPTABLES);
+    let (code, _, error) = run(&shop, &["cleanup", "--kube-proxy"]);
+    assert_eq!(code, 0, "{error}");
+    assert!(error.contains("there is no table to delete"), "{error}");
+    assert!(error.contains("table ip kube-proxy, table ip6 kube-proxy, and 6 iptables chains of its and 4 rules that jump there deleted"), "{error}");
+    assert_only_kube_proxys_is_gone(&shop);
+    let (code, _, error) = run(&shop, &["cleanup", "--kube-proxy"]);
+    assert_eq!(code, 0, "{error}");
+    assert!(error.contains("kube-proxy has left nothing"), "{error}");
+}
