@@ -12,7 +12,7 @@ use libtest_mimic::Trial;
 use serde_json::json;
 
 use super::shop::{NODE_PORT, Shop, cart_on_every_frontend, cart_slices, frontends};
-use super::{Cluster, Daemon, Family, everywhere, servers};
+use super::{Cluster, Daemon, Family, IpAddr, everywhere, servers};
 use crate::lab::{Probe, Protocol, Service, wait_until};
 
 pub(super) fn tests() -> Vec<Trial> {
@@ -179,24 +179,24 @@ fn policy_local_and_affinity_go_together() {
 
 fn a_full_map_is_told_of_and_its_clients_are_served() {
     let shop = Shop::new();
-    let [one, other] = ["pod-1", "pod-2"].map(|pod| cart_slices(shop.pods([pod])).yaml());
-    let daemon = shop.start_without_owner(&(sticky().yaml() + &one));
+    let ready = cart_slices(shop.pods(["pod-1"])).yaml();
+    let daemon = shop.start_without_owner(&(sticky().yaml() + &ready));
     shop.cluster
         .node
         .namespace
-        .run(|| remember(AFFINITY_SIZE - 2));
+        .run(|| remember(AFFINITY_SIZE - 2, shop.cluster.pod("pod-1").ip(Family::V4)));
     for source in ["pod-2", "pod-3", "remote-1", "remote-2"] {
         let to = (Family::V4.cluster_ip(1), 80);
         let probe = shop.cluster.pod(source).probe(Protocol::Tcp, to);
         assert_eq!(probe.send().server(), Some("pod-1:8080"), "{probe}");
     }
     let told = || daemon.log_lines("session affinity is full");
-    let mut changes = [&other, &one].into_iter().cycle();
     // It looks at a change, at most once a second. (nft is not asked: it would list the map.)
+    let mut marks =
+        (0..).map(|mark| Service::new(&format!("shop/mark-{mark}"), 9).both("http", 80));
     wait_until("the full map is told of", Duration::from_secs(90), || {
-        let slices = changes.next().expect("another");
-        let manifest = sticky().yaml() + slices;
-        daemon.manifests.write("shop.yaml", &manifest);
+        let mark = marks.next().expect("another");
+        daemon.manifests.write("mark.yaml", &mark.yaml());
         thread::sleep(Duration::from_millis(100));
         !told().is_empty()
     });
@@ -204,10 +204,13 @@ fn a_full_map_is_told_of_and_its_clients_are_served() {
     assert!(told[0].contains("protocol=tcp connections=2"), "{told:?}");
 }
 
-/// Puts clients of a frontend that nobody has into the map of TCP over IPv4.
-fn remember(count: u32) {
+/// Puts clients of the cart's `ClusterIP`, who have this endpoint, into the map of TCP over IPv4.
+fn remember(count: u32, endpoint: IpAddr) {
     let mut kernel = Kernel::open().expect("nf_tables");
-    let frontend = (Ipv4Addr::new(192, 0, 2, 1), 80);
+    let [IpAddr::V4(cluster_ip), IpAddr::V4(endpoint)] = [Family::V4.cluster_ip(1), endpoint]
+    else {
+        panic!("the family is IPv4");
+    };
     let clients: Vec<_> = (0..count).map(Ipv4Addr::from).collect();
     for clients in clients.chunks(1 << 16) {
         let mut part = Part::<Ipv4Addr>::default();
@@ -216,8 +219,8 @@ fn remember(count: u32) {
             .map(|client| Operation {
                 op: Op::Add(Element {
                     set: SetName::Affinity(kube_dnat::model::Protocol::Tcp),
-                    key: Key::Client(*client, frontend.0, frontend.1),
-                    value: Value::Endpoint(frontend.0, frontend.1),
+                    key: Key::Client(*client, cluster_ip, 80),
+                    value: Value::Endpoint(endpoint, 8080),
                     comment: None,
                 }),
                 service: None,
