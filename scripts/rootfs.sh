@@ -35,11 +35,11 @@ fi
 mkdir -p "$dir"
 [ -z "$(ls -A "$dir")" ] || die "$dir is not empty"
 
-# package_of FILE: dpkg may know a file of the merged /usr by its other name.
+# package_of FILE: dpkg may know a file of the merged /usr by its other name. It also tells of diversions.
 package_of() {
     local name
     for name in "$1" "/usr$1" "${1#/usr}" "$(readlink -f "$1")"; do
-        dpkg-query --search "$name" 2>/dev/null | sed 's/: .*//; s/,.*//; q' | grep . && return
+        dpkg-query --search "$name" 2>/dev/null | sed '/^diversion /d; s/: .*//; s/, .*//; q' | grep . && return
     done
     die "$1 is of no package"
 }
@@ -64,13 +64,13 @@ add_file() {
 
 # add_libraries PROGRAM: all that it needs to start, the loader too.
 add_libraries() {
-    local needed file files
+    local needed file
     needed=$(ldd "$1") || die "$1 is not of this machine's kind"
     case $needed in *"not found"*) die "$1 misses libraries: $needed" ;; esac
-    mapfile -t files < <(sed -n 's/^\t\(.* => \)\?\(\/[^ ]*\) (.*/\2/p' <<<"$needed")
-    for file in "${files[@]}"; do
+    needed=$(sed -n 's/^\t\(.* => \)\?\(\/[^ ]*\) (.*/\2/p' <<<"$needed")
+    while read -r file; do
         [ -e "$dir$file" ] || add_file "$file"
-    done
+    done <<<"$needed"
 }
 
 install -D -m 755 "$KUBE_DNAT" "$dir/usr/local/bin/kube-dnat"
