@@ -144,22 +144,25 @@ fn it_renders_what_deploy_says() {
     assert_agree(&chart, &kustomize::base());
 
     let existing = ("existingConfigMap", json!("kube-proxy"));
+    let takeover = ("takeover", json!(true));
     let k3s = json!({
         "mode": "nftables", "clusterCIDR": "10.42.0.0/16",
         "conntrack": {
             "maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s",
         },
     });
-    let address = [(HOST, json!("127.0.0.1")), ("k8sServicePort", json!(6444))];
-    let [host, port] = address;
+    let host = (HOST, json!("127.0.0.1"));
+    let port = ("k8sServicePort", json!(6444));
+    let kubeadm = vec![existing, takeover.clone()];
+    let privileged = [kubeadm.clone(), vec![("privileged", json!(true))]].concat();
     for (overlay, rights, set) in [
-        ("kubeadm", Rights::Few, vec![existing.clone()]),
+        ("kubeadm", Rights::Few, kubeadm),
+        ("privileged", Rights::All, privileged),
         (
-            "privileged",
-            Rights::All,
-            vec![existing, ("privileged", json!(true))],
+            "k3s",
+            Rights::Few,
+            vec![host, port, takeover, ("config", k3s)],
         ),
-        ("k3s", Rights::Few, vec![host, port, ("config", k3s)]),
     ] {
         let chart = objects(&set);
         pods::check(&chart, rights);

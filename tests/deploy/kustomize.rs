@@ -1,7 +1,6 @@
 //! `manifests/deploy`: each file by itself, and what kubectl makes of them.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -32,6 +31,15 @@ struct Kustomization {
 #[serde(deny_unknown_fields)]
 struct Patch {
     path: String,
+    target: Option<Target>,
+}
+
+/// What a patch of RFC 6902 is for; an object's own names are in any other.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Target {
+    kind: String,
+    name: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -42,6 +50,47 @@ struct Generator {
     #[serde(default)]
     behavior: String,
     files: Vec<String>,
+}
+
+impl Kustomization {
+    /// Folders of other kustomizations.
+    fn others(&self) -> impl Iterator<Item = &str> {
+        let resources = self.resources.iter().filter(|name| name.starts_with("../"));
+        resources.chain(&self.components).map(String::as_str)
+    }
+
+    /// Files beside it.
+    fn files(&self) -> impl Iterator<Item = &str> {
+        let resources = self
+            .resources
+            .iter()
+            .filter(|name| !name.starts_with("../"));
+        let patches = self.patches.iter().map(|patch| &patch.path);
+        let generators = self.config_map_generator.iter();
+        let generated = generators.flat_map(|generator| &generator.files);
+        resources
+            .chain(patches)
+            .chain(generated)
+            .map(String::as_str)
+    }
+
+    fn check(&self, folder: &str) {
+        for target in self
+            .patches
+            .iter()
+            .filter_map(|patch| patch.target.as_ref())
+        {
+            let target = (target.kind.as_str(), target.name.as_str());
+            assert_eq!(target, ("DaemonSet", "kube-dnat"), "{folder}");
+        }
+        for generator in &self.config_map_generator {
+            let object = (generator.name.as_str(), generator.namespace.as_str());
+            assert_eq!(object, ("kube-dnat", "kube-system"), "{folder}");
+            let first = folder.ends_with("/base");
+            let behavior = if first { "" } else { "merge" };
+            assert_eq!(generator.behavior, behavior, "{folder}");
+        }
+    }
 }
 
 /// The object without what is said to kustomize alone.
@@ -88,71 +137,38 @@ fn every_object_and_patch_has_only_fields_that_exist() {
             read += 1;
         }
     }
-    assert!(read >= 8, "{read}");
+    assert!(read >= 8, "only {read} are there");
 }
 
 #[test]
 fn every_kustomization_names_the_files_beside_it_and_no_others() {
+    let mut folders = 0;
     for name in files(DEPLOY) {
-        if name.ends_with("/kustomization.yaml") {
+        let Some(folder) = name.strip_suffix("/kustomization.yaml") else {
             continue;
-        }
-        let folder = Path::new(&name).parent().unwrap().to_str().unwrap();
-        let beside = format!("{folder}/kustomization.yaml");
-        let kustomization: Kustomization = yaml_serde::from_str(&text(&beside)).unwrap();
-        let api = kustomization.api_version.rsplit_once('/').unwrap().1;
-        let expected = match kustomization.kind.as_str() {
-            "Kustomization" => "v1beta1",
-            "Component" => "v1alpha1",
-            other => panic!("{other}"),
         };
-        assert_eq!(api, expected, "{beside}");
-        let mut named = BTreeSet::from([beside.clone()]);
-        for other in kustomization
-            .resources
-            .iter()
-            .chain(&kustomization.components)
-        {
-            if other.starts_with("../") {
-                assert!(
-                    path(folder)
-                        .join(other)
-                        .join("kustomization.yaml")
-                        .is_file(),
-                    "{other}"
-                );
-            } else {
-                named.insert(format!("{folder}/{other}"));
-            }
+        let kustomization: Kustomization = yaml_serde::from_str(&text(&name)).unwrap();
+        let version = match kustomization.kind.as_str() {
+            "Kustomization" => "kustomize.config.k8s.io/v1beta1",
+            "Component" => "kustomize.config.k8s.io/v1alpha1",
+            other => panic!("{name}: {other}"),
+        };
+        assert_eq!(kustomization.api_version, version, "{name}");
+        for other in kustomization.others() {
+            let other = path(folder).join(other).join("kustomization.yaml");
+            assert!(other.is_file(), "{name}: {}", other.display());
         }
-        named.extend(
-            kustomization
-                .patches
-                .iter()
-                .map(|patch| format!("{folder}/{}", patch.path)),
-        );
-        for generator in kustomization.config_map_generator {
-            let Generator {
-                name,
-                namespace,
-                behavior,
-                files,
-            } = generator;
-            assert_eq!(
-                (name.as_str(), namespace.as_str()),
-                ("kube-dnat", "kube-system")
-            );
-            let expected = if folder.ends_with("/base") {
-                ""
-            } else {
-                "merge"
-            };
-            assert_eq!(behavior, expected, "{beside}");
-            named.extend(files.iter().map(|file| format!("{folder}/{file}")));
-        }
+        let beside = kustomization.files().chain(["kustomization.yaml"]);
+        let beside: BTreeSet<_> = beside.map(|file| format!("{folder}/{file}")).collect();
         let there: BTreeSet<_> = files(folder).into_iter().collect();
-        assert_eq!(there, named);
+        assert_eq!(there, beside);
+        kustomization.check(folder);
+        folders += 1;
     }
+    let all = files(DEPLOY);
+    let folder_of = |name: &String| name.rsplit_once('/').unwrap().0.to_owned();
+    let all: BTreeSet<_> = all.iter().map(folder_of).collect();
+    assert_eq!(folders, all.len(), "{all:?}");
 }
 
 #[test]
