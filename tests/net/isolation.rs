@@ -48,6 +48,7 @@ pub(crate) fn check_machine() -> Result<(), String> {
     run("nft", &["--version"])?;
     run("nginx", &["-v"])?;
     run("dnsmasq", &["--version"])?;
+    run("capsh", &["--print"])?;
     let device = [
         "link", "add", "veth0", "type", "veth", "peer", "name", "veth1",
     ];

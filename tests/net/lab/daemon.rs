@@ -124,7 +124,17 @@ impl<'a> Daemon<'a> {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        let mut process = cluster.node.namespace.spawn(&mut command);
+        let process = cluster.node.namespace.spawn(&mut command);
+        Self::started(cluster, manifests, process)
+    }
+
+    /// Takes on one that was started already, its standard error piped, and waits until the manifests
+    /// are programmed.
+    pub(crate) fn started(
+        cluster: &'a Cluster,
+        manifests: &'a Manifests,
+        mut process: Child,
+    ) -> Self {
         let stderr = BufReader::new(process.stderr.take().expect("stderr is piped"));
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&log);

@@ -16,6 +16,7 @@ use libtest_mimic::Trial;
 
 pub(crate) mod chi;
 mod cluster;
+mod container;
 mod daemon;
 mod family;
 mod flow;
@@ -30,6 +31,7 @@ mod server;
 mod topology;
 
 pub(crate) use cluster::Cluster;
+pub(crate) use container::{Image, Run};
 pub(crate) use daemon::{Daemon, Manifests, wait_until};
 pub(crate) use family::Family;
 pub(crate) use flow::Flow;

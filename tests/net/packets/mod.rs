@@ -16,6 +16,7 @@ mod external_ip;
 mod foreign_tables;
 mod hairpin;
 mod health_check;
+mod image;
 mod load_balancer;
 mod masquerade;
 mod node;
@@ -59,6 +60,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         foreign_tables::tests(),
         hairpin::tests(),
         health_check::tests(),
+        image::tests(),
         load_balancer::tests(),
         masquerade::tests(),
         node::tests(),

@@ -1,0 +1,189 @@
+//! The image, run as the manifests say: what it holds and the rights that they grant suffice.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Container, PodSpec, SecurityContext};
+use libtest_mimic::Trial;
+use serde::de::DeserializeOwned;
+
+use super::health_check::ask;
+use super::shop::{Shop, cart, cart_slices};
+use super::{Daemon, everywhere, names, servers};
+use crate::lab::{Family, Image, Manifests, Run, nft, wait_until};
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::image;
+    crate::trials!(image:
+        the_daemonsets_container_serves_with_the_rights_it_is_given,
+        in_place_of_kube_proxys_it_serves_by_kube_proxys_command,
+    )
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the manifests are mounted: a container cannot reach an API server here.
+const OBJECTS: &str = "/manifests";
+
+fn read<T: DeserializeOwned>(path: &str) -> T {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let text = fs::read_to_string(path).expect("a file of the repository");
+    yaml_serde::from_str(&text).expect("an object")
+}
+
+fn pod() -> PodSpec {
+    let daemon_set: DaemonSet = read("manifests/deploy/base/daemonset.yaml");
+    let spec = daemon_set.spec.expect("a spec");
+    spec.template.spec.expect("a Pod")
+}
+
+/// The container with more arguments.
+fn with(mut container: Container, arguments: &[&str]) -> Container {
+    let more = arguments.iter().map(|argument| (*argument).to_owned());
+    container.args.get_or_insert_default().extend(more);
+    container
+}
+
+fn following(container: Container) -> Container {
+    with(container, &["--manifests", OBJECTS])
+}
+
+/// The line of a process' status.
+fn status(process: u32, name: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{process}/status")).expect("a process");
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let line = line.and_then(|line| line.strip_prefix(':'));
+    line.expect("a line").trim().to_owned()
+}
+
+/// A shop with a Pod for the Service, and a directory for a configuration.
+fn shop() -> (Shop, Manifests) {
+    let shop = Shop::new();
+    let slices = cart_slices(shop.pods(["pod-1"])).yaml();
+    shop.manifests
+        .write("cart.yaml", &(cart().yaml() + &slices));
+    (shop, Manifests::new())
+}
+
+/// Panics unless it says that it is ready, and is.
+fn assert_serves(shop: &Shop) {
+    let to = (Family::V4.lan(2), 10_256);
+    let ready = || {
+        let answer = ask(&shop.cluster.client, to, "GET /readyz", "");
+        answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
+    };
+    wait_until("it is ready", PATIENCE, ready);
+    let table = nft::list_table(&shop.cluster.node.namespace, Family::V4.table());
+    assert!(table.contains("\"shop/cart:http-tcp\""), "{table}");
+    for (family, protocol) in everywhere() {
+        let pod = shop.cluster.pod("pod-3");
+        let probe = pod.probe(protocol, (family.cluster_ip(1), 80));
+        assert_eq!(servers(&probe), names(["pod-1:8080"]), "{probe}");
+    }
+}
+
+fn the_daemonsets_container_serves_with_the_rights_it_is_given() {
+    let (shop, config) = shop();
+    fs::copy(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/deploy/base/config.conf"),
+        Path::new(config.path()).join("config.conf"),
+    )
+    .expect("copy a configuration");
+    let image = Image::assemble(&[]);
+    let pod = pod();
+    let run = |container: Container| {
+        let mounts = container.volume_mounts.as_deref().expect("mounts");
+        assert_eq!(mounts[0].mount_path, "/var/lib/kube-proxy");
+        Run {
+            image: &image,
+            container,
+            mounts: vec![
+                (Path::new(config.path()), "/var/lib/kube-proxy"),
+                (Path::new(shop.manifests.path()), OBJECTS),
+            ],
+            node: &shop.cluster.node,
+        }
+    };
+    let main = &pod.containers[0];
+    // Neither the kernel's settings nor its own files are its to change.
+    for (arguments, refused) in [
+        (["--manifests", OBJECTS], "the kernel setting"),
+        (["--write-config-to", "/written"], "cannot write /written"),
+    ] {
+        let output = run(with(main.clone(), &arguments)).output();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(refused), "{refused}: {said}");
+        assert!(said.contains("Read-only file system"), "{said}");
+    }
+    let init = &pod.init_containers.expect("init containers")[0];
+    let output = run(init.clone()).output();
+    assert!(output.status.success(), "{output:?}");
+
+    let process = run(following(main.clone())).start();
+    let id = process.id();
+    let daemon = Daemon::started(&shop.cluster, &shop.manifests, process);
+    assert_serves(&shop);
+    // NET_ADMIN is the twelfth.
+    for set in ["CapEff", "CapPrm", "CapBnd"] {
+        assert_eq!(status(id, set), format!("{:016x}", 1 << 12), "{set}");
+    }
+    for set in ["CapInh", "CapAmb"] {
+        assert_eq!(status(id, set), format!("{:016x}", 0), "{set}");
+    }
+    assert_eq!(status(id, "NoNewPrivs"), "1");
+    let (status, _) = daemon.terminate();
+    assert!(status.success(), "{status}");
+}
+
+fn in_place_of_kube_proxys_it_serves_by_kube_proxys_command() {
+    let (shop, config) = shop();
+    let made: ConfigMap = read("tests/config/fixtures/kubeadm/configmap.yaml");
+    for (name, text) in made.data.expect("data") {
+        fs::write(Path::new(config.path()).join(name), text).expect("write a configuration");
+    }
+    let image = Image::assemble(&["--debug"]);
+    let privileged = SecurityContext {
+        privileged: Some(true),
+        ..SecurityContext::default()
+    };
+    let words = [
+        "/usr/local/bin/kube-proxy",
+        "--config=/var/lib/kube-proxy/config.conf",
+        "--hostname-override=$(NODE_NAME)",
+    ];
+    let run = |command: &[&str], security: SecurityContext| Run {
+        image: &image,
+        container: Container {
+            command: Some(command.iter().map(|word| (*word).to_owned()).collect()),
+            security_context: Some(security),
+            ..Container::default()
+        },
+        mounts: vec![
+            (Path::new(config.path()), "/var/lib/kube-proxy"),
+            (Path::new(shop.manifests.path()), OBJECTS),
+        ],
+        node: &shop.cluster.node,
+    };
+    let mut kube_proxy = run(&words, privileged);
+    kube_proxy.container = following(kube_proxy.container);
+    let _daemon = Daemon::started(&shop.cluster, &shop.manifests, kube_proxy.start());
+    assert_serves(&shop);
+
+    // As `kubectl exec` would, in a container of the DaemonSet's rights.
+    let few = pod().containers.remove(0).security_context.expect("rights");
+    for (words, expected) in [
+        (
+            ["/usr/sbin/nft", "list", "table", "ip", "kube-dnat"].as_slice(),
+            "tcp . 10.96.0.1 . 80",
+        ),
+        (&["/usr/sbin/conntrack", "-L", "-p", "tcp"], "dport=80"),
+    ] {
+        let output = run(words, few.clone()).output();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{output:?}");
+        assert!(printed.contains(expected), "{expected}: {printed}");
+    }
+}
