@@ -128,7 +128,11 @@ pub(crate) fn rendered(overlay: &str) -> Option<Objects> {
 fn every_object_and_patch_has_only_fields_that_exist() {
     let mut read = 0;
     for name in files(DEPLOY) {
-        if !name.ends_with(".yaml") || name.ends_with("/kustomization.yaml") {
+        let is_object = match name.rsplit_once('.') {
+            Some((stem, "yaml")) => !stem.ends_with("/kustomization"),
+            _ => false,
+        };
+        if !is_object {
             continue;
         }
         for mut object in documents(&text(&name)) {

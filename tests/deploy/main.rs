@@ -14,6 +14,7 @@ mod objects;
 mod pods;
 mod rbac;
 mod template;
+mod values;
 
 use std::collections::BTreeSet;
 use std::fs;
