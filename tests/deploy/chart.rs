@@ -145,7 +145,6 @@ fn it_renders_what_deploy_says() {
     assert_agree(&chart, &kustomize::base());
 
     let existing = ("existingConfigMap", json!("kube-proxy"));
-    let takeover = ("takeover", json!(true));
     let k3s = json!({
         "mode": "nftables", "clusterCIDR": "10.42.0.0/16",
         "conntrack": {
@@ -154,16 +153,12 @@ fn it_renders_what_deploy_says() {
     });
     let host = (HOST, json!("127.0.0.1"));
     let port = ("k8sServicePort", json!(6444));
-    let kubeadm = vec![existing, takeover.clone()];
+    let kubeadm = vec![existing];
     let privileged = [kubeadm.clone(), vec![("privileged", json!(true))]].concat();
     for (overlay, rights, set) in [
         ("kubeadm", Rights::Few, kubeadm),
         ("privileged", Rights::All, privileged),
-        (
-            "k3s",
-            Rights::Few,
-            vec![host, port, takeover, ("config", k3s)],
-        ),
+        ("k3s", Rights::Few, vec![host, port, ("config", k3s)]),
     ] {
         let chart = objects(&set);
         pods::check(&chart, rights);
@@ -206,6 +201,17 @@ fn what_is_said_of_the_release_reaches_the_container() {
     let environment = container.env.as_ref().unwrap();
     assert_eq!(environment[1].value.as_deref(), Some("192.0.2.10"));
     assert_eq!(environment[2].value.as_deref(), Some("6443"));
+}
+
+#[test]
+fn flags_of_the_release_are_understood_by_the_program() {
+    let flags = json!(["-v=4", "--table-owner=false"]);
+    let set = [
+        (HOST, json!("192.0.2.10")),
+        ("takeover", json!(true)),
+        ("extraArgs", flags),
+    ];
+    pods::check(&objects(&set), Rights::Few);
 }
 
 #[test]

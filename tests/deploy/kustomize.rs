@@ -31,15 +31,6 @@ struct Kustomization {
 #[serde(deny_unknown_fields)]
 struct Patch {
     path: String,
-    target: Option<Target>,
-}
-
-/// What a patch of RFC 6902 is for; an object's own names are in any other.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Target {
-    kind: String,
-    name: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -75,14 +66,6 @@ impl Kustomization {
     }
 
     fn check(&self, folder: &str) {
-        for target in self
-            .patches
-            .iter()
-            .filter_map(|patch| patch.target.as_ref())
-        {
-            let target = (target.kind.as_str(), target.name.as_str());
-            assert_eq!(target, ("DaemonSet", "kube-dnat"), "{folder}");
-        }
         for generator in &self.config_map_generator {
             let object = (generator.name.as_str(), generator.namespace.as_str());
             assert_eq!(object, ("kube-dnat", "kube-system"), "{folder}");

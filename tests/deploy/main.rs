@@ -62,12 +62,8 @@ fn printed_by(program: &'static str, arguments: &[&str]) -> Option<String> {
         }
         Err(error) => {
             if MISSING.lock().unwrap().insert(program) {
-                let mut out = std::io::stderr();
-                writeln!(
-                    out,
-                    "\nNOT CHECKED by {program}, which does not run: {error}\n"
-                )
-                .unwrap();
+                let line = format!("\nNOT CHECKED by {program}, which does not run: {error}\n");
+                std::io::stderr().write_all(line.as_bytes()).unwrap();
             }
             None
         }

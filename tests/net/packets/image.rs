@@ -107,6 +107,9 @@ fn the_daemonsets_container_serves_with_the_rights_it_is_given() {
         }
     };
     let main = &pod.containers[0];
+    // Not what the configuration asks for.
+    let setting = "net/netfilter/nf_conntrack_tcp_timeout_established";
+    shop.cluster.node.namespace.sysctls(&[(setting, "432000")]);
     // Neither the kernel's settings nor its own files are its to change.
     for (arguments, refused) in [
         (["--manifests", OBJECTS], "the kernel setting"),
@@ -172,12 +175,17 @@ fn in_place_of_kube_proxys_it_serves_by_kube_proxys_command() {
     let _daemon = Daemon::started(&shop.cluster, &shop.manifests, kube_proxy.start());
     assert_serves(&shop);
 
-    // As `kubectl exec` would, in a container of the DaemonSet's rights.
+    // As `kubectl exec` would be, in a container of the DaemonSet's rights.
     let few = pod().containers.remove(0).security_context.expect("rights");
     for (words, expected) in [
         (
             ["/usr/sbin/nft", "list", "table", "ip", "kube-dnat"].as_slice(),
             "tcp . 10.96.0.1 . 80",
+        ),
+        (&["/usr/local/bin/kube-dnat", "status"], "runs, version"),
+        (
+            &["/usr/local/bin/kube-dnat", "explain", "shop/cart"],
+            "10.244.1.9",
         ),
         (&["/usr/sbin/conntrack", "-L", "-p", "tcp"], "dport=80"),
     ] {
