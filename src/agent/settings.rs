@@ -53,7 +53,7 @@ pub(super) fn make(conntrack: &mut Conntrack, config: &Config) -> anyhow::Result
                 setting = sysctl.path,
                 value,
                 wanted = sysctl.value,
-                "a kernel setting of the whole machine cannot be changed from here"
+                "a kernel setting cannot be changed from here"
             ),
         }
     }

@@ -133,7 +133,7 @@ pub fn wanted(settings: &ConntrackSettings, cpus: u32) -> Vec<Sysctl> {
 /// Makes them so below `root`, which is `/proc/sys`. What is so already is not written.
 ///
 /// # Errors
-/// If one cannot be read, or one of the namespace cannot be written.
+/// If one cannot be read, or one of the namespace cannot be written though the file system can.
 pub fn apply(root: &Path, sysctls: &[Sysctl]) -> Result<Vec<Outcome>, Error> {
     let mut outcomes = Vec::new();
     for &sysctl in sysctls {
@@ -156,7 +156,7 @@ pub fn apply(root: &Path, sysctls: &[Sysctl]) -> Result<Vec<Outcome>, Error> {
         }
         match fs::write(&file, value.to_string()) {
             Ok(()) => outcomes.push(Outcome::Set { sysctl, before }),
-            Err(reason) if scope == Scope::Machine && is_forbidden(&reason) => {
+            Err(reason) if may_be_left(scope, &reason) => {
                 outcomes.push(Outcome::LeftAlone {
                     sysctl,
                     value: before,
@@ -169,11 +169,11 @@ pub fn apply(root: &Path, sysctls: &[Sysctl]) -> Result<Vec<Outcome>, Error> {
     Ok(outcomes)
 }
 
-fn is_forbidden(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
-    )
+/// A container has `/proc/sys` read-only unless it is privileged: Services work all the same.
+fn may_be_left(scope: Scope, error: &io::Error) -> bool {
+    let kind = error.kind();
+    kind == ErrorKind::ReadOnlyFilesystem
+        || (kind == ErrorKind::PermissionDenied && scope == Scope::Machine)
 }
 
 fn number(file: &Path) -> io::Result<u64> {

@@ -129,11 +129,12 @@ fn help(arguments: &[&str]) -> BTreeSet<String> {
 }
 
 /// Flags that kube-proxy does not have.
-const OURS: [&str; 4] = [
+const OURS: [&str; 5] = [
     "connection-counters",
     "connection-metrics-limit",
     "manifests",
     "table-owner",
+    "takeover",
 ];
 
 #[test]
