@@ -128,8 +128,8 @@ impl Measure {
         by_extent.get_or_create(family).observe(seconds);
     }
 
-    /// A sync failed.
-    pub(super) fn failed(&self, error: &Error, full: bool, elapsed: Duration) {
+    /// A sync failed at its transaction.
+    pub(super) fn refused(&self, error: &Error, full: bool, elapsed: Duration) {
         let outcome = match error {
             Error::Refused(refusals) => {
                 let count = u64::try_from(refusals.len()).unwrap_or(u64::MAX);
@@ -143,6 +143,11 @@ impl Measure {
             | Error::NoNftables => Outcome::FAILED,
         };
         self.metrics.transactions.get_or_create(&outcome).inc();
+        self.failed(full, elapsed);
+    }
+
+    /// A sync failed.
+    pub(super) fn failed(&self, full: bool, elapsed: Duration) {
         for family in self.of_families() {
             self.metrics.sync_failures.get_or_create(&family).inc();
             self.observe(&family, full, elapsed);

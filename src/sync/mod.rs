@@ -288,7 +288,11 @@ impl Crank {
             let started = Instant::now();
             self.turned = Some(started);
             let full = self.trust != Trust::Picture;
-            let (plans, commit) = self.prepare()?;
+            let prepared = self.prepare();
+            if prepared.is_err() {
+                self.measure.failed(full, started.elapsed());
+            }
+            let (plans, commit) = prepared?;
             self.drift.before(&mut self.kernel, commit.len());
             let sent = Instant::now();
             let result = self.kernel.commit(&commit);
@@ -307,7 +311,7 @@ impl Crank {
                     }
                 }
                 Err(error) => {
-                    self.measure.failed(&error, full, started.elapsed());
+                    self.measure.refused(&error, full, started.elapsed());
                     self.work_around(error)?;
                 }
             }

@@ -1,11 +1,17 @@
 //! Tables that are ours alone, where the kernel can.
 
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
 use libtest_mimic::Trial;
 
+use super::health_check::ask;
 use super::restart::{assert_every_frontend_is_served, manifests};
 use super::shop::{NODE_PORT, Shop, cart_on_every_frontend, cart_slices};
 use super::{Daemon, Family, Protocol, names, servers};
-use crate::lab::nft;
+use crate::lab::{nft, wait_until};
+
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::owner;
@@ -115,15 +121,27 @@ fn a_second_daemon_says_that_it_is_one_and_changes_nothing() {
     assert!(!output.status.success());
     assert!(said.contains("belongs to another process"), "{said}");
     let manifests = shop.manifests.path();
-    let flags = [
-        "--signal=TERM",
-        "2",
-        program,
-        "run",
-        "--manifests",
-        manifests,
-    ];
-    let output = node.output("timeout", &flags, "");
+    let mut second = Command::new(program);
+    second
+        .args([
+            "run",
+            "--manifests",
+            manifests,
+            "--metrics-bind-address=0.0.0.0:11249",
+        ])
+        .stderr(Stdio::piped());
+    let mut second = node.spawn(&mut second);
+    let to = (Family::V4.lan(2), 11_249);
+    let failed = || {
+        let told = ask(&shop.cluster.client, to, "GET /metrics", "").unwrap_or_default();
+        let mut lines = told
+            .lines()
+            .filter(|line| line.contains("nftables_sync_failures_total{"));
+        lines.any(|line| !line.ends_with(" 0"))
+    };
+    wait_until("the failure is counted", PATIENCE, failed);
+    second.kill().expect("send SIGKILL");
+    let output = second.wait_with_output().expect("wait for the second");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("is kube-dnat running twice?"), "{said}");
     assert_eq!(nft::normalise(&listing(&shop)), nft::normalise(&before));
