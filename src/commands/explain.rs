@@ -71,7 +71,7 @@ impl fmt::Display for Answer {
             writeln!(f, "  {table}")?;
         }
         if !near.is_empty() {
-            writeln!(f, "near are {}", near.join(", "))?;
+            writeln!(f, "near: {}", near.join(", "))?;
         }
         Ok(())
     }

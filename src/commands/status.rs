@@ -231,13 +231,16 @@ impl fmt::Display for Answer {
         }
         if let Some(seconds) = self.daemon.last_sync_seconds {
             let waiting = self.daemon.pending_changes.unwrap_or_default();
-            writeln!(f, "last sync  {seconds:.0} s ago, {waiting} changes wait")?;
+            writeln!(
+                f,
+                "last sync  {seconds:.0} s ago; changes that wait: {waiting}"
+            )?;
         }
         if let (Some(failed), Some(repairs)) = (self.daemon.failed_syncs, self.daemon.drift_repairs)
         {
             writeln!(
                 f,
-                "drift      others changed the tables {repairs} times, {failed} syncs failed"
+                "drift      repairs of the tables: {repairs}; failed syncs: {failed}"
             )?;
         }
         let Abilities {

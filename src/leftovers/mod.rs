@@ -89,7 +89,7 @@ impl fmt::Display for Removal {
         }
         if !self.chains.is_empty() || !self.rules.is_empty() {
             parts.push(format!(
-                "{} iptables chains of its and {} rules that jump there",
+                "iptables chains ({}) with the jumps to them ({})",
                 self.chains.len(),
                 self.rules.len()
             ));
@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(removal.tables, [table(IP6, KUBE_PROXY)]);
         assert_eq!(
             removal.to_string(),
-            "table ip6 kube-proxy, and 2 iptables chains of its and 1 rules that jump there"
+            "table ip6 kube-proxy, and iptables chains (2) with the jumps to them (1)"
         );
     }
 

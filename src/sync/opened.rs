@@ -26,7 +26,7 @@ impl Opened {
             let alone = kernel.own_tables()?;
             info!(
                 alone,
-                "whether the kernel keeps others from changing the tables"
+                "asked whether the kernel keeps other processes from the tables"
             );
         }
         Ok(Self {

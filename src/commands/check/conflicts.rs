@@ -50,8 +50,8 @@ fn kube_proxy(ruleset: &Ruleset) -> Finding {
     }
     Finding::warning(
         WHAT,
-        format!("{} are there; kube-dnat's come first", left.join(", ")),
-        "stop kube-proxy, then kube-dnat run --takeover, or kube-dnat cleanup --kube-proxy",
+        format!("found {}; kube-dnat's come first", left.join(", ")),
+        "stop kube-proxy, then start kube-dnat with --takeover (docs/migration.md)",
     )
 }
 
@@ -79,7 +79,7 @@ fn drops(ruleset: &Ruleset) -> Option<Finding> {
     let chains = named(ruleset, is_in_the_way)?;
     Some(Finding::warning(
         "host firewall",
-        format!("{chains} drops what its rules do not accept"),
+        format!("what is not accepted is dropped by policy in {chains}"),
         "accept what was translated, for example: nft add rule TABLE CHAIN ct status dnat accept",
     ))
 }
@@ -93,8 +93,8 @@ fn translates_before(ruleset: &Ruleset) -> Option<Finding> {
     let chains = named(ruleset, is_before)?;
     Some(Finding::warning(
         "earlier chains",
-        format!("{chains} comes before ours: what it translates is not looked at again"),
-        "see that it does not translate addresses of Services",
+        format!("what is translated before ours is not looked at again: {chains}"),
+        "see that they translate no addresses of Services",
     ))
 }
 
@@ -136,7 +136,8 @@ fn kube_proxy_process() -> Finding {
         [process, ..] => Finding::warning(
             WHAT,
             format!("{process} runs: it would program its rules again"),
-            "remove its DaemonSet once kube-dnat runs: kubectl -n kube-system delete daemonset kube-proxy",
+            "park its DaemonSet once kube-dnat runs (docs/migration.md), unless this is kube-dnat under \
+             its name",
         ),
     }
 }

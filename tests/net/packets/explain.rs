@@ -369,7 +369,7 @@ fn what_is_not_there_is_said_with_what_is_near() {
         out.contains("IPv4 maps and their elements: services ("),
         "{out}"
     );
-    assert!(out.contains("near are shop/cart\n"), "{out}");
+    assert!(out.contains("near: shop/cart\n"), "{out}");
     let external = SocketAddr::new(Family::V4.external_ip(1), 81).to_string();
     let (code, out) = told(&shop, &external);
     assert_eq!(code, 3, "{out}");
@@ -378,7 +378,7 @@ fn what_is_not_there_is_said_with_what_is_near() {
     let cluster_ip = SocketAddr::new(Family::V6.cluster_ip(1), 81).to_string();
     let (code, out) = told(&shop, &cluster_ip);
     assert_eq!(code, 2, "{out}");
-    assert!(out.contains("near are ["), "{out}");
+    assert!(out.contains("near: ["), "{out}");
     for wrong in ["cart", "10.96.0.1", "10.96.0.1:80/icmp", "shop/cart:"] {
         let (code, _, error) = run(&shop, &["explain", wrong]);
         assert_eq!(code, 1, "{wrong}");

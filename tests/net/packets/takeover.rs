@@ -238,7 +238,7 @@ fn cleanup_removes_it_too_and_says_what() {
     let (code, _, error) = run(&shop, &["cleanup", "--kube-proxy"]);
     assert_eq!(code, 0, "{error}");
     assert!(error.contains("there is no table to delete"), "{error}");
-    assert!(error.contains("table ip kube-proxy, table ip6 kube-proxy, and 6 iptables chains of its and 4 rules that jump there deleted"), "{error}");
+    assert!(error.contains("table ip kube-proxy, table ip6 kube-proxy, and iptables chains (6) with the jumps to them (4) deleted"), "{error}");
     assert_only_kube_proxys_is_gone(&shop);
     let (code, _, error) = run(&shop, &["cleanup", "--kube-proxy"]);
     assert_eq!(code, 0, "{error}");
