@@ -12,10 +12,10 @@ use crate::config::KubeProxyConfiguration;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "This node and its Pods")]
 pub(in crate::commands) struct NodeFlags {
-    /// Take kube-proxy's configuration from this file, a `KubeProxyConfiguration`, and end when it
+    /// Take kube-proxy's configuration from this file, a `KubeProxyConfiguration`; `run` ends when it
     /// changes.
     ///
-    /// Of the flags only --hostname-override, --master and those of logging count beside it.
+    /// Of kube-proxy's flags only --hostname-override, --master and those of logging count beside it.
     #[arg(long, value_name = "FILE", help_heading = "The process")]
     pub(in crate::commands) config: Option<PathBuf>,
 

@@ -221,7 +221,7 @@ fn what_kube_proxy_left_goes_and_nothing_else_does() {
     assert_only_kube_proxys_is_gone(&shop);
     let said = daemon.log_lines("taken over from kube-proxy");
     assert!(
-        said[0].contains("table ip kube-proxy, table ip6 kube-proxy, and 6 iptables chains"),
+        said[0].contains("table ip kube-proxy, table ip6 kube-proxy, and iptables chains (6)"),
         "{said:?}"
     );
     assert!(said[0].contains("device kube-ipvs0"), "{said:?}");
