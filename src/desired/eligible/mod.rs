@@ -37,27 +37,34 @@ pub fn eligible<A: Address>(
 ) -> Eligible<A> {
     let merged = merge(port, slices);
     let topology = Topology::of(&merged, zone);
-    let by = |allowed: &dyn Fn(&model::Endpoint<A>) -> bool| {
-        let allowed = merged.iter().filter(|(_, endpoint)| allowed(endpoint));
-        allowed.map(|(key, _)| *key).collect::<Vec<_>>()
-    };
     let still_serves = |endpoint: &model::Endpoint<A>| endpoint.serving && endpoint.terminating;
-    let mut cluster = by(&|endpoint| endpoint.ready && topology.allows(endpoint, zone));
-    if cluster.is_empty() {
-        cluster = by(&still_serves);
+    let mut cluster = Vec::with_capacity(merged.len());
+    let mut here = Vec::new();
+    for merged in &merged {
+        let (key, endpoint) = merged;
+        if endpoint.ready && topology.allows(endpoint, zone) {
+            cluster.push(*key);
+        }
+        if endpoint.local {
+            here.push(merged);
+        }
     }
-    let mut local = by(&|endpoint| endpoint.ready && endpoint.local);
+    if cluster.is_empty() {
+        let serve = merged.iter().filter(|(_, endpoint)| still_serves(endpoint));
+        cluster = serve.map(|(key, _)| *key).collect();
+    }
+    let ready = here.iter().filter(|(_, endpoint)| endpoint.ready);
+    let mut local: Vec<_> = ready.map(|(key, _)| *key).collect();
     if local.is_empty() {
-        local = by(&|endpoint| still_serves(endpoint) && endpoint.local);
+        let serve = here.iter().filter(|(_, endpoint)| still_serves(endpoint));
+        local = serve.map(|(key, _)| *key).collect();
     }
     let used = |key: &Endpoint<A>| {
         [&cluster, &local]
             .iter()
             .any(|list| list.binary_search(key).is_ok())
     };
-    let here = merged
-        .iter()
-        .filter(|(key, endpoint)| endpoint.local && used(key));
+    let here = here.into_iter().filter(|(key, _)| used(key));
     let mut here: Vec<_> = here.map(|((address, _), _)| *address).collect();
     here.dedup();
     Eligible {

@@ -113,6 +113,9 @@ fn slice_endpoints<A: Address>(
             Err(fault) => rejected.push(fault),
         }
     }
+    // Once here, and not with all of its Service whenever one changes. Stable: of two with one
+    // address the later counts.
+    endpoints.sort_by_key(|endpoint| endpoint.address.bits());
     endpoints
 }
 
