@@ -33,12 +33,28 @@ const FAMILY: usize = attribute::HEADER;
 
 const UNSPECIFIED: u8 = 0;
 
+/// How often everything is read for one that nobody changed meanwhile.
+const ATTEMPTS: usize = 5;
+
 impl Kernel {
     /// The tables, chains and rules of everyone, in this network namespace. Sets are not looked at.
+    /// Where others change them all the while, some may be missing.
     ///
     /// # Errors
     /// If the kernel does not give them out.
     pub fn everyones(&mut self) -> Result<Ruleset, Error> {
+        let mut attempt = 1;
+        loop {
+            let before = self.generation()?;
+            let ruleset = self.everyones_now()?;
+            if attempt == ATTEMPTS || self.generation()? == before {
+                return Ok(ruleset);
+            }
+            attempt += 1;
+        }
+    }
+
+    fn everyones_now(&mut self) -> Result<Ruleset, Error> {
         let mut ruleset = Ruleset::default();
         self.each(libc::NFT_MSG_GETTABLE, |family, attributes| {
             ruleset
@@ -55,7 +71,6 @@ impl Kernel {
     }
 
     fn each(&mut self, kind: i32, mut take: impl FnMut(u8, &Attributes<'_>)) -> Result<(), Error> {
-        // What changes meanwhile is there or not.
         let dumped = self.socket.dump(kind, UNSPECIFIED, &[], |message| {
             let family = message.bytes.get(FAMILY).copied().unwrap_or_default();
             take(family, &message.attributes());
@@ -96,9 +111,7 @@ impl Kernel {
             let attributes = of_chain(chain, NFTA_CHAIN_NAME);
             batch.push(libc::NFT_MSG_DELCHAIN, chain.table.family, &attributes);
         }
-        let messages = batch.finish();
-        let pages: Vec<_> = messages.iter().map(|bytes| IoSlice::new(bytes)).collect();
-        let refused = self.socket.send(&pages)?;
+        let refused = self.socket.send(&[IoSlice::new(&batch.finish())])?;
         match refused.first() {
             None => Ok(()),
             Some(Refused {
@@ -114,12 +127,19 @@ fn of_chain(chain: &ChainId, name: i32) -> Vec<u8> {
     attribute::texts(&[(NFTA_RULE_TABLE, &chain.table.name), (name, &chain.name)])
 }
 
-/// The messages of a transaction.
-struct Messages(Vec<Vec<u8>>);
+/// The messages of a transaction, in one piece: there may be more of them than `sendmsg` takes
+/// pieces (`UIO_MAXIOV`).
+struct Messages {
+    bytes: Vec<u8>,
+    count: u32,
+}
 
 impl Messages {
     fn new() -> Self {
-        let mut messages = Self(Vec::new());
+        let mut messages = Self {
+            bytes: Vec::new(),
+            count: 0,
+        };
         messages.bound(libc::NFNL_MSG_BATCH_BEGIN);
         messages
     }
@@ -130,20 +150,20 @@ impl Messages {
         if let Some(subsystem) = message.last_mut() {
             *subsystem = u8::try_from(libc::NFNL_SUBSYS_NFTABLES).unwrap_or(0);
         }
-        self.0.push(message);
+        self.bytes.extend(message);
     }
 
     fn push(&mut self, kind: i32, family: u8, attributes: &[u8]) {
         let kind = (libc::NFNL_SUBSYS_NFTABLES << 8) | kind;
         let kind = u16::try_from(kind).unwrap_or(0);
-        let sequence = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
-        let message = attribute::request(kind, REQUEST, family, sequence, attributes);
-        self.0.push(message);
+        self.count = self.count.saturating_add(1);
+        let message = attribute::request(kind, REQUEST, family, self.count, attributes);
+        self.bytes.extend(message);
     }
 
-    fn finish(mut self) -> Vec<Vec<u8>> {
+    fn finish(mut self) -> Vec<u8> {
         self.bound(libc::NFNL_MSG_BATCH_END);
-        self.0
+        self.bytes
     }
 }
 

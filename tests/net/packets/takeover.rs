@@ -17,6 +17,7 @@ pub(super) fn tests() -> Vec<Trial> {
         a_connection_that_kube_proxy_made_goes_on,
         what_kube_proxy_left_goes_and_nothing_else_does,
         cleanup_removes_it_too_and_says_what,
+        thousands_of_chains_go_in_one_transaction,
     )
 }
 
@@ -243,4 +244,28 @@ fn cleanup_removes_it_too_and_says_what() {
     let (code, _, error) = run(&shop, &["cleanup", "--kube-proxy"]);
     assert_eq!(code, 0, "{error}");
     assert!(error.contains("kube-proxy has left nothing"), "{error}");
+}
+
+fn thousands_of_chains_go_in_one_transaction() {
+    let shop = Shop::new();
+    let node = &shop.cluster.node.namespace;
+    let chain =
+        |n: u32| format!("chain KUBE-SEP-{n} {{ }}\nchain KUBE-SVC-{n} {{ jump KUBE-SEP-{n}; }}\n");
+    let jump = |n: u32| format!("ip daddr 10.96.0.{} jump KUBE-SVC-{n}\n", n % 250);
+    let chains: String = (0..2000).map(chain).collect();
+    let jumps: String = (0..2000).map(jump).collect();
+    nft::load(
+        node,
+        &format!(
+            "table ip nat {{\n{chains}chain KUBE-SERVICES {{\n{jumps}}}\n\
+             chain OUTPUT {{ type nat hook output priority -100; jump KUBE-SERVICES; }}\n}}\n"
+        ),
+    );
+    let (code, _, error) = run(&shop, &["cleanup", "--kube-proxy"]);
+    assert_eq!(code, 0, "{error}");
+    assert!(
+        error.contains("4001 iptables chains of its and 1 rules"),
+        "{error}"
+    );
+    assert!(!listing(&shop).contains("KUBE-"));
 }
