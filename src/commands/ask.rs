@@ -1,6 +1,7 @@
 //! Asks the daemon on this node what it tells over HTTP.
 
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
@@ -32,9 +33,9 @@ pub(super) fn get(address: SocketAddr, path: &str) -> anyhow::Result<(StatusCode
     super::block_on(async { tokio::time::timeout(PATIENCE, answer).await? })
 }
 
-/// The sum of a metric's samples, whatever their labels.
-pub(super) fn sum(metrics: &str, name: &str) -> Option<f64> {
-    values(metrics, name).reduce(|sum, value| sum + value)
+/// The sum of a metric's samples, whatever their labels, of what is counted in whole numbers.
+pub(super) fn sum(metrics: &str, name: &str) -> Option<u64> {
+    values(metrics, name).reduce(u64::saturating_add)
 }
 
 /// The latest of a metric's samples.
@@ -57,7 +58,7 @@ fn samples<'a>(metrics: &'a str, name: &'a str) -> impl Iterator<Item = &'a str>
         .filter(|rest| rest.starts_with([' ', '{']))
 }
 
-fn values<'a>(metrics: &'a str, name: &'a str) -> impl Iterator<Item = f64> + 'a {
+fn values<'a, T: FromStr>(metrics: &'a str, name: &'a str) -> impl Iterator<Item = T> {
     samples(metrics, name).filter_map(|rest| rest.rsplit(' ').next()?.parse().ok())
 }
 
@@ -67,10 +68,9 @@ mod tests {
 
     #[test]
     fn samples_are_told_from_other_metrics() {
-        let metrics =
-            "# TYPE a counter\na_total{x=\"1\"} 2\na_total{x=\"2\"} 3.5\na_total_other 7\nb 1\n";
-        assert_eq!(sum(metrics, "a_total"), Some(5.5));
-        assert_eq!(latest(metrics, "a_total"), Some(3.5));
+        let metrics = "# TYPE a counter\na_total{x=\"1\"} 2\na_total{x=\"2\"} 3\na_total_other 7\nb 1.5\nb 2.5\n";
+        assert_eq!(sum(metrics, "a_total"), Some(5));
+        assert_eq!(latest(metrics, "b"), Some(2.5));
         assert_eq!(label(metrics, "a_total", "x").as_deref(), Some("1"));
         assert_eq!(sum(metrics, "a"), None);
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::ask;
 use super::output::{Format, code};
-use super::processes::{self, Process};
+use super::processes::{self, Listener, Process};
 use crate::health;
 use crate::model::Address;
 use crate::model::addr::Family;
@@ -56,11 +56,11 @@ struct Daemon {
     /// Seconds since the last commit.
     last_sync_seconds: Option<f64>,
     /// Changes that wait for a sync.
-    pending_changes: Option<f64>,
+    pending_changes: Option<u64>,
     /// Repairs of what others did to the tables, since it started.
-    drift_repairs: Option<f64>,
+    drift_repairs: Option<u64>,
     /// Syncs that failed, since it started.
-    failed_syncs: Option<f64>,
+    failed_syncs: Option<u64>,
     /// Why it could not be asked.
     silent: Vec<String>,
 }
@@ -126,34 +126,62 @@ impl Status {
     }
 
     fn daemon(&self, tables: &[Standings]) -> Daemon {
+        let owned = tables.iter().any(|table| table.owned);
         let mut daemon = Daemon {
             process: tables.iter().find_map(|table| table.owner.clone()),
-            running: tables.iter().any(|table| table.owned),
+            running: owned,
             ..Daemon::default()
         };
-        let mut silent = |what, error: anyhow::Error| {
-            daemon
-                .silent
-                .push(format!("{what}: {}", error.root_cause()));
+        let cannot_ask = |what, why: &dyn fmt::Display| format!("cannot ask {what}: {why}");
+        let is_another = |what| format!("{what} is answered by another program");
+        let health = ask::get(self.healthz_address, "/livez");
+        let metrics = ask::get(self.metrics_address, "/metrics");
+        if let Ok((_, metrics)) = &metrics {
+            daemon.take_in(metrics);
+        }
+        // kube-proxy, from which we may be taking over, answers at the same ports.
+        let is_ours = match &metrics {
+            Ok(_) => daemon.version.is_some(),
+            Err(_) => owned || may_be_ours(self.healthz_address),
         };
-        match ask::get(self.healthz_address, "/livez") {
-            Ok((status, _)) => {
+        match health {
+            Ok((status, _)) if is_ours => {
                 daemon.running = true;
                 daemon.healthy = Some(status.is_success());
             }
-            Err(error) => silent(self.healthz_address, error),
+            Ok(_) => daemon.silent.push(is_another(self.healthz_address)),
+            Err(error) => {
+                let why = error.root_cause();
+                daemon.silent.push(cannot_ask(self.healthz_address, &why));
+            }
         }
-        match ask::get(self.metrics_address, "/metrics") {
-            Ok((_, metrics)) => daemon.take_in(&metrics),
-            Err(error) => silent(self.metrics_address, error),
+        match metrics {
+            Ok(_) if daemon.version.is_some() => daemon.running = true,
+            Ok(_) => daemon.silent.push(is_another(self.metrics_address)),
+            Err(error) => {
+                let why = error.root_cause();
+                daemon.silent.push(cannot_ask(self.metrics_address, &why));
+            }
         }
         daemon
+    }
+}
+
+/// Whether a daemon of ours listens at this port, as far as can be seen from here.
+fn may_be_ours(address: SocketAddr) -> bool {
+    match processes::listener(address.port()) {
+        Listener::Seen(process) => process.name == TABLE,
+        Listener::Nobody | Listener::Hidden => true,
     }
 }
 
 impl Daemon {
     fn take_in(&mut self, metrics: &str) {
         const SYNC: &str = "kubeproxy_sync_proxy_rules";
+        self.version = ask::label(metrics, "kube_dnat_build_info", "version");
+        if self.version.is_none() {
+            return;
+        }
         let sum = |name: &str| ask::sum(metrics, name);
         let now = health::now().duration_since(UNIX_EPOCH);
         let last = ask::latest(metrics, &format!("{SYNC}_last_timestamp_seconds"));
@@ -166,7 +194,6 @@ impl Daemon {
             .map(|(services, endpoints)| services + endpoints);
         self.drift_repairs = sum("kube_dnat_drift_repairs_total");
         self.failed_syncs = sum(&format!("{SYNC}_nftables_sync_failures_total"));
-        self.version = ask::label(metrics, "kube_dnat_build_info", "version");
     }
 }
 
@@ -227,7 +254,7 @@ impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "daemon     {}", self.daemon)?;
         for why in &self.daemon.silent {
-            writeln!(f, "           cannot ask {why}")?;
+            writeln!(f, "           {why}")?;
         }
         if let Some(seconds) = self.daemon.last_sync_seconds {
             let waiting = self.daemon.pending_changes.unwrap_or_default();

@@ -1,9 +1,7 @@
 //! Who else is at the same work.
 
-use std::net::{Ipv4Addr, TcpListener};
-
 use super::Finding;
-use crate::commands::processes;
+use crate::commands::processes::{self, Listener};
 use crate::leftovers::{AnyChain, Ruleset, removal};
 use crate::netlink::Kernel;
 use crate::ruleset::TABLE;
@@ -171,18 +169,29 @@ fn other_proxies() -> Vec<Finding> {
 /// The default ports for health and metrics.
 fn ports() -> Finding {
     const WHAT: &str = "ports";
-    let taken: Vec<_> = [10249_u16, 10256]
-        .into_iter()
-        .filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_err())
-        .map(|port| port.to_string())
-        .collect();
+    let mut taken = Vec::new();
+    let mut by_others = false;
+    for port in [10249, 10256] {
+        match processes::listener(port) {
+            Listener::Nobody => {}
+            Listener::Hidden => {
+                by_others = true;
+                taken.push(format!(
+                    "{port} is taken by a process that cannot be seen from here"
+                ));
+            }
+            Listener::Seen(process) => {
+                by_others |= process.name != TABLE;
+                taken.push(format!("{port} is taken by {process}"));
+            }
+        }
+    }
     if taken.is_empty() {
         return Finding::ok(WHAT, "10249 (metrics) and 10256 (health) are free");
     }
-    let ours = !processes::named(TABLE).is_empty();
-    let found = format!("{} taken", taken.join(" and "));
-    if ours {
-        return Finding::ok(WHAT, format!("{found}, kube-dnat runs"));
+    let found = taken.join(", ");
+    if !by_others {
+        return Finding::ok(WHAT, found);
     }
     Finding::warning(
         WHAT,

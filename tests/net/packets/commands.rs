@@ -1,5 +1,7 @@
 //! The commands for people: `status`, `top`, `check`, `cleanup`.
 
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
@@ -16,6 +18,8 @@ pub(super) fn tests() -> Vec<Trial> {
     crate::trials!(commands:
         status_tells_whether_it_runs_and_what_is_programmed,
         status_of_tables_that_anyone_can_change,
+        another_program_at_our_ports_is_not_taken_for_us,
+        our_program_by_the_name_of_kube_proxy_is_not_taken_for_it,
         top_counts_connections_by_service_and_endpoint,
         top_without_counters_counts_what_it_hears,
         top_is_left_by_a_key,
@@ -55,7 +59,9 @@ fn status_tells_whether_it_runs_and_what_is_programmed() {
     assert_eq!(told["healthy"], true, "{answer}");
     assert_eq!(told["process"]["name"], "kube-dnat", "{answer}");
     assert_eq!(told["version"], env!("CARGO_PKG_VERSION"), "{answer}");
-    assert_eq!(told["driftRepairs"], 0.0, "{answer}");
+    assert_eq!(told["pendingChanges"], 0, "{answer}");
+    assert_eq!(told["failedSyncs"], 0, "{answer}");
+    assert_eq!(told["driftRepairs"], 0, "{answer}");
     assert!(
         told["lastSyncSeconds"]
             .as_f64()
@@ -107,7 +113,7 @@ fn status_of_tables_that_anyone_can_change() {
     });
     let (code, answer) = json(&shop, &["status"]);
     assert_eq!(code, 0, "{answer}");
-    assert_eq!(answer["daemon"]["driftRepairs"], 1.0, "{answer}");
+    assert_eq!(answer["daemon"]["driftRepairs"], 1, "{answer}");
     assert_eq!(answer["tables"][0]["owned"], false, "{answer}");
     let (_, out, _) = run(&shop, &["status"]);
     assert!(
@@ -115,6 +121,67 @@ fn status_of_tables_that_anyone_can_change() {
         "{out}"
     );
     assert!(out.contains("repairs of the tables: 1;"), "{out}");
+}
+
+/// Answers every request at these ports of node-1 with 200, as kube-proxy does, until the test ends.
+fn answer_at(shop: &Shop, ports: [u16; 2]) {
+    for port in ports {
+        let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+        let listener = shop.cluster.node.namespace.run(bind).expect("a free port");
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("a connection");
+                let _request = stream.read(&mut [0; 4096]);
+                let answer =
+                    "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 3\r\n\r\nok\n";
+                let _gone = stream.write_all(answer.as_bytes());
+            }
+        });
+    }
+}
+
+fn another_program_at_our_ports_is_not_taken_for_us() {
+    let shop = Shop::new();
+    answer_at(&shop, [10249, 10256]);
+    let (code, answer) = json(&shop, &["status"]);
+    assert_eq!(code, 3, "{answer}");
+    assert_eq!(answer["daemon"]["running"], false, "{answer}");
+    assert_eq!(answer["daemon"]["healthy"], Value::Null, "{answer}");
+    let (_, out, _) = run(&shop, &["status"]);
+    assert!(
+        out.contains("127.0.0.1:10256 is answered by another program"),
+        "{out}"
+    );
+    // Without metrics too.
+    let elsewhere = ["status", "--metrics-address", "127.0.0.1:1"];
+    let (code, answer) = json(&shop, &elsewhere);
+    assert_eq!(code, 3, "{answer}");
+    let (_, out, _) = run(&shop, &["check"]);
+    assert!(out.contains("WARN  ports"), "{out}");
+    assert!(out.contains("10256 is taken by net-"), "{out}");
+}
+
+fn our_program_by_the_name_of_kube_proxy_is_not_taken_for_it() {
+    let shop = Shop::new();
+    shop.manifests.write("shop.yaml", &manifests(&shop));
+    let directory = format!("{}.link", shop.manifests.path());
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let link = format!("{directory}/kube-proxy");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_kube-dnat"), &link).expect("a link");
+    let mut command = std::process::Command::new(&link);
+    command
+        .args(["--manifests", shop.manifests.path()])
+        .args(["--hostname-override", "node-1"])
+        .stderr(std::process::Stdio::piped());
+    let child = shop.cluster.node.namespace.spawn(&mut command);
+    let _daemon = Daemon::started(&shop.cluster, &shop.manifests, child);
+    std::fs::remove_dir_all(&directory).expect("remove the link");
+    let (_, answer) = json(&shop, &["status"]);
+    let (code, out, _) = run(&shop, &["check"]);
+    assert_eq!(answer["daemon"]["process"]["name"], "kube-dnat", "{answer}");
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("ok    kube-proxy "), "{out}");
+    assert!(out.contains("10256 is taken by kube-dnat ("), "{out}");
 }
 
 /// The row of the cart's TCP port.
