@@ -170,8 +170,13 @@ fn is_chain_of_kube_proxy(chain: &ChainId) -> bool {
             || PREFIXES.iter().any(|prefix| chain.name.starts_with(prefix)))
 }
 
+/// Marks a connection, and masquerades what is marked.
+const MARKS: &str = "KUBE-MARK-MASQ";
+const MASQUERADES: &str = "KUBE-POSTROUTING";
+
 /// What to delete so that nothing of kube-proxy's is left. A chain of its that some other program's
-/// chain jumps to stays, with all that it needs.
+/// chain jumps to stays, with all that it needs: the mark of `KUBE-MARK-MASQ` (which CNI's portmap
+/// can be told to use) needs the rule that masquerades.
 #[must_use]
 pub fn removal(ruleset: &Ruleset) -> Removal {
     let tables = ruleset
@@ -197,7 +202,17 @@ pub fn removal(ruleset: &Ruleset) -> Removal {
             Some((rule, target))
         })
         .collect();
-    let kept = needed(&jumps, |id| !theirs.contains(id) && !hooked.contains(id));
+    let others = |id: &ChainId| !theirs.contains(id) && !hooked.contains(id);
+    let mut kept = needed(&jumps, others);
+    let marks = kept.iter().filter(|id| id.name == MARKS);
+    let masquerade: BTreeSet<_> = marks
+        .map(|id| ChainId {
+            table: id.table.clone(),
+            name: MASQUERADES.to_owned(),
+        })
+        .collect();
+    kept.extend(needed(&jumps, |id| masquerade.contains(id)));
+    kept.extend(masquerade);
     let goes = |id: &ChainId| theirs.contains(id) && !kept.contains(id);
     let rules = jumps
         .iter()
@@ -330,6 +345,28 @@ mod tests {
             ],
         );
         assert_eq!(names(&removal(&ruleset)), ["KUBE-SERVICES"]);
+    }
+
+    #[test]
+    fn a_mark_that_others_set_is_still_masqueraded() {
+        let ruleset = ruleset(
+            &[
+                ("POSTROUTING", true),
+                ("KUBE-MARK-MASQ", false),
+                ("KUBE-POSTROUTING", false),
+                ("KUBE-SERVICES", false),
+                ("CNI-DN-X", false),
+            ],
+            &[
+                ("CNI-DN-X", "KUBE-MARK-MASQ"),
+                ("POSTROUTING", "KUBE-POSTROUTING"),
+                ("POSTROUTING", "KUBE-SERVICES"),
+            ],
+        );
+        let removal = removal(&ruleset);
+        assert_eq!(names(&removal), ["KUBE-SERVICES"]);
+        let handles: Vec<_> = removal.rules.iter().map(|(_, handle)| *handle).collect();
+        assert_eq!(handles, [3]);
     }
 
     #[test]
