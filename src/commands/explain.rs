@@ -91,8 +91,10 @@ impl Explain {
             },
             missing: Missing::default(),
             known: Vec::new(),
+            own: BTreeSet::new(),
         };
         asked.check()?;
+        asked.own = own_addresses()?;
         asked.look::<Ipv4Addr>(&mut kernel)?;
         asked.look::<Ipv6Addr>(&mut kernel)?;
         if asked.tables == 0 {
@@ -118,6 +120,8 @@ struct Asked {
     answer: Answer,
     missing: Missing,
     known: Vec<Known>,
+    /// This machine's addresses.
+    own: BTreeSet<IpAddr>,
 }
 
 /// The maps that name every frontend and node port.
@@ -130,6 +134,12 @@ const FRONTENDS: [SetName; 4] = [
 
 impl Asked {
     fn check(&self) -> anyhow::Result<()> {
+        if let Some(from) = self.from.filter(IpAddr::is_loopback) {
+            bail!(
+                "{from} is a loopback address: the kernel lets nothing from it out to a Service; \
+                 ask for another address of the node"
+            );
+        }
         if let (Query::Frontend(target), Some(from)) = (&self.to, self.from)
             && target.address.is_ipv4() != from.is_ipv4()
         {
@@ -156,7 +166,8 @@ impl Asked {
         if self.from.is_some_and(other_family) {
             return Ok(());
         }
-        let mut live = Live { kernel, shape };
+        let own = self.own.clone();
+        let mut live = Live { kernel, shape, own };
         let frontends = match &self.to {
             Query::Frontend(target) if other_family(target.address) => return Ok(()),
             Query::Frontend(target) => {
@@ -297,7 +308,7 @@ fn kinds<A: Address>(live: &mut Live<'_, A>, address: Option<A>) -> anyhow::Resu
             Pods::Cidrs | Pods::Interface(_) => vec![Pod, Node, Elsewhere],
         });
     };
-    if is_local(address.into())? {
+    if live.is_own(address) {
         return Ok(vec![Node]);
     }
     Ok(match pods {
@@ -315,21 +326,22 @@ fn kinds<A: Address>(live: &mut Live<'_, A>, address: Option<A>) -> anyhow::Resu
     })
 }
 
-/// Whether an address is one of this machine's (`fib saddr type local`).
-fn is_local(address: IpAddr) -> anyhow::Result<bool> {
+/// This machine's addresses.
+fn own_addresses() -> anyhow::Result<BTreeSet<IpAddr>> {
     let own = getifaddrs().context("cannot read this node's addresses")?;
     let own = own.filter_map(|interface| {
         let address = interface.address?;
         let ipv4 = address.as_sockaddr_in().map(|at| IpAddr::V4(at.ip()));
         ipv4.or_else(|| address.as_sockaddr_in6().map(|at| IpAddr::V6(at.ip())))
     });
-    Ok(address.is_loopback() || own.into_iter().any(|own| own == address))
+    Ok(own.collect())
 }
 
 /// The elements in the kernel.
 struct Live<'a, A: Address> {
     kernel: &'a mut Kernel,
     shape: Shape<A>,
+    own: BTreeSet<IpAddr>,
 }
 
 impl<A: Address> Lookup<A> for Live<'_, A> {
@@ -350,5 +362,10 @@ impl<A: Address> Lookup<A> for Live<'_, A> {
         client: &Key<A>,
     ) -> Result<Option<(Value<A>, Duration)>, Error> {
         self.kernel.client(protocol, client)
+    }
+
+    fn is_own(&self, address: A) -> bool {
+        let address: IpAddr = address.into();
+        address.is_loopback() || self.own.contains(&address)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Frontend, Kind, Lookup, Source};
 use crate::model::Address;
-use crate::ruleset::{Key, Pods, Program, SetName};
+use crate::ruleset::{Element, Key, Pods, Program, SetName};
 
 /// Why a connection to a frontend is masqueraded whichever endpoint it got.
 pub(super) fn whatever_endpoint<A: Address, L: Lookup<A>>(
@@ -27,7 +27,9 @@ pub(super) fn whatever_endpoint<A: Address, L: Lookup<A>>(
             match &program.pods {
                 Pods::Unknown => {}
                 Pods::Cidrs => {
-                    return Ok(Some("to a ClusterIP, from outside @pod-cidrs".to_owned()));
+                    if !is_in_pod_cidrs(rules, source)? {
+                        return Ok(Some("to a ClusterIP, from outside @pod-cidrs".to_owned()));
+                    }
                 }
                 Pods::Interface(interface) => {
                     let why = format!("to a ClusterIP, and did not come in by \"{interface}\"");
@@ -61,6 +63,20 @@ pub(super) fn whatever_endpoint<A: Address, L: Lookup<A>>(
         return Ok(Some(named(set, nodeport) + ", and from this node"));
     }
     Ok(None)
+}
+
+/// The node may have an address among those of Pods: that of the bridge that they are on.
+fn is_in_pod_cidrs<A: Address, L: Lookup<A>>(
+    rules: &mut L,
+    source: &Source<A>,
+) -> Result<bool, L::Error> {
+    let Some(address) = source.address else {
+        return Ok(false);
+    };
+    let cidrs = rules.all(SetName::PodCidrs)?;
+    let holds =
+        |element: &Element<A>| matches!(element.key, Key::Net(net) if A::holds(net, address));
+    Ok(cidrs.iter().any(holds))
 }
 
 fn named<A: Address>(set: SetName, key: Key<A>) -> String {

@@ -45,6 +45,9 @@ pub trait Lookup<A: Address> {
         protocol: Protocol,
         client: &Key<A>,
     ) -> Result<Option<(Value<A>, Duration)>, Self::Error>;
+
+    /// Whether an address is one of this machine's (`fib daddr type local`).
+    fn is_own(&self, address: A) -> bool;
 }
 
 /// Who connects, as far as the rules tell sources apart.

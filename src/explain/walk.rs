@@ -277,13 +277,7 @@ impl<A: Address, L: Lookup<A>> Walk<'_, A, L> {
             else {
                 continue;
             };
-            let source = self.source;
-            let masqueraded = match masquerade::hairpin(self.rules, address, &source)? {
-                // Said of the Pod alone; what holds for all says more.
-                Some(_) if why.is_some() => why.clone(),
-                Some(hairpin) => Some(hairpin),
-                None => why.clone(),
-            };
+            let masqueraded = self.masqueraded(address, why.as_ref())?;
             endpoints.push(Chance {
                 endpoint: SocketAddr::new(address.into(), port).to_string(),
                 probability: 1.0 / f64::from(draw.slots),
@@ -301,6 +295,16 @@ impl<A: Address, L: Lookup<A>> Walk<'_, A, L> {
             endpoints,
             only_from,
         })
+    }
+
+    fn masqueraded(&mut self, to: A, why: Option<&String>) -> Result<Option<String>, L::Error> {
+        // What ends on the node without having begun there does not pass postrouting.
+        if self.source.kind != Kind::Node && self.rules.is_own(to) {
+            return Ok(None);
+        }
+        let hairpin = masquerade::hairpin(self.rules, to, &self.source)?;
+        // The hairpin is said of the Pod alone; what holds for all says more.
+        Ok(why.cloned().or(hairpin))
     }
 
     fn affinity_seconds(&mut self) -> Result<Option<u32>, L::Error> {

@@ -12,6 +12,7 @@ mod drift;
 mod dual_stack;
 mod endpoints;
 mod explain;
+mod explain_sources;
 mod external_ip;
 mod foreign_tables;
 mod hairpin;
@@ -56,6 +57,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         dual_stack::tests(),
         endpoints::tests(),
         explain::tests(),
+        explain_sources::tests(),
         external_ip::tests(),
         foreign_tables::tests(),
         hairpin::tests(),
