@@ -154,8 +154,19 @@ impl Asked {
     /// What the table of family `A` says.
     fn look<A: Address>(&mut self, kernel: &mut Kernel) -> anyhow::Result<()> {
         let other_family = |address: IpAddr| A::of(address).is_none();
+        let target = match &self.to {
+            Query::Frontend(target) => Some(target.address),
+            Query::Service(_) => None,
+        };
+        let concerned = ![self.from, target].into_iter().flatten().any(other_family);
         let shape = match kernel.look::<A>()? {
-            Standing::Nothing => return Ok(()),
+            Standing::Nothing => {
+                if concerned {
+                    let nothing = format!("{} maps: there is no such table", A::FAMILY);
+                    self.missing.looked_in.push(nothing);
+                }
+                return Ok(());
+            }
             Standing::Foreign(why) => bail!(
                 "the {} table {TABLE} is not of this version ({why}): use the kube-dnat that made it",
                 A::FAMILY
@@ -163,13 +174,12 @@ impl Asked {
             Standing::Ours(shape) => shape,
         };
         self.tables += 1;
-        if self.from.is_some_and(other_family) {
+        if !concerned {
             return Ok(());
         }
         let own = self.own.clone();
         let mut live = Live { kernel, shape, own };
         let frontends = match &self.to {
-            Query::Frontend(target) if other_family(target.address) => return Ok(()),
             Query::Frontend(target) => {
                 let address = A::of(target.address).context("an address of this family")?;
                 vec![Frontend {

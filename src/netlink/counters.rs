@@ -1,5 +1,7 @@
 //! Reads what the elements of a set have counted.
 
+use nix::errno::Errno;
+
 use super::Error;
 use super::attribute::Attributes;
 use super::element::{self, NFTA_DATA_VALUE, NFTA_SET_ELEM_KEY};
@@ -25,7 +27,7 @@ pub struct Counted<A: Address> {
     pub packets: u64,
 }
 
-/// The elements of a set that counts.
+/// The elements of a set that counts; none if there is no such set.
 ///
 /// # Errors
 /// If the kernel does not give out the set.
@@ -39,7 +41,7 @@ pub(super) fn packets<A: Address>(
         counted.extend(counted_element(name, attributes));
     });
     match dumped {
-        Ok(()) => Ok(counted),
+        Ok(()) | Err(Dump::Refused(Errno::ENOENT)) => Ok(counted),
         Err(Dump::Refused(errno)) => Err(Error::errno("read the counters of a set")(errno)),
         Err(Dump::Failed(error)) => Err(error),
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Args;
-use sample::Sampler;
+use sample::{HEARING, Heard, Sampler};
 use table::{Order, Rates};
 use tracing::warn;
 use view::View;
@@ -87,10 +87,20 @@ impl Top {
 
 fn one(sampler: &mut Sampler, interval: Duration, order: Order) -> anyhow::Result<Rates> {
     let before = sampler.counters()?;
+    // What began before is not of this interval.
+    sampler.hear(&before, &mut Heard::default())?;
+    let mut heard = Heard::default();
     let since = Instant::now();
-    thread::sleep(interval);
+    loop {
+        let left = interval.saturating_sub(since.elapsed());
+        if left.is_zero() {
+            break;
+        }
+        thread::sleep(left.min(HEARING));
+        sampler.hear(&before, &mut heard)?;
+    }
     let after = sampler.counters()?;
-    let heard = sampler.heard(&after)?;
+    sampler.hear(&after, &mut heard)?;
     let seconds = since.elapsed().as_secs_f64();
     let mut rates = Rates::new(&before, &after, &heard.to, heard.missed, seconds);
     rates.sort(order);

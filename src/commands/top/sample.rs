@@ -1,6 +1,7 @@
 //! Takes the samples.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use anyhow::bail;
 
@@ -13,9 +14,10 @@ use crate::ruleset::{Key, SetName, TABLE};
 pub(super) struct Sampler {
     kernel: Kernel,
     connections: NewConnections,
-    ipv4: bool,
-    ipv6: bool,
 }
+
+/// How often it is to hear, so that connections do not wait in the kernel until they are too many.
+pub(super) const HEARING: Duration = Duration::from_millis(100);
 
 /// What was heard since the last time.
 #[derive(Default)]
@@ -36,20 +38,14 @@ impl Sampler {
         Ok(Some(Self {
             kernel,
             connections: NewConnections::open()?,
-            ipv4,
-            ipv6,
         }))
     }
 
-    /// The counters now.
+    /// The counters now. The tables may go and come meanwhile.
     pub(super) fn counters(&mut self) -> anyhow::Result<Sample> {
         let mut sample = Sample::new();
-        if self.ipv4 {
-            self.read::<Ipv4Addr>(&mut sample)?;
-        }
-        if self.ipv6 {
-            self.read::<Ipv6Addr>(&mut sample)?;
-        }
+        self.read::<Ipv4Addr>(&mut sample)?;
+        self.read::<Ipv6Addr>(&mut sample)?;
         Ok(sample)
     }
 
@@ -75,16 +71,15 @@ impl Sampler {
         Ok(())
     }
 
-    /// The connections to these frontends since it was last asked.
-    pub(super) fn heard(&mut self, frontends: &Sample) -> anyhow::Result<Heard> {
-        let mut heard = Heard::default();
-        heard.missed = self.connections.drain(|connection| {
+    /// Hears of the connections to these frontends since it was last asked.
+    pub(super) fn hear(&mut self, frontends: &Sample, heard: &mut Heard) -> anyhow::Result<()> {
+        heard.missed |= self.connections.drain(|connection| {
             if let Some(service) = service(&connection, frontends) {
                 let to = (service.to_owned(), connection.answered_by);
                 *heard.to.entry(to).or_insert(0) += 1;
             }
         })?;
-        Ok(heard)
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::mem;
 use std::time::{Duration, Instant};
 
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
@@ -11,7 +12,7 @@ use ratatui::text::Line;
 use ratatui::widgets::{Cell, Paragraph, Row as TableRow, Table, TableState};
 use ratatui::{DefaultTerminal, Frame};
 
-use super::sample::Sampler;
+use super::sample::{HEARING, Heard, Sampler};
 use super::table::{Order, Rates, Row};
 
 /// What is shown, and how.
@@ -78,13 +79,22 @@ impl View {
         interval: Duration,
     ) -> anyhow::Result<()> {
         let mut before = sampler.counters()?;
+        let mut heard = Heard::default();
         let mut since = Instant::now();
+        // What began before is of no interval.
+        sampler.hear(&before, &mut Heard::default())?;
         loop {
             terminal.draw(|frame| self.draw(frame))?;
-            let left = interval.saturating_sub(since.elapsed());
-            if !left.is_zero() {
-                if event::poll(left)?
-                    && let Event::Key(key) = event::read()?
+            let happened = loop {
+                let left = interval.saturating_sub(since.elapsed());
+                let happened = event::poll(left.min(HEARING))?;
+                sampler.hear(&before, &mut heard)?;
+                if happened || left.is_zero() {
+                    break happened;
+                }
+            };
+            if happened {
+                if let Event::Key(key) = event::read()?
                     && key.kind == KeyEventKind::Press
                 {
                     let control = key.modifiers.contains(KeyModifiers::CONTROL);
@@ -97,7 +107,8 @@ impl View {
                 continue;
             }
             let after = sampler.counters()?;
-            let heard = sampler.heard(&after)?;
+            sampler.hear(&after, &mut heard)?;
+            let heard = mem::take(&mut heard);
             let seconds = since.elapsed().as_secs_f64();
             since = Instant::now();
             self.rates = Rates::new(&before, &after, &heard.to, heard.missed, seconds);

@@ -22,6 +22,7 @@ pub(super) fn tests() -> Vec<Trial> {
         our_program_by_the_name_of_kube_proxy_is_not_taken_for_it,
         top_counts_connections_by_service_and_endpoint,
         top_without_counters_counts_what_it_hears,
+        top_goes_on_while_the_tables_go_and_come,
         top_is_left_by_a_key,
         check_finds_a_node_ready_and_changes_nothing,
         check_says_what_to_mend,
@@ -271,6 +272,19 @@ fn top_without_counters_counts_what_it_hears() {
         Some(4),
         "{answer}"
     );
+}
+
+fn top_goes_on_while_the_tables_go_and_come() {
+    let shop = Shop::new();
+    shop.start(&manifests(&shop)).terminate();
+    let program = env!("CARGO_BIN_EXE_kube-dnat");
+    let node = &shop.cluster.node.namespace;
+    let command = format!(
+        "{program} top --once --interval 2 & sleep 0.5; {program} cleanup 2>&1; wait -n; echo left: $?"
+    );
+    let out = node.command("bash", &["-c", &command]);
+    assert!(out.contains("left: 0"), "{out}");
+    assert!(out.contains("table deleted"), "{out}");
 }
 
 fn top_is_left_by_a_key() {

@@ -465,6 +465,17 @@ fn without_tables_or_permission_it_says_so() {
         assert_eq!(output.status.code(), Some(1), "{command:?}: {error}");
         assert!(error.contains("CAP_NET_ADMIN"), "{command:?}: {error}");
     }
+    // Tables of one family alone.
+    let one = Shop::new();
+    one.start(&cart_on_every_frontend().yaml()).terminate();
+    let node = &one.cluster.node.namespace;
+    node.command("nft", &["delete table ip6 kube-dnat"]);
+    for what in [&["[fd00::1]:80"][..], &["shop/none", "--from", "fd00::1"]] {
+        let (code, out, _) = run(&one, &[&["explain"], what].concat());
+        assert_eq!(code, 3, "{out}");
+        let said = "no Service has it; looked in\n  IPv6 maps: there is no such table\n";
+        assert_eq!(out, said);
+    }
     // A table of our name that is another's.
     let other = Shop::new();
     crate::lab::nft::load(
