@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::Args;
 use tracing::{info, warn};
 
-use super::processes::{self, Process};
+use super::processes;
 use crate::model::Address;
 use crate::model::addr::Family;
 use crate::netlink::{Error, Kernel, Standing};
@@ -35,6 +35,12 @@ impl Cleanup {
     pub(super) fn execute(self) -> anyhow::Result<()> {
         let Self { kube_proxy } = self;
         let mut kernel = Kernel::open()?;
+        let is_owned = owner::<Ipv4Addr>(&mut kernel).or(owner::<Ipv6Addr>(&mut kernel));
+        if is_owned.is_none()
+            && let Some(daemon) = processes::daemons().first()
+        {
+            bail!("{daemon} runs and would make the tables again: stop the daemon first");
+        }
         let deleted = match kernel.delete_tables() {
             Err(Error::Owned(family)) => bail!(owned(&mut kernel, family)),
             result => result?,
@@ -58,13 +64,15 @@ fn owned(kernel: &mut Kernel, family: Family) -> String {
         Family::Ipv4 => owner::<Ipv4Addr>(kernel),
         Family::Ipv6 => owner::<Ipv6Addr>(kernel),
     };
+    let owner = owner.and_then(processes::of_netlink_port);
     let owner = owner.map_or_else(String::new, |owner| format!(", {owner}"));
     format!("the {family} table {TABLE} belongs to another process{owner}: stop the daemon first")
 }
 
-fn owner<A: Address>(kernel: &mut Kernel) -> Option<Process> {
+/// The netlink port of the socket that owns the table.
+fn owner<A: Address>(kernel: &mut Kernel) -> Option<u32> {
     match kernel.look::<A>() {
-        Ok(Standing::Ours(shape)) => shape.owner.and_then(processes::of_netlink_port),
+        Ok(Standing::Ours(shape)) => shape.owner,
         Ok(Standing::Nothing | Standing::Foreign(_)) | Err(_) => None,
     }
 }

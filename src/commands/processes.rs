@@ -92,6 +92,22 @@ pub(super) fn named(name: &str) -> Vec<Process> {
         .collect()
 }
 
+/// The daemons of ours in our network namespace, as far as they can be seen: not who asks, nor
+/// another command.
+pub(super) fn daemons() -> Vec<Process> {
+    let mut ours = named(TABLE);
+    ours.retain(|process| process.id != std::process::id() && is_run(process.id));
+    ours
+}
+
+fn is_run(id: u32) -> bool {
+    let Ok(line) = fs::read_to_string(format!("/proc/{id}/cmdline")) else {
+        return false;
+    };
+    let first = line.split('\0').nth(1).unwrap_or_default();
+    first.is_empty() || first == "run" || first.starts_with('-')
+}
+
 fn all() -> impl Iterator<Item = Process> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| {

@@ -127,9 +127,11 @@ impl Status {
 
     fn daemon(&self, tables: &[Standings]) -> Daemon {
         let owned = tables.iter().any(|table| table.owned);
+        let owner = tables.iter().find_map(|table| table.owner.clone());
+        let process = owner.or_else(|| processes::daemons().into_iter().next());
         let mut daemon = Daemon {
-            process: tables.iter().find_map(|table| table.owner.clone()),
-            running: owned,
+            running: owned || process.is_some(),
+            process,
             ..Daemon::default()
         };
         let cannot_ask = |what, why: &dyn fmt::Display| format!("cannot ask {what}: {why}");

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use anyhow::Context;
+use nix::errno::Errno;
 
 use super::Finding;
 use crate::model::Address;
@@ -71,6 +72,15 @@ fn takes_our_tables(kernel: &mut Kernel) -> Finding {
             WHAT,
             "the kernel takes our tables: all of them were tried in a transaction and undone",
         ),
+        Err(Error::Refused(refusals))
+            if refusals.iter().all(|refusal| refusal.errno == Errno::EPERM) =>
+        {
+            Finding::failure(
+                WHAT,
+                "another process owns a table of our name, which is not of this version",
+                "stop it, or let the rolling update of its DaemonSet do so",
+            )
+        }
         Err(Error::Refused(refusals)) => {
             let first = refusals.first().map(ToString::to_string);
             let first = first.unwrap_or_default();

@@ -27,6 +27,8 @@ pub(super) fn tests() -> Vec<Trial> {
         check_finds_a_node_ready_and_changes_nothing,
         check_says_what_to_mend,
         check_without_capabilities_names_the_one_that_is_missing,
+        check_knows_a_table_that_another_version_owns,
+        a_daemon_that_owns_no_tables_and_answers_elsewhere_is_found,
         cleanup_is_refused_while_a_daemon_owns_the_tables,
         help_and_completions_are_there_for_every_command,
     )
@@ -442,6 +444,42 @@ fn check_without_capabilities_names_the_one_that_is_missing() {
     assert_eq!(output.status.code(), Some(2), "{out}");
     assert!(out.contains("FAIL  capability"), "{out}");
     assert!(out.contains("CAP_NET_ADMIN is missing"), "{out}");
+}
+
+fn check_knows_a_table_that_another_version_owns() {
+    let shop = Shop::new();
+    let node = &shop.cluster.node.namespace;
+    let program = env!("CARGO_BIN_EXE_kube-dnat");
+    let make = "echo 'add table ip kube-dnat { flags owner; }'";
+    let wait = "until nft list tables | grep -q kube-dnat; do sleep 0.1; done";
+    let command = format!("({make}; sleep 2) | timeout 10 nft -i & {wait}; {program} check; wait");
+    let out = node.command("bash", &["-c", &command]);
+    assert!(
+        out.contains("FAIL  nftables          another process owns a table of our name"),
+        "{out}"
+    );
+}
+
+fn a_daemon_that_owns_no_tables_and_answers_elsewhere_is_found() {
+    let shop = Shop::new();
+    shop.manifests.write("shop.yaml", &manifests(&shop));
+    let flags = [
+        "--table-owner=false",
+        "--healthz-bind-address=127.0.0.1:20256",
+        "--metrics-bind-address=127.0.0.1:20249",
+    ];
+    let daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &flags);
+    let (code, answer) = json(&shop, &["status"]);
+    assert_eq!(code, 0, "{answer}");
+    assert_eq!(answer["daemon"]["running"], true, "{answer}");
+    assert_eq!(answer["daemon"]["process"]["name"], "kube-dnat", "{answer}");
+    let (code, _, error) = run(&shop, &["cleanup"]);
+    assert_eq!(code, 1, "{error}");
+    assert!(error.contains("would make the tables again"), "{error}");
+    assert!(error.contains("stop the daemon first"), "{error}");
+    daemon.terminate();
+    assert_eq!(json(&shop, &["status"]).0, 2);
+    assert_eq!(run(&shop, &["cleanup"]).0, 0);
 }
 
 fn cleanup_is_refused_while_a_daemon_owns_the_tables() {
