@@ -127,8 +127,8 @@ impl Status {
 
     fn daemon(&self, tables: &[Standings]) -> Daemon {
         let owned = tables.iter().any(|table| table.owned);
-        let owner = tables.iter().find_map(|table| table.owner.clone());
-        let process = owner.or_else(|| processes::daemons().into_iter().next());
+        let process = tables.iter().find_map(|table| table.owner.clone());
+        let process = process.or_else(|| processes::daemons().into_iter().next());
         let mut daemon = Daemon {
             running: owned || process.is_some(),
             process,

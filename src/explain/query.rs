@@ -36,16 +36,21 @@ pub struct Wanted {
 
 impl Wanted {
     /// Whether a comment, `namespace/name:port-name`, is of this Service, and a frontend with this
-    /// port of this port. nft's comments end after 127 bytes.
+    /// port of this port. nft's comments end after 128 bytes.
     #[must_use]
     pub fn is(&self, comment: &str, port: u16) -> bool {
-        const CUT: usize = 127;
-        let (service, name) = comment.split_once(':').unwrap_or((comment, ""));
-        let cut = comment.len() >= CUT && self.service.starts_with(service);
-        let port = self.port.as_deref().is_none_or(|wanted| {
-            wanted == name || wanted == port.to_string() || (cut && wanted.starts_with(name))
-        });
-        (service == self.service || (cut && name.is_empty())) && port
+        const CUT: usize = 128;
+        let cut = comment.len() >= CUT;
+        let port_is = |name: &str| {
+            self.port.as_deref().is_none_or(|wanted| {
+                wanted == name || wanted == port.to_string() || (cut && wanted.starts_with(name))
+            })
+        };
+        match comment.split_once(':') {
+            Some((service, name)) => service == self.service && port_is(name),
+            None if cut => self.service.starts_with(comment) && port_is(""),
+            None => comment == self.service && port_is(""),
+        }
     }
 }
 
@@ -133,7 +138,16 @@ mod tests {
         assert!(!wanted("shop/cart:https").is("shop/cart:http", 80));
         assert!(!wanted("shop/cart").is("shop/cart2:http", 80));
         let long = format!("shop/{}", "a".repeat(130));
-        assert!(wanted(&long).is(&long[..127], 80));
+        assert!(wanted(&long).is(&long[..128], 80));
+        // One byte of the port's name, none, and a name that is whole.
+        let cut = format!("{}:h", &long[..126]);
+        assert!(wanted(&format!("{}:http", &long[..126])).is(&cut, 80));
+        assert!(!wanted(&format!("{}:dns", &long[..126])).is(&cut, 80));
+        let cut = format!("{}:", &long[..127]);
+        assert!(wanted(&format!("{}:http", &long[..127])).is(&cut, 80));
+        assert!(!wanted(&long[..128]).is(&cut, 80));
+        let whole = format!("{}:h", &long[..125]);
+        assert!(!wanted(&format!("{}:http", &long[..125])).is(&whole, 80));
     }
 
     #[test]
