@@ -15,6 +15,7 @@ use super::encode::{self, family_number};
 use super::read::{read_elements, read_shape};
 use super::socket::{Dump, Socket};
 use super::{Error, Found, Kernel, table};
+use crate::model::addr::Family;
 use crate::model::{Address, Protocol};
 use crate::ruleset::{
     ChainName, Entry, Interface, Key, Pods, Program, SetName, TABLE, Table, Value,
@@ -193,19 +194,16 @@ impl Kernel {
         }
     }
 
-    /// Whether the kernel would take our tables: it checks all of a transaction and undoes it.
-    /// Nothing of it is ever there.
+    /// Whether the kernel would take our tables of these families: it checks all of a transaction and
+    /// undoes it. Nothing of it is ever there.
     ///
     /// # Errors
     /// [`Error::Refused`] names what it would not take.
-    pub fn rehearse(&mut self, fixed: &Program) -> Result<(), Error> {
+    pub fn rehearse(&mut self, fixed: &Program, families: &[Family]) -> Result<(), Error> {
         let mut batch = super::Batch::new();
-        for family in [
-            crate::model::addr::Family::Ipv4,
-            crate::model::addr::Family::Ipv6,
-        ] {
-            table::push_anew(&mut batch, family, false);
-            encode::push_program(&mut batch, family, fixed);
+        for family in families {
+            table::push_anew(&mut batch, *family, false);
+            encode::push_program(&mut batch, *family, fixed);
         }
         table::push_undo(&mut batch);
         match self.send(batch, &super::Commit::default()) {

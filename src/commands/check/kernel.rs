@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use super::Finding;
 use crate::model::Address;
+use crate::model::addr::Family;
 use crate::netlink::{Error, Kernel, Standing};
 use crate::ruleset::{Pods, Program};
 
@@ -67,7 +68,13 @@ fn takes_our_tables(kernel: &mut Kernel) -> Finding {
         masquerade_all: false,
         without_counters: false,
     };
-    match kernel.rehearse(&everything) {
+    // As the daemon, which makes no IPv6 table where the kernel has none.
+    let families: &[_] = if fs::exists("/proc/net/if_inet6").unwrap_or(true) {
+        &[Family::Ipv4, Family::Ipv6]
+    } else {
+        &[Family::Ipv4]
+    };
+    match kernel.rehearse(&everything, families) {
         Ok(()) => Finding::ok(
             WHAT,
             "the kernel takes our tables: all of them were tried in a transaction and undone",
