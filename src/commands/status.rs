@@ -144,7 +144,7 @@ impl Status {
         // kube-proxy, from which we may be taking over, answers at the same ports.
         let is_ours = match &metrics {
             Ok(_) => daemon.version.is_some(),
-            Err(_) => owned || may_be_ours(self.healthz_address),
+            Err(_) => may_be_ours(self.healthz_address),
         };
         match health {
             Ok((status, _)) if is_ours => {

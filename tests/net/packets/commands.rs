@@ -159,6 +159,14 @@ fn another_program_at_our_ports_is_not_taken_for_us() {
     let elsewhere = ["status", "--metrics-address", "127.0.0.1:1"];
     let (code, answer) = json(&shop, &elsewhere);
     assert_eq!(code, 3, "{answer}");
+    // Beside a daemon of ours that cannot have the ports: what it is asked for is not its health.
+    shop.manifests.write("shop.yaml", &manifests(&shop));
+    let metrics_elsewhere = ["--metrics-bind-address=127.0.0.1:1"];
+    let _daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &metrics_elsewhere);
+    let (code, answer) = json(&shop, &["status", "--metrics-address", "127.0.0.1:2"]);
+    assert_eq!(code, 0, "{answer}");
+    assert_eq!(answer["daemon"]["running"], true, "{answer}");
+    assert_eq!(answer["daemon"]["healthy"], Value::Null, "{answer}");
     let (_, out, _) = run(&shop, &["check"]);
     assert!(out.contains("WARN  ports"), "{out}");
     assert!(out.contains("10256 is taken by net-"), "{out}");
