@@ -126,9 +126,12 @@ fn with_dashes(argument: OsString) -> OsString {
 #[must_use]
 pub fn sentence(error: &clap::Error) -> String {
     let text = error.to_string();
-    // Behind the first empty line are hints and the usage.
-    let lines = text.lines().take_while(|line| !line.trim().is_empty());
-    let said = lines.map(str::trim).collect::<Vec<_>>().join(" ");
+    // Behind the first empty line are tips and the usage.
+    let lines = text.lines().map(str::trim);
+    let said = lines.clone().take_while(|line| !line.is_empty());
+    let said = said.collect::<Vec<_>>().join(" ");
     let said = said.strip_prefix("error: ").unwrap_or(&said);
-    format!("{said} (see --help)")
+    let tips = lines.filter_map(|line| line.strip_prefix("tip: "));
+    let said: Vec<_> = [said].into_iter().chain(tips).collect();
+    format!("{} (see --help)", said.join("; "))
 }

@@ -52,8 +52,8 @@ struct RunFlags {
     #[arg(long, value_name = SWITCH, value_parser = switch)]
     table_owner: Option<bool>,
 
-    /// After the first commit, remove what kube-proxy left: its nftables tables, its iptables chains
-    /// (nft variant), IPVS.
+    /// Once everything is in the kernel, remove what kube-proxy left: its nftables tables, its
+    /// iptables chains (nft variant), IPVS.
     ///
     /// Until then both sets of rules are there, and ours come first.
     #[arg(long, value_name = SWITCH, value_parser = switch)]

@@ -89,6 +89,14 @@ impl Draw {
         })
     }
 
+    /// The map that it draws from.
+    fn map(self) -> SetName {
+        match self.frontends {
+            Frontends::Address => SetName::Endpoints,
+            Frontends::Nodeport => SetName::NodeportEndpoints,
+        }
+    }
+
     fn chain(self) -> OnDemand {
         let Self {
             frontends,
@@ -101,6 +109,29 @@ impl Draw {
         } else {
             OnDemand::Pick(frontends, list, slots)
         }
+    }
+}
+
+/// Where the endpoints of a list stand, and how nft shows them.
+fn of_slots<A: Address>(chain: OnDemand, draw: Draw, slots: &[Key<A>]) -> Step {
+    /// Keys that a command names one by one.
+    const NAMED: usize = 16;
+    let map = draw.map();
+    let keys = slots.iter().map(Key::to_string).collect::<Vec<_>>();
+    let (first, last) = (draw.list.base(), draw.list.base() + draw.slots.max(1) - 1);
+    let table = table::<A>();
+    let command = if let [key, _, ..] = &keys[..]
+        && keys.len() > NAMED
+        && let Some((frontend, _)) = key.rsplit_once(' ')
+    {
+        format!("nft list map {table} {map} | grep '{frontend} '")
+    } else {
+        format!("nft get element {table} {map} '{{ {} }}'", keys.join(", "))
+    };
+    Step {
+        chain: chain.to_string(),
+        found: format!("@{map}: slots {first} to {last}"),
+        command,
     }
 }
 
@@ -244,36 +275,24 @@ impl<A: Address, L: Lookup<A>> Walk<'_, A, L> {
     }
 
     fn draw(&mut self, draw: Draw, only_from: Option<Vec<String>>) -> Result<Outcome, L::Error> {
-        let Frontend {
-            protocol,
-            address,
-            port,
-        } = self.frontend;
         let chain = draw.chain();
+        let slots = self.slots(draw);
         self.steps.push(Step {
             chain: chain.to_string(),
             found: format!("one of {} at random", draw.slots),
             command: format!("nft list chain {} {chain}", table::<A>()),
         });
+        self.steps.push(of_slots(chain, draw, &slots));
         let why = {
             let (frontend, source) = (self.frontend, self.source);
             masquerade::whatever_endpoint(self.rules, self.program, &frontend, &source)?
         };
         let mut endpoints = Vec::new();
-        for slot in (0..draw.slots).map(|slot| draw.list.base() + slot) {
-            let (set, key) = match draw.frontends {
-                Frontends::Address => {
-                    (SetName::Endpoints, Key::Slot(protocol, address, port, slot))
-                }
-                Frontends::Nodeport => (
-                    SetName::NodeportEndpoints,
-                    Key::NodeportSlot(protocol, port, slot),
-                ),
-            };
+        for key in slots {
             let Some(Entry {
                 value: Value::Endpoint(address, port),
                 ..
-            }) = self.rules.get(set, &key)?
+            }) = self.rules.get(draw.map(), &key)?
             else {
                 continue;
             };
@@ -295,6 +314,21 @@ impl<A: Address, L: Lookup<A>> Walk<'_, A, L> {
             endpoints,
             only_from,
         })
+    }
+
+    /// The keys that it draws one of.
+    fn slots(&self, draw: Draw) -> Vec<Key<A>> {
+        let Frontend {
+            protocol,
+            address,
+            port,
+        } = self.frontend;
+        let slots = (0..draw.slots).map(|slot| draw.list.base() + slot);
+        let key = |slot| match draw.frontends {
+            Frontends::Address => Key::Slot(protocol, address, port, slot),
+            Frontends::Nodeport => Key::NodeportSlot(protocol, port, slot),
+        };
+        slots.map(key).collect()
     }
 
     fn masqueraded(&mut self, to: A, why: Option<&String>) -> Result<Option<String>, L::Error> {

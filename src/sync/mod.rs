@@ -88,7 +88,7 @@ pub struct Crank {
     turned: Option<Instant>,
     trust: Trust,
     committed_once: bool,
-    /// What is to be done after the first commit.
+    /// What is to be done once the kernel holds all that it should.
     then: Option<fn()>,
 }
 
@@ -144,7 +144,7 @@ impl Crank {
         }
     }
 
-    /// Does this once, after the first commit; it must not block.
+    /// Does this once, when the kernel holds all that it should; it must not block.
     #[must_use]
     pub fn then(self, what: fn()) -> Self {
         Self {
@@ -215,6 +215,9 @@ impl Crank {
                     timers.next_turn.start(early);
                 } else if self.turn() {
                     self.lag.committed();
+                    if let Some(then) = self.then.take() {
+                        then();
+                    }
                     timers.retry = Timer::default();
                     backoff = FIRST_RETRY;
                 } else if timers.retry.start(backoff) {
@@ -373,9 +376,6 @@ impl Crank {
             );
         }
         self.committed_once = true;
-        if let Some(then) = self.then.take() {
-            then();
-        }
         self.trust = Trust::Picture;
         if self.has_affinity() {
             self.look_for_full_maps();

@@ -147,6 +147,17 @@ fn each_flag_of_kube_proxy_is_in_the_help_with_and_without_run() {
 }
 
 #[test]
+fn a_slip_is_told_with_what_is_like_it() {
+    let outcome = kube_dnat(&["statsu"]);
+    assert_eq!(outcome.code, Some(1));
+    let said = outcome.log.concat();
+    assert!(
+        said.contains("a similar subcommand exists: 'status'"),
+        "{said}"
+    );
+}
+
+#[test]
 fn without_a_subcommand_run_is_meant() {
     let outcome = kube_dnat(&["--kubeconfig=/nonexistent", "--hostname-override=node-1"]);
     assert_eq!(outcome.code, Some(1));

@@ -362,12 +362,14 @@ fn without_a_source_it_says_what_each_kind_of_client_meets() {
     services        @services: tcp . 10.97.2.1 . 80 : goto external-local
     external-local  @services-wide: tcp . 10.97.2.1 . 80 : goto pick-wide-1
     pick-wide-1     one of 1 at random
+    pick-wide-1     @endpoints: slots 65536 to 65536
     => goes to one of
        100.0 %  10.244.2.9:8080  keeps its source
   from this node
     services        @services: tcp . 10.97.2.1 . 80 : goto external-local
     external-local  @services-wide: tcp . 10.97.2.1 . 80 : goto pick-wide-1
     pick-wide-1     one of 1 at random
+    pick-wide-1     @endpoints: slots 65536 to 65536
     => goes to one of
        100.0 %  10.244.2.9:8080  masqueraded: @masquerade-node-tcp has 10.97.2.1 . 80, and from this node
   from elsewhere
@@ -378,6 +380,7 @@ fn without_a_source_it_says_what_each_kind_of_client_meets() {
     nft get element ip kube-dnat services '{ tcp . 10.97.2.1 . 80 }'
     nft get element ip kube-dnat services-wide '{ tcp . 10.97.2.1 . 80 }'
     nft list chain ip kube-dnat pick-wide-1
+    nft get element ip kube-dnat endpoints '{ tcp . 10.97.2.1 . 80 . 65536 }'
     nft get element ip kube-dnat no-endpoints '{ tcp . 10.97.2.1 . 80 }'
 ";
     let to = Family::V4.load_balancer_ip(1).to_string();
