@@ -2,6 +2,7 @@
 //! maps, in the order of the chains (`docs/ruleset.md`). Pure: where the elements come from is for
 //! [`Lookup`].
 
+mod draw;
 mod masquerade;
 mod near;
 mod query;

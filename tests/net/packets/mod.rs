@@ -4,6 +4,7 @@ mod admin;
 mod application;
 mod bad_input;
 mod changes;
+mod check;
 mod cluster_ip;
 mod commands;
 mod configuration;
@@ -32,7 +33,9 @@ mod sctp;
 mod session_affinity;
 mod shop;
 mod source_ranges;
+mod status;
 mod takeover;
+mod top;
 mod udp_stale;
 
 use std::collections::BTreeSet;
@@ -49,6 +52,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         application::tests(),
         bad_input::tests(),
         changes::tests(),
+        check::tests(),
         cluster_ip::tests(),
         commands::tests(),
         configuration::tests(),
@@ -76,7 +80,9 @@ pub(crate) fn tests() -> Vec<Trial> {
         policies::tests(),
         session_affinity::tests(),
         source_ranges::tests(),
+        status::tests(),
         takeover::tests(),
+        top::tests(),
         udp_stale::tests(),
     ]
     .into_iter()

@@ -1,21 +1,22 @@
 //! `kube-dnat explain`: what happens to a connection, by the rules in the kernel.
 
+mod live;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use nix::ifaddrs::getifaddrs;
+use live::{Live, kinds, own_addresses};
 use serde::Serialize;
 
 use super::output::{Format, code};
-use crate::explain::{Explanation, Frontend, Kind, Known, Lookup, Query, Source, near, walk};
-use crate::model::{Address, Protocol};
-use crate::netlink::{Error, Kernel, Shape, Standing};
-use crate::ruleset::{Element, Entry, Key, Pods, SetName, TABLE, Table, Value};
+use crate::explain::{Explanation, Frontend, Known, Lookup, Query, Source, near, walk};
+use crate::model::Address;
+use crate::netlink::{Kernel, Standing};
+use crate::ruleset::{Element, Key, SetName, TABLE};
 
 /// `explain`.
 #[derive(Debug, Args)]
@@ -306,76 +307,4 @@ fn explain<A: Address>(
         client: address.map(|address| address.to_string()),
         paths,
     })
-}
-
-/// As what the rules may see a source; all that they tell apart without an address.
-fn kinds<A: Address>(live: &mut Live<'_, A>, address: Option<A>) -> anyhow::Result<Vec<Kind>> {
-    use Kind::{Elsewhere, Node, Pod};
-    let pods = live.shape.program.pods.clone();
-    let Some(address) = address else {
-        return Ok(match pods {
-            Pods::Unknown => vec![Node, Elsewhere],
-            Pods::Cidrs | Pods::Interface(_) => vec![Pod, Node, Elsewhere],
-        });
-    };
-    if live.is_own(address) {
-        return Ok(vec![Node]);
-    }
-    Ok(match pods {
-        Pods::Unknown => vec![Elsewhere],
-        Pods::Interface(_) => vec![Pod, Elsewhere],
-        Pods::Cidrs => {
-            let cidrs = live.all(SetName::PodCidrs)?;
-            let holds = |element: &Element<A>| matches!(element.key, Key::Net(net) if A::holds(net, address));
-            vec![if cidrs.iter().any(holds) {
-                Pod
-            } else {
-                Elsewhere
-            }]
-        }
-    })
-}
-
-/// This machine's addresses.
-fn own_addresses() -> anyhow::Result<BTreeSet<IpAddr>> {
-    let own = getifaddrs().context("cannot read this node's addresses")?;
-    let own = own.filter_map(|interface| {
-        let address = interface.address?;
-        let ipv4 = address.as_sockaddr_in().map(|at| IpAddr::V4(at.ip()));
-        ipv4.or_else(|| address.as_sockaddr_in6().map(|at| IpAddr::V6(at.ip())))
-    });
-    Ok(own.collect())
-}
-
-/// The elements in the kernel.
-struct Live<'a, A: Address> {
-    kernel: &'a mut Kernel,
-    shape: Shape<A>,
-    own: BTreeSet<IpAddr>,
-}
-
-impl<A: Address> Lookup<A> for Live<'_, A> {
-    type Error = Error;
-
-    fn get(&mut self, set: SetName, key: &Key<A>) -> Result<Option<Entry<A>>, Error> {
-        self.kernel.element(set, key)
-    }
-
-    fn all(&mut self, set: SetName) -> Result<Vec<Element<A>>, Error> {
-        let table: Option<Table<A>> = self.kernel.elements_of(&self.shape.table, &[set])?;
-        Ok(table.map_or_else(Vec::new, |table| table.elements_of(set).collect()))
-    }
-
-    fn client(
-        &mut self,
-        protocol: Protocol,
-        client: &Key<A>,
-    ) -> Result<Option<(Value<A>, Duration)>, Error> {
-        self.kernel.client(protocol, client)
-    }
-
-    fn is_own(&self, address: A) -> bool {
-        let address: IpAddr = address.into();
-        address.is_loopback() || self.own.contains(&address)
-    }
 }

@@ -1,0 +1,88 @@
+//! The elements in the kernel, and how its rules see a source.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use nix::ifaddrs::getifaddrs;
+
+use crate::explain::{Kind, Lookup};
+use crate::model::{Address, Protocol};
+use crate::netlink::{Error, Kernel, Shape};
+use crate::ruleset::{Element, Entry, Key, Pods, SetName, Table, Value};
+
+/// As what the rules may see a source; all that they tell apart without an address.
+pub(super) fn kinds<A: Address>(
+    live: &mut Live<'_, A>,
+    address: Option<A>,
+) -> anyhow::Result<Vec<Kind>> {
+    use Kind::{Elsewhere, Node, Pod};
+    let pods = live.shape.program.pods.clone();
+    let Some(address) = address else {
+        return Ok(match pods {
+            Pods::Unknown => vec![Node, Elsewhere],
+            Pods::Cidrs | Pods::Interface(_) => vec![Pod, Node, Elsewhere],
+        });
+    };
+    if live.is_own(address) {
+        return Ok(vec![Node]);
+    }
+    Ok(match pods {
+        Pods::Unknown => vec![Elsewhere],
+        Pods::Interface(_) => vec![Pod, Elsewhere],
+        Pods::Cidrs => {
+            let cidrs = live.all(SetName::PodCidrs)?;
+            let holds = |element: &Element<A>| matches!(element.key, Key::Net(net) if A::holds(net, address));
+            vec![if cidrs.iter().any(holds) {
+                Pod
+            } else {
+                Elsewhere
+            }]
+        }
+    })
+}
+
+/// This machine's addresses.
+pub(super) fn own_addresses() -> anyhow::Result<BTreeSet<IpAddr>> {
+    let own = getifaddrs().context("cannot read this node's addresses")?;
+    let own = own.filter_map(|interface| {
+        let address = interface.address?;
+        let ipv4 = address.as_sockaddr_in().map(|at| IpAddr::V4(at.ip()));
+        ipv4.or_else(|| address.as_sockaddr_in6().map(|at| IpAddr::V6(at.ip())))
+    });
+    Ok(own.collect())
+}
+
+/// The elements in the kernel.
+pub(super) struct Live<'a, A: Address> {
+    pub(super) kernel: &'a mut Kernel,
+    pub(super) shape: Shape<A>,
+    pub(super) own: BTreeSet<IpAddr>,
+}
+
+impl<A: Address> Lookup<A> for Live<'_, A> {
+    type Error = Error;
+
+    fn get(&mut self, set: SetName, key: &Key<A>) -> Result<Option<Entry<A>>, Error> {
+        self.kernel.element(set, key)
+    }
+
+    fn all(&mut self, set: SetName) -> Result<Vec<Element<A>>, Error> {
+        let table: Option<Table<A>> = self.kernel.elements_of(&self.shape.table, &[set])?;
+        Ok(table.map_or_else(Vec::new, |table| table.elements_of(set).collect()))
+    }
+
+    fn client(
+        &mut self,
+        protocol: Protocol,
+        client: &Key<A>,
+    ) -> Result<Option<(Value<A>, Duration)>, Error> {
+        self.kernel.client(protocol, client)
+    }
+
+    fn is_own(&self, address: A) -> bool {
+        let address: IpAddr = address.into();
+        address.is_loopback() || self.own.contains(&address)
+    }
+}

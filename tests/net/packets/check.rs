@@ -1,0 +1,155 @@
+//! `kube-dnat check`: whether a node is ready.
+
+use libtest_mimic::Trial;
+
+use super::commands::{json, manifests};
+use super::explain::run;
+use super::shop::Shop;
+use crate::lab::nft;
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::check;
+    crate::trials!(check:
+        check_finds_a_node_ready_and_changes_nothing,
+        check_says_what_to_mend,
+        check_without_capabilities_names_the_one_that_is_missing,
+        check_knows_a_table_that_another_version_owns,
+    )
+}
+
+fn check_finds_a_node_ready_and_changes_nothing() {
+    let shop = Shop::new();
+    let before = nft::list(&shop.cluster.node.namespace);
+    let (code, answer) = json(&shop, &["check"]);
+    assert_eq!(code, 0, "{answer}");
+    assert_eq!(answer["ready"], true, "{answer}");
+    let levels = answer["findings"].as_array().expect("findings").iter();
+    let levels = levels.map(|finding| (&finding["what"], &finding["level"]));
+    assert!(
+        levels
+            .clone()
+            .all(|(_, level)| level == "ok" || level == "warning"),
+        "{answer}"
+    );
+    assert!(
+        levels
+            .clone()
+            .any(|(what, level)| what == "nftables" && level == "ok"),
+        "{answer}"
+    );
+    assert_eq!(nft::list(&shop.cluster.node.namespace), before);
+    // And so beside a daemon.
+    let daemon = shop.start(&manifests(&shop));
+    let (code, out, _) = run(&shop, &["check"]);
+    assert_eq!(code, 0, "{out}");
+    assert!(
+        out.contains("the kernel takes our tables: they are there"),
+        "{out}"
+    );
+    assert!(out.ends_with("this node is ready for kube-dnat\n"), "{out}");
+    assert_eq!(daemon.log_lines("WARN"), [""; 0]);
+}
+
+/// What others may have on a node, each of which is to be told of.
+const CONFLICTS: &str = "
+table ip kube-proxy {
+}
+table inet firewalld {
+}
+table ip nat {
+    chain KUBE-SVC-A {
+    }
+    chain PREROUTING {
+        type nat hook prerouting priority -150;
+        jump KUBE-SVC-A
+    }
+}
+table inet mine {
+    chain forward {
+        type filter hook forward priority 0; policy drop;
+        accept
+    }
+}
+";
+
+fn check_says_what_to_mend() {
+    let shop = Shop::new();
+    let node = &shop.cluster.node.namespace;
+    node.sysctls(&[
+        ("net/ipv4/ip_forward", "0"),
+        ("net/ipv4/conf/all/rp_filter", "1"),
+    ]);
+    node.ip("link add bridge type bridge\nlink add port type veth peer name other\nlink set port master bridge\n");
+    nft::load(node, CONFLICTS);
+    let (code, answer) = json(&shop, &["check"]);
+    assert_eq!(code, 2, "{answer}");
+    let found = |what: &str| {
+        let findings = answer["findings"].as_array().expect("findings");
+        let finding = findings.iter().find(|finding| finding["what"] == what);
+        let finding = finding.unwrap_or_else(|| panic!("nothing of {what}: {answer}"));
+        let text = |field: &str| finding[field].as_str().unwrap_or_default().to_owned();
+        (text("level"), text("found"), text("mend"))
+    };
+    let (level, _, mend) = found("ip_forward");
+    assert_eq!(level, "failure");
+    assert!(mend.contains("sysctl -w net.ipv4.ip_forward=1"), "{mend}");
+    for (what, said, mended_by) in [
+        (
+            "kube-proxy rules",
+            "table ip kube-proxy, and iptables chains (1) with the jumps to them (1)",
+            "--takeover",
+        ),
+        ("firewalld", "firewalld is active", "firewall-cmd"),
+        (
+            "host firewall",
+            "table inet mine chain forward",
+            "ct status dnat accept",
+        ),
+        (
+            "earlier chains",
+            "table ip nat chain PREROUTING",
+            "addresses of Services",
+        ),
+        ("rp_filter", "strict on ", "rp_filter=2"),
+    ] {
+        let (level, found, mend) = found(what);
+        assert_eq!(level, "warning", "{what}");
+        assert!(found.contains(said), "{what}: {found}");
+        assert!(mend.contains(mended_by), "{what}: {mend}");
+    }
+    let (_, out, _) = run(&shop, &["check"]);
+    assert!(out.contains("FAIL  ip_forward"), "{out}");
+    assert!(
+        out.ends_with("this node is NOT ready for kube-dnat\n"),
+        "{out}"
+    );
+}
+
+fn check_without_capabilities_names_the_one_that_is_missing() {
+    let shop = Shop::new();
+    let bare = [
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+        env!("CARGO_BIN_EXE_kube-dnat"),
+        "check",
+    ];
+    let output = shop.cluster.node.namespace.output("setpriv", &bare, "");
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{out}");
+    assert!(out.contains("FAIL  capability"), "{out}");
+    assert!(out.contains("CAP_NET_ADMIN is missing"), "{out}");
+}
+
+fn check_knows_a_table_that_another_version_owns() {
+    let shop = Shop::new();
+    let node = &shop.cluster.node.namespace;
+    let program = env!("CARGO_BIN_EXE_kube-dnat");
+    let make = "echo 'add table ip kube-dnat { flags owner; }'";
+    let wait = "until nft list tables | grep -q kube-dnat; do sleep 0.1; done";
+    let command = format!("({make}; sleep 2) | timeout 10 nft -i & {wait}; {program} check; wait");
+    let out = node.command("bash", &["-c", &command]);
+    assert!(
+        out.contains("FAIL  nftables          another process owns a table of our name"),
+        "{out}"
+    );
+}

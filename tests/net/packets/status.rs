@@ -1,0 +1,195 @@
+//! `kube-dnat status`: whether it runs, and what is programmed.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use super::Daemon;
+use super::commands::{json, manifests};
+use super::explain::run;
+use super::shop::Shop;
+use crate::lab::{nft, wait_until};
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::status;
+    crate::trials!(status:
+        status_tells_whether_it_runs_and_what_is_programmed,
+        status_of_tables_that_anyone_can_change,
+        another_program_at_our_ports_is_not_taken_for_us,
+        our_program_by_the_name_of_kube_proxy_is_not_taken_for_it,
+        a_daemon_that_owns_no_tables_and_answers_elsewhere_is_found,
+    )
+}
+
+fn status_tells_whether_it_runs_and_what_is_programmed() {
+    let shop = Shop::new();
+    let (code, answer) = json(&shop, &["status"]);
+    assert_eq!(code, 3, "{answer}");
+    assert_eq!(answer["daemon"]["running"], false, "{answer}");
+    assert_eq!(answer["tables"], Value::Array(Vec::new()), "{answer}");
+
+    let daemon = shop.start(&manifests(&shop));
+    let (code, answer) = json(&shop, &["status"]);
+    assert_eq!(code, 0, "{answer}");
+    let told = &answer["daemon"];
+    assert_eq!(told["running"], true, "{answer}");
+    assert_eq!(told["healthy"], true, "{answer}");
+    assert_eq!(told["process"]["name"], "kube-dnat", "{answer}");
+    assert_eq!(told["version"], env!("CARGO_PKG_VERSION"), "{answer}");
+    assert_eq!(told["pendingChanges"], 0, "{answer}");
+    assert_eq!(told["failedSyncs"], 0, "{answer}");
+    assert_eq!(told["driftRepairs"], 0, "{answer}");
+    assert!(
+        told["lastSyncSeconds"]
+            .as_f64()
+            .is_some_and(|age| (0.0..60.0).contains(&age)),
+        "{answer}"
+    );
+    for table in answer["tables"].as_array().expect("tables") {
+        let numbers = &table["numbers"];
+        // The lab's own mark is a Service with a ClusterIP alone.
+        assert_eq!(numbers["services"], 2, "{answer}");
+        assert_eq!(numbers["frontends"], 6, "{answer}");
+        assert_eq!(numbers["nodePorts"], 2, "{answer}");
+        assert_eq!(numbers["endpoints"], 2 * (6 + 2), "{answer}");
+        assert_eq!(table["owner"], told["process"], "{answer}");
+    }
+    let (_, out, _) = run(&shop, &["status"]);
+    assert!(out.starts_with("daemon     runs, kube-dnat ("), "{out}");
+    assert!(
+        out.contains(
+            "alone can change it\n           Services 2, frontends 6, node ports 2, endpoints 16,"
+        ),
+        "{out}"
+    );
+
+    daemon.kill();
+    let (code, answer) = json(&shop, &["status"]);
+    assert_eq!(code, 2, "{answer}");
+    assert_eq!(answer["daemon"]["running"], false, "{answer}");
+    assert_eq!(answer["tables"][0]["numbers"]["services"], 2, "{answer}");
+    let (_, out, _) = run(&shop, &["status"]);
+    assert!(out.starts_with("daemon     does not run\n"), "{out}");
+    assert!(
+        out.contains("cannot ask 127.0.0.1:10256: Connection refused"),
+        "{out}"
+    );
+}
+
+fn status_of_tables_that_anyone_can_change() {
+    let shop = Shop::new();
+    let daemon = shop.start_without_owner(&manifests(&shop));
+    nft::load(
+        &shop.cluster.node.namespace,
+        "flush map ip kube-dnat services",
+    );
+    wait_until("the repair", Duration::from_secs(10), || {
+        !daemon
+            .log_lines("another process changed the tables")
+            .is_empty()
+    });
+    let (code, answer) = json(&shop, &["status"]);
+    assert_eq!(code, 0, "{answer}");
+    assert_eq!(answer["daemon"]["driftRepairs"], 1, "{answer}");
+    assert_eq!(answer["tables"][0]["owned"], false, "{answer}");
+    let (_, out, _) = run(&shop, &["status"]);
+    assert!(
+        out.contains("table ip kube-dnat, anyone can change it"),
+        "{out}"
+    );
+    assert!(out.contains("repairs of the tables: 1;"), "{out}");
+}
+
+/// Answers every request at these ports of node-1 with 200, as kube-proxy does, until the test ends.
+fn answer_at(shop: &Shop, ports: [u16; 2]) {
+    for port in ports {
+        let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+        let listener = shop.cluster.node.namespace.run(bind).expect("a free port");
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("a connection");
+                let _request = stream.read(&mut [0; 4096]);
+                let answer =
+                    "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 3\r\n\r\nok\n";
+                let _gone = stream.write_all(answer.as_bytes());
+            }
+        });
+    }
+}
+
+fn another_program_at_our_ports_is_not_taken_for_us() {
+    let shop = Shop::new();
+    answer_at(&shop, [10249, 10256]);
+    let (code, answer) = json(&shop, &["status"]);
+    assert_eq!(code, 3, "{answer}");
+    assert_eq!(answer["daemon"]["running"], false, "{answer}");
+    assert_eq!(answer["daemon"]["healthy"], Value::Null, "{answer}");
+    let (_, out, _) = run(&shop, &["status"]);
+    assert!(
+        out.contains("127.0.0.1:10256 is answered by another program"),
+        "{out}"
+    );
+    // Without metrics too.
+    let elsewhere = ["status", "--metrics-address", "127.0.0.1:1"];
+    let (code, answer) = json(&shop, &elsewhere);
+    assert_eq!(code, 3, "{answer}");
+    // Beside a daemon of ours that cannot have the ports: what it is asked for is not its health.
+    shop.manifests.write("shop.yaml", &manifests(&shop));
+    let metrics_elsewhere = ["--metrics-bind-address=127.0.0.1:1"];
+    let _daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &metrics_elsewhere);
+    let (code, answer) = json(&shop, &["status", "--metrics-address", "127.0.0.1:2"]);
+    assert_eq!(code, 0, "{answer}");
+    assert_eq!(answer["daemon"]["running"], true, "{answer}");
+    assert_eq!(answer["daemon"]["healthy"], Value::Null, "{answer}");
+    let (_, out, _) = run(&shop, &["check"]);
+    assert!(out.contains("WARN  ports"), "{out}");
+    assert!(out.contains("10256 is taken by net-"), "{out}");
+}
+
+fn our_program_by_the_name_of_kube_proxy_is_not_taken_for_it() {
+    let shop = Shop::new();
+    shop.manifests.write("shop.yaml", &manifests(&shop));
+    let directory = format!("{}.link", shop.manifests.path());
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let link = format!("{directory}/kube-proxy");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_kube-dnat"), &link).expect("a link");
+    let mut command = std::process::Command::new(&link);
+    command
+        .args(["--manifests", shop.manifests.path()])
+        .args(["--hostname-override", "node-1"])
+        .stderr(std::process::Stdio::piped());
+    let child = shop.cluster.node.namespace.spawn(&mut command);
+    let _daemon = Daemon::started(&shop.cluster, &shop.manifests, child);
+    std::fs::remove_dir_all(&directory).expect("remove the link");
+    let (_, answer) = json(&shop, &["status"]);
+    let (code, out, _) = run(&shop, &["check"]);
+    assert_eq!(answer["daemon"]["process"]["name"], "kube-dnat", "{answer}");
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("ok    kube-proxy "), "{out}");
+    assert!(out.contains("10256 is taken by kube-dnat ("), "{out}");
+}
+
+fn a_daemon_that_owns_no_tables_and_answers_elsewhere_is_found() {
+    let shop = Shop::new();
+    shop.manifests.write("shop.yaml", &manifests(&shop));
+    let flags = [
+        "--table-owner=false",
+        "--healthz-bind-address=127.0.0.1:20256",
+        "--metrics-bind-address=127.0.0.1:20249",
+    ];
+    let daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &flags);
+    let (code, answer) = json(&shop, &["status"]);
+    assert_eq!(code, 0, "{answer}");
+    assert_eq!(answer["daemon"]["running"], true, "{answer}");
+    assert_eq!(answer["daemon"]["process"]["name"], "kube-dnat", "{answer}");
+    let (code, _, error) = run(&shop, &["cleanup"]);
+    assert_eq!(code, 1, "{error}");
+    assert!(error.contains("would make the tables again"), "{error}");
+    assert!(error.contains("stop the daemon first"), "{error}");
+    daemon.terminate();
+    assert_eq!(json(&shop, &["status"]).0, 2);
+    assert_eq!(run(&shop, &["cleanup"]).0, 0);
+}

@@ -1,0 +1,156 @@
+//! `kube-dnat top`: new connections a second.
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use super::changes::under_load;
+use super::commands::{json, manifests};
+use super::explain::run;
+use super::shop::{NODE_PORT, Shop};
+use super::{Daemon, Family, Protocol};
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::top;
+    crate::trials!(top:
+        top_counts_connections_by_service_and_endpoint,
+        top_without_counters_counts_what_it_hears,
+        top_goes_on_while_the_tables_go_and_come,
+        top_is_left_by_a_key,
+    )
+}
+
+/// The row of the cart's TCP port.
+fn cart_row(answer: &Value) -> Option<&Value> {
+    let rows = answer["services"].as_array()?;
+    rows.iter()
+        .find(|row| row["service"] == "shop/cart:http-tcp")
+}
+
+/// `top --once` while connections are made to the ClusterIP and the node port.
+fn top_under_load(shop: &Shop) -> (Value, usize) {
+    let client = &shop.cluster.client;
+    let probes = [
+        client.probe(Protocol::Tcp, (Family::V4.cluster_ip(1), 80)),
+        client.probe(Protocol::Tcp, (Family::V6.lan(2), NODE_PORT)),
+    ];
+    let mut answer = Value::Null;
+    let tallies = under_load(&probes, || {
+        let (code, told) = json(shop, &["top", "--once"]);
+        assert_eq!(code, 0, "{told}");
+        answer = told;
+    });
+    let made = tallies
+        .iter()
+        .flat_map(|tally| tally.servers.values())
+        .sum();
+    (answer, made)
+}
+
+fn top_counts_connections_by_service_and_endpoint() {
+    let shop = Shop::new();
+    let _daemon = shop.start(&manifests(&shop));
+    let (answer, made) = top_under_load(&shop);
+    let row = cart_row(&answer).expect("the cart");
+    let seconds = answer["seconds"].as_f64().expect("seconds");
+    let rate = row["connectionsPerSecond"].as_f64().expect("a rate");
+    let made_at_most = u32::try_from(made).map(f64::from).expect("a number");
+    assert!(
+        rate > 0.0 && rate * seconds <= made_at_most,
+        "{made}: {answer}"
+    );
+    let total = row["connections"].as_u64().expect("a number");
+    assert!(
+        total > 0 && total <= u64::try_from(made).expect("a number"),
+        "{made}: {answer}"
+    );
+    let endpoints = row["endpoints"].as_array().expect("endpoints");
+    let of_endpoints: f64 = endpoints
+        .iter()
+        .filter_map(|row| row["connectionsPerSecond"].as_f64())
+        .sum();
+    // Both count the same connections, but for those that began while they were read.
+    assert!((of_endpoints - rate).abs() < rate / 4.0 + 20.0, "{answer}");
+    // Two Pods in two families.
+    assert_eq!(endpoints.len(), 4, "{answer}");
+    let idle = answer["services"].as_array().expect("rows").iter();
+    let idle = idle.filter(|row| row["service"] == "shop/cart:http-udp");
+    assert!(
+        idle.clone().all(|row| row["connectionsPerSecond"] == 0.0),
+        "{answer}"
+    );
+    assert_eq!(idle.count(), 1, "{answer}");
+    let (_, out, _) = run(
+        &shop,
+        &["top", "--once", "--interval", "0.1", "--sort", "service"],
+    );
+    assert!(out.starts_with("SERVICE "), "{out}");
+    assert!(out.contains("\nshop/cart:http-tcp "), "{out}");
+}
+
+fn top_without_counters_counts_what_it_hears() {
+    let shop = Shop::new();
+    shop.manifests.write("shop.yaml", &manifests(&shop));
+    let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
+    let flags = ["--cluster-cidr", &cidrs, "--connection-counters=false"];
+    let _daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &flags);
+    let (answer, _) = top_under_load(&shop);
+    let row = cart_row(&answer).expect("the cart");
+    assert!(
+        row["connectionsPerSecond"]
+            .as_f64()
+            .is_some_and(|rate| rate > 0.0),
+        "{answer}"
+    );
+    assert_eq!(
+        row["endpoints"].as_array().map(Vec::len),
+        Some(4),
+        "{answer}"
+    );
+}
+
+fn top_goes_on_while_the_tables_go_and_come() {
+    let shop = Shop::new();
+    shop.start(&manifests(&shop)).terminate();
+    let program = env!("CARGO_BIN_EXE_kube-dnat");
+    let node = &shop.cluster.node.namespace;
+    let command = format!(
+        "{program} top --once --interval 2 & sleep 0.5; {program} cleanup 2>&1; wait -n; echo left: $?"
+    );
+    let out = node.command("bash", &["-c", &command]);
+    assert!(out.contains("left: 0"), "{out}");
+    assert!(out.contains("table deleted"), "{out}");
+}
+
+fn top_is_left_by_a_key() {
+    let shop = Shop::new();
+    let (code, _, error) = run(&shop, &["top", "--once"]);
+    assert_eq!(code, 3, "{error}");
+    assert!(
+        error.contains("there is no table kube-dnat here"),
+        "{error}"
+    );
+    let _daemon = shop.start(&manifests(&shop));
+    let (code, _, error) = run(&shop, &["top"]);
+    assert_eq!(code, 1, "{error}");
+    assert!(error.contains("no terminal: use --once"), "{error}");
+    let program = env!("CARGO_BIN_EXE_kube-dnat");
+    // A terminal of script(1); the key comes once the second table is drawn.
+    let inside = format!("stty rows 24 cols 80; {program} top --interval 0.2; echo left: $?");
+    let command = format!(
+        "(sleep 1; printf e; sleep 1; printf q) | timeout 20 script -qec '{inside}' /dev/null"
+    );
+    let screen = shop
+        .cluster
+        .node
+        .namespace
+        .command("bash", &["-c", &command]);
+    for shown in [
+        "SERVICE",
+        "NEW/S",
+        "shop/cart:http-tcp",
+        "q leave",
+        "left: 0",
+    ] {
+        assert!(screen.contains(shown), "{shown}: {screen:?}");
+    }
+}
