@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::milliseconds;
 use super::state::{State, UdpClaims};
+use super::turn::milliseconds;
 use crate::conntrack::{self, Frontends};
 use crate::metrics::Metrics;
 use crate::model::Address;

@@ -1,0 +1,198 @@
+//! One turn of the crank: plan what is dirty, commit it, work around what is refused.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{debug, error, info, warn};
+
+use super::trust::{Trust, basis, part};
+use super::{Basis, Crank, Plans};
+use crate::events::{Reason, Remark};
+use crate::model::ObjectKey;
+use crate::netlink::{Commit, Error, Part, give_back_memory};
+use crate::ruleset::Inconsistent;
+
+/// After a commit of more operations than this, memory is given back.
+const LARGE: usize = 10_000;
+
+/// How many refusals in a row one turn of the crank works around before it waits.
+const ATTEMPTS: usize = 16;
+
+/// What one turn of the crank failed by.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Kernel(#[from] Error),
+    #[error("the planner contradicts itself: {0}")]
+    Planner(#[from] Inconsistent),
+}
+
+impl Crank {
+    pub(super) fn is_clean(&self) -> bool {
+        let dirty = self.state.ipv4.is_dirty() || self.state.ipv6.is_dirty();
+        !dirty && self.trust == Trust::Picture
+    }
+
+    /// Brings the kernel up to date. `false` if that did not, or not wholly, succeed.
+    pub(super) fn turn(&mut self) -> bool {
+        match self.synchronise() {
+            Ok(complete) => complete,
+            Err(failure) => {
+                error!(error = %failure, "cannot program the kernel, will try again");
+                if self.trust == Trust::Picture {
+                    self.trust = Trust::Read;
+                }
+                false
+            }
+        }
+    }
+
+    /// Commits what is dirty. `false`: but for Services that the kernel refuses.
+    fn synchronise(&mut self) -> Result<bool, Failure> {
+        for _ in 0..ATTEMPTS {
+            if self.is_clean() {
+                break;
+            }
+            let started = Instant::now();
+            self.turned = Some(started);
+            let full = self.trust != Trust::Picture;
+            let prepared = self.prepare();
+            if prepared.is_err() {
+                self.measure.failed(full, started.elapsed());
+            }
+            let (plans, commit) = prepared?;
+            self.drift.before(&mut self.kernel, commit.len());
+            let sent = Instant::now();
+            let result = self.kernel.commit(&commit);
+            let kernel = sent.elapsed();
+            self.drift.after(&mut self.kernel);
+            self.measure.sent(self.kernel.sent_bytes());
+            match result {
+                Ok(()) => {
+                    let large = commit.len() > LARGE || full;
+                    self.committed(plans, &commit, started.elapsed());
+                    self.measure
+                        .committed(&commit, full, started.elapsed(), kernel);
+                    drop(commit);
+                    if large {
+                        give_back_memory();
+                    }
+                }
+                Err(error) => {
+                    self.measure.refused(&error, full, started.elapsed());
+                    self.work_around(error)?;
+                }
+            }
+        }
+        let ipv4 = self.state.ipv4.is_clean();
+        Ok(ipv4 && (!self.ipv6 || self.state.ipv6.is_clean()))
+    }
+
+    fn prepare(&mut self) -> Result<(Plans, Commit), Failure> {
+        let trust = self.trust;
+        let program4 = self.state.program::<Ipv4Addr>();
+        let program6 = self.state.program::<Ipv6Addr>();
+        let (basis4, new4) = basis(&mut self.kernel, trust, &program4)?;
+        let (basis6, new6) = if self.ipv6 {
+            basis(&mut self.kernel, trust, &program6)?
+        } else {
+            (Basis::Picture, false)
+        };
+        let mut plans = self.state.prepare(basis4, basis6)?;
+        let commit = Commit {
+            ipv4: part(&mut plans.ipv4.transaction, new4.then_some(program4)),
+            ipv6: if self.ipv6 {
+                part(&mut plans.ipv6.transaction, new6.then_some(program6))
+            } else {
+                Part::default()
+            },
+        };
+        Ok((plans, commit))
+    }
+
+    fn committed(&mut self, plans: Plans, commit: &Commit, elapsed: Duration) {
+        let elapsed_ms = milliseconds(elapsed);
+        let operations = commit.len();
+        if self.trust != Trust::Picture {
+            let repaired = self.drift.repaired(operations);
+            self.measure.metrics.repairs.inc_by(u64::from(repaired));
+        }
+        let ipv6 = self.ipv6.then(|| plans.ipv6.stale.clone());
+        let forgotten = self
+            .forgetter
+            .forget(&mut self.kernel, plans.ipv4.stale.clone(), ipv6);
+        let complaints = self.state.committed(plans);
+        let count = u64::try_from(complaints.len()).unwrap_or(u64::MAX);
+        self.measure.metrics.not_served.inc_by(count);
+        self.complain(complaints);
+        self.measure.holds(&self.state.ipv4);
+        if self.ipv6 {
+            self.measure.holds(&self.state.ipv6);
+        }
+        self.cleaner.clean(&mut self.state, forgotten);
+        self.tell_health();
+        if self.committed_once {
+            debug!(ops = operations, elapsed_ms, "committed");
+        } else {
+            let rebuilt = commit.ipv4.rebuild.is_some() || commit.ipv6.rebuild.is_some();
+            info!(
+                ops = operations,
+                elapsed_ms, rebuilt, "first sync committed"
+            );
+        }
+        self.committed_once = true;
+        self.trust = Trust::Picture;
+        if self.has_affinity() {
+            self.look_for_full_maps();
+        }
+    }
+
+    /// Decides what to do about a transaction that was not committed, before the next attempt.
+    fn work_around(&mut self, error: Error) -> Result<(), Failure> {
+        let refusals = match (&error, self.trust) {
+            (Error::Lost, _) => {
+                self.trust = Trust::Read;
+                return Ok(());
+            }
+            // Perhaps the kernel is not what we think.
+            (Error::Refused(_), Trust::Picture) => {
+                warn!(%error, "the kernel refused a change, reading the tables back");
+                self.trust = Trust::Read;
+                return Ok(());
+            }
+            (Error::Refused(refusals), _) => refusals,
+            _ => return Err(error.into()),
+        };
+        let mut new = false;
+        for refusal in refusals {
+            for service in &refusal.services {
+                let ipv4 = self.state.ipv4.leave_out(service);
+                let ipv6 = self.state.ipv6.leave_out(service);
+                if ipv4 || ipv6 {
+                    warn!(%service, error = %refusal, "left out, the kernel refuses it");
+                    self.teller.tell(Remark {
+                        object: ObjectKey::service(service),
+                        reason: Reason::RefusedByKernel,
+                        note: format!("left out, the kernel refuses it: {refusal}"),
+                    });
+                    new = true;
+                }
+            }
+        }
+        if new {
+            return Ok(());
+        }
+        if self.trust == Trust::Rebuild {
+            return Err(error.into());
+        }
+        warn!(%error, "the tables cannot be brought up to date, making them anew");
+        self.trust = Trust::Rebuild;
+        Ok(())
+    }
+}
+
+/// Milliseconds to a microsecond: a small change takes a fraction of a millisecond.
+pub(super) fn milliseconds(elapsed: Duration) -> f64 {
+    (elapsed.as_secs_f64() * 1e6).round() / 1e3
+}
