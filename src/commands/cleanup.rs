@@ -21,7 +21,7 @@ use crate::takeover;
     Exit codes:\n  0  nothing of it is left\n  1  it could not be done: a daemon owns the tables, no permission, no nftables")]
 pub(super) struct Cleanup {
     /// Remove what kube-proxy left too: its nftables tables; in the nft variant of iptables its
-    /// chains and what jumps to them; IPVS.
+    /// chains and what jumps to them; IPVS and its IP sets.
     #[arg(long)]
     kube_proxy: bool,
 }

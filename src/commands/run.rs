@@ -53,7 +53,7 @@ struct RunFlags {
     table_owner: Option<bool>,
 
     /// Once everything is in the kernel, remove what kube-proxy left: its nftables tables, its
-    /// iptables chains (nft variant), IPVS.
+    /// iptables chains (nft variant), IPVS and its IP sets.
     ///
     /// Until then both sets of rules are there, and ours come first.
     #[arg(long, value_name = SWITCH, value_parser = switch)]

@@ -153,6 +153,38 @@ const PREFIXES: [&str; 6] = [
     "KUBE-XLB-",
 ];
 
+/// The IP sets of its mode ipvs (`pkg/proxy/ipvs/ipset.go`); those of IPv6 begin with `KUBE-6-`.
+const IP_SETS: [&str; 17] = [
+    "CLUSTER-IP",
+    "EXTERNAL-IP",
+    "EXTERNAL-IP-LOCAL",
+    "HEALTH-CHECK-NODE-PORT",
+    "IPVS-IPS",
+    "LOAD-BALANCER",
+    "LOAD-BALANCER-FW",
+    "LOAD-BALANCER-LOCAL",
+    "LOAD-BALANCER-SOURCE-CIDR",
+    "LOAD-BALANCER-SOURCE-IP",
+    "LOOP-BACK",
+    "NODE-PORT-LOCAL-SCTP-HASH",
+    "NODE-PORT-LOCAL-TCP",
+    "NODE-PORT-LOCAL-UDP",
+    "NODE-PORT-SCTP-HASH",
+    "NODE-PORT-TCP",
+    "NODE-PORT-UDP",
+];
+
+/// Whether an IP set is kube-proxy's, and not kube-router's for instance.
+#[must_use]
+pub fn is_ip_set_of_kube_proxy(name: &str) -> bool {
+    let own = name
+        .strip_prefix("KUBE-6-")
+        .or_else(|| name.strip_prefix("KUBE-"));
+    // kube-proxy cuts a name of IPv6 to the 31 bytes that the kernel takes.
+    let is = |known: &&str, own| *known == own || (name.len() == 31 && known.starts_with(own));
+    own.is_some_and(|own| IP_SETS.iter().any(|known| is(known, own)))
+}
+
 fn is_ip(table: &TableName) -> bool {
     [IP, IP6].contains(&table.family)
 }
@@ -367,6 +399,26 @@ mod tests {
         assert_eq!(names(&removal), ["KUBE-SERVICES"]);
         let handles: Vec<_> = removal.rules.iter().map(|(_, handle)| *handle).collect();
         assert_eq!(handles, [3]);
+    }
+
+    #[test]
+    fn ip_sets_of_others_are_told_by_their_names() {
+        for name in [
+            "KUBE-CLUSTER-IP",
+            "KUBE-6-CLUSTER-IP",
+            "KUBE-6-NODE-PORT-LOCAL-SCTP-HAS",
+        ] {
+            assert!(is_ip_set_of_kube_proxy(name), "{name}");
+        }
+        for name in [
+            "KUBE-SRC-ABCDEF",
+            "KUBE-DST-ABCDEF",
+            "KUBE-6-",
+            "CLUSTER-IP",
+            "cali40all",
+        ] {
+            assert!(!is_ip_set_of_kube_proxy(name), "{name}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod error;
 mod expr;
 mod ffi;
 mod inspect;
+mod ip_sets;
 mod ipvs;
 mod notices;
 mod others;

@@ -6,8 +6,8 @@ use anyhow::Context;
 use futures::TryStreamExt;
 use tracing::info;
 
-use crate::leftovers::{Removal, removal};
-use crate::netlink::{Kernel, flush_ipvs};
+use crate::leftovers::{Removal, is_ip_set_of_kube_proxy, removal};
+use crate::netlink::{Error, Kernel, flush_ipvs};
 
 /// The device that kube-proxy's mode ipvs gives the `ClusterIPs` to.
 pub const IPVS_DEVICE: &str = "kube-ipvs0";
@@ -36,7 +36,17 @@ pub fn legacy_iptables() -> Vec<String> {
     tables
 }
 
-/// Removes all of it: rules in one transaction, then IPVS. What was removed; none: nothing was
+/// The IP sets that kube-proxy's mode ipvs left.
+///
+/// # Errors
+/// If the kernel does not tell.
+pub fn ip_sets(kernel: &mut Kernel) -> Result<Vec<String>, Error> {
+    let mut sets = kernel.ip_sets()?;
+    sets.retain(|name| is_ip_set_of_kube_proxy(name));
+    Ok(sets)
+}
+
+/// Removes all of it: rules in one transaction, then IP sets and IPVS. What was removed; none: nothing was
 /// there.
 ///
 /// # Errors
@@ -46,6 +56,15 @@ pub async fn remove(kernel: &mut Kernel) -> anyhow::Result<Vec<String>> {
     let rules = remove_rules(kernel)?;
     if !rules.is_empty() {
         removed.push(rules.to_string());
+    }
+    // Its rules were those that needed them.
+    let sets = ip_sets(kernel)?;
+    for set in &sets {
+        let destroyed = kernel.destroy_ip_set(set);
+        destroyed.with_context(|| format!("cannot destroy the IP set {set}"))?;
+    }
+    if !sets.is_empty() {
+        removed.push(format!("IP sets ({})", sets.len()));
     }
     if has_device(IPVS_DEVICE) {
         if flush_ipvs()? {

@@ -5,7 +5,7 @@ use crate::commands::processes::{self, Listener};
 use crate::leftovers::{AnyChain, Ruleset, removal};
 use crate::netlink::Kernel;
 use crate::ruleset::TABLE;
-use crate::takeover::{IPVS_DEVICE, has_device, legacy_iptables};
+use crate::takeover::{IPVS_DEVICE, has_device, ip_sets, legacy_iptables};
 
 /// Hooks of `linux/netfilter.h` that packets to endpoints pass, and the priority of our own DNAT.
 const PREROUTING: u32 = 0;
@@ -26,19 +26,24 @@ pub(super) fn of_rules(kernel: &mut Kernel) -> Vec<Finding> {
             )];
         }
     };
-    let mut findings = vec![kube_proxy(&ruleset)];
+    let mut findings = vec![kube_proxy(&ruleset, kernel)];
     findings.extend(firewalld(&ruleset));
     findings.extend(drops(&ruleset));
     findings.extend(translates_before(&ruleset));
     findings
 }
 
-fn kube_proxy(ruleset: &Ruleset) -> Finding {
+fn kube_proxy(ruleset: &Ruleset, kernel: &mut Kernel) -> Finding {
     const WHAT: &str = "kube-proxy rules";
     let found = removal(ruleset);
     let mut left = Vec::new();
     if !found.is_empty() {
         left.push(found.to_string());
+    }
+    match ip_sets(kernel) {
+        Ok(sets) if sets.is_empty() => {}
+        Ok(sets) => left.push(format!("IP sets ({})", sets.len())),
+        Err(error) => left.push(error.to_string()),
     }
     if has_device(IPVS_DEVICE) {
         left.push(format!("device {IPVS_DEVICE} (IPVS)"));

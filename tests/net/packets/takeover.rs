@@ -218,6 +218,9 @@ fn what_kube_proxy_left_goes_and_nothing_else_does() {
     let node = &shop.cluster.node.namespace;
     nft::load(node, IPTABLES);
     node.ip("link add kube-ipvs0 type bridge\n");
+    for set in ["KUBE-CLUSTER-IP", "KUBE-6-CLUSTER-IP", "KUBE-SRC-ABCDEF"] {
+        node.command("ipset", &["create", set, "hash:ip,port"]);
+    }
     let daemon = take_over(&shop);
     assert_only_kube_proxys_is_gone(&shop);
     let said = daemon.log_lines("taken over from kube-proxy");
@@ -225,7 +228,12 @@ fn what_kube_proxy_left_goes_and_nothing_else_does() {
         said[0].contains("table ip kube-proxy, table ip6 kube-proxy, and iptables chains (5)"),
         "{said:?}"
     );
+    assert!(said[0].contains("IP sets (2)"), "{said:?}");
     assert!(said[0].contains("device kube-ipvs0"), "{said:?}");
+    assert_eq!(
+        node.command("ipset", &["list", "-name"]),
+        "KUBE-SRC-ABCDEF\n"
+    );
     assert!(!node.command("ip", &["link"]).contains("kube-ipvs0"));
     drop(daemon);
     let again = take_over(&shop);
