@@ -375,6 +375,15 @@ list endpoints | indent
 check "every element names its Service" equal \
     "$(list services | grep -c goto)" "$(list services | grep -c 'comment ".*/.*goto')"
 
+headline "Why: what the rules in the kernel do with one connection"
+say "$ kube-dnat explain 10.96.0.80:80 --from 10.244.1.99"
+why=$(in_ns node "$KUBE_DNAT" explain 10.96.0.80:80 --from 10.244.1.99)
+indent <<<"$why"
+check "it names both pods, and says that they see the client's own address" equal \
+    "$(grep -c '50.0 %  10.244.1.1[23]:8080  keeps its source' <<<"$why")" 2
+say "$ kube-dnat status"
+in_ns node "$KUBE_DNAT" status | indent
+
 headline "Stop: the rules stay until they are cleaned up"
 kill -TERM "$daemon"
 wait "$daemon" && status=0 || status=$?
