@@ -12,6 +12,9 @@ const TYPE_MASK: u16 = 0x3fff;
 /// `NLA_F_NESTED`.
 const NESTED: u16 = 0x8000;
 
+/// `NLM_F_REQUEST`.
+pub(super) const REQUEST: u16 = 1;
+
 /// A message.
 #[derive(Clone, Copy)]
 pub(super) struct Message<'a> {
@@ -99,9 +102,9 @@ impl<'a> Attributes<'a> {
     }
 
     /// The first attribute of this kind.
-    pub(super) fn get(&self, kind: i32) -> Option<Attribute<'a>> {
+    pub(super) fn get(&self, kind: u16) -> Option<Attribute<'a>> {
         let mut attributes = self.clone();
-        attributes.find(|attribute| i32::from(attribute.kind) == kind)
+        attributes.find(|attribute| attribute.kind == kind)
     }
 }
 
@@ -122,6 +125,13 @@ impl<'a> Iterator for Attributes<'a> {
         self.rest = self.rest.get(next..).unwrap_or_default();
         Some(attribute)
     }
+}
+
+/// The type of a message of nfnetlink: its subsystem stands in the upper byte
+/// (`linux/netfilter/nfnetlink.h`).
+pub(super) fn kind(subsystem: i32, message: i32) -> u16 {
+    // Both are below 256.
+    u16::try_from((subsystem << 8) | message).unwrap_or(0)
 }
 
 /// A request to nfnetlink: header, nfnetlink's header, and attributes as [`push`] wrote them.
@@ -160,11 +170,10 @@ pub(super) fn push_nested(bytes: &mut Vec<u8>, kind: u16, attributes: &[u8]) {
 }
 
 /// Texts as attributes.
-pub(super) fn texts(texts: &[(i32, &str)]) -> Vec<u8> {
+pub(super) fn texts(texts: &[(u16, &str)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (kind, text) in texts {
-        let kind = u16::try_from(*kind).unwrap_or(0);
-        push(&mut bytes, kind, &[text.as_bytes(), &[0]].concat());
+        push(&mut bytes, *kind, &[text.as_bytes(), &[0]].concat());
     }
     bytes
 }

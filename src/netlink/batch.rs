@@ -7,6 +7,7 @@ use nftnl::{FinalizedBatch, MsgType};
 
 use super::attribute::{self, Attributes};
 use super::ffi::Message;
+use super::numbers::NFTA_SET_ELEM_LIST_ELEMENTS;
 use crate::model::addr::Family;
 
 /// What a message is about, to name it when the kernel refuses it.
@@ -83,7 +84,6 @@ impl Finished {
     /// Which element of its message stands at `offset`. (Ranges, of two elements each, are never
     /// a Service's.)
     fn position(&self, sequence: u32, offset: usize) -> Option<usize> {
-        const NFTA_SET_ELEM_LIST_ELEMENTS: i32 = 3;
         let mut messages = self.batch.iter().flat_map(attribute::messages);
         let message = messages.find(|message| message.sequence == sequence)?;
         let list = message.attributes().get(NFTA_SET_ELEM_LIST_ELEMENTS)?;

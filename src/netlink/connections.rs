@@ -1,6 +1,6 @@
 //! Hears of new connections from connection tracking, while somebody wants to.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -11,6 +11,8 @@ use nix::sys::socket::{
 
 use super::Error;
 use super::attribute::{Attributes, messages};
+use super::numbers::{CTA_TUPLE_ORIG, CTA_TUPLE_REPLY};
+use super::tuple::Tuple;
 use crate::model::Protocol;
 
 /// `1 << (NFNLGRP_CONNTRACK_NEW - 1)`. Without a listener the kernel makes no such messages
@@ -22,17 +24,6 @@ const QUEUE: usize = 16 * 1024 * 1024;
 
 /// Bytes of one datagram.
 const RECEIVE: usize = 64 * 1024;
-
-// `linux/netfilter/nfnetlink_conntrack.h`.
-const CTA_TUPLE_ORIG: i32 = 1;
-const CTA_TUPLE_REPLY: i32 = 2;
-const CTA_TUPLE_IP: i32 = 1;
-const CTA_TUPLE_PROTO: i32 = 2;
-const CTA_IP_SRC: [i32; 2] = [1, 3];
-const CTA_IP_DST: [i32; 2] = [2, 4];
-const CTA_PROTO_NUM: i32 = 1;
-const CTA_PROTO_SRC_PORT: i32 = 2;
-const CTA_PROTO_DST_PORT: i32 = 3;
 
 /// A connection that has begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,24 +96,11 @@ impl NewConnections {
 }
 
 fn connection(attributes: &Attributes<'_>) -> Option<Connection> {
-    let original = attributes.get(CTA_TUPLE_ORIG)?.nested();
-    let reply = attributes.get(CTA_TUPLE_REPLY)?.nested();
-    let number = original.get(CTA_TUPLE_PROTO)?.nested();
-    let number = number.get(CTA_PROTO_NUM)?.value.first()?;
+    let original = Tuple::parse(&attributes.get(CTA_TUPLE_ORIG)?.nested())?;
+    let reply = Tuple::parse(&attributes.get(CTA_TUPLE_REPLY)?.nested())?;
     Some(Connection {
-        protocol: Protocol::from_number(*number)?,
-        to: end(&original, CTA_IP_DST, CTA_PROTO_DST_PORT)?,
-        answered_by: end(&reply, CTA_IP_SRC, CTA_PROTO_SRC_PORT)?,
+        protocol: original.protocol,
+        to: original.destination,
+        answered_by: reply.source,
     })
-}
-
-fn end(tuple: &Attributes<'_>, [ipv4, ipv6]: [i32; 2], port: i32) -> Option<SocketAddr> {
-    let addresses = tuple.get(CTA_TUPLE_IP)?.nested();
-    let address = match addresses.get(ipv4) {
-        Some(address) => IpAddr::from(<[u8; 4]>::try_from(address.value).ok()?),
-        None => IpAddr::from(<[u8; 16]>::try_from(addresses.get(ipv6)?.value).ok()?),
-    };
-    let ports = tuple.get(CTA_TUPLE_PROTO)?.nested();
-    let port = ports.get(port)?.value.try_into().ok()?;
-    Some(SocketAddr::new(address, u16::from_be_bytes(port)))
 }

@@ -1,6 +1,7 @@
 //! Connection tracking over netlink: dump the UDP entries of a family, delete some.
 
 use std::io::IoSlice;
+use std::net::SocketAddr;
 
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
@@ -8,34 +9,18 @@ use nix::errno::Errno;
 use super::Error;
 use super::attribute::{self, Attributes, Message};
 use super::encode::family_number;
+use super::numbers::{
+    CTA_FILTER, CTA_FILTER_ORIG_FLAGS, CTA_ID, CTA_PROTO_NUM, CTA_TUPLE_ORIG, CTA_TUPLE_PROTO,
+    CTA_TUPLE_REPLY, CTA_ZONE,
+};
 use super::socket::{Dump, Socket};
+use super::tuple::Tuple;
 use crate::conntrack::Entry;
-use crate::model::addr::Family;
 use crate::model::{Address, Protocol};
 
-// `linux/netfilter/nfnetlink_conntrack.h`: messages,
+/// Messages of `linux/netfilter/nfnetlink_conntrack.h`.
 const IPCTNL_MSG_CT_GET: i32 = 1;
 const IPCTNL_MSG_CT_DELETE: i32 = 2;
-// attributes of an entry,
-const CTA_TUPLE_ORIG: u16 = 1;
-const CTA_TUPLE_REPLY: u16 = 2;
-const CTA_ID: u16 = 12;
-const CTA_ZONE: u16 = 18;
-const CTA_FILTER: u16 = 25;
-// of a tuple,
-const CTA_TUPLE_IP: u16 = 1;
-const CTA_TUPLE_PROTO: u16 = 2;
-// of its addresses: IPv4's 1 and 2, IPv6's 3 and 4,
-const CTA_IP_V4_SRC: u16 = 1;
-const CTA_IP_V4_DST: u16 = 2;
-const CTA_IP_V6_SRC: u16 = 3;
-const CTA_IP_V6_DST: u16 = 4;
-// of its protocol,
-const CTA_PROTO_NUM: u16 = 1;
-const CTA_PROTO_SRC_PORT: u16 = 2;
-const CTA_PROTO_DST_PORT: u16 = 3;
-// and of a filter.
-const CTA_FILTER_ORIG_FLAGS: u16 = 1;
 
 /// `CTA_FILTER_F_CTA_PROTO_NUM` of `net/netfilter/nf_internals.h`: the protocol must be equal.
 const FILTER_PROTO_NUM: u32 = 1 << 3;
@@ -152,7 +137,7 @@ impl Conntrack {
 
 /// A message of ctnetlink, with its subsystem.
 fn kind(message: i32) -> u16 {
-    u16::try_from((libc::NFNL_SUBSYS_CTNETLINK << 8) | message).unwrap_or(0)
+    attribute::kind(libc::NFNL_SUBSYS_CTNETLINK, message)
 }
 
 /// Asks for entries whose original tuple is of UDP.
@@ -175,43 +160,36 @@ fn udp_only() -> Vec<u8> {
 /// identity, so that an entry that took its place meanwhile stays.
 fn deletion<A: Address>(attributes: &Attributes<'_>, sequence: u32) -> Vec<u8> {
     let mut wanted = Vec::new();
-    if let Some(tuple) = attributes.get(CTA_TUPLE_ORIG.into()) {
+    if let Some(tuple) = attributes.get(CTA_TUPLE_ORIG) {
         attribute::push_nested(&mut wanted, CTA_TUPLE_ORIG, tuple.value);
     }
     for kind in [CTA_ZONE, CTA_ID] {
-        if let Some(plain) = attributes.get(kind.into()) {
+        if let Some(plain) = attributes.get(kind) {
             attribute::push(&mut wanted, kind, plain.value);
         }
     }
-    let flags = u16::try_from(libc::NLM_F_REQUEST).unwrap_or(0);
     let family = family_number(A::FAMILY);
-    attribute::request(kind(IPCTNL_MSG_CT_DELETE), flags, family, sequence, &wanted)
+    attribute::request(
+        kind(IPCTNL_MSG_CT_DELETE),
+        attribute::REQUEST,
+        family,
+        sequence,
+        &wanted,
+    )
 }
 
 /// The entry that a message of a dump is; `None` if it is not of UDP or not of this family.
 fn entry<A: Address>(attributes: &Attributes<'_>) -> Option<Entry<A>> {
-    let original = attributes.get(CTA_TUPLE_ORIG.into())?.nested();
-    let reply = attributes.get(CTA_TUPLE_REPLY.into())?.nested();
-    let (source, destination) = match A::FAMILY {
-        Family::Ipv4 => (CTA_IP_V4_SRC, CTA_IP_V4_DST),
-        Family::Ipv6 => (CTA_IP_V6_SRC, CTA_IP_V6_DST),
-    };
-    Some(Entry {
-        source: end(&original, source, CTA_PROTO_SRC_PORT)?,
-        destination: end(&original, destination, CTA_PROTO_DST_PORT)?,
-        answered_by: end(&reply, source, CTA_PROTO_SRC_PORT)?,
-        answered_to: end(&reply, destination, CTA_PROTO_DST_PORT)?,
-    })
-}
-
-/// One end of a tuple of UDP.
-fn end<A: Address>(tuple: &Attributes<'_>, address: u16, port: u16) -> Option<(A, u16)> {
-    let protocol = tuple.get(CTA_TUPLE_PROTO.into())?.nested();
-    if protocol.get(CTA_PROTO_NUM.into())?.value != [Protocol::Udp.number()] {
+    let original = Tuple::parse(&attributes.get(CTA_TUPLE_ORIG)?.nested())?;
+    let reply = Tuple::parse(&attributes.get(CTA_TUPLE_REPLY)?.nested())?;
+    if original.protocol != Protocol::Udp {
         return None;
     }
-    let addresses = tuple.get(CTA_TUPLE_IP.into())?.nested();
-    let address = A::from_bytes(addresses.get(address.into())?.value)?;
-    let port = protocol.get(port.into())?.value.try_into().ok()?;
-    Some((address, u16::from_be_bytes(port)))
+    let end = |at: SocketAddr| Some((A::of(at.ip())?, at.port()));
+    Some(Entry {
+        source: end(original.source)?,
+        destination: end(original.destination)?,
+        answered_by: end(reply.source)?,
+        answered_to: end(reply.destination)?,
+    })
 }

@@ -4,15 +4,13 @@ use nix::errno::Errno;
 
 use super::Error;
 use super::attribute::Attributes;
-use super::element::{self, NFTA_DATA_VALUE, NFTA_SET_ELEM_KEY};
+use super::element;
+use super::numbers::{
+    NFTA_COUNTER_PACKETS, NFTA_DATA_VALUE, NFTA_EXPR_DATA, NFTA_SET_ELEM_EXPR, NFTA_SET_ELEM_KEY,
+};
 use super::socket::{Dump, Socket};
 use crate::model::Address;
 use crate::ruleset::{Key, SetName};
-
-/// Attributes of nf_tables (`linux/netfilter/nf_tables.h`).
-const NFTA_SET_ELEM_EXPR: i32 = 7;
-const NFTA_EXPR_DATA: i32 = 2;
-const NFTA_COUNTER_PACKETS: i32 = 2;
 
 /// An element that counts: its key, its comment, and how many packets it has counted since it was
 /// added.

@@ -8,24 +8,15 @@ use nix::errno::Errno;
 use super::Error;
 use super::attribute::{Attribute, Attributes};
 use super::encode::family_number;
+use super::numbers::{
+    NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_KEY,
+    NFTA_SET_ELEM_KEY_END, NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET,
+    NFTA_SET_ELEM_USERDATA, NFTA_TABLE, NFTA_VERDICT_CHAIN, NFTA_VERDICT_CODE,
+};
 use super::socket::{Dump, Socket};
 use crate::model::addr::Family;
 use crate::model::{Address, Protocol};
 use crate::ruleset::{Data, Element, Key, SetName, TABLE, Value, Verdict, set};
-
-/// Attributes of elements (`linux/netfilter/nf_tables.h`).
-pub(super) const NFTA_SET_ELEM_LIST_TABLE: i32 = 1;
-pub(super) const NFTA_SET_ELEM_LIST_SET: i32 = 2;
-pub(super) const NFTA_SET_ELEM_LIST_ELEMENTS: i32 = 3;
-pub(super) const NFTA_SET_ELEM_KEY: i32 = 1;
-const NFTA_SET_ELEM_DATA: i32 = 2;
-const NFTA_SET_ELEM_FLAGS: i32 = 3;
-const NFTA_SET_ELEM_USERDATA: i32 = 6;
-const NFTA_SET_ELEM_KEY_END: i32 = 10;
-pub(super) const NFTA_DATA_VALUE: i32 = 1;
-pub(super) const NFTA_DATA_VERDICT: i32 = 2;
-const NFTA_VERDICT_CODE: i32 = 1;
-pub(super) const NFTA_VERDICT_CHAIN: i32 = 2;
 
 /// A (client, frontend), and the endpoint it has.
 pub type Client<A> = (Key<A>, Value<A>);
@@ -55,10 +46,7 @@ pub(super) fn changing(
     name: SetName,
     mut each: impl FnMut(&Attributes<'_>),
 ) -> Result<(), Dump> {
-    let texts = [
-        (NFTA_SET_ELEM_LIST_TABLE, TABLE),
-        (NFTA_SET_ELEM_LIST_SET, name.as_str()),
-    ];
+    let texts = [(NFTA_TABLE, TABLE), (NFTA_SET_ELEM_LIST_SET, name.as_str())];
     let family = family_number(family);
     let dumped = socket.dump(libc::NFT_MSG_GETSETELEM, family, &texts, |message| {
         let list = message.attributes().get(NFTA_SET_ELEM_LIST_ELEMENTS);

@@ -7,11 +7,14 @@ use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
 use super::attribute::{self, Attribute, Attributes};
-use super::element::{
-    self, NFTA_DATA_VALUE, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET,
-    NFTA_SET_ELEM_LIST_TABLE,
-};
+use super::element::{self};
 use super::encode::{self, family_number};
+use super::numbers::{
+    NFTA_CMP_DATA, NFTA_DATA_VALUE, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_LIST_ELEM,
+    NFTA_LOOKUP_SET, NFTA_META_KEY, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_SET_COUNT,
+    NFTA_SET_ELEM_EXPIRATION, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_LIST_ELEMENTS,
+    NFTA_SET_ELEM_LIST_SET, NFTA_SET_EXPR, NFTA_SET_NAME, NFTA_TABLE,
+};
 use super::read::{read_elements, read_shape};
 use super::socket::{Dump, Socket};
 use super::{Error, Found, Kernel, table};
@@ -20,19 +23,6 @@ use crate::model::{Address, Protocol};
 use crate::ruleset::{
     ChainName, Entry, Interface, Key, Pods, Program, SetName, TABLE, Table, Value,
 };
-
-/// Attributes of rules and expressions (`linux/netfilter/nf_tables.h`).
-const NFTA_RULE_TABLE: i32 = 1;
-const NFTA_RULE_CHAIN: i32 = 2;
-const NFTA_RULE_EXPRESSIONS: i32 = 4;
-const NFTA_EXPR_NAME: i32 = 1;
-const NFTA_EXPR_DATA: i32 = 2;
-const NFTA_LOOKUP_SET: i32 = 1;
-const NFTA_CMP_DATA: i32 = 3;
-const NFTA_SET_NAME: i32 = 2;
-const NFTA_SET_EXPR: i32 = 17;
-const NFTA_SET_ELEM_EXPIRATION: i32 = 5;
-const NFTA_LIST_ELEM: u16 = 1;
 
 /// Bytes of the name of an interface, with its NUL (`IFNAMSIZ`); what is shorter is a beginning.
 const IFNAMSIZ: usize = 16;
@@ -102,10 +92,9 @@ impl Kernel {
     /// # Errors
     /// If the kernel does not tell.
     pub fn counts<A: Address>(&mut self) -> Result<BTreeMap<SetName, usize>, Error> {
-        const NFTA_SET_COUNT: i32 = 20;
         let mut counts = BTreeMap::new();
         let mut uncounted = Vec::new();
-        let texts = [(NFTA_RULE_TABLE, TABLE)];
+        let texts = [(NFTA_TABLE, TABLE)];
         let family = family_number(A::FAMILY);
         let sets = self
             .socket
@@ -113,7 +102,7 @@ impl Kernel {
                 let attributes = message.attributes();
                 let text = |kind| attributes.get(kind).and_then(Attribute::text);
                 let name = text(NFTA_SET_NAME).and_then(SetName::parse);
-                let Some(name) = name.filter(|_| text(NFTA_RULE_TABLE) == Some(TABLE)) else {
+                let Some(name) = name.filter(|_| text(NFTA_TABLE) == Some(TABLE)) else {
                     return;
                 };
                 match attributes.get(NFTA_SET_COUNT).and_then(Attribute::number) {
@@ -176,8 +165,7 @@ impl Kernel {
         key: &Key<A>,
         take: impl FnOnce(&Attributes<'_>) -> Option<T>,
     ) -> Result<Option<T>, Error> {
-        let message = libc::NFT_MSG_GETSETELEM;
-        let kind = u16::try_from((libc::NFNL_SUBSYS_NFTABLES << 8) | message).unwrap_or(0);
+        let kind = attribute::kind(libc::NFNL_SUBSYS_NFTABLES, libc::NFT_MSG_GETSETELEM);
         let family = family_number(A::FAMILY);
         let answer = self
             .socket
@@ -188,9 +176,7 @@ impl Kernel {
         match answer {
             Ok(found) => Ok(found),
             Err(Dump::Refused(Errno::ENOENT)) => Ok(None),
-            Err(Dump::Refused(Errno::EPERM)) => Err(Error::Permission),
-            Err(Dump::Refused(errno)) => Err(Error::errno("look for an element")(errno)),
-            Err(Dump::Failed(error)) => Err(error),
+            Err(dump) => Err(dump.error("look for an element")),
         }
     }
 
@@ -223,17 +209,13 @@ impl Kernel {
 
 /// The request for one element.
 fn request<A: Address>(name: SetName, key: &Key<A>) -> Vec<u8> {
-    let of = |kind: i32| u16::try_from(kind).unwrap_or(0);
     let (mut value, mut element, mut list) = (Vec::new(), Vec::new(), Vec::new());
-    attribute::push(&mut value, of(NFTA_DATA_VALUE), &key.to_bytes());
-    attribute::push_nested(&mut element, of(NFTA_SET_ELEM_KEY), &value);
+    attribute::push(&mut value, NFTA_DATA_VALUE, &key.to_bytes());
+    attribute::push_nested(&mut element, NFTA_SET_ELEM_KEY, &value);
     attribute::push_nested(&mut list, NFTA_LIST_ELEM, &element);
-    let texts = [
-        (NFTA_SET_ELEM_LIST_TABLE, TABLE),
-        (NFTA_SET_ELEM_LIST_SET, name.as_str()),
-    ];
+    let texts = [(NFTA_TABLE, TABLE), (NFTA_SET_ELEM_LIST_SET, name.as_str())];
     let mut attributes = attribute::texts(&texts);
-    attribute::push_nested(&mut attributes, of(NFTA_SET_ELEM_LIST_ELEMENTS), &list);
+    attribute::push_nested(&mut attributes, NFTA_SET_ELEM_LIST_ELEMENTS, &list);
     attributes
 }
 
@@ -243,13 +225,13 @@ fn detect<A: Address>(socket: &mut Socket) -> Result<Program, Error> {
     let external_local = ChainName::ExternalLocal.to_string();
     let postrouting = ChainName::NatPostrouting.to_string();
     let mut sources = Vec::new();
-    let texts = [(NFTA_RULE_TABLE, TABLE)];
+    let texts = [(NFTA_TABLE, TABLE)];
     let family = family_number(A::FAMILY);
     let rules = socket.dump(libc::NFT_MSG_GETRULE, family, &texts, |message| {
         let attributes = message.attributes();
         let text = |kind| attributes.get(kind).and_then(Attribute::text);
         let chain = text(NFTA_RULE_CHAIN).unwrap_or_default();
-        let ours = text(NFTA_RULE_TABLE) == Some(TABLE);
+        let ours = text(NFTA_TABLE) == Some(TABLE);
         if ours && chain == external_local {
             sources.push(matched(&attributes));
         } else if ours && chain == postrouting {
@@ -271,7 +253,7 @@ fn detect<A: Address>(socket: &mut Socket) -> Result<Program, Error> {
     let sets = socket.dump(libc::NFT_MSG_GETSET, family, &texts, |message| {
         let attributes = message.attributes();
         let text = |kind| attributes.get(kind).and_then(Attribute::text);
-        if text(NFTA_RULE_TABLE) == Some(TABLE)
+        if text(NFTA_TABLE) == Some(TABLE)
             && text(NFTA_SET_NAME) == Some(SetName::Services.as_str())
         {
             program.without_counters = attributes.get(NFTA_SET_EXPR).is_none();
@@ -284,9 +266,7 @@ fn detect<A: Address>(socket: &mut Socket) -> Result<Program, Error> {
 fn allowed(dumped: Result<bool, Dump>) -> Result<(), Error> {
     match dumped {
         Ok(_) | Err(Dump::Refused(Errno::ENOENT)) => Ok(()),
-        Err(Dump::Refused(Errno::EPERM)) => Err(Error::Permission),
-        Err(Dump::Refused(errno)) => Err(Error::errno("dump the table")(errno)),
-        Err(Dump::Failed(error)) => Err(error),
+        Err(dump) => Err(dump.error("dump the table")),
     }
 }
 
@@ -323,7 +303,6 @@ fn matched(rule: &Attributes<'_>) -> Matched {
 }
 
 fn loads_interface(meta: &Attributes<'_>) -> bool {
-    const NFTA_META_KEY: i32 = 2;
     let key = meta.get(NFTA_META_KEY).and_then(Attribute::number);
     key == Some(libc::NFT_META_IIFNAME.unsigned_abs())
 }

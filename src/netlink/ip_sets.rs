@@ -6,27 +6,25 @@ use std::io::IoSlice;
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
-use super::attribute::{self, Attribute};
+use super::attribute::{self, Attribute, REQUEST};
 use super::socket::Dump;
 use super::{Error, Kernel};
 
 /// Messages and attributes of `linux/netfilter/ipset/ip_set.h`.
-const IPSET_CMD_DESTROY: u16 = 3;
-const IPSET_CMD_LIST: u16 = 7;
+const IPSET_CMD_DESTROY: i32 = 3;
+const IPSET_CMD_LIST: i32 = 7;
 const IPSET_ATTR_PROTOCOL: u16 = 1;
-const IPSET_ATTR_SETNAME: i32 = 2;
+const IPSET_ATTR_SETNAME: u16 = 2;
 const IPSET_ATTR_FLAGS: u16 = 6;
 const IPSET_FLAG_LIST_SETNAME: u32 = 1 << 1;
 
 /// The oldest protocol that every kernel since 2.6.39 speaks.
 const PROTOCOL: u8 = 6;
 
-const REQUEST: u16 = 1;
 const IPV4: u8 = 2;
 
-fn kind(command: u16) -> u16 {
-    let subsystem = u16::try_from(libc::NFNL_SUBSYS_IPSET).unwrap_or(0);
-    subsystem << 8 | command
+fn kind(command: i32) -> u16 {
+    attribute::kind(libc::NFNL_SUBSYS_IPSET, command)
 }
 
 fn protocol() -> Vec<u8> {
@@ -56,9 +54,7 @@ impl Kernel {
             Ok(_) => Ok(names),
             // Neither built in nor loaded.
             Err(Dump::Refused(Errno::EINVAL | Errno::EOPNOTSUPP)) => Ok(Vec::new()),
-            Err(Dump::Refused(Errno::EPERM)) => Err(Error::Permission),
-            Err(Dump::Refused(errno)) => Err(Error::errno("list IP sets")(errno)),
-            Err(Dump::Failed(error)) => Err(error),
+            Err(dump) => Err(dump.error("list IP sets")),
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::io::IoSlice;
 
-use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
 use super::Error;
@@ -13,8 +12,8 @@ use super::socket::{Dump, Socket};
 /// nfnetlink's header for the family is the command here.
 const GENL_ID_CTRL: u16 = 0x10;
 const CTRL_CMD_GETFAMILY: u8 = 3;
-const CTRL_ATTR_FAMILY_ID: i32 = 1;
-const CTRL_ATTR_FAMILY_NAME: i32 = 2;
+const CTRL_ATTR_FAMILY_ID: u16 = 1;
+const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 
 /// `linux/ip_vs.h`.
 const IPVS: &str = "IPVS";
@@ -35,11 +34,9 @@ pub fn flush_ipvs() -> Result<bool, Error> {
     let family = match family {
         Ok(Some(family)) => family,
         Ok(None) | Err(Dump::Refused(Errno::ENOENT)) => return Ok(false),
-        Err(Dump::Refused(errno)) => return Err(Error::errno("look for IPVS")(errno)),
-        Err(Dump::Failed(error)) => return Err(error),
+        Err(dump) => return Err(dump.error("look for IPVS")),
     };
-    let flags = u16::try_from(libc::NLM_F_REQUEST).unwrap_or(0);
-    let request = attribute::request(family, flags, IPVS_CMD_FLUSH, 1, &[]);
+    let request = attribute::request(family, attribute::REQUEST, IPVS_CMD_FLUSH, 1, &[]);
     let refused = socket.send(&[IoSlice::new(&request)])?;
     match refused.first() {
         None => Ok(true),

@@ -14,10 +14,12 @@ mod inspect;
 mod ip_sets;
 mod ipvs;
 mod notices;
+mod numbers;
 mod others;
 mod read;
 mod socket;
 mod table;
+mod tuple;
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -43,6 +45,7 @@ use crate::model::addr::Family;
 use crate::model::{Address, Protocol};
 use crate::ruleset::{Key, Program, SetName};
 use batch::{About, Batch, Finished};
+use numbers::NFTA_GEN_ID;
 use socket::{Dump, Socket};
 
 /// nf_tables' type of a verdict, as data of a map.
@@ -211,9 +214,7 @@ impl Kernel {
     /// # Errors
     /// If the kernel does not tell.
     pub fn generation(&mut self) -> Result<u32, Error> {
-        const NFTA_GEN_ID: i32 = 1;
-        let kind = (libc::NFNL_SUBSYS_NFTABLES << 8) | libc::NFT_MSG_GETGEN;
-        let kind = u16::try_from(kind).unwrap_or(0);
+        let kind = attribute::kind(libc::NFNL_SUBSYS_NFTABLES, libc::NFT_MSG_GETGEN);
         let number = self.socket.ask(kind, |message| {
             message.attributes().get(NFTA_GEN_ID)?.number()
         })?;

@@ -16,10 +16,10 @@ use crate::ruleset::TABLE;
 
 /// Every object of nf_tables has its table's name first, and an element its set's second; what
 /// tells of a transaction has the name of the process (`linux/netfilter/nf_tables.h`).
-const TABLE_NAME: i32 = 1;
-const ELEMENTS_SET: i32 = 2;
-const GEN_PROCESS_ID: i32 = 2;
-const GEN_PROCESS_NAME: i32 = 3;
+const TABLE_NAME: u16 = 1;
+const ELEMENTS_SET: u16 = 2;
+const GEN_PROCESS_ID: u16 = 2;
+const GEN_PROCESS_NAME: u16 = 3;
 
 /// Where the port of who asked for a change stands in a message's header.
 const PORT: usize = 12;

@@ -5,28 +5,15 @@ use std::io::IoSlice;
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
-use super::attribute::{self, Attribute, Attributes};
-use super::element::{NFTA_DATA_VERDICT, NFTA_VERDICT_CHAIN};
+use super::attribute::{self, Attribute, Attributes, REQUEST};
+use super::numbers::{
+    NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TYPE, NFTA_DATA_VERDICT,
+    NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY, NFTA_IMMEDIATE_DATA,
+    NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_TABLE, NFTA_VERDICT_CHAIN,
+};
 use super::socket::{Dump, Refused};
 use super::{Error, Kernel};
 use crate::leftovers::{AnyChain, AnyRule, ChainId, Removal, Ruleset, TableName};
-
-/// Attributes of nf_tables (`linux/netfilter/nf_tables.h`).
-const NFTA_TABLE_NAME: i32 = 1;
-const NFTA_CHAIN_TABLE: i32 = 1;
-const NFTA_CHAIN_NAME: i32 = 3;
-const NFTA_CHAIN_HOOK: i32 = 4;
-const NFTA_CHAIN_POLICY: i32 = 5;
-const NFTA_CHAIN_TYPE: i32 = 7;
-const NFTA_HOOK_HOOKNUM: i32 = 1;
-const NFTA_HOOK_PRIORITY: i32 = 2;
-const NFTA_RULE_TABLE: i32 = 1;
-const NFTA_RULE_CHAIN: i32 = 2;
-const NFTA_RULE_HANDLE: i32 = 3;
-const NFTA_RULE_EXPRESSIONS: i32 = 4;
-const NFTA_EXPR_NAME: i32 = 1;
-const NFTA_EXPR_DATA: i32 = 2;
-const NFTA_IMMEDIATE_DATA: i32 = 2;
 
 /// Where nfnetlink's header has the family (`struct nfgenmsg`).
 const FAMILY: usize = attribute::HEADER;
@@ -57,9 +44,7 @@ impl Kernel {
     fn everyones_now(&mut self) -> Result<Ruleset, Error> {
         let mut ruleset = Ruleset::default();
         self.each(libc::NFT_MSG_GETTABLE, |family, attributes| {
-            ruleset
-                .tables
-                .extend(table(family, attributes, NFTA_TABLE_NAME));
+            ruleset.tables.extend(table(family, attributes));
         })?;
         self.each(libc::NFT_MSG_GETCHAIN, |family, attributes| {
             ruleset.chains.extend(chain(family, attributes));
@@ -77,9 +62,7 @@ impl Kernel {
         });
         match dumped {
             Ok(_) | Err(Dump::Refused(Errno::EINTR)) => Ok(()),
-            Err(Dump::Refused(Errno::EPERM)) => Err(Error::Permission),
-            Err(Dump::Refused(errno)) => Err(Error::errno("read nftables")(errno)),
-            Err(Dump::Failed(error)) => Err(error),
+            Err(dump) => Err(dump.error("read nftables")),
         }
     }
 
@@ -93,13 +76,12 @@ impl Kernel {
         }
         let mut batch = Messages::new();
         for table in &removal.tables {
-            let attributes = attribute::texts(&[(NFTA_TABLE_NAME, &table.name)]);
+            let attributes = attribute::texts(&[(NFTA_TABLE, &table.name)]);
             batch.push(libc::NFT_MSG_DELTABLE, table.family, &attributes);
         }
         for (chain, handle) in &removal.rules {
             let mut attributes = of_chain(chain, NFTA_RULE_CHAIN);
-            let kind = u16::try_from(NFTA_RULE_HANDLE).unwrap_or(0);
-            attribute::push(&mut attributes, kind, &handle.to_be_bytes());
+            attribute::push(&mut attributes, NFTA_RULE_HANDLE, &handle.to_be_bytes());
             batch.push(libc::NFT_MSG_DELRULE, chain.table.family, &attributes);
         }
         // All rules before the first chain: they jump from one to the other.
@@ -123,8 +105,8 @@ impl Kernel {
     }
 }
 
-fn of_chain(chain: &ChainId, name: i32) -> Vec<u8> {
-    attribute::texts(&[(NFTA_RULE_TABLE, &chain.table.name), (name, &chain.name)])
+fn of_chain(chain: &ChainId, name: u16) -> Vec<u8> {
+    attribute::texts(&[(NFTA_TABLE, &chain.table.name), (name, &chain.name)])
 }
 
 /// The messages of a transaction, in one piece: there may be more of them than `sendmsg` takes
@@ -145,7 +127,13 @@ impl Messages {
     }
 
     fn bound(&mut self, kind: i32) {
-        let mut message = attribute::request(u16::try_from(kind).unwrap_or(0), REQUEST, 0, 0, &[]);
+        let mut message = attribute::request(
+            attribute::kind(libc::NFNL_SUBSYS_NONE, kind),
+            REQUEST,
+            0,
+            0,
+            &[],
+        );
         // `res_id` names the subsystem, in network byte order.
         if let Some(subsystem) = message.last_mut() {
             *subsystem = u8::try_from(libc::NFNL_SUBSYS_NFTABLES).unwrap_or(0);
@@ -154,8 +142,7 @@ impl Messages {
     }
 
     fn push(&mut self, kind: i32, family: u8, attributes: &[u8]) {
-        let kind = (libc::NFNL_SUBSYS_NFTABLES << 8) | kind;
-        let kind = u16::try_from(kind).unwrap_or(0);
+        let kind = attribute::kind(libc::NFNL_SUBSYS_NFTABLES, kind);
         self.count = self.count.saturating_add(1);
         let message = attribute::request(kind, REQUEST, family, self.count, attributes);
         self.bytes.extend(message);
@@ -167,11 +154,8 @@ impl Messages {
     }
 }
 
-/// `NLM_F_REQUEST`.
-const REQUEST: u16 = 1;
-
-fn table(family: u8, attributes: &Attributes<'_>, kind: i32) -> Option<TableName> {
-    let name = attributes.get(kind)?.text()?.to_owned();
+fn table(family: u8, attributes: &Attributes<'_>) -> Option<TableName> {
+    let name = attributes.get(NFTA_TABLE)?.text()?.to_owned();
     Some(TableName { family, name })
 }
 
@@ -189,7 +173,7 @@ fn chain(family: u8, attributes: &Attributes<'_>) -> Option<AnyChain> {
     let kind = attributes.get(NFTA_CHAIN_TYPE).and_then(Attribute::text);
     Some(AnyChain {
         id: ChainId {
-            table: table(family, attributes, NFTA_CHAIN_TABLE)?,
+            table: table(family, attributes)?,
             name: attributes.get(NFTA_CHAIN_NAME)?.text()?.to_owned(),
         },
         hook,
@@ -204,7 +188,7 @@ fn rule(family: u8, attributes: &Attributes<'_>) -> Option<AnyRule> {
     let mut expressions = expressions.into_iter().flat_map(Attribute::nested);
     Some(AnyRule {
         chain: ChainId {
-            table: table(family, attributes, NFTA_RULE_TABLE)?,
+            table: table(family, attributes)?,
             name: attributes.get(NFTA_RULE_CHAIN)?.text()?.to_owned(),
         },
         handle: u64::from_be_bytes(handle),

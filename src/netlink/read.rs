@@ -6,9 +6,15 @@ use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
 use super::attribute::{Attribute, Attributes};
-use super::element::{NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET, bound, element, ranges};
+use super::element::{bound, element, ranges};
 use super::encode::{family_number, hook_number, rules};
 use super::ffi::Rule;
+use super::numbers::{
+    NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_TYPE, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY,
+    NFTA_SET_DATA_LEN, NFTA_SET_DATA_TYPE, NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET,
+    NFTA_SET_EXPR, NFTA_SET_FLAGS, NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME,
+    NFTA_SET_USERDATA, NFTA_TABLE,
+};
 use super::socket::{Dump, Socket};
 use super::{Error, NFT_DATA_VERDICT, table};
 use crate::model::Address;
@@ -17,23 +23,6 @@ use crate::ruleset::{
     Chain, ChainType, Data, Element, Key, OnDemand, Program, Set, SetName, TABLE, Table, Value,
     program, set,
 };
-
-/// Attributes of nf_tables (`linux/netfilter/nf_tables.h`); every kind of object has its table's
-/// name first.
-const NFTA_TABLE: i32 = 1;
-const NFTA_CHAIN_NAME: i32 = 3;
-const NFTA_CHAIN_HOOK: i32 = 4;
-const NFTA_CHAIN_TYPE: i32 = 7;
-const NFTA_HOOK_HOOKNUM: i32 = 1;
-const NFTA_HOOK_PRIORITY: i32 = 2;
-const NFTA_SET_NAME: i32 = 2;
-const NFTA_SET_FLAGS: i32 = 3;
-const NFTA_SET_KEY_TYPE: i32 = 4;
-const NFTA_SET_KEY_LEN: i32 = 5;
-const NFTA_SET_DATA_TYPE: i32 = 6;
-const NFTA_SET_DATA_LEN: i32 = 7;
-const NFTA_SET_USERDATA: i32 = 13;
-const NFTA_SET_EXPR: i32 = 17;
 
 /// How often a dump is asked for again because the ruleset changed meanwhile.
 const ATTEMPTS: usize = 20;
@@ -107,9 +96,7 @@ impl From<Dump> for Stop {
         match dump {
             Dump::Refused(Errno::ENOENT) => Self::NoTable,
             Dump::Refused(Errno::EINTR | Errno::EAGAIN) => Self::Changed,
-            Dump::Refused(Errno::EPERM) => Self::Failed(Error::Permission),
-            Dump::Refused(errno) => Self::Failed(Error::errno("dump the table")(errno)),
-            Dump::Failed(error) => Self::Failed(error),
+            dump => Self::Failed(dump.error("dump the table")),
         }
     }
 }
@@ -144,7 +131,7 @@ impl<A: Address> Reader<'_, A> {
     fn dump(
         &mut self,
         kind: i32,
-        texts: &[(i32, &str)],
+        texts: &[(u16, &str)],
         mut each: impl FnMut(Attributes<'_>, &[u8]),
     ) -> Result<(), Stop> {
         let family = family_number(A::FAMILY);

@@ -17,8 +17,8 @@ const RECEIVE: usize = 256 * 1024;
 const RECEIVE_QUEUE: usize = 8 * 1024 * 1024;
 
 /// Where the attributes of an extended ACK say what was wrong (`enum nlmsgerr_attrs`).
-const NLMSGERR_ATTR_MSG: i32 = 1;
-const NLMSGERR_ATTR_OFFS: i32 = 2;
+const NLMSGERR_ATTR_MSG: u16 = 1;
+const NLMSGERR_ATTR_OFFS: u16 = 2;
 
 /// Answer flags of netlink(7).
 const NLM_F_CAPPED: u16 = 0x100;
@@ -149,9 +149,9 @@ impl Socket {
         attributes: &[u8],
         take: impl FnOnce(attribute::Message<'_>) -> Option<T>,
     ) -> Result<Option<T>, Dump> {
-        let flags = u16::try_from(libc::NLM_F_REQUEST).unwrap_or(0);
         self.sequence = self.sequence.wrapping_add(1);
-        let request = attribute::request(kind, flags, family, self.sequence, attributes);
+        let request =
+            attribute::request(kind, attribute::REQUEST, family, self.sequence, attributes);
         let pages = [IoSlice::new(&request)];
         let failed = |attempt| move |errno| Dump::Failed(Error::errno(attempt)(errno));
         sendmsg::<()>(self.inner.raw_fd(), &pages, &[], MsgFlags::empty(), None)
@@ -176,11 +176,10 @@ impl Socket {
         &mut self,
         kind: i32,
         family: u8,
-        texts: &[(i32, &str)],
+        texts: &[(u16, &str)],
         each: impl FnMut(attribute::Message<'_>),
     ) -> Result<bool, Dump> {
-        let kind = (libc::NFNL_SUBSYS_NFTABLES << 8) | kind;
-        let kind = u16::try_from(kind).unwrap_or(0);
+        let kind = attribute::kind(libc::NFNL_SUBSYS_NFTABLES, kind);
         self.dump_of(kind, family, &attribute::texts(texts), each)
     }
 
@@ -236,6 +235,17 @@ pub(super) enum Dump {
     Refused(Errno),
     /// The socket failed.
     Failed(Error),
+}
+
+impl Dump {
+    /// The same as an error of what was attempted.
+    pub(super) fn error(self, attempt: &'static str) -> Error {
+        match self {
+            Self::Refused(Errno::EPERM) => Error::Permission,
+            Self::Refused(errno) => Error::errno(attempt)(errno),
+            Self::Failed(error) => error,
+        }
+    }
 }
 
 /// What an answer refuses; `None` if it is an acknowledgement or no answer.

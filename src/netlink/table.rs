@@ -7,7 +7,8 @@ use super::attribute::Attribute;
 use super::batch::{About, Batch};
 use super::encode::{comment_data, family_number, message};
 use super::ffi::{self, Message, Payload};
-use super::socket::{Dump, Socket};
+use super::numbers::{NFTA_TABLE, NFTA_TABLE_FLAGS, NFTA_TABLE_OWNER};
+use super::socket::Socket;
 use super::{Error, name};
 use crate::model::addr::Family;
 use crate::ruleset::{TABLE, TABLE_COMMENT};
@@ -15,9 +16,6 @@ use crate::ruleset::{TABLE, TABLE_COMMENT};
 /// Attributes and flags of a table (`linux/netfilter/nf_tables.h`). A table with both flags can be
 /// changed by the socket alone that made it; when that is closed `owner` goes, and the table stays
 /// for the next socket that sets it again.
-const NFTA_TABLE_NAME: i32 = 1;
-const NFTA_TABLE_FLAGS: i32 = 2;
-const NFTA_TABLE_OWNER: i32 = 7;
 const NFT_TABLE_F_OWNER: u32 = 0x2;
 const NFT_TABLE_F_PERSIST: u32 = 0x4;
 
@@ -41,7 +39,7 @@ pub(super) fn find(socket: &mut Socket, family: Family) -> Result<Option<TableFo
         &[],
         |message| {
             let attributes = message.attributes();
-            let name = attributes.get(NFTA_TABLE_NAME).and_then(Attribute::text);
+            let name = attributes.get(NFTA_TABLE).and_then(Attribute::text);
             let number = |kind| attributes.get(kind).and_then(Attribute::number);
             if name == Some(TABLE) {
                 let flags = number(NFTA_TABLE_FLAGS).unwrap_or(0);
@@ -54,9 +52,7 @@ pub(super) fn find(socket: &mut Socket, family: Family) -> Result<Option<TableFo
     );
     match dumped {
         Ok(_) => Ok(found),
-        Err(Dump::Refused(Errno::EPERM)) => Err(Error::Permission),
-        Err(Dump::Refused(errno)) => Err(Error::errno("look for the table")(errno)),
-        Err(Dump::Failed(error)) => Err(error),
+        Err(dump) => Err(dump.error("look for the table")),
     }
 }
 
