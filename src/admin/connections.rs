@@ -14,6 +14,7 @@ use tracing::debug;
 
 use crate::model::Address;
 use crate::netlink::Kernel;
+use crate::ruleset::service_and_port;
 
 /// The name and the help of what is counted.
 pub const CONNECTIONS: (&str, &str) = (
@@ -59,7 +60,7 @@ struct OfPort {
 impl OfPort {
     /// From the comment of an element, `namespace/name:port-name`.
     fn of(comment: &str) -> Self {
-        let (service, port) = comment.split_once(':').unwrap_or((comment, ""));
+        let (service, port) = service_and_port(comment);
         let (namespace, service) = service.split_once('/').unwrap_or(("", service));
         Self {
             namespace: namespace.to_owned(),

@@ -3,7 +3,7 @@
 mod settings;
 
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
@@ -24,6 +24,7 @@ use crate::metrics::{Exposition, Metrics};
 use crate::model::Event;
 use crate::netlink::Kernel;
 use crate::sync::{self, Crank, State};
+use crate::sysctl;
 use crate::takeover;
 use crate::watch::{addresses, apiserver, manifests};
 
@@ -64,7 +65,7 @@ pub struct Options {
 /// What keeps it from starting.
 pub fn run(source: Source, config: Config, options: Options) -> anyhow::Result<()> {
     let mut kernel = sync::Opened::open(options.table_owner)?;
-    let ipv6 = Path::new("/proc/net/if_inet6").exists();
+    let ipv6 = sysctl::has_ipv6();
     let runtime = runtime()?;
     runtime.block_on(async {
         let source = source.open().await?;
@@ -164,8 +165,15 @@ fn admin(
 /// On a thread of its own: the crank goes on.
 fn take_over() {
     let thread = thread::Builder::new().name("takeover".to_owned());
-    if let Err(error) = thread.spawn(takeover::remove_and_tell) {
-        error!(%error, "cannot start a thread to remove what kube-proxy left");
+    let spawned = runtime().and_then(|runtime| {
+        let taking_over = move || runtime.block_on(takeover::remove_and_tell());
+        Ok(thread.spawn(taking_over)?)
+    });
+    if let Err(error) = spawned {
+        error!(
+            error = format!("{error:#}"),
+            "cannot begin to remove what kube-proxy left"
+        );
     }
 }
 
@@ -222,7 +230,11 @@ async fn unless_changed(file: Option<ConfigFile>) -> anyhow::Result<Infallible> 
     }
 }
 
-fn runtime() -> anyhow::Result<Runtime> {
+/// A runtime of the calling thread's own.
+///
+/// # Errors
+/// If there can be none.
+pub fn runtime() -> anyhow::Result<Runtime> {
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.context("cannot start the runtime")
 }

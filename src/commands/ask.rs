@@ -30,7 +30,7 @@ pub(super) fn get(address: SocketAddr, path: &str) -> anyhow::Result<(StatusCode
         let body = body.map_err(anyhow::Error::from_boxed)?.to_bytes();
         Ok((status, String::from_utf8_lossy(&body).into_owned()))
     };
-    super::block_on(async { tokio::time::timeout(PATIENCE, answer).await? })
+    crate::agent::runtime()?.block_on(async { tokio::time::timeout(PATIENCE, answer).await? })
 }
 
 /// The sum of a metric's samples, whatever their labels, of what is counted in whole numbers.

@@ -78,7 +78,7 @@ fn owner<A: Address>(kernel: &mut Kernel) -> Option<u32> {
 }
 
 fn of_kube_proxy(kernel: &mut Kernel) -> anyhow::Result<()> {
-    let removed = super::block_on(takeover::remove(kernel))?;
+    let removed = crate::agent::runtime()?.block_on(takeover::remove(kernel))?;
     for removed in &removed {
         info!("{removed} deleted");
     }

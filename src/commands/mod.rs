@@ -17,8 +17,12 @@ mod top;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::bail;
 use clap::{Parser, Subcommand};
+
+use crate::model::Address;
+use crate::netlink::{Kernel, Shape, Standing};
+use crate::ruleset::TABLE;
 
 /// Serves Kubernetes Services on this node with a few nftables maps.
 ///
@@ -95,13 +99,16 @@ impl CommandLine {
     }
 }
 
-/// Waits for what is asynchronous only since a library is.
-fn block_on<T>(what: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    runtime.block_on(what)
+/// The shape of our table of family `A`; `None`: there is none.
+fn ours<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<Shape<A>>> {
+    match kernel.look::<A>()? {
+        Standing::Nothing => Ok(None),
+        Standing::Ours(shape) => Ok(Some(shape)),
+        Standing::Foreign(why) => bail!(
+            "the {} table {TABLE} is not of this version ({why}): use the kube-dnat that made it",
+            A::FAMILY
+        ),
+    }
 }
 
 /// kube-proxy takes an underscore in the name of a flag for a dash, and `--version=true`.

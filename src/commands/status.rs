@@ -14,9 +14,8 @@ use super::output::{Format, code};
 use super::processes::{self, Listener, Process};
 use crate::health;
 use crate::model::Address;
-use crate::model::addr::Family;
 use crate::netlink::{Kernel, Standing};
-use crate::ruleset::{SetName, TABLE};
+use crate::ruleset::{SetName, TABLE, layer, service_and_port};
 
 /// `status`.
 #[derive(Debug, Args)]
@@ -78,6 +77,8 @@ struct Abilities {
 #[serde(rename_all = "camelCase")]
 struct Standings {
     family: String,
+    #[serde(skip)]
+    layer: &'static str,
     /// What is wrong with it.
     problem: Option<String>,
     owned: bool,
@@ -206,6 +207,7 @@ fn standing<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<Standings>
         Standing::Foreign(why) => {
             return Ok(Some(Standings {
                 family,
+                layer: layer(A::FAMILY),
                 problem: Some(format!("not of this version: {why}")),
                 owned: false,
                 owner: None,
@@ -217,12 +219,7 @@ fn standing<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<Standings>
     let counts = kernel.counts::<A>()?;
     let of =
         |names: &[SetName]| -> usize { names.iter().filter_map(|name| counts.get(name)).sum() };
-    let names = [
-        SetName::Services,
-        SetName::Nodeports,
-        SetName::NoEndpoints,
-        SetName::NoEndpointsNodeports,
-    ];
+    let names = SetName::OF_FRONTENDS;
     let table = kernel
         .elements_of(&shape.table, &names)?
         .unwrap_or_default();
@@ -230,15 +227,12 @@ fn standing<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<Standings>
     let services: BTreeSet<_> = comments
         .filter_map(|(_, entry)| {
             let comment = entry.comment.as_deref()?;
-            Some(
-                comment
-                    .split_once(':')
-                    .map_or(comment, |(service, _)| service),
-            )
+            Some(service_and_port(comment).0)
         })
         .collect();
     Ok(Some(Standings {
         family,
+        layer: layer(A::FAMILY),
         problem: None,
         owned: shape.owner.is_some(),
         owner: shape.owner.and_then(processes::of_netlink_port),
@@ -317,12 +311,7 @@ impl fmt::Display for Daemon {
 
 impl fmt::Display for Standings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = if self.family == Family::Ipv6.as_str() {
-            "ip6"
-        } else {
-            "ip"
-        };
-        write!(f, "{:<11}table {word} {TABLE}", self.family)?;
+        write!(f, "{:<11}table {} {TABLE}", self.family, self.layer)?;
         match (&self.problem, &self.owner, self.owned) {
             (Some(problem), ..) => writeln!(f, ", {problem}")?,
             (None, Some(owner), _) => writeln!(f, ", {owner} alone can change it")?,

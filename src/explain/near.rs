@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Target, Wanted};
 use crate::model::Protocol;
+use crate::ruleset::service_and_port;
 
 /// A frontend or node port that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,10 +68,7 @@ fn near_frontend(target: &Target, known: &[Known]) -> Vec<String> {
 /// The other ports of the Service; else Services with a similar name.
 fn near_service(wanted: &Wanted, known: &[Known]) -> Vec<String> {
     let service = |known: &Known| {
-        let (service, _) = known
-            .service
-            .split_once(':')
-            .unwrap_or((&known.service, ""));
+        let (service, _) = service_and_port(&known.service);
         service.to_owned()
     };
     let ports: Vec<_> = known

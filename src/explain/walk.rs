@@ -2,9 +2,8 @@
 
 use super::draw::Draw;
 use super::{Kind, Lookup, Outcome, Path, Step};
-use crate::model::addr::Family;
 use crate::model::{Address, Protocol};
-use crate::ruleset::{ChainName, Entry, Key, Program, SetName, TABLE, Value, Verdict};
+use crate::ruleset::{ChainName, Entry, Key, Program, SetName, TABLE, Value, Verdict, layer};
 
 /// What a client connects to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,11 +64,7 @@ pub(super) struct Walk<'a, A: Address, L> {
 
 /// nft's word for our table of a family.
 pub(super) fn table<A: Address>() -> String {
-    let family = match A::FAMILY {
-        Family::Ipv4 => "ip",
-        Family::Ipv6 => "ip6",
-    };
-    format!("{family} {TABLE}")
+    format!("{} {TABLE}", layer(A::FAMILY))
 }
 
 impl<A: Address, L: Lookup<A>> Walk<'_, A, L> {

@@ -12,7 +12,7 @@ use crate::diff::{Op, Transaction};
 use crate::model::Address;
 use crate::model::addr::Family;
 use crate::ruleset::{
-    Chain, ChainType, Data, Element, Hook, Key, Program, Set, SetName, TABLE, Value, program,
+    Chain, ChainType, Data, Element, Key, Program, Set, SetName, TABLE, Value, program,
 };
 
 /// The bytes of elements in one message. The list of elements is one attribute, whose length is
@@ -140,22 +140,11 @@ fn chain_object(chain: &Chain, family: Family) -> ffi::Chain {
         };
         object
             .set_str(sys::NFTNL_CHAIN_TYPE, kind)
-            .set_u32(sys::NFTNL_CHAIN_HOOKNUM, hook_number(hook))
+            .set_u32(sys::NFTNL_CHAIN_HOOKNUM, hook.number())
             .set(sys::NFTNL_CHAIN_PRIO, &priority.to_ne_bytes())
             .set_u32(sys::NFTNL_CHAIN_POLICY, libc::NF_ACCEPT.unsigned_abs());
     }
     object
-}
-
-pub(super) fn hook_number(hook: Hook) -> u32 {
-    match hook {
-        Hook::Prerouting => libc::NF_INET_PRE_ROUTING,
-        Hook::Input => libc::NF_INET_LOCAL_IN,
-        Hook::Forward => libc::NF_INET_FORWARD,
-        Hook::Output => libc::NF_INET_LOCAL_OUT,
-        Hook::Postrouting => libc::NF_INET_POST_ROUTING,
-    }
-    .unsigned_abs()
 }
 
 fn push_chain(batch: &mut Batch, chain: &Chain, family: Family) {

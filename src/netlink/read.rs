@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::attribute::{Attribute, Attributes};
 use super::element::{bound, element, ranges};
-use super::encode::{family_number, hook_number, rules};
+use super::encode::{family_number, rules};
 use super::ffi::Rule;
 use super::numbers::{
     NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_TYPE, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY,
@@ -96,7 +96,9 @@ impl From<Dump> for Stop {
         match dump {
             Dump::Refused(Errno::ENOENT) => Self::NoTable,
             Dump::Refused(Errno::EINTR | Errno::EAGAIN) => Self::Changed,
-            dump => Self::Failed(dump.error("dump the table")),
+            dump @ (Dump::Refused(_) | Dump::Failed(_)) => {
+                Self::Failed(dump.error("dump the table"))
+            }
         }
     }
 }
@@ -325,7 +327,7 @@ impl Hooked {
         };
         Self {
             kind: Some(kind.to_owned()),
-            hook: Some(hook_number(hook)),
+            hook: Some(hook.number()),
             priority: Some(priority),
         }
     }

@@ -26,6 +26,20 @@ pub enum Hook {
     Postrouting,
 }
 
+impl Hook {
+    /// The kernel's number (`enum nf_inet_hooks` of `linux/netfilter.h`).
+    #[must_use]
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Prerouting => 0,
+            Self::Input => 1,
+            Self::Forward => 2,
+            Self::Output => 3,
+            Self::Postrouting => 4,
+        }
+    }
+}
+
 /// A chain of our table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {

@@ -9,6 +9,13 @@ use crate::model::{Address, Protocol};
 /// What an operator reads beside an element: `namespace/name:port-name`.
 pub type Comment = Arc<str>;
 
+/// The Service, `namespace/name`, and the name of its port (empty if it has none) that a comment
+/// names.
+#[must_use]
+pub fn service_and_port(comment: &str) -> (&str, &str) {
+    comment.split_once(':').unwrap_or((comment, ""))
+}
+
 /// The key of an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key<A: Address> {

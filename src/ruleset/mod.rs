@@ -14,11 +14,11 @@ mod statement;
 mod table;
 
 pub use chain::{Chain, ChainType, Hook};
-pub use element::{Comment, Element, Key, Value, Verdict};
+pub use element::{Comment, Element, Key, Value, Verdict, service_and_port};
 pub use names::{ChainName, SetName, TABLE, TABLE_COMMENT};
 pub use on_demand::{Frontends, List, OnDemand};
-pub use program::{Pods, Program, program};
+pub use program::{DSTNAT, Pods, Program, program};
 pub use render::render;
 pub use schema::{AFFINITY_SIZE, Data, KeyField, Set, set};
-pub use statement::{Field, Interface, Rule, Statement};
+pub use statement::{Field, Interface, Rule, Statement, layer};
 pub use table::{Entry, Inconsistent, Table};

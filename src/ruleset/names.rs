@@ -68,6 +68,14 @@ pub enum SetName {
 }
 
 impl SetName {
+    /// The maps that have every frontend and node port of every Service.
+    pub const OF_FRONTENDS: [Self; 4] = [
+        Self::Services,
+        Self::Nodeports,
+        Self::NoEndpoints,
+        Self::NoEndpointsNodeports,
+    ];
+
     /// Every set and map, in the order of the listing.
     pub const ALL: [Self; 39] = [
         Self::PodCidrs,

@@ -9,9 +9,9 @@ use crate::model::Protocol;
 
 /// Netfilter's priorities of the hooks we use (`include/uapi/linux/netfilter_ipv4.h`).
 const BEFORE_DSTNAT: i32 = -110;
-/// One before the standard -100: of two chains that would translate a connection the first does
+/// The priority of our nat chains that translate. One before the standard -100: of two chains that would translate a connection the first does
 /// (`nf_nat_inet_fn`), and as long as kube-proxy's are there too it must be ours.
-const DSTNAT: i32 = -101;
+pub const DSTNAT: i32 = -101;
 const AFTER_DSTNAT: i32 = -99;
 const FILTER: i32 = 0;
 const SRCNAT: i32 = 100;

@@ -140,7 +140,8 @@ pub enum Statement {
 }
 
 /// nft's word for the network layer of a family.
-pub(super) fn layer(family: Family) -> &'static str {
+#[must_use]
+pub fn layer(family: Family) -> &'static str {
     match family {
         Family::Ipv4 => "ip",
         Family::Ipv6 => "ip6",

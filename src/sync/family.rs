@@ -12,7 +12,7 @@ use crate::desired::{
 };
 use crate::diff::{Change, Picture, Plan, Transaction, between};
 use crate::model::{Address, Changed, Protocol, ServiceName, Store};
-use crate::ruleset::{Element, Inconsistent, Key, List, SetName, Table, Value};
+use crate::ruleset::{Element, Inconsistent, Key, List, SetName, Table, Value, service_and_port};
 
 /// What is known of the kernel's table before a plan is made.
 #[derive(Debug)]
@@ -290,7 +290,7 @@ impl<A: Address> FamilyState<A> {
     /// of it stays, also what an earlier process programmed.
     fn is_refused(&self, element: &Element<A>) -> bool {
         let comment = element.comment.as_deref().unwrap_or_default();
-        let service = comment.split(':').next().unwrap_or_default();
+        let (service, _) = service_and_port(comment);
         !service.is_empty() && self.refused.iter().any(|name| name.as_str() == service)
     }
 

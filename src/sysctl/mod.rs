@@ -182,6 +182,12 @@ fn number(file: &Path) -> io::Result<u64> {
     number.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
 }
 
+/// Whether the kernel has IPv6.
+#[must_use]
+pub fn has_ipv6() -> bool {
+    Path::new("/proc/net/if_inet6").exists()
+}
+
 /// How many CPUs the node has, whatever part of them is ours, by `/sys/devices/system/cpu/online`.
 #[must_use]
 pub fn online_cpus() -> u32 {

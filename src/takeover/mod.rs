@@ -77,15 +77,11 @@ pub async fn remove(kernel: &mut Kernel) -> anyhow::Result<Vec<String>> {
 }
 
 /// The same, at the right moment: after our own first commit. What becomes of it is logged.
-pub fn remove_and_tell() {
-    let done = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")
-        .and_then(|runtime| {
-            let mut kernel = Kernel::open()?;
-            runtime.block_on(remove(&mut kernel))
-        });
+pub async fn remove_and_tell() {
+    let done = match Kernel::open() {
+        Ok(mut kernel) => remove(&mut kernel).await,
+        Err(error) => Err(error.into()),
+    };
     match done {
         Ok(removed) if removed.is_empty() => info!("taken over: kube-proxy had left nothing"),
         Ok(removed) => info!(removed = removed.join(", "), "taken over from kube-proxy"),

@@ -4,15 +4,8 @@ use super::Finding;
 use crate::commands::processes::{self, Listener};
 use crate::leftovers::{AnyChain, Ruleset, removal};
 use crate::netlink::Kernel;
-use crate::ruleset::TABLE;
+use crate::ruleset::{DSTNAT, Hook, TABLE};
 use crate::takeover::{IPVS_DEVICE, has_device, ip_sets, legacy_iptables};
-
-/// Hooks of `linux/netfilter.h` that packets to endpoints pass, and the priority of our own DNAT.
-const PREROUTING: u32 = 0;
-const INPUT: u32 = 1;
-const FORWARD: u32 = 2;
-const OUTPUT: u32 = 3;
-const DSTNAT: i32 = -101;
 
 /// What the rules in the kernel show.
 pub(super) fn of_rules(kernel: &mut Kernel) -> Vec<Finding> {
@@ -75,9 +68,7 @@ fn drops(ruleset: &Ruleset) -> Option<Finding> {
     let is_in_the_way = |chain: &&AnyChain| {
         chain.drops
             && chain.id.table.name != "firewalld"
-            && chain
-                .hook
-                .is_some_and(|(hook, _)| [INPUT, FORWARD].contains(&hook))
+            && is_hooked(chain, [Hook::Input, Hook::Forward], i32::MAX)
     };
     let chains = named(ruleset, is_in_the_way)?;
     Some(Finding::warning(
@@ -90,8 +81,8 @@ fn drops(ruleset: &Ruleset) -> Option<Finding> {
 /// Chains of others that may translate a connection before ours.
 fn translates_before(ruleset: &Ruleset) -> Option<Finding> {
     let is_before = |chain: &&AnyChain| {
-        let first = |(hook, priority)| [PREROUTING, OUTPUT].contains(&hook) && priority < DSTNAT;
-        chain.translates && chain.id.table.name != TABLE && chain.hook.is_some_and(first)
+        let first = is_hooked(chain, [Hook::Prerouting, Hook::Output], DSTNAT);
+        chain.translates && chain.id.table.name != TABLE && first
     };
     let chains = named(ruleset, is_before)?;
     Some(Finding::warning(
@@ -99,6 +90,14 @@ fn translates_before(ruleset: &Ruleset) -> Option<Finding> {
         format!("what is translated before ours is not looked at again: {chains}"),
         "see that they translate no addresses of Services",
     ))
+}
+
+/// Whether a chain is called from one of these hooks before a priority.
+fn is_hooked(chain: &AnyChain, hooks: [Hook; 2], before: i32) -> bool {
+    let numbers = hooks.map(Hook::number);
+    chain
+        .hook
+        .is_some_and(|(hook, priority)| numbers.contains(&hook) && priority < before)
 }
 
 fn named(ruleset: &Ruleset, which: impl Fn(&&AnyChain) -> bool) -> Option<String> {

@@ -11,6 +11,7 @@ use crate::model::Address;
 use crate::model::addr::Family;
 use crate::netlink::{Error, Kernel, Standing};
 use crate::ruleset::{Pods, Program};
+use crate::sysctl;
 
 /// `CAP_NET_ADMIN` of `linux/capability.h`.
 const CAP_NET_ADMIN: u32 = 12;
@@ -69,7 +70,7 @@ fn takes_our_tables(kernel: &mut Kernel) -> Finding {
         without_counters: false,
     };
     // As the daemon, which makes no IPv6 table where the kernel has none.
-    let families: &[_] = if fs::exists("/proc/net/if_inet6").unwrap_or(true) {
+    let families: &[_] = if sysctl::has_ipv6() {
         &[Family::Ipv4, Family::Ipv6]
     } else {
         &[Family::Ipv4]

@@ -135,7 +135,7 @@ fn bridges() -> Option<Finding> {
 
 /// The first bridge that has a port. `/sys` may be that of another network namespace.
 fn bridge_with_ports() -> anyhow::Result<Option<String>> {
-    let links = super::super::block_on(async {
+    let links = crate::agent::runtime()?.block_on(async {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         let connection = tokio::spawn(connection);
         let links: Vec<LinkMessage> = handle.link().get().execute().try_collect().await?;

@@ -12,10 +12,11 @@ use clap::Args;
 use live::{Live, kinds, own_addresses};
 use serde::Serialize;
 
+use super::ours;
 use super::output::{Format, code};
 use crate::explain::{Explanation, Frontend, Known, Lookup, Query, Source, near, walk};
 use crate::model::Address;
-use crate::netlink::{Kernel, Standing};
+use crate::netlink::Kernel;
 use crate::ruleset::{Element, Key, SetName, TABLE};
 
 /// `explain`.
@@ -125,14 +126,6 @@ struct Asked {
     own: BTreeSet<IpAddr>,
 }
 
-/// The maps that name every frontend and node port.
-const FRONTENDS: [SetName; 4] = [
-    SetName::Services,
-    SetName::Nodeports,
-    SetName::NoEndpoints,
-    SetName::NoEndpointsNodeports,
-];
-
 impl Asked {
     fn check(&self) -> anyhow::Result<()> {
         if let Some(from) = self.from.filter(IpAddr::is_loopback) {
@@ -160,19 +153,12 @@ impl Asked {
             Query::Service(_) => None,
         };
         let concerned = ![self.from, target].into_iter().flatten().any(other_family);
-        let shape = match kernel.look::<A>()? {
-            Standing::Nothing => {
-                if concerned {
-                    let nothing = format!("{} maps: there is no such table", A::FAMILY);
-                    self.missing.looked_in.push(nothing);
-                }
-                return Ok(());
+        let Some(shape) = ours::<A>(kernel)? else {
+            if concerned {
+                let nothing = format!("{} maps: there is no such table", A::FAMILY);
+                self.missing.looked_in.push(nothing);
             }
-            Standing::Foreign(why) => bail!(
-                "the {} table {TABLE} is not of this version ({why}): use the kube-dnat that made it",
-                A::FAMILY
-            ),
-            Standing::Ours(shape) => shape,
+            return Ok(());
         };
         self.tables += 1;
         if !concerned {
@@ -217,7 +203,7 @@ impl Asked {
             }
         });
         let mut counts = Vec::new();
-        for set in FRONTENDS {
+        for set in SetName::OF_FRONTENDS {
             let elements = live.all(set)?;
             counts.push(format!("{set} ({})", elements.len()));
             for Element { key, comment, .. } in elements {

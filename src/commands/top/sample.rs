@@ -3,12 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use anyhow::bail;
-
 use super::table::{At, Counter, Sample, ToEndpoints};
+use crate::commands::ours;
 use crate::model::Address;
-use crate::netlink::{Connection, Kernel, NewConnections, Standing};
-use crate::ruleset::{Key, SetName, TABLE};
+use crate::netlink::{Connection, Kernel, NewConnections};
+use crate::ruleset::{Key, SetName};
 
 /// Reads the counters, and hears of new connections.
 pub(super) struct Sampler {
@@ -30,8 +29,8 @@ impl Sampler {
     /// Listens from now on. `None`: there are no tables of ours.
     pub(super) fn open() -> anyhow::Result<Option<Self>> {
         let mut kernel = Kernel::open()?;
-        let ipv4 = is_there::<Ipv4Addr>(&mut kernel)?;
-        let ipv6 = is_there::<Ipv6Addr>(&mut kernel)?;
+        let ipv4 = ours::<Ipv4Addr>(&mut kernel)?.is_some();
+        let ipv6 = ours::<Ipv6Addr>(&mut kernel)?.is_some();
         if !ipv4 && !ipv6 {
             return Ok(None);
         }
@@ -98,17 +97,4 @@ fn service<'a>(connection: &Connection, frontends: &'a Sample) -> Option<&'a str
     let node_port = || find(None).filter(|_| to != answered_by);
     let counter = find(Some(to.ip())).or_else(node_port)?;
     Some(&counter.service)
-}
-
-fn is_there<A: Address>(kernel: &mut Kernel) -> anyhow::Result<bool> {
-    match kernel.look::<A>()? {
-        Standing::Ours(_) => Ok(true),
-        Standing::Nothing => Ok(false),
-        Standing::Foreign(why) => {
-            bail!(
-                "the {} table {TABLE} is not of this version: {why}",
-                A::FAMILY
-            )
-        }
-    }
 }

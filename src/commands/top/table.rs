@@ -61,7 +61,7 @@ pub(super) struct EndpointRow {
 }
 
 /// Rates of an interval.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Rates {
     /// How long it was.

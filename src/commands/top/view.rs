@@ -1,6 +1,5 @@
 //! The live view.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::mem;
 use std::time::{Duration, Instant};
@@ -58,13 +57,7 @@ fn asked(code: KeyCode, control: bool) -> Option<Asked> {
 impl View {
     pub(super) fn new(order: Order) -> Self {
         Self {
-            rates: Rates::new(
-                &BTreeMap::new(),
-                &BTreeMap::new(),
-                &BTreeMap::new(),
-                false,
-                1.0,
-            ),
+            rates: Rates::default(),
             order,
             endpoints: true,
             scroll: TableState::default(),
