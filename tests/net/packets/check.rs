@@ -3,7 +3,7 @@
 use libtest_mimic::Trial;
 
 use super::commands::{json, manifests};
-use super::explain::run;
+use super::explain::{run, run_without_capabilities};
 use super::shop::Shop;
 use crate::lab::nft;
 
@@ -127,13 +127,7 @@ fn check_says_what_to_mend() {
 
 fn check_without_capabilities_names_the_one_that_is_missing() {
     let shop = Shop::new();
-    let bare = [
-        "--bounding-set=-all",
-        "--inh-caps=-all",
-        env!("CARGO_BIN_EXE_kube-dnat"),
-        "check",
-    ];
-    let output = shop.cluster.node.namespace.output("setpriv", &bare, "");
+    let output = run_without_capabilities(&shop, &["check"]);
     let out = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(2), "{out}");
     assert!(out.contains("FAIL  capability"), "{out}");
@@ -146,8 +140,10 @@ fn check_knows_a_table_that_another_version_owns() {
     let program = env!("CARGO_BIN_EXE_kube-dnat");
     let make = "echo 'add table ip kube-dnat { flags owner; }'";
     let wait = "until nft list tables | grep -q kube-dnat; do sleep 0.1; done";
-    let command = format!("({make}; sleep 2) | timeout 10 nft -i & {wait}; {program} check; wait");
-    let out = node.command("bash", &["-c", &command]);
+    // It owns the table as long as its input is open.
+    let own = format!("exec 3> >(exec timeout 20 nft -i); {make} >&3; {wait}");
+    let command = format!("{own}; {program} check; exec 3>&-");
+    let out = node.command("timeout", &["60", "bash", "-c", &command]);
     assert!(
         out.contains("FAIL  nftables          another process owns a table of our name"),
         "{out}"

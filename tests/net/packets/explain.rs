@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::process::Output;
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -35,6 +36,13 @@ pub(super) fn run(shop: &Shop, arguments: &[&str]) -> (i32, String, String) {
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     let code = output.status.code().expect("an exit code");
     (code, text(output.stdout), text(output.stderr))
+}
+
+/// The same as root without any right.
+pub(super) fn run_without_capabilities(shop: &Shop, arguments: &[&str]) -> Output {
+    let bare = ["--bounding-set=-all", "--inh-caps=-all", PROGRAM];
+    let node = &shop.cluster.node.namespace;
+    node.output("setpriv", &[&bare[..], arguments].concat(), "")
 }
 
 fn target(protocol: Protocol, (ip, port): (IpAddr, u16)) -> String {
@@ -455,15 +463,13 @@ fn without_tables_or_permission_it_says_so() {
         "{error}"
     );
     let _daemon = shop.start(&cart_on_every_frontend().yaml());
-    let node = &shop.cluster.node.namespace;
-    let bare = ["--bounding-set=-all", "--inh-caps=-all", PROGRAM];
     for command in [
         &["explain", "shop/cart"][..],
         &["status"],
         &["top", "--once"],
         &["cleanup"],
     ] {
-        let output = node.output("setpriv", &[&bare[..], command].concat(), "");
+        let output = run_without_capabilities(&shop, command);
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{command:?}: {error}");
         assert!(error.contains("CAP_NET_ADMIN"), "{command:?}: {error}");

@@ -1,5 +1,8 @@
 //! `kube-dnat top`: new connections a second.
 
+use std::io::{Read as _, Write as _};
+use std::process::{Command, Stdio};
+
 use libtest_mimic::Trial;
 use serde_json::Value;
 
@@ -113,10 +116,12 @@ fn top_goes_on_while_the_tables_go_and_come() {
     shop.start(&manifests(&shop)).terminate();
     let program = env!("CARGO_BIN_EXE_kube-dnat");
     let node = &shop.cluster.node.namespace;
+    // Its socket hears of new connections (NFNLGRP_CONNTRACK_NEW) once it has begun.
+    let hears = "until awk '$2 == 12 && $4 == \"00000001\" { begun = 1 } END { exit !begun }' /proc/net/netlink; do sleep 0.05; done";
     let command = format!(
-        "{program} top --once --interval 2 & sleep 0.5; {program} cleanup 2>&1; wait -n; echo left: $?"
+        "{program} top --once --interval 2 & {hears}; {program} cleanup 2>&1; wait -n; echo left: $?"
     );
-    let out = node.command("bash", &["-c", &command]);
+    let out = node.command("timeout", &["60", "bash", "-c", &command]);
     assert!(out.contains("left: 0"), "{out}");
     assert!(out.contains("table deleted"), "{out}");
 }
@@ -134,16 +139,28 @@ fn top_is_left_by_a_key() {
     assert_eq!(code, 1, "{error}");
     assert!(error.contains("no terminal: use --once"), "{error}");
     let program = env!("CARGO_BIN_EXE_kube-dnat");
-    // A terminal of script(1); the key comes once the second table is drawn.
+    // A terminal of script(1).
     let inside = format!("stty rows 24 cols 80; {program} top --interval 0.2; echo left: $?");
-    let command = format!(
-        "(sleep 1; printf e; sleep 1; printf q) | timeout 20 script -qec '{inside}' /dev/null"
-    );
-    let screen = shop
-        .cluster
-        .node
-        .namespace
-        .command("bash", &["-c", &command]);
+    let mut terminal = Command::new("timeout");
+    terminal
+        .args(["20", "script", "-qec", &inside, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut terminal = shop.cluster.node.namespace.spawn(&mut terminal);
+    let mut keys = terminal.stdin.take().expect("stdin is piped");
+    let mut output = terminal.stdout.take().expect("stdout is piped");
+    let mut screen = String::new();
+    // The first table is empty; what is shown in the second stays until a key comes.
+    while !screen.contains("shop/cart:http-tcp") {
+        let mut part = [0; 4096];
+        let read = output.read(&mut part).expect("a screen");
+        assert!(read > 0, "{screen:?}");
+        screen += &String::from_utf8_lossy(&part[..read]);
+    }
+    keys.write_all(b"eq").expect("keys");
+    output.read_to_string(&mut screen).expect("a screen");
+    let ended = terminal.wait().expect("wait for a terminal");
+    assert!(ended.success(), "{ended} {screen:?}");
     for shown in [
         "SERVICE",
         "NEW/S",
