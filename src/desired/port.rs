@@ -64,41 +64,43 @@ enum At<A> {
     Nodeport(Protocol, u16),
 }
 
-/// The sets that a kind of frontend is in.
-struct Sets {
+/// The maps that a kind of frontend is in.
+struct Maps {
     dispatch: SetName,
-    wide: SetName,
-    node_local: SetName,
-    none: SetName,
-    masquerade: fn(Protocol) -> SetName,
-    masquerade_node: fn(Protocol) -> SetName,
+    cluster: SetName,
+    local: SetName,
+    external: fn(Protocol) -> SetName,
     sticky: fn(Protocol) -> SetName,
-    local: Verdict,
+    external_local: Verdict,
 }
 
-fn sets(frontends: Frontends) -> Sets {
+fn maps(frontends: Frontends) -> Maps {
     match frontends {
-        Frontends::Address => Sets {
+        Frontends::Address => Maps {
             dispatch: SetName::Services,
-            wide: SetName::ServicesWide,
-            node_local: SetName::ServicesNodeLocal,
-            none: SetName::NoEndpoints,
-            masquerade: SetName::Masquerade,
-            masquerade_node: SetName::MasqueradeNode,
+            cluster: SetName::ServicesCluster,
+            local: SetName::ServicesLocal,
+            external: SetName::External,
             sticky: SetName::Sticky,
-            local: Verdict::ExternalLocal,
+            external_local: Verdict::ExternalLocal,
         },
-        Frontends::Nodeport => Sets {
+        Frontends::Nodeport => Maps {
             dispatch: SetName::Nodeports,
-            wide: SetName::NodeportsWide,
-            node_local: SetName::NodeportsNodeLocal,
-            none: SetName::NoEndpointsNodeports,
-            masquerade: SetName::MasqueradeNodeport,
-            masquerade_node: SetName::MasqueradeNodeNodeport,
-            sticky: SetName::StickyNodeport,
-            local: Verdict::NodeportExternalLocal,
+            cluster: SetName::NodeportsCluster,
+            local: SetName::NodeportsLocal,
+            external: SetName::ExternalNodeports,
+            sticky: SetName::StickyNodeports,
+            external_local: Verdict::ExternalLocalNodeport,
         },
     }
+}
+
+/// A frontend, where its connections go, and the map that says so.
+#[derive(Clone, Copy)]
+struct Dispatched<A> {
+    at: At<A>,
+    route: Route,
+    map: SetName,
 }
 
 impl<A: Address> PortShape<A> {
@@ -118,6 +120,29 @@ impl<A: Address> PortShape<A> {
         addresses.chain(node_port.map(|port| At::Nodeport(self.protocol, port)))
     }
 
+    /// The load-balancer frontends that `loadBalancerSourceRanges` restrict.
+    fn restricted(&self) -> &[A] {
+        match self.source_ranges {
+            Some(_) => &self.load_balancer_ips,
+            None => &[],
+        }
+    }
+
+    /// Every frontend with the map that says how an endpoint is picked.
+    fn dispatched(&self) -> impl Iterator<Item = Dispatched<A>> {
+        let internal = self.internal_frontends().map(|at| (at, self.internal));
+        let external = self.external_frontends().map(|at| (at, self.external));
+        internal.chain(external).map(|(at, route)| {
+            let map = match at {
+                At::Frontend(_, address, _) if self.restricted().contains(&address) => {
+                    SetName::ServicesRestricted
+                }
+                _ => maps(at.frontends()).dispatch,
+            };
+            Dispatched { at, route, map }
+        })
+    }
+
     /// Where a table has the slots of a list: of the frontend that stands for all that have it.
     fn representative(&self, lists: [(Route, List); 2]) -> Option<(At<A>, List)> {
         let of = |route: Route| {
@@ -134,7 +159,7 @@ impl<A: Address> PortContribution<A> {
     /// Where a table has the slots of the list that policy Cluster uses.
     #[must_use]
     pub fn cluster_slot(&self) -> Option<impl Fn(u32) -> SlotKey<A> + use<A>> {
-        let lists = [(Route::Cluster, List::Own), (Route::Split, List::Wide)];
+        let lists = [(Route::Cluster, List::Own), (Route::Split, List::Cluster)];
         let (at, list) = self.shape.representative(lists)?;
         Some(move |slot| at.slot(list, slot))
     }
@@ -151,12 +176,11 @@ impl<A: Address> PortContribution<A> {
         let cluster_ips = self.shape.cluster_ips.iter();
         elements.extend(cluster_ips.map(|ip| shared(SetName::ClusterIps, Key::Address(*ip))));
         let mut push = Push::new(&self.shape, elements);
-        for at in self.shape.internal_frontends() {
-            push.route(at, self.shape.internal, &self.lists);
+        for dispatched in self.shape.dispatched() {
+            push.route(dispatched);
         }
         for at in self.shape.external_frontends() {
-            push.route(at, self.shape.external, &self.lists);
-            push.masquerade(at);
+            push.external(at);
         }
         push.source_ranges();
         self.push_slots(
@@ -193,22 +217,14 @@ impl<A: Address> PortContribution<A> {
         elements: &mut Vec<Element<A>>,
     ) {
         let mut push = Push::new(&self.shape, elements);
-        let internal = self
-            .shape
-            .internal_frontends()
-            .map(|at| (at, self.shape.internal));
-        let external = self
-            .shape
-            .external_frontends()
-            .map(|at| (at, self.shape.external));
-        for (at, route) in internal.chain(external) {
-            let sets = sets(at.frontends());
+        for Dispatched { at, route, map } in self.shape.dispatched() {
+            let maps = maps(at.frontends());
             match route {
-                Route::Cluster => push.balance(sets.dispatch, at, List::Own, cluster),
-                Route::Local => push.balance(sets.dispatch, at, List::Own, local),
+                Route::Cluster => push.balance(map, at, List::Own, cluster),
+                Route::Local => push.balance(map, at, List::Own, local),
                 Route::Split => {
-                    push.balance(sets.wide, at, List::Wide, cluster);
-                    push.balance(sets.node_local, at, List::Own, local);
+                    push.balance(maps.cluster, at, List::Cluster, cluster);
+                    push.balance(maps.local, at, List::Own, local);
                 }
                 Route::Drop | Route::Refuse => {}
             }
@@ -316,24 +332,22 @@ impl<'a, A: Address> Push<'a, A> {
     }
 
     /// All of a route but its slots.
-    fn route(&mut self, at: At<A>, route: Route, lists: &Lists<A>) {
-        let sets = sets(at.frontends());
+    fn route(&mut self, Dispatched { at, route, map }: Dispatched<A>) {
+        let maps = maps(at.frontends());
+        if map == SetName::ServicesRestricted {
+            self.verdict(maps.dispatch, at, Verdict::Restricted);
+        }
         match route {
             Route::Cluster | Route::Local => {}
-            Route::Split => {
-                self.verdict(sets.dispatch, at, sets.local);
-                if lists.local.is_empty() {
-                    self.verdict(sets.none, at, Verdict::Drop);
-                }
-            }
-            Route::Drop => self.verdict(sets.none, at, Verdict::Drop),
-            Route::Refuse => self.verdict(sets.none, at, Verdict::Refuse),
+            Route::Split => self.verdict(map, at, maps.external_local),
+            Route::Drop => self.verdict(map, at, Verdict::Drop),
+            Route::Refuse => self.verdict(map, at, Verdict::Refuse),
         }
         if let (Some(seconds), Route::Cluster | Route::Local | Route::Split) =
             (self.port.affinity, route)
         {
             let learn = Verdict::OnDemand(OnDemand::Learn(seconds));
-            let set = (sets.sticky)(self.port.protocol);
+            let set = (maps.sticky)(self.port.protocol);
             self.element(set, at.key_of_protocol(), Value::Verdict(learn));
         }
     }
@@ -352,16 +366,15 @@ impl<'a, A: Address> Push<'a, A> {
         }
     }
 
-    fn masquerade(&mut self, at: At<A>) {
-        let sets = sets(at.frontends());
-        let set = match self.port.external {
-            Route::Cluster => sets.masquerade,
-            // Only the node's own connections.
-            Route::Split => sets.masquerade_node,
+    /// How connections to an external frontend are masqueraded.
+    fn external(&mut self, at: At<A>) {
+        let verdict = match self.port.external {
+            Route::Cluster => Verdict::ToExternal,
+            Route::Split => Verdict::ToExternalLocal,
             Route::Local | Route::Drop | Route::Refuse => return,
         };
-        let set = set(self.port.protocol);
-        self.element(set, at.key_of_protocol(), Value::Nothing);
+        let map = (maps(at.frontends()).external)(self.port.protocol);
+        self.element(map, at.key_of_protocol(), Value::Verdict(verdict));
     }
 
     fn source_ranges(&mut self) {
@@ -370,8 +383,6 @@ impl<'a, A: Address> Push<'a, A> {
             return;
         };
         for address in &port.load_balancer_ips {
-            let key = Key::Frontend(port.protocol, *address, port.port);
-            self.element(SetName::SourceRangesChecked, key, Value::Nothing);
             for range in ranges {
                 let key = Key::SourceRange(port.protocol, *address, port.port, *range);
                 self.element(SetName::SourceRanges, key, Value::Nothing);

@@ -150,7 +150,8 @@ impl<A: Address> Picture<A> {
     /// element (the kernel lets go of the element only after a grace period, EBUSY until then).
     #[must_use]
     pub fn unused_chains(&self) -> Transaction<A> {
-        let unused = self.chains.iter().rev().filter(|(_, count)| **count == 0);
+        let unused = self.chains.iter().rev();
+        let unused = unused.filter(|(chain, count)| !chain.is_initial() && **count == 0);
         Transaction {
             // Last come the chains that others go to: those will be unused the next time.
             operations: unused
@@ -180,7 +181,7 @@ impl<A: Address> Picture<A> {
     /// Never, unless the planner is wrong.
     pub fn table(&self) -> Result<Table<A>, Inconsistent> {
         let mut table = Table::default();
-        for chain in self.chains.keys() {
+        for chain in self.chains.keys().filter(|chain| !chain.is_initial()) {
             table.add_chain(*chain)?;
         }
         for element in self.node.elements() {

@@ -259,7 +259,7 @@ fn elements<A: Address>(
 }
 
 fn is_new_chain<A: Address>(picture: &Picture<A>, chain: OnDemand) -> bool {
-    !picture.chains.contains_key(&chain)
+    !chain.is_initial() && !picture.chains.contains_key(&chain)
 }
 
 fn add_chain<A: Address>(chain: OnDemand) -> Operation<A> {

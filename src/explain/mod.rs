@@ -1,13 +1,12 @@
-//! What the rules do with a connection, found the way the kernel finds it: by looking up keys in the
-//! maps, in the order of the chains (`docs/ruleset.md`). Pure: where the elements come from is for
-//! [`Lookup`].
+//! What the rules do with a connection, found the way the kernel finds it: by evaluating the rules of
+//! [`crate::ruleset::program`] and of the chains made on demand. Pure: where the elements come from
+//! is for [`Lookup`].
 
-mod draw;
-mod masquerade;
+mod evaluate;
 mod near;
+mod outcome;
 mod query;
 mod text;
-mod walk;
 
 use std::time::Duration;
 
@@ -15,7 +14,8 @@ use serde::Serialize;
 
 pub use near::{Known, near};
 pub use query::{Query, Target, Wanted};
-pub use walk::{Frontend, Source, walk};
+pub use evaluate::{Frontend, Source};
+pub use outcome::walk;
 
 use crate::model::{Address, Protocol};
 use crate::ruleset::{Element, Entry, Key, SetName, Value};

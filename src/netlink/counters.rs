@@ -47,7 +47,7 @@ pub(super) fn packets<A: Address>(
 
 fn counted_element<A: Address>(name: SetName, attributes: &Attributes<'_>) -> Option<Counted<A>> {
     let key = attributes.get(NFTA_SET_ELEM_KEY)?.nested();
-    let key = Key::from_bytes(name, key.get(NFTA_DATA_VALUE)?.value)?;
+    let key = Key::from_bytes(name, key.get(NFTA_DATA_VALUE)?.value, None)?;
     Some(Counted {
         key,
         comment: element::comment(attributes),

@@ -79,10 +79,8 @@ pub(super) fn element<A: Address>(
 ) -> Option<Element<A>> {
     let value_of = |kind| attributes.get(kind)?.nested().get(NFTA_DATA_VALUE);
     let start = value_of(NFTA_SET_ELEM_KEY)?.value;
-    let key = match value_of(NFTA_SET_ELEM_KEY_END) {
-        Some(end) => Key::range_from_bytes(start, end.value)?,
-        None => Key::from_bytes(name, start)?,
-    };
+    let end = value_of(NFTA_SET_ELEM_KEY_END).map(|end| end.value);
+    let key = Key::from_bytes(name, start, end)?;
     let value = match set(name).data {
         Data::Nothing => Value::Nothing,
         Data::Endpoint => Value::endpoint_from_bytes(value_of(NFTA_SET_ELEM_DATA)?.value)?,

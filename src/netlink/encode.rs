@@ -12,7 +12,7 @@ use crate::diff::{Op, Transaction};
 use crate::model::Address;
 use crate::model::addr::Family;
 use crate::ruleset::{
-    Chain, ChainType, Data, Element, Key, Program, Set, SetName, TABLE, Value, program,
+    Chain, Data, Element, Key, Program, Set, SetName, TABLE, Value, program,
 };
 
 /// The bytes of elements in one message. The list of elements is one attribute, whose length is
@@ -61,7 +61,7 @@ pub(super) fn comment_data(comment: &str) -> Vec<u8> {
 
 /// Adds the sets, chains and rules of an empty table.
 pub(super) fn push_program(batch: &mut Batch, family: Family, fixed: &Program) {
-    for (id, name) in (1..).zip(SetName::ALL) {
+    for (id, name) in (1..).zip(SetName::all()) {
         let about = About::Program(format!("add {name}"));
         batch.push(&declaration(&fixed.set(name), id, family), about);
     }
@@ -78,11 +78,11 @@ pub(super) fn push_program(batch: &mut Batch, family: Family, fixed: &Program) {
 
 fn declaration(declared: &Set, id: u32, family: Family) -> Message {
     let mut flags = 0;
-    if declared.interval {
+    if declared.is_interval() {
         flags |= libc::NFT_SET_INTERVAL;
     }
     let mut object = ffi::Set::new();
-    if declared.interval && declared.key.len() > 1 {
+    if declared.is_interval() && !declared.is_ranges() {
         flags |= NFT_SET_CONCAT;
         let lens = declared.key.iter().map(|field| field.len(family));
         let lens: Vec<u8> = lens.filter_map(|len| u8::try_from(len).ok()).collect();
@@ -133,13 +133,9 @@ fn chain_object(chain: &Chain, family: Family) -> ffi::Chain {
         .set_u32(sys::NFTNL_CHAIN_FAMILY, family_number(family).into())
         .set_str(sys::NFTNL_CHAIN_TABLE, &name(TABLE))
         .set_str(sys::NFTNL_CHAIN_NAME, &name(&chain.name.to_string()));
-    if let Some((kind, hook, priority)) = chain.hook {
-        let kind = match kind {
-            ChainType::Filter => c"filter",
-            ChainType::Nat => c"nat",
-        };
+    if let Some((hook, priority)) = chain.hook {
         object
-            .set_str(sys::NFTNL_CHAIN_TYPE, kind)
+            .set_str(sys::NFTNL_CHAIN_TYPE, c"nat")
             .set_u32(sys::NFTNL_CHAIN_HOOKNUM, hook.number())
             .set(sys::NFTNL_CHAIN_PRIO, &priority.to_ne_bytes())
             .set_u32(sys::NFTNL_CHAIN_POLICY, libc::NF_ACCEPT.unsigned_abs());

@@ -13,14 +13,13 @@ use crate::ruleset::{ChainName, Field, Interface, SetName, Statement};
 
 /// `IP_CT_DIR_ORIGINAL` of `linux/netfilter/nf_conntrack_tuple_common.h`.
 const ORIGINAL: u8 = 0;
-/// `ct state new`: bit `IP_CT_NEW` + 1, as `NF_CT_STATE_BIT` has it.
-const CT_STATE_NEW: u32 = 8;
 /// `IPS_DST_NAT` of `linux/netfilter/nf_conntrack_common.h`.
 const CT_STATUS_DNAT: u32 = 1 << 5;
 /// `NF_NAT_RANGE_MAP_IPS | NF_NAT_RANGE_PROTO_SPECIFIED` of `linux/netfilter/nf_nat.h`.
 const NAT_FLAGS: u32 = 3;
-/// `NFTA_FIB_F_SADDR` and `NFT_FIB_RESULT_ADDRTYPE` of `linux/netfilter/nf_tables.h`.
+/// `NFTA_FIB_F_SADDR`, `NFTA_FIB_F_DADDR` and `NFT_FIB_RESULT_ADDRTYPE` of `linux/netfilter/nf_tables.h`.
 const FIB_SADDR: u32 = 1;
+const FIB_DADDR: u32 = 2;
 const FIB_RESULT_ADDRTYPE: u32 = 3;
 /// `NF_NAT_RANGE_PROTO_RANDOM_FULLY`.
 const FULLY_RANDOM: u32 = 1 << 4;
@@ -31,12 +30,9 @@ const PORT_UNREACHABLE_V6: u8 = 4;
 /// Appends the expressions of `statement` to `rule`.
 pub(super) fn push(rule: &mut Rule, statement: &Statement, family: Family) {
     match statement {
-        Statement::New => push_masked_ct(rule, libc::NFT_CT_STATE, CT_STATE_NEW, 0),
-        Statement::NotDnat => {
-            push_masked_ct(rule, libc::NFT_CT_STATUS, CT_STATUS_DNAT, CT_STATUS_DNAT);
-        }
-        Statement::Dnatted => push_masked_ct(rule, libc::NFT_CT_STATUS, CT_STATUS_DNAT, 0),
-        Statement::SourceIsLocal { inverted } => push_source_is_local(rule, *inverted),
+        Statement::NotDnat => push_not_dnat(rule),
+        Statement::SourceIsLocal => push_is_local(rule, FIB_SADDR),
+        Statement::DestinationIsLocal => push_is_local(rule, FIB_DADDR),
         Statement::InputInterface {
             interface,
             inverted,
@@ -168,30 +164,29 @@ fn original(key: i32, register: u32) -> Expr {
     ct
 }
 
-/// `ct KEY & mask != value`.
-fn push_masked_ct(rule: &mut Rule, key: i32, mask: u32, value: u32) {
+/// `ct status & dnat != dnat`.
+fn push_not_dnat(rule: &mut Rule) {
     let register = register(0);
     let mut bitwise = Expr::new(c"bitwise");
     bitwise
         .set_u32(sys::NFTNL_EXPR_BITWISE_SREG, register)
         .set_u32(sys::NFTNL_EXPR_BITWISE_DREG, register)
         .set_u32(sys::NFTNL_EXPR_BITWISE_LEN, 4)
-        .set_u32(sys::NFTNL_EXPR_BITWISE_MASK, mask)
+        .set_u32(sys::NFTNL_EXPR_BITWISE_MASK, CT_STATUS_DNAT)
         .set_u32(sys::NFTNL_EXPR_BITWISE_XOR, 0);
-    rule.push(ct(key, register))
+    rule.push(ct(libc::NFT_CT_STATUS, register))
         .push(bitwise)
-        .push(compare(libc::NFT_CMP_NEQ, &value.to_ne_bytes()));
+        .push(compare(libc::NFT_CMP_NEQ, &CT_STATUS_DNAT.to_ne_bytes()));
 }
 
-/// `fib saddr type local`.
-fn push_source_is_local(rule: &mut Rule, inverted: bool) {
+/// `fib saddr type local`, or `fib daddr type local`.
+fn push_is_local(rule: &mut Rule, flags: u32) {
     let mut fib = Expr::new(c"fib");
-    let flags = FIB_SADDR;
     fib.set_u32(sys::NFTNL_EXPR_FIB_DREG, register(0))
         .set_u32(sys::NFTNL_EXPR_FIB_RESULT, FIB_RESULT_ADDRTYPE)
         .set_u32(sys::NFTNL_EXPR_FIB_FLAGS, flags);
     let local = u32::from(libc::RTN_LOCAL).to_ne_bytes();
-    rule.push(fib).push(compare(equal(inverted), &local));
+    rule.push(fib).push(compare(libc::NFT_CMP_EQ, &local));
 }
 
 /// `iifname "NAME"`, compared with its NUL bytes; `iifname "PREFIX*"` without.

@@ -223,7 +223,7 @@ fn request<A: Address>(name: SetName, key: &Key<A>) -> Vec<u8> {
 fn detect<A: Address>(socket: &mut Socket) -> Result<Program, Error> {
     let mut program = Program::default();
     let external_local = ChainName::ExternalLocal.to_string();
-    let postrouting = ChainName::NatPostrouting.to_string();
+    let to_cluster_ip = ChainName::ToClusterIp.to_string();
     let mut sources = Vec::new();
     let texts = [(NFTA_TABLE, TABLE)];
     let family = family_number(A::FAMILY);
@@ -234,10 +234,10 @@ fn detect<A: Address>(socket: &mut Socket) -> Result<Program, Error> {
         let ours = text(NFTA_TABLE) == Some(TABLE);
         if ours && chain == external_local {
             sources.push(matched(&attributes));
-        } else if ours && chain == postrouting {
+        } else if ours && chain == to_cluster_ip {
+            // Without a match before it, it masquerades all.
             let matched = matched(&attributes);
-            program.masquerade_all |= matched.interface.is_none()
-                && matched.sets == [SetName::ClusterIps.as_str().to_owned()];
+            program.masquerade_all |= matched.interface.is_none() && matched.sets.is_empty();
         }
     });
     allowed(rules)?;

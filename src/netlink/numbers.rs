@@ -56,9 +56,13 @@ pub(super) const NFTA_SET_KEY_TYPE: u16 = 4;
 pub(super) const NFTA_SET_KEY_LEN: u16 = 5;
 pub(super) const NFTA_SET_DATA_TYPE: u16 = 6;
 pub(super) const NFTA_SET_DATA_LEN: u16 = 7;
+pub(super) const NFTA_SET_DESC: u16 = 9;
 pub(super) const NFTA_SET_USERDATA: u16 = 13;
 pub(super) const NFTA_SET_EXPR: u16 = 17;
 pub(super) const NFTA_SET_COUNT: u16 = 20;
+
+// what a set is described by,
+pub(super) const NFTA_SET_DESC_SIZE: u16 = 1;
 
 // data,
 pub(super) const NFTA_DATA_VALUE: u16 = 1;

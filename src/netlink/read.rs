@@ -11,7 +11,7 @@ use super::encode::{family_number, rules};
 use super::ffi::Rule;
 use super::numbers::{
     NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_TYPE, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY,
-    NFTA_SET_DATA_LEN, NFTA_SET_DATA_TYPE, NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET,
+    NFTA_SET_DATA_LEN, NFTA_SET_DATA_TYPE, NFTA_SET_DESC, NFTA_SET_DESC_SIZE, NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET,
     NFTA_SET_EXPR, NFTA_SET_FLAGS, NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME,
     NFTA_SET_USERDATA, NFTA_TABLE,
 };
@@ -20,7 +20,7 @@ use super::{Error, NFT_DATA_VERDICT, table};
 use crate::model::Address;
 use crate::model::addr::Family;
 use crate::ruleset::{
-    Chain, ChainType, Data, Element, Key, OnDemand, Program, Set, SetName, TABLE, Table, Value,
+    Chain, Data, Element, Key, OnDemand, Program, Set, SetName, TABLE, Table, Value,
     program, set,
 };
 
@@ -116,8 +116,7 @@ impl<A: Address> Reader<'_, A> {
     fn read(&mut self, fixed: &Program) -> Result<(), Stop> {
         self.shape(fixed)?;
         // What packets added is not ours to compare.
-        let ours = SetName::ALL.into_iter();
-        for name in ours.filter(|name| set(*name).dynamic.is_none()) {
+        for name in SetName::all().filter(|name| set(*name).dynamic.is_none()) {
             self.elements(name)?;
         }
         Ok(())
@@ -173,7 +172,7 @@ impl<A: Address> Reader<'_, A> {
                     None => Err(Stop::NoTable),
                 }
             }
-            None if count < SetName::ALL.len() => foreign("a set is missing"),
+            None if count < SetName::all().count() => foreign("a set is missing"),
             None => Ok(()),
         }
     }
@@ -253,7 +252,7 @@ impl<A: Address> Reader<'_, A> {
             let list = attributes.get(NFTA_SET_ELEM_LIST_ELEMENTS);
             for attribute in list.into_iter().flat_map(Attribute::nested) {
                 let attributes = attribute.nested();
-                if set(name).interval && set(name).key.len() == 1 {
+                if set(name).is_ranges() {
                     let bound = bound::<A>(&attributes);
                     wrong |= bound.is_none();
                     bounds.extend(bound);
@@ -297,13 +296,16 @@ fn is_declared(declared: &Set, found: &Attributes<'_>, family: Family) -> bool {
         Data::Endpoint => (Set::endpoint_type(family), Set::endpoint_len(family)),
     };
     let interval = number(NFTA_SET_FLAGS) & libc::NFT_SET_INTERVAL.unsigned_abs() != 0;
+    let size = found.get(NFTA_SET_DESC).map(Attribute::nested);
+    let size = size.and_then(|size| size.get(NFTA_SET_DESC_SIZE)?.number());
     let user_data = found.get(NFTA_SET_USERDATA).map(|data| data.value);
     number(NFTA_SET_KEY_TYPE) == declared.key_type(family)
         && number(NFTA_SET_KEY_LEN) == declared.key_len(family)
         && number(NFTA_SET_DATA_TYPE) == data_type
         // The kernel gives the length of a verdict in its own terms.
         && (declared.data == Data::Verdict || number(NFTA_SET_DATA_LEN) == data_len)
-        && interval == declared.interval
+        && interval == declared.is_interval()
+        && size == declared.dynamic
         && found.get(NFTA_SET_EXPR).is_some() == declared.counter
         && user_data == Some(&declared.user_data(family)[..])
 }
@@ -318,15 +320,11 @@ struct Hooked {
 
 impl Hooked {
     fn of(chain: &Chain) -> Self {
-        let Some((kind, hook, priority)) = chain.hook else {
+        let Some((hook, priority)) = chain.hook else {
             return Self::default();
         };
-        let kind = match kind {
-            ChainType::Filter => "filter",
-            ChainType::Nat => "nat",
-        };
         Self {
-            kind: Some(kind.to_owned()),
+            kind: Some("nat".to_owned()),
             hook: Some(hook.number()),
             priority: Some(priority),
         }

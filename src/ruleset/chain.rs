@@ -1,15 +1,7 @@
-//! A chain: where the kernel calls it from, and its rules.
+//! A chain: where the kernel calls it from, and its rules. Every base chain is of type nat, which
+//! the kernel runs for the first packet of a connection only (`nf_nat_inet_fn`).
 
 use super::{ChainName, Rule};
-
-/// What a base chain may do (`type` in nft's words).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChainType {
-    /// `type filter`.
-    Filter,
-    /// `type nat`: sees only the first packet of a connection.
-    Nat,
-}
 
 /// The point of the packet's way that a base chain is called from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +10,7 @@ pub enum Hook {
     Prerouting,
     /// What is for the node itself.
     Input,
-    /// What is routed through.
+    /// What is routed through. None of our chains.
     Forward,
     /// What the node itself sends.
     Output,
@@ -45,8 +37,8 @@ impl Hook {
 pub struct Chain {
     /// Its name.
     pub name: ChainName,
-    /// For a base chain: its type, hook and priority. Its policy is always accept.
-    pub hook: Option<(ChainType, Hook, i32)>,
+    /// For a base chain: its hook and priority. Its type is nat, its policy accept.
+    pub hook: Option<(Hook, i32)>,
     /// Its rules, in order.
     pub rules: Vec<Rule>,
 }

@@ -5,20 +5,25 @@
 
 mod chain;
 mod element;
+mod key;
 mod names;
 mod on_demand;
 mod program;
 mod render;
 mod schema;
+mod sets;
 mod statement;
 mod table;
+mod typeof_data;
 
-pub use chain::{Chain, ChainType, Hook};
-pub use element::{Comment, Element, Key, Value, Verdict, service_and_port};
+pub use chain::{Chain, Hook};
+pub use element::{Comment, Element, Value, Verdict, service_and_port};
+pub use key::{Key, Part};
 pub use names::{ChainName, SetName, TABLE, TABLE_COMMENT};
 pub use on_demand::{Frontends, List, OnDemand};
 pub use program::{DSTNAT, Pods, Program, program};
-pub use render::render;
-pub use schema::{AFFINITY_SIZE, Data, KeyField, Set, set};
+pub use render::{render, rule_text};
+pub use schema::{Data, KeyField, Set, set};
+pub use sets::{AFFINITY_SIZE, Row, SETS};
 pub use statement::{Field, Interface, Rule, Statement, layer};
 pub use table::{Entry, Inconsistent, Table};

@@ -12,163 +12,77 @@ pub const TABLE: &str = "kube-dnat";
 /// The comment of our table.
 pub const TABLE_COMMENT: &str = "kube-dnat: Kubernetes Services";
 
-/// A set or map of the table.
+/// A set or map of the table; [`super::SETS`] declares each.
+///
+/// A name says first what the elements are for, then whose they are if not of address frontends
+/// (`nodeports`), then which list or protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SetName {
-    /// Address ranges of Pods (`--cluster-cidr`).
+    /// Address ranges of Pods.
     PodCidrs,
-    /// Addresses that node ports are served on.
+    /// Addresses that serve node ports.
     NodeIps,
     /// The `ClusterIPs` in use.
     ClusterIps,
+    /// Address ranges of `ClusterIPs`.
+    ServiceCidrs,
     /// (frontend, slot) to endpoint.
     Endpoints,
     /// (node port, slot) to endpoint.
     NodeportEndpoints,
-    /// Frontend to balance chain.
+    /// Frontend to verdict.
     Services,
-    /// Node port to balance chain.
+    /// Node port to verdict.
     Nodeports,
-    /// (endpoint, endpoint) of this node's endpoints.
-    Hairpin,
-    /// Frontends of a protocol whose connections are masqueraded whoever makes them.
-    Masquerade(Protocol),
-    /// Node ports of a protocol whose connections are masqueraded whoever makes them.
-    MasqueradeNodeport(Protocol),
     /// Frontend with external policy Local to the balance chain of all its endpoints.
-    ServicesWide,
+    ServicesCluster,
     /// Frontend with external policy Local to the balance chain of this node's endpoints.
-    ServicesNodeLocal,
+    ServicesLocal,
     /// Node port with external policy Local to the balance chain of all its endpoints.
-    NodeportsWide,
+    NodeportsCluster,
     /// Node port with external policy Local to the balance chain of this node's endpoints.
-    NodeportsNodeLocal,
+    NodeportsLocal,
+    /// Frontend with source ranges to verdict.
+    ServicesRestricted,
+    /// (frontend with source ranges, source range).
+    SourceRanges,
     /// (client, frontend) to the endpoint that the client had last, of a protocol.
     Affinity(Protocol),
     /// The protocols; each counts the connections whose client could not be remembered.
     AffinityFull,
-    /// Frontends of a protocol with session affinity to the chain that remembers.
+    /// Frontend of a protocol with session affinity to the chain that remembers.
     Sticky(Protocol),
-    /// Node ports of a protocol with session affinity to the chain that remembers.
-    StickyNodeport(Protocol),
-    /// Frontends of a protocol whose connections are masqueraded if the node makes them.
-    MasqueradeNode(Protocol),
-    /// Node ports of a protocol whose connections are masqueraded if the node makes them.
-    MasqueradeNodeNodeport(Protocol),
-    /// Load-balancer frontends that not everyone may use.
-    SourceRangesChecked,
-    /// (load-balancer frontend, source range): who may use it.
-    SourceRanges,
-    /// Frontends without endpoints.
-    NoEndpoints,
-    /// Node ports without endpoints.
-    NoEndpointsNodeports,
-    /// The ranges that `ClusterIPs` are taken from.
-    ServiceCidrs,
+    /// Node port of a protocol with session affinity to the chain that remembers.
+    StickyNodeports(Protocol),
+    /// External frontend of a protocol to the chain that masquerades.
+    External(Protocol),
+    /// Node port of a protocol to the chain that masquerades.
+    ExternalNodeports(Protocol),
+    /// (endpoint, endpoint) of this node's endpoints.
+    Hairpin,
 }
 
 impl SetName {
-    /// The maps that have every frontend and node port of every Service.
-    pub const OF_FRONTENDS: [Self; 4] = [
-        Self::Services,
-        Self::Nodeports,
-        Self::NoEndpoints,
-        Self::NoEndpointsNodeports,
-    ];
+    /// The maps that dispatch frontends: each frontend is in one of them.
+    pub const OF_FRONTENDS: [Self; 2] = [Self::Services, Self::Nodeports];
 
-    /// Every set and map, in the order of the listing.
-    pub const ALL: [Self; 39] = [
-        Self::PodCidrs,
-        Self::NodeIps,
-        Self::ClusterIps,
-        Self::Endpoints,
-        Self::NodeportEndpoints,
-        Self::Services,
-        Self::Nodeports,
-        Self::ServicesWide,
-        Self::ServicesNodeLocal,
-        Self::NodeportsWide,
-        Self::NodeportsNodeLocal,
-        Self::Affinity(Protocol::Tcp),
-        Self::Affinity(Protocol::Udp),
-        Self::Affinity(Protocol::Sctp),
-        Self::AffinityFull,
-        Self::Sticky(Protocol::Tcp),
-        Self::Sticky(Protocol::Udp),
-        Self::Sticky(Protocol::Sctp),
-        Self::StickyNodeport(Protocol::Tcp),
-        Self::StickyNodeport(Protocol::Udp),
-        Self::StickyNodeport(Protocol::Sctp),
-        Self::Hairpin,
-        Self::Masquerade(Protocol::Tcp),
-        Self::Masquerade(Protocol::Udp),
-        Self::Masquerade(Protocol::Sctp),
-        Self::MasqueradeNodeport(Protocol::Tcp),
-        Self::MasqueradeNodeport(Protocol::Udp),
-        Self::MasqueradeNodeport(Protocol::Sctp),
-        Self::MasqueradeNode(Protocol::Tcp),
-        Self::MasqueradeNode(Protocol::Udp),
-        Self::MasqueradeNode(Protocol::Sctp),
-        Self::MasqueradeNodeNodeport(Protocol::Tcp),
-        Self::MasqueradeNodeNodeport(Protocol::Udp),
-        Self::MasqueradeNodeNodeport(Protocol::Sctp),
-        Self::SourceRangesChecked,
-        Self::SourceRanges,
-        Self::NoEndpoints,
-        Self::NoEndpointsNodeports,
-        Self::ServiceCidrs,
-    ];
+    /// Every set and map, in the order of a listing.
+    pub fn all() -> impl Iterator<Item = Self> {
+        super::SETS.iter().flat_map(|row| row.names).map(|(name, _)| *name)
+    }
 
     /// Its name in the table.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::PodCidrs => "pod-cidrs",
-            Self::NodeIps => "node-ips",
-            Self::ClusterIps => "cluster-ips",
-            Self::Endpoints => "endpoints",
-            Self::NodeportEndpoints => "nodeport-endpoints",
-            Self::Services => "services",
-            Self::Nodeports => "nodeports",
-            Self::Hairpin => "hairpin",
-            Self::Masquerade(Protocol::Tcp) => "masquerade-tcp",
-            Self::Masquerade(Protocol::Udp) => "masquerade-udp",
-            Self::Masquerade(Protocol::Sctp) => "masquerade-sctp",
-            Self::MasqueradeNodeport(Protocol::Tcp) => "masquerade-nodeport-tcp",
-            Self::MasqueradeNodeport(Protocol::Udp) => "masquerade-nodeport-udp",
-            Self::MasqueradeNodeport(Protocol::Sctp) => "masquerade-nodeport-sctp",
-            Self::ServicesWide => "services-wide",
-            Self::ServicesNodeLocal => "services-node-local",
-            Self::NodeportsWide => "nodeports-wide",
-            Self::NodeportsNodeLocal => "nodeports-node-local",
-            Self::SourceRangesChecked => "source-ranges-checked",
-            Self::SourceRanges => "source-ranges",
-            Self::Affinity(Protocol::Tcp) => "affinity-tcp",
-            Self::Affinity(Protocol::Udp) => "affinity-udp",
-            Self::Affinity(Protocol::Sctp) => "affinity-sctp",
-            Self::AffinityFull => "affinity-full",
-            Self::Sticky(Protocol::Tcp) => "sticky-tcp",
-            Self::Sticky(Protocol::Udp) => "sticky-udp",
-            Self::Sticky(Protocol::Sctp) => "sticky-sctp",
-            Self::StickyNodeport(Protocol::Tcp) => "sticky-nodeport-tcp",
-            Self::StickyNodeport(Protocol::Udp) => "sticky-nodeport-udp",
-            Self::StickyNodeport(Protocol::Sctp) => "sticky-nodeport-sctp",
-            Self::MasqueradeNode(Protocol::Tcp) => "masquerade-node-tcp",
-            Self::MasqueradeNode(Protocol::Udp) => "masquerade-node-udp",
-            Self::MasqueradeNode(Protocol::Sctp) => "masquerade-node-sctp",
-            Self::MasqueradeNodeNodeport(Protocol::Tcp) => "masquerade-node-nodeport-tcp",
-            Self::MasqueradeNodeNodeport(Protocol::Udp) => "masquerade-node-nodeport-udp",
-            Self::MasqueradeNodeNodeport(Protocol::Sctp) => "masquerade-node-nodeport-sctp",
-            Self::NoEndpoints => "no-endpoints",
-            Self::NoEndpointsNodeports => "no-endpoints-nodeports",
-            Self::ServiceCidrs => "service-cidrs",
-        }
+        let mut names = super::SETS.iter().flat_map(|row| row.names);
+        // A test holds that each has its row.
+        names.find(|(name, _)| *name == self).map_or("", |(_, text)| text)
     }
 
     /// The set or map of that name in the table.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|set| set.as_str() == name)
+        Self::all().find(|set| set.as_str() == name)
     }
 }
 
@@ -178,47 +92,44 @@ impl fmt::Display for SetName {
     }
 }
 
-/// A chain of the table.
+/// A chain of the table. A base chain is named `nat-HOOK`; a chain that a verdict map goes to says
+/// what it does, then for whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ChainName {
     /// Made on demand.
     OnDemand(OnDemand),
     /// Finds the frontend.
     Services,
-    /// nat, prerouting: connections that come in.
-    NatPrerouting,
-    /// nat, output: connections of the node itself.
-    NatOutput,
-    /// nat, postrouting: masquerade.
-    NatPostrouting,
-    /// Decides between this node's endpoints and all of them, for external policy Local.
+    /// Refuses or drops what is addressed to a `ClusterIP` that does not serve it.
+    Unserved,
+    /// Chooses between this node's endpoints and all of them, for external policy Local.
     ExternalLocal,
     /// The same for node ports.
-    NodeportExternalLocal,
-    /// Finds frontends with session affinity.
-    Affinity,
-    /// filter after DNAT, prerouting: session affinity.
-    AffinityPrerouting,
-    /// filter after DNAT, output: session affinity.
-    AffinityOutput,
-    /// Drops who may not use a load-balancer frontend.
-    SourceRanges,
-    /// filter before DNAT, prerouting: source ranges.
-    SourceRangesPrerouting,
-    /// filter before DNAT, output: source ranges.
-    SourceRangesOutput,
+    ExternalLocalNodeport,
+    /// Drops sources outside `loadBalancerSourceRanges`.
+    Restricted,
     /// Refuses a connection at once.
     Refuse,
-    /// Finds frontends without endpoints.
-    NoEndpoints,
-    /// Refuses or drops what is addressed to a `ClusterIP` that does not serve it.
-    ClusterIps,
-    /// filter, input.
-    FilterInput,
-    /// filter, forward.
-    FilterForward,
-    /// filter, output.
-    FilterOutput,
+    /// Finds frontends with session affinity.
+    Affinity,
+    /// Finds node ports with session affinity.
+    AffinityNodeport,
+    /// Masquerades connections to a `ClusterIP`.
+    ToClusterIp,
+    /// Masquerades connections to an external frontend or node port with policy Cluster.
+    ToExternal,
+    /// Masquerades connections to an external frontend or node port with policy Local.
+    ToExternalLocal,
+    /// Finds how connections to a node port are masqueraded.
+    ToNodeport,
+    /// Base chain: connections that come in.
+    NatPrerouting,
+    /// Base chain: connections of the node itself.
+    NatOutput,
+    /// Base chain: connections to endpoints on the node itself.
+    NatInput,
+    /// Base chain: connections that leave.
+    NatPostrouting,
 }
 
 impl fmt::Display for ChainName {
@@ -226,23 +137,21 @@ impl fmt::Display for ChainName {
         match self {
             Self::OnDemand(chain) => return chain.fmt(f),
             Self::Services => "services",
+            Self::Unserved => "unserved",
+            Self::ExternalLocal => "external-local",
+            Self::ExternalLocalNodeport => "external-local-nodeport",
+            Self::Restricted => "restricted",
+            Self::Refuse => "refuse",
+            Self::Affinity => "affinity",
+            Self::AffinityNodeport => "affinity-nodeport",
+            Self::ToClusterIp => "to-cluster-ip",
+            Self::ToExternal => "to-external",
+            Self::ToExternalLocal => "to-external-local",
+            Self::ToNodeport => "to-nodeport",
             Self::NatPrerouting => "nat-prerouting",
             Self::NatOutput => "nat-output",
+            Self::NatInput => "nat-input",
             Self::NatPostrouting => "nat-postrouting",
-            Self::ExternalLocal => "external-local",
-            Self::NodeportExternalLocal => "nodeport-external-local",
-            Self::Affinity => "affinity",
-            Self::AffinityPrerouting => "affinity-prerouting",
-            Self::AffinityOutput => "affinity-output",
-            Self::SourceRanges => "source-ranges",
-            Self::SourceRangesPrerouting => "source-ranges-prerouting",
-            Self::SourceRangesOutput => "source-ranges-output",
-            Self::Refuse => "refuse",
-            Self::NoEndpoints => "no-endpoints",
-            Self::ClusterIps => "cluster-ips",
-            Self::FilterInput => "filter-input",
-            Self::FilterForward => "filter-forward",
-            Self::FilterOutput => "filter-output",
         }
         .fmt(f)
     }

@@ -19,22 +19,22 @@ pub enum Frontends {
 /// Which endpoints of a frontend a chain draws from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum List {
-    /// Its endpoints: slots from 0.
+    /// The endpoints of its policy: slots from 0.
     Own,
-    /// The cluster-wide endpoints of a frontend with policy Local: slots from [`List::WIDE`].
-    Wide,
+    /// All endpoints of a frontend with policy Local: slots from [`List::CLUSTER`].
+    Cluster,
 }
 
 impl List {
-    /// The first slot of wide lists.
-    pub const WIDE: u32 = 65536;
+    /// The first slot of [`List::Cluster`].
+    pub const CLUSTER: u32 = 65536;
 
     /// The first slot of this list.
     #[must_use]
     pub fn base(self) -> u32 {
         match self {
             Self::Own => 0,
-            Self::Wide => Self::WIDE,
+            Self::Cluster => Self::CLUSTER,
         }
     }
 }
@@ -51,7 +51,27 @@ pub enum OnDemand {
     Learn(u32),
 }
 
+/// Up to so many endpoints a balance chain is there from the start: a rule that is bound to a map
+/// makes the kernel walk its elements (`nf_tables_bind_set`), of which an empty one has none.
+const FROM_THE_START: u32 = 16;
+
 impl OnDemand {
+    /// The balance chains that are there from the start.
+    pub fn initial() -> impl Iterator<Item = Self> {
+        let kinds = [Frontends::Address, Frontends::Nodeport]
+            .into_iter()
+            .flat_map(|frontends| [List::Own, List::Cluster].map(|list| (frontends, list)));
+        kinds.flat_map(|(frontends, list)| {
+            (1..=FROM_THE_START).map(move |slots| Self::Pick(frontends, list, slots))
+        })
+    }
+
+    /// Whether it is there from the start, and stays.
+    #[must_use]
+    pub fn is_initial(self) -> bool {
+        matches!(self, Self::Pick(_, _, 1..=FROM_THE_START))
+    }
+
     /// The chain with its rules.
     #[must_use]
     pub fn chain(self) -> Chain {
@@ -114,16 +134,16 @@ impl OnDemand {
     /// The name without its number.
     fn prefix(self) -> &'static str {
         use Frontends::{Address, Nodeport};
-        use List::{Own, Wide};
+        use List::{Cluster, Own};
         match self {
             Self::Pick(Address, Own, _) => "pick",
-            Self::Pick(Address, Wide, _) => "pick-wide",
-            Self::Pick(Nodeport, Own, _) => "nodeport",
-            Self::Pick(Nodeport, Wide, _) => "nodeport-wide",
+            Self::Pick(Address, Cluster, _) => "pick-cluster",
+            Self::Pick(Nodeport, Own, _) => "pick-nodeport",
+            Self::Pick(Nodeport, Cluster, _) => "pick-nodeport-cluster",
             Self::Sticky(Address, Own, _) => "sticky",
-            Self::Sticky(Address, Wide, _) => "sticky-wide",
-            Self::Sticky(Nodeport, Own, _) => "nodeport-sticky",
-            Self::Sticky(Nodeport, Wide, _) => "nodeport-sticky-wide",
+            Self::Sticky(Address, Cluster, _) => "sticky-cluster",
+            Self::Sticky(Nodeport, Own, _) => "sticky-nodeport",
+            Self::Sticky(Nodeport, Cluster, _) => "sticky-nodeport-cluster",
             Self::Learn(_) => "learn",
         }
     }
@@ -171,7 +191,7 @@ impl FromStr for OnDemand {
         let number: u32 = number.ok_or(NotOnDemand)?;
         let kinds = [Frontends::Address, Frontends::Nodeport]
             .into_iter()
-            .flat_map(|frontends| [List::Own, List::Wide].map(|list| (frontends, list)));
+            .flat_map(|frontends| [List::Own, List::Cluster].map(|list| (frontends, list)));
         let lists = kinds.flat_map(|(frontends, list)| {
             [
                 Self::Pick(frontends, list, number),
@@ -194,9 +214,9 @@ mod tests {
     fn a_name_is_read_as_it_is_written() {
         let kinds = [
             (Frontends::Address, List::Own),
-            (Frontends::Address, List::Wide),
+            (Frontends::Address, List::Cluster),
             (Frontends::Nodeport, List::Own),
-            (Frontends::Nodeport, List::Wide),
+            (Frontends::Nodeport, List::Cluster),
         ];
         let mut names = std::collections::BTreeSet::new();
         for (frontends, list) in kinds {

@@ -3,18 +3,18 @@
 //! The rule in words stands above each rule; `../docs/ruleset.md` says what may be relied upon.
 
 use super::{
-    Chain, ChainName, ChainType, Field, Hook, Interface, Rule, Set, SetName, Statement, set,
+    Chain, ChainName, Field, Hook, Interface, OnDemand, Rule, Set, SetName, Statement, set,
 };
 use crate::model::Protocol;
 
-/// Netfilter's priorities of the hooks we use (`include/uapi/linux/netfilter_ipv4.h`).
-const BEFORE_DSTNAT: i32 = -110;
-/// The priority of our nat chains that translate. One before the standard -100: of two chains that would translate a connection the first does
-/// (`nf_nat_inet_fn`), and as long as kube-proxy's are there too it must be ours.
+/// The priority of the chains that send connections to endpoints. One before the standard -100
+/// (`include/uapi/linux/netfilter_ipv4.h`): of two chains that would translate a connection the first
+/// does (`nf_nat_inet_fn`), and as long as kube-proxy's are there too it must be ours.
 pub const DSTNAT: i32 = -101;
-const AFTER_DSTNAT: i32 = -99;
-const FILTER: i32 = 0;
-const SRCNAT: i32 = 100;
+
+/// The priority of the chains that remember clients and masquerade. One before the standard 100: what
+/// another program translates first could not be remembered.
+const SRCNAT: i32 = 99;
 
 /// How we know that a source is one of this node's Pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,90 +75,13 @@ impl Pods {
 #[must_use]
 pub fn program(program: &Program) -> Vec<Chain> {
     let chains = [
-        before_dnat(),
-        dnat(&program.pods),
-        after_dnat(),
-        postrouting(program),
-        filter(),
+        OnDemand::initial().map(OnDemand::chain).collect(),
+        dispatch(&program.pods),
+        session_affinity(),
+        masquerading(program),
+        base_chains(),
     ];
     chains.into_iter().flatten().collect()
-}
-
-fn before_dnat() -> Vec<Chain> {
-    let at = |name, hook| {
-        let rules = vec![vec![Statement::Jump(ChainName::SourceRanges)]];
-        base(name, ChainType::Filter, hook, BEFORE_DSTNAT, rules)
-    };
-    vec![
-        source_ranges(),
-        at(ChainName::SourceRangesPrerouting, Hook::Prerouting),
-        at(ChainName::SourceRangesOutput, Hook::Output),
-    ]
-}
-
-fn dnat(pods: &Pods) -> Vec<Chain> {
-    let at = |name, hook| {
-        let rules = vec![vec![Statement::Jump(ChainName::Services)]];
-        base(name, ChainType::Nat, hook, DSTNAT, rules)
-    };
-    let frontends = local_policy(pods, &FRONTEND, LOCAL_SERVICES);
-    let nodeports = local_policy(pods, &NODEPORT, LOCAL_NODEPORTS);
-    vec![
-        regular(ChainName::ExternalLocal, frontends),
-        regular(ChainName::NodeportExternalLocal, nodeports),
-        services(),
-        at(ChainName::NatPrerouting, Hook::Prerouting),
-        at(ChainName::NatOutput, Hook::Output),
-    ]
-}
-
-fn after_dnat() -> Vec<Chain> {
-    let at = |name, hook| {
-        // ct state new ct status dnat jump affinity
-        let rule = vec![
-            Statement::New,
-            Statement::Dnatted,
-            Statement::Jump(ChainName::Affinity),
-        ];
-        base(name, ChainType::Filter, hook, AFTER_DSTNAT, vec![rule])
-    };
-    vec![
-        affinity(),
-        at(ChainName::AffinityPrerouting, Hook::Prerouting),
-        at(ChainName::AffinityOutput, Hook::Output),
-    ]
-}
-
-fn postrouting(program: &Program) -> Vec<Chain> {
-    let (name, hook) = (ChainName::NatPostrouting, Hook::Postrouting);
-    vec![base(
-        name,
-        ChainType::Nat,
-        hook,
-        SRCNAT,
-        masquerade(program),
-    )]
-}
-
-fn filter() -> Vec<Chain> {
-    let at = |name, hook, rules| base(name, ChainType::Filter, hook, FILTER, rules);
-    let inputs = vec![new_connections(ChainName::NoEndpoints)];
-    vec![
-        refuse(),
-        no_endpoints(),
-        cluster_ips(),
-        at(ChainName::FilterInput, Hook::Input, inputs),
-        at(ChainName::FilterForward, Hook::Forward, refusals()),
-        at(ChainName::FilterOutput, Hook::Output, refusals()),
-    ]
-}
-
-fn base(name: ChainName, kind: ChainType, hook: Hook, priority: i32, rules: Vec<Rule>) -> Chain {
-    Chain {
-        name,
-        hook: Some((kind, hook, priority)),
-        rules,
-    }
 }
 
 fn regular(name: ChainName, rules: Vec<Rule>) -> Chain {
@@ -167,6 +90,31 @@ fn regular(name: ChainName, rules: Vec<Rule>) -> Chain {
         hook: None,
         rules,
     }
+}
+
+fn base_chains() -> Vec<Chain> {
+    let base = |name, hook, priority, rules| Chain {
+        name,
+        hook: Some((hook, priority)),
+        rules,
+    };
+    let services = || vec![vec![Statement::Jump(ChainName::Services)]];
+    vec![
+        base(
+            ChainName::NatPrerouting,
+            Hook::Prerouting,
+            DSTNAT,
+            services(),
+        ),
+        base(ChainName::NatOutput, Hook::Output, DSTNAT, services()),
+        base(ChainName::NatInput, Hook::Input, SRCNAT, input()),
+        base(
+            ChainName::NatPostrouting,
+            Hook::Postrouting,
+            SRCNAT,
+            postrouting(),
+        ),
+    ]
 }
 
 const FRONTEND: [Field; 3] = [Field::Protocol, Field::Daddr, Field::Dport];
@@ -187,6 +135,26 @@ fn vmap(fields: &[Field], map: SetName) -> Statement {
     }
 }
 
+/// From a frontend to how its endpoint is picked, or to a refusal.
+fn dispatch(pods: &Pods) -> Vec<Chain> {
+    let frontends = [SetName::ServicesCluster, SetName::ServicesLocal];
+    let nodeports = [SetName::NodeportsCluster, SetName::NodeportsLocal];
+    vec![
+        refuse(),
+        regular(
+            ChainName::ExternalLocal,
+            external_local(pods, &FRONTEND, frontends),
+        ),
+        regular(
+            ChainName::ExternalLocalNodeport,
+            external_local(pods, &NODEPORT, nodeports),
+        ),
+        restricted(),
+        unserved(),
+        services(),
+    ]
+}
+
 fn services() -> Chain {
     regular(
         ChainName::Services,
@@ -198,146 +166,72 @@ fn services() -> Chain {
                 lookup(&[Field::Daddr], SetName::NodeIps),
                 vmap(&NODEPORT, SetName::Nodeports),
             ],
+            // ip daddr @cluster-ips goto unserved
+            vec![
+                lookup(&[Field::Daddr], SetName::ClusterIps),
+                Statement::Goto(ChainName::Unserved),
+            ],
+            // ip daddr @service-cidrs goto unserved
+            vec![
+                lookup(&[Field::Daddr], SetName::ServiceCidrs),
+                Statement::Goto(ChainName::Unserved),
+            ],
         ],
     )
 }
 
-/// The maps of all endpoints and of this node's, for policy Local.
-const LOCAL_SERVICES: [SetName; 2] = [SetName::ServicesWide, SetName::ServicesNodeLocal];
-const LOCAL_NODEPORTS: [SetName; 2] = [SetName::NodeportsWide, SetName::NodeportsNodeLocal];
+/// A `ClusterIP` in use refuses other ports and protocols; an address that no Service has is silent.
+/// An address that the node itself holds (`NodeLocal` DNSCache) is its own affair.
+fn unserved() -> Chain {
+    regular(
+        ChainName::Unserved,
+        vec![
+            // fib daddr type local return
+            vec![Statement::DestinationIsLocal, Statement::Return],
+            // ip daddr @cluster-ips goto refuse
+            vec![
+                lookup(&[Field::Daddr], SetName::ClusterIps),
+                Statement::Goto(ChainName::Refuse),
+            ],
+            vec![Statement::Drop],
+        ],
+    )
+}
 
 /// External policy Local: Pods and the node itself reach every endpoint, everyone else only this
-/// node's; with none here nothing matches, and the filter drops.
-fn local_policy(pods: &Pods, key: &[Field], [wide, node_local]: [SetName; 2]) -> Vec<Rule> {
-    // ip saddr @pod-cidrs meta l4proto . ip daddr . th dport vmap @services-wide
+/// node's; with none here the connection is dropped.
+fn external_local(pods: &Pods, key: &[Field], [cluster, local]: [SetName; 2]) -> Vec<Rule> {
+    // ip saddr @pod-cidrs meta l4proto . ip daddr . th dport vmap @services-cluster
     let from_pods = pods
         .matched(false)
-        .map(|source| vec![source, vmap(key, wide)]);
+        .map(|source| vec![source, vmap(key, cluster)]);
     from_pods
         .into_iter()
         .chain([
-            // fib saddr type local meta l4proto . ip daddr . th dport vmap @services-wide
-            vec![
-                Statement::SourceIsLocal { inverted: false },
-                vmap(key, wide),
-            ],
-            // meta l4proto . ip daddr . th dport vmap @services-node-local
-            vec![vmap(key, node_local)],
+            // fib saddr type local meta l4proto . ip daddr . th dport vmap @services-cluster
+            vec![Statement::SourceIsLocal, vmap(key, cluster)],
+            // meta l4proto . ip daddr . th dport vmap @services-local
+            vec![vmap(key, local)],
+            vec![Statement::Drop],
         ])
         .collect()
 }
 
-/// Who may not use a load-balancer frontend is dropped before DNAT, whoever it is.
-fn source_ranges() -> Chain {
-    let source = vec![Field::Daddr, Field::Protocol, Field::Dport, Field::Saddr];
+/// `loadBalancerSourceRanges`: only frontends that have them come here. Another source is dropped.
+fn restricted() -> Chain {
+    let source = [Field::Daddr, Field::Protocol, Field::Dport, Field::Saddr];
     regular(
-        ChainName::SourceRanges,
-        vec![vec![
-            Statement::New,
-            lookup(&FRONTEND, SetName::SourceRangesChecked),
-            Statement::Lookup {
-                fields: source,
-                set: SetName::SourceRanges,
-                inverted: true,
-            },
-            Statement::Drop,
-        ]],
-    )
-}
-
-/// Session affinity is learned after DNAT: from what the connection was first sent to, and from
-/// where it goes now.
-fn affinity() -> Chain {
-    let frontends = Protocol::ALL.map(|protocol| {
-        // meta l4proto tcp ct original ip daddr . ct original proto-dst vmap @sticky-tcp
+        ChainName::Restricted,
         vec![
-            Statement::Protocol(protocol),
-            vmap(
-                &[Field::OriginalDaddr, Field::OriginalDport],
-                SetName::Sticky(protocol),
-            ),
-        ]
-    });
-    let nodeports = Protocol::ALL.map(|protocol| {
-        // meta l4proto tcp ct original ip daddr @node-ips ct original proto-dst vmap
-        // @sticky-nodeport-tcp: the protocol first, so that one rule of three looks up
-        vec![
-            Statement::Protocol(protocol),
-            lookup(&[Field::OriginalDaddr], SetName::NodeIps),
-            vmap(&[Field::OriginalDport], SetName::StickyNodeport(protocol)),
-        ]
-    });
-    regular(
-        ChainName::Affinity,
-        frontends.into_iter().chain(nodeports).collect(),
-    )
-}
-
-/// Who is masqueraded, decided without packet marks from what the connection was first sent to.
-fn masquerade(program: &Program) -> Vec<Rule> {
-    let mut rules = vec![
-        // ct status & dnat != dnat return
-        vec![Statement::NotDnat, Statement::Return],
-        // A Pod that drew itself: ip saddr . ip daddr @hairpin masquerade
-        vec![
-            lookup(&[Field::Saddr, Field::Daddr], SetName::Hairpin),
-            Statement::Masquerade,
+            // ip daddr . meta l4proto . th dport . ip saddr @source-ranges
+            //   meta l4proto . ip daddr . th dport vmap @services-restricted
+            vec![
+                lookup(&source, SetName::SourceRanges),
+                vmap(&FRONTEND, SetName::ServicesRestricted),
+            ],
+            vec![Statement::Drop],
         ],
-    ];
-    let to_cluster_ips = [
-        lookup(&[Field::OriginalDaddr], SetName::ClusterIps),
-        Statement::Masquerade,
-    ];
-    if program.masquerade_all {
-        // ct original ip daddr @cluster-ips masquerade
-        rules.push(to_cluster_ips.to_vec());
-    } else if let Some(others) = program.pods.matched(true) {
-        // ip saddr != @pod-cidrs ct original ip daddr @cluster-ips masquerade
-        rules.push([&[others], &to_cluster_ips[..]].concat());
-    }
-    rules.extend(masquerade_frontends(
-        SetName::Masquerade,
-        SetName::MasqueradeNodeport,
-    ));
-    // fib saddr type != local return
-    rules.push(vec![
-        Statement::SourceIsLocal { inverted: true },
-        Statement::Return,
-    ]);
-    rules.extend(masquerade_frontends(
-        SetName::MasqueradeNode,
-        SetName::MasqueradeNodeNodeport,
-    ));
-    rules
-}
-
-/// One rule a protocol: nft types `ct proto-dst` only where the protocol is known.
-fn masquerade_frontends(
-    frontends: fn(Protocol) -> SetName,
-    nodeports: fn(Protocol) -> SetName,
-) -> impl Iterator<Item = Rule> {
-    let of_frontends = Protocol::ALL.map(|protocol| {
-        // meta l4proto tcp ct original ip daddr . ct original proto-dst @masquerade-tcp masquerade
-        vec![
-            Statement::Protocol(protocol),
-            lookup(
-                &[Field::OriginalDaddr, Field::OriginalDport],
-                frontends(protocol),
-            ),
-            Statement::Masquerade,
-        ]
-    });
-    let of_nodeports = Protocol::ALL.map(|protocol| {
-        // meta l4proto tcp ct original ip daddr @node-ips ct original proto-dst
-        // @masquerade-nodeport-tcp masquerade
-        vec![
-            Statement::Protocol(protocol),
-            lookup(&[Field::OriginalDaddr], SetName::NodeIps),
-            lookup(&[Field::OriginalDport], nodeports(protocol)),
-            Statement::Masquerade,
-        ]
-    });
-    of_frontends.into_iter().chain(of_nodeports)
+    )
 }
 
 /// A RST instead of ICMP for TCP: no ICMP rate limit, no ICMP filter, and under IPv6 an ICMP
@@ -350,46 +244,126 @@ fn refuse() -> Chain {
     )
 }
 
-fn no_endpoints() -> Chain {
-    regular(
-        ChainName::NoEndpoints,
-        vec![
-            vec![vmap(&FRONTEND, SetName::NoEndpoints)],
-            vec![
-                lookup(&[Field::Daddr], SetName::NodeIps),
-                vmap(&NODEPORT, SetName::NoEndpointsNodeports),
-            ],
-        ],
-    )
+/// The address and the port that the connection was first sent to.
+const ORIGINAL: [Field; 2] = [Field::OriginalDaddr, Field::OriginalDport];
+const ORIGINAL_PORT: [Field; 1] = [Field::OriginalDport];
+
+/// One rule a protocol: nft types `ct proto-dst` only where the protocol is known.
+fn by_protocol(fields: &[Field], map: fn(Protocol) -> SetName) -> Vec<Rule> {
+    // meta l4proto tcp ct original ip daddr . ct original proto-dst vmap @sticky-tcp
+    let rules = Protocol::ALL
+        .map(|protocol| vec![Statement::Protocol(protocol), vmap(fields, map(protocol))]);
+    rules.into()
 }
 
-/// What is still addressed to a `ClusterIP` after DNAT met no frontend. A live `ClusterIP` refuses
-/// it, an address that no Service has is silent.
-fn cluster_ips() -> Chain {
-    regular(
-        ChainName::ClusterIps,
-        vec![
-            vec![
-                lookup(&[Field::Daddr], SetName::ClusterIps),
-                Statement::Goto(ChainName::Refuse),
-            ],
-            vec![
-                lookup(&[Field::Daddr], SetName::ServiceCidrs),
-                Statement::Drop,
-            ],
-        ],
-    )
-}
-
-/// Only new connections are ever refused: what is untracked (`NodeLocal` DNSCache), established or
-/// invalid passes.
-fn new_connections(chain: ChainName) -> Rule {
-    vec![Statement::New, Statement::Jump(chain)]
-}
-
-fn refusals() -> Vec<Rule> {
+/// Session affinity is learned after DNAT: from what the connection was first sent to, and from
+/// where it goes now.
+fn session_affinity() -> Vec<Chain> {
     vec![
-        new_connections(ChainName::NoEndpoints),
-        new_connections(ChainName::ClusterIps),
+        regular(
+            ChainName::Affinity,
+            by_protocol(&ORIGINAL, SetName::Sticky),
+        ),
+        regular(
+            ChainName::AffinityNodeport,
+            by_protocol(&ORIGINAL_PORT, SetName::StickyNodeports),
+        ),
     ]
+}
+
+/// Who is masqueraded, decided without packet marks from what the connection was first sent to. Each
+/// chain is the whole answer for its kind of frontend.
+fn masquerading(program: &Program) -> Vec<Chain> {
+    // A Pod that drew itself: ip saddr . ip daddr @hairpin masquerade
+    let hairpin = || {
+        vec![
+            lookup(&[Field::Saddr, Field::Daddr], SetName::Hairpin),
+            Statement::Masquerade,
+        ]
+    };
+    let to_cluster_ip = if program.masquerade_all {
+        vec![vec![Statement::Masquerade]]
+    } else {
+        // ip saddr != @pod-cidrs masquerade
+        let others = program.pods.matched(true);
+        let others = others.map(|others| vec![others, Statement::Masquerade]);
+        others.into_iter().chain([hairpin()]).collect()
+    };
+    let to_external_local = vec![
+        // fib saddr type local masquerade
+        vec![Statement::SourceIsLocal, Statement::Masquerade],
+        hairpin(),
+    ];
+    let to_nodeport = [vec![vec![Statement::Jump(ChainName::AffinityNodeport)]]]
+        .into_iter()
+        .chain([by_protocol(&ORIGINAL_PORT, SetName::ExternalNodeports)])
+        .flatten()
+        .collect();
+    vec![
+        regular(ChainName::ToClusterIp, to_cluster_ip),
+        regular(ChainName::ToExternal, vec![vec![Statement::Masquerade]]),
+        regular(ChainName::ToExternalLocal, to_external_local),
+        regular(ChainName::ToNodeport, to_nodeport),
+    ]
+}
+
+/// What was not translated is not ours: ct status & dnat != dnat return
+fn untranslated() -> Rule {
+    vec![Statement::NotDnat, Statement::Return]
+}
+
+/// Connections that leave: remember the client, then masquerade. Address frontends come before node
+/// ports, and are final.
+fn postrouting() -> Vec<Rule> {
+    let mut rules = vec![
+        untranslated(),
+        vec![Statement::Jump(ChainName::Affinity)],
+        // ct original ip daddr @cluster-ips goto to-cluster-ip
+        vec![
+            lookup(&[Field::OriginalDaddr], SetName::ClusterIps),
+            Statement::Goto(ChainName::ToClusterIp),
+        ],
+    ];
+    rules.extend(by_protocol(&ORIGINAL, SetName::External));
+    // ct original ip daddr @node-ips goto to-nodeport
+    rules.push(vec![
+        lookup(&[Field::OriginalDaddr], SetName::NodeIps),
+        Statement::Goto(ChainName::ToNodeport),
+    ]);
+    rules
+}
+
+/// Connections to an endpoint on the node itself: remember the client. The kernel cannot masquerade
+/// here, and need not.
+fn input() -> Vec<Rule> {
+    vec![
+        untranslated(),
+        vec![Statement::Jump(ChainName::Affinity)],
+        // ct original ip daddr @node-ips goto affinity-nodeport
+        vec![
+            lookup(&[Field::OriginalDaddr], SetName::NodeIps),
+            Statement::Goto(ChainName::AffinityNodeport),
+        ],
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_four_chains_are_called_by_the_kernel() {
+        // Their type is nat (`netlink::encode`): an established packet meets none of them.
+        let chains = program(&Program::default());
+        let hooks: Vec<_> = chains.iter().filter_map(|chain| chain.hook).collect();
+        assert_eq!(
+            hooks,
+            [
+                (Hook::Prerouting, -101),
+                (Hook::Output, -101),
+                (Hook::Input, 99),
+                (Hook::Postrouting, 99)
+            ]
+        );
+    }
 }

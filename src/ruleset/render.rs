@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::statement::layer;
 use super::{
-    Chain, ChainType, Hook, OnDemand, Program, Set, SetName, TABLE, TABLE_COMMENT, Table, program,
+    Chain, Hook, OnDemand, Program, Set, SetName, Statement, TABLE, TABLE_COMMENT, Table, program,
 };
 use crate::model::Address;
 use crate::model::addr::Family;
@@ -21,7 +21,7 @@ pub fn render<A: Address>(table: &Table<A>, fixed: &Program) -> String {
 fn write_table<A: Address>(table: &Table<A>, fixed: &Program, text: &mut String) -> fmt::Result {
     writeln!(text, "table {} {TABLE} {{", layer(A::FAMILY))?;
     write!(text, "\tcomment \"{TABLE_COMMENT}\"")?;
-    for name in SetName::ALL {
+    for name in SetName::all() {
         text.push('\n');
         write_set(table, &fixed.set(name), text)?;
     }
@@ -45,7 +45,7 @@ fn write_set<A: Address>(table: &Table<A>, set: &Set, text: &mut String) -> fmt:
     if let Some(size) = set.dynamic {
         writeln!(text, "\t\tsize {size}\n\t\tflags dynamic,timeout")?;
     }
-    if set.interval {
+    if set.is_interval() {
         text.push_str("\t\tflags interval\n");
     }
     if set.counter {
@@ -68,29 +68,39 @@ fn write_set<A: Address>(table: &Table<A>, set: &Set, text: &mut String) -> fmt:
 
 fn write_chain(chain: &Chain, family: Family, text: &mut String) -> fmt::Result {
     writeln!(text, "\n\tchain {} {{", chain.name)?;
-    if let Some((kind, hook, priority)) = chain.hook {
-        let kind = match kind {
-            ChainType::Filter => "filter",
-            ChainType::Nat => "nat",
-        };
+    if let Some((hook, priority)) = chain.hook {
         let (hook, priority) = (hook_name(hook), priority_name(hook, priority));
         writeln!(
             text,
-            "\t\ttype {kind} hook {hook} priority {priority}; policy accept;"
+            "\t\ttype nat hook {hook} priority {priority}; policy accept;"
         )?;
     }
     for rule in &chain.rules {
         text.push_str("\t\t");
-        for (position, statement) in rule.iter().enumerate() {
-            if position > 0 {
-                text.push(' ');
-            }
-            statement.write(family, text)?;
-        }
+        write_rule(rule, family, text)?;
         text.push('\n');
     }
     text.push_str("\t}");
     Ok(())
+}
+
+fn write_rule(rule: &[Statement], family: Family, text: &mut String) -> fmt::Result {
+    for (position, statement) in rule.iter().enumerate() {
+        if position > 0 {
+            text.push(' ');
+        }
+        statement.write(family, text)?;
+    }
+    Ok(())
+}
+
+/// Statements in nft's words.
+#[must_use]
+pub fn rule_text(rule: &[Statement], family: Family) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_rule(rule, family, &mut text);
+    text
 }
 
 fn hook_name(hook: Hook) -> &'static str {

@@ -1,6 +1,7 @@
-//! What the keys and values of each set and map are.
+//! What nft and the kernel must know of a set or map, derived from its row in [`SETS`].
 
-use super::SetName;
+use super::typeof_data::typeof_records;
+use super::{Row, SETS, SetName};
 use crate::model::addr::Family;
 
 /// One field of a key.
@@ -10,6 +11,8 @@ pub enum KeyField {
     Protocol,
     /// `ipv4_addr` or `ipv6_addr`.
     Address,
+    /// A range of addresses; the last field of an interval set.
+    Net,
     /// `inet_service`: a port number.
     Port,
     /// `numgen random mod 65536`: a slot.
@@ -36,63 +39,24 @@ pub struct Set {
     pub key: &'static [KeyField],
     /// What its elements carry.
     pub data: Data,
-    /// Whether its keys are, or end in, ranges (`flags interval`).
-    pub interval: bool,
-    /// Whether packets add elements to it, which time out; how many there can be.
+    /// How many elements packets can add to it.
     pub dynamic: Option<u32>,
     /// Whether each element counts the packets that match it.
     pub counter: bool,
 }
 
-/// How many (client, frontend) pairs are remembered, of each protocol and family. A set without a
-/// size would take 65,535 (`nft_dynset` in the kernel); this one takes memory as it fills.
-pub const AFFINITY_SIZE: u32 = 1 << 20;
-
 /// The declaration of a set or map.
 #[must_use]
+#[expect(clippy::expect_used, reason = "a test holds that each set has a row")]
 pub fn set(name: SetName) -> Set {
-    use KeyField::{Address, Port, Protocol, Slot};
-    let (key, data): (&'static [KeyField], Data) = match name {
-        SetName::PodCidrs | SetName::ServiceCidrs | SetName::NodeIps | SetName::ClusterIps => {
-            (&[Address], Data::Nothing)
-        }
-        SetName::Endpoints => (&[Protocol, Address, Port, Slot], Data::Endpoint),
-        SetName::NodeportEndpoints => (&[Protocol, Port, Slot], Data::Endpoint),
-        SetName::Services
-        | SetName::ServicesWide
-        | SetName::ServicesNodeLocal
-        | SetName::NoEndpoints => (&[Protocol, Address, Port], Data::Verdict),
-        SetName::Nodeports
-        | SetName::NodeportsWide
-        | SetName::NodeportsNodeLocal
-        | SetName::NoEndpointsNodeports => (&[Protocol, Port], Data::Verdict),
-        SetName::Affinity(_) => (&[Address, Address, Port], Data::Endpoint),
-        SetName::AffinityFull => (&[Protocol], Data::Nothing),
-        SetName::Sticky(_) => (&[Address, Port], Data::Verdict),
-        SetName::StickyNodeport(_) => (&[Port], Data::Verdict),
-        SetName::SourceRangesChecked => (&[Protocol, Address, Port], Data::Nothing),
-        // A lookup costs what the first field leaves to look at (`nft_set_pipapo.c`): an address
-        // leaves the few ranges of its Service, a protocol would leave those of all.
-        SetName::SourceRanges => (&[Address, Protocol, Port, Address], Data::Nothing),
-        SetName::Hairpin => (&[Address, Address], Data::Nothing),
-        SetName::Masquerade(_) | SetName::MasqueradeNode(_) => (&[Address, Port], Data::Nothing),
-        SetName::MasqueradeNodeport(_) | SetName::MasqueradeNodeNodeport(_) => {
-            (&[Port], Data::Nothing)
-        }
-    };
+    let named = |row: &&Row| row.names.iter().any(|(own, _)| *own == name);
+    let row = SETS.iter().find(named).expect("a row for each set");
     Set {
         name,
-        key,
-        data,
-        interval: matches!(
-            name,
-            SetName::PodCidrs | SetName::ServiceCidrs | SetName::SourceRanges
-        ),
-        dynamic: matches!(name, SetName::Affinity(_)).then_some(AFFINITY_SIZE),
-        counter: matches!(
-            name,
-            SetName::Services | SetName::Nodeports | SetName::AffinityFull
-        ),
+        key: row.key,
+        data: row.data,
+        dynamic: row.dynamic,
+        counter: row.counter,
     }
 }
 
@@ -101,8 +65,8 @@ impl KeyField {
     fn type_number(self, family: Family) -> u32 {
         match (self, family) {
             (Self::Slot, _) => 4,
-            (Self::Address, Family::Ipv4) => 7,
-            (Self::Address, Family::Ipv6) => 8,
+            (Self::Address | Self::Net, Family::Ipv4) => 7,
+            (Self::Address | Self::Net, Family::Ipv6) => 8,
             (Self::Protocol, _) => 12,
             (Self::Port, _) => 13,
         }
@@ -111,8 +75,8 @@ impl KeyField {
     fn type_name(self, family: Family) -> &'static str {
         match (self, family) {
             (Self::Slot, _) => "integer",
-            (Self::Address, Family::Ipv4) => "ipv4_addr",
-            (Self::Address, Family::Ipv6) => "ipv6_addr",
+            (Self::Address | Self::Net, Family::Ipv4) => "ipv4_addr",
+            (Self::Address | Self::Net, Family::Ipv6) => "ipv6_addr",
             (Self::Protocol, _) => "inet_proto",
             (Self::Port, _) => "inet_service",
         }
@@ -123,8 +87,8 @@ impl KeyField {
         match (self, family) {
             (Self::Protocol, _) => 1,
             (Self::Port, _) => 2,
-            (Self::Slot, _) | (Self::Address, Family::Ipv4) => 4,
-            (Self::Address, Family::Ipv6) => 16,
+            (Self::Slot, _) | (Self::Address | Self::Net, Family::Ipv4) => 4,
+            (Self::Address | Self::Net, Family::Ipv6) => 16,
         }
     }
 }
@@ -147,6 +111,18 @@ fn concatenated_len(fields: &[KeyField], family: Family) -> u32 {
 }
 
 impl Set {
+    /// Whether its keys are, or end in, ranges (`flags interval`).
+    #[must_use]
+    pub fn is_interval(&self) -> bool {
+        self.key.contains(&KeyField::Net)
+    }
+
+    /// Whether its keys are ranges and nothing else: the kernel has two elements for each.
+    #[must_use]
+    pub fn is_ranges(&self) -> bool {
+        self.key == [KeyField::Net]
+    }
+
     /// nft's number of the key's type.
     #[must_use]
     pub fn key_type(&self, family: Family) -> u32 {
@@ -242,65 +218,10 @@ impl Set {
     }
 }
 
-/// A record of nft's user data: kind, length in bytes, content.
-fn record(kind: u8, content: &[u8]) -> Vec<u8> {
-    // A record's length is one byte; the longest we write has 98.
-    let len = u8::try_from(content.len()).unwrap_or(u8::MAX);
-    [&[kind, len], content].concat()
-}
-
-fn number(kind: u8, value: u32) -> Vec<u8> {
-    record(kind, &value.to_ne_bytes())
-}
-
-/// A part of a `typeof` concatenation: which expression (`enum expr_types`), and its parameters.
-fn part(index: u8, expression: u32, parameters: &[Vec<u8>]) -> Vec<u8> {
-    let content = [number(0, expression), record(1, &parameters.concat())].concat();
-    record(index, &content)
-}
-
-/// The `typeof` of `meta l4proto [. ip daddr] . th dport . numgen random mod 65536 : ip daddr .
-/// th dport`, as nftables' `set_make_key` and the `build_udata` of each expression write it.
-fn typeof_records(with_address: bool, family: Family) -> Vec<u8> {
-    const KEY_TYPEOF: u8 = 3;
-    const DATA_TYPEOF: u8 = 4;
-    const DATA_INTERVAL: u8 = 6;
-    const CONCAT: u32 = 13;
-    const META: u32 = 9;
-    const META_L4PROTO: u32 = 16;
-    const PAYLOAD: u32 = 7;
-    const NUMGEN: u32 = 23;
-    // Number of the protocol description and of the field in it (nftables' `src/proto.c`).
-    let (ip, daddr) = match family {
-        Family::Ipv4 => (12, 12),
-        Family::Ipv6 => (13, 9),
-    };
-    let (th, dport) = (11, 2);
-    let payload = |index: u8, description: u32, field: u32| {
-        part(index, PAYLOAD, &[number(0, description), number(1, field)])
-    };
-    let mut key = part(0, META, &[number(0, META_L4PROTO)]);
-    let mut index = 1;
-    if with_address {
-        key.extend(payload(index, ip, daddr));
-        index += 1;
-    }
-    key.extend(payload(index, th, dport));
-    let numgen = [number(0, 1), number(1, 65536), number(2, 0)];
-    key.extend(part(index + 1, NUMGEN, &numgen));
-    let data = [payload(0, ip, daddr), payload(1, th, dport)].concat();
-    let concat = |content: &[u8]| [number(0, CONCAT), record(1, content)].concat();
-    [
-        record(KEY_TYPEOF, &concat(&key)),
-        record(DATA_TYPEOF, &concat(&data)),
-        number(DATA_INTERVAL, 0),
-    ]
-    .concat()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ruleset::SetName;
 
     fn hex(bytes: &[u8]) -> String {
         let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
@@ -337,6 +258,16 @@ mod tests {
                 expected,
                 "{name} {family}"
             );
+        }
+    }
+
+    #[test]
+    fn each_set_has_one_row_and_one_name() {
+        let names: std::collections::BTreeSet<_> = SetName::all().map(SetName::as_str).collect();
+        assert_eq!(names.len(), SetName::all().count());
+        for name in SetName::all() {
+            assert_eq!(set(name).name, name);
+            assert_eq!(SetName::parse(name.as_str()), Some(name));
         }
     }
 

@@ -72,17 +72,12 @@ pub enum Field {
 /// One statement of a rule: a match, or what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Statement {
-    /// Go on only with the first packet of a connection that conntrack follows.
-    New,
     /// Go on only with connections that no DNAT was applied to.
     NotDnat,
-    /// Go on only with connections that a DNAT was applied to.
-    Dnatted,
-    /// Go on only if the source is, or is not, one of the node's own addresses.
-    SourceIsLocal {
-        /// Whether to go on if it is *not*.
-        inverted: bool,
-    },
+    /// Go on only if the source is one of the node's own addresses.
+    SourceIsLocal,
+    /// Go on only if the destination is one of the node's own addresses.
+    DestinationIsLocal,
     /// Go on only if the packet came in, or did not come in, by an interface.
     InputInterface {
         /// Its name, or how the name begins.
@@ -164,8 +159,8 @@ impl Field {
             } => write!(text, "numgen random mod {slots}"),
             Self::Random {
                 slots,
-                list: List::Wide,
-            } => write!(text, "numgen random mod {slots} offset {}", List::WIDE),
+                list: List::Cluster,
+            } => write!(text, "numgen random mod {slots} offset {}", List::CLUSTER),
         }
     }
 }
@@ -184,13 +179,9 @@ impl Statement {
     /// Writes the statement as `nft list` of 1.0.6 prints it in a table of this family.
     pub(super) fn write(&self, family: Family, text: &mut impl fmt::Write) -> fmt::Result {
         match self {
-            Self::New => text.write_str("ct state new"),
             Self::NotDnat => text.write_str("ct status & dnat != dnat"),
-            Self::Dnatted => text.write_str("ct status dnat"),
-            Self::SourceIsLocal { inverted } => {
-                let not = if *inverted { "!= " } else { "" };
-                write!(text, "fib saddr type {not}local")
-            }
+            Self::SourceIsLocal => text.write_str("fib saddr type local"),
+            Self::DestinationIsLocal => text.write_str("fib daddr type local"),
             Self::InputInterface {
                 interface,
                 inverted,

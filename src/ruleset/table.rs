@@ -50,6 +50,14 @@ pub enum Inconsistent {
         /// The key as nft writes it.
         key: String,
     },
+    /// The key does not have the set's fields.
+    #[error("{set} cannot hold the key {key}")]
+    WrongKey {
+        /// The set or map.
+        set: SetName,
+        /// The key as nft writes it.
+        key: String,
+    },
     /// The value is not of the map's kind.
     #[error("{set} cannot hold the value of {key}")]
     WrongValue {
@@ -70,17 +78,22 @@ pub enum Inconsistent {
 }
 
 impl<A: Address> Table<A> {
+    /// Whether a balance chain is there: from the start, or added.
+    fn has_chain(&self, chain: OnDemand) -> bool {
+        chain.is_initial() || self.balance.contains(&chain)
+    }
+
     /// Adds a balance chain.
     ///
     /// # Errors
     /// If it is there already.
     pub fn add_chain(&mut self, chain: OnDemand) -> Result<(), Inconsistent> {
         if let Some(needed) = chain.needs()
-            && !self.balance.contains(&needed)
+            && !self.has_chain(needed)
         {
             return Err(Inconsistent::NoChain(needed));
         }
-        if self.balance.insert(chain) {
+        if !chain.is_initial() && self.balance.insert(chain) {
             Ok(())
         } else {
             Err(Inconsistent::ChainExists(chain))
@@ -121,6 +134,12 @@ impl<A: Address> Table<A> {
             value,
             comment,
         } = element;
+        if !key.suits(set) {
+            return Err(Inconsistent::WrongKey {
+                set,
+                key: key.to_string(),
+            });
+        }
         if !value.suits(set) {
             return Err(Inconsistent::WrongValue {
                 set,
@@ -128,7 +147,7 @@ impl<A: Address> Table<A> {
             });
         }
         if let Value::Verdict(Verdict::OnDemand(chain)) = value
-            && !self.balance.contains(&chain)
+            && !self.has_chain(chain)
         {
             return Err(Inconsistent::NoChain(chain));
         }
@@ -186,7 +205,7 @@ impl<A: Address> Table<A> {
         self.elements.keys().flat_map(|set| self.elements_of(*set))
     }
 
-    /// The balance chains, in order.
+    /// The chains that were added, in order; those that are there from the start are not among them.
     #[must_use]
     pub fn balance(&self) -> &BTreeSet<OnDemand> {
         &self.balance

@@ -392,7 +392,7 @@ fn lists_in<A: Address>(found: &Table<A>, port: &PortContribution<A>) -> Lists<A
                 Value::Nothing | Value::Verdict(_) => None,
             }
         };
-        Slots::in_order((0..List::WIDE).map_while(endpoint))
+        Slots::in_order((0..List::CLUSTER).map_while(endpoint))
     }
     Lists {
         cluster: list(found, port.cluster_slot()),
