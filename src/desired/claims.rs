@@ -55,6 +55,8 @@ pub struct Claims<A> {
     holders: HashMap<Claim<A>, Rank>,
     /// Who would have a claim if its holder gave it up; only contested claims are here.
     waiting: BTreeMap<Claim<A>, BTreeSet<Rank>>,
+    /// How many Services have each `ClusterIP`.
+    cluster_ips: HashMap<A, usize>,
 }
 
 impl<A> Default for Claims<A> {
@@ -62,6 +64,7 @@ impl<A> Default for Claims<A> {
         Self {
             holders: HashMap::new(),
             waiting: BTreeMap::new(),
+            cluster_ips: HashMap::new(),
         }
     }
 }
@@ -74,6 +77,11 @@ fn addresses<A: Address>(service: &Service) -> impl Iterator<Item = A> {
     let all = all.chain(&service.external_ips);
     let all = all.chain(&service.load_balancer_ips);
     all.filter_map(move |ip| A::of(*ip).filter(|_| exists))
+}
+
+/// The `ClusterIPs` of a Service that are of family `A`.
+pub fn cluster_ips<A: Address>(service: &Service) -> impl Iterator<Item = A> {
+    service.cluster_ips.iter().filter_map(|ip| A::of(*ip))
 }
 
 /// What a Service claims in family `A`, whether it gets it or not.
@@ -100,6 +108,17 @@ impl<A: Address> Claims<A> {
         after: Option<&Service>,
     ) -> BTreeSet<ServiceName> {
         let mut others = BTreeSet::new();
+        for address in before.into_iter().flat_map(cluster_ips::<A>) {
+            if let Some(count) = self.cluster_ips.get_mut(&address) {
+                *count -= 1;
+                if *count == 0 {
+                    self.cluster_ips.remove(&address);
+                }
+            }
+        }
+        for address in after.into_iter().flat_map(cluster_ips::<A>) {
+            *self.cluster_ips.entry(address).or_insert(0) += 1;
+        }
         if let Some(service) = before {
             let rank = Rank::of(service);
             for claim in claims(service) {
@@ -158,6 +177,12 @@ impl<A: Address> Claims<A> {
             waiting.insert(rank.clone());
             None
         }
+    }
+
+    /// Whether a Service has it as a `ClusterIP`.
+    #[must_use]
+    pub fn is_cluster_ip(&self, address: A) -> bool {
+        self.cluster_ips.contains_key(&address)
     }
 
     /// Who has it.

@@ -1,6 +1,7 @@
 //! What one Service puts into the table of one family.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -40,6 +41,13 @@ pub enum NotServed {
         frontend: String,
         /// Who has it.
         holder: ServiceName,
+    },
+    /// An endpoint is a `ClusterIP`, or in the range of `ClusterIPs`: the kernel translates a
+    /// connection once.
+    #[error("the endpoint {address} is not used: it is a ClusterIP, or in a ServiceCIDR")]
+    ClusterIpAsEndpoint {
+        /// The first such address.
+        address: IpAddr,
     },
     /// It has more endpoints than there are slots.
     #[error("only {} of its {count} endpoints are used", Slots::<Ipv4Addr>::MAX)]
@@ -117,7 +125,20 @@ impl<A: Address> Builder<'_, A> {
         if cluster_ips.is_empty() && !external {
             return None;
         }
-        let eligible = eligible(port, self.slices, self.zone);
+        let cluster_ip = Cell::new(None);
+        let eligible = eligible(port, self.slices, self.zone, |address| {
+            let is_cluster_ip =
+                self.claims.is_cluster_ip(address) || self.node.is_in_service_cidrs(address);
+            if is_cluster_ip && cluster_ip.get().is_none_or(|known| address < known) {
+                cluster_ip.set(Some(address));
+            }
+            !is_cluster_ip
+        });
+        if let Some(address) = cluster_ip.get() {
+            self.not_served.push(NotServed::ClusterIpAsEndpoint {
+                address: address.into(),
+            });
+        }
         let any = eligible.any();
         let internal = match service.internal_policy {
             _ if !any => Route::Refuse,

@@ -10,7 +10,7 @@ mod port;
 mod slots;
 mod stale;
 
-pub use claims::{Claim, Claims, claims};
+pub use claims::{Claim, Claims, claims, cluster_ips};
 pub use contribution::{Contribution, Lists, NotServed, WithoutLocal, contribution};
 pub use eligible::{Eligible, eligible};
 pub use health::{HealthCheck, health_check};

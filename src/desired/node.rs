@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::model::addr::Family;
 use crate::model::{Address, OwnAddresses, Protocol, Store};
-use crate::ruleset::{Element, Interface, Key, Pods, Program, SetName, Value};
+use crate::ruleset::{Element, Interface, Key, Pods, Program, SetName, Value, Verdict};
 
 /// How this node's Pods are known (`--detect-local-mode`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +87,8 @@ pub struct NodeContribution<A: Address> {
     /// Those of which it is counted whom session affinity could not remember.
     counted: &'static [Protocol],
     service_cidrs: Vec<A::Net>,
+    /// Whether what no element serves is denied: in every table but one of which nothing is known.
+    denies: bool,
 }
 
 impl<A: Address> Default for NodeContribution<A> {
@@ -97,6 +99,7 @@ impl<A: Address> Default for NodeContribution<A> {
             node_ips: BTreeSet::new(),
             counted: &[],
             service_cidrs: Vec::new(),
+            denies: false,
         }
     }
 }
@@ -135,6 +138,7 @@ impl<A: Address> NodeContribution<A> {
             node_ips,
             counted: &Protocol::ALL,
             service_cidrs: of_family(&mut service_cidrs.copied()),
+            denies: true,
         }
     }
 
@@ -142,6 +146,19 @@ impl<A: Address> NodeContribution<A> {
     #[must_use]
     pub fn primary_ip(&self) -> Option<A> {
         self.primary_ip
+    }
+
+    /// The ranges that `ClusterIPs` are allocated from.
+    #[must_use]
+    pub fn service_cidrs(&self) -> &[A::Net] {
+        &self.service_cidrs
+    }
+
+    /// Whether an address is in one of those ranges.
+    #[must_use]
+    pub fn is_in_service_cidrs(&self, address: A) -> bool {
+        let mut cidrs = self.service_cidrs.iter();
+        cidrs.any(|cidr| A::holds(*cidr, address))
     }
 
     /// The addresses that serve node ports.
@@ -184,11 +201,18 @@ impl<A: Address> NodeContribution<A> {
                 .collect::<Vec<_>>()
         };
         let mut elements = nets(SetName::PodCidrs, &self.pod_cidrs);
+        elements.extend(self.denies.then_some(Element {
+            set: SetName::Denied,
+            key: Key::Original,
+            value: Value::Verdict(Verdict::Deny),
+            comment: None,
+        }));
         let node_ips = self.node_ips.iter().copied();
         elements.extend(node_ips.map(|ip| element(SetName::NodeIps, Key::Address(ip))));
         let counted = self.counted.iter().copied().map(Key::Protocol);
         elements.extend(counted.map(|key| element(SetName::AffinityFull, key)));
         elements.extend(nets(SetName::ServiceCidrs, &self.service_cidrs));
+        elements.sort_unstable();
         elements
     }
 }

@@ -177,7 +177,7 @@ impl<A: Address> PortContribution<A> {
         elements.extend(cluster_ips.map(|ip| shared(SetName::ClusterIps, Key::Address(*ip))));
         let mut push = Push::new(&self.shape, elements);
         for dispatched in self.shape.dispatched() {
-            push.route(dispatched);
+            push.route(dispatched, &self.lists);
         }
         for at in self.shape.external_frontends() {
             push.external(at);
@@ -332,14 +332,19 @@ impl<'a, A: Address> Push<'a, A> {
     }
 
     /// All of a route but its slots.
-    fn route(&mut self, Dispatched { at, route, map }: Dispatched<A>) {
+    fn route(&mut self, Dispatched { at, route, map }: Dispatched<A>, lists: &Lists<A>) {
         let maps = maps(at.frontends());
         if map == SetName::ServicesRestricted {
             self.verdict(maps.dispatch, at, Verdict::Restricted);
         }
         match route {
             Route::Cluster | Route::Local => {}
-            Route::Split => self.verdict(map, at, maps.external_local),
+            Route::Split => {
+                self.verdict(map, at, maps.external_local);
+                if lists.local.is_empty() {
+                    self.verdict(maps.local, at, Verdict::Drop);
+                }
+            }
             Route::Drop => self.verdict(map, at, Verdict::Drop),
             Route::Refuse => self.verdict(map, at, Verdict::Refuse),
         }

@@ -14,6 +14,8 @@ pub enum Reason {
     InvalidAddress,
     /// Another part of the object makes no sense.
     InvalidObject,
+    /// An endpoint is not one that can be used.
+    InvalidEndpoint,
     /// A Service has more endpoints than can be used.
     TooManyEndpoints,
     /// The kernel refuses what a Service wants.
@@ -33,6 +35,7 @@ impl Reason {
             Self::FrontendConflict => "FrontendConflict",
             Self::InvalidAddress => "InvalidAddress",
             Self::InvalidObject => "InvalidObject",
+            Self::InvalidEndpoint => "InvalidEndpoint",
             Self::TooManyEndpoints => "TooManyEndpoints",
             Self::RefusedByKernel => "RefusedByKernel",
             Self::FailedToStartServiceHealthcheck => "FailedToStartServiceHealthcheck",
@@ -47,7 +50,7 @@ impl Reason {
             Self::Starting | Self::FailedToStartProxierHealthcheck => "StartKubeDnat",
             Self::FrontendConflict => "ClaimFrontend",
             Self::InvalidAddress | Self::InvalidObject => "ReadObject",
-            Self::TooManyEndpoints => "GatherEndpoints",
+            Self::InvalidEndpoint | Self::TooManyEndpoints => "GatherEndpoints",
             Self::RefusedByKernel => "ProgramKernel",
             Self::FailedToStartServiceHealthcheck => "Listen",
         }
@@ -70,6 +73,7 @@ impl Reason {
             Self::FrontendConflict
             | Self::InvalidAddress
             | Self::InvalidObject
+            | Self::InvalidEndpoint
             | Self::TooManyEndpoints => false,
         }
     }
@@ -94,6 +98,7 @@ impl From<&NotServed> for Reason {
     fn from(not_served: &NotServed) -> Self {
         match not_served {
             NotServed::Contested { .. } => Self::FrontendConflict,
+            NotServed::ClusterIpAsEndpoint { .. } => Self::InvalidEndpoint,
             NotServed::TooManyEndpoints { .. } => Self::TooManyEndpoints,
         }
     }

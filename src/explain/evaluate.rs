@@ -183,7 +183,9 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                     Statement::Vmap { fields, map } => {
                         self.verdict(chain, fields, *map, &mut steps)?
                     }
-                    Statement::Dnat { fields, map } => self.dnat(chain, fields, *map, &mut steps)?,
+                    Statement::Dnat { fields, map } => {
+                        self.dnat(chain, fields, *map, &mut steps)?
+                    }
                     Statement::Learn { seconds, .. } => {
                         self.affinity_seconds = Some(*seconds);
                         continue;
@@ -271,7 +273,8 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
     ) -> Result<Match, L::Error> {
         let yes = |holds| if holds { Match::Yes } else { Match::No };
         if set(name).is_ranges() {
-            let Some([Part::Address(address)]) = self.parts(fields).as_deref().map(|parts| [parts[0]])
+            let Some([Part::Address(address)]) =
+                self.parts(fields).as_deref().map(|parts| [parts[0]])
             else {
                 return Ok(yes(self.source.kind == Kind::Pod));
             };
@@ -459,6 +462,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                 Field::Dport => Part::Port(port),
                 Field::OriginalDaddr => Part::Address(self.frontend.address),
                 Field::OriginalDport => Part::Port(self.frontend.port),
+                Field::Direction => Part::Original,
                 Field::Random { .. } => return None,
             })
         };

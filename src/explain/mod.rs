@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-pub use near::{Known, near};
-pub use query::{Query, Target, Wanted};
 pub use evaluate::{Frontend, Source};
+pub use near::{Known, near};
 pub use outcome::walk;
+pub use query::{Query, Target, Wanted};
 
 use crate::model::{Address, Protocol};
 use crate::ruleset::{Element, Entry, Key, SetName, Value};

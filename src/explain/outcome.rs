@@ -73,12 +73,17 @@ fn dropped<A: Address, L: Lookup<A>>(
     source: Source<A>,
 ) -> String {
     match chain {
-        ChainName::Restricted => {
+        ChainName::Deny if evaluation.trail.contains(&ChainName::Restricted) => {
             let ranges = evaluation.ranges.as_deref().unwrap_or_default();
-            let source = source.address.map_or_else(String::new, |address| format!(" {address}"));
-            format!("loadBalancerSourceRanges do not hold{source}: only {}", list(ranges))
+            let source = source
+                .address
+                .map_or_else(String::new, |address| format!(" {address}"));
+            format!(
+                "loadBalancerSourceRanges do not hold{source}: only {}",
+                list(ranges)
+            )
         }
-        ChainName::Unserved => {
+        ChainName::Deny => {
             "no Service has this address, and ClusterIPs are allocated from its range".to_owned()
         }
         _ => "its traffic policy is Local, and no endpoint is on this node".to_owned(),

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::{
-    EndpointSlice, Kind, Node, Object, ObjectKey, Service, ServiceCidr, ServiceName, Update,
+    Address, EndpointSlice, Kind, Node, Object, ObjectKey, Service, ServiceCidr, ServiceName,
+    Update,
 };
 
 /// Every object that counts, as last reported.
@@ -153,6 +154,25 @@ impl Store {
             .filter_map(|key| self.slices.get(key))
             .flatten()
             .filter(move |slice| slice.service == name && (mirror || !slice.mirrored))
+    }
+
+    /// The Services with an endpoint at one of these addresses, in order. Linear in what exists.
+    #[must_use]
+    pub fn services_with_endpoints<A: Address>(
+        &self,
+        addresses: &BTreeSet<A>,
+    ) -> BTreeSet<ServiceName> {
+        #[expect(clippy::disallowed_methods, reason = "collected into an ordered set")]
+        let slices = self.slices.values().flatten();
+        let has_one = |slice: &&EndpointSlice| {
+            let endpoints = A::endpoints(&slice.addresses).unwrap_or_default();
+            let mut endpoints = endpoints.iter();
+            endpoints.any(|endpoint| addresses.contains(&endpoint.address))
+        };
+        slices
+            .filter(has_one)
+            .map(|slice| slice.service.clone())
+            .collect()
     }
 
     /// Our own Node, once it was seen.

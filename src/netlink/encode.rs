@@ -11,9 +11,7 @@ use super::{expr, name};
 use crate::diff::{Op, Transaction};
 use crate::model::Address;
 use crate::model::addr::Family;
-use crate::ruleset::{
-    Chain, Data, Element, Key, Program, Set, SetName, TABLE, Value, program,
-};
+use crate::ruleset::{Chain, Data, Element, Key, Program, Set, SetName, TABLE, Value, program};
 
 /// The bytes of elements in one message. The list of elements is one attribute, whose length is
 /// 16 bits; what is counted here is an upper bound of each element.

@@ -120,6 +120,7 @@ fn load(field: Field, family: Family, register: u32) -> Expr {
         (Field::OriginalDaddr, Family::Ipv4) => original(libc::NFT_CT_DST_IP, register),
         (Field::OriginalDaddr, Family::Ipv6) => original(libc::NFT_CT_DST_IP6, register),
         (Field::OriginalDport, _) => original(libc::NFT_CT_PROTO_DST, register),
+        (Field::Direction, _) => ct(libc::NFT_CT_DIRECTION, register),
         (Field::Random { slots, list }, _) => {
             let mut numgen = Expr::new(c"numgen");
             let random = libc::NFT_NG_RANDOM.unsigned_abs();

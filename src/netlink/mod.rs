@@ -129,7 +129,13 @@ impl Commit {
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0 && self.ipv4.rebuild.is_none() && self.ipv6.rebuild.is_none()
+        self.len() == 0 && !self.rebuilds()
+    }
+
+    /// Whether a table is replaced.
+    #[must_use]
+    pub fn rebuilds(&self) -> bool {
+        self.ipv4.rebuild.is_some() || self.ipv6.rebuild.is_some()
     }
 }
 

@@ -11,17 +11,16 @@ use super::encode::{family_number, rules};
 use super::ffi::Rule;
 use super::numbers::{
     NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_TYPE, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY,
-    NFTA_SET_DATA_LEN, NFTA_SET_DATA_TYPE, NFTA_SET_DESC, NFTA_SET_DESC_SIZE, NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET,
-    NFTA_SET_EXPR, NFTA_SET_FLAGS, NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME,
-    NFTA_SET_USERDATA, NFTA_TABLE,
+    NFTA_SET_DATA_LEN, NFTA_SET_DATA_TYPE, NFTA_SET_DESC, NFTA_SET_DESC_SIZE,
+    NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET, NFTA_SET_EXPR, NFTA_SET_FLAGS,
+    NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_USERDATA, NFTA_TABLE,
 };
 use super::socket::{Dump, Socket};
 use super::{Error, NFT_DATA_VERDICT, table};
 use crate::model::Address;
 use crate::model::addr::Family;
 use crate::ruleset::{
-    Chain, Data, Element, Key, OnDemand, Program, Set, SetName, TABLE, Table, Value,
-    program, set,
+    Chain, Data, Element, Key, OnDemand, Program, Set, SetName, TABLE, Table, Value, program, set,
 };
 
 /// How often a dump is asked for again because the ruleset changed meanwhile.

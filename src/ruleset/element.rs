@@ -28,6 +28,8 @@ pub enum Verdict {
     ExternalLocalNodeport,
     /// `goto restricted`.
     Restricted,
+    /// `goto deny`.
+    Deny,
     /// `goto refuse`.
     Refuse,
     /// `goto to-external`.
@@ -47,6 +49,7 @@ impl Verdict {
             Self::ExternalLocal => Some(ChainName::ExternalLocal),
             Self::ExternalLocalNodeport => Some(ChainName::ExternalLocalNodeport),
             Self::Restricted => Some(ChainName::Restricted),
+            Self::Deny => Some(ChainName::Deny),
             Self::Refuse => Some(ChainName::Refuse),
             Self::ToExternal => Some(ChainName::ToExternal),
             Self::ToExternalLocal => Some(ChainName::ToExternalLocal),
@@ -61,6 +64,7 @@ impl Verdict {
             Self::ExternalLocal,
             Self::ExternalLocalNodeport,
             Self::Restricted,
+            Self::Deny,
             Self::Refuse,
             Self::ToExternal,
             Self::ToExternalLocal,

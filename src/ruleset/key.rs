@@ -6,6 +6,9 @@ use std::fmt;
 use super::{KeyField, SetName, set};
 use crate::model::{Address, Protocol};
 
+/// `IP_CT_DIR_ORIGINAL` of `linux/netfilter/nf_conntrack_tuple_common.h`.
+const ORIGINAL: u8 = 0;
+
 /// The key of an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key<A: Address> {
@@ -15,6 +18,8 @@ pub enum Key<A: Address> {
     Address(A),
     /// A protocol.
     Protocol(Protocol),
+    /// The direction of a connection's first packet (`IP_CT_DIR_ORIGINAL`).
+    Original,
     /// A port.
     Port(u16),
     /// Two addresses.
@@ -48,6 +53,8 @@ pub enum Part<A: Address> {
     Port(u16),
     /// A slot.
     Slot(u32),
+    /// The direction of a connection's first packet.
+    Original,
 }
 
 impl<A: Address> Part<A> {
@@ -58,6 +65,7 @@ impl<A: Address> Part<A> {
             Self::Net(_) => KeyField::Net,
             Self::Port(_) => KeyField::Port,
             Self::Slot(_) => KeyField::Slot,
+            Self::Original => KeyField::Direction,
         }
     }
 }
@@ -72,6 +80,7 @@ impl<A: Address> fmt::Display for Part<A> {
             Self::Net(net) => write!(f, "{net}"),
             Self::Port(port) => write!(f, "{port}"),
             Self::Slot(slot) => write!(f, "{slot}"),
+            Self::Original => f.write_str("original"),
         }
     }
 }
@@ -129,6 +138,7 @@ impl<A: Address> Key<A> {
             Self::Net(net) => [Some(P::Net(net)), None, None, None],
             Self::Address(address) => [Some(P::Address(address)), None, None, None],
             Self::Protocol(protocol) => [Some(P::Protocol(protocol)), None, None, None],
+            Self::Original => [Some(P::Original), None, None, None],
             Self::Port(port) => [Some(P::Port(port)), None, None, None],
             Self::Pair(one, other) => [Some(P::Address(one)), Some(P::Address(other)), None, None],
             Self::AddressPort(address, port) => {
@@ -179,11 +189,14 @@ impl<A: Address> Key<A> {
             [Part::Address(address)] => Self::Address(address),
             [Part::Protocol(protocol)] => Self::Protocol(protocol),
             [Part::Port(port)] => Self::Port(port),
+            [Part::Original] => Self::Original,
             [Part::Address(one), Part::Address(other)] => Self::Pair(one, other),
             [Part::Address(address), Part::Port(port)] => Self::AddressPort(address, port),
-            [Part::Protocol(protocol), Part::Address(address), Part::Port(port)] => {
-                Self::Frontend(protocol, address, port)
-            }
+            [
+                Part::Protocol(protocol),
+                Part::Address(address),
+                Part::Port(port),
+            ] => Self::Frontend(protocol, address, port),
             [
                 Part::Protocol(protocol),
                 Part::Address(address),
@@ -200,9 +213,11 @@ impl<A: Address> Key<A> {
                 Part::Port(port),
                 Part::Net(net),
             ] => Self::SourceRange(protocol, address, port, net),
-            [Part::Address(client), Part::Address(address), Part::Port(port)] => {
-                Self::Client(client, address, port)
-            }
+            [
+                Part::Address(client),
+                Part::Address(address),
+                Part::Port(port),
+            ] => Self::Client(client, address, port),
             _ => return None,
         })
     }
@@ -222,6 +237,7 @@ impl<A: Address> Key<A> {
             // Alone, a field is not padded.
             Self::Protocol(protocol) => vec![protocol.number()],
             Self::Port(port) => port.to_be_bytes().into(),
+            Self::Original => vec![ORIGINAL],
             _ => self.registers(|net| A::bounds(net).0),
         }
     }
@@ -240,6 +256,7 @@ impl<A: Address> Key<A> {
             Part::Net(net) => registers.address(of_range(net)),
             Part::Port(port) => registers.port(port),
             Part::Slot(slot) => registers.slot(slot),
+            Part::Original => registers.bytes(&[ORIGINAL, 0, 0, 0]),
         };
         self.parts().fold(Registers::new(), append).0
     }
@@ -257,7 +274,10 @@ impl<A: Address> Key<A> {
             ([KeyField::Port], [high, low]) => {
                 return Some(Self::Port(u16::from_be_bytes([*high, *low])));
             }
-            ([KeyField::Protocol | KeyField::Port | KeyField::Net], _) => return None,
+            ([KeyField::Direction], [ORIGINAL]) => return Some(Self::Original),
+            ([KeyField::Protocol | KeyField::Port | KeyField::Net | KeyField::Direction], _) => {
+                return None;
+            }
             _ => {}
         }
         let mut reader = Reader(start);
@@ -268,6 +288,7 @@ impl<A: Address> Key<A> {
                 KeyField::Address => Part::Address(reader.address()?),
                 KeyField::Port => Part::Port(reader.port()?),
                 KeyField::Slot => Part::Slot(reader.slot()?),
+                KeyField::Direction => return None,
                 KeyField::Net => {
                     let (first, end) = (reader.address::<A>()?, end?);
                     let last = A::from_bytes(end.get(end.len().checked_sub(A::LEN)?..)?)?;
@@ -324,15 +345,9 @@ mod tests {
     fn keys<A: Address>(one: A, other: A) -> Vec<(SetName, Key<A>)> {
         vec![
             (SetName::NodeIps, Key::Address(one)),
-            (
-                SetName::ExternalNodeports(Protocol::Udp),
-                Key::Port(30080),
-            ),
+            (SetName::ExternalNodeports(Protocol::Udp), Key::Port(30080)),
             (SetName::Hairpin, Key::Pair(one, other)),
-            (
-                SetName::External(Protocol::Tcp),
-                Key::AddressPort(one, 80),
-            ),
+            (SetName::External(Protocol::Tcp), Key::AddressPort(one, 80)),
             (SetName::Services, Key::Frontend(Protocol::Sctp, one, 80)),
             (SetName::Endpoints, Key::Slot(Protocol::Tcp, one, 80, 65537)),
             (SetName::Nodeports, Key::Nodeport(Protocol::Udp, 30080)),

@@ -46,6 +46,8 @@ pub enum SetName {
     ServicesRestricted,
     /// (frontend with source ranges, source range).
     SourceRanges,
+    /// What happens to a new connection that no element serves.
+    Denied,
     /// (client, frontend) to the endpoint that the client had last, of a protocol.
     Affinity(Protocol),
     /// The protocols; each counts the connections whose client could not be remembered.
@@ -68,7 +70,10 @@ impl SetName {
 
     /// Every set and map, in the order of a listing.
     pub fn all() -> impl Iterator<Item = Self> {
-        super::SETS.iter().flat_map(|row| row.names).map(|(name, _)| *name)
+        super::SETS
+            .iter()
+            .flat_map(|row| row.names)
+            .map(|(name, _)| *name)
     }
 
     /// Its name in the table.
@@ -76,7 +81,9 @@ impl SetName {
     pub fn as_str(self) -> &'static str {
         let mut names = super::SETS.iter().flat_map(|row| row.names);
         // A test holds that each has its row.
-        names.find(|(name, _)| *name == self).map_or("", |(_, text)| text)
+        names
+            .find(|(name, _)| *name == self)
+            .map_or("", |(_, text)| text)
     }
 
     /// The set or map of that name in the table.
@@ -100,7 +107,7 @@ pub enum ChainName {
     OnDemand(OnDemand),
     /// Finds the frontend.
     Services,
-    /// Refuses or drops what is addressed to a `ClusterIP` that does not serve it.
+    /// Finds what is addressed to a `ClusterIP` that does not serve it.
     Unserved,
     /// Chooses between this node's endpoints and all of them, for external policy Local.
     ExternalLocal,
@@ -108,6 +115,8 @@ pub enum ChainName {
     ExternalLocalNodeport,
     /// Drops sources outside `loadBalancerSourceRanges`.
     Restricted,
+    /// Refuses or drops a connection that no element serves.
+    Deny,
     /// Refuses a connection at once.
     Refuse,
     /// Finds frontends with session affinity.
@@ -141,6 +150,7 @@ impl fmt::Display for ChainName {
             Self::ExternalLocal => "external-local",
             Self::ExternalLocalNodeport => "external-local-nodeport",
             Self::Restricted => "restricted",
+            Self::Deny => "deny",
             Self::Refuse => "refuse",
             Self::Affinity => "affinity",
             Self::AffinityNodeport => "affinity-nodeport",

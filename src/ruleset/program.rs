@@ -141,6 +141,7 @@ fn dispatch(pods: &Pods) -> Vec<Chain> {
     let nodeports = [SetName::NodeportsCluster, SetName::NodeportsLocal];
     vec![
         refuse(),
+        deny(),
         regular(
             ChainName::ExternalLocal,
             external_local(pods, &FRONTEND, frontends),
@@ -188,6 +189,22 @@ fn unserved() -> Chain {
         vec![
             // fib daddr type local return
             vec![Statement::DestinationIsLocal, Statement::Return],
+            denied(),
+        ],
+    )
+}
+
+/// ct direction vmap @denied, for what no element serves. When the table is deleted or replaced, a packet
+/// that is between two rules finds the maps empty and the rules still there (`nft_set_elem_active`
+/// goes by the new generation at once). It must not be refused then: what comes after serves it.
+fn denied() -> Rule {
+    vec![vmap(&[Field::Direction], SetName::Denied)]
+}
+
+fn deny() -> Chain {
+    regular(
+        ChainName::Deny,
+        vec![
             // ip daddr @cluster-ips goto refuse
             vec![
                 lookup(&[Field::Daddr], SetName::ClusterIps),
@@ -199,7 +216,7 @@ fn unserved() -> Chain {
 }
 
 /// External policy Local: Pods and the node itself reach every endpoint, everyone else only this
-/// node's; with none here the connection is dropped.
+/// node's, or the element drops.
 fn external_local(pods: &Pods, key: &[Field], [cluster, local]: [SetName; 2]) -> Vec<Rule> {
     // ip saddr @pod-cidrs meta l4proto . ip daddr . th dport vmap @services-cluster
     let from_pods = pods
@@ -212,7 +229,6 @@ fn external_local(pods: &Pods, key: &[Field], [cluster, local]: [SetName; 2]) ->
             vec![Statement::SourceIsLocal, vmap(key, cluster)],
             // meta l4proto . ip daddr . th dport vmap @services-local
             vec![vmap(key, local)],
-            vec![Statement::Drop],
         ])
         .collect()
 }
@@ -229,7 +245,7 @@ fn restricted() -> Chain {
                 lookup(&source, SetName::SourceRanges),
                 vmap(&FRONTEND, SetName::ServicesRestricted),
             ],
-            vec![Statement::Drop],
+            denied(),
         ],
     )
 }
@@ -260,10 +276,7 @@ fn by_protocol(fields: &[Field], map: fn(Protocol) -> SetName) -> Vec<Rule> {
 /// where it goes now.
 fn session_affinity() -> Vec<Chain> {
     vec![
-        regular(
-            ChainName::Affinity,
-            by_protocol(&ORIGINAL, SetName::Sticky),
-        ),
+        regular(ChainName::Affinity, by_protocol(&ORIGINAL, SetName::Sticky)),
         regular(
             ChainName::AffinityNodeport,
             by_protocol(&ORIGINAL_PORT, SetName::StickyNodeports),

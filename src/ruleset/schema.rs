@@ -17,6 +17,8 @@ pub enum KeyField {
     Port,
     /// `numgen random mod 65536`: a slot.
     Slot,
+    /// `ct_dir`: the direction of a connection.
+    Direction,
 }
 
 /// What an element carries besides its key.
@@ -69,6 +71,7 @@ impl KeyField {
             (Self::Address | Self::Net, Family::Ipv6) => 8,
             (Self::Protocol, _) => 12,
             (Self::Port, _) => 13,
+            (Self::Direction, _) => 27,
         }
     }
 
@@ -79,13 +82,14 @@ impl KeyField {
             (Self::Address | Self::Net, Family::Ipv6) => "ipv6_addr",
             (Self::Protocol, _) => "inet_proto",
             (Self::Port, _) => "inet_service",
+            (Self::Direction, _) => "ct_dir",
         }
     }
 
     /// Bytes of the field alone; in a concatenation each field takes whole registers of 4 bytes.
     pub(crate) fn len(self, family: Family) -> u32 {
         match (self, family) {
-            (Self::Protocol, _) => 1,
+            (Self::Protocol | Self::Direction, _) => 1,
             (Self::Port, _) => 2,
             (Self::Slot, _) | (Self::Address | Self::Net, Family::Ipv4) => 4,
             (Self::Address | Self::Net, Family::Ipv6) => 16,
@@ -200,7 +204,7 @@ impl Set {
             KEY_BYTE_ORDER,
             match self.key {
                 // One byte has no order.
-                [KeyField::Protocol] => MIXED,
+                [KeyField::Protocol | KeyField::Direction] => MIXED,
                 [_] => BIG_ENDIAN,
                 _ => MIXED,
             },

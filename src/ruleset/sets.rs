@@ -1,10 +1,10 @@
 //! The sets and maps of a table: one row declares each, and everything else is derived from it.
 
 use super::Data::{self, Endpoint, Nothing, Verdict};
-use super::KeyField::{self, Address, Net, Port, Protocol, Slot};
+use super::KeyField::{self, Address, Direction, Net, Port, Protocol, Slot};
 use super::SetName::{
-    self, Affinity, AffinityFull, ClusterIps, Endpoints, External, ExternalNodeports, Hairpin,
-    NodeIps, NodeportEndpoints, Nodeports, NodeportsCluster, NodeportsLocal, PodCidrs,
+    self, Affinity, AffinityFull, ClusterIps, Denied, Endpoints, External, ExternalNodeports,
+    Hairpin, NodeIps, NodeportEndpoints, Nodeports, NodeportsCluster, NodeportsLocal, PodCidrs,
     ServiceCidrs, Services, ServicesCluster, ServicesLocal, ServicesRestricted, SourceRanges,
     Sticky, StickyNodeports,
 };
@@ -115,7 +115,7 @@ pub const SETS: &[Row] = &[
         &[(ServicesLocal, "services-local")],
         &[Protocol, Address, Port],
         Verdict,
-        "external policy Local: how to pick among this node's endpoints (slots from 0)",
+        "external policy Local: how to pick among this node's endpoints (slots from 0), or `drop` without any",
     ),
     row(
         &[(NodeportsCluster, "nodeports-cluster")],
@@ -142,6 +142,12 @@ pub const SETS: &[Row] = &[
         &[Address, Protocol, Port, Net],
         Nothing,
         "load-balancer frontend and source: `loadBalancerSourceRanges` allow it",
+    ),
+    row(
+        &[(Denied, "denied")],
+        &[Direction],
+        Verdict,
+        "what happens to a new connection that a ClusterIP, a ServiceCIDR or source ranges do not serve: `goto deny`. An element, since the kernel takes elements away before rules when a table is deleted: a packet on its way goes on to the next table",
     ),
     Row {
         dynamic: Some(AFFINITY_SIZE),
@@ -212,4 +218,3 @@ pub const SETS: &[Row] = &[
         "an endpoint on this node, twice: a Pod that reaches itself is masqueraded",
     ),
 ];
-

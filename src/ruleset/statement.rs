@@ -58,6 +58,8 @@ pub enum Field {
     Dport,
     /// `ct original ip daddr`: the address that the connection was first sent to.
     OriginalDaddr,
+    /// `ct direction`.
+    Direction,
     /// `ct original proto-dst`: the port that the connection was first sent to.
     OriginalDport,
     /// `numgen random mod SLOTS`, with the offset of the list.
@@ -153,6 +155,7 @@ impl Field {
             Self::Dport => write!(text, "th dport"),
             Self::OriginalDaddr => write!(text, "ct original {ip} daddr"),
             Self::OriginalDport => write!(text, "ct original proto-dst"),
+            Self::Direction => write!(text, "ct direction"),
             Self::Random {
                 slots,
                 list: List::Own,

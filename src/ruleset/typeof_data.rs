@@ -57,4 +57,3 @@ pub(super) fn typeof_records(with_address: bool, family: Family) -> Vec<u8> {
     ]
     .concat()
 }
-

@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::netlink::{Foreign, Kernel, Notices};
+use crate::netlink::{Commit, Foreign, Kernel, Notices};
 
-/// Commits of more operations than this are not listened to.
+/// Commits of more operations than this, and those of a whole program, are not listened to.
 const MANY: usize = 1_000;
 
 /// How long the second repair in a row waits; doubled each time up to the last.
@@ -71,9 +71,10 @@ impl Drift {
         self.pause
     }
 
-    /// Before a commit of so many operations.
-    pub(super) fn before(&mut self, kernel: &mut Kernel, operations: usize) {
-        if operations > MANY && self.notices.is_open() {
+    /// Before a commit.
+    pub(super) fn before(&mut self, kernel: &mut Kernel, commit: &Commit) {
+        let much = commit.len() > MANY || commit.rebuilds();
+        if much && self.notices.is_open() {
             self.generation = kernel.generation().ok();
             self.notices.close();
         }

@@ -8,10 +8,11 @@ use super::touched::{self, Touched};
 use crate::conntrack::Frontends;
 use crate::desired::{
     Claim, Claims, Contribution, HealthCheck, Lists, NodeContribution, NodeFacts, NotServed,
-    PortContribution, Remembered, Slots, StaleAffinity, contribution, health_check, remembered,
+    PortContribution, Remembered, Slots, StaleAffinity, cluster_ips, contribution, health_check,
+    remembered,
 };
 use crate::diff::{Change, Picture, Plan, Transaction, between};
-use crate::model::{Address, Changed, Protocol, ServiceName, Store};
+use crate::model::{Address, Changed, Protocol, Service, ServiceName, Store};
 use crate::ruleset::{Element, Inconsistent, Key, List, SetName, Table, Value, service_and_port};
 
 /// What is known of the kernel's table before a plan is made.
@@ -82,9 +83,10 @@ impl<A: Address> Stale<A> {
 
 /// What of the node counts for every Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Seen<A> {
+struct Seen<A: Address> {
     zone: Option<Arc<str>>,
     primary_ip: Option<A>,
+    service_cidrs: Vec<A::Net>,
 }
 
 /// The state of one family.
@@ -93,6 +95,8 @@ pub struct FamilyState<A: Address> {
     claims: Claims<A>,
     picture: Picture<A>,
     dirty: BTreeSet<ServiceName>,
+    /// `ClusterIPs` that Services got or lost: an endpoint at one of them may be used no more, or again.
+    cluster_ips: BTreeSet<A>,
     node_dirty: bool,
     /// What the picture's Services were planned for.
     seen: Option<Seen<A>>,
@@ -108,6 +112,7 @@ impl<A: Address> Default for FamilyState<A> {
             claims: Claims::default(),
             picture: Picture::default(),
             dirty: BTreeSet::new(),
+            cluster_ips: BTreeSet::new(),
             node_dirty: true,
             seen: None,
             refused: BTreeSet::new(),
@@ -125,6 +130,11 @@ impl<A: Address> FamilyState<A> {
             Changed::Service { before, after } => {
                 let (before, after) = (before.as_deref(), after.as_deref());
                 self.dirty.extend(self.claims.update(before, after));
+                let ips = |service: Option<&Service>| -> BTreeSet<A> {
+                    service.into_iter().flat_map(cluster_ips).collect()
+                };
+                let changed = &ips(before) ^ &ips(after);
+                self.cluster_ips.extend(changed);
                 if let Some(before) = before {
                     self.touched.note(before);
                 }
@@ -186,10 +196,13 @@ impl<A: Address> FamilyState<A> {
         let seen = Seen {
             zone: store.node().and_then(|node| node.zone.clone()),
             primary_ip: node.primary_ip(),
+            service_cidrs: node.service_cidrs().to_vec(),
         };
         let mut names = self.dirty.clone();
         if everything || self.seen.as_ref() != Some(&seen) {
             names.extend(store.service_names());
+        } else {
+            names.extend(self.with_cluster_ips_as_endpoints(store, &node));
         }
         let names: BTreeSet<_> = names.difference(&self.refused).cloned().collect();
         let udp = self.touched_udp(store, &names, &basis);
@@ -235,6 +248,21 @@ impl<A: Address> FamilyState<A> {
             seen,
             udp,
         })
+    }
+
+    /// The Services with an endpoint at a `ClusterIP` that came or went. What is in a ServiceCIDR is never
+    /// used, whether it is a `ClusterIP` or not: nothing changes with those.
+    fn with_cluster_ips_as_endpoints(
+        &self,
+        store: &Store,
+        node: &NodeContribution<A>,
+    ) -> BTreeSet<ServiceName> {
+        let ips = self.cluster_ips.iter().copied();
+        let outside: BTreeSet<_> = ips.filter(|ip| !node.is_in_service_cidrs(*ip)).collect();
+        if outside.is_empty() {
+            return BTreeSet::new();
+        }
+        store.services_with_endpoints(&outside)
     }
 
     /// The UDP frontends that a plan for `names` touches. What is planned for the node's sake only
@@ -337,6 +365,7 @@ impl<A: Address> FamilyState<A> {
             self.picture.has_unused(found.balance().iter().copied());
         }
         self.node_dirty = false;
+        self.cluster_ips.clear();
         self.dirty.retain(|name| !names.contains(name));
         for (name, check) in &health {
             match check {

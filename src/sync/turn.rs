@@ -62,7 +62,7 @@ impl Crank {
                 self.measure.failed(full, started.elapsed());
             }
             let (plans, commit) = prepared?;
-            self.drift.before(&mut self.kernel, commit.len());
+            self.drift.before(&mut self.kernel, &commit);
             let sent = Instant::now();
             let result = self.kernel.commit(&commit);
             let kernel = sent.elapsed();
@@ -135,7 +135,7 @@ impl Crank {
         if self.committed_once {
             debug!(ops = operations, elapsed_ms, "committed");
         } else {
-            let rebuilt = commit.ipv4.rebuild.is_some() || commit.ipv6.rebuild.is_some();
+            let rebuilt = commit.rebuilds();
             info!(
                 ops = operations,
                 elapsed_ms, rebuilt, "first sync committed"

@@ -259,17 +259,18 @@ pub(crate) fn normalised<A: Address>(table: &Table<A>) -> Vec<String> {
     for element in table.elements() {
         let (frontend, slot) = match element.key {
             Key::Slot(protocol, address, port, slot) => {
-                let list = slot / List::WIDE * List::WIDE;
+                let list = slot / List::CLUSTER * List::CLUSTER;
                 (Key::Slot(protocol, address, port, list), slot - list)
             }
             Key::NodeportSlot(protocol, port, slot) => {
-                let list = slot / List::WIDE * List::WIDE;
+                let list = slot / List::CLUSTER * List::CLUSTER;
                 (Key::NodeportSlot(protocol, port, list), slot - list)
             }
             Key::Net(_)
             | Key::Address(_)
             | Key::Protocol(_)
             | Key::Port(_)
+            | Key::Original
             | Key::Pair(..)
             | Key::AddressPort(..)
             | Key::Frontend(..)

@@ -28,14 +28,16 @@ impl<A> Eligible<A> {
     }
 }
 
-/// Sorts the endpoints of `port` in `slices` by who may use them; `zone` is this node's.
+/// Sorts the endpoints of `port` in `slices` by who may use them; `zone` is this node's. An address that
+/// `is_endpoint` denies is not looked at.
 #[must_use]
 pub fn eligible<A: Address>(
     port: &ServicePort,
     slices: &[&EndpointSlice],
     zone: Option<&str>,
+    is_endpoint: impl Fn(A) -> bool,
 ) -> Eligible<A> {
-    let merged = merge(port, slices);
+    let merged = merge(port, slices, is_endpoint);
     let topology = Topology::of(&merged, zone);
     let still_serves = |endpoint: &model::Endpoint<A>| endpoint.serving && endpoint.terminating;
     let mut cluster = Vec::with_capacity(merged.len());
@@ -79,7 +81,11 @@ type Merged<'a, A> = (Endpoint<A>, &'a model::Endpoint<A>);
 
 /// Each endpoint once, in order. Where slices disagree (one moves from a slice to another), one that
 /// terminates gives way to one that does not; else the later slice counts.
-fn merge<'a, A: Address>(port: &ServicePort, slices: &[&'a EndpointSlice]) -> Vec<Merged<'a, A>> {
+fn merge<'a, A: Address>(
+    port: &ServicePort,
+    slices: &[&'a EndpointSlice],
+    is_endpoint: impl Fn(A) -> bool,
+) -> Vec<Merged<'a, A>> {
     let mut merged: Vec<Merged<'a, A>> = Vec::new();
     for slice in slices {
         let Some(addresses) = A::endpoints(&slice.addresses) else {
@@ -91,6 +97,7 @@ fn merge<'a, A: Address>(port: &ServicePort, slices: &[&'a EndpointSlice]) -> Ve
             .filter(|answer| answer.name == port.name && answer.protocol == port.protocol);
         for answer in answers {
             let endpoints = addresses.iter();
+            let endpoints = endpoints.filter(|endpoint| is_endpoint(endpoint.address));
             merged.extend(endpoints.map(|endpoint| ((endpoint.address, answer.port), endpoint)));
         }
     }

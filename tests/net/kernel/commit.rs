@@ -104,10 +104,28 @@ fn tables_of_others_are_left_alone() {
     assert_eq!(deleted, []);
 }
 
+/// A Service with session affinity and more endpoints than there are balance chains from the start.
+fn many_sticky_endpoints() -> String {
+    let endpoints: Vec<_> = (1..=20)
+        .map(|last| format!("{{addresses: [10.244.2.{last}]}}"))
+        .collect();
+    format!(
+        "{{kind: Service, apiVersion: v1, metadata: {{namespace: shop, name: many}}, spec: \
+         {{clusterIPs: [10.96.99.1], sessionAffinity: ClientIP, ports: [{{port: 80}}]}}}}\n---\n\
+         {{kind: EndpointSlice, apiVersion: discovery.k8s.io/v1, metadata: {{namespace: shop, \
+         name: many, labels: {{kubernetes.io/service-name: many}}}}, addressType: IPv4, \
+         ports: [{{name: '', port: 80}}], endpoints: [{}]}}\n",
+        endpoints.join(", ")
+    )
+}
+
 fn unused_balance_chains_can_be_deleted_together() {
     let mut world = World::new();
     world.rebuild();
-    for objects in golden_objects() {
+    for objects in [many_sticky_endpoints()]
+        .into_iter()
+        .chain(golden_objects())
+    {
         world.take_in(&objects);
         world.sync();
     }

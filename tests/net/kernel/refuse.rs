@@ -33,7 +33,7 @@ fn frontend(number: u16) -> Key<Ipv4Addr> {
 fn add(number: u16, verdict: Verdict) -> Operation<Ipv4Addr> {
     Operation {
         op: Op::Add(Element {
-            set: SetName::NoEndpoints,
+            set: SetName::ServicesRestricted,
             key: frontend(number),
             value: Value::Verdict(verdict),
             comment: Some(service(number).as_str().into()),
@@ -55,7 +55,7 @@ fn send(world: &mut World, operations: Vec<Operation<Ipv4Addr>>) -> Result<(), V
 fn one_element_of_many_is_named_with_its_service() {
     let mut world = World::new();
     world.rebuild();
-    let wrong = Verdict::OnDemand(OnDemand::Pick(Frontends::Address, List::Own, 7));
+    let wrong = Verdict::OnDemand(OnDemand::Pick(Frontends::Address, List::Own, 17));
     let verdict = |number| {
         if number == 1234 {
             wrong
@@ -66,7 +66,7 @@ fn one_element_of_many_is_named_with_its_service() {
     let operations: Vec<_> = (0..2000)
         .map(|number| add(number, verdict(number)))
         .collect();
-    let refusals = send(&mut world, operations.clone()).expect_err("chain pick-7 is not there");
+    let refusals = send(&mut world, operations.clone()).expect_err("chain pick-17 is not there");
     assert_eq!(refusals.len(), 1, "{refusals:?}");
     assert_eq!(refusals[0].services, [service(1234)], "{refusals:?}");
     assert_eq!(refusals[0].errno, Errno::ENOENT);
@@ -77,7 +77,7 @@ fn one_element_of_many_is_named_with_its_service() {
     assert_eq!(
         world
             .read::<Ipv4Addr>()
-            .entries(SetName::NoEndpoints)
+            .entries(SetName::ServicesRestricted)
             .count(),
         0
     );
@@ -87,7 +87,7 @@ fn one_element_of_many_is_named_with_its_service() {
     assert_eq!(
         world
             .read::<Ipv4Addr>()
-            .entries(SetName::NoEndpoints)
+            .entries(SetName::ServicesRestricted)
             .count(),
         1999
     );
@@ -97,11 +97,11 @@ fn every_refused_operation_is_named() {
     let mut world = World::new();
     world.rebuild();
     let delete = |number| Operation {
-        op: Op::Delete(SetName::NoEndpoints, frontend(number)),
+        op: Op::Delete(SetName::ServicesRestricted, frontend(number)),
         service: Some(service(number)),
     };
     let missing = Operation {
-        op: Op::DeleteChain(OnDemand::Pick(Frontends::Nodeport, List::Own, 9)),
+        op: Op::DeleteChain(OnDemand::Pick(Frontends::Nodeport, List::Own, 19)),
         service: None,
     };
     let refusals = send(
@@ -113,8 +113,8 @@ fn every_refused_operation_is_named() {
         .iter()
         .map(|refusal| refusal.operation.as_str())
         .collect();
-    let delete = "delete element no-endpoints { tcp . 10.96.0.5 . 80 }";
-    assert_eq!(named, ["delete chain nodeport-9", delete]);
+    let delete = "delete element services-restricted { tcp . 10.96.0.5 . 80 }";
+    assert_eq!(named, ["delete chain pick-nodeport-19", delete]);
     assert_eq!(refusals[1].services, [service(5)]);
 }
 

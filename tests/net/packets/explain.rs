@@ -368,28 +368,28 @@ fn without_a_source_it_says_what_each_kind_of_client_meets() {
 10.97.2.1:80/tcp  shop/cart:http-tcp
   from a Pod
     services        @services: tcp . 10.97.2.1 . 80 : goto external-local
-    external-local  @services-wide: tcp . 10.97.2.1 . 80 : goto pick-wide-1
-    pick-wide-1     one of 1 at random
-    pick-wide-1     @endpoints: slots 65536 to 65536
+    external-local  @services-cluster: tcp . 10.97.2.1 . 80 : goto pick-cluster-1
+    pick-cluster-1  one of 1 at random
+    pick-cluster-1  @endpoints: slots 65536 to 65536
     => goes to one of
        100.0 %  10.244.2.9:8080  keeps its source
   from this node
     services        @services: tcp . 10.97.2.1 . 80 : goto external-local
-    external-local  @services-wide: tcp . 10.97.2.1 . 80 : goto pick-wide-1
-    pick-wide-1     one of 1 at random
-    pick-wide-1     @endpoints: slots 65536 to 65536
+    external-local  @services-cluster: tcp . 10.97.2.1 . 80 : goto pick-cluster-1
+    pick-cluster-1  one of 1 at random
+    pick-cluster-1  @endpoints: slots 65536 to 65536
     => goes to one of
-       100.0 %  10.244.2.9:8080  masqueraded: @masquerade-node-tcp has 10.97.2.1 . 80, and from this node
+       100.0 %  10.244.2.9:8080  masqueraded: to-external-local: fib saddr type local
   from elsewhere
-    services      @services: tcp . 10.97.2.1 . 80 : goto external-local
-    no-endpoints  @no-endpoints: tcp . 10.97.2.1 . 80 : drop
+    services        @services: tcp . 10.97.2.1 . 80 : goto external-local
+    external-local  @services-local: tcp . 10.97.2.1 . 80 : drop
     => dropped: its traffic policy is Local, and no endpoint is on this node
   the same by nft:
     nft get element ip kube-dnat services '{ tcp . 10.97.2.1 . 80 }'
-    nft get element ip kube-dnat services-wide '{ tcp . 10.97.2.1 . 80 }'
-    nft list chain ip kube-dnat pick-wide-1
+    nft get element ip kube-dnat services-cluster '{ tcp . 10.97.2.1 . 80 }'
+    nft list chain ip kube-dnat pick-cluster-1
     nft get element ip kube-dnat endpoints '{ tcp . 10.97.2.1 . 80 . 65536 }'
-    nft get element ip kube-dnat no-endpoints '{ tcp . 10.97.2.1 . 80 }'
+    nft get element ip kube-dnat services-local '{ tcp . 10.97.2.1 . 80 }'
 ";
     let to = Family::V4.load_balancer_ip(1).to_string();
     assert_eq!(out, expected.replace("10.97.2.1", &to));
@@ -410,7 +410,7 @@ fn pods_that_are_known_by_their_interface_are_told_from_others() {
         &target(Protocol::Tcp, (Family::V4.cluster_ip(1), 80)),
     );
     assert_eq!(code, 0, "{out}");
-    assert!(out.contains("did not come in by \"pod-*\""), "{out}");
+    assert!(out.contains("iifname != \"pod-*\""), "{out}");
     assert!(out.contains("from this node and elsewhere\n"), "{out}");
 }
 

@@ -52,7 +52,7 @@ fn status_tells_whether_it_runs_and_what_is_programmed() {
         let numbers = &table["numbers"];
         // The lab's own mark is a Service with a ClusterIP alone.
         assert_eq!(numbers["services"], 2, "{answer}");
-        assert_eq!(numbers["frontends"], 6, "{answer}");
+        assert_eq!(numbers["frontends"], 7, "{answer}");
         assert_eq!(numbers["nodePorts"], 2, "{answer}");
         assert_eq!(numbers["endpoints"], 2 * (6 + 2), "{answer}");
         assert_eq!(table["owner"], told["process"], "{answer}");
@@ -61,7 +61,7 @@ fn status_tells_whether_it_runs_and_what_is_programmed() {
     assert!(out.starts_with("daemon     runs, kube-dnat ("), "{out}");
     assert!(
         out.contains(
-            "alone can change it\n           Services 2, frontends 6, node ports 2, endpoints 16,"
+            "alone can change it\n           Services 2, frontends 7, node ports 2, endpoints 16,"
         ),
         "{out}"
     );
