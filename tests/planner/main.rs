@@ -9,5 +9,7 @@
 
 mod cost;
 mod left_out;
+mod outcomes;
 mod properties;
+mod specification;
 mod world;

@@ -1,0 +1,155 @@
+//! The rules, evaluated over the planned tables, do what the specification says.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use kube_dnat::explain::{Frontend, Kind, Lookup, Outcome, Source, walk};
+use kube_dnat::model::{Address, Event, Protocol};
+use kube_dnat::ruleset::{Element, Entry, Key, SetName, Table, Value};
+use kube_dnat::sync::State;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::specification::{Expected, Objects, OfNode};
+use crate::world::{event, last_words, state};
+
+/// A table in memory, on a node with one address.
+struct Memory<'a, A: Address> {
+    table: &'a Table<A>,
+    own: Option<A>,
+}
+
+impl<A: Address> Lookup<A> for Memory<'_, A> {
+    type Error = Infallible;
+
+    fn get(&mut self, set: SetName, key: &Key<A>) -> Result<Option<Entry<A>>, Infallible> {
+        Ok(self.table.get(set, key).cloned())
+    }
+
+    fn all(&mut self, set: SetName) -> Result<Vec<Element<A>>, Infallible> {
+        Ok(self.table.elements_of(set).collect())
+    }
+
+    fn client(
+        &mut self,
+        _: Protocol,
+        _: &Key<A>,
+    ) -> Result<Option<(Value<A>, Duration)>, Infallible> {
+        Ok(None)
+    }
+
+    fn is_own(&self, address: A) -> bool {
+        self.own == Some(address)
+    }
+}
+
+fn found(outcome: Outcome) -> Expected {
+    match outcome {
+        Outcome::Served {
+            endpoints,
+            only_from,
+            ..
+        } => {
+            assert_eq!(only_from, None, "the source is known");
+            let total: f64 = endpoints.iter().map(|chance| chance.probability).sum();
+            assert!((total - 1.0).abs() < 1e-9, "{endpoints:?}");
+            let of = endpoints
+                .into_iter()
+                .map(|chance| (chance.endpoint, chance.masqueraded.is_some()));
+            Expected::Served(of.collect())
+        }
+        Outcome::Refused { .. } => Expected::Refused,
+        Outcome::Dropped { .. } => Expected::Dropped,
+        Outcome::Untouched { .. } => Expected::Untouched,
+    }
+}
+
+/// Every connection that may tell rules apart, in one family.
+fn agree<A: Address>(
+    events: &[Event],
+    state: &State,
+    table: &Table<A>,
+    pods: &str,
+    sources: [&str; 5],
+) {
+    let objects = Objects::of(events);
+    let own = table.entries(SetName::NodeIps).next();
+    let own = own.and_then(|(key, _)| match key {
+        Key::Address(address) => Some(*address),
+        _ => None,
+    });
+    let pods = A::net_of(pods.parse().unwrap()).unwrap();
+    let node = OfNode {
+        primary_ip: own,
+        pods,
+    };
+    let program = state.program::<A>();
+    let mut frontends = BTreeSet::new();
+    for service in &objects.services {
+        let ips = [
+            &service.cluster_ips,
+            &service.external_ips,
+            &service.load_balancer_ips,
+        ];
+        let ips = ips.into_iter().flatten().filter_map(|ip| A::of(*ip));
+        for address in ips.chain(own) {
+            for port in &service.ports {
+                for number in [Some(port.port), port.node_port, Some(99)]
+                    .into_iter()
+                    .flatten()
+                {
+                    frontends.insert((port.protocol, address, number));
+                }
+            }
+        }
+    }
+    let sources = sources.map(|ip| A::of(ip.parse::<IpAddr>().unwrap()).unwrap());
+    for (protocol, address, port) in frontends {
+        for source in sources.into_iter().chain(own) {
+            let kind = if own == Some(source) {
+                Kind::Node
+            } else if A::holds(pods, source) {
+                Kind::Pod
+            } else {
+                Kind::Elsewhere
+            };
+            let frontend = Frontend {
+                protocol,
+                address,
+                port,
+            };
+            let source_of = Source {
+                address: Some(source),
+                kind,
+            };
+            let mut memory = Memory { table, own };
+            let Ok((_, path)) = walk(&mut memory, &program, frontend, source_of);
+            let outcome = format!("{source} -> {address}:{port}/{protocol}: {path:#?}");
+            let expected = objects.expected(&node, source, (protocol, address, port));
+            assert_eq!(found(path.outcome), expected, "{outcome}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_rules_do_what_kube_proxy_does(events in vec(event(), 1..40)) {
+        let events = last_words(&events);
+        let mut state = state();
+        for event in &events {
+            let _ = state.apply(event.clone());
+        }
+        let (ipv4, ipv6) = state.fresh().unwrap();
+        // A Pod, one that is an endpoint, three from elsewhere: in some ranges and in none.
+        agree::<Ipv4Addr>(&events, &state, &ipv4, "10.244.0.0/16", [
+            "10.244.9.9", "10.244.1.3", "192.0.2.9", "203.0.113.9", "192.168.77.9",
+        ]);
+        agree::<Ipv6Addr>(&events, &state, &ipv6, "fd00:10:244::/56", [
+            "fd00:10:244::99", "fd00:10:244::3", "2001:db8::9", "fd00:77::9", "fd00:10:96::ff",
+        ]);
+    }
+}

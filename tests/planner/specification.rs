@@ -1,0 +1,316 @@
+//! What kube-proxy does with a connection, said from the objects alone (`pkg/proxy/topology.go`,
+//! `pkg/proxy/nftables/proxier.go`): who answers, who is refused, dropped or masqueraded.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kube_dnat::model::{
+    Address, Endpoint, EndpointSlice, Event, Kind, Object, Protocol, Service, ServicePort,
+    TrafficPolicy,
+};
+
+/// What becomes of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// Endpoints with whether the source is masqueraded.
+    Served(BTreeSet<(String, bool)>),
+    Refused,
+    Dropped,
+    Untouched,
+}
+
+/// The objects as last reported.
+#[derive(Default)]
+pub(crate) struct Objects {
+    pub(crate) services: Vec<Service>,
+    slices: BTreeMap<String, EndpointSlice>,
+    zone: Option<String>,
+    cidrs: Vec<ipnet::IpNet>,
+}
+
+impl Objects {
+    /// The last word on each object.
+    pub(crate) fn of(events: &[Event]) -> Self {
+        let mut objects = Self::default();
+        for event in events {
+            let Event::Update(update) = event else {
+                continue;
+            };
+            let name = update.key.name.to_string();
+            match (&update.object, update.key.kind) {
+                (Some(Object::Service(service)), _) => objects.services.push((**service).clone()),
+                (Some(Object::Slices(slices)), _) => {
+                    objects.slices.insert(name, slices[0].clone());
+                }
+                (Some(Object::Node(node)), _) => {
+                    objects.zone = node.zone.as_deref().map(str::to_owned);
+                }
+                (Some(Object::ServiceCidr(cidr)), Kind::ServiceCidr) => {
+                    objects.cidrs.clone_from(&cidr.cidrs);
+                }
+                _ => {}
+            }
+        }
+        // The older Service has what two claim.
+        objects.services.sort_by_key(|service| {
+            (
+                service.created.is_none(),
+                service.created,
+                service.name.clone(),
+            )
+        });
+        objects
+    }
+
+    fn exists<A: Address>(service: &Service) -> bool {
+        service.cluster_ips.iter().any(|ip| A::of(*ip).is_some())
+    }
+
+    fn has<A: Address>(ips: &[std::net::IpAddr], address: A) -> bool {
+        ips.iter().any(|ip| A::of(*ip) == Some(address))
+    }
+
+    /// Who has a frontend.
+    fn owner<A: Address>(
+        &self,
+        protocol: Protocol,
+        address: A,
+        port: u16,
+    ) -> Option<(&Service, &ServicePort)> {
+        self.services
+            .iter()
+            .filter(|service| Self::exists::<A>(service))
+            .find_map(|service| {
+                let ips = [
+                    &service.cluster_ips,
+                    &service.external_ips,
+                    &service.load_balancer_ips,
+                ];
+                let has = ips.iter().any(|ips| Self::has(ips, address));
+                let mut ports = service.ports.iter();
+                let port = ports.find(|own| own.protocol == protocol && own.port == port)?;
+                has.then_some((service, port))
+            })
+    }
+
+    fn node_port_owner<A: Address>(
+        &self,
+        protocol: Protocol,
+        number: u16,
+    ) -> Option<(&Service, &ServicePort)> {
+        self.services
+            .iter()
+            .filter(|service| Self::exists::<A>(service))
+            .find_map(|service| {
+                let mut ports = service.ports.iter();
+                let port =
+                    ports.find(|own| own.protocol == protocol && own.node_port == Some(number))?;
+                Some((service, port))
+            })
+    }
+
+    fn in_cidrs<A: Address>(&self, address: A) -> bool {
+        let mut nets = self.cidrs.iter().filter_map(|cidr| A::net_of(*cidr));
+        nets.any(|net| A::holds(net, address))
+    }
+
+    /// The endpoints of a port: the one that does not terminate, then the later slice.
+    fn endpoints<A: Address>(
+        &self,
+        service: &Service,
+        port: &ServicePort,
+    ) -> BTreeMap<(A, u16), Endpoint<A>> {
+        let mut merged: BTreeMap<(A, u16), Endpoint<A>> = BTreeMap::new();
+        for slice in self.slices.values() {
+            let counts =
+                slice.service == service.name && (!service.has_selector || !slice.mirrored);
+            let Some(addresses) = A::endpoints(&slice.addresses).filter(|_| counts) else {
+                continue;
+            };
+            for answer in &slice.ports {
+                if answer.name != port.name || answer.protocol != port.protocol {
+                    continue;
+                }
+                for endpoint in addresses
+                    .iter()
+                    .filter(|endpoint| !self.in_cidrs(endpoint.address))
+                {
+                    let known = merged.get(&(endpoint.address, answer.port));
+                    if known.is_none_or(|known| known.terminating || !endpoint.terminating) {
+                        merged.insert((endpoint.address, answer.port), endpoint.clone());
+                    }
+                }
+            }
+        }
+        merged
+    }
+
+    /// The lists for the policies Cluster and Local, and this node's addresses in them.
+    fn lists<A: Address>(&self, service: &Service, port: &ServicePort) -> Lists<A> {
+        let all = self.endpoints::<A>(service, port);
+        let ready: Vec<_> = all.iter().filter(|(_, endpoint)| endpoint.ready).collect();
+        let hints = |endpoint: &Endpoint<A>| endpoint.hints.clone().unwrap_or_default();
+        let zone = self.zone.clone();
+        let ours = |endpoint: &Endpoint<A>| {
+            let zones = hints(endpoint).zones;
+            zone.as_deref()
+                .is_some_and(|zone| zones.iter().any(|own| &**own == zone))
+        };
+        let by_node = ready.iter().all(|(_, endpoint)| hints(endpoint).nodes)
+            && ready.iter().any(|(_, endpoint)| hints(endpoint).our_node);
+        let by_zone = ready
+            .iter()
+            .all(|(_, endpoint)| !hints(endpoint).zones.is_empty())
+            && ready.iter().any(|(_, endpoint)| ours(endpoint));
+        let near = |endpoint: &Endpoint<A>| {
+            if by_node {
+                hints(endpoint).our_node
+            } else {
+                !by_zone || ours(endpoint)
+            }
+        };
+        let still = |endpoint: &Endpoint<A>| endpoint.serving && endpoint.terminating;
+        let of = |keep: &dyn Fn(&Endpoint<A>) -> bool| -> BTreeSet<(A, u16)> {
+            let kept = all.iter().filter(|(_, endpoint)| keep(endpoint));
+            kept.map(|(key, _)| *key).collect()
+        };
+        let or =
+            |first: BTreeSet<_>, second: BTreeSet<_>| if first.is_empty() { second } else { first };
+        let cluster = or(of(&|endpoint| endpoint.ready && near(endpoint)), of(&still));
+        let local = or(
+            of(&|endpoint| endpoint.local && endpoint.ready),
+            of(&|endpoint| endpoint.local && still(endpoint)),
+        );
+        let here = of(&|endpoint| endpoint.local).into_iter();
+        let here = here.filter(|key| cluster.contains(key) || local.contains(key));
+        Lists {
+            here: here.map(|(address, _)| address).collect(),
+            cluster,
+            local,
+        }
+    }
+}
+
+struct Lists<A> {
+    cluster: BTreeSet<(A, u16)>,
+    local: BTreeSet<(A, u16)>,
+    here: BTreeSet<A>,
+}
+
+/// What is known of the node.
+pub(crate) struct OfNode<A: Address> {
+    pub(crate) primary_ip: Option<A>,
+    pub(crate) pods: A::Net,
+}
+
+impl Objects {
+    /// Whether a Service has it as a `ClusterIP` of a frontend.
+    fn is_cluster_ip<A: Address>(&self, address: A) -> bool {
+        self.services.iter().any(|service| {
+            Self::has(&service.cluster_ips, address)
+                && service.ports.iter().any(|port| {
+                    let owner = self.owner(port.protocol, address, port.port);
+                    owner.is_some_and(|(owner, _)| owner.name == service.name)
+                })
+        })
+    }
+
+    /// The addresses that may be sent back to themselves.
+    fn hairpins<A: Address>(&self) -> BTreeSet<A> {
+        let mut hairpins = BTreeSet::new();
+        for service in self
+            .services
+            .iter()
+            .filter(|service| Self::exists::<A>(service))
+        {
+            for port in &service.ports {
+                let ips = [
+                    &service.cluster_ips,
+                    &service.external_ips,
+                    &service.load_balancer_ips,
+                ];
+                let mut ips = ips.into_iter().flatten().filter_map(|ip| A::of(*ip));
+                let is_own = |owner: Option<(&Service, &ServicePort)>| {
+                    owner.is_some_and(|(owner, _)| owner.name == service.name)
+                };
+                let has = ips.any(|ip| is_own(self.owner(port.protocol, ip, port.port)))
+                    || port.node_port.is_some_and(|number| {
+                        is_own(self.node_port_owner::<A>(port.protocol, number))
+                    });
+                if has {
+                    hairpins.extend(self.lists::<A>(service, port).here);
+                }
+            }
+        }
+        hairpins
+    }
+
+    /// What becomes of a connection.
+    pub(crate) fn expected<A: Address>(
+        &self,
+        node: &OfNode<A>,
+        source: A,
+        (protocol, address, port): (Protocol, A, u16),
+    ) -> Expected {
+        let from_node = node.primary_ip == Some(source);
+        let from_pod = A::holds(node.pods, source);
+        let hairpins = self.hairpins::<A>();
+        let is_cluster_ip = self.is_cluster_ip(address);
+        let served = |endpoints: &BTreeSet<(A, u16)>, masquerade: bool| {
+            // The ClusterIP's rule comes first, whoever's frontend it is.
+            let masquerade = if is_cluster_ip { !from_pod } else { masquerade };
+            let of = endpoints.iter().map(|(ip, number)| {
+                let itself = *ip == source && hairpins.contains(ip);
+                let at = std::net::SocketAddr::new((*ip).into(), *number);
+                (at.to_string(), masquerade || itself)
+            });
+            Expected::Served(of.collect())
+        };
+        let denied = if is_cluster_ip {
+            Expected::Refused
+        } else {
+            Expected::Dropped
+        };
+        let by_address = self.owner(protocol, address, port);
+        let by_node_port = node.primary_ip.filter(|ip| *ip == address);
+        let by_node_port = by_node_port.and_then(|_| self.node_port_owner::<A>(protocol, port));
+        let Some((service, own)) = by_address.or(by_node_port) else {
+            let reserved = is_cluster_ip || self.in_cidrs(address);
+            return if reserved && node.primary_ip != Some(address) {
+                denied
+            } else {
+                Expected::Untouched
+            };
+        };
+        let lists = self.lists::<A>(service, own);
+        if by_address.is_some() && Self::has(&service.cluster_ips, address) {
+            return match service.internal_policy {
+                _ if lists.cluster.is_empty() => Expected::Refused,
+                TrafficPolicy::Cluster => served(&lists.cluster, !from_pod),
+                TrafficPolicy::Local if lists.local.is_empty() => Expected::Dropped,
+                TrafficPolicy::Local => served(&lists.local, !from_pod),
+            };
+        }
+        if by_address.is_some() && Self::has(&service.load_balancer_ips, address) {
+            let ranges: Vec<_> = service
+                .source_ranges
+                .iter()
+                .filter_map(|net| A::net_of(*net))
+                .collect();
+            let holds = |ip: A| ranges.iter().any(|net| A::holds(*net, ip));
+            let node_holds = node.primary_ip.is_some_and(holds);
+            // What the node sends to an IP may carry an IP of the Service as its source.
+            let itself = node_holds && Self::has(&service.load_balancer_ips, source);
+            if !ranges.is_empty() && !holds(source) && !itself {
+                return denied;
+            }
+        }
+        match service.external_policy {
+            _ if lists.cluster.is_empty() => Expected::Refused,
+            TrafficPolicy::Cluster => served(&lists.cluster, true),
+            TrafficPolicy::Local if from_pod => served(&lists.cluster, from_node),
+            TrafficPolicy::Local if from_node => served(&lists.cluster, true),
+            TrafficPolicy::Local if lists.local.is_empty() => Expected::Dropped,
+            TrafficPolicy::Local => served(&lists.local, false),
+        }
+    }
+}
