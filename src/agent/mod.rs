@@ -22,6 +22,7 @@ use crate::health::{self, Lag};
 use crate::logging;
 use crate::metrics::{Exposition, Metrics};
 use crate::model::Event;
+use crate::model::addr::Family;
 use crate::netlink::Kernel;
 use crate::sync::{self, Crank, State};
 use crate::sysctl;
@@ -64,8 +65,13 @@ pub struct Options {
 /// # Errors
 /// What keeps it from starting.
 pub fn run(source: Source, config: Config, options: Options) -> anyhow::Result<()> {
-    let mut kernel = sync::Opened::open(options.table_owner)?;
     let ipv6 = sysctl::has_ipv6();
+    let families = if ipv6 {
+        &[Family::Ipv4, Family::Ipv6][..]
+    } else {
+        &[Family::Ipv4]
+    };
+    let mut kernel = sync::Opened::open(options.table_owner, families)?;
     let runtime = runtime()?;
     runtime.block_on(async {
         let source = source.open().await?;

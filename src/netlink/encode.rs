@@ -59,15 +59,19 @@ pub(super) fn comment_data(comment: &str) -> Vec<u8> {
 
 /// Adds the sets, chains and rules of an empty table.
 pub(super) fn push_program(batch: &mut Batch, family: Family, fixed: &Program) {
+    push_objects(batch, family, fixed, &program(fixed));
+}
+
+/// Adds the sets of a program, and these chains.
+pub(super) fn push_objects(batch: &mut Batch, family: Family, fixed: &Program, chains: &[Chain]) {
     for (id, name) in (1..).zip(SetName::all()) {
         let about = About::Program(format!("add {name}"));
         batch.push(&declaration(&fixed.set(name), id, family), about);
     }
-    let chains = program(fixed);
-    for chain in &chains {
+    for chain in chains {
         push_chain(batch, chain, family);
     }
-    for chain in &chains {
+    for chain in chains {
         push_rules(batch, chain, family, &|| {
             About::Program(format!("add rule {}", chain.name))
         });

@@ -4,6 +4,7 @@ use std::io;
 
 use nix::errno::Errno;
 
+use super::Ability;
 use crate::model::ServiceName;
 use crate::model::addr::Family;
 
@@ -45,6 +46,9 @@ pub enum Error {
     /// No permission to change nftables.
     #[error("no permission to change nftables: CAP_NET_ADMIN is needed in this network namespace")]
     Permission,
+    /// The kernel lacks a part of nftables that our tables need.
+    #[error("this kernel lacks what the tables need: {}", words(.0))]
+    Lacks(Vec<Ability>),
     /// The kernel has no nftables.
     #[error("this kernel has no nf_tables (CONFIG_NF_TABLES, module nf_tables)")]
     NoNftables,
@@ -61,6 +65,11 @@ impl Error {
             source: errno.into(),
         }
     }
+}
+
+fn words(abilities: &[Ability]) -> String {
+    let words: Vec<_> = abilities.iter().map(Ability::to_string).collect();
+    words.join(", ")
 }
 
 fn list(refusals: &[Refusal]) -> String {

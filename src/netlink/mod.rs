@@ -1,5 +1,6 @@
 //! The kernel: commits transactions, reads the tables back. Blocking.
 
+mod abilities;
 mod attribute;
 mod batch;
 mod connections;
@@ -28,6 +29,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
+pub use abilities::Ability;
 pub use connections::{Connection, NewConnections};
 pub use conntrack::{Cleaned, Conntrack};
 pub use counters::Counted;
@@ -201,6 +203,19 @@ impl Kernel {
     /// As for [`Self::commit`].
     pub fn can_own_tables(&mut self) -> Result<bool, Error> {
         table::can_be_owned(&mut self.socket)
+    }
+
+    /// Whether there is a table of our name in one of these families.
+    ///
+    /// # Errors
+    /// If the kernel does not answer.
+    pub fn has_tables(&mut self, families: &[Family]) -> Result<bool, Error> {
+        for family in families {
+            if table::find(&mut self.socket, *family)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The port of its socket: the kernel names it in what it tells of our changes.

@@ -140,6 +140,7 @@ impl Measure {
             | Error::Lost
             | Error::Owned(_)
             | Error::Permission
+            | Error::Lacks(_)
             | Error::NoNftables => Outcome::FAILED,
         };
         self.metrics.transactions.get_or_create(&outcome).inc();

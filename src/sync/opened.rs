@@ -2,6 +2,7 @@
 
 use tracing::info;
 
+use crate::model::addr::Family;
 use crate::netlink::{Conntrack, Error, Kernel};
 
 /// The kernel of the node's network namespace, opened for each that works with it.
@@ -16,12 +17,19 @@ pub struct Opened {
 
 impl Opened {
     /// Opens it for the network namespace of the calling thread; the tables are to be ours alone
-    /// if `owner` and the kernel can.
+    /// if `owner` and the kernel can. `families` are those that get a table: where there is none yet,
+    /// each ability that the tables need is tried.
     ///
     /// # Errors
-    /// What keeps nf_tables or connection tracking from being opened.
-    pub fn open(owner: bool) -> Result<Self, Error> {
+    /// What keeps nf_tables or connection tracking from being opened; [`Error::Lacks`].
+    pub fn open(owner: bool, families: &[Family]) -> Result<Self, Error> {
         let mut kernel = Kernel::open()?;
+        if !kernel.has_tables(families)? {
+            let missing = kernel.missing(families)?;
+            if !missing.is_empty() {
+                return Err(Error::Lacks(missing));
+            }
+        }
         if owner {
             let alone = kernel.own_tables()?;
             info!(

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use super::Finding;
 use crate::model::Address;
 use crate::model::addr::Family;
-use crate::netlink::{Error, Kernel, Standing};
+use crate::netlink::{Ability, Error, Kernel, Standing};
 use crate::ruleset::{Pods, Program};
 use crate::sysctl;
 
@@ -49,6 +49,7 @@ pub(super) fn no_nftables(error: &Error) -> Finding {
         | Error::Socket { .. }
         | Error::Refused(_)
         | Error::Lost
+        | Error::Lacks(_)
         | Error::Owned(_) => Finding::failure(WHAT, error.to_string(), "modprobe nf_tables"),
     }
 }
@@ -96,8 +97,14 @@ fn takes_our_tables(kernel: &mut Kernel) -> Finding {
                 0 | 1 => String::new(),
                 many => format!(" (and {} more)", many - 1),
             };
-            let mend = mend(refusals.iter().map(|refusal| refusal.operation.as_str()));
-            Finding::failure(WHAT, format!("the kernel refuses {first}{more}"), mend)
+            match kernel.missing(families) {
+                Ok(missing) if !missing.is_empty() => lacks(missing),
+                _ => Finding::failure(
+                    WHAT,
+                    format!("the kernel refuses {first}{more}"),
+                    "Linux 5.10 or newer is needed",
+                ),
+            }
         }
         Err(error) => Finding::failure(WHAT, error.to_string(), "run this check as root"),
     }
@@ -107,27 +114,11 @@ fn is_there<A: Address>(kernel: &mut Kernel) -> bool {
     matches!(kernel.look::<A>(), Ok(Standing::Ours(_)))
 }
 
-/// The modules that refused rules need, by the words of nft in them.
-fn mend<'a>(refused: impl Iterator<Item = &'a str>) -> String {
-    const MODULES: [(&str, &str); 7] = [
-        ("fib ", "nft_fib_ipv4 and nft_fib_ipv6"),
-        ("numgen ", "nft_numgen"),
-        ("masquerade", "nft_masq"),
-        ("dnat ", "nft_nat"),
-        ("reject", "nft_reject_ipv4 and nft_reject_ipv6"),
-        ("ct ", "nft_ct"),
-        ("type nat", "nft_chain_nat"),
-    ];
-    let mut needed: Vec<_> = refused
-        .flat_map(|rule| MODULES.iter().filter(|(word, _)| rule.contains(word)))
-        .map(|(_, module)| *module)
-        .collect();
-    needed.sort_unstable();
-    needed.dedup();
-    if needed.is_empty() {
-        return "Linux 5.13 or newer is needed".to_owned();
-    }
-    format!("load the kernel modules {}", needed.join(", "))
+/// The same words as the start, and how to load what is missing.
+fn lacks(missing: Vec<Ability>) -> Finding {
+    let modules: Vec<_> = missing.iter().map(|ability| ability.modules()).collect();
+    let fix = format!("modprobe -a {}", modules.join(" "));
+    Finding::failure("nftables", Error::Lacks(missing).to_string(), fix)
 }
 
 fn owner(kernel: &mut Kernel) -> Finding {

@@ -1,0 +1,148 @@
+//! What the kernel must be able to do for our program, each tried by itself.
+
+use std::fmt;
+
+use nix::errno::Errno;
+
+use super::batch::Batch;
+use super::{Commit, Error, Kernel, encode, table};
+use crate::model::Protocol;
+use crate::model::addr::Family;
+use crate::ruleset::{
+    Chain, ChainName, Field, Frontends, Hook, List, OnDemand, Program, SetName, Statement,
+};
+
+/// An ability of nf_tables, which a module of the kernel brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ability {
+    /// Base chains of type nat.
+    NatChains,
+    /// `ct`.
+    Ct,
+    /// `fib`.
+    Fib,
+    /// `dnat`.
+    Dnat,
+    /// `numgen`.
+    Numgen,
+    /// `masquerade`.
+    Masquerade,
+    /// `reject` in a chain of type nat at prerouting (Linux 5.9).
+    Reject,
+}
+
+impl Ability {
+    const ALL: [Self; 7] = [
+        Self::NatChains,
+        Self::Ct,
+        Self::Fib,
+        Self::Dnat,
+        Self::Numgen,
+        Self::Masquerade,
+        Self::Reject,
+    ];
+
+    /// The kernel's modules that bring it, as modprobe(8) takes them.
+    #[must_use]
+    pub fn modules(self) -> &'static str {
+        match self {
+            Self::NatChains => "nft_chain_nat",
+            Self::Ct => "nft_ct",
+            Self::Fib => "nft_fib_ipv4 nft_fib_ipv6",
+            Self::Dnat => "nft_nat",
+            Self::Numgen => "nft_numgen",
+            Self::Masquerade => "nft_masq",
+            Self::Reject => "nft_reject_ipv4 nft_reject_ipv6",
+        }
+    }
+
+    /// A base chain that needs it.
+    fn chain(self) -> Chain {
+        let prerouting = (ChainName::NatPrerouting, Hook::Prerouting);
+        let postrouting = (ChainName::NatPostrouting, Hook::Postrouting);
+        let ((name, hook), rules) = match self {
+            Self::NatChains => (prerouting, Vec::new()),
+            Self::Ct => (
+                postrouting,
+                vec![vec![Statement::NotDnat, Statement::Return]],
+            ),
+            Self::Fib => (
+                prerouting,
+                vec![vec![Statement::SourceIsLocal, Statement::Return]],
+            ),
+            Self::Dnat => {
+                let fields = vec![Field::Saddr, Field::Daddr, Field::Dport];
+                let map = SetName::Affinity(Protocol::Tcp);
+                (prerouting, vec![vec![Statement::Dnat { fields, map }]])
+            }
+            Self::Numgen => {
+                let pick = OnDemand::Pick(Frontends::Address, List::Own, 1);
+                (prerouting, pick.chain().rules)
+            }
+            Self::Masquerade => (postrouting, vec![vec![Statement::Masquerade]]),
+            Self::Reject => (
+                prerouting,
+                vec![vec![Statement::RejectTcp], vec![Statement::Reject]],
+            ),
+        };
+        Chain {
+            name,
+            hook: Some((hook, 0)),
+            rules,
+        }
+    }
+}
+
+impl fmt::Display for Ability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = match self {
+            Self::NatChains => "chains of type nat",
+            Self::Ct => "ct",
+            Self::Fib => "fib",
+            Self::Dnat => "dnat",
+            Self::Numgen => "numgen",
+            Self::Masquerade => "masquerade",
+            Self::Reject => "reject in chains of type nat",
+        };
+        write!(f, "{word} (modules {})", self.modules())
+    }
+}
+
+impl Kernel {
+    /// What the kernel lacks of what our tables of these families need. Each ability is tried in a
+    /// transaction that is undone.
+    ///
+    /// # Errors
+    /// As for [`Self::commit`], but for refusals.
+    pub fn missing(&mut self, families: &[Family]) -> Result<Vec<Ability>, Error> {
+        let mut missing = Vec::new();
+        for ability in Ability::ALL {
+            let mut batch = Batch::new();
+            for family in families {
+                table::push_anew(&mut batch, *family, false);
+                let chains = [ability.chain()];
+                encode::push_objects(&mut batch, *family, &Program::default(), &chains);
+            }
+            if self.refuses(batch)? {
+                missing.push(ability);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Whether the kernel refuses a transaction for what it is. It is undone in any case.
+    fn refuses(&mut self, mut batch: Batch) -> Result<bool, Error> {
+        table::push_undo(&mut batch);
+        match self.send(batch, &Commit::default()) {
+            Err(Error::Refused(refusals)) => {
+                let mut real = refusals.iter();
+                // EPERM: another process owns the table, so that the kernel knows it all.
+                Ok(real.any(|refusal| {
+                    refusal.operation != table::UNDO && refusal.errno != Errno::EPERM
+                }))
+            }
+            Ok(()) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
