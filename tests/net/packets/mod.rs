@@ -8,6 +8,7 @@ mod check;
 mod cluster_ip;
 mod commands;
 mod configuration;
+mod data_path;
 mod detect_local;
 mod drift;
 mod dual_stack;
@@ -56,6 +57,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         cluster_ip::tests(),
         commands::tests(),
         configuration::tests(),
+        data_path::tests(),
         detect_local::tests(),
         drift::tests(),
         dual_stack::tests(),
