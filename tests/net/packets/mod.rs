@@ -38,6 +38,7 @@ mod status;
 mod takeover;
 mod top;
 mod udp_stale;
+mod upgrade;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -86,6 +87,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         takeover::tests(),
         top::tests(),
         udp_stale::tests(),
+        upgrade::tests(),
     ]
     .into_iter()
     .flatten()
