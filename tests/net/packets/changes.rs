@@ -1,6 +1,6 @@
 //! Changes of the manifests while there is traffic.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,15 +24,24 @@ pub(super) fn tests() -> Vec<Trial> {
 
 /// Sends probes without a pause, each from a thread of its own, while something is done.
 pub(super) fn under_load(probes: &[Probe<'_>], change: impl FnOnce()) -> Vec<Tally> {
+    under_counted_load(probes, |_| change()).0
+}
+
+/// As [`under_load`]; what is done may look at how many were begun, and its result is returned too.
+pub(super) fn under_counted_load<R>(
+    probes: &[Probe<'_>],
+    change: impl FnOnce(&AtomicUsize) -> R,
+) -> (Vec<Tally>, R) {
     struct Stop<'a>(&'a AtomicBool);
     impl Drop for Stop<'_> {
         fn drop(&mut self) {
             self.0.store(true, Ordering::Relaxed);
         }
     }
-    let stopped = AtomicBool::new(false);
+    let (stopped, begun) = (AtomicBool::new(false), AtomicUsize::new(0));
     let more = || {
         thread::sleep(Duration::from_millis(1));
+        begun.fetch_add(1, Ordering::Relaxed);
         !stopped.load(Ordering::Relaxed)
     };
     thread::scope(|scope| {
@@ -40,14 +49,13 @@ pub(super) fn under_load(probes: &[Probe<'_>], change: impl FnOnce()) -> Vec<Tal
         let stop = Stop(&stopped);
         let running: Vec<_> = probes
             .iter()
-            .map(|probe| scope.spawn(|| probe.send_while(more)))
+            .map(|probe| scope.spawn(move || probe.send_while(more)))
             .collect();
-        change();
+        let changed = change(&begun);
         drop(stop);
-        running
-            .into_iter()
-            .map(|probe| probe.join().expect("probes"))
-            .collect()
+        let tallies = running.into_iter();
+        let tallies = tallies.map(|probe| probe.join().expect("probes"));
+        (tallies.collect(), changed)
     })
 }
 

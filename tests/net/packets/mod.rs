@@ -8,6 +8,7 @@ mod check;
 mod cluster_ip;
 mod commands;
 mod configuration;
+mod data_path;
 mod detect_local;
 mod drift;
 mod dual_stack;
@@ -37,6 +38,7 @@ mod status;
 mod takeover;
 mod top;
 mod udp_stale;
+mod upgrade;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -56,6 +58,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         cluster_ip::tests(),
         commands::tests(),
         configuration::tests(),
+        data_path::tests(),
         detect_local::tests(),
         drift::tests(),
         dual_stack::tests(),
@@ -84,6 +87,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         takeover::tests(),
         top::tests(),
         udp_stale::tests(),
+        upgrade::tests(),
     ]
     .into_iter()
     .flatten()

@@ -1,0 +1,260 @@
+//! The data path in company: connections made before, firewalls and translations of others.
+
+use std::net::IpAddr;
+
+use libtest_mimic::Trial;
+use serde_json::json;
+
+use super::shop::{NODE_PORT, Shop, cart, cart_on_every_frontend, cart_slices, frontends};
+use super::{Cluster, Family, Host, Probe, Server, everywhere, names, servers};
+use crate::lab::{Flow, Outcome, Service, Slices, manifest, nft};
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::data_path;
+    crate::trials!(data_path:
+        a_flow_goes_on_when_its_client_may_make_no_more,
+        a_port_that_the_service_lacks_is_the_nodes_where_it_holds_the_cluster_ip,
+        refusals_arrive_though_the_nodes_firewall_drops_everything,
+        a_client_is_remembered_though_another_program_translates_its_source,
+        an_endpoint_that_is_a_cluster_ip_is_not_used_until_it_is_none,
+        an_endpoint_in_a_service_cidr_is_not_used,
+    )
+}
+
+/// A local Pod, a remote Pod, the node, and a client outside.
+fn sources(cluster: &Cluster) -> [&Host; 4] {
+    [
+        cluster.pod("pod-3"),
+        cluster.pod("remote-2"),
+        &cluster.node,
+        &cluster.client,
+    ]
+}
+
+fn a_flow_goes_on_when_its_client_may_make_no_more() {
+    let shop = Shop::new();
+    let slices = cart_slices(shop.pods(["pod-1", "remote-1"])).yaml();
+    let daemon = shop.start(&(cart_on_every_frontend().yaml() + &slices));
+    let mut flows = Vec::new();
+    for (family, protocol) in everywhere() {
+        for source in sources(&shop.cluster) {
+            let probe = source.probe(protocol, (family.load_balancer_ip(1), 80));
+            let mut flow =
+                Flow::open(&probe).unwrap_or_else(|outcome| panic!("{probe}: {outcome:?}"));
+            let greeting = flow.greeting().answer();
+            flows.push((probe.briefly(), flow, greeting));
+        }
+    }
+    let ranges = json!(["192.0.2.0/24", "2001:db8:9::/64"]);
+    let restricted = cart_on_every_frontend().spec("loadBalancerSourceRanges", ranges);
+    daemon.apply("shop.yaml", &(restricted.yaml() + &slices));
+    for (probe, flow, greeting) in &mut flows {
+        assert_eq!(probe.send(), Outcome::TimedOut, "a new one: {probe}");
+        for _ in 0..3 {
+            assert_eq!(flow.ask(), Outcome::Answered(greeting.clone()), "{probe}");
+        }
+    }
+}
+
+/// `NodeLocal DNSCache` answers health checks at the `ClusterIP` of the DNS Service, on a port that
+/// the Service does not have, and lets them be tracked.
+fn a_port_that_the_service_lacks_is_the_nodes_where_it_holds_the_cluster_ip() {
+    let shop = Shop::new();
+    let held = Family::ALL.map(|family| family.cluster_ip(1));
+    shop.cluster.node.hold(&held);
+    let addresses = held.map(|ip| (ip, 8080).into());
+    let _cache = Server::start(&shop.cluster.node.namespace, "cache", &addresses);
+    let daemon = shop.start(&cart().yaml());
+    let assert_reached = |when: &str| {
+        for (family, protocol) in everywhere() {
+            for source in sources(&shop.cluster) {
+                let probe = source.probe(protocol, (family.cluster_ip(1), 8080));
+                assert_eq!(servers(&probe), names(["cache"]), "{probe} {when}");
+            }
+        }
+    };
+    assert_reached("without endpoints");
+    let endpoints = shop.pods(["pod-1", "remote-1"]);
+    daemon.apply(
+        "shop.yaml",
+        &(cart().yaml() + &cart_slices(endpoints).yaml()),
+    );
+    assert_reached("with endpoints");
+    for (family, protocol) in everywhere() {
+        // What the Service has goes to its endpoints as ever.
+        let probe = shop
+            .cluster
+            .pod("pod-3")
+            .probe(protocol, (family.cluster_ip(1), 80));
+        let expected = names(["pod-1:8080", "remote-1:8080"]);
+        assert_eq!(servers(&probe), expected, "{probe}");
+    }
+}
+
+/// Drops all that is new, but neighbour discovery: without it there is no IPv6.
+const FIREWALL: &str = "
+table inet firewall {
+    chain input {
+        type filter hook input priority filter; policy drop;
+        ct state established,related accept
+        icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+    }
+    chain forward {
+        type filter hook forward priority filter; policy drop;
+        ct state established,related accept
+    }
+}
+";
+
+fn refusals_arrive_though_the_nodes_firewall_drops_everything() {
+    let shop = Shop::new();
+    let served = Service::new("shop/served", 2).both("http", 80);
+    let slices = Slices::of("shop/served")
+        .both("http", 8080)
+        .ready(shop.pods(["pod-1"]));
+    let _daemon = shop.start(&(cart_on_every_frontend().yaml() + &served.yaml() + &slices.yaml()));
+    nft::load(&shop.cluster.node.namespace, FIREWALL);
+    let (mut refused, mut dropped) = (Vec::new(), Vec::new());
+    for (family, protocol) in everywhere() {
+        let unknown_port = [(family.cluster_ip(1), 81)];
+        for to in frontends(family)
+            .map(|(_, to)| to)
+            .into_iter()
+            .chain(unknown_port)
+        {
+            refused.extend(sources(&shop.cluster).map(|source| source.probe(protocol, to)));
+        }
+        // The firewall is in force.
+        let to = (family.cluster_ip(2), 80);
+        dropped.push(shop.cluster.client.probe(protocol, to).briefly());
+    }
+    for (probe, outcome) in refused.iter().zip(Probe::send_all(&refused)) {
+        assert!(outcome.is_refused_at_once(), "{probe}: {outcome:?}");
+    }
+    for (probe, outcome) in dropped.iter().zip(Probe::send_all(&dropped)) {
+        assert_eq!(outcome, Outcome::TimedOut, "{probe}");
+    }
+}
+
+/// A CNI plugin that translates what Pods send, at the standard priority.
+const PLUGIN: &str = "
+table inet plugin {
+    chain postrouting {
+        type nat hook postrouting priority srcnat;
+        ip saddr V4_PODS masquerade
+        ip6 saddr V6_PODS masquerade
+    }
+}
+";
+
+fn a_client_is_remembered_though_another_program_translates_its_source() {
+    let shop = Shop::new();
+    let [v4, v6] = Family::ALL.map(Family::cluster_cidr);
+    let rules = PLUGIN.replace("V4_PODS", v4).replace("V6_PODS", v6);
+    nft::load(&shop.cluster.node.namespace, &rules);
+    let sticky = cart()
+        .node_port(NODE_PORT)
+        .spec("sessionAffinity", json!("ClientIP"));
+    let endpoints = shop.pods(["pod-1", "pod-2", "remote-1", "remote-2"]);
+    let _daemon = shop.start(&(sticky.yaml() + &cart_slices(endpoints).yaml()));
+    let pod = shop.cluster.pod("pod-3");
+    for (family, protocol) in everywhere() {
+        for to in [(family.cluster_ip(1), 80), (family.lan(2), NODE_PORT)] {
+            let probe = pod.probe(protocol, to);
+            let first = probe.send().answer();
+            // Only the plugin translates a Pod that goes to a ClusterIP.
+            assert!(Cluster::is_node(first.seen_from.ip()), "{probe}: {first:?}");
+            for _ in 0..10 {
+                assert_eq!(probe.send().answer().server, first.server, "{probe}");
+            }
+            let map = format!("affinity-{}", protocol.to_string().to_lowercase());
+            let client = format!("{} . {} . {}", pod.ip(family), to.0, to.1);
+            assert!(
+                nft::has_element(&shop.cluster.node.namespace, family.table(), &map, &client),
+                "{map} does not know {client}"
+            );
+        }
+        // No Service: the plugin's alone.
+        let probe = pod.probe(protocol, (family.external_ip(9), 80));
+        let answer = probe.send().answer();
+        assert_eq!(answer.server, "gateway", "{probe}");
+        assert!(
+            Cluster::is_node(answer.seen_from.ip()),
+            "{probe}: {answer:?}"
+        );
+    }
+}
+
+/// Endpoints of the cart: this one, and Pods.
+fn cart_endpoints(shop: &Shop, odd: impl Fn(Family) -> IpAddr, pods: &[&str]) -> String {
+    let pods = pods.iter().map(|name| shop.cluster.pod(name));
+    let ips: Vec<_> = pods
+        .flat_map(|pod| Family::ALL.map(|family| pod.ip(family)))
+        .chain(Family::ALL.map(odd))
+        .collect();
+    cart().yaml() + &manifest::endpoints("shop/cart", &ips, 8080)
+}
+
+/// Probes of the cart's `ClusterIPs`: not of remote Pods, whom the gateway answers past node-1.
+fn of_cart(shop: &Shop) -> Vec<Probe<'_>> {
+    let [local, _, node, outside] = sources(&shop.cluster);
+    everywhere()
+        .flat_map(|(family, protocol)| {
+            let to = (family.cluster_ip(1), 80);
+            [local, node, outside].map(|source| source.probe(protocol, to))
+        })
+        .collect()
+}
+
+fn assert_served<const N: usize>(shop: &Shop, by: [&str; N], when: &str) {
+    for probe in of_cart(shop) {
+        assert_eq!(servers(&probe), names(by), "{probe} {when}");
+    }
+}
+
+fn assert_refused(shop: &Shop, when: &str) {
+    let probes = of_cart(shop);
+    for (probe, outcome) in probes.iter().zip(Probe::send_all(&probes)) {
+        assert!(outcome.is_refused_at_once(), "{probe} {when}: {outcome:?}");
+    }
+}
+
+fn an_endpoint_that_is_a_cluster_ip_is_not_used_until_it_is_none() {
+    let shop = Shop::new();
+    // In no ServiceCIDR, and the way to the gateway once no Service has it.
+    let taken = |family: Family| family.external_ip(9);
+    let list = Service::new("shop/list", 2)
+        .both("http", 8080)
+        .spec("clusterIP", json!(taken(Family::V4)))
+        .spec("clusterIPs", json!(Family::ALL.map(taken)))
+        .yaml()
+        + &Slices::of("shop/list")
+            .both("http", 8080)
+            .ready(shop.pods(["pod-2"]))
+            .yaml();
+    shop.manifests.write("list.yaml", &list);
+    let daemon = shop.start(&cart_endpoints(&shop, taken, &["pod-1"]));
+    assert_served(&shop, ["pod-1:8080"], "beside a Pod");
+    daemon.apply("shop.yaml", &cart_endpoints(&shop, taken, &[]));
+    assert_refused(&shop, "alone");
+    daemon.remove("list.yaml");
+    assert_served(&shop, ["gateway"], "when no Service has it");
+    daemon.apply("list.yaml", &list);
+    assert_refused(&shop, "when a Service has it again");
+    daemon.apply("shop.yaml", &cart_endpoints(&shop, taken, &["pod-1"]));
+    assert_served(&shop, ["pod-1:8080"], "beside a Pod again");
+    daemon.remove("list.yaml");
+    assert_served(&shop, ["gateway", "pod-1:8080"], "beside a Pod, as it may");
+}
+
+fn an_endpoint_in_a_service_cidr_is_not_used() {
+    let shop = Shop::new();
+    let unallocated = |family: Family| family.cluster_ip(200);
+    let daemon = shop.start(&cart_endpoints(&shop, unallocated, &["pod-1"]));
+    assert_served(&shop, ["pod-1:8080"], "beside a Pod");
+    daemon.apply("shop.yaml", &cart_endpoints(&shop, unallocated, &[]));
+    assert_refused(&shop, "alone");
+    // The range goes: so does what was wrong with it.
+    daemon.remove("service-cidr.yaml");
+    assert_served(&shop, ["gateway"], "when no ServiceCIDR has it");
+}
