@@ -60,18 +60,22 @@ pub struct Options {
     pub connection_metrics_limit: usize,
 }
 
+/// The families that get a table.
+fn families(ipv6: bool) -> &'static [Family] {
+    if ipv6 {
+        &[Family::Ipv4, Family::Ipv6]
+    } else {
+        &[Family::Ipv4]
+    }
+}
+
 /// Runs the daemon until SIGTERM or SIGINT. The rules stay.
 ///
 /// # Errors
 /// What keeps it from starting.
 pub fn run(source: Source, config: Config, options: Options) -> anyhow::Result<()> {
     let ipv6 = sysctl::has_ipv6();
-    let families = if ipv6 {
-        &[Family::Ipv4, Family::Ipv6][..]
-    } else {
-        &[Family::Ipv4]
-    };
-    let mut kernel = sync::Opened::open(options.table_owner, families)?;
+    let mut kernel = sync::Opened::open(options.table_owner, families(ipv6))?;
     let runtime = runtime()?;
     runtime.block_on(async {
         let source = source.open().await?;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::port::{PortContribution, PortShape, Route};
-use super::{Claim, Claims, Endpoint, NodeContribution, Slots, eligible};
+use super::{Claim, Claims, Eligible, Endpoint, NodeContribution, Slots, eligible};
 use crate::model::{
     Address, EndpointSlice, Service, ServiceName, ServicePort, Store, TrafficPolicy,
 };
@@ -125,20 +125,7 @@ impl<A: Address> Builder<'_, A> {
         if cluster_ips.is_empty() && !external {
             return None;
         }
-        let cluster_ip = Cell::new(None);
-        let eligible = eligible(port, self.slices, self.zone, |address| {
-            let is_cluster_ip =
-                self.claims.is_cluster_ip(address) || self.node.is_in_service_cidrs(address);
-            if is_cluster_ip && cluster_ip.get().is_none_or(|known| address < known) {
-                cluster_ip.set(Some(address));
-            }
-            !is_cluster_ip
-        });
-        if let Some(address) = cluster_ip.get() {
-            self.not_served.push(NotServed::ClusterIpAsEndpoint {
-                address: address.into(),
-            });
-        }
+        let eligible = self.eligible(port);
         let any = eligible.any();
         let internal = match service.internal_policy {
             _ if !any => Route::Refuse,
@@ -181,6 +168,25 @@ impl<A: Address> Builder<'_, A> {
             lists,
             here: eligible.here,
         })
+    }
+
+    /// The endpoints by who may use them, without those that are `ClusterIPs`.
+    fn eligible(&mut self, port: &ServicePort) -> Eligible<A> {
+        let cluster_ip = Cell::new(None);
+        let eligible = eligible(port, self.slices, self.zone, |address| {
+            let is_cluster_ip =
+                self.claims.is_cluster_ip(address) || self.node.is_in_service_cidrs(address);
+            if is_cluster_ip && cluster_ip.get().is_none_or(|known| address < known) {
+                cluster_ip.set(Some(address));
+            }
+            !is_cluster_ip
+        });
+        if let Some(address) = cluster_ip.get() {
+            self.not_served.push(NotServed::ClusterIpAsEndpoint {
+                address: address.into(),
+            });
+        }
+        eligible
     }
 
     /// Whether the Service has what it claims.

@@ -137,7 +137,7 @@ impl<A: Address> PortShape<A> {
                 At::Frontend(_, address, _) if self.restricted().contains(&address) => {
                     SetName::ServicesRestricted
                 }
-                _ => maps(at.frontends()).dispatch,
+                At::Frontend(..) | At::Nodeport(..) => maps(at.frontends()).dispatch,
             };
             Dispatched { at, route, map }
         })

@@ -127,10 +127,18 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
 
     /// Evaluates what the kernel calls before routing, or where the node itself sends.
     pub(super) fn dispatch(&mut self) -> Result<Option<End>, L::Error> {
-        self.chain(match self.source.kind {
-            Kind::Node => ChainName::NatOutput,
-            Kind::Pod | Kind::Elsewhere => ChainName::NatPrerouting,
-        })
+        let [first, then] = match self.source.kind {
+            Kind::Node => [ChainName::NatOutput, ChainName::NatOutputUnserved],
+            Kind::Pod | Kind::Elsewhere => {
+                [ChainName::NatPrerouting, ChainName::NatPreroutingUnserved]
+            }
+        };
+        let end = self.chain(first)?;
+        if end.is_some() || !self.drawn.is_empty() {
+            return Ok(end);
+        }
+        // The kernel calls it for a connection that no chain has translated.
+        self.chain(then)
     }
 
     /// Evaluates what the kernel calls for a connection that was sent to this endpoint; why its source
@@ -151,12 +159,11 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
     }
 
     fn chain(&mut self, name: ChainName) -> Result<Option<End>, L::Error> {
-        let rules = match name {
-            ChainName::OnDemand(chain) => chain.chain().rules,
-            _ => self
-                .chains
-                .get(&name)
-                .map_or_else(Vec::new, |chain| chain.rules.clone()),
+        let rules = if let ChainName::OnDemand(chain) = name {
+            chain.chain().rules
+        } else {
+            let chain = self.chains.get(&name);
+            chain.map_or_else(Vec::new, |chain| chain.rules.clone())
         };
         self.trail.push(name);
         for rule in &rules {
@@ -209,21 +216,30 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                     Statement::Return => Flow::Return,
                     Statement::Jump(chain) => Flow::Jump(*chain),
                     Statement::Goto(chain) => Flow::Goto(*chain),
-                    matched => match self.matches(chain, matched, &mut steps)? {
-                        Match::Yes => continue,
-                        Match::Itself => {
-                            itself = true;
-                            continue;
+                    Statement::NotDnat
+                    | Statement::SourceIsLocal
+                    | Statement::DestinationIsLocal
+                    | Statement::InputInterface { .. }
+                    | Statement::Protocol(_)
+                    | Statement::Lookup { .. } => {
+                        match self.matches(chain, statement, &mut steps)? {
+                            Match::Yes => continue,
+                            Match::Itself => {
+                                itself = true;
+                                continue;
+                            }
+                            Match::No => break 'rule Flow::NextRule,
                         }
-                        Match::No => break 'rule Flow::NextRule,
-                    },
+                    }
                 };
                 break 'rule flow;
             }
             Flow::NextRule
         };
         let before = self.translated.is_none();
-        if before && !matches!(flow, Flow::NextRule | Flow::Return) {
+        // Source ranges that do not hold the source are what decides.
+        let denied = chain == ChainName::Restricted;
+        if before && (denied || !matches!(flow, Flow::NextRule | Flow::Return)) {
             self.steps.append(&mut steps);
         }
         Ok(flow)
@@ -253,9 +269,19 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                 inverted,
             } => match self.is_in(chain, fields, *set, steps)? {
                 Match::Itself => return Ok(Match::Itself),
-                found => (found == Match::Yes, *inverted),
+                Match::Yes => (true, *inverted),
+                Match::No => (false, *inverted),
             },
-            _ => (true, false),
+            Statement::Learn { .. }
+            | Statement::Vmap { .. }
+            | Statement::Dnat { .. }
+            | Statement::Masquerade
+            | Statement::RejectTcp
+            | Statement::Reject
+            | Statement::Drop
+            | Statement::Return
+            | Statement::Jump(_)
+            | Statement::Goto(_) => (true, false),
         };
         Ok(if holds == inverted {
             Match::No
@@ -375,7 +401,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         steps: &mut Vec<Step>,
     ) -> Result<Flow, L::Error> {
         let Some(Field::Random { slots, list }) = fields.last() else {
-            self.keep(fields)?;
+            self.keep(chain, fields)?;
             return Ok(Flow::NextRule);
         };
         let mut keys = Vec::new();
@@ -415,7 +441,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
     }
 
     /// Looks for the endpoint that the client has had.
-    fn keep(&mut self, fields: &[Field]) -> Result<(), L::Error> {
+    fn keep(&mut self, chain: ChainName, fields: &[Field]) -> Result<(), L::Error> {
         let key = self.parts(fields);
         let Some(key) = key.and_then(|parts| Key::of_parts(&parts)) else {
             return Ok(());
@@ -424,7 +450,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         if let Some((Value::Endpoint(address, port), left)) = self.rules.client(protocol, &key)? {
             let map = SetName::Affinity(protocol);
             self.steps.push(Step {
-                chain: ChainName::Affinity.to_string(),
+                chain: chain.to_string(),
                 found: format!("@{map}: {key} : {address} . {port}"),
                 command: format!("nft get element {} {map} '{{ {key} }}'", table::<A>()),
             });
@@ -507,7 +533,7 @@ fn of_slots<A: Address>(
     /// Keys that a command names one by one.
     const NAMED: usize = 16;
     let keys: Vec<_> = keys.iter().map(Key::to_string).collect();
-    let (first, last) = (list.base(), list.base() + slots.max(1) - 1);
+    let (from, to) = (list.base(), list.base() + slots.max(1) - 1);
     let table = table::<A>();
     let command = if let [key, _, ..] = &keys[..]
         && keys.len() > NAMED
@@ -519,7 +545,7 @@ fn of_slots<A: Address>(
     };
     Step {
         chain: chain.to_string(),
-        found: format!("@{map}: slots {first} to {last}"),
+        found: format!("@{map}: slots {from} to {to}"),
         command,
     }
 }

@@ -60,7 +60,9 @@ fn served<A: Address, L: Lookup<A>>(
 }
 
 fn refused(trail: &[ChainName]) -> &'static str {
-    if trail.contains(&ChainName::Unserved) {
+    if trail.contains(&ChainName::Restricted) && trail.contains(&ChainName::Deny) {
+        "loadBalancerSourceRanges do not hold the source"
+    } else if trail.contains(&ChainName::Unserved) {
         "the ClusterIP is in use, and its Service has no such port"
     } else {
         "the Service has no endpoint that is ready"
@@ -72,20 +74,16 @@ fn dropped<A: Address, L: Lookup<A>>(
     evaluation: &Evaluation<'_, A, L>,
     source: Source<A>,
 ) -> String {
-    match chain {
-        ChainName::Deny if evaluation.trail.contains(&ChainName::Restricted) => {
-            let ranges = evaluation.ranges.as_deref().unwrap_or_default();
-            let source = source
-                .address
-                .map_or_else(String::new, |address| format!(" {address}"));
-            format!(
-                "loadBalancerSourceRanges do not hold{source}: only {}",
-                list(ranges)
-            )
-        }
-        ChainName::Deny => {
-            "no Service has this address, and ClusterIPs are allocated from its range".to_owned()
-        }
-        _ => "its traffic policy is Local, and no endpoint is on this node".to_owned(),
+    if chain != ChainName::Deny {
+        return "its traffic policy is Local, and no endpoint is on this node".to_owned();
     }
+    if !evaluation.trail.contains(&ChainName::Restricted) {
+        return "no Service has this address, and ClusterIPs are allocated from its range"
+            .to_owned();
+    }
+    let ranges = evaluation.ranges.as_deref().unwrap_or_default();
+    let source = source.address;
+    let source = source.map_or_else(String::new, |address| format!(" {address}"));
+    let only = list(ranges);
+    format!("loadBalancerSourceRanges do not hold{source}: only {only}")
 }

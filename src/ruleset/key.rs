@@ -238,7 +238,16 @@ impl<A: Address> Key<A> {
             Self::Protocol(protocol) => vec![protocol.number()],
             Self::Port(port) => port.to_be_bytes().into(),
             Self::Original => vec![ORIGINAL],
-            _ => self.registers(|net| A::bounds(net).0),
+            Self::Net(_)
+            | Self::Address(_)
+            | Self::Pair(..)
+            | Self::AddressPort(..)
+            | Self::Frontend(..)
+            | Self::Slot(..)
+            | Self::Nodeport(..)
+            | Self::NodeportSlot(..)
+            | Self::SourceRange(..)
+            | Self::Client(..) => self.registers(|net| A::bounds(net).0),
         }
     }
 

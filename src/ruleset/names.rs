@@ -113,7 +113,7 @@ pub enum ChainName {
     ExternalLocal,
     /// The same for node ports.
     ExternalLocalNodeport,
-    /// Drops sources outside `loadBalancerSourceRanges`.
+    /// Lets sources in `loadBalancerSourceRanges` through; the others are denied.
     Restricted,
     /// Refuses or drops a connection that no element serves.
     Deny,
@@ -135,6 +135,10 @@ pub enum ChainName {
     NatPrerouting,
     /// Base chain: connections of the node itself.
     NatOutput,
+    /// Base chain: connections that come in and that nobody translated.
+    NatPreroutingUnserved,
+    /// Base chain: connections of the node itself that nobody translated.
+    NatOutputUnserved,
     /// Base chain: connections to endpoints on the node itself.
     NatInput,
     /// Base chain: connections that leave.
@@ -160,6 +164,8 @@ impl fmt::Display for ChainName {
             Self::ToNodeport => "to-nodeport",
             Self::NatPrerouting => "nat-prerouting",
             Self::NatOutput => "nat-output",
+            Self::NatPreroutingUnserved => "nat-prerouting-unserved",
+            Self::NatOutputUnserved => "nat-output-unserved",
             Self::NatInput => "nat-input",
             Self::NatPostrouting => "nat-postrouting",
         }

@@ -12,6 +12,11 @@ use crate::model::Protocol;
 /// does (`nf_nat_inet_fn`), and as long as kube-proxy's are there too it must be ours.
 pub const DSTNAT: i32 = -101;
 
+/// The priority of the chains that deny what no Service has. After the standard -100, so that another
+/// program that serves an address of a ServiceCIDR (`service.kubernetes.io/service-proxy-name`) comes
+/// before: the kernel asks no further chain once a connection is translated (`nf_nat_inet_fn`).
+const AFTER_DSTNAT: i32 = -90;
+
 /// The priority of the chains that remember clients and masquerade. One before the standard 100: what
 /// another program translates first could not be remembered.
 const SRCNAT: i32 = 99;
@@ -107,6 +112,18 @@ fn base_chains() -> Vec<Chain> {
             services(),
         ),
         base(ChainName::NatOutput, Hook::Output, DSTNAT, services()),
+        base(
+            ChainName::NatPreroutingUnserved,
+            Hook::Prerouting,
+            AFTER_DSTNAT,
+            unserved(),
+        ),
+        base(
+            ChainName::NatOutputUnserved,
+            Hook::Output,
+            AFTER_DSTNAT,
+            unserved(),
+        ),
         base(ChainName::NatInput, Hook::Input, SRCNAT, input()),
         base(
             ChainName::NatPostrouting,
@@ -151,7 +168,7 @@ fn dispatch(pods: &Pods) -> Vec<Chain> {
             external_local(pods, &NODEPORT, nodeports),
         ),
         restricted(),
-        unserved(),
+        unless_local(),
         services(),
     ]
 }
@@ -167,23 +184,29 @@ fn services() -> Chain {
                 lookup(&[Field::Daddr], SetName::NodeIps),
                 vmap(&NODEPORT, SetName::Nodeports),
             ],
-            // ip daddr @cluster-ips goto unserved
-            vec![
-                lookup(&[Field::Daddr], SetName::ClusterIps),
-                Statement::Goto(ChainName::Unserved),
-            ],
-            // ip daddr @service-cidrs goto unserved
-            vec![
-                lookup(&[Field::Daddr], SetName::ServiceCidrs),
-                Statement::Goto(ChainName::Unserved),
-            ],
         ],
     )
 }
 
+/// What is addressed to a `ClusterIP`, or into a range of them, and nobody translated.
+fn unserved() -> Vec<Rule> {
+    vec![
+        // ip daddr @cluster-ips goto unserved
+        vec![
+            lookup(&[Field::Daddr], SetName::ClusterIps),
+            Statement::Goto(ChainName::Unserved),
+        ],
+        // ip daddr @service-cidrs goto unserved
+        vec![
+            lookup(&[Field::Daddr], SetName::ServiceCidrs),
+            Statement::Goto(ChainName::Unserved),
+        ],
+    ]
+}
+
 /// A `ClusterIP` in use refuses other ports and protocols; an address that no Service has is silent.
 /// An address that the node itself holds (`NodeLocal` DNSCache) is its own affair.
-fn unserved() -> Chain {
+fn unless_local() -> Chain {
     regular(
         ChainName::Unserved,
         vec![
@@ -365,7 +388,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_four_chains_are_called_by_the_kernel() {
+    fn only_these_chains_are_called_by_the_kernel() {
         // Their type is nat (`netlink::encode`): an established packet meets none of them.
         let chains = program(&Program::default());
         let hooks: Vec<_> = chains.iter().filter_map(|chain| chain.hook).collect();
@@ -374,6 +397,8 @@ mod tests {
             [
                 (Hook::Prerouting, -101),
                 (Hook::Output, -101),
+                (Hook::Prerouting, -90),
+                (Hook::Output, -90),
                 (Hook::Input, 99),
                 (Hook::Postrouting, 99)
             ]

@@ -76,9 +76,12 @@ fn agree<A: Address>(
 ) {
     let objects = Objects::of(events);
     let own = table.entries(SetName::NodeIps).next();
-    let own = own.and_then(|(key, _)| match key {
-        Key::Address(address) => Some(*address),
-        _ => None,
+    let own = own.and_then(|(key, _)| {
+        if let Key::Address(address) = key {
+            Some(*address)
+        } else {
+            None
+        }
     });
     let pods = A::net_of(pods.parse().unwrap()).unwrap();
     let node = OfNode {
