@@ -10,6 +10,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use kube_dnat::ruleset::{Data, KeyField, Row, SETS, set};
+
 use clap::{Command, CommandFactory as _};
 use kube_dnat::commands::CommandLine;
 
@@ -134,4 +136,49 @@ fn every_link_of_the_documents_leads_somewhere() {
     }
     assert!(count > 50, "{count}");
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A row of the document's table of sets, from the row of the code.
+fn row_of_sets(row: &Row) -> String {
+    let names: Vec<_> = row
+        .names
+        .iter()
+        .map(|(_, name)| format!("`{name}`"))
+        .collect();
+    let set = set(row.names[0].0);
+    let typed = row.key.contains(&KeyField::Slot);
+    let fields = row.key.iter().map(|field| match (field, typed) {
+        (KeyField::Protocol, true) => "meta l4proto",
+        (KeyField::Address, true) => "ip daddr",
+        (KeyField::Port, true) => "th dport",
+        (KeyField::Protocol, false) => "inet_proto",
+        (KeyField::Address | KeyField::Net, _) => "ipv4_addr",
+        (KeyField::Port, false) => "inet_service",
+        (KeyField::Slot, _) => "numgen random mod 65536",
+        (KeyField::Direction, _) => "ct_dir",
+    });
+    let mut key = format!("`{}`", fields.collect::<Vec<_>>().join(" . "));
+    if set.is_interval() {
+        key += ", interval";
+    }
+    if let Some(size) = row.dynamic {
+        key += &format!(", at most {size}");
+    }
+    let value = match (row.data, typed) {
+        (Data::Nothing, _) => " ",
+        (Data::Verdict, _) => " `verdict` ",
+        (Data::Endpoint, false) => " `ipv4_addr . inet_service` ",
+        (Data::Endpoint, true) => " `ip daddr . th dport` ",
+    };
+    format!("| {} | {key} |{value}| {} |", names.join(", "), row.meaning)
+}
+
+#[test]
+fn the_document_of_the_ruleset_has_the_sets_as_they_are_declared() {
+    let text = fs::read_to_string(root().join("docs/ruleset.md")).unwrap();
+    let head = "| name | key | value | an element says |";
+    let lines = text.lines().skip_while(|line| *line != head).skip(2);
+    let found: Vec<_> = lines.take_while(|line| line.starts_with('|')).collect();
+    let declared: Vec<_> = SETS.iter().map(row_of_sets).collect();
+    assert_eq!(found, declared);
 }

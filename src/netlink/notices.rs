@@ -6,7 +6,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, setsockopt,
+    socket, sockopt,
 };
 use tokio::io::unix::AsyncFd;
 
@@ -26,6 +27,9 @@ const PORT: usize = 12;
 
 /// `1 << (NFNLGRP_NFTABLES - 1)`.
 const GROUP: u32 = 1 << 6;
+
+/// Bytes of notices that may wait: those of a deleted table with some 10,000 elements.
+const QUEUE: usize = 8 * 1024 * 1024;
 
 /// Bytes of one datagram: the kernel makes them of a page or two.
 const RECEIVE: usize = 64 * 1024;
@@ -69,6 +73,10 @@ impl Notices {
         let netfilter = SockProtocol::NetlinkNetFilter;
         let fd = socket(family, SockType::Raw, flags, netfilter)
             .map_err(Error::errno("open for notices"))?;
+        // Without the privilege the limit of the system holds, and some are lost sooner.
+        if setsockopt(&fd, sockopt::RcvBufForce, &QUEUE).is_err() {
+            setsockopt(&fd, sockopt::RcvBuf, &QUEUE).map_err(Error::errno("set up"))?;
+        }
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, GROUP)).map_err(Error::errno("hear notices"))?;
         let socket = ffi::awaited(fd).map_err(Error::socket("wait for notices"))?;
         self.socket = Some(socket);

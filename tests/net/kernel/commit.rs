@@ -106,16 +106,14 @@ fn tables_of_others_are_left_alone() {
 
 /// A Service with session affinity and more endpoints than there are balance chains from the start.
 fn many_sticky_endpoints(count: u8) -> String {
-    let endpoints: Vec<_> = (1..=count)
-        .map(|last| format!("{{addresses: [10.244.2.{last}]}}"))
-        .collect();
+    let endpoints = (1..=count).map(|last| format!("- addresses: [10.244.2.{last}]\n"));
+    let endpoints: String = endpoints.collect();
     format!(
-        "{{kind: Service, apiVersion: v1, metadata: {{namespace: shop, name: many}}, spec: \
-         {{clusterIPs: [10.96.99.1], sessionAffinity: ClientIP, ports: [{{port: 80}}]}}}}\n---\n\
-         {{kind: EndpointSlice, apiVersion: discovery.k8s.io/v1, metadata: {{namespace: shop, \
-         name: many, labels: {{kubernetes.io/service-name: many}}}}, addressType: IPv4, \
-         ports: [{{name: '', port: 80}}], endpoints: [{}]}}\n",
-        endpoints.join(", ")
+        "kind: Service\napiVersion: v1\nmetadata:\n  namespace: shop\n  name: many\nspec:\n  \
+         clusterIPs: [10.96.99.1]\n  sessionAffinity: ClientIP\n  ports:\n  - name: http\n    \
+         port: 80\n---\nkind: EndpointSlice\napiVersion: discovery.k8s.io/v1\nmetadata:\n  \
+         namespace: shop\n  name: many\n  labels:\n    kubernetes.io/service-name: many\n\
+         addressType: IPv4\nports:\n- name: http\n  port: 8080\nendpoints:\n{endpoints}"
     )
 }
 

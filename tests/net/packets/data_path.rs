@@ -6,7 +6,7 @@ use libtest_mimic::Trial;
 use serde_json::json;
 
 use super::shop::{NODE_PORT, Shop, cart, cart_on_every_frontend, cart_slices, frontends};
-use super::{Cluster, Family, Host, Probe, Server, everywhere, names, servers};
+use super::{Cluster, Family, Host, Probe, Protocol, Server, everywhere, names, servers};
 use crate::lab::{Flow, Outcome, Service, Slices, manifest, nft};
 
 pub(super) fn tests() -> Vec<Trial> {
@@ -18,6 +18,7 @@ pub(super) fn tests() -> Vec<Trial> {
         a_client_is_remembered_though_another_program_translates_its_source,
         an_endpoint_that_is_a_cluster_ip_is_not_used_until_it_is_none,
         an_endpoint_in_a_service_cidr_is_not_used,
+        a_cluster_ip_that_another_program_serves_is_left_to_it,
     )
 }
 
@@ -257,4 +258,41 @@ fn an_endpoint_in_a_service_cidr_is_not_used() {
     // The range goes: so does what was wrong with it.
     daemon.remove("service-cidr.yaml");
     assert_served(&shop, ["gateway"], "when no ServiceCIDR has it");
+}
+
+/// The proxy of Services with the label `service.kubernetes.io/service-proxy-name`: its DNAT has the
+/// standard priority, so that it comes after ours.
+fn a_cluster_ip_that_another_program_serves_is_left_to_it() {
+    let shop = Shop::new();
+    let _daemon = shop.start(&(cart().yaml() + &cart_slices(shop.pods(["pod-1"])).yaml()));
+    let mut rules = String::new();
+    for family in Family::ALL {
+        let ([table, _], foreign) = (family.table(), family.cluster_ip(201));
+        let pod = match shop.cluster.pod("pod-2").ip(family) {
+            IpAddr::V4(ip) => format!("{ip}:8080"),
+            IpAddr::V6(ip) => format!("[{ip}]:8080"),
+        };
+        for hook in ["prerouting", "output"] {
+            rules += &format!(
+                "table {table} other {{ chain {hook} {{\n\
+                 type nat hook {hook} priority -100\n\
+                 {table} daddr {foreign} tcp dport 80 dnat to {pod}\n}}\n}}\n"
+            );
+        }
+    }
+    let pod = shop.cluster.pod("pod-3");
+    for family in Family::ALL {
+        // Inside a ServiceCIDR, and nobody's: silence.
+        let probe = pod
+            .probe(Protocol::Tcp, (family.cluster_ip(201), 80))
+            .briefly();
+        assert_eq!(probe.send(), Outcome::TimedOut, "{probe}");
+    }
+    nft::load(&shop.cluster.node.namespace, &rules);
+    for family in Family::ALL {
+        for source in [pod, &shop.cluster.node] {
+            let probe = source.probe(Protocol::Tcp, (family.cluster_ip(201), 80));
+            assert_eq!(probe.send().answer().server, "pod-2:8080", "{probe}");
+        }
+    }
 }
