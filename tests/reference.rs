@@ -162,7 +162,7 @@ fn row_of_sets(row: &Row) -> String {
         key += ", interval";
     }
     if let Some(size) = row.dynamic {
-        key += &format!(", at most {size}");
+        key = format!("{key}, at most {size}");
     }
     let value = match (row.data, typed) {
         (Data::Nothing, _) => " ",

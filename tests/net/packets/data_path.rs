@@ -265,7 +265,7 @@ fn an_endpoint_in_a_service_cidr_is_not_used() {
 fn a_cluster_ip_that_another_program_serves_is_left_to_it() {
     let shop = Shop::new();
     let _daemon = shop.start(&(cart().yaml() + &cart_slices(shop.pods(["pod-1"])).yaml()));
-    let mut rules = String::new();
+    let mut rules = Vec::new();
     for family in Family::ALL {
         let ([table, _], foreign) = (family.table(), family.cluster_ip(201));
         let pod = match shop.cluster.pod("pod-2").ip(family) {
@@ -273,11 +273,11 @@ fn a_cluster_ip_that_another_program_serves_is_left_to_it() {
             IpAddr::V6(ip) => format!("[{ip}]:8080"),
         };
         for hook in ["prerouting", "output"] {
-            rules += &format!(
+            rules.push(format!(
                 "table {table} other {{ chain {hook} {{\n\
                  type nat hook {hook} priority -100\n\
                  {table} daddr {foreign} tcp dport 80 dnat to {pod}\n}}\n}}\n"
-            );
+            ));
         }
     }
     let pod = shop.cluster.pod("pod-3");
@@ -288,7 +288,7 @@ fn a_cluster_ip_that_another_program_serves_is_left_to_it() {
             .briefly();
         assert_eq!(probe.send(), Outcome::TimedOut, "{probe}");
     }
-    nft::load(&shop.cluster.node.namespace, &rules);
+    nft::load(&shop.cluster.node.namespace, &rules.concat());
     for family in Family::ALL {
         for source in [pod, &shop.cluster.node] {
             let probe = source.probe(Protocol::Tcp, (family.cluster_ip(201), 80));
