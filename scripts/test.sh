@@ -13,7 +13,7 @@ exec </dev/null
 headline "Install what is missing"
 need_packages "${build_packages[@]}" "${nft_packages[@]}" ip:iproute2 unshare:util-linux \
     nginx:nginx-light dnsmasq:dnsmasq-base shellcheck:shellcheck capsh:libcap2-bin \
-    conntrack:conntrack ipset:ipset /etc/ssl/certs/ca-certificates.crt:ca-certificates
+    conntrack:conntrack ipset:ipset iptables-nft:iptables /etc/ssl/certs/ca-certificates.crt:ca-certificates
 need_cargo
 for tool in fmt clippy; do
     run_cargo "$tool" --version >/dev/null 2>&1 ||

@@ -2,16 +2,16 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use clap::Args;
 use tracing::{info, warn};
 
 use super::processes;
 use crate::model::Address;
 use crate::model::addr::Family;
-use crate::netlink::{Error, Kernel, Standing};
+use crate::netlink::{Error, Kernel, Standing, virtual_servers};
 use crate::ruleset::TABLE;
-use crate::takeover;
+use crate::takeover::{self, Done, Takeover};
 
 /// `cleanup`.
 #[derive(Debug, Args)]
@@ -78,12 +78,21 @@ fn owner<A: Address>(kernel: &mut Kernel) -> Option<u32> {
 }
 
 fn of_kube_proxy(kernel: &mut Kernel) -> anyhow::Result<()> {
-    let removed = crate::agent::runtime()?.block_on(takeover::remove(kernel))?;
+    let mut takeover = Takeover::default();
+    let Done { removed, stays } = crate::agent::runtime()?.block_on(takeover.remove(kernel));
     for removed in &removed {
         info!("{removed} deleted");
     }
-    if removed.is_empty() {
+    if removed.is_empty() && stays.is_empty() {
         info!("kube-proxy has left nothing");
+    }
+    let servers = virtual_servers();
+    if servers > 0 && stays.is_empty() {
+        warn!(
+            servers,
+            "IPVS has virtual servers, and nothing shows that kube-proxy made them: \
+             `ipvsadm --list --numeric` shows them, and `ipvsadm --clear` deletes them all"
+        );
     }
     let legacy = takeover::legacy_iptables();
     if !legacy.is_empty() {
@@ -93,5 +102,7 @@ fn of_kube_proxy(kernel: &mut Kernel) -> anyhow::Result<()> {
              whether kube-proxy left something there, and `kube-proxy --cleanup` removes it"
         );
     }
+    let stays: Vec<_> = stays.iter().map(|error| format!("{error:#}")).collect();
+    ensure!(stays.is_empty(), "{}", stays.join("; "));
     Ok(())
 }

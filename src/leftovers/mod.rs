@@ -78,6 +78,13 @@ impl Removal {
     pub fn is_empty(&self) -> bool {
         self.tables.is_empty() && self.rules.is_empty() && self.chains.is_empty()
     }
+
+    /// Whether it has what kube-proxy makes first, in whichever mode. A kubelet before 1.27 makes some
+    /// of the chains too, but not this one.
+    #[must_use]
+    pub fn has_services(&self) -> bool {
+        !self.tables.is_empty() || self.chains.iter().any(|chain| chain.name == SERVICES)
+    }
 }
 
 impl fmt::Display for Removal {
@@ -139,9 +146,11 @@ const CHAINS: [&str; 13] = [
     "KUBE-POSTROUTING",
     "KUBE-PROXY-CANARY",
     "KUBE-PROXY-FIREWALL",
-    "KUBE-SERVICES",
+    SERVICES,
     "KUBE-SOURCE-RANGES-FIREWALL",
 ];
+
+const SERVICES: &str = "KUBE-SERVICES";
 
 /// Its chains of single Services and endpoints: what follows is a hash.
 const PREFIXES: [&str; 6] = [

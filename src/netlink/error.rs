@@ -59,6 +59,14 @@ impl Error {
         move |source| Self::Socket { attempt, source }
     }
 
+    /// Of the number of an error, whether this system has a name for it or not.
+    pub(super) fn number(attempt: &'static str) -> impl FnOnce(i32) -> Self {
+        move |number| Self::Socket {
+            attempt,
+            source: io::Error::from_raw_os_error(number),
+        }
+    }
+
     pub(super) fn errno(attempt: &'static str) -> impl FnOnce(Errno) -> Self {
         move |errno| Self::Socket {
             attempt,

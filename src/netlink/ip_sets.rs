@@ -2,6 +2,9 @@
 //! destroyed.
 
 use std::io::IoSlice;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
@@ -23,6 +26,25 @@ const PROTOCOL: u8 = 6;
 
 const IPV4: u8 = 2;
 
+/// `IPSET_ERR_BUSY`. nf_tables frees deleted rules later, in a work item after a grace period
+/// (`nf_tables_trans_destroy_work`), and only that gives the reference of `xt_set` back.
+const IPSET_ERR_BUSY: i32 = 4100;
+
+/// For how long a busy IP set is tried again, and how often.
+const BUSY: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Why an IP set was not destroyed.
+#[derive(Debug, thiserror::Error)]
+pub enum Stays {
+    /// A rule or an IP set needs it.
+    #[error("it is in use by another program's rule or IP set")]
+    InUse,
+    /// Whatever else.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
 fn kind(command: i32) -> u16 {
     attribute::kind(libc::NFNL_SUBSYS_IPSET, command)
 }
@@ -34,11 +56,15 @@ fn protocol() -> Vec<u8> {
 }
 
 impl Kernel {
-    /// The names of the IP sets of this network namespace; none where the kernel has no such thing.
+    /// The names of the IP sets of this network namespace; none where the kernel has no such thing,
+    /// which is not loaded by the question.
     ///
     /// # Errors
     /// If the kernel does not tell.
     pub fn ip_sets(&mut self) -> Result<Vec<String>, Error> {
+        if !is_loaded() {
+            return Ok(Vec::new());
+        }
         let mut attributes = protocol();
         let flags = IPSET_FLAG_LIST_SETNAME.to_be_bytes();
         attribute::push(&mut attributes, IPSET_ATTR_FLAGS, &flags);
@@ -58,19 +84,49 @@ impl Kernel {
         }
     }
 
-    /// Destroys one. One that is gone already is none.
-    ///
-    /// # Errors
-    /// If a rule needs it still.
-    pub fn destroy_ip_set(&mut self, name: &str) -> Result<(), Error> {
+    /// Destroys all of these. Those that stay, and why; one that is gone already is none of them.
+    pub fn destroy_ip_sets(&mut self, names: Vec<String>) -> Vec<(String, Stays)> {
+        let deadline = Instant::now() + BUSY;
+        let mut tried = names;
+        let mut failed = Vec::new();
+        loop {
+            let mut busy = Vec::new();
+            for name in tried {
+                match self.destroy_ip_set(&name) {
+                    Ok(()) => {}
+                    Err(Stays::InUse) => busy.push(name),
+                    Err(why @ Stays::Failed(_)) => failed.push((name, why)),
+                }
+            }
+            if busy.is_empty() || Instant::now() > deadline {
+                failed.extend(busy.into_iter().map(|name| (name, Stays::InUse)));
+                return failed;
+            }
+            thread::sleep(PAUSE);
+            tried = busy;
+        }
+    }
+
+    fn destroy_ip_set(&mut self, name: &str) -> Result<(), Stays> {
         let mut attributes = protocol();
         attributes.extend(attribute::texts(&[(IPSET_ATTR_SETNAME, name)]));
         let request = attribute::request(kind(IPSET_CMD_DESTROY), REQUEST, IPV4, 1, &attributes);
         let refused = self.socket.send(&[IoSlice::new(&request)])?;
-        match refused.first().map(|refused| refused.errno) {
-            None | Some(Errno::ENOENT) => Ok(()),
-            Some(Errno::EPERM) => Err(Error::Permission),
-            Some(errno) => Err(Error::errno("destroy an IP set")(errno)),
+        match refused.first() {
+            None => Ok(()),
+            Some(refused) if refused.number == IPSET_ERR_BUSY => Err(Stays::InUse),
+            Some(refused) => match refused.errno {
+                Errno::ENOENT => Ok(()),
+                Errno::EPERM => Err(Error::Permission.into()),
+                _ => Err(Error::number("destroy an IP set")(refused.number).into()),
+            },
         }
     }
+}
+
+/// Whether the kernel has IP sets now, built in or loaded: with a parameter, `max_sets`, it is in
+/// `/sys/module` either way. Where there is no `/sys`, only the question tells.
+fn is_loaded() -> bool {
+    let modules = Path::new("/sys/module");
+    modules.join("ip_set").exists() || !modules.exists()
 }

@@ -38,7 +38,8 @@ pub use encode::debug_rules;
 pub use error::{Error, Refusal};
 pub use ffi::give_back_memory;
 pub use inspect::{Shape, Standing};
-pub use ipvs::flush_ipvs;
+pub use ip_sets::Stays;
+pub use ipvs::{flush_ipvs, virtual_servers};
 pub use notices::{Foreign, Notices};
 pub use read::Found;
 

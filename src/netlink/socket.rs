@@ -29,6 +29,9 @@ const NLM_F_ACK_TLVS: u16 = 0x200;
 pub(super) struct Refused {
     pub(super) sequence: u32,
     pub(super) errno: Errno,
+    /// The number as it came: a subsystem has numbers of its own from 4096 on, which `errno` does not
+    /// know.
+    pub(super) number: i32,
     /// Where in the message the wrong attribute is, in bytes.
     pub(super) offset: Option<usize>,
     pub(super) explanation: Option<String>,
@@ -165,7 +168,7 @@ impl Socket {
             return Ok(None);
         };
         match refusal(message) {
-            Some(refused) => Err(Dump::Refused(refused.errno)),
+            Some(refused) => Err(refused.into()),
             None => Ok(take(message)),
         }
     }
@@ -218,7 +221,7 @@ impl Socket {
                     libc::NLMSG_DONE => return Ok(whole),
                     libc::NLMSG_ERROR => {
                         if let Some(refused) = refusal(message) {
-                            return Err(Dump::Refused(refused.errno));
+                            return Err(refused.into());
                         }
                     }
                     _ => each(message),
@@ -244,6 +247,15 @@ impl Dump {
             Self::Refused(Errno::EPERM) => Error::Permission,
             Self::Refused(errno) => Error::errno(attempt)(errno),
             Self::Failed(error) => error,
+        }
+    }
+}
+
+impl From<Refused> for Dump {
+    fn from(refused: Refused) -> Self {
+        match refused.errno {
+            Errno::UnknownErrno => Self::Failed(Error::number("ask")(refused.number)),
+            errno => Self::Refused(errno),
         }
     }
 }
@@ -275,6 +287,7 @@ fn refusal(message: attribute::Message<'_>) -> Option<Refused> {
     Some(Refused {
         sequence: u32_at(message.bytes, HEADER + 4 + 8)?,
         errno: Errno::from_raw(code.saturating_neg()),
+        number: code.saturating_neg(),
         offset: offset.and_then(|offset| usize::try_from(offset).ok()),
         explanation: words
             .get(NLMSGERR_ATTR_MSG)

@@ -1,12 +1,15 @@
 //! Removes what kube-proxy left on this node, whichever mode it ran in.
 
+mod follow;
+
 use std::path::Path;
 
 use anyhow::Context;
 use futures::TryStreamExt;
-use tracing::info;
 
-use crate::leftovers::{Removal, is_ip_set_of_kube_proxy, removal};
+pub use follow::remove_and_tell;
+
+use crate::leftovers::{is_ip_set_of_kube_proxy, removal};
 use crate::netlink::{Error, Kernel, flush_ipvs};
 
 /// The device that kube-proxy's mode ipvs gives the `ClusterIPs` to.
@@ -46,58 +49,83 @@ pub fn ip_sets(kernel: &mut Kernel) -> Result<Vec<String>, Error> {
     Ok(sets)
 }
 
-/// Removes all of it: rules in one transaction, then IP sets and IPVS. What was removed; none: nothing was
-/// there.
-///
-/// # Errors
-/// If something cannot be removed; what was before it is.
-pub async fn remove(kernel: &mut Kernel) -> anyhow::Result<Vec<String>> {
-    let mut removed = Vec::new();
-    let rules = remove_rules(kernel)?;
-    if !rules.is_empty() {
-        removed.push(rules.to_string());
-    }
-    // Its rules were those that needed them.
-    let sets = ip_sets(kernel)?;
-    for set in &sets {
-        let destroyed = kernel.destroy_ip_set(set);
-        destroyed.with_context(|| format!("cannot destroy the IP set {set}"))?;
-    }
-    if !sets.is_empty() {
-        removed.push(format!("IP sets ({})", sets.len()));
-    }
-    if has_device(IPVS_DEVICE) {
-        if flush_ipvs()? {
-            removed.push("the virtual servers of IPVS".to_owned());
+/// The work, and what is known of it from one attempt to the next.
+#[derive(Debug, Default)]
+pub struct Takeover {
+    /// Whether what shows mode ipvs was ever there: else the virtual servers may be another's.
+    was_ipvs: bool,
+    /// Whether its rules were removed: those that are there later were made since.
+    rules_went: bool,
+}
+
+/// What an attempt came to.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// What was removed.
+    pub removed: Vec<String>,
+    /// Why the rest stays; none: nothing does.
+    pub stays: Vec<anyhow::Error>,
+}
+
+impl Done {
+    /// Takes what one part came to: what was removed, if anything was there.
+    fn take(&mut self, part: anyhow::Result<Option<String>>) {
+        match part {
+            Ok(removed) => self.removed.extend(removed),
+            Err(error) => self.stays.push(error),
         }
-        delete_device().await?;
-        removed.push(format!("device {IPVS_DEVICE}"));
-    }
-    Ok(removed)
-}
-
-/// The same, at the right moment: after our own first commit. What becomes of it is logged.
-pub async fn remove_and_tell() {
-    let done = match Kernel::open() {
-        Ok(mut kernel) => remove(&mut kernel).await,
-        Err(error) => Err(error.into()),
-    };
-    match done {
-        Ok(removed) if removed.is_empty() => info!("taken over: kube-proxy had left nothing"),
-        Ok(removed) => info!(removed = removed.join(", "), "taken over from kube-proxy"),
-        Err(error) => tracing::error!(
-            error = format!("{error:#}"),
-            "cannot remove what kube-proxy left; ours is in force all the same"
-        ),
     }
 }
 
-fn remove_rules(kernel: &mut Kernel) -> anyhow::Result<Removal> {
+impl Takeover {
+    /// Removes all of it: rules in one transaction, then IP sets, IPVS, the device. What stays keeps
+    /// nothing else.
+    pub async fn remove(&mut self, kernel: &mut Kernel) -> Done {
+        let mut done = Done::default();
+        let rules = remove_rules(kernel);
+        self.rules_went |= rules.is_ok();
+        done.take(rules);
+        // Its rules were those that needed them.
+        match ip_sets(kernel) {
+            Ok(sets) => {
+                self.was_ipvs |= !sets.is_empty();
+                destroy(kernel, sets, &mut done);
+            }
+            Err(error) => done.stays.push(error.into()),
+        }
+        let device = has_device(IPVS_DEVICE);
+        self.was_ipvs |= device;
+        if self.was_ipvs {
+            let flushed = flush_ipvs().context("cannot delete the virtual servers of IPVS");
+            let words = |flushed: bool| flushed.then(|| "the virtual servers of IPVS".to_owned());
+            done.take(flushed.map(words));
+        }
+        if device {
+            let deleted = delete_device().await;
+            done.take(deleted.map(|()| Some(format!("device {IPVS_DEVICE}"))));
+        }
+        done
+    }
+}
+
+fn destroy(kernel: &mut Kernel, sets: Vec<String>, done: &mut Done) {
+    let all = sets.len();
+    let stay = kernel.destroy_ip_sets(sets);
+    if all > stay.len() {
+        done.removed.push(format!("IP sets ({})", all - stay.len()));
+    }
+    let why = stay.into_iter().map(|(set, why)| {
+        anyhow::Error::new(why).context(format!("cannot destroy the IP set {set}"))
+    });
+    done.stays.extend(why);
+}
+
+fn remove_rules(kernel: &mut Kernel) -> anyhow::Result<Option<String>> {
     let mut attempt = 1;
     loop {
         let found = removal(&kernel.everyones()?);
         match kernel.remove(&found) {
-            Ok(()) => return Ok(found),
+            Ok(()) => return Ok((!found.is_empty()).then(|| found.to_string())),
             Err(error) if attempt == ATTEMPTS => {
                 return Err(error).context("cannot remove kube-proxy's rules");
             }

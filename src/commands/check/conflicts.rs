@@ -3,7 +3,7 @@
 use super::Finding;
 use crate::commands::processes::{self, Listener};
 use crate::leftovers::{AnyChain, Ruleset, removal};
-use crate::netlink::Kernel;
+use crate::netlink::{Kernel, virtual_servers};
 use crate::ruleset::{DSTNAT, Hook, TABLE};
 use crate::takeover::{IPVS_DEVICE, has_device, ip_sets, legacy_iptables};
 
@@ -41,8 +41,21 @@ fn kube_proxy(ruleset: &Ruleset, kernel: &mut Kernel) -> Finding {
     if has_device(IPVS_DEVICE) {
         left.push(format!("device {IPVS_DEVICE} (IPVS)"));
     }
+    let servers = virtual_servers();
+    if left.is_empty() && servers > 0 {
+        return Finding::warning(
+            WHAT,
+            format!(
+                "IPVS has {servers} virtual servers, and nothing shows that kube-proxy made them"
+            ),
+            "`ipvsadm --list --numeric` shows them, and `ipvsadm --clear` deletes them all",
+        );
+    }
     if left.is_empty() {
         return Finding::ok(WHAT, "kube-proxy has left none");
+    }
+    if servers > 0 {
+        left.push(format!("virtual servers of IPVS ({servers})"));
     }
     Finding::warning(
         WHAT,

@@ -36,6 +36,7 @@ mod shop;
 mod source_ranges;
 mod status;
 mod takeover;
+mod takeover_ipvs;
 mod top;
 mod udp_stale;
 mod upgrade;
@@ -85,6 +86,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         source_ranges::tests(),
         status::tests(),
         takeover::tests(),
+        takeover_ipvs::tests(),
         top::tests(),
         udp_stale::tests(),
         upgrade::tests(),

@@ -1,0 +1,67 @@
+//! The takeover beside the running daemon: tried again until nothing of kube-proxy's is left.
+
+use std::time::Duration;
+
+use tracing::{error, info};
+
+use super::{Done, Takeover};
+use crate::leftovers::removal;
+use crate::netlink::{Error, Kernel};
+
+/// How long after an attempt the next one comes: at first, and at most.
+const FIRST: Duration = Duration::from_secs(2);
+const MOST: Duration = Duration::from_secs(300);
+
+/// Removes it at the right moment, which is after our own first commit, and what stays later. What
+/// becomes of it is logged, each thing once. Ends when nothing is left, or kube-proxy works again.
+pub async fn remove_and_tell() {
+    let mut takeover = Takeover::default();
+    let mut found = false;
+    let mut told = String::new();
+    let mut pause = FIRST;
+    loop {
+        let Done { removed, stays } = attempt(&mut takeover).await;
+        found |= !removed.is_empty() || !stays.is_empty();
+        if !removed.is_empty() {
+            info!(removed = removed.join(", "), "taken over from kube-proxy");
+        }
+        if stays.is_empty() {
+            if !found {
+                info!("taken over: kube-proxy had left nothing");
+            }
+            return;
+        }
+        let stays: Vec<_> = stays.iter().map(|error| format!("{error:#}")).collect();
+        let stays = stays.join("; ");
+        if stays != told {
+            error!(
+                error = stays,
+                "cannot remove all that kube-proxy left, and tries again; ours is in force all the same"
+            );
+            told = stays;
+        }
+        tokio::time::sleep(pause).await;
+        pause = MOST.min(pause * 2);
+        // Where it cannot be told, the next attempt fails likewise.
+        if takeover.rules_went && matches!(is_back(), Ok(true)) {
+            info!("kube-proxy is back: what is left of it is its own again");
+            return;
+        }
+    }
+}
+
+async fn attempt(takeover: &mut Takeover) -> Done {
+    match Kernel::open() {
+        Ok(mut kernel) => takeover.remove(&mut kernel).await,
+        Err(error) => Done {
+            removed: Vec::new(),
+            stays: vec![error.into()],
+        },
+    }
+}
+
+/// Whether kube-proxy made its rules again.
+fn is_back() -> Result<bool, Error> {
+    let found = removal(&Kernel::open()?.everyones()?);
+    Ok(found.has_services())
+}
