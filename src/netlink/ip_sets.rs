@@ -112,14 +112,14 @@ impl Kernel {
         attributes.extend(attribute::texts(&[(IPSET_ATTR_SETNAME, name)]));
         let request = attribute::request(kind(IPSET_CMD_DESTROY), REQUEST, IPV4, 1, &attributes);
         let refused = self.socket.send(&[IoSlice::new(&request)])?;
-        match refused.first() {
-            None => Ok(()),
-            Some(refused) if refused.number == IPSET_ERR_BUSY => Err(Stays::InUse),
-            Some(refused) => match refused.errno {
-                Errno::ENOENT => Ok(()),
-                Errno::EPERM => Err(Error::Permission.into()),
-                _ => Err(Error::number("destroy an IP set")(refused.number).into()),
-            },
+        let Some(refused) = refused.first() else {
+            return Ok(());
+        };
+        match (refused.number, refused.errno) {
+            (_, Errno::ENOENT) => Ok(()),
+            (_, Errno::EPERM) => Err(Error::Permission.into()),
+            (IPSET_ERR_BUSY, _) => Err(Stays::InUse),
+            (number, _) => Err(Error::number("destroy an IP set")(number).into()),
         }
     }
 }

@@ -253,10 +253,10 @@ impl Dump {
 
 impl From<Refused> for Dump {
     fn from(refused: Refused) -> Self {
-        match refused.errno {
-            Errno::UnknownErrno => Self::Failed(Error::number("ask")(refused.number)),
-            errno => Self::Refused(errno),
+        if refused.errno == Errno::UnknownErrno {
+            return Self::Failed(Error::number("ask")(refused.number));
         }
+        Self::Refused(refused.errno)
     }
 }
 

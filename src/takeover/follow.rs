@@ -10,7 +10,7 @@ use crate::netlink::{Error, Kernel};
 
 /// How long after an attempt the next one comes: at first, and at most.
 const FIRST: Duration = Duration::from_secs(2);
-const MOST: Duration = Duration::from_secs(300);
+const MOST: Duration = Duration::from_mins(5);
 
 /// Removes it at the right moment, which is after our own first commit, and what stays later. What
 /// becomes of it is logged, each thing once. Ends when nothing is left, or kube-proxy works again.
