@@ -19,7 +19,7 @@ pub(super) fn tests() -> Vec<Trial> {
     )
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The IP sets, each with the direction in which kube-proxy's rules match it.
 const SETS: [(&str, &str, &str); 4] = [
