@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use crate::model::{Address, Protocol, Service, ServiceName};
+use crate::ruleset::{Key, SetName};
 
 /// Something that only one Service can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +27,31 @@ impl<A: Address> fmt::Display for Claim<A> {
                 )
             }
             Self::Nodeport(protocol, port) => write!(f, "node port {port}/{protocol}"),
+        }
+    }
+}
+
+impl<A: Address> Claim<A> {
+    /// Whose element it is: who has this claim.
+    #[must_use]
+    pub fn of_element(set: SetName, key: &Key<A>) -> Option<Self> {
+        match (*key, set) {
+            (
+                Key::Frontend(protocol, address, port)
+                | Key::Slot(protocol, address, port, _)
+                | Key::SourceRange(protocol, address, port, _),
+                _,
+            )
+            | (
+                Key::AddressPort(address, port),
+                SetName::External(protocol) | SetName::Sticky(protocol),
+            ) => Some(Self::Frontend(protocol, address, port)),
+            (Key::Nodeport(protocol, port) | Key::NodeportSlot(protocol, port, _), _)
+            | (
+                Key::Port(port),
+                SetName::ExternalNodeports(protocol) | SetName::StickyNodeports(protocol),
+            ) => Some(Self::Nodeport(protocol, port)),
+            _ => None,
         }
     }
 }

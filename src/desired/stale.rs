@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Contribution, Endpoint, PortContribution};
 use crate::model::{Address, Protocol};
+use crate::ruleset::{Element, Key, Value};
 
 /// Clients of one Service port that must be forgotten.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +98,26 @@ pub fn remembered<A: Address>(
         }
     }
     all
+}
+
+/// What clients may remember of a slot that stays in the table, on a node with these addresses.
+#[must_use]
+pub fn remembered_of_slot<A: Address>(
+    slot: &Element<A>,
+    node_ips: &BTreeSet<A>,
+) -> Vec<Remembered<A>> {
+    let Value::Endpoint(address, port) = slot.value else {
+        return Vec::new();
+    };
+    let of = |protocol, frontend| (protocol, frontend, (address, port));
+    if let Key::Slot(protocol, address, port, _) = slot.key {
+        vec![of(protocol, (address, port))]
+    } else if let Key::NodeportSlot(protocol, port, _) = slot.key {
+        let node_ips = node_ips.iter();
+        node_ips.map(|ip| of(protocol, (*ip, port))).collect()
+    } else {
+        Vec::new()
+    }
 }
 
 impl<A: Address> PortContribution<A> {

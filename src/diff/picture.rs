@@ -1,19 +1,21 @@
 //! The picture of what the kernel holds of one family. It moves only when the kernel committed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
-use super::{Change, Op, Operation, Plan, Transaction};
+use super::{Change, Kept, Op, Operation, Plan, Transaction};
 use crate::desired::{
     Contribution, Lists, NodeContribution, PortContribution, StaleAffinity, WithoutLocal,
     stale_affinity,
 };
 use crate::model::{Address, ServiceName};
-use crate::ruleset::{Inconsistent, Key, OnDemand, SetName, Table};
+use crate::ruleset::{Element, Inconsistent, Key, OnDemand, SetName, Table};
 
 /// What the kernel holds, by whose it is.
 #[derive(Debug)]
 pub struct Picture<A: Address> {
     pub(super) services: HashMap<ServiceName, Contribution<A>>,
+    /// What was found of Services that are left out since.
+    pub(super) kept: Kept<A>,
     pub(super) node: NodeContribution<A>,
     /// How many Services want an element that several may share.
     pub(super) shared: HashMap<(SetName, Key<A>), usize>,
@@ -28,6 +30,7 @@ impl<A: Address> Default for Picture<A> {
     fn default() -> Self {
         Self {
             services: HashMap::new(),
+            kept: Kept::new(),
             node: NodeContribution::default(),
             shared: HashMap::new(),
             chains: BTreeMap::new(),
@@ -44,12 +47,11 @@ impl<A: Address> Picture<A> {
         self.services.get(service)?.lists_of(port)
     }
 
-    /// The keys of the elements of these Services.
-    #[must_use]
-    pub fn keys_of(&self, services: &BTreeSet<ServiceName>) -> BTreeSet<(SetName, Key<A>)> {
-        let contributions = services.iter().filter_map(|name| self.services.get(name));
-        let elements = contributions.flat_map(Contribution::elements);
-        elements.map(|element| (element.set, element.key)).collect()
+    /// The elements of a Service, in order.
+    pub(super) fn elements_of(&self, service: &ServiceName) -> Vec<Element<A>> {
+        let kept = || self.kept.get(service).cloned().unwrap_or_default();
+        let contribution = self.services.get(service);
+        contribution.map_or_else(kept, Contribution::elements)
     }
 
     /// What session affinity must forget once `change` is committed.
@@ -76,6 +78,7 @@ impl<A: Address> Picture<A> {
             let count = contribution
                 .as_ref()
                 .map(Contribution::without_local_endpoints);
+            self.kept.remove(&name);
             let before = match contribution {
                 Some(contribution) => self.services.insert(name, contribution),
                 None => self.services.remove(&name),
@@ -122,7 +125,7 @@ impl<A: Address> Picture<A> {
     /// How many Services have elements.
     #[must_use]
     pub fn services(&self) -> usize {
-        self.services.len()
+        self.services.len() + self.kept.len()
     }
 
     /// How many elements there are of each set that has or had any.
@@ -189,15 +192,13 @@ impl<A: Address> Picture<A> {
         }
         #[expect(clippy::disallowed_methods, reason = "a table is ordered")]
         let contributions = self.services.values();
-        #[expect(clippy::iter_over_hash_type, reason = "a table is ordered")]
-        for contribution in contributions {
-            for element in contribution.elements() {
-                let shared = self.shared.contains_key(&(element.set, element.key));
-                if shared && table.get(element.set, &element.key).is_some() {
-                    continue;
-                }
-                table.add(element)?;
+        let elements = contributions.flat_map(Contribution::elements);
+        for element in elements.chain(self.kept.values().flatten().cloned()) {
+            let shared = self.shared.contains_key(&(element.set, element.key));
+            if shared && table.get(element.set, &element.key).is_some() {
+                continue;
             }
+            table.add(element)?;
         }
         Ok(table)
     }

@@ -58,11 +58,12 @@ impl<A: Address> Plan<A> {
                 (Some(before), Some(after)) => {
                     (before.elements_unlike(after), after.elements_unlike(before))
                 }
-                (before, after) => {
-                    let elements = |contribution: Option<&Contribution<A>>| {
-                        contribution.map_or_else(Vec::new, Contribution::elements)
-                    };
-                    (elements(before), elements(after.as_ref()))
+                (_, after) => {
+                    let after = after.as_ref();
+                    (
+                        picture.elements_of(name),
+                        after.map_or_else(Vec::new, Contribution::elements),
+                    )
                 }
             };
             planner.compare(&before, after, Some(name));
@@ -73,7 +74,7 @@ impl<A: Address> Plan<A> {
 
 /// Sets whose elements several Services may want at once: a `ClusterIP` for each of its ports, an
 /// endpoint's address for each Service it answers.
-fn is_shared(set: SetName) -> bool {
+pub(super) fn is_shared(set: SetName) -> bool {
     matches!(set, SetName::ClusterIps | SetName::Hairpin)
 }
 
@@ -270,14 +271,13 @@ fn add_chain<A: Address>(chain: OnDemand) -> Operation<A> {
 }
 
 /// The operations that make `found` hold the elements of `wanted`. Chains that only `found` has
-/// stay, and so does what `keep` says. `planned` names the Service behind each operation: a plan
-/// that makes `wanted` from nothing.
+/// stay. `planned` names the Service behind each operation that adds: a plan that makes `wanted` of
+/// what stays of `found`.
 #[must_use]
 pub fn between<A: Address>(
     found: &Table<A>,
     wanted: &Table<A>,
     planned: &Transaction<A>,
-    keep: impl Fn(&Element<A>) -> bool,
 ) -> Transaction<A> {
     let chains = wanted.balance().difference(found.balance());
     let mut operations: Vec<_> = chains.map(|chain| add_chain(*chain)).collect();
@@ -288,7 +288,7 @@ pub fn between<A: Address>(
     };
     let stale = found
         .elements()
-        .filter(|element| differs(element, wanted) && !keep(element));
+        .filter(|element| differs(element, wanted));
     operations.extend(stale.map(|element| Operation {
         op: Op::Delete(element.set, element.key),
         service: None,

@@ -9,11 +9,11 @@ use crate::conntrack::Frontends;
 use crate::desired::{
     Claim, Claims, Contribution, HealthCheck, Lists, NodeContribution, NodeFacts, NotServed,
     PortContribution, Remembered, Slots, StaleAffinity, cluster_ips, contribution, health_check,
-    remembered,
+    remembered, remembered_of_slot,
 };
-use crate::diff::{Change, Picture, Plan, Transaction, between};
+use crate::diff::{Change, Kept, Picture, Plan, Transaction, between, kept};
 use crate::model::{Address, Changed, Protocol, Service, ServiceName, Store};
-use crate::ruleset::{Element, Inconsistent, Key, List, SetName, Table, Value, service_and_port};
+use crate::ruleset::{Inconsistent, Key, List, SetName, Table, Value, service_and_port};
 
 /// What is known of the kernel's table before a plan is made.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub struct Prepared<A: Address> {
     /// Which clients are to be forgotten once it is committed.
     pub stale: Stale<A>,
     plan: Plan<A>,
+    /// The picture that the plan begins from, unless it is ours.
+    from: Option<Picture<A>>,
     basis: Basis<A>,
     names: BTreeSet<ServiceName>,
     seen: Seen<A>,
@@ -129,7 +131,14 @@ impl<A: Address> FamilyState<A> {
             Changed::Nothing => {}
             Changed::Service { before, after } => {
                 let (before, after) = (before.as_deref(), after.as_deref());
-                self.dirty.extend(self.claims.update(before, after));
+                let others = self.claims.update(before, after);
+                let own = [before, after].into_iter().flatten();
+                let own: BTreeSet<_> = own.map(|service| service.name.clone()).collect();
+                for name in others.into_iter().chain(own) {
+                    // What the kernel refused of it may be what changes.
+                    self.refused.remove(&name);
+                    self.dirty.insert(name);
+                }
                 let ips = |service: Option<&Service>| -> BTreeSet<A> {
                     service.into_iter().flat_map(cluster_ips).collect()
                 };
@@ -137,9 +146,6 @@ impl<A: Address> FamilyState<A> {
                 self.cluster_ips.extend(changed);
                 if let Some(before) = before {
                     self.touched.note(before);
-                }
-                for service in [before, after].into_iter().flatten() {
-                    self.dirty.insert(service.name.clone());
                 }
             }
             Changed::Endpoints(services) => self.dirty.extend(services.iter().cloned()),
@@ -181,6 +187,14 @@ impl<A: Address> FamilyState<A> {
         !std::mem::take(&mut self.refused).is_empty()
     }
 
+    /// Whether the table must be read back before the next plan: of a Service that was left out only
+    /// elements are known, not which clients remember what.
+    #[must_use]
+    pub fn must_read(&self) -> bool {
+        let mut kept = self.picture.kept();
+        kept.any(|name| !self.refused.contains(name))
+    }
+
     /// Plans what is dirty; on another basis than the picture, everything.
     ///
     /// # Errors
@@ -216,24 +230,17 @@ impl<A: Address> FamilyState<A> {
             not_served.push((name.clone(), reasons));
             change.services.insert(name.clone(), wanted);
         }
-        let stale = self.stale(&change, &node, &basis);
+        let kept = self.kept(&basis);
+        let stale = self.stale(&change, &kept, &node, &basis);
         let health = self.health(store, &names);
-        let from_nothing = Picture::default();
-        let picture = if everything {
-            &from_nothing
-        } else {
-            &self.picture
-        };
+        let from = everything.then(|| Picture::holding(kept));
+        let picture = from.as_ref().unwrap_or(&self.picture);
         let mut plan = Plan::new(picture, change);
         let transaction = match &basis {
             Basis::Found(found) => {
-                let mut wanted = Table::default();
+                let mut wanted = picture.table()?;
                 plan.transaction.apply(&mut wanted)?;
-                let kept = self.picture.keys_of(&self.refused);
-                let keep = |element: &Element<A>| {
-                    kept.contains(&(element.set, element.key)) || self.is_refused(element)
-                };
-                between(found, &wanted, &plan.transaction, keep)
+                between(found, &wanted, &plan.transaction)
             }
             Basis::Picture | Basis::Empty => std::mem::take(&mut plan.transaction),
         };
@@ -243,6 +250,7 @@ impl<A: Address> FamilyState<A> {
             health,
             stale,
             plan,
+            from,
             basis,
             names,
             seen,
@@ -300,13 +308,20 @@ impl<A: Address> FamilyState<A> {
 
     /// Who is to be forgotten. In a table that was found, clients may remember what an earlier
     /// process programmed.
-    fn stale(&self, change: &Change<A>, node: &NodeContribution<A>, basis: &Basis<A>) -> Stale<A> {
+    fn stale(
+        &self,
+        change: &Change<A>,
+        kept: &Kept<A>,
+        node: &NodeContribution<A>,
+        basis: &Basis<A>,
+    ) -> Stale<A> {
         let contributions = change.services.values().flatten();
         let right = matches!(basis, Basis::Found(_)).then(|| {
             let node_ips = node.node_ips().collect();
-            contributions
-                .flat_map(|contribution| remembered(contribution, &node_ips))
-                .collect()
+            let planned = contributions.flat_map(|service| remembered(service, &node_ips));
+            let kept = kept.values().flatten();
+            let kept = kept.flat_map(|element| remembered_of_slot(element, &node_ips));
+            planned.chain(kept).collect()
         });
         Stale {
             affinity: self.picture.stale_affinity(change),
@@ -314,12 +329,20 @@ impl<A: Address> FamilyState<A> {
         }
     }
 
-    /// Whether an element found in the kernel names a Service that is left out: what is programmed
-    /// of it stays, also what an earlier process programmed.
-    fn is_refused(&self, element: &Element<A>) -> bool {
-        let comment = element.comment.as_deref().unwrap_or_default();
-        let (service, _) = service_and_port(comment);
-        !service.is_empty() && self.refused.iter().any(|name| name.as_str() == service)
+    /// What stays of Services that are left out, also what an earlier process programmed: as long as
+    /// they have the frontend.
+    fn kept(&self, basis: &Basis<A>) -> Kept<A> {
+        let Basis::Found(found) = basis else {
+            return Kept::new();
+        };
+        let refused = self.refused.iter().map(|name| (name.as_str(), name));
+        let refused: BTreeMap<_, _> = refused.collect();
+        kept(found, |element| {
+            let comment = element.comment.as_deref()?;
+            let name = *refused.get(service_and_port(comment).0)?;
+            let claim = Claim::of_element(element.set, &element.key)?;
+            (self.claims.holder(&claim) == Some(name)).then(|| name.clone())
+        })
     }
 
     fn wanted(
@@ -349,6 +372,7 @@ impl<A: Address> FamilyState<A> {
         let Prepared {
             health,
             plan,
+            from,
             basis,
             names,
             seen,
@@ -357,8 +381,8 @@ impl<A: Address> FamilyState<A> {
         } = prepared;
         self.seen = Some(seen);
         self.touched.committed(&names, udp);
-        if !matches!(basis, Basis::Picture) {
-            self.picture = Picture::default();
+        if let Some(from) = from {
+            self.picture = from;
         }
         self.picture.committed(plan);
         if let Basis::Found(found) = basis {

@@ -1,10 +1,16 @@
 //! A Service that the kernel refuses costs only itself.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
 use kube_dnat::model::{Event, ServiceName};
+use kube_dnat::ruleset::{Key, SetName, Table, Value, service_and_port};
 use kube_dnat::sync::{Basis, State};
+use proptest::collection::vec;
+use proptest::prelude::*;
 
 use crate::cost::{service_named, slice_named};
-use crate::world::{Tables, commit, normalised, state};
+use crate::world::{Tables, commit, event, normalised, state};
 
 fn apply(state: &mut State, events: impl IntoIterator<Item = Event>) {
     for event in events {
@@ -65,4 +71,116 @@ fn the_others_go_on_and_what_is_programmed_of_it_stays() {
     assert!(state.ipv4.is_clean());
     let (fresh, _) = state.fresh().unwrap();
     assert_eq!(normalised(&kernel.ipv4), normalised(&fresh));
+}
+
+/// What may happen while the kernel refuses Services.
+#[derive(Clone, Debug)]
+enum Step {
+    Reported(Event),
+    /// The kernel refuses what is to be done for a Service.
+    Refused(ServiceName),
+    /// The tables are read back.
+    Read,
+    /// What was refused is tried again.
+    Retried,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let refused = (0_u8..4).prop_map(|number| {
+        Step::Refused(ServiceName::new("shop", &format!("service-{number}")))
+    });
+    prop_oneof![
+        6 => event().prop_map(Step::Reported),
+        2 => refused,
+        1 => Just(Step::Read),
+        1 => Just(Step::Retried),
+    ]
+}
+
+/// Commits after a look at what the kernel holds.
+fn read_and_commit(state: &mut State, kernel: &mut Tables) {
+    let plans = state
+        .prepare(
+            Basis::Found(Box::new(kernel.ipv4.clone())),
+            Basis::Found(Box::new(kernel.ipv6.clone())),
+        )
+        .unwrap();
+    plans.ipv4.transaction.apply(&mut kernel.ipv4).unwrap();
+    plans.ipv6.transaction.apply(&mut kernel.ipv6).unwrap();
+    let _ = state.committed(plans);
+}
+
+/// The elements without a Service's name that its own need: of its `ClusterIPs`, and of its endpoints
+/// that may be sent back to themselves.
+fn shared_of(table: &Table<Ipv4Addr>, service: &ServiceName) -> BTreeSet<(SetName, Key<Ipv4Addr>)> {
+    let own = table.elements().filter(|element| {
+        let comment = element.comment.as_deref().unwrap_or_default();
+        service_and_port(comment).0 == service.as_str()
+    });
+    let shared = own.filter_map(|element| match (element.key, element.value) {
+        (Key::Frontend(_, address, _), _) => Some((SetName::ClusterIps, Key::Address(address))),
+        (Key::Slot(..) | Key::NodeportSlot(..), Value::Endpoint(address, _)) => {
+            Some((SetName::Hairpin, Key::Pair(address, address)))
+        }
+        _ => None,
+    });
+    shared
+        .filter(|(set, key)| table.get(*set, key).is_some())
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_refused_stays_as_it_was_and_goes_when_it_goes(steps in vec(step(), 1..30)) {
+        let (mut state, mut kernel) = (state(), Tables::default());
+        let mut needed = BTreeMap::new();
+        for step in steps {
+            match step {
+                Step::Reported(event) => {
+                    let _ = state.apply(event);
+                    commit(&mut state, &mut kernel);
+                }
+                Step::Refused(service) => {
+                    needed.insert(service.clone(), shared_of(&kernel.ipv4, &service));
+                    state.ipv4.leave_out(&service);
+                    state.ipv6.leave_out(&service);
+                    read_and_commit(&mut state, &mut kernel);
+                }
+                Step::Read => read_and_commit(&mut state, &mut kernel),
+                Step::Retried => {
+                    state.ipv4.take_in_again();
+                    state.ipv6.take_in_again();
+                    commit(&mut state, &mut kernel);
+                }
+            }
+            // What the kernel holds is known, whoever's it is.
+            prop_assert_eq!(&kernel.ipv4, &state.ipv4.picture().table().unwrap());
+            prop_assert_eq!(&kernel.ipv6, &state.ipv6.picture().table().unwrap());
+            // What is programmed of a Service has all that it needs.
+            let left_out: BTreeSet<_> = state.ipv4.left_out().cloned().collect();
+            needed.retain(|service, _| left_out.contains(service));
+            for (service, needed) in &needed {
+                let own: BTreeSet<_> = kernel.ipv4.elements().filter_map(|element| {
+                    let comment = element.comment.as_deref().unwrap_or_default();
+                    (service_and_port(comment).0 == service.as_str()).then_some(element)
+                }).collect();
+                for (set, key) in needed {
+                    let is_needed = own.iter().any(|element| match (element.key, element.value, *key) {
+                        (Key::Frontend(_, address, _), _, Key::Address(needed)) => address == needed,
+                        (_, Value::Endpoint(address, _), Key::Pair(needed, _)) => address == needed,
+                        _ => false,
+                    });
+                    prop_assert!(!is_needed || kernel.ipv4.get(*set, key).is_some(), "{} {}", set, key);
+                }
+            }
+        }
+        state.ipv4.take_in_again();
+        state.ipv6.take_in_again();
+        commit(&mut state, &mut kernel);
+        let (ipv4, ipv6) = state.fresh().unwrap();
+        prop_assert_eq!(normalised(&kernel.ipv4), normalised(&ipv4));
+        prop_assert_eq!(normalised(&kernel.ipv6), normalised(&ipv6));
+    }
 }
