@@ -286,9 +286,7 @@ pub fn between<A: Address>(
             .get(element.set, &element.key)
             .is_none_or(|entry| entry.value != element.value || entry.comment != element.comment)
     };
-    let stale = found
-        .elements()
-        .filter(|element| differs(element, wanted));
+    let stale = found.elements().filter(|element| differs(element, wanted));
     operations.extend(stale.map(|element| Operation {
         op: Op::Delete(element.set, element.key),
         service: None,

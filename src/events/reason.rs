@@ -27,6 +27,17 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Why an object is not served, or not as asked.
+    pub const OF_OBJECTS: [Self; 7] = [
+        Self::FrontendConflict,
+        Self::InvalidAddress,
+        Self::InvalidObject,
+        Self::InvalidEndpoint,
+        Self::TooManyEndpoints,
+        Self::RefusedByKernel,
+        Self::FailedToStartServiceHealthcheck,
+    ];
+
     /// As it stands in an Event.
     #[must_use]
     pub fn name(self) -> &'static str {

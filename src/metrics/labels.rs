@@ -110,6 +110,20 @@ impl From<Kind> for OfKind {
     }
 }
 
+/// Of objects that are not served as asked: the reason as Events have it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfReason {
+    reason: &'static str,
+}
+
+impl OfReason {
+    /// For this reason.
+    #[must_use]
+    pub fn new(reason: &'static str) -> Self {
+        Self { reason }
+    }
+}
+
 /// Of a kind of object, and why a part of it was left out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RejectedAs {

@@ -18,7 +18,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::model::addr::Family;
-pub use labels::{Code, OfFamily, OfKind, OfPolicy, OfSet, Outcome, RejectedAs};
+pub use labels::{Code, OfFamily, OfKind, OfPolicy, OfReason, OfSet, Outcome, RejectedAs};
 
 /// A number with a fraction.
 pub type Seconds = Gauge<f64, AtomicU64>;
@@ -111,6 +111,8 @@ metrics! {
         "Parts of objects that make no sense and are left out", Labelled::default();
     not_served: Counter = "kube_dnat_not_served",
         "Parts of valid Services that were found not to be served", Counter::default();
+    objects_not_served: Labelled<OfReason, Gauge> = "kube_dnat_objects_not_served",
+        "Objects that are not served, or not as asked, by the reason that Events have", Labelled::default();
     repairs: Counter = "kube_dnat_drift_repairs",
         "Repairs of what other processes did to the tables", Counter::default();
     interruptions: Labelled<OfKind, Counter> = "kube_dnat_watch_restarts",

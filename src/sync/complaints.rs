@@ -1,6 +1,6 @@
 //! What was said of which object, so that it is said once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use tracing::warn;
@@ -27,6 +27,8 @@ pub enum Subject {
     Text(ObjectKey),
     /// How a Service is served.
     Served(ServiceName),
+    /// What the kernel says of a Service.
+    Programmed(ServiceName),
 }
 
 impl fmt::Display for Subject {
@@ -34,6 +36,7 @@ impl fmt::Display for Subject {
         match self {
             Self::Text(object) => object.fmt(f),
             Self::Served(service) => write!(f, "Service {service} as served"),
+            Self::Programmed(service) => write!(f, "Service {service} in the kernel"),
         }
     }
 }
@@ -50,7 +53,7 @@ impl Complaint {
     pub fn remark(self) -> Remark {
         let object = match self.subject {
             Subject::Text(object) => object,
-            Subject::Served(service) => ObjectKey::service(&service),
+            Subject::Served(service) | Subject::Programmed(service) => ObjectKey::service(&service),
         };
         Remark {
             object,
@@ -75,17 +78,23 @@ where
         .collect()
 }
 
+fn sorts(reasons: &Reasons) -> BTreeSet<Reason> {
+    reasons.values().copied().collect()
+}
+
 /// What is wrong now with each object, as last said.
 #[derive(Debug, Default)]
 pub(super) struct Complaints {
     said: BTreeMap<Subject, Reasons>,
+    /// How many objects there are with something wrong of each sort.
+    objects: BTreeMap<Reason, usize>,
 }
 
 impl Complaints {
     /// Takes in all that is wrong with `subject` now; returns what was not said before.
     pub(super) fn now(&mut self, subject: Subject, reasons: Reasons) -> Vec<Complaint> {
         if reasons.is_empty() {
-            self.said.remove(&subject);
+            self.forget(&subject);
             return Vec::new();
         }
         let before = self.said.get(&subject);
@@ -97,8 +106,18 @@ impl Complaints {
             reason: reason.clone(),
         });
         let complaints = complaints.collect();
-        self.said.insert(subject, reasons);
+        for sort in sorts(&reasons) {
+            *self.objects.entry(sort).or_insert(0) += 1;
+        }
+        if let Some(before) = self.said.insert(subject, reasons) {
+            self.uncount(&before);
+        }
         complaints
+    }
+
+    /// Whether anything is wrong with `subject`.
+    pub(super) fn has(&self, subject: &Subject) -> bool {
+        self.said.contains_key(subject)
     }
 
     /// All that is wrong.
@@ -106,9 +125,26 @@ impl Complaints {
         self.said.iter()
     }
 
-    /// Takes in that `subject` is gone.
-    pub(super) fn forget(&mut self, subject: &Subject) {
-        self.said.remove(subject);
+    /// Takes in that `subject` is gone, or nothing is wrong with it any more. `false` if nothing was.
+    pub(super) fn forget(&mut self, subject: &Subject) -> bool {
+        let before = self.said.remove(subject);
+        if let Some(before) = &before {
+            self.uncount(before);
+        }
+        before.is_some()
+    }
+
+    fn uncount(&mut self, reasons: &Reasons) {
+        for sort in sorts(reasons) {
+            if let Some(count) = self.objects.get_mut(&sort) {
+                *count = count.saturating_sub(1);
+            }
+        }
+    }
+
+    /// How many objects there are with something wrong of each sort that there is or was.
+    pub(super) fn objects(&self) -> &BTreeMap<Reason, usize> {
+        &self.objects
     }
 }
 
@@ -137,5 +173,27 @@ mod tests {
         assert_eq!(now(&["port", "address"]), ["address"]);
         assert_eq!(now(&[]), [""; 0]);
         assert_eq!(now(&["port"]), ["port"]);
+    }
+
+    #[test]
+    fn an_object_counts_once_for_each_sort_until_it_is_mended() {
+        let mut complaints = Complaints::default();
+        let subject = || Subject::Served(ServiceName::new("shop", "cart"));
+        let mut now = |list: &[(&str, Reason)]| {
+            let list = list
+                .iter()
+                .map(|(reason, sort)| ((*reason).to_owned(), *sort));
+            complaints.now(subject(), list.collect());
+            complaints.objects().clone()
+        };
+        let (conflict, endpoint) = (Reason::FrontendConflict, Reason::InvalidEndpoint);
+        let two = [
+            ("port", conflict),
+            ("address", conflict),
+            ("endpoint", endpoint),
+        ];
+        assert_eq!(now(&two), [(conflict, 1), (endpoint, 1)].into());
+        assert_eq!(now(&two[1..2]), [(conflict, 1), (endpoint, 0)].into());
+        assert_eq!(now(&[]), [(conflict, 0), (endpoint, 0)].into());
     }
 }

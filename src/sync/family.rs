@@ -47,6 +47,13 @@ pub struct Prepared<A: Address> {
     udp: BTreeSet<Claim<A>>,
 }
 
+impl<A: Address> Prepared<A> {
+    /// The Services that are planned.
+    pub(super) fn names(&self) -> &BTreeSet<ServiceName> {
+        &self.names
+    }
+}
+
 /// Clients that must lose the endpoint they had.
 #[derive(Clone, Debug)]
 pub struct Stale<A> {

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use crate::events::Reason;
 use crate::health;
-use crate::metrics::{Metrics, OfFamily, OfKind, OfPolicy, OfSet, Outcome, RejectedAs, seconds_of};
+use crate::metrics::{
+    Metrics, OfFamily, OfKind, OfPolicy, OfReason, OfSet, Outcome, RejectedAs, seconds_of,
+};
 use crate::model::addr::Family;
 use crate::model::{Address, Addresses, Event, Kind, Object, Update};
 use crate::netlink::{Commit, Error};
@@ -23,6 +26,7 @@ pub(super) struct Measure {
     sent_bytes: u64,
     /// As last counted.
     elements: BTreeMap<(Family, SetName), usize>,
+    objects_not_served: BTreeMap<Reason, usize>,
 }
 
 impl Measure {
@@ -30,6 +34,10 @@ impl Measure {
         let mut families = vec![Family::Ipv4];
         families.extend(ipv6.then_some(Family::Ipv6));
         metrics.begin(&families);
+        for reason in Reason::OF_OBJECTS {
+            let of_reason = OfReason::new(reason.name());
+            drop(metrics.objects_not_served.get_or_create(&of_reason));
+        }
         Self {
             metrics,
             families,
@@ -37,6 +45,7 @@ impl Measure {
             triggers: Vec::new(),
             sent_bytes: 0,
             elements: BTreeMap::new(),
+            objects_not_served: BTreeMap::new(),
         }
     }
 
@@ -78,6 +87,20 @@ impl Measure {
     pub(super) fn rejected(&self, labels: Vec<RejectedAs>) {
         for label in labels {
             self.metrics.rejected.get_or_create(&label).inc();
+        }
+    }
+
+    /// So many objects are not served as asked.
+    pub(super) fn not_served(&mut self, objects: &BTreeMap<Reason, usize>) {
+        if self.objects_not_served == *objects {
+            return;
+        }
+        self.objects_not_served.clone_from(objects);
+        for (reason, count) in objects {
+            let objects = &self.metrics.objects_not_served;
+            objects
+                .get_or_create(&OfReason::new(reason.name()))
+                .set(number(*count));
         }
     }
 
@@ -173,7 +196,6 @@ impl Measure {
     /// What a family holds now.
     pub(super) fn holds<A: Address>(&mut self, family: &FamilyState<A>) {
         let picture = family.picture();
-        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let metrics = &self.metrics;
         for (set, count) in picture.elements() {
             // Few change in a sync.
@@ -193,6 +215,10 @@ impl Measure {
         let external = no_local.get_or_create(&OfPolicy::external(A::FAMILY));
         external.set(number(without.external));
     }
+}
+
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// What of an object makes no sense.

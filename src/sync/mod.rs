@@ -31,7 +31,7 @@ pub use family::{Basis, FamilyState, Prepared, Stale};
 use forget::Forgetter;
 use measure::Measure;
 pub use opened::Opened;
-pub use state::{Plans, State, UdpClaims};
+pub use state::{Plans, Progress, State, UdpClaims};
 use timers::{Timer, Timers};
 use trust::Trust;
 use udp::Cleaner;
@@ -195,20 +195,31 @@ impl Crank {
             if self.state.is_complete() {
                 self.lag.waiting();
                 let early = self.early();
-                if !early.is_zero() {
+                if early.is_zero() {
+                    let progress = self.turn();
+                    self.after(progress, &mut timers, &mut backoff);
+                } else {
                     timers.next_turn.start(early);
-                } else if self.turn() {
-                    self.lag.committed();
-                    if let Some(then) = self.then.take() {
-                        then();
-                    }
-                    timers.retry = Timer::default();
-                    backoff = FIRST_RETRY;
-                } else if timers.retry.start(backoff) {
-                    backoff = (backoff * 2).min(self.last_retry);
                 }
             }
+            self.measure.not_served(self.state.objects_not_served());
             self.start(&mut timers);
+        }
+    }
+
+    /// Takes in what a turn came to.
+    fn after(&mut self, progress: Progress, timers: &mut Timers, backoff: &mut Duration) {
+        if progress != Progress::Waiting {
+            self.lag.committed();
+        }
+        if progress == Progress::Complete {
+            if let Some(then) = self.then.take() {
+                then();
+            }
+            timers.retry = Timer::default();
+            *backoff = FIRST_RETRY;
+        } else if timers.retry.start(*backoff) {
+            *backoff = (*backoff * 2).min(self.last_retry);
         }
     }
 

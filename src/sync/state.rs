@@ -1,13 +1,17 @@
 //! Everything that is known, of both families. Pure: the crank turns it, `render` prints it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use tracing::info;
 
 use super::complaints::{Complaint, Complaints, Reasons, Subject, worded};
 use super::family::{Basis, FamilyState, Prepared};
 use crate::conntrack::Frontends;
 use crate::desired::{Claim, HealthCheck, NodeContribution, NodeFacts};
+use crate::events::Reason;
 use crate::health::Change;
 use crate::model::{Address, Changed, Event, Kind, ServiceName, Store};
 use crate::ruleset::{Inconsistent, Program, Table};
@@ -28,6 +32,17 @@ pub struct UdpClaims {
     pub ipv4: BTreeSet<Claim<Ipv4Addr>>,
     /// IPv6.
     pub ipv6: BTreeSet<Claim<Ipv6Addr>>,
+}
+
+/// How far the kernel holds what it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It holds everything.
+    Complete,
+    /// It holds everything but what it refuses of some Services. Health speaks of the others.
+    LeftOut,
+    /// Something waits to be committed.
+    Waiting,
 }
 
 /// Everything that is known.
@@ -151,6 +166,12 @@ impl State {
         self.complaints.all()
     }
 
+    /// How many objects are not served, or not as asked, for each reason that there is or was.
+    #[must_use]
+    pub fn objects_not_served(&self) -> &BTreeMap<Reason, usize> {
+        self.complaints.objects()
+    }
+
     /// Whether our Node is about to be deleted; `None`: there is none.
     #[must_use]
     pub fn node_is_leaving(&self) -> Option<bool> {
@@ -175,11 +196,58 @@ impl State {
     /// Takes in that the kernel committed both plans; returns what is newly wrong.
     pub fn committed(&mut self, plans: Plans) -> Vec<Complaint> {
         let complaints = self.served(&plans);
+        self.programmed(plans.ipv4.names());
+        self.programmed(plans.ipv6.names());
         self.ipv4_health
             .take_in(self.ipv4.committed(plans.ipv4), &self.store, &self.facts);
         self.ipv6_health
             .take_in(self.ipv6.committed(plans.ipv6), &self.store, &self.facts);
         complaints
+    }
+
+    /// Takes in that the kernel refuses a Service, which is left out; returns that once, however often it is
+    /// tried again.
+    pub fn refused(&mut self, service: &ServiceName, why: impl fmt::Display) -> Vec<Complaint> {
+        let subject = Subject::Programmed(service.clone());
+        if self.complaints.has(&subject) {
+            return Vec::new();
+        }
+        let reason = format!("the kernel refuses it: {why}");
+        let reasons = [(reason, Reason::RefusedByKernel)].into();
+        self.complaints.now(subject, reasons)
+    }
+
+    /// Whether the kernel refused the Service when it was last tried.
+    #[must_use]
+    pub fn is_refused(&self, service: &ServiceName) -> bool {
+        self.complaints.has(&Subject::Programmed(service.clone()))
+    }
+
+    /// Whether the tables must be read back before the next plan.
+    #[must_use]
+    pub fn must_read(&self) -> bool {
+        self.ipv4.must_read() || self.ipv6.must_read()
+    }
+
+    /// Takes in that those of these Services that the kernel refused before are programmed.
+    fn programmed(&mut self, names: &BTreeSet<ServiceName>) {
+        for name in names {
+            if self.complaints.forget(&Subject::Programmed(name.clone())) {
+                info!(service = %name, "the kernel no longer refuses the Service");
+            }
+        }
+    }
+
+    /// How far the kernel holds what it should, on a node with IPv6 or without.
+    #[must_use]
+    pub fn progress(&self, ipv6: bool) -> Progress {
+        if self.ipv4.is_dirty() || (ipv6 && self.ipv6.is_dirty()) {
+            Progress::Waiting
+        } else if self.ipv4.is_clean() && (!ipv6 || self.ipv6.is_clean()) {
+            Progress::Complete
+        } else {
+            Progress::LeftOut
+        }
     }
 
     /// The health checks that changed by what was committed since this was last asked.

@@ -7,10 +7,8 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::trust::{Trust, basis, part};
-use super::{Basis, Crank, Plans};
-use crate::events::{Reason, Remark};
-use crate::model::ObjectKey;
-use crate::netlink::{Commit, Error, Part, give_back_memory};
+use super::{Basis, Crank, Plans, Progress};
+use crate::netlink::{Commit, Error, Part, Refusal, give_back_memory};
 use crate::ruleset::Inconsistent;
 
 /// After a commit of more operations than this, memory is given back.
@@ -34,28 +32,31 @@ impl Crank {
         !dirty && self.trust == Trust::Picture
     }
 
-    /// Brings the kernel up to date. `false` if that did not, or not wholly, succeed.
-    pub(super) fn turn(&mut self) -> bool {
+    /// Brings the kernel up to date.
+    pub(super) fn turn(&mut self) -> Progress {
         match self.synchronise() {
-            Ok(complete) => complete,
+            Ok(progress) => progress,
             Err(failure) => {
                 error!(error = %failure, "cannot program the kernel, will try again");
                 if self.trust == Trust::Picture {
                     self.trust = Trust::Read;
                 }
-                false
+                Progress::Waiting
             }
         }
     }
 
-    /// Commits what is dirty. `false`: but for Services that the kernel refuses.
-    fn synchronise(&mut self) -> Result<bool, Failure> {
+    /// Commits what is dirty.
+    fn synchronise(&mut self) -> Result<Progress, Failure> {
         for _ in 0..ATTEMPTS {
             if self.is_clean() {
                 break;
             }
             let started = Instant::now();
             self.turned = Some(started);
+            if self.trust == Trust::Picture && self.state.must_read() {
+                self.trust = Trust::Read;
+            }
             let full = self.trust != Trust::Picture;
             let prepared = self.prepare();
             if prepared.is_err() {
@@ -85,8 +86,7 @@ impl Crank {
                 }
             }
         }
-        let ipv4 = self.state.ipv4.is_clean();
-        Ok(ipv4 && (!self.ipv6 || self.state.ipv6.is_clean()))
+        Ok(self.state.progress(self.ipv6))
     }
 
     fn prepare(&mut self) -> Result<(Plans, Commit), Failure> {
@@ -156,8 +156,12 @@ impl Crank {
                 return Ok(());
             }
             // Perhaps the kernel is not what we think.
-            (Error::Refused(_), Trust::Picture) => {
-                warn!(%error, "the kernel refused a change, reading the tables back");
+            (Error::Refused(refusals), Trust::Picture) => {
+                if self.are_known(refusals) {
+                    debug!(%error, "the kernel refused it again, reading the tables back");
+                } else {
+                    warn!(%error, "the kernel refused a change, reading the tables back");
+                }
                 self.trust = Trust::Read;
                 return Ok(());
             }
@@ -165,21 +169,18 @@ impl Crank {
             _ => return Err(error.into()),
         };
         let mut new = false;
+        let mut complaints = Vec::new();
         for refusal in refusals {
             for service in &refusal.services {
                 let ipv4 = self.state.ipv4.leave_out(service);
                 let ipv6 = self.state.ipv6.leave_out(service);
                 if ipv4 || ipv6 {
-                    warn!(%service, error = %refusal, "left out, the kernel refuses it");
-                    self.teller.tell(Remark {
-                        object: ObjectKey::service(service),
-                        reason: Reason::RefusedByKernel,
-                        note: format!("left out, the kernel refuses it: {refusal}"),
-                    });
+                    complaints.extend(self.state.refused(service, refusal));
                     new = true;
                 }
             }
         }
+        self.complain(complaints);
         if new {
             return Ok(());
         }
@@ -189,6 +190,15 @@ impl Crank {
         warn!(%error, "the tables cannot be brought up to date, making them anew");
         self.trust = Trust::Rebuild;
         Ok(())
+    }
+
+    /// Whether all that is refused is of Services that are known to be refused.
+    fn are_known(&self, refusals: &[Refusal]) -> bool {
+        let is_known = |refusal: &Refusal| {
+            let mut services = refusal.services.iter();
+            !refusal.services.is_empty() && services.all(|name| self.state.is_refused(name))
+        };
+        refusals.iter().all(is_known)
     }
 }
 

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use kube_dnat::model::{Event, ServiceName};
+use kube_dnat::events::Reason;
+use kube_dnat::model::{Event, Kind, ServiceName};
 use kube_dnat::ruleset::{Key, SetName, Table, Value, service_and_port};
-use kube_dnat::sync::{Basis, State};
+use kube_dnat::sync::{Basis, Progress, State};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::cost::{service_named, slice_named};
-use crate::world::{Tables, commit, event, normalised, state};
+use crate::world::{Tables, commit, event, key, normalised, state, update};
 
 fn apply(state: &mut State, events: impl IntoIterator<Item = Event>) {
     for event in events {
@@ -73,6 +74,85 @@ fn the_others_go_on_and_what_is_programmed_of_it_stays() {
     assert_eq!(normalised(&kernel.ipv4), normalised(&fresh));
 }
 
+#[test]
+fn what_is_left_out_is_said_once_and_is_not_what_others_wait_for() {
+    let refused = ServiceName::new("shop", "cart");
+    let (mut state, mut kernel) = (state(), Tables::default());
+    apply(&mut state, clusters());
+    assert_eq!(state.progress(true), Progress::Waiting);
+    commit(&mut state, &mut kernel);
+    assert_eq!(state.progress(true), Progress::Complete);
+    apply(
+        &mut state,
+        [
+            slice_named("shop/cart", 0..2),
+            slice_named("shop/web", 3..5),
+        ],
+    );
+    let refuse = |state: &mut State, why: &str| {
+        for leave_out in [
+            state.ipv4.leave_out(&refused),
+            state.ipv6.leave_out(&refused),
+        ] {
+            assert!(leave_out);
+        }
+        state.refused(&refused, why)
+    };
+    let said = refuse(&mut state, "add element endpoints { slot 1 }: ENFILE");
+    assert_eq!(said.len(), 1);
+    assert_eq!(said[0].sort, Reason::RefusedByKernel);
+    assert_eq!(
+        state.progress(true),
+        Progress::Waiting,
+        "the other is not committed"
+    );
+    read_and_commit(&mut state, &mut kernel);
+    assert_eq!(state.progress(true), Progress::LeftOut);
+
+    // Tried again and refused again, in other words.
+    state.ipv4.take_in_again();
+    state.ipv6.take_in_again();
+    assert!(state.must_read(), "what its clients remember is not known");
+    assert_eq!(
+        refuse(&mut state, "add element endpoints { slot 2 }: ENFILE"),
+        []
+    );
+    read_and_commit(&mut state, &mut kernel);
+    assert_eq!(state.progress(true), Progress::LeftOut);
+
+    // Once it is taken, it may be refused anew.
+    state.ipv4.take_in_again();
+    state.ipv6.take_in_again();
+    read_and_commit(&mut state, &mut kernel);
+    assert_eq!(state.progress(true), Progress::Complete);
+    assert!(!state.must_read());
+    assert_eq!(refuse(&mut state, "ENFILE").len(), 1);
+}
+
+#[test]
+fn a_service_that_goes_while_it_is_left_out_goes_at_once() {
+    let refused = ServiceName::new("shop", "cart");
+    let (mut state, mut kernel) = (state(), Tables::default());
+    apply(&mut state, clusters());
+    commit(&mut state, &mut kernel);
+    apply(&mut state, [slice_named("shop/cart", 0..2)]);
+    state.ipv4.leave_out(&refused);
+    state.ipv6.leave_out(&refused);
+    let _ = state.refused(&refused, "ENFILE");
+    read_and_commit(&mut state, &mut kernel);
+    apply(&mut state, [update(key(Kind::Service, "shop/cart"), None)]);
+    assert_eq!(state.progress(true), Progress::Waiting);
+    assert!(state.must_read());
+    read_and_commit(&mut state, &mut kernel);
+    assert_eq!(state.progress(true), Progress::Complete);
+    assert!(!state.is_refused(&refused));
+    let left = normalised(&kernel.ipv4);
+    assert!(
+        !left.iter().any(|line| line.contains("shop/cart")),
+        "{left:#?}"
+    );
+}
+
 /// What may happen while the kernel refuses Services.
 #[derive(Clone, Debug)]
 enum Step {
@@ -86,9 +166,8 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let refused = (0_u8..4).prop_map(|number| {
-        Step::Refused(ServiceName::new("shop", &format!("service-{number}")))
-    });
+    let refused = (0_u8..4)
+        .prop_map(|number| Step::Refused(ServiceName::new("shop", &format!("service-{number}"))));
     prop_oneof![
         6 => event().prop_map(Step::Reported),
         2 => refused,

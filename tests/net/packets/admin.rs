@@ -182,6 +182,7 @@ const COUNTED: &[&str] = &[
     "kube_dnat_operations_total",
     "kube_dnat_netlink_sent_bytes_total",
     "kube_dnat_rejected_total{kind=\"Service\",reason=\"address\"}",
+    "kube_dnat_objects_not_served{reason=\"InvalidAddress\"}",
     "kube_dnat_drift_repairs_total",
     "process_resident_memory_bytes",
     "process_cpu_seconds_total",
