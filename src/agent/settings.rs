@@ -1,5 +1,6 @@
 //! Settings of the kernel and of this process, as kube-proxy makes them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::path::Path;
 use tracing::{debug, info, warn};
 
 use crate::config::Config;
+use crate::model::Protocol;
 use crate::netlink::Conntrack;
 use crate::sysctl::{self, Outcome};
 
@@ -31,7 +33,7 @@ pub(super) fn make(conntrack: &mut Conntrack, config: &Config) -> anyhow::Result
     let mut made = sysctl::apply(root, &sysctls);
     if made.as_ref().is_err_and(sysctl::Error::is_missing) {
         // Whoever asks for its entries makes the kernel load connection tracking.
-        conntrack.delete::<Ipv4Addr>(|_| false)?;
+        conntrack.delete::<Ipv4Addr>(&BTreeSet::from([Protocol::Udp]), |_| false)?;
         made = sysctl::apply(root, &sysctls);
     }
     for outcome in made? {

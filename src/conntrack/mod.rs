@@ -1,19 +1,28 @@
-//! Which entries of connection tracking keep a UDP client from a live endpoint. Pure.
+//! Which entries of connection tracking keep a client from what the rules would do now. Pure.
 //!
-//! A UDP flow lasts as long as its client sends: its entry would lead to an endpoint that is gone
-//! for ever. So an entry goes whose original destination is a frontend and whose answers are to
-//! come from none of the frontend's endpoints (kube-proxy: `pkg/proxy/conntrack/cleanup.go`). TCP
-//! and SCTP end by themselves; their entries are never looked at.
+//! The kernel translates the first packet of a connection and goes by its entry from then on. A UDP
+//! flow lasts as long as its client sends: its entry would lead to an endpoint that is gone for ever
+//! (kube-proxy: `pkg/proxy/conntrack/cleanup.go`). A SYN that nobody answers is sent again, and renews
+//! an entry from before there was the frontend, or to an address that another Pod may get. What was
+//! answered of TCP and SCTP ends by itself; such an entry is never looked at.
+
+mod touched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::desired::{Claim, Claims, Endpoint};
-use crate::model::{Address, Protocol, Service, ServiceName, ServicePort, Store};
+pub use touched::{Had, Touched};
 
-/// A UDP entry of connection tracking: addresses and ports, in the order of its two tuples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use crate::desired::{Answering, Claim, Claims};
+use crate::diff::Picture;
+use crate::model::{Address, Protocol};
+
+/// An entry of connection tracking: addresses and ports, in the order of its two tuples. Of TCP and
+/// SCTP only one that was never answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry<A> {
+    /// Its protocol.
+    pub protocol: Protocol,
     /// Who sent the first packet.
     pub source: (A, u16),
     /// Where it was sent.
@@ -25,157 +34,139 @@ pub struct Entry<A> {
 }
 
 impl<A: Address> Entry<A> {
-    /// Whether nothing translates the flow: without its entry it goes on as it was.
-    fn is_untranslated(&self) -> bool {
-        self.source == self.answered_to && self.destination == self.answered_by
+    /// The entry that an answer makes which was on its way when this one, which nothing translated, was
+    /// deleted. What the client sends would be taken for a reply to it, and never be translated.
+    #[must_use]
+    pub fn late_answer(&self) -> Option<Self> {
+        let is_translated = self.destination != self.answered_by || self.source != self.answered_to;
+        let answer = Self {
+            protocol: self.protocol,
+            source: self.destination,
+            destination: self.source,
+            answered_by: self.source,
+            answered_to: self.destination,
+        };
+        Some(answer).filter(|_| !is_translated)
     }
 }
 
-/// UDP frontends, and who answers each of them now; of an entry to any other nothing is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frontends<A> {
-    addresses: BTreeMap<(A, u16), Arc<BTreeSet<Endpoint<A>>>>,
-    node_ports: BTreeMap<u16, Arc<BTreeSet<Endpoint<A>>>>,
-    /// The addresses that serve node ports.
+/// A frontend that was touched.
+#[derive(Debug)]
+struct Frontend<A> {
+    /// Who answers there now; `None`: no Service has it.
+    answering: Option<Arc<Answering<A>>>,
+    had: Had<A>,
+}
+
+/// Frontends that were touched, and who answers each of them now; of an entry to any other nothing
+/// is known.
+#[derive(Debug)]
+pub struct Frontends<'a, A: Address> {
+    touched: &'a Touched<A>,
+    known: BTreeMap<Claim<A>, Frontend<A>>,
+    claims: &'a Claims<A>,
+    /// The addresses that serve node ports now.
     node_ips: BTreeSet<A>,
 }
 
-impl<A: Address> Frontends<A> {
-    /// The UDP frontends among `touched`, with the serving endpoints of the Service that has each
-    /// now; one that no Service has is answered by nobody. Linear in those and in their endpoints.
+impl<'a, A: Address> Frontends<'a, A> {
+    /// The frontends of `touched` as the kernel holds them now. Linear in those and in their endpoints.
     #[must_use]
-    pub fn new(
-        touched: &BTreeSet<Claim<A>>,
-        store: &Store,
-        claims: &Claims<A>,
-        node_ips: BTreeSet<A>,
-    ) -> Self {
-        let mut frontends = Self {
-            addresses: BTreeMap::new(),
-            node_ports: BTreeMap::new(),
-            node_ips,
+    pub fn new(touched: &'a Touched<A>, picture: &Picture<A>, claims: &'a Claims<A>) -> Self {
+        let node_ips: BTreeSet<_> = picture.node().node_ips().collect();
+        let mut alike: BTreeMap<_, Arc<Answering<A>>> = BTreeMap::new();
+        let mut answering = |claim: &Claim<A>| {
+            let holder = claims.holder(claim)?;
+            let (port, route) = picture.contribution(holder)?.frontend(claim)?;
+            // Of one port all frontends with one route are answered alike.
+            let answering = alike.entry((holder, port.key(), route));
+            let answering = answering.or_insert_with(|| port.answering(route).into());
+            Some(Arc::clone(answering))
         };
-        let nobody = Arc::new(BTreeSet::new());
-        let mut known: BTreeMap<(&ServiceName, &str), Arc<_>> = BTreeMap::new();
-        for claim in touched {
-            let holder = claims.holder(claim).and_then(|name| store.service(name));
-            let port = holder.and_then(|service| Some((service, port_of(service, claim)?)));
-            let endpoints = port.map_or(&nobody, |(service, port)| {
-                let key = (&service.name, port.name.as_ref());
-                let endpoints = || Arc::new(serving(service, port, store));
-                known.entry(key).or_insert_with(endpoints)
-            });
-            let endpoints = Arc::clone(endpoints);
-            match *claim {
-                Claim::Frontend(Protocol::Udp, address, port) => {
-                    frontends.addresses.insert((address, port), endpoints);
+        // Of a Service that is left out only elements are known, not whose entries are right.
+        let left_out: BTreeSet<_> = picture.kept().collect();
+        let is_known = |claim: &Claim<A>| {
+            let holder = claims.holder(claim);
+            holder.is_none_or(|holder| !left_out.contains(holder))
+        };
+        let known = touched.frontends().filter(|(claim, _)| is_known(claim));
+        let frontends = known.map(|(claim, had)| {
+            let at_node = |claim: &Claim<A>| match *claim {
+                Claim::Frontend(protocol, address, port) if node_ips.contains(&address) => {
+                    Some(Claim::Nodeport(protocol, port))
                 }
-                Claim::Nodeport(Protocol::Udp, port) => {
-                    frontends.node_ports.insert(port, endpoints);
-                }
-                Claim::Frontend(..) | Claim::Nodeport(..) => {}
-            }
+                Claim::Frontend(..) | Claim::Nodeport(..) => None,
+            };
+            let answering = answering(claim).or_else(|| answering(&at_node(claim)?));
+            let had = had.clone();
+            (*claim, Frontend { answering, had })
+        });
+        Self {
+            touched,
+            known: frontends.collect(),
+            claims,
+            node_ips,
         }
-        frontends
     }
 
-    /// Whether there is none, so that no entry can be stale.
+    /// The protocols of the frontends.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.addresses.is_empty() && self.node_ports.is_empty()
+    pub fn protocols(&self) -> BTreeSet<Protocol> {
+        self.known.keys().map(Claim::protocol).collect()
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.addresses.len() + self.node_ports.len()
+        self.known.len()
     }
 
-    /// Who answers what is sent there; `None` if it is none of these frontends. A node port counts
-    /// on the node's addresses only: elsewhere the number is someone else's.
-    fn endpoints(&self, destination: (A, u16)) -> Option<&BTreeSet<Endpoint<A>>> {
-        let node_port = || {
-            let at_node = self.node_ips.contains(&destination.0);
-            self.node_ports.get(&destination.1).filter(|_| at_node)
-        };
-        let endpoints = self.addresses.get(&destination).or_else(node_port)?;
-        Some(endpoints)
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
     }
-}
 
-/// Whether an entry must go.
-///
-/// - The entry of a client of a wanted frontend that none of the frontend's endpoints is to answer:
-///   the endpoint is gone, or the client sent before the Service had any, or before there was the
-///   Service (then the frontend itself is to answer).
-/// - The same the other way round: the frontend's own address sent first, untranslated. Such an
-///   answer was on its way when the client's entry went; what the client sends is now taken for a
-///   reply to it and never translated.
-#[must_use]
-pub fn stale<A: Address>(entry: &Entry<A>, wanted: &Frontends<A>) -> bool {
-    match wanted.endpoints(entry.destination) {
-        Some(endpoints) => !endpoints.contains(&entry.answered_by),
-        None => entry.is_untranslated() && wanted.endpoints(entry.source).is_some(),
-    }
-}
-
-/// The UDP frontends that a Service claims; whether it has them is for [`Claims`] to say.
-#[must_use]
-pub fn udp_claims<A: Address>(service: &Service) -> BTreeSet<Claim<A>> {
-    if !service
-        .ports
-        .iter()
-        .any(|port| port.protocol == Protocol::Udp)
-    {
-        return BTreeSet::new();
-    }
-    let mut claims = crate::desired::claims(service);
-    claims.retain(is_udp);
-    claims
-}
-
-fn is_udp<A>(claim: &Claim<A>) -> bool {
-    match claim {
-        Claim::Frontend(protocol, ..) | Claim::Nodeport(protocol, _) => *protocol == Protocol::Udp,
-    }
-}
-
-/// The port of a Service that makes this claim.
-fn port_of<'a, A>(service: &'a Service, claim: &Claim<A>) -> Option<&'a ServicePort> {
-    service.ports.iter().find(|port| match *claim {
-        Claim::Frontend(protocol, _, number) => port.protocol == protocol && port.port == number,
-        Claim::Nodeport(protocol, number) => {
-            port.protocol == protocol && port.node_port == Some(number)
+    /// Whether an entry must go: the frontend that it was sent to would do something else with it now.
+    ///
+    /// - It leads to an endpoint that does not answer there any more.
+    /// - Nothing translates it, and a Service has the frontend now.
+    #[must_use]
+    pub fn is_stale(&self, entry: &Entry<A>) -> bool {
+        let (address, port) = entry.destination;
+        let claim = Claim::Frontend(entry.protocol, address, port);
+        if let Some(frontend) = self.known.get(&claim) {
+            return is_stale(entry, frontend.answering.as_deref(), true);
         }
-    })
-}
-
-/// The endpoints of a port that answer now, ready or not, terminating or not, on whatever node:
-/// a flow that one of them still answers is not to be cut.
-fn serving<A: Address>(
-    service: &Service,
-    port: &ServicePort,
-    store: &Store,
-) -> BTreeSet<Endpoint<A>> {
-    let mut serving = BTreeSet::new();
-    for slice in store.slices(service) {
-        let Some(endpoints) = A::endpoints(&slice.addresses) else {
-            continue;
-        };
-        let endpoints = endpoints
-            .iter()
-            .filter(|endpoint| endpoint.ready || endpoint.serving);
-        let answers = slice
-            .ports
-            .iter()
-            .filter(|answer| answer.name == port.name && answer.protocol == port.protocol);
-        for answer in answers {
-            let endpoints = endpoints.clone();
-            serving.extend(endpoints.map(|endpoint| (endpoint.address, answer.port)));
+        // A node port counts on the node's addresses only, and not where an address with a port wins.
+        if !self.touched.is_node_ip(address) || self.claims.holder(&claim).is_some() {
+            return false;
         }
+        let claim = Claim::Nodeport(entry.protocol, port);
+        let Some(frontend) = self.known.get(&claim) else {
+            return false;
+        };
+        let answering = frontend.answering.as_deref();
+        let answering = answering.filter(|_| self.node_ips.contains(&address));
+        is_stale(entry, answering, frontend.had.may_be(&entry.answered_by))
     }
-    serving
 }
 
-#[cfg(test)]
-mod tests;
+/// Whether an entry must go that was sent to a frontend where these answer now. `is_ours` says whether
+/// its translation, if there is one, can be the Service's: another program may translate the node's
+/// addresses, too.
+fn is_stale<A: Address>(entry: &Entry<A>, answering: Option<&Answering<A>>, is_ours: bool) -> bool {
+    let endpoint = entry.answered_by;
+    let source_kept = entry.source.0 == entry.answered_to.0;
+    let is_right = answering.is_some_and(|answering| match entry.protocol {
+        Protocol::Udp => answering.answers_flow(endpoint),
+        Protocol::Tcp | Protocol::Sctp => answering.answers_connection(endpoint, source_kept),
+    });
+    let is_translated = endpoint != entry.destination;
+    let is_wrong = if is_translated {
+        is_ours
+    } else {
+        answering.is_some()
+    };
+    !is_right && is_wrong
+}

@@ -15,6 +15,16 @@ pub enum Claim<A> {
     Nodeport(Protocol, u16),
 }
 
+impl<A> Claim<A> {
+    /// Its protocol.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        match *self {
+            Self::Frontend(protocol, ..) | Self::Nodeport(protocol, _) => protocol,
+        }
+    }
+}
+
 impl<A: Address> fmt::Display for Claim<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::answering::Unused;
 use super::port::{PortContribution, PortShape, Route};
 use super::{Claim, Claims, Eligible, Endpoint, NodeContribution, Slots, eligible};
 use crate::model::{
@@ -150,6 +151,7 @@ impl<A: Address> Builder<'_, A> {
             cluster: self.slots(eligible.cluster, uses(&[Route::Cluster, Route::Split])),
             local: self.slots(eligible.local, uses(&[Route::Local, Route::Split])),
         };
+        let unused = Unused::of(eligible.ready, eligible.draining, &lists);
         let shape = PortShape {
             comment: comment(&service.name, &port.name),
             protocol: port.protocol,
@@ -167,6 +169,7 @@ impl<A: Address> Builder<'_, A> {
             shape,
             lists,
             here: eligible.here,
+            unused,
         })
     }
 

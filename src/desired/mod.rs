@@ -1,5 +1,6 @@
 //! What the kernel should hold for one Service, and for the node. Pure, per family.
 
+mod answering;
 mod claims;
 mod contribution;
 mod describe;
@@ -10,6 +11,7 @@ mod port;
 mod slots;
 mod stale;
 
+pub use answering::Answering;
 pub use claims::{Claim, Claims, claims, cluster_ips};
 pub use contribution::{Contribution, Lists, NotServed, WithoutLocal, contribution};
 pub use eligible::{Eligible, eligible};

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use super::answering::Unused;
 use super::{Endpoint, Lists, Slots};
 use crate::model::{Address, Protocol};
 use crate::ruleset::{Comment, Element, Frontends, Key, List, OnDemand, SetName, Value, Verdict};
 
 /// What happens to new connections to a frontend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Route {
     /// They go to the endpoints of policy Cluster.
     Cluster,
@@ -29,6 +30,8 @@ pub struct PortContribution<A: Address> {
     pub(super) lists: Lists<A>,
     /// The addresses of those endpoints that are on this node, in order.
     pub(super) here: Vec<A>,
+    /// Its endpoints that are in no list and answer all the same.
+    pub(super) unused: Unused<A>,
 }
 
 /// All of a port but its endpoints.
@@ -59,7 +62,7 @@ type SlotKey<A> = (SetName, Key<A>);
 
 /// One frontend, or node port.
 #[derive(Clone, Copy)]
-enum At<A> {
+pub(super) enum At<A> {
     Frontend(Protocol, A, u16),
     Nodeport(Protocol, u16),
 }
@@ -128,11 +131,16 @@ impl<A: Address> PortShape<A> {
         }
     }
 
-    /// Every frontend with the map that says how an endpoint is picked.
-    fn dispatched(&self) -> impl Iterator<Item = Dispatched<A>> {
+    /// Every frontend, and where its connections go.
+    pub(super) fn frontends(&self) -> impl Iterator<Item = (At<A>, Route)> {
         let internal = self.internal_frontends().map(|at| (at, self.internal));
         let external = self.external_frontends().map(|at| (at, self.external));
-        internal.chain(external).map(|(at, route)| {
+        internal.chain(external)
+    }
+
+    /// Every frontend with the map that says how an endpoint is picked.
+    fn dispatched(&self) -> impl Iterator<Item = Dispatched<A>> {
+        self.frontends().map(|(at, route)| {
             let map = match at {
                 At::Frontend(_, address, _) if self.restricted().contains(&address) => {
                     SetName::ServicesRestricted

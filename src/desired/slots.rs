@@ -52,6 +52,13 @@ impl<A: Copy + Ord> Slots<A> {
         self.iter().map(|(endpoint, _)| endpoint)
     }
 
+    /// Whether the endpoint has a slot.
+    #[must_use]
+    pub fn holds(&self, endpoint: Endpoint<A>) -> bool {
+        let known = self.0.binary_search_by(|(known, _)| known.cmp(&endpoint));
+        known.is_ok()
+    }
+
     /// What of it `other` has not, endpoint and slot.
     #[must_use]
     pub fn unlike(&self, other: &Self) -> Vec<(Endpoint<A>, u16)> {
@@ -73,10 +80,7 @@ impl<A: Copy + Ord> Slots<A> {
     /// The endpoints that `other` has in no slot.
     #[must_use]
     pub fn gone_from(&self, other: &Self) -> Vec<Endpoint<A>> {
-        let missing = |endpoint: &Endpoint<A>| {
-            let known = other.0.binary_search_by(|(known, _)| known.cmp(endpoint));
-            known.is_err()
-        };
+        let missing = |endpoint: &Endpoint<A>| !other.holds(*endpoint);
         // Only what changed its slot can have gone.
         let unlike = self.unlike(other).into_iter();
         unlike

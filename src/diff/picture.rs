@@ -47,6 +47,18 @@ impl<A: Address> Picture<A> {
         self.services.get(service)?.lists_of(port)
     }
 
+    /// What this Service contributes.
+    #[must_use]
+    pub fn contribution(&self, service: &ServiceName) -> Option<&Contribution<A>> {
+        self.services.get(service)
+    }
+
+    /// What the node contributes.
+    #[must_use]
+    pub fn node(&self) -> &NodeContribution<A> {
+        &self.node
+    }
+
     /// The elements of a Service, in order.
     pub(super) fn elements_of(&self, service: &ServiceName) -> Vec<Element<A>> {
         let kept = || self.kept.get(service).cloned().unwrap_or_default();

@@ -78,9 +78,12 @@ pub(super) const NFTA_GEN_ID: u16 = 1;
 // Connection tracking (`linux/netfilter/nfnetlink_conntrack.h`): of an entry,
 pub(super) const CTA_TUPLE_ORIG: u16 = 1;
 pub(super) const CTA_TUPLE_REPLY: u16 = 2;
+pub(super) const CTA_STATUS: u16 = 3;
+pub(super) const CTA_PROTOINFO: u16 = 4;
 pub(super) const CTA_ID: u16 = 12;
 pub(super) const CTA_ZONE: u16 = 18;
 pub(super) const CTA_FILTER: u16 = 25;
+pub(super) const CTA_STATUS_MASK: u16 = 26;
 
 // a tuple,
 pub(super) const CTA_TUPLE_IP: u16 = 1;
@@ -96,6 +99,12 @@ pub(super) const CTA_IP_V6_DST: u16 = 4;
 pub(super) const CTA_PROTO_NUM: u16 = 1;
 pub(super) const CTA_PROTO_SRC_PORT: u16 = 2;
 pub(super) const CTA_PROTO_DST_PORT: u16 = 3;
+
+// the state of a connection,
+pub(super) const CTA_PROTOINFO_TCP: u16 = 1;
+pub(super) const CTA_PROTOINFO_TCP_STATE: u16 = 1;
+pub(super) const CTA_PROTOINFO_SCTP: u16 = 3;
+pub(super) const CTA_PROTOINFO_SCTP_STATE: u16 = 1;
 
 // and a filter.
 pub(super) const CTA_FILTER_ORIG_FLAGS: u16 = 1;

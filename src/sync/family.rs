@@ -4,8 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::touched::{self, Touched};
-use crate::conntrack::Frontends;
+use crate::conntrack::{Frontends, Touched};
 use crate::desired::{
     Claim, Claims, Contribution, HealthCheck, Lists, NodeContribution, NodeFacts, NotServed,
     PortContribution, Remembered, Slots, StaleAffinity, cluster_ips, contribution, health_check,
@@ -43,8 +42,8 @@ pub struct Prepared<A: Address> {
     basis: Basis<A>,
     names: BTreeSet<ServiceName>,
     seen: Seen<A>,
-    /// The UDP frontends that were touched, as the Services are now.
-    udp: BTreeSet<Claim<A>>,
+    /// The frontends that it touches.
+    touched: Touched<A>,
 }
 
 impl<A: Address> Prepared<A> {
@@ -151,9 +150,6 @@ impl<A: Address> FamilyState<A> {
                 };
                 let changed = &ips(before) ^ &ips(after);
                 self.cluster_ips.extend(changed);
-                if let Some(before) = before {
-                    self.touched.note(before);
-                }
             }
             Changed::Endpoints(services) => self.dirty.extend(services.iter().cloned()),
             Changed::Node => self.node_dirty = true,
@@ -226,7 +222,6 @@ impl<A: Address> FamilyState<A> {
             names.extend(self.with_cluster_ips_as_endpoints(store, &node));
         }
         let names: BTreeSet<_> = names.difference(&self.refused).cloned().collect();
-        let udp = self.touched_udp(store, &names, &basis);
         let mut not_served = Vec::new();
         let mut change = Change::default();
         if everything || self.node_dirty {
@@ -237,6 +232,7 @@ impl<A: Address> FamilyState<A> {
             not_served.push((name.clone(), reasons));
             change.services.insert(name.clone(), wanted);
         }
+        let touched = self.touched(&change, &node, &basis);
         let kept = self.kept(&basis);
         let stale = self.stale(&change, &kept, &node, &basis);
         let health = self.health(store, &names);
@@ -261,7 +257,7 @@ impl<A: Address> FamilyState<A> {
             basis,
             names,
             seen,
-            udp,
+            touched,
         })
     }
 
@@ -280,23 +276,40 @@ impl<A: Address> FamilyState<A> {
         store.services_with_endpoints(&outside)
     }
 
-    /// The UDP frontends that a plan for `names` touches. What is planned for the node's sake only
-    /// keeps its endpoints.
-    fn touched_udp(
+    /// The frontends that a plan touches: from what is applied before it and after it.
+    fn touched(
         &self,
-        store: &Store,
-        names: &BTreeSet<ServiceName>,
+        change: &Change<A>,
+        node: &NodeContribution<A>,
         basis: &Basis<A>,
-    ) -> BTreeSet<Claim<A>> {
-        match basis {
-            Basis::Picture => touched::claimed(names.intersection(&self.dirty), store),
-            Basis::Empty => touched::claimed(names, store),
-            Basis::Found(table) => {
-                let mut claims = touched::claimed(names, store);
-                claims.extend(touched::found(table));
-                claims
+    ) -> Touched<A> {
+        let mut touched = Touched::default();
+        let before = self.picture.node();
+        touched.node_ports_at(before.node_ips().chain(node.node_ips()));
+        for (name, after) in &change.services {
+            let before = self.picture.contribution(name);
+            match basis {
+                Basis::Picture => touched.service(before, after.as_ref()),
+                Basis::Found(_) | Basis::Empty => {
+                    before
+                        .into_iter()
+                        .chain(after)
+                        .for_each(|whole| touched.whole(whole));
+                }
             }
         }
+        if change.node.is_some() && !before.node_ips().eq(node.node_ips()) {
+            let before = self.picture.contributions();
+            let after = change.services.values().flatten();
+            let all = before.into_values().chain(after);
+            all.for_each(|service| touched.node_ports(service));
+        }
+        match basis {
+            Basis::Found(table) => touched.table(table),
+            Basis::Empty if self.seen.is_none() => touched.forget_history(),
+            Basis::Picture | Basis::Empty => {}
+        }
+        touched
     }
 
     fn health(
@@ -383,11 +396,11 @@ impl<A: Address> FamilyState<A> {
             basis,
             names,
             seen,
-            udp,
+            touched,
             ..
         } = prepared;
         self.seen = Some(seen);
-        self.touched.committed(&names, udp);
+        self.touched.extend(touched);
         if let Some(from) = from {
             self.picture = from;
         }
@@ -407,21 +420,15 @@ impl<A: Address> FamilyState<A> {
         health
     }
 
-    /// The UDP frontends that were touched by what was committed since this was last asked.
-    pub fn take_touched_udp(&mut self) -> BTreeSet<Claim<A>> {
-        self.touched.take()
+    /// The frontends that were touched by what was committed since this was last asked.
+    pub fn take_touched(&mut self) -> Touched<A> {
+        std::mem::take(&mut self.touched)
     }
 
-    /// These UDP frontends with the endpoints that answer them now.
+    /// These frontends with the endpoints that answer them now.
     #[must_use]
-    pub fn udp_frontends(
-        &self,
-        claims: &BTreeSet<Claim<A>>,
-        store: &Store,
-        facts: &NodeFacts,
-    ) -> Frontends<A> {
-        let node_ips = NodeContribution::new(facts, store).node_ips().collect();
-        Frontends::new(claims, store, &self.claims, node_ips)
+    pub fn frontends<'a>(&'a self, touched: &'a Touched<A>) -> Frontends<'a, A> {
+        Frontends::new(touched, &self.picture, &self.claims)
     }
 
     /// The picture of the kernel.

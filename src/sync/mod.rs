@@ -1,6 +1,7 @@
 //! The crank: take in what was reported, plan, commit, take in that it is committed, or try again.
 
 mod affinity;
+mod clean;
 mod complaints;
 mod describe;
 mod drift;
@@ -10,10 +11,8 @@ mod measure;
 mod opened;
 mod state;
 mod timers;
-mod touched;
 mod trust;
 mod turn;
-mod udp;
 
 use std::io;
 use std::sync::Arc;
@@ -25,16 +24,16 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use affinity::FullMaps;
+use clean::Cleaner;
 pub use complaints::{Complaint, Subject};
 use drift::Drift;
 pub use family::{Basis, FamilyState, Prepared, Stale};
 use forget::Forgetter;
 use measure::Measure;
 pub use opened::Opened;
-pub use state::{Plans, Progress, State, UdpClaims};
+pub use state::{Plans, Progress, State};
 use timers::{Timer, Timers};
 use trust::Trust;
-use udp::Cleaner;
 
 use crate::events::Teller;
 use crate::health::{Change, Lag};

@@ -9,8 +9,8 @@ use tracing::info;
 
 use super::complaints::{Complaint, Complaints, Reasons, Subject, worded};
 use super::family::{Basis, FamilyState, Prepared};
-use crate::conntrack::Frontends;
-use crate::desired::{Claim, HealthCheck, NodeContribution, NodeFacts};
+use crate::conntrack::Touched;
+use crate::desired::{HealthCheck, NodeContribution, NodeFacts};
 use crate::events::Reason;
 use crate::health::Change;
 use crate::model::{Address, Changed, Event, Kind, ServiceName, Store};
@@ -23,15 +23,6 @@ pub struct Plans {
     pub ipv4: Prepared<Ipv4Addr>,
     /// IPv6.
     pub ipv6: Prepared<Ipv6Addr>,
-}
-
-/// UDP frontends of both families.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UdpClaims {
-    /// IPv4.
-    pub ipv4: BTreeSet<Claim<Ipv4Addr>>,
-    /// IPv6.
-    pub ipv6: BTreeSet<Claim<Ipv6Addr>>,
 }
 
 /// How far the kernel holds what it should.
@@ -255,21 +246,9 @@ impl State {
         [&mut self.ipv4_health.changes, &mut self.ipv6_health.changes].map(std::mem::take)
     }
 
-    /// The UDP frontends that were touched by what was committed since this was last asked.
-    pub fn take_touched_udp(&mut self) -> UdpClaims {
-        UdpClaims {
-            ipv4: self.ipv4.take_touched_udp(),
-            ipv6: self.ipv6.take_touched_udp(),
-        }
-    }
-
-    /// These UDP frontends with the endpoints that answer them now.
-    #[must_use]
-    pub fn udp_frontends(&self, of: &UdpClaims) -> (Frontends<Ipv4Addr>, Frontends<Ipv6Addr>) {
-        let (store, facts) = (&self.store, &self.facts);
-        let ipv4 = self.ipv4.udp_frontends(&of.ipv4, store, facts);
-        let ipv6 = self.ipv6.udp_frontends(&of.ipv6, store, facts);
-        (ipv4, ipv6)
+    /// The frontends that were touched by what was committed since this was last asked.
+    pub fn take_touched(&mut self) -> (Touched<Ipv4Addr>, Touched<Ipv6Addr>) {
+        (self.ipv4.take_touched(), self.ipv6.take_touched())
     }
 
     fn served(&mut self, plans: &Plans) -> Vec<Complaint> {

@@ -12,4 +12,5 @@ mod left_out;
 mod outcomes;
 mod properties;
 mod specification;
+mod stale_entries;
 mod world;

@@ -314,3 +314,42 @@ impl Objects {
         }
     }
 }
+
+/// An endpoint, whether the rules send any connection there, and whether it terminates.
+type Answering<A> = Vec<((A, u16), bool, bool)>;
+
+impl Objects {
+    /// Who answers at a destination; `None`: no Service has it.
+    pub(crate) fn answering<A: Address>(
+        &self,
+        node: &OfNode<A>,
+        protocol: Protocol,
+        (address, port): (A, u16),
+    ) -> Option<Answering<A>> {
+        let by_address = self.owner(protocol, address, port);
+        let by_node_port = node.primary_ip.filter(|ip| *ip == address);
+        let by_node_port = by_node_port.and_then(|_| self.node_port_owner::<A>(protocol, port));
+        let (service, own) = by_address.or(by_node_port)?;
+        let is_cluster_ip = by_address.is_some() && Self::has(&service.cluster_ips, address);
+        let lists = self.lists::<A>(service, own);
+        let used = |endpoint: &(A, u16)| {
+            let (cluster, local) = (
+                lists.cluster.contains(endpoint),
+                lists.local.contains(endpoint),
+            );
+            match (
+                is_cluster_ip,
+                service.internal_policy,
+                service.external_policy,
+            ) {
+                (true, TrafficPolicy::Cluster, _) | (false, _, TrafficPolicy::Cluster) => cluster,
+                (true, TrafficPolicy::Local, _) => local,
+                (false, _, TrafficPolicy::Local) => cluster || local,
+            }
+        };
+        let all = self.endpoints::<A>(service, own).into_iter();
+        let answer = all.filter(|(_, endpoint)| endpoint.ready || endpoint.serving);
+        let answer = answer.map(|(key, endpoint)| (key, used(&key), !endpoint.ready));
+        Some(answer.collect())
+    }
+}

@@ -16,6 +16,10 @@ pub struct Eligible<A> {
     pub local: Vec<Endpoint<A>>,
     /// The addresses of this node's endpoints in either list: only they can hairpin here.
     pub here: Vec<A>,
+    /// All that are ready.
+    pub ready: Vec<Endpoint<A>>,
+    /// All that serve though they are not ready.
+    pub draining: Vec<Endpoint<A>>,
 }
 
 impl<A> Eligible<A> {
@@ -69,10 +73,16 @@ pub fn eligible<A: Address>(
     let here = here.into_iter().filter(|(key, _)| used(key));
     let mut here: Vec<_> = here.map(|((address, _), _)| *address).collect();
     here.dedup();
+    let that = |is: fn(&model::Endpoint<A>) -> bool| {
+        let which = merged.iter().filter(|(_, endpoint)| is(endpoint));
+        which.map(|(key, _)| *key).collect()
+    };
     Eligible {
         cluster,
         local,
         here,
+        ready: that(|endpoint| endpoint.ready),
+        draining: that(|endpoint| endpoint.serving && !endpoint.ready),
     }
 }
 

@@ -2,17 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
 
 use kube_dnat::conntrack::Entry;
+use kube_dnat::model::Protocol;
 use kube_dnat::netlink::Conntrack;
 use libtest_mimic::Trial;
+use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::lab::{Namespace, nft};
+use crate::lab::{Namespace, nft, sctp, wait_until};
 use crate::trials;
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::conntrack;
-    trials![conntrack: stale_udp_entries_are_deleted_and_no_others]
+    trials![conntrack:
+        stale_udp_entries_are_deleted_and_no_others,
+        of_tcp_and_sctp_only_what_was_never_answered_is_looked_at,
+    ]
 }
 
 /// How many UDP entries there are.
@@ -53,7 +59,7 @@ fn stale_udp_entries_are_deleted_and_no_others() {
     });
     let mut read = |stale: &dyn Fn(&Entry<Ipv4Addr>) -> bool| {
         let seen = std::cell::RefCell::new(BTreeSet::new());
-        let cleaned = conntrack.delete(|entry: &Entry<Ipv4Addr>| {
+        let cleaned = conntrack.delete(&[Protocol::Udp].into(), |entry: &Entry<Ipv4Addr>| {
             assert_eq!(entry.source, (Ipv4Addr::LOCALHOST, 10_000));
             assert_eq!(entry.answered_to, entry.source);
             assert_eq!(entry.answered_by, entry.destination);
@@ -73,4 +79,56 @@ fn stale_udp_entries_are_deleted_and_no_others() {
     assert_eq!(seen, kept);
     let tcp = namespace.command("conntrack", &["-L", "-p", "tcp"]);
     assert!(tcp.contains("dst=127.1.0.0"), "{tcp}");
+}
+
+fn of_tcp_and_sctp_only_what_was_never_answered_is_looked_at() {
+    let namespace = Namespace::new("half-open");
+    namespace.ip("link set lo up\n");
+    let rules = "table ip t {\n\
+         chain in {\n\
+           type filter hook input priority filter;\n\
+           ct state new accept\n\
+         }\n\
+       }\n";
+    nft::load(&namespace, rules);
+    namespace.ip("link add out type veth peer name out-peer\n\
+         addr add 192.0.2.1/24 dev out\n\
+         link set out up\n\
+         link set out-peer up\n\
+         neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev out\n");
+    let (_open, mut conntrack) = namespace.run(|| {
+        let listener = TcpListener::bind((address(0), 80)).expect("a listener");
+        let answered = TcpStream::connect((address(0), 80)).expect("a connection");
+        let unanswered = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        unanswered.set_nonblocking(true).expect("a socket");
+        let to = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 9), 80);
+        let connecting = unanswered.connect(&SockAddr::from(to));
+        assert!(connecting.is_err(), "it is under way");
+        (
+            (listener, answered, unanswered),
+            Conntrack::open().expect("conntrack"),
+        )
+    });
+    sctp::send_init(&namespace, 5000, (Ipv4Addr::new(192, 0, 2, 9).into(), 3868));
+    let listing = || namespace.command("conntrack", &["-L"]);
+    wait_until("entries of both", Duration::from_secs(10), || {
+        let listing = listing();
+        listing.contains("SYN_SENT") && listing.contains("sctp")
+    });
+    for (protocol, port) in [(Protocol::Tcp, 80), (Protocol::Sctp, 3868)] {
+        let cleaned = conntrack.delete(&[protocol].into(), |entry: &Entry<Ipv4Addr>| {
+            entry.protocol == protocol
+        });
+        let cleaned = cleaned.expect("a dump");
+        let destinations: Vec<_> = cleaned
+            .stale
+            .iter()
+            .map(|entry| entry.destination)
+            .collect();
+        assert_eq!(destinations, [(Ipv4Addr::new(192, 0, 2, 9), port)]);
+        assert_eq!((cleaned.entries, cleaned.deleted), (1, 1));
+    }
+    let listing = listing();
+    assert!(listing.contains("ESTABLISHED"), "{listing}");
+    assert!(!listing.contains("dst=192.0.2.9"), "{listing}");
 }

@@ -18,11 +18,13 @@ mod explain_sources;
 mod external_ip;
 mod foreign_tables;
 mod hairpin;
+mod half_open;
 mod health_check;
 mod image;
 mod load_balancer;
 mod masquerade;
 mod node;
+mod node_flows;
 mod node_port;
 mod node_port_addresses;
 mod owner;
@@ -69,11 +71,13 @@ pub(crate) fn tests() -> Vec<Trial> {
         external_ip::tests(),
         foreign_tables::tests(),
         hairpin::tests(),
+        half_open::tests(),
         health_check::tests(),
         image::tests(),
         load_balancer::tests(),
         masquerade::tests(),
         node::tests(),
+        node_flows::tests(),
         node_port::tests(),
         node_port_addresses::tests(),
         owner::tests(),

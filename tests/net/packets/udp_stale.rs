@@ -28,7 +28,7 @@ pub(super) fn tests() -> Vec<Trial> {
 }
 
 /// How often a client sends.
-const EVERY: Duration = Duration::from_millis(10);
+pub(super) const EVERY: Duration = Duration::from_millis(10);
 
 /// How long after a change a client may be without its answer.
 const SOON: Duration = Duration::from_secs(1);
@@ -93,11 +93,11 @@ impl<'a> Clients<'a> {
     }
 }
 
-fn open(probe: &Probe<'_>) -> Flow {
+pub(super) fn open(probe: &Probe<'_>) -> Flow {
     Flow::open(probe).unwrap_or_else(|outcome| panic!("{probe}: {outcome:?}"))
 }
 
-fn send_until(
+pub(super) fn send_until(
     flow: &mut Flow,
     expected: impl Fn(&Outcome) -> bool,
     start: Instant,
@@ -124,7 +124,7 @@ fn assert_soon(mut took: Vec<Duration>) {
     assert!(median < SOON, "{took:?}");
 }
 
-fn refused(outcome: &Outcome) -> bool {
+pub(super) fn refused(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Refused(_))
 }
 
@@ -271,7 +271,7 @@ fn apply_and_clean(daemon: &Daemon<'_>, yaml: &str) {
 
 /// The node's entries of a protocol, each with its identity, which one that is deleted and made
 /// again does not keep.
-fn entries(shop: &Shop, protocol: Protocol) -> BTreeSet<String> {
+pub(super) fn entries(shop: &Shop, protocol: Protocol) -> BTreeSet<String> {
     let protocol = protocol.to_string().to_lowercase();
     let mut entries = BTreeSet::new();
     for family in ["ipv4", "ipv6"] {

@@ -1,0 +1,172 @@
+//! SYNs that nobody answered: what is sent again goes where the rules say now.
+
+use std::thread::{self, Scope, ScopedJoinHandle};
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use serde_json::json;
+
+use super::shop::{Shop, cart_on_every_frontend, cart_slices, frontends};
+use super::{Daemon, Family, Host, Protocol};
+use crate::lab::{Outcome, Probe, nft, wait_until};
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::half_open;
+    crate::trials!(half_open:
+        a_syn_from_before_the_frontend_is_served_when_it_is_sent_again,
+        a_syn_from_before_the_daemon_is_served_when_it_is_sent_again,
+        a_syn_follows_when_its_endpoint_is_gone,
+        a_syn_leaves_a_service_that_is_gone,
+        a_syn_stays_with_an_endpoint_that_serves_and_terminates,
+    )
+}
+
+/// A SYN is sent again after 1, 3 and 7 seconds; on a busy machine the third may be the first to count.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const EVERYWHERE: [&str; 4] = ["ClusterIP", "node port", "external IP", "load-balancer IP"];
+
+/// Lets a host drop what comes to it over TCP: a SYN is not answered.
+fn silence(host: &Host) {
+    let rules = "table inet silent { chain c {\n\
+                 type filter hook prerouting priority -300; meta l4proto tcp drop\n }\n }";
+    nft::load(&host.namespace, rules);
+}
+
+fn let_speak(host: &Host) {
+    nft::load(&host.namespace, "delete table inet silent");
+}
+
+/// From outside and from a Pod to these frontends of `shop/cart`.
+fn probes<'a>(shop: &'a Shop, of: &[&str]) -> Vec<Probe<'a>> {
+    let sources = [&shop.cluster.client, shop.cluster.pod("pod-3")];
+    let mut probes = Vec::new();
+    for family in Family::ALL {
+        let frontends = frontends(family).into_iter();
+        for (_, to) in frontends.filter(|(name, _)| of.contains(name)) {
+            for source in sources {
+                probes.push(source.probe(Protocol::Tcp, to).deadline(PATIENCE));
+            }
+        }
+    }
+    probes
+}
+
+/// Lets all of them connect, and waits until the node tracks each SYN.
+fn connect<'scope, 'env>(
+    scope: &'scope Scope<'scope, 'env>,
+    shop: &'env Shop,
+    probes: &'env [Probe<'env>],
+) -> Vec<ScopedJoinHandle<'scope, Outcome>> {
+    let connecting = probes.iter().map(|probe| scope.spawn(|| probe.send()));
+    let connecting = connecting.collect();
+    wait_until("every SYN is tracked", Duration::from_secs(10), || {
+        let tracked = ["ipv4", "ipv6"].map(|family| {
+            let arguments = ["-L", "-f", family, "-p", "tcp", "--state", "SYN_SENT"];
+            let listing = shop.cluster.node.namespace.command("conntrack", &arguments);
+            listing
+                .lines()
+                .filter(|line| line.contains("[UNREPLIED]"))
+                .count()
+        });
+        tracked.iter().sum::<usize>() == probes.len()
+    });
+    connecting
+}
+
+#[track_caller]
+fn assert_answered(
+    probes: &[Probe<'_>],
+    connecting: Vec<ScopedJoinHandle<'_, Outcome>>,
+    server: &str,
+) {
+    for (probe, outcome) in probes.iter().zip(connecting) {
+        let outcome = outcome.join().expect("a client");
+        assert_eq!(outcome.server(), Some(server), "{probe}: {outcome:?}");
+    }
+}
+
+fn with(shop: &Shop, pods: &[&str]) -> String {
+    let pods = pods.iter().map(|name| shop.cluster.pod(name));
+    cart_on_every_frontend().yaml() + &cart_slices(pods).yaml()
+}
+
+/// Connects to frontends that lead nowhere yet; then `then` makes them lead to pod-1. Without a
+/// ServiceCIDR `ClusterIPs` are forwarded, too.
+fn served_when_sent_again<'a>(shop: &'a Shop, then: impl FnOnce(&str) -> Daemon<'a>) {
+    silence(&shop.cluster.gateway);
+    let probes = probes(shop, &["ClusterIP", "external IP", "load-balancer IP"]);
+    thread::scope(|scope| {
+        let connecting = connect(scope, shop, &probes);
+        let _daemon = then(&with(shop, &["pod-1"]));
+        assert_answered(&probes, connecting, "pod-1:8080");
+    });
+}
+
+fn a_syn_from_before_the_frontend_is_served_when_it_is_sent_again() {
+    let shop = Shop::new();
+    shop.manifests.remove("service-cidr.yaml");
+    let daemon = shop.start("");
+    served_when_sent_again(&shop, |yaml| {
+        daemon.apply("shop.yaml", yaml);
+        daemon
+    });
+}
+
+fn a_syn_from_before_the_daemon_is_served_when_it_is_sent_again() {
+    let shop = Shop::new();
+    // Without a rule that asks for it nothing is tracked.
+    let rules = "table inet tracking { chain c {\n\
+                 type filter hook forward priority 0; ct state new accept\n }\n }";
+    nft::load(&shop.cluster.node.namespace, rules);
+    served_when_sent_again(&shop, |yaml| shop.start(yaml));
+}
+
+fn a_syn_follows_when_its_endpoint_is_gone() {
+    let shop = Shop::new();
+    let [gone, _] = shop.pods(["pod-1", "pod-2"]);
+    let daemon = shop.start(&with(&shop, &["pod-1"]));
+    silence(gone);
+    let probes = probes(&shop, &EVERYWHERE);
+    thread::scope(|scope| {
+        let connecting = connect(scope, &shop, &probes);
+        daemon.apply("shop.yaml", &with(&shop, &["pod-2"]));
+        daemon.synchronise();
+        // Another Pod has the address now.
+        let_speak(gone);
+        assert_answered(&probes, connecting, "pod-2:8080");
+    });
+}
+
+fn a_syn_leaves_a_service_that_is_gone() {
+    let shop = Shop::new();
+    let [gone] = shop.pods(["pod-1"]);
+    let daemon = shop.start(&with(&shop, &["pod-1"]));
+    silence(gone);
+    let probes = probes(&shop, &["external IP", "load-balancer IP"]);
+    thread::scope(|scope| {
+        let connecting = connect(scope, &shop, &probes);
+        daemon.remove("shop.yaml");
+        daemon.synchronise();
+        let_speak(gone);
+        assert_answered(&probes, connecting, "gateway");
+    });
+}
+
+fn a_syn_stays_with_an_endpoint_that_serves_and_terminates() {
+    let shop = Shop::new();
+    let [first, second] = shop.pods(["pod-1", "pod-2"]);
+    let daemon = shop.start(&with(&shop, &["pod-1"]));
+    silence(first);
+    let probes = probes(&shop, &EVERYWHERE);
+    thread::scope(|scope| {
+        let connecting = connect(scope, &shop, &probes);
+        let terminates = json!({ "ready": false, "serving": true, "terminating": true });
+        let slices = cart_slices([second]).with([first], &terminates);
+        let yaml = cart_on_every_frontend().yaml() + &slices.yaml();
+        daemon.apply("shop.yaml", &yaml);
+        daemon.synchronise();
+        let_speak(first);
+        assert_answered(&probes, connecting, "pod-1:8080");
+    });
+}
