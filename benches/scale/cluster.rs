@@ -146,6 +146,7 @@ impl Cluster {
             serving: true,
             terminating: false,
             local: number % 100 < 5,
+            unplaced: false,
             hints: None,
         };
         let slice = EndpointSlice {

@@ -40,7 +40,7 @@ pub enum Addresses {
 }
 
 /// For whom the slice controller means an endpoint (`hints`, KEP-2433 and KEP-3015).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hints {
     /// `forZones`: the names of zones.
     pub zones: Vec<Arc<str>>,
@@ -67,6 +67,8 @@ pub struct Endpoint<A> {
     pub terminating: bool,
     /// Whether `nodeName` is this node.
     pub local: bool,
+    /// Whether there is no `nodeName`: it may be on this node.
+    pub unplaced: bool,
     /// For whom it is meant; most have none.
     pub hints: Option<Box<Hints>>,
 }

@@ -102,6 +102,7 @@ fn endpoint(number: u32) -> Endpoint<Ipv4Addr> {
         serving: true,
         terminating: false,
         local: false,
+        unplaced: false,
         hints: None,
     }
 }

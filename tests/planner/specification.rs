@@ -113,7 +113,7 @@ impl Objects {
         nets.any(|net| A::holds(net, address))
     }
 
-    /// The endpoints of a port: the one that does not terminate, then the later slice.
+    /// The endpoints of a port: the one that does not terminate, is ready, serves, is here.
     fn endpoints<A: Address>(
         &self,
         service: &Service,
@@ -135,7 +135,11 @@ impl Objects {
                     .filter(|endpoint| !self.in_cidrs(endpoint.address))
                 {
                     let known = merged.get(&(endpoint.address, answer.port));
-                    if known.is_none_or(|known| known.terminating || !endpoint.terminating) {
+                    let rank = |one: &Endpoint<A>| {
+                        let conditions = (!one.terminating, one.ready, one.serving);
+                        (conditions, one.local, one.unplaced, one.hints.clone())
+                    };
+                    if known.is_none_or(|known| rank(endpoint) > rank(known)) {
                         merged.insert((endpoint.address, answer.port), endpoint.clone());
                     }
                 }
@@ -180,7 +184,7 @@ impl Objects {
             of(&|endpoint| endpoint.local && endpoint.ready),
             of(&|endpoint| endpoint.local && still(endpoint)),
         );
-        let here = of(&|endpoint| endpoint.local).into_iter();
+        let here = of(&|endpoint| endpoint.local || endpoint.unplaced).into_iter();
         let here = here.filter(|key| cluster.contains(key) || local.contains(key));
         Lists {
             here: here.map(|(address, _)| address).collect(),

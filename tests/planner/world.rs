@@ -139,13 +139,14 @@ fn endpoint<A: Address>(address: impl Fn(u8) -> A + Clone) -> impl Strategy<Valu
         })
     });
     let conditions = (prop::bool::weighted(0.7), any::<bool>(), any::<bool>());
-    (0_u8..9, conditions, any::<bool>(), hints).prop_map(
-        move |(last, (ready, serving, terminating), local, hints)| Endpoint {
+    (0_u8..9, conditions, 0_u8..3, hints).prop_map(
+        move |(last, (ready, serving, terminating), place, hints)| Endpoint {
             address: address(last),
             ready,
             serving,
             terminating,
-            local,
+            local: place == 0,
+            unplaced: place == 1,
             hints,
         },
     )

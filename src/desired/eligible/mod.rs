@@ -14,7 +14,8 @@ pub struct Eligible<A> {
     /// For policy Local: the ready ones of this node; if there is none, those of this node that
     /// still serve while they terminate. Topology does not count.
     pub local: Vec<Endpoint<A>>,
-    /// The addresses of this node's endpoints in either list: only they can hairpin here.
+    /// The addresses in either list of the endpoints that are or may be on this node: only they can
+    /// hairpin here. What has no `nodeName` may be: a packet from elsewhere never has its address.
     pub here: Vec<A>,
     /// All that are ready.
     pub ready: Vec<Endpoint<A>>,
@@ -70,7 +71,9 @@ pub fn eligible<A: Address>(
             .iter()
             .any(|list| list.binary_search(key).is_ok())
     };
-    let here = here.into_iter().filter(|(key, _)| used(key));
+    let here = merged
+        .iter()
+        .filter(|(key, endpoint)| (endpoint.local || endpoint.unplaced) && used(key));
     let mut here: Vec<_> = here.map(|((address, _), _)| *address).collect();
     here.dedup();
     let that = |is: fn(&model::Endpoint<A>) -> bool| {
@@ -90,7 +93,8 @@ pub fn eligible<A: Address>(
 type Merged<'a, A> = (Endpoint<A>, &'a model::Endpoint<A>);
 
 /// Each endpoint once, in order. Where slices disagree (one moves from a slice to another), one that
-/// terminates gives way to one that does not; else the later slice counts.
+/// terminates gives way to one that does not; else the ready one counts, the serving one, the one that is
+/// here: never a name or an order.
 fn merge<'a, A: Address>(
     port: &ServicePort,
     slices: &[&'a EndpointSlice],
@@ -111,16 +115,22 @@ fn merge<'a, A: Address>(
             merged.extend(endpoints.map(|endpoint| ((endpoint.address, answer.port), endpoint)));
         }
     }
-    // Stable: equal ones stay in the order of their slices.
     merged.sort_by_key(|((address, port), _)| (address.bits(), *port));
     merged.dedup_by(|(key, endpoint), (known_key, known)| {
         let same = key == known_key;
-        if same && (known.terminating || !endpoint.terminating) {
+        if same && precedence(endpoint) > precedence(known) {
             *known = endpoint;
         }
         same
     });
     merged
+}
+
+/// Of two that disagree the greater counts. Those that are equal in this are equal in all.
+fn precedence<A>(endpoint: &model::Endpoint<A>) -> impl Ord + '_ {
+    let conditions = (!endpoint.terminating, endpoint.ready, endpoint.serving);
+    let place = (endpoint.local, endpoint.unplaced);
+    (conditions, place, endpoint.hints.as_deref())
 }
 
 /// How the hints of the ready endpoints count (KEP-2433, KEP-3015): all of them or none.

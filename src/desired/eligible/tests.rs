@@ -31,6 +31,7 @@ fn endpoint(text: &str) -> model::Endpoint<Ipv4Addr> {
         serving: "rts".contains(condition),
         terminating: "tx".contains(condition),
         local: rest.starts_with('L'),
+        unplaced: rest.starts_with('U'),
         hints: hinted.then(|| Box::new(hints)),
     }
 }
@@ -248,12 +249,13 @@ fn endpoints_are_sorted_as_kube_proxy_sorts_them() {
 
 #[test]
 fn an_endpoint_in_two_slices_counts_once_and_the_living_one_wins() {
-    let rows: [(&[&str], &str); 5] = [
+    let rows: [(&[&str], &str); 6] = [
         (&["1rL 2rR", "1rL 3rR"], "123"),
         (&["1tL", "1rL"], "1"),
         (&["1rL", "1tL"], "1"),
         (&["1xL", "1rL 2tR"], "1"),
-        (&["1rL", "1nL"], ""),
+        (&["1rL", "1nL"], "1"),
+        (&["1nL", "1rL"], "1"),
     ];
     for (slices, cluster) in rows {
         assert_eq!(digits(&sorted(slices, None).cluster), cluster, "{slices:?}");
@@ -261,12 +263,12 @@ fn an_endpoint_in_two_slices_counts_once_and_the_living_one_wins() {
 }
 
 #[test]
-fn only_endpoints_of_this_node_that_are_used_can_hairpin() {
-    let sorted = sorted(&["1rL 2rR 3tL 4xL"], None);
+fn endpoints_that_are_used_and_may_be_on_this_node_can_hairpin() {
+    let sorted = sorted(&["1rL 2rR 3tL 4xL 5rU"], None);
     let here: Vec<_> = sorted
         .here
         .iter()
         .map(|address| address.octets()[3])
         .collect();
-    assert_eq!(here, [1]);
+    assert_eq!(here, [1, 5]);
 }

@@ -108,6 +108,7 @@ fn slice_endpoints<A: Address>(
                 serving: endpoint.conditions.serving.unwrap_or(true),
                 terminating: endpoint.conditions.terminating.unwrap_or(false),
                 local: endpoint.node_name.as_deref() == Some(our_node),
+                unplaced: endpoint.node_name.is_none(),
                 hints: hints(&endpoint.hints, our_node),
             }),
             Err(fault) => rejected.push(fault),
@@ -146,10 +147,11 @@ fn subset_endpoints(
     ] {
         for (index, wire) in addresses.iter().enumerate() {
             let field = || format!("{field}.{list}[{index}].ip");
-            let local = wire.node_name.as_deref() == Some(our_node);
+            let node = wire.node_name.as_deref();
+            let place = (node == Some(our_node), node.is_none());
             match endpoint_address(field, &wire.ip, "IP address of an endpoint", Some) {
-                Ok(IpAddr::V4(address)) => by_family.0.push(mirrored(address, ready, local)),
-                Ok(IpAddr::V6(address)) => by_family.1.push(mirrored(address, ready, local)),
+                Ok(IpAddr::V4(address)) => by_family.0.push(mirrored(address, ready, place)),
+                Ok(IpAddr::V6(address)) => by_family.1.push(mirrored(address, ready, place)),
                 Err(fault) => rejected.push(fault),
             }
         }
@@ -158,13 +160,14 @@ fn subset_endpoints(
 }
 
 /// What the mirroring controller makes of an address: it says nothing but `ready`.
-fn mirrored<A>(address: A, ready: bool, local: bool) -> Endpoint<A> {
+fn mirrored<A>(address: A, ready: bool, (local, unplaced): (bool, bool)) -> Endpoint<A> {
     Endpoint {
         address,
         ready,
         serving: true,
         terminating: false,
         local,
+        unplaced,
         hints: None,
     }
 }
