@@ -149,6 +149,27 @@ async fn what_we_did_without_is_seen_once_it_is_there() {
     assert_eq!(seen.listed.len(), 4, "{:?}", seen.listed);
 }
 
+/// An API server that has just started answers 403 until it has its RBAC.
+#[tokio::test]
+async fn what_is_refused_for_a_moment_is_seen_within_seconds() {
+    let server = Server::start();
+    server.apply(node(OUR_NODE, "192.0.2.1"));
+    server.apply(service_cidr("kubernetes", "10.96.0.0/12"));
+    server.bar("servicecidrs", 404);
+    server.bar("nodes", 403);
+    let timeouts = Timeouts {
+        unavailable: Timeouts::default().unavailable,
+        ..TIMEOUTS
+    };
+    let mut seen = Seen::listed(&server.kubeconfig(), timeouts).await;
+
+    server.admit("servicecidrs");
+    server.admit("nodes");
+
+    seen.until_there(Kind::ServiceCidr, "kubernetes").await;
+    seen.until_there(Kind::Node, OUR_NODE).await;
+}
+
 #[tokio::test]
 async fn services_that_we_may_not_see_are_not_taken_for_none() {
     let server = Server::start();

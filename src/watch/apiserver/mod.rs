@@ -38,8 +38,8 @@ pub struct Timeouts {
     /// each is prolonged by up to as much again, at random: all nodes see the API server fail at
     /// the same time. client-go's reflector begins with 800 ms, too.
     pub first_pause: Duration,
-    /// Between two requests for a kind that the API server does not have or does not let us see,
-    /// and that we can do without.
+    /// At most between two requests for a kind that the API server does not have or does not let us
+    /// see, and that we can do without. Seconds at first, twice as long each time.
     pub unavailable: Duration,
 }
 

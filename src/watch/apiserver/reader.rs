@@ -41,6 +41,7 @@ pub(super) fn read<'a, W: Watched>(
         failures: 0,
         listed: false,
         without: false,
+        absent: 0,
         kind: PhantomData,
     };
     async move { while let Err(End::Renew) = reader.follow().await {} }.boxed()
@@ -64,6 +65,8 @@ struct Reader<'a, W> {
     listed: bool,
     /// Whether this kind was reported as unavailable since it was last listed.
     without: bool,
+    /// How often in a row it was unavailable.
+    absent: u32,
     kind: PhantomData<W>,
 }
 
@@ -81,6 +84,11 @@ fn pauses(first: Duration) -> ResetTimerBackoff<ExponentialBackoff> {
 /// A place that cannot be watched from so many times in a row is given up, and all listed again: not
 /// every server says 410 of a place that it has lost.
 const RELIST_AFTER: u32 = 6;
+
+/// How long after a kind was unavailable it is asked for again; each time in a row twice as long, up to
+/// [`Timeouts::unavailable`].
+const FIRST_ABSENCE: Duration = Duration::from_secs(2);
+const MOST_DOUBLINGS: u32 = 10;
 
 /// The watcher is of no more use: make another, or stop when nobody receives events.
 enum End {
@@ -178,6 +186,7 @@ impl<W: Watched> Reader<'_, W> {
         debug!(kind = %W::KIND, "Listed");
         self.well();
         self.without = false;
+        self.absent = 0;
         self.listed().await
     }
 
@@ -272,7 +281,11 @@ impl<W: Watched> Reader<'_, W> {
             warn!(%error, kind = %W::KIND, "Going on without this kind of object");
         }
         self.listed().await?;
-        sleep(self.timeouts.unavailable).await;
+        // For a moment after its start an API server answers 403 until it has its RBAC, and 404 until it
+        // serves every kind.
+        let pause = FIRST_ABSENCE * 2_u32.saturating_pow(self.absent);
+        self.absent = (self.absent + 1).min(MOST_DOUBLINGS);
+        sleep(pause.min(self.timeouts.unavailable)).await;
         Err(End::Renew)
     }
 
