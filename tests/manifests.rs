@@ -13,7 +13,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use kube_dnat::model::{Event, Kind, Object};
+use kube_dnat::model::{Event, Events, Kind, Object};
 use kube_dnat::watch::manifests::{Handle, watch};
 use tempfile::TempDir;
 use tokio::sync::mpsc::{Receiver, channel, error::TryRecvError};
@@ -22,7 +22,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 struct Followed {
     folder: TempDir,
-    events: Receiver<Event>,
+    events: Receiver<Events>,
     listed: BTreeSet<Kind>,
     objects: BTreeMap<String, Object>,
     rejected: BTreeMap<String, String>,
@@ -63,26 +63,31 @@ impl Followed {
     fn take(&mut self) {
         loop {
             match self.events.try_recv() {
-                Ok(Event::Listed(kind)) => {
-                    self.listed.insert(kind);
-                }
-                Ok(Event::Interrupted(_) | Event::OwnAddresses(_)) => {
-                    unreachable!("a directory knows nothing of them")
-                }
-                Ok(Event::Update(update)) => {
-                    let key = update.key.to_string();
-                    let sign = if update.object.is_some() { '+' } else { '-' };
-                    self.reports.push(format!("{sign}{key}"));
-                    let rejected: Vec<_> =
-                        update.rejected.iter().map(ToString::to_string).collect();
-                    self.rejected.insert(key.clone(), rejected.join("; "));
-                    match update.object {
-                        Some(object) => self.objects.insert(key, object),
-                        None => self.objects.remove(&key),
-                    };
-                }
+                Ok(events) => events.into_iter().for_each(|event| self.take_in(event)),
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Disconnected) => panic!("the thread ended"),
+            }
+        }
+    }
+
+    fn take_in(&mut self, event: Event) {
+        match event {
+            Event::Listed(kind) => {
+                self.listed.insert(kind);
+            }
+            Event::Interrupted(_) | Event::OwnAddresses(_) => {
+                unreachable!("a directory knows nothing of them")
+            }
+            Event::Update(update) => {
+                let key = update.key.to_string();
+                let sign = if update.object.is_some() { '+' } else { '-' };
+                self.reports.push(format!("{sign}{key}"));
+                let rejected: Vec<_> = update.rejected.iter().map(ToString::to_string).collect();
+                self.rejected.insert(key.clone(), rejected.join("; "));
+                match update.object {
+                    Some(object) => self.objects.insert(key, object),
+                    None => self.objects.remove(&key),
+                };
             }
         }
     }
@@ -143,6 +148,19 @@ fn a_file_that_is_written_renamed_or_removed_takes_effect() {
     followed.until_services(&["cart", "tea"]);
     fs::rename(followed.path("cart.yaml"), followed.path("cart.off")).unwrap();
     followed.until_services(&[]);
+}
+
+#[test]
+fn what_one_file_changes_takes_effect_together() {
+    let mut followed = Followed::start(|_| {});
+    let names: Vec<_> = (0..100).map(|n| format!("tea-{n}")).collect();
+    let services: Vec<_> = names.iter().map(|name| service(name, 80)).collect();
+    followed.write("tea.yaml", &services.join("---\n"));
+    let events = followed.events.blocking_recv().unwrap();
+    assert_eq!(events.len(), names.len());
+    events.into_iter().for_each(|event| followed.take_in(event));
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    followed.until_services(&names);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::events::{self, Teller};
 use crate::health::{self, Lag};
 use crate::logging;
 use crate::metrics::{Exposition, Metrics};
-use crate::model::Event;
+use crate::model::Events;
 use crate::model::addr::Family;
 use crate::netlink::Kernel;
 use crate::sync::{self, Crank, State};
@@ -252,7 +252,7 @@ pub fn runtime() -> anyhow::Result<Runtime> {
 /// Starts the crank on its own thread: it blocks while the kernel commits.
 fn start_crank(
     crank: Crank,
-    reported: mpsc::Receiver<Event>,
+    reported: mpsc::Receiver<Events>,
     asked: mpsc::Receiver<Inquiry>,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<thread::JoinHandle<()>> {
@@ -283,7 +283,11 @@ impl Source {
 
 /// Follows a source for as long as it lasts, which is for ever but for a directory that cannot be
 /// followed at all.
-async fn follow(source: Opened, node: Arc<str>, events: mpsc::Sender<Event>) -> anyhow::Result<()> {
+async fn follow(
+    source: Opened,
+    node: Arc<str>,
+    events: mpsc::Sender<Events>,
+) -> anyhow::Result<()> {
     match source {
         Opened::Manifests(dir) => {
             let _following = manifests::watch(&dir, node, events)?;
@@ -298,7 +302,7 @@ async fn follow(source: Opened, node: Arc<str>, events: mpsc::Sender<Event>) -> 
 }
 
 /// Follows the node's addresses if they count.
-async fn follow_addresses(counts: bool, events: mpsc::Sender<Event>) {
+async fn follow_addresses(counts: bool, events: mpsc::Sender<Events>) {
     if counts {
         addresses::follow(events).await;
     } else {

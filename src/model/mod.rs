@@ -148,7 +148,10 @@ pub struct Update {
     pub triggered: Option<i64>,
 }
 
-/// What a source of objects reports.
+/// What a source of objects reports: events that happened at once take effect together.
+pub type Events = Vec<Event>;
+
+/// One thing that a source of objects reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// An object appeared, changed or went.

@@ -38,7 +38,7 @@ use trust::Trust;
 use crate::events::Teller;
 use crate::health::{Change, Lag};
 use crate::metrics::Metrics;
-use crate::model::Event;
+use crate::model::Events;
 use crate::netlink::{Commit, Kernel, Notices};
 
 /// How long after a failure the next attempt is made; doubled each time up to the last, unless the
@@ -146,7 +146,7 @@ impl Crank {
     /// committed goes together into the next. Blocks its thread while the kernel commits.
     pub async fn run(
         mut self,
-        mut events: mpsc::Receiver<Event>,
+        mut events: mpsc::Receiver<Events>,
         mut asked: mpsc::Receiver<oneshot::Sender<serde_json::Value>>,
         mut stop: watch::Receiver<bool>,
     ) {
@@ -165,8 +165,8 @@ impl Crank {
                         self.trust = Trust::Read;
                     }
                 }
-                event = events.recv() => match event {
-                    Some(event) => self.take_in(event),
+                report = events.recv() => match report {
+                    Some(report) => self.take_in(report),
                     None => return,
                 },
                 Some(inquiry) = asked.recv() => {
@@ -187,8 +187,8 @@ impl Crank {
             }
             // As many as may wait, no more: sources that never rest must not keep us from syncing.
             for _ in 0..events.max_capacity() {
-                let Ok(event) = events.try_recv() else { break };
-                self.take_in(event);
+                let Ok(report) = events.try_recv() else { break };
+                self.take_in(report);
             }
             self.lag.node(self.state.node_is_leaving());
             if self.state.is_complete() {
@@ -238,14 +238,16 @@ impl Crank {
         }
     }
 
-    fn take_in(&mut self, event: Event) {
-        self.measure.reported(&event);
-        let rejected = measure::rejected(&event);
-        let complaints = self.state.apply(event);
-        if !complaints.is_empty() {
-            self.measure.rejected(rejected);
+    fn take_in(&mut self, events: Events) {
+        for event in events {
+            self.measure.reported(&event);
+            let rejected = measure::rejected(&event);
+            let complaints = self.state.apply(event);
+            if !complaints.is_empty() {
+                self.measure.rejected(rejected);
+            }
+            self.complain(complaints);
         }
-        self.complain(complaints);
     }
 
     /// How much too early it is for a turn that has something to do.

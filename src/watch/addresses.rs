@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tracing::warn;
 
-use crate::model::{Event, OwnAddresses};
+use crate::model::{Event, Events, OwnAddresses};
 
 /// How long changes are gathered: one of an interface is several messages.
 const SETTLED: Duration = Duration::from_millis(20);
@@ -48,7 +48,7 @@ pub async fn own() -> Result<OwnAddresses, rtnetlink::Error> {
 
 /// Reports the addresses of this machine, and again whenever they change, until nobody listens.
 /// What cannot be read is asked for again; until then what was reported last holds.
-pub async fn follow(events: mpsc::Sender<Event>) {
+pub async fn follow(events: mpsc::Sender<Events>) {
     loop {
         if let Err(error) = follow_once(&events).await {
             warn!(%error, "cannot follow this node's addresses, will try again");
@@ -61,14 +61,14 @@ pub async fn follow(events: mpsc::Sender<Event>) {
 }
 
 /// Reports them for as long as the connection lasts.
-async fn follow_once(events: &mpsc::Sender<Event>) -> Result<(), rtnetlink::Error> {
+async fn follow_once(events: &mpsc::Sender<Events>) -> Result<(), rtnetlink::Error> {
     let mut rtnetlink = Rtnetlink::open(&GROUPS)?;
     let mut last = None;
     loop {
         let now = rtnetlink.own_addresses().await?;
         if last.as_ref() != Some(&now) {
             last = Some(now.clone());
-            if events.send(Event::OwnAddresses(now)).await.is_err() {
+            if events.send(vec![Event::OwnAddresses(now)]).await.is_err() {
                 return Ok(());
             }
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kube_dnat::desired::NodeFacts;
 use kube_dnat::events::{self, Pace, Teller};
 use kube_dnat::metrics::Metrics;
-use kube_dnat::model::Event;
+use kube_dnat::model::Events;
 use kube_dnat::sync::{Basis, Complaint, State};
 use kube_dnat::watch::apiserver::{client, watch_with};
 use tokio::sync::mpsc::{Receiver, channel};
@@ -25,7 +25,7 @@ pub(crate) struct Node {
     pub(crate) state: State,
     pub(crate) teller: Teller,
     metrics: Metrics,
-    reported: Receiver<Event>,
+    reported: Receiver<Events>,
 }
 
 impl Node {
@@ -58,9 +58,11 @@ impl Node {
     pub(crate) async fn until(&mut self, what: &str, condition: impl Fn(&State) -> bool) {
         let turns = async {
             while !condition(&self.state) {
-                let event = self.reported.recv().await.expect("the watch goes on");
-                let complaints = self.state.apply(event);
-                self.complain(complaints);
+                let events = self.reported.recv().await.expect("the watch goes on");
+                for event in events {
+                    let complaints = self.state.apply(event);
+                    self.complain(complaints);
+                }
                 if self.state.is_complete() {
                     self.commit();
                 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use kube_dnat::model::{Event, Kind, Object, ObjectKey, Rejected};
+use kube_dnat::model::{Event, Events, Kind, Object, ObjectKey, Rejected};
 use kube_dnat::watch::apiserver::{Timeouts, client, watch_with};
 use tokio::sync::mpsc::{Receiver, channel};
 
@@ -25,7 +25,7 @@ pub(crate) const TIMEOUTS: Timeouts = Timeouts {
 
 /// What was reported until now.
 pub(crate) struct Seen {
-    events: Receiver<Event>,
+    events: Receiver<Events>,
     pub(crate) objects: BTreeMap<ObjectKey, Object>,
     pub(crate) rejected: BTreeMap<ObjectKey, Vec<Rejected>>,
     /// Every kind that was reported as listed, as often as it was.
@@ -64,8 +64,8 @@ impl Seen {
     pub(crate) async fn until(&mut self, what: &str, condition: impl Fn(&Self) -> bool) {
         let events = async {
             while !condition(self) {
-                let event = self.events.recv().await;
-                self.take(event.expect("the watch goes on"));
+                let events = self.events.recv().await.expect("the watch goes on");
+                events.into_iter().for_each(|event| self.take(event));
             }
         };
         let in_time = tokio::time::timeout(DEADLINE, events).await.is_ok();

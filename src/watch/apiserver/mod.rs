@@ -9,7 +9,7 @@ use futures::future::join_all;
 use kube::Client;
 use tokio::sync::mpsc::Sender;
 
-use crate::model::{Event, wire};
+use crate::model::{Events, wire};
 
 mod client;
 mod failure;
@@ -66,7 +66,7 @@ impl Default for Timeouts {
 ///
 /// Each kind ends its first list with [`Event::Listed`]; a Node or `ServiceCIDRs` that the API
 /// server does not have or does not let us see count as listed, with a warning.
-pub async fn watch(client: Client, our_node: Arc<str>, events: Sender<Event>) {
+pub async fn watch(client: Client, our_node: Arc<str>, events: Sender<Events>) {
     watch_with(Timeouts::default(), client, our_node, events).await;
 }
 
@@ -75,7 +75,7 @@ pub async fn watch_with(
     timeouts: Timeouts,
     client: Client,
     our_node: Arc<str>,
-    events: Sender<Event>,
+    events: Sender<Events>,
 ) {
     let (client, node, timeouts, out) = (&client, &*our_node, &timeouts, &events);
     let kinds = join_all([

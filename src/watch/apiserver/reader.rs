@@ -19,14 +19,14 @@ use super::failure::{self, Phase, Remedy, Told};
 use super::kinds::Watched;
 use super::known::Known;
 use super::slim::Slim;
-use crate::model::{Event, Object, ObjectKey, Update};
+use crate::model::{Event, Events, Object, ObjectKey, Update};
 
 /// Reads the objects of kind `W` and reports them until nobody receives `events`.
 pub(super) fn read<'a, W: Watched>(
     client: &'a Client,
     our_node: &'a str,
     timeouts: &'a Timeouts,
-    events: &'a Sender<Event>,
+    events: &'a Sender<Events>,
 ) -> BoxFuture<'a, ()> {
     let mut reader = Reader::<W> {
         client,
@@ -51,7 +51,7 @@ struct Reader<'a, W> {
     client: &'a Client,
     our_node: &'a str,
     timeouts: &'a Timeouts,
-    events: &'a Sender<Event>,
+    events: &'a Sender<Events>,
     known: Known,
     pauses: ResetTimerBackoff<ExponentialBackoff>,
     told: Told,
@@ -210,7 +210,7 @@ impl<W: Watched> Reader<'_, W> {
     }
 
     async fn report(&self, event: Event) -> Result<(), End> {
-        self.events.send(event).await.ok().ok_or(End::Stop)
+        self.events.send(vec![event]).await.ok().ok_or(End::Stop)
     }
 
     fn well(&mut self) {

@@ -12,7 +12,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::model::{Event, Kind};
+use crate::model::{Event, Events, Kind};
 
 use super::batch::Batch;
 use super::files::Files;
@@ -31,7 +31,8 @@ const NOTICES: usize = 4096;
 
 /// Follows the manifests below `dir` for the node named `our_node`. First everything that is there
 /// goes to `events`, then [`Event::Listed`] for each kind, then what changes: a file written and
-/// closed, replaced, moved or removed, and the same of directories and links. A file that is being
+/// closed, replaced, moved or removed, and the same of directories and links. What is read at once
+/// takes effect at once: a Service is not served before the slices beside it in its file. A file that is being
 /// written is not read before its writer closes it; one that is not YAML or JSON keeps its last
 /// good content. When `events` is full the thread waits, and changes add up behind it.
 ///
@@ -43,7 +44,11 @@ const NOTICES: usize = 4096;
 ///
 /// # Errors
 /// If `dir` cannot be listed or watched. Later failures are logged and retried.
-pub fn watch(dir: &Path, our_node: Arc<str>, events: mpsc::Sender<Event>) -> Result<Handle, Error> {
+pub fn watch(
+    dir: &Path,
+    our_node: Arc<str>,
+    events: mpsc::Sender<Events>,
+) -> Result<Handle, Error> {
     let dir = std::path::absolute(dir).map_err(|source| Error::Directory {
         path: dir.to_owned(),
         source,
@@ -170,7 +175,7 @@ struct Follower {
     signals: SyncSender<Signal>,
     received: Receiver<Signal>,
     flags: Arc<Flags>,
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<Events>,
 }
 
 /// The thread is to end: it was told so, or nobody listens to it.
@@ -184,9 +189,7 @@ impl Follower {
 
     fn follow(&mut self) -> Result<Infallible, Stopped> {
         self.catch_up()?;
-        for kind in Kind::ALL {
-            self.send(Event::Listed(kind))?;
-        }
+        self.send(Kind::ALL.map(Event::Listed).into())?;
         loop {
             let batch = self.batch()?;
             if batch.detached || !self.files.is_there() {
@@ -246,14 +249,14 @@ impl Follower {
         let Some(updates) = updates else {
             return Ok(false);
         };
-        for update in updates {
-            self.send(Event::Update(update))?;
+        if !updates.is_empty() {
+            self.send(updates.into_iter().map(Event::Update).collect())?;
         }
         Ok(true)
     }
 
-    fn send(&self, event: Event) -> Result<(), Stopped> {
-        self.events.blocking_send(event).map_err(|_closed| Stopped)
+    fn send(&self, events: Events) -> Result<(), Stopped> {
+        self.events.blocking_send(events).map_err(|_closed| Stopped)
     }
 
     /// Watches the directory anew, as soon as there is one.

@@ -172,7 +172,8 @@ impl<'a> Daemon<'a> {
     pub(crate) fn synchronise(&self) {
         static COUNT: AtomicU16 = AtomicU16::new(0);
         let mark = COUNT.fetch_add(1, Ordering::Relaxed);
-        self.manifests.write("lab-mark.yaml", &manifest::mark(mark));
+        self.manifests
+            .write("0-lab-mark.yaml", &manifest::mark(mark));
         let marked = |family: Family| {
             let address = manifest::mark_ip(family, mark).to_string();
             nft::has_element(
