@@ -65,7 +65,9 @@ impl Seen {
         let events = async {
             while !condition(self) {
                 let events = self.events.recv().await.expect("the watch goes on");
-                events.into_iter().for_each(|event| self.take(event));
+                for event in events {
+                    self.take(event);
+                }
             }
         };
         let in_time = tokio::time::timeout(DEADLINE, events).await.is_ok();
