@@ -158,7 +158,9 @@ fn what_one_file_changes_takes_effect_together() {
     followed.write("tea.yaml", &services.join("---\n"));
     let events = followed.events.blocking_recv().unwrap();
     assert_eq!(events.len(), names.len());
-    events.into_iter().for_each(|event| followed.take_in(event));
+    for event in events {
+        followed.take_in(event);
+    }
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     followed.until_services(&names);
 }
