@@ -65,6 +65,7 @@ pub struct Frontends<'a, A: Address> {
     touched: &'a Touched<A>,
     known: BTreeMap<Claim<A>, Frontend<A>>,
     claims: &'a Claims<A>,
+    picture: &'a Picture<A>,
     /// The addresses that serve node ports now.
     node_ips: BTreeSet<A>,
 }
@@ -72,7 +73,7 @@ pub struct Frontends<'a, A: Address> {
 impl<'a, A: Address> Frontends<'a, A> {
     /// The frontends of `touched` as the kernel holds them now. Linear in those and in their endpoints.
     #[must_use]
-    pub fn new(touched: &'a Touched<A>, picture: &Picture<A>, claims: &'a Claims<A>) -> Self {
+    pub fn new(touched: &'a Touched<A>, picture: &'a Picture<A>, claims: &'a Claims<A>) -> Self {
         let node_ips: BTreeSet<_> = picture.node().node_ips().collect();
         let mut alike: BTreeMap<_, Arc<Answering<A>>> = BTreeMap::new();
         let mut answering = |claim: &Claim<A>| {
@@ -105,6 +106,7 @@ impl<'a, A: Address> Frontends<'a, A> {
             touched,
             known: frontends.collect(),
             claims,
+            picture,
             node_ips,
         }
     }
@@ -127,6 +129,17 @@ impl<'a, A: Address> Frontends<'a, A> {
         self.known.is_empty()
     }
 
+    /// Whether a Service has the frontend, or may: of one that is left out only elements are known.
+    fn has_frontend(&self, claim: &Claim<A>) -> bool {
+        let Some(holder) = self.claims.holder(claim) else {
+            return false;
+        };
+        match self.picture.contribution(holder) {
+            Some(contribution) => contribution.frontend(claim).is_some(),
+            None => self.picture.kept().any(|kept| kept == holder),
+        }
+    }
+
     /// Whether an entry must go: the frontend that it was sent to would do something else with it now.
     ///
     /// - It leads to an endpoint that does not answer there any more.
@@ -139,7 +152,7 @@ impl<'a, A: Address> Frontends<'a, A> {
             return is_stale(entry, frontend.answering.as_deref(), true);
         }
         // A node port counts on the node's addresses only, and not where an address with a port wins.
-        if !self.touched.is_node_ip(address) || self.claims.holder(&claim).is_some() {
+        if !self.touched.is_node_ip(address) || self.has_frontend(&claim) {
             return false;
         }
         let claim = Claim::Nodeport(entry.protocol, port);

@@ -11,11 +11,19 @@ use crate::ruleset::{Key, SetName};
 pub enum Claim<A> {
     /// An address with a port.
     Frontend(Protocol, A, u16),
-    /// A port of the node's own addresses.
+    /// A port of the node's own addresses: a node port, or where a health check is answered.
     Nodeport(Protocol, u16),
 }
 
 impl<A> Claim<A> {
+    /// What two claims of one address of the node have in common.
+    #[must_use]
+    pub fn number(&self) -> (Protocol, u16) {
+        match *self {
+            Self::Frontend(protocol, _, port) | Self::Nodeport(protocol, port) => (protocol, port),
+        }
+    }
+
     /// Its protocol.
     #[must_use]
     pub fn protocol(&self) -> Protocol {
@@ -115,6 +123,13 @@ fn addresses<A: Address>(service: &Service) -> impl Iterator<Item = A> {
     all.filter_map(move |ip| A::of(*ip).filter(|_| exists))
 }
 
+/// What the `healthCheckNodePort` of a Service claims.
+#[must_use]
+pub fn health_check_claim<A>(service: &Service) -> Option<Claim<A>> {
+    let port = service.health_check_node_port?;
+    Some(Claim::Nodeport(Protocol::Tcp, port))
+}
+
 /// The `ClusterIPs` of a Service that are of family `A`.
 pub fn cluster_ips<A: Address>(service: &Service) -> impl Iterator<Item = A> {
     service.cluster_ips.iter().filter_map(|ip| A::of(*ip))
@@ -125,6 +140,7 @@ pub fn cluster_ips<A: Address>(service: &Service) -> impl Iterator<Item = A> {
 pub fn claims<A: Address>(service: &Service) -> BTreeSet<Claim<A>> {
     let mut claims = BTreeSet::new();
     for address in addresses::<A>(service) {
+        claims.extend(health_check_claim(service));
         for port in &service.ports {
             claims.insert(Claim::Frontend(port.protocol, address, port.port));
             if let Some(node_port) = port.node_port {
@@ -225,5 +241,43 @@ impl<A: Address> Claims<A> {
     #[must_use]
     pub fn holder(&self, claim: &Claim<A>) -> Option<&ServiceName> {
         self.holders.get(claim).map(|rank| &rank.name)
+    }
+
+    /// The older Service that has this port of an address of the node, where `service` claims the port
+    /// too: one as a frontend, the other as a node port.
+    #[must_use]
+    pub fn rival(&self, service: &Service, claim: &Claim<A>) -> Option<&ServiceName> {
+        let holder = self.holders.get(claim)?;
+        let is_older = holder.name != service.name && *holder < Rank::of(service);
+        is_older.then_some(&holder.name)
+    }
+
+    /// The Services that have a port with one of these numbers at one of these addresses of the node, as
+    /// a frontend or as a node port. Linear in the numbers, times the addresses.
+    #[must_use]
+    pub fn with_numbers(
+        &self,
+        numbers: &BTreeSet<(Protocol, u16)>,
+        node_ips: &BTreeSet<A>,
+    ) -> BTreeSet<ServiceName> {
+        let claims = numbers.iter().flat_map(|(protocol, port)| {
+            let frontend = |ip| Claim::Frontend(*protocol, ip, *port);
+            let frontends = node_ips.iter().copied().map(frontend);
+            frontends.chain([Claim::Nodeport(*protocol, *port)])
+        });
+        let holders = claims.filter_map(|claim| self.holder(&claim));
+        holders.cloned().collect()
+    }
+
+    /// The numbers of the frontends at these addresses. Linear in what exists.
+    #[must_use]
+    pub fn numbers_at(&self, addresses: &BTreeSet<A>) -> BTreeSet<(Protocol, u16)> {
+        if addresses.is_empty() {
+            return BTreeSet::new();
+        }
+        #[expect(clippy::disallowed_methods, reason = "collected into an ordered set")]
+        let claims = self.holders.keys();
+        let is_there = |claim: &&Claim<A>| matches!(claim, Claim::Frontend(_, address, _) if addresses.contains(address));
+        claims.filter(is_there).map(Claim::number).collect()
     }
 }

@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::answering::Unused;
 use super::port::{PortContribution, PortShape, Route};
-use super::{Claim, Claims, Eligible, Endpoint, NodeContribution, Slots, eligible};
+use super::{
+    Claim, Claims, Eligible, Endpoint, NodeContribution, Slots, eligible, health_check_claim,
+};
 use crate::model::{
     Address, EndpointSlice, Service, ServiceName, ServicePort, Store, TrafficPolicy,
 };
@@ -98,6 +100,9 @@ pub fn contribution<A: Address>(
     };
     let ports = service.ports.iter();
     let ports = ports.filter_map(|port| builder.port(port)).collect();
+    if let Some(claim) = health_check_claim(service) {
+        builder.won_as(claim, |at| format!("the health check at {at}"));
+    }
     (Contribution { ports }, builder.not_served)
 }
 
@@ -194,18 +199,46 @@ impl<A: Address> Builder<'_, A> {
 
     /// Whether the Service has what it claims.
     fn won(&mut self, claim: Claim<A>) -> bool {
-        match self.claims.holder(&claim) {
-            Some(holder) if *holder == self.service.name => true,
-            Some(holder) => {
-                self.not_served.push(NotServed::Contested {
-                    frontend: claim.to_string(),
-                    holder: holder.clone(),
-                });
-                false
-            }
-            // Not of this family.
-            None => false,
+        self.won_as(claim, |at| at)
+    }
+
+    /// Whether the Service has what it claims, which goes by this name. An older Service may have a node
+    /// port, or the frontend of its number at an address of the node.
+    fn won_as(&mut self, claim: Claim<A>, name: impl Fn(String) -> String) -> bool {
+        // Not of this family, if nobody has it.
+        let Some(holder) = self.claims.holder(&claim) else {
+            return false;
+        };
+        if *holder != self.service.name {
+            self.contested(name(claim.to_string()), holder.clone());
+            return false;
         }
+        match claim {
+            Claim::Frontend(protocol, address, port) if self.node.is_node_ip(address) => {
+                let rival = Claim::Nodeport(protocol, port);
+                let rival = self.claims.rival(self.service, &rival).cloned();
+                if let Some(rival) = &rival {
+                    self.contested(name(claim.to_string()), rival.clone());
+                }
+                rival.is_none()
+            }
+            Claim::Frontend(..) => true,
+            Claim::Nodeport(protocol, port) => {
+                for address in self.node.node_ips() {
+                    let rival = Claim::Frontend(protocol, address, port);
+                    if let Some(rival) = self.claims.rival(self.service, &rival) {
+                        let address: IpAddr = address.into();
+                        self.contested(name(format!("{claim} at {address}")), rival.clone());
+                    }
+                }
+                true
+            }
+        }
+    }
+
+    fn contested(&mut self, frontend: String, holder: ServiceName) {
+        self.not_served
+            .push(NotServed::Contested { frontend, holder });
     }
 
     fn addresses(&mut self, port: &ServicePort, ips: &[IpAddr], seen: &mut BTreeSet<A>) -> Vec<A> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::{Claims, health_check_claim};
 use crate::model::{Address, Service, Store};
 
 /// The answer of one family of a `healthCheckNodePort`.
@@ -14,11 +15,19 @@ pub struct HealthCheck {
     pub local_endpoints: usize,
 }
 
-/// The health check of `service` in family `A`, if it has one. Linear in its endpoints.
+/// The health check of `service` in family `A`, if it has one, and no older Service has its port. Linear
+/// in its endpoints.
 #[must_use]
-pub fn health_check<A: Address>(service: &Service, store: &Store) -> Option<HealthCheck> {
+pub fn health_check<A: Address>(
+    service: &Service,
+    store: &Store,
+    claims: &Claims<A>,
+) -> Option<HealthCheck> {
     let port = service.health_check_node_port?;
-    service.cluster_ips.iter().copied().find_map(A::of)?;
+    let claim = health_check_claim(service)?;
+    claims
+        .holder(&claim)
+        .filter(|holder| **holder == service.name)?;
     let slices = store.slices(service);
     let slices = slices.filter(|slice| !slice.ports.is_empty());
     let endpoints = slices.flat_map(|slice| A::endpoints(&slice.addresses).unwrap_or_default());
@@ -52,11 +61,17 @@ mod tests {
         let name = store.service_names().pop_first();
         let service = name.and_then(|name| store.service(&name));
         let service = service.expect("a Service");
-        let count = |check: Option<HealthCheck>| check.map(|check| check.local_endpoints);
         [
-            count(health_check::<Ipv4Addr>(service, &store)),
-            count(health_check::<Ipv6Addr>(service, &store)),
+            count::<Ipv4Addr>(service, &store),
+            count::<Ipv6Addr>(service, &store),
         ]
+    }
+
+    fn count<A: Address>(service: &Service, store: &Store) -> Option<usize> {
+        let mut claims = Claims::<A>::default();
+        claims.update(None, Some(service));
+        let check = health_check(service, store, &claims);
+        check.map(|check| check.local_endpoints)
     }
 
     fn service(of_type: &str, policy: &str) -> String {

@@ -12,7 +12,7 @@ mod slots;
 mod stale;
 
 pub use answering::Answering;
-pub use claims::{Claim, Claims, claims, cluster_ips};
+pub use claims::{Claim, Claims, claims, cluster_ips, health_check_claim};
 pub use contribution::{Contribution, Lists, NotServed, WithoutLocal, contribution};
 pub use eligible::{Eligible, eligible};
 pub use health::{HealthCheck, health_check};

@@ -166,6 +166,12 @@ impl<A: Address> NodeContribution<A> {
         self.node_ips.iter().copied()
     }
 
+    /// Whether an address serves node ports.
+    #[must_use]
+    pub fn is_node_ip(&self, address: A) -> bool {
+        self.node_ips.contains(&address)
+    }
+
     /// The addresses that health checks are answered on, as kube-proxy has it: those that serve
     /// node ports; if those are all of the family, any.
     #[must_use]

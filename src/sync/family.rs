@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::conntrack::{Frontends, Touched};
 use crate::desired::{
     Claim, Claims, Contribution, HealthCheck, Lists, NodeContribution, NodeFacts, NotServed,
-    PortContribution, Remembered, Slots, StaleAffinity, cluster_ips, contribution, health_check,
-    remembered, remembered_of_slot,
+    PortContribution, Remembered, Slots, StaleAffinity, claims, cluster_ips, contribution,
+    health_check, remembered, remembered_of_slot,
 };
 use crate::diff::{Change, Kept, Picture, Plan, Transaction, between, kept};
 use crate::model::{Address, Changed, Protocol, Service, ServiceName, Store};
@@ -105,6 +105,9 @@ pub struct FamilyState<A: Address> {
     dirty: BTreeSet<ServiceName>,
     /// `ClusterIPs` that Services got or lost: an endpoint at one of them may be used no more, or again.
     cluster_ips: BTreeSet<A>,
+    /// Numbers of what Services began or ceased to claim: at an address of the node, a frontend and a node
+    /// port of one number are one claim.
+    numbers: BTreeSet<(Protocol, u16)>,
     node_dirty: bool,
     /// What the picture's Services were planned for.
     seen: Option<Seen<A>>,
@@ -121,6 +124,7 @@ impl<A: Address> Default for FamilyState<A> {
             picture: Picture::default(),
             dirty: BTreeSet::new(),
             cluster_ips: BTreeSet::new(),
+            numbers: BTreeSet::new(),
             node_dirty: true,
             seen: None,
             refused: BTreeSet::new(),
@@ -150,6 +154,17 @@ impl<A: Address> FamilyState<A> {
                 };
                 let changed = &ips(before) ^ &ips(after);
                 self.cluster_ips.extend(changed);
+                let claims = |service: Option<&Service>| -> BTreeSet<(Claim<A>, Option<i64>)> {
+                    let dated = |service: &Service| {
+                        let created = service.created;
+                        let claims = claims(service).into_iter();
+                        claims.map(move |claim| (claim, created))
+                    };
+                    service.into_iter().flat_map(dated).collect()
+                };
+                let changed = &claims(before) ^ &claims(after);
+                let numbers = changed.iter().map(|(claim, _)| claim.number());
+                self.numbers.extend(numbers);
             }
             Changed::Endpoints(services) => self.dirty.extend(services.iter().cloned()),
             Changed::Node => self.node_dirty = true,
@@ -220,6 +235,7 @@ impl<A: Address> FamilyState<A> {
             names.extend(store.service_names());
         } else {
             names.extend(self.with_cluster_ips_as_endpoints(store, &node));
+            names.extend(self.rivals(&node));
         }
         let names: BTreeSet<_> = names.difference(&self.refused).cloned().collect();
         let mut not_served = Vec::new();
@@ -276,6 +292,18 @@ impl<A: Address> FamilyState<A> {
         store.services_with_endpoints(&outside)
     }
 
+    /// The Services of which one may have, at an address of the node, what another claims, or no longer: what
+    /// they claim changed, or the addresses that serve node ports.
+    fn rivals(&self, node: &NodeContribution<A>) -> BTreeSet<ServiceName> {
+        let before: BTreeSet<_> = self.picture.node().node_ips().collect();
+        let now: BTreeSet<_> = node.node_ips().collect();
+        let mut rivals = self.claims.with_numbers(&self.numbers, &now);
+        let changed = &before ^ &now;
+        let numbers = self.claims.numbers_at(&changed);
+        rivals.extend(self.claims.with_numbers(&numbers, &changed));
+        rivals
+    }
+
     /// The frontends that a plan touches: from what is applied before it and after it.
     fn touched(
         &self,
@@ -319,7 +347,7 @@ impl<A: Address> FamilyState<A> {
     ) -> Vec<(ServiceName, Option<HealthCheck>)> {
         let health = names.iter().filter_map(|name| {
             let service = store.service(name);
-            let now = service.and_then(|service| health_check::<A>(service, store));
+            let now = service.and_then(|service| health_check(service, store, &self.claims));
             let differs = now.as_ref() != self.health.get(name);
             differs.then(|| (name.clone(), now))
         });
@@ -410,6 +438,7 @@ impl<A: Address> FamilyState<A> {
         }
         self.node_dirty = false;
         self.cluster_ips.clear();
+        self.numbers.clear();
         self.dirty.retain(|name| !names.contains(name));
         for (name, check) in &health {
             match check {

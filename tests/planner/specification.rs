@@ -69,43 +69,63 @@ impl Objects {
         ips.iter().any(|ip| A::of(*ip) == Some(address))
     }
 
-    /// Who has a frontend.
+    /// Who has a frontend: at an address of the node no older Service has the port as a node port.
     fn owner<A: Address>(
         &self,
+        node: &OfNode<A>,
         protocol: Protocol,
         address: A,
         port: u16,
     ) -> Option<(&Service, &ServicePort)> {
-        self.services
-            .iter()
-            .filter(|service| Self::exists::<A>(service))
-            .find_map(|service| {
-                let ips = [
-                    &service.cluster_ips,
-                    &service.external_ips,
-                    &service.load_balancer_ips,
-                ];
-                let has = ips.iter().any(|ips| Self::has(ips, address));
-                let mut ports = service.ports.iter();
-                let port = ports.find(|own| own.protocol == protocol && own.port == port)?;
-                has.then_some((service, port))
-            })
+        let (age, service, own) = self.oldest(|service| {
+            let ips = [
+                &service.cluster_ips,
+                &service.external_ips,
+                &service.load_balancer_ips,
+            ];
+            let has = ips.iter().any(|ips| Self::has(ips, address));
+            let mut ports = service.ports.iter();
+            let port = ports.find(|own| own.protocol == protocol && own.port == port)?;
+            (has && Self::exists::<A>(service)).then_some(port)
+        })?;
+        let at_node = node.primary_ip == Some(address);
+        let rival = self.node_port_claim::<A>(protocol, port);
+        let lost = at_node && rival.is_some_and(|(rival, ..)| rival < age);
+        (!lost).then_some((service, own))
     }
 
+    /// Who has a node port.
     fn node_port_owner<A: Address>(
         &self,
         protocol: Protocol,
         number: u16,
     ) -> Option<(&Service, &ServicePort)> {
-        self.services
-            .iter()
-            .filter(|service| Self::exists::<A>(service))
-            .find_map(|service| {
-                let mut ports = service.ports.iter();
-                let port =
-                    ports.find(|own| own.protocol == protocol && own.node_port == Some(number))?;
-                Some((service, port))
-            })
+        let (_, service, port) = self.node_port_claim::<A>(protocol, number)?;
+        Some((service, port?))
+    }
+
+    /// Who has the number at the node's addresses: as a node port, or without a port for a health check.
+    fn node_port_claim<A: Address>(
+        &self,
+        protocol: Protocol,
+        number: u16,
+    ) -> Option<(usize, &Service, Option<&ServicePort>)> {
+        self.oldest(|service| {
+            let mut ports = service.ports.iter();
+            let port = ports.find(|own| own.protocol == protocol && own.node_port == Some(number));
+            let checks =
+                protocol == Protocol::Tcp && service.health_check_node_port == Some(number);
+            ((port.is_some() || checks) && Self::exists::<A>(service)).then_some(port)
+        })
+    }
+
+    /// The first Service, by age, that something is found of.
+    fn oldest<'a, T>(
+        &'a self,
+        find: impl Fn(&'a Service) -> Option<T>,
+    ) -> Option<(usize, &'a Service, T)> {
+        let mut by_age = self.services.iter().enumerate();
+        by_age.find_map(|(age, service)| Some((age, service, find(service)?)))
     }
 
     fn in_cidrs<A: Address>(&self, address: A) -> bool {
@@ -208,18 +228,18 @@ pub(crate) struct OfNode<A: Address> {
 
 impl Objects {
     /// Whether a Service has it as a `ClusterIP` of a frontend.
-    fn is_cluster_ip<A: Address>(&self, address: A) -> bool {
+    fn is_cluster_ip<A: Address>(&self, node: &OfNode<A>, address: A) -> bool {
         self.services.iter().any(|service| {
             Self::has(&service.cluster_ips, address)
                 && service.ports.iter().any(|port| {
-                    let owner = self.owner(port.protocol, address, port.port);
+                    let owner = self.owner(node, port.protocol, address, port.port);
                     owner.is_some_and(|(owner, _)| owner.name == service.name)
                 })
         })
     }
 
     /// The addresses that may be sent back to themselves.
-    fn hairpins<A: Address>(&self) -> BTreeSet<A> {
+    fn hairpins<A: Address>(&self, node: &OfNode<A>) -> BTreeSet<A> {
         let mut hairpins = BTreeSet::new();
         for service in self
             .services
@@ -236,7 +256,7 @@ impl Objects {
                 let is_own = |owner: Option<(&Service, &ServicePort)>| {
                     owner.is_some_and(|(owner, _)| owner.name == service.name)
                 };
-                let has = ips.any(|ip| is_own(self.owner(port.protocol, ip, port.port)))
+                let has = ips.any(|ip| is_own(self.owner(node, port.protocol, ip, port.port)))
                     || port.node_port.is_some_and(|number| {
                         is_own(self.node_port_owner::<A>(port.protocol, number))
                     });
@@ -257,8 +277,8 @@ impl Objects {
     ) -> Expected {
         let from_node = node.primary_ip == Some(source);
         let from_pod = A::holds(node.pods, source);
-        let hairpins = self.hairpins::<A>();
-        let is_cluster_ip = self.is_cluster_ip(address);
+        let hairpins = self.hairpins(node);
+        let is_cluster_ip = self.is_cluster_ip(node, address);
         let served = |endpoints: &BTreeSet<(A, u16)>, masquerade: bool| {
             // The ClusterIP's rule comes first, whoever's frontend it is.
             let masquerade = if is_cluster_ip { !from_pod } else { masquerade };
@@ -274,7 +294,7 @@ impl Objects {
         } else {
             Expected::Dropped
         };
-        let by_address = self.owner(protocol, address, port);
+        let by_address = self.owner(node, protocol, address, port);
         let by_node_port = node.primary_ip.filter(|ip| *ip == address);
         let by_node_port = by_node_port.and_then(|_| self.node_port_owner::<A>(protocol, port));
         let Some((service, own)) = by_address.or(by_node_port) else {
@@ -330,7 +350,7 @@ impl Objects {
         protocol: Protocol,
         (address, port): (A, u16),
     ) -> Option<Answering<A>> {
-        let by_address = self.owner(protocol, address, port);
+        let by_address = self.owner(node, protocol, address, port);
         let by_node_port = node.primary_ip.filter(|ip| *ip == address);
         let by_node_port = by_node_port.and_then(|_| self.node_port_owner::<A>(protocol, port));
         let (service, own) = by_address.or(by_node_port)?;

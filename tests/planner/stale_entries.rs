@@ -80,6 +80,20 @@ impl World {
         all
     }
 
+    /// Whether a Service claims this as a frontend.
+    fn has(&self, (address, port): At) -> bool {
+        self.objects.services.iter().any(|service| {
+            let ips = [
+                &service.cluster_ips,
+                &service.external_ips,
+                &service.load_balancer_ips,
+            ];
+            let mut ips = ips.into_iter().flatten();
+            let mut ports = service.ports.iter();
+            ips.any(|ip| *ip == address) && ports.any(|own| own.port == port)
+        })
+    }
+
     /// The entries that the rules make for these destinations.
     fn entries(&self, destinations: &BTreeSet<(Protocol, At)>) -> Vec<Entry<Ipv4Addr>> {
         let mut entries = Vec::new();
@@ -171,7 +185,8 @@ impl Conntrack {
             }
             !goes
         });
-        assert_others_left_alone(&frontends, &destinations);
+        let is_node_port = |at| !before.has(at) && !after.has(at);
+        assert_others_left_alone(&frontends, &destinations, is_node_port);
     }
 }
 
@@ -179,6 +194,7 @@ impl Conntrack {
 fn assert_others_left_alone(
     frontends: &kube_dnat::conntrack::Frontends<'_, Ipv4Addr>,
     destinations: &BTreeSet<(Protocol, At)>,
+    is_node_port: impl Fn(At) -> bool,
 ) {
     for (protocol, at) in destinations {
         let entry = |source, destination, answered_by| Entry {
@@ -197,7 +213,7 @@ fn assert_others_left_alone(
             assert!(!frontends.is_stale(&other), "{other:?}");
         }
         // Only a node's address is shared with other programs.
-        if at.1 >= 30_000 {
+        if is_node_port(*at) {
             let translated = entry(client, *at, FOREIGN);
             assert!(!frontends.is_stale(&translated), "{translated:?}");
         }

@@ -60,7 +60,9 @@ fn protocol() -> impl Strategy<Value = Protocol> {
 
 fn port() -> impl Strategy<Value = ServicePort> {
     let node_port = prop::option::of(30000_u16..30004);
-    ("[ab]?", protocol(), 80_u16..83, node_port).prop_map(|(name, protocol, port, node_port)| {
+    // Some have the number of a node port.
+    let number = prop_oneof![3 => 80_u16..83, 1 => 30000_u16..30004];
+    ("[ab]?", protocol(), number, node_port).prop_map(|(name, protocol, port, node_port)| {
         ServicePort {
             name: name.into(),
             protocol,
@@ -93,11 +95,22 @@ fn service(name: String) -> impl Strategy<Value = Service> {
         vec(address(6), 1..3),
         addresses(),
         addresses(),
-        vec(port(), 1..4),
+        (
+            vec(port(), 1..4),
+            prop::option::weighted(0.2, 30000_u16..30004),
+        ),
         policies(),
     )
         .prop_map(
-            move |(created, has_selector, cluster_ips, external_ips, lb_ips, ports, policies)| {
+            move |(
+                created,
+                has_selector,
+                cluster_ips,
+                external_ips,
+                lb_ips,
+                (ports, check),
+                policies,
+            )| {
                 let (internal_policy, external_policy, affinity, source_ranges) = policies;
                 // The parser rejects a port that repeats another.
                 let mut seen = BTreeSet::new();
@@ -108,6 +121,8 @@ fn service(name: String) -> impl Strategy<Value = Service> {
                             .node_port
                             .is_none_or(|node| seen.insert((port.protocol, None, None, Some(node))))
                 };
+                let ports: Vec<_> = ports.into_iter().filter(|port| unique(port)).collect();
+                let node_ports: Vec<_> = ports.iter().map(|port| port.node_port).collect();
                 Service {
                     name: ServiceName::of(&name.as_str().into()),
                     created,
@@ -119,8 +134,9 @@ fn service(name: String) -> impl Strategy<Value = Service> {
                     external_policy,
                     affinity,
                     source_ranges,
-                    health_check_node_port: None,
-                    ports: ports.into_iter().filter(|port| unique(port)).collect(),
+                    health_check_node_port: check
+                        .filter(|check| !node_ports.contains(&Some(*check))),
+                    ports,
                 }
             },
         )

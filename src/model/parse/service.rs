@@ -27,6 +27,7 @@ pub fn service(service: &wire::Service) -> Update {
         if cluster_ips.is_empty() {
             return None;
         }
+        let ports = ports(spec, rejected);
         Some(Object::Service(Arc::new(Service {
             name: service_name(&service.metadata),
             created: created(&service.metadata, rejected),
@@ -38,8 +39,8 @@ pub fn service(service: &wire::Service) -> Update {
             external_policy: external_policy(spec),
             affinity: affinity(spec, rejected),
             source_ranges: source_ranges(spec, rejected),
-            health_check_node_port: health_check_node_port(spec, rejected),
-            ports: ports(spec, rejected),
+            health_check_node_port: health_check_node_port(spec, &ports, rejected),
+            ports,
         })))
     })
 }
@@ -117,13 +118,26 @@ fn external_policy(spec: &wire::ServiceSpec) -> TrafficPolicy {
 }
 
 /// The port, where it counts (`NeedsHealthCheck` of Kubernetes' `pkg/api/v1/service`).
-fn health_check_node_port(spec: &wire::ServiceSpec, rejected: &mut Vec<Rejected>) -> Option<u16> {
+fn health_check_node_port(
+    spec: &wire::ServiceSpec,
+    ports: &[ServicePort],
+    rejected: &mut Vec<Rejected>,
+) -> Option<u16> {
     let counts = spec.service_type == "LoadBalancer"
         && policy(spec.external_traffic_policy.as_deref()) == TrafficPolicy::Local
         && spec.health_check_node_port != 0;
     let field = || "spec.healthCheckNodePort".to_owned();
     let number = counts.then(|| port_number(field, spec.health_check_node_port))?;
-    number.map_err(|fault| rejected.push(fault)).ok()
+    let number = number.map_err(|fault| rejected.push(fault)).ok()?;
+    let mut ports = ports.iter();
+    let is_that =
+        |port: &ServicePort| port.protocol == Protocol::Tcp && port.node_port == Some(number);
+    if ports.any(is_that) {
+        let text = format!("spec.healthCheckNodePort {number} is a node port of the Service too");
+        rejected.push(Rejected::Contradiction(text.into()));
+        return None;
+    }
+    Some(number)
 }
 
 /// The API server's default and limits of `timeoutSeconds`.

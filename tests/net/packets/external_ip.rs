@@ -1,11 +1,15 @@
 //! External IPs: on no interface, served wherever their packets arrive.
 
+use std::time::Duration;
+
 use libtest_mimic::Trial;
 use serde_json::json;
 
-use super::shop::{Shop, cart, cart_slices};
+use super::shop::{NODE_PORT, Shop, cart, cart_slices};
 use super::{Cluster, Family, everywhere, names, servers};
-use crate::lab::{Service, Slices, chi};
+use crate::lab::{Service, Slices, chi, wait_until};
+
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::external_ip;
@@ -15,6 +19,7 @@ pub(super) fn tests() -> Vec<Trial> {
         other_ports_and_addresses_pass_untouched,
         two_services_share_one_external_ip_by_port,
         it_may_be_any_address_of_the_node,
+        at_an_address_of_the_node_the_older_service_has_a_number,
     )
 }
 
@@ -112,4 +117,48 @@ fn it_may_be_any_address_of_the_node() {
             }
         }
     }
+}
+
+/// One Service has the node's address as external IP, the other a node port of that number.
+fn at_an_address_of_the_node_the_older_service_has_a_number() {
+    let shop = Shop::new();
+    let [first, second] = shop.pods(["pod-1", "pod-2"]);
+    let addresses = Family::ALL.map(|family| [family.lan(2), family.external_ip(1)]);
+    let cart = Service::new("shop/cart", 1).both("http", NODE_PORT);
+    let cart = cart.spec("externalIPs", json!(addresses.concat()));
+    let cart = cart.spec("externalTrafficPolicy", json!("Local"));
+    let mail = Service::new("shop/mail", 2)
+        .both("http", 80)
+        .node_port(NODE_PORT);
+    let slices = Slices::of("shop/mail").both("http", 8080).ready([second]);
+    let slices = cart_slices([first]).yaml() + &slices.yaml();
+    let manifests = |cart_created, mail_created| {
+        let services = [
+            cart.clone().created(cart_created),
+            mail.clone().created(mail_created),
+        ];
+        services.map(|service| service.yaml()).concat() + &slices
+    };
+    let [older, younger] = ["2024-01-01T00:00:00Z", "2024-02-01T00:00:00Z"];
+    let daemon = shop.start(&manifests(older, younger));
+    let has = |name: &str, source_kept: bool| {
+        for (family, protocol) in everywhere() {
+            let client = &shop.cluster.client;
+            let probe = client.probe(protocol, (family.lan(2), NODE_PORT));
+            assert_eq!(servers(&probe), names([name]), "{probe}");
+            assert_eq!(probe.send().answer().keeps_source(), source_kept, "{probe}");
+            // Elsewhere nobody contests it.
+            let probe = client.probe(protocol, (family.external_ip(1), NODE_PORT));
+            assert_eq!(servers(&probe), names(["pod-1:8080"]), "{probe}");
+        }
+    };
+    has("pod-1:8080", true);
+    // Once for each family and protocol.
+    let said = |what: &str| {
+        wait_until(what, PATIENCE, || daemon.log_lines(what).len() == 4);
+    };
+    said("is taken by the older Service shop/cart");
+    daemon.apply("shop.yaml", &manifests(younger, older));
+    has("pod-2:8080", false);
+    said("is taken by the older Service shop/mail");
 }

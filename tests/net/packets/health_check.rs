@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::shop::{Shop, cart, cart_slices};
 use super::{Daemon, Family, Host, Protocol, names, servers};
-use crate::lab::{Service, wait_until};
+use crate::lab::{Service, Slices, wait_until};
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::health_check;
@@ -18,6 +18,7 @@ pub(super) fn tests() -> Vec<Trial> {
         it_comes_and_goes_with_the_policy_the_port_and_the_service,
         a_port_that_is_taken_is_told_of_and_tried_again,
         it_is_answered_where_node_ports_are_served,
+        its_port_is_the_older_services,
     )
 }
 
@@ -170,6 +171,51 @@ fn a_port_that_is_taken_is_told_of_and_tried_again() {
         answer(&shop, family, PORT, "200 OK");
     }
     assert_eq!(told().len(), 2, "said once: {:?}", told());
+}
+
+/// A load balancer must never hear another Service's Pods instead of a health check.
+fn its_port_is_the_older_services() {
+    let shop = Shop::new();
+    let [pod] = shop.pods(["pod-1"]);
+    let mail = |created| {
+        let mail = Service::new("shop/mail", 2).port("http", Protocol::Tcp, 80);
+        mail.node_port(PORT).created(created).yaml()
+    };
+    let mail_slices = Slices::of("shop/mail").port("http", Protocol::Tcp, 8080);
+    let others = mail_slices.ready([pod]).yaml() + &cart_slices([pod]).yaml();
+    let cart = local(PORT).yaml();
+    let daemon = shop.start(&(cart.clone() + &mail("2024-02-01T00:00:00Z") + &others));
+    let said = |daemon: &Daemon<'_>, what: &str| {
+        wait_until(what, PATIENCE, || daemon.log_lines(what).len() == 1);
+    };
+    for family in Family::ALL {
+        assert!(answer(&shop, family, PORT, "200 OK\r\n").ends_with(&body(1)));
+    }
+    said(
+        &daemon,
+        "node port 32000/tcp is taken by the older Service shop/cart",
+    );
+    // The other is older: it is served there, and the health check is not.
+    daemon.apply(
+        "shop.yaml",
+        &(cart + &mail("2023-01-01T00:00:00Z") + &others),
+    );
+    for family in Family::ALL {
+        let probe = shop
+            .cluster
+            .client
+            .probe(Protocol::Tcp, (family.lan(2), PORT));
+        assert_eq!(servers(&probe), names(["pod-1:8080"]), "{probe}");
+    }
+    said(
+        &daemon,
+        "the health check at node port 32000/tcp is taken by the older Service shop/mail",
+    );
+    // It goes: the health check is answered.
+    daemon.apply("shop.yaml", &(local(PORT).yaml() + &others));
+    for family in Family::ALL {
+        assert!(answer(&shop, family, PORT, "200 OK\r\n").ends_with(&body(1)));
+    }
 }
 
 fn it_is_answered_where_node_ports_are_served() {
