@@ -81,7 +81,8 @@ pub(crate) struct Daemon<'a> {
 }
 
 impl<'a> Daemon<'a> {
-    /// Starts it with `--cluster-cidr`, and waits until the manifests are programmed.
+    /// Starts it with `--cluster-cidr`, and waits until the manifests are programmed and the log up to
+    /// there is read.
     pub(crate) fn start(cluster: &'a Cluster, manifests: &'a Manifests) -> Self {
         let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
         Self::start_with(cluster, manifests, &["--cluster-cidr", &cidrs])
@@ -152,6 +153,10 @@ impl<'a> Daemon<'a> {
             reader: Some(reader),
         };
         daemon.synchronise();
+        // The kernel has it a moment before the daemon says so, and that before the line is read here.
+        wait_until("the first sync is told of", PROGRAMMED, || {
+            !daemon.log_lines("first sync committed").is_empty()
+        });
         daemon
     }
 

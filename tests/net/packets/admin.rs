@@ -46,14 +46,28 @@ fn answer(from: &Host, to: (IpAddr, u16), what: &str, body: &str) -> (u16, Strin
     (status.parse().expect("a number"), body.to_owned())
 }
 
+/// Waits until the daemon has taken in what the kernel holds, which it does a moment after a commit: it
+/// answers this between two turns of the crank.
+pub(super) fn await_turn(shop: &Shop) {
+    let to = (LOOPBACK, METRICS);
+    wait_until("the crank answers", PATIENCE, || {
+        let answer = ask(&shop.cluster.node, to, "GET /debug/state", "");
+        answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
+    });
+}
+
+/// What is answered to the client, once the daemon has taken in what is programmed.
 fn health(shop: &Shop, path: &str) -> (u16, Value) {
+    await_turn(shop);
     let to = (Family::V4.lan(2), HEALTH);
     let (status, body) = answer(&shop.cluster.client, to, &format!("GET {path}"), "");
     let body = serde_json::from_str(&body).unwrap_or(Value::String(body));
     (status, body)
 }
 
+/// What is answered to the node, once the daemon has taken in what is programmed.
 fn on_loopback(shop: &Shop, path: &str) -> (u16, String) {
+    await_turn(shop);
     let to = (LOOPBACK, METRICS);
     answer(&shop.cluster.node, to, &format!("GET {path}"), "")
 }
@@ -66,11 +80,8 @@ fn keys(value: &Value) -> Vec<&str> {
 fn health_is_green_once_everything_is_committed() {
     let shop = Shop::new();
     let _daemon = shop.start(&manifests(&shop));
-    // The kernel has it a moment before the daemon has taken that in.
-    wait_until("it is green", PATIENCE, || {
-        health(&shop, "/healthz").0 == 200
-    });
-    let (_, body) = health(&shop, "/healthz");
+    let (status, body) = health(&shop, "/healthz");
+    assert_eq!(status, 200, "{body}");
     let fields = [
         "currentTime",
         "healthy",

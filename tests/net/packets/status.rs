@@ -8,6 +8,7 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 
 use super::Daemon;
+use super::admin::await_turn;
 use super::commands::{json, manifests};
 use super::explain::run;
 use super::shop::Shop;
@@ -32,6 +33,7 @@ fn status_tells_whether_it_runs_and_what_is_programmed() {
     assert_eq!(answer["tables"], Value::Array(Vec::new()), "{answer}");
 
     let daemon = shop.start(&manifests(&shop));
+    await_turn(&shop);
     let (code, answer) = json(&shop, &["status"]);
     assert_eq!(code, 0, "{answer}");
     let told = &answer["daemon"];
@@ -91,6 +93,7 @@ fn status_of_tables_that_anyone_can_change() {
             .log_lines("another process changed the tables")
             .is_empty()
     });
+    await_turn(&shop);
     let (code, answer) = json(&shop, &["status"]);
     assert_eq!(code, 0, "{answer}");
     assert_eq!(answer["daemon"]["driftRepairs"], 1, "{answer}");
