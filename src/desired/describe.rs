@@ -43,7 +43,7 @@ fn route(route: Route) -> &'static str {
         Route::Cluster => "to the endpoints",
         Route::Local => "to the local endpoints",
         Route::Split => {
-            "from Pods and this node to the endpoints, from others to the local endpoints"
+            "from this node and its Pods to the endpoints, from others to the local endpoints"
         }
         Route::Drop => "dropped: there is no local endpoint",
         Route::Refuse => "refused: there is no endpoint",

@@ -81,6 +81,8 @@ impl NodeFacts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeContribution<A: Address> {
     pod_cidrs: Vec<A::Net>,
+    /// Those of this node's Pods.
+    own_pod_cidrs: Vec<A::Net>,
     /// Of this node; the Node object's first, or of the default route.
     primary_ip: Option<A>,
     node_ips: BTreeSet<A>,
@@ -95,6 +97,7 @@ impl<A: Address> Default for NodeContribution<A> {
     fn default() -> Self {
         Self {
             pod_cidrs: Vec::new(),
+            own_pod_cidrs: Vec::new(),
             primary_ip: None,
             node_ips: BTreeSet::new(),
             counted: &[],
@@ -131,9 +134,15 @@ impl<A: Address> NodeContribution<A> {
             PodSource::NodeCidr => store.node().map_or(&[][..], |node| &node.pod_cidrs),
             PodSource::Interface(_) => &[],
         };
+        let pod_cidrs = of_family(&mut pod_cidrs.iter().copied());
+        let own_pod_cidrs = match &facts.pods {
+            PodSource::ClusterCidr(_) => own_pod_cidrs::<A>(&pod_cidrs, facts, store),
+            PodSource::NodeCidr | PodSource::Interface(_) => pod_cidrs.clone(),
+        };
         let service_cidrs = store.service_cidrs().flat_map(|object| &object.cidrs);
         Self {
-            pod_cidrs: of_family(&mut pod_cidrs.iter().copied()),
+            pod_cidrs,
+            own_pod_cidrs,
             primary_ip,
             node_ips,
             counted: &Protocol::ALL,
@@ -207,6 +216,7 @@ impl<A: Address> NodeContribution<A> {
                 .collect::<Vec<_>>()
         };
         let mut elements = nets(SetName::PodCidrs, &self.pod_cidrs);
+        elements.extend(nets(SetName::PodCidrsLocal, &self.own_pod_cidrs));
         elements.extend(self.denies.then_some(Element {
             set: SetName::Denied,
             key: Key::Original,
@@ -223,6 +233,33 @@ impl<A: Address> NodeContribution<A> {
     }
 }
 
+/// The ranges of this node's Pods: its podCIDRs, within those of all Pods. Where there are none, or an
+/// address of a Pod or of an interface here shows that they are not what addresses here come from
+/// (some network plugins allocate their own), all count as this node's, as kube-proxy has it.
+fn own_pod_cidrs<A: Address>(
+    pod_cidrs: &[A::Net],
+    facts: &NodeFacts,
+    store: &Store,
+) -> Vec<A::Net> {
+    let node = store.node();
+    let of_node = node.map_or(&[][..], |node| &node.pod_cidrs);
+    let of_node = of_node.iter().copied().filter_map(A::net_of);
+    let own: Vec<_> = of_node
+        .flat_map(|own| pod_cidrs.iter().filter_map(move |all| A::common(own, *all)))
+        .collect();
+    let of_interfaces = facts.own_addresses.iter().flat_map(|own| &own.all);
+    let here = store
+        .endpoints_here()
+        .chain(of_interfaces.copied())
+        .filter(|ip| node.is_none_or(|node| !node.addresses.contains(ip)));
+    let is_in = |nets: &[A::Net], address| nets.iter().any(|net| A::holds(*net, address));
+    let mut here = here.filter_map(A::of);
+    if own.is_empty() || here.any(|ip| is_in(pod_cidrs, ip) && !is_in(&own, ip)) {
+        return pod_cidrs.to_vec();
+    }
+    A::aggregate(&own)
+}
+
 /// Those of a node's addresses that serve node ports, if these ranges are to.
 fn served<A: Address>(ranges: &[IpNet], addresses: impl Iterator<Item = IpAddr>) -> BTreeSet<A> {
     let ranges: Vec<_> = ranges.iter().copied().filter_map(A::net_of).collect();
@@ -234,6 +271,7 @@ fn served<A: Address>(ranges: &[IpNet], addresses: impl Iterator<Item = IpAddr>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::parse;
 
     #[test]
     fn a_primary_address_that_is_told_stands_for_its_family_alone() {
@@ -254,5 +292,52 @@ mod tests {
         );
         let ipv6 = NodeContribution::<Ipv6Addr>::new(&facts, &Store::default());
         assert_eq!(ipv6.primary_ip(), "2001:db8::1".parse().ok());
+    }
+
+    /// The ranges of this node's Pods on a node of `10.244.1.0/24` with this address and this endpoint.
+    fn own_pods(cluster: &str, own_address: &str, endpoint: &str) -> Vec<String> {
+        let mut store = Store::default();
+        let node = "{metadata: {name: n1}, spec: {podCIDRs: [10.244.1.0/24]}, \
+                    status: {addresses: [{type: InternalIP, address: 192.0.2.1}]}}";
+        let slice = format!(
+            "{{metadata: {{namespace: shop, name: a, labels: {{kubernetes.io/service-name: cart}}}}, \
+             addressType: IPv4, ports: [{{port: 80}}], \
+             endpoints: [{{addresses: [{endpoint}], nodeName: n1}}]}}"
+        );
+        store.apply(parse::node(&yaml_serde::from_str(node).unwrap(), "n1"));
+        store.apply(parse::slice(&yaml_serde::from_str(&slice).unwrap(), "n1"));
+        let facts = NodeFacts {
+            pods: PodSource::ClusterCidr(vec![cluster.parse().unwrap()]),
+            own_addresses: Some(OwnAddresses {
+                all: ["192.0.2.1", own_address]
+                    .map(|ip| ip.parse().unwrap())
+                    .into(),
+                of_default_route: Vec::new(),
+            }),
+            ..NodeFacts::default()
+        };
+        let node = NodeContribution::<Ipv4Addr>::new(&facts, &store);
+        node.own_pod_cidrs.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn own_pods_are_those_of_the_podcidrs_unless_an_address_here_is_outside() {
+        let (gateway, pod) = ("10.244.1.1", "10.244.1.9");
+        assert_eq!(own_pods("10.244.0.0/16", gateway, pod), ["10.244.1.0/24"]);
+        assert_eq!(own_pods("10.244.1.0/25", gateway, pod), ["10.244.1.0/25"]);
+        assert_eq!(own_pods("10.32.0.0/16", gateway, pod), ["10.32.0.0/16"]);
+        // The node's own address is none of a Pod.
+        assert_eq!(own_pods("0.0.0.0/0", gateway, pod), ["10.244.1.0/24"]);
+        assert_eq!(
+            own_pods("10.244.0.0/16", gateway, "192.0.2.1"),
+            ["10.244.1.0/24"]
+        );
+        // A network plugin that does not go by podCIDRs.
+        let elsewhere = "10.244.7.65";
+        assert_eq!(own_pods("10.244.0.0/16", elsewhere, pod), ["10.244.0.0/16"]);
+        assert_eq!(
+            own_pods("10.244.0.0/16", gateway, elsewhere),
+            ["10.244.0.0/16"]
+        );
     }
 }

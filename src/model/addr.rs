@@ -99,6 +99,18 @@ pub trait Address:
     /// Whether `net` holds `address`.
     fn holds(net: Self::Net, address: Self) -> bool;
 
+    /// What two ranges have in common: one holds the other, or nothing.
+    fn common(one: Self::Net, other: Self::Net) -> Option<Self::Net> {
+        let holds = |outer, inner| {
+            Self::holds(outer, Self::bounds(inner).0) && Self::holds(outer, Self::last(inner))
+        };
+        if holds(other, one) {
+            Some(one)
+        } else {
+            Some(other).filter(|other| holds(one, *other))
+        }
+    }
+
     /// Whether `net` holds every address.
     fn is_everything(net: Self::Net) -> bool;
 

@@ -1,6 +1,6 @@
 //! `EndpointSlices`: the addresses that connections are sent to.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::{Protocol, ServiceName};
@@ -71,4 +71,20 @@ pub struct Endpoint<A> {
     pub unplaced: bool,
     /// For whom it is meant; most have none.
     pub hints: Option<Box<Hints>>,
+}
+
+impl EndpointSlice {
+    /// The addresses of its endpoints on this node.
+    pub fn here(&self) -> impl Iterator<Item = IpAddr> {
+        let (ipv4, ipv6) = match &self.addresses {
+            Addresses::Ipv4(endpoints) => (endpoints.as_slice(), [].as_slice()),
+            Addresses::Ipv6(endpoints) => ([].as_slice(), endpoints.as_slice()),
+        };
+        of_this_node(ipv4).chain(of_this_node(ipv6))
+    }
+}
+
+fn of_this_node<A: Copy + Into<IpAddr>>(endpoints: &[Endpoint<A>]) -> impl Iterator<Item = IpAddr> {
+    let here = endpoints.iter().filter(|endpoint| endpoint.local);
+    here.map(|endpoint| endpoint.address.into())
 }

@@ -1,6 +1,7 @@
 //! The objects as last reported, and what a new report touches.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{
@@ -14,6 +15,8 @@ pub struct Store {
     services: HashMap<ServiceName, Arc<Service>>,
     slices: HashMap<ObjectKey, Vec<EndpointSlice>>,
     slices_of: HashMap<ServiceName, BTreeSet<ObjectKey>>,
+    /// The addresses of endpoints on this node, and in how many slices each is.
+    here: BTreeMap<IpAddr, usize>,
     node: Option<Node>,
     service_cidrs: BTreeMap<Arc<str>, ServiceCidr>,
 }
@@ -78,6 +81,17 @@ impl Store {
             return Changed::Nothing;
         }
         let mut touched = BTreeSet::new();
+        for address in before.iter().flat_map(EndpointSlice::here) {
+            if let Some(count) = self.here.get_mut(&address) {
+                *count -= 1;
+                if *count == 0 {
+                    self.here.remove(&address);
+                }
+            }
+        }
+        for address in after.iter().flat_map(EndpointSlice::here) {
+            *self.here.entry(address).or_insert(0) += 1;
+        }
         for slice in &before {
             if let Some(keys) = self.slices_of.get_mut(&slice.service) {
                 keys.remove(&key);
@@ -173,6 +187,11 @@ impl Store {
             .filter(has_one)
             .map(|slice| slice.service.clone())
             .collect()
+    }
+
+    /// The addresses of endpoints on this node, in order.
+    pub fn endpoints_here(&self) -> impl Iterator<Item = IpAddr> {
+        self.here.keys().copied()
     }
 
     /// Our own Node, once it was seen.

@@ -241,7 +241,7 @@ fn detect<A: Address>(socket: &mut Socket) -> Result<Program, Error> {
         }
     });
     allowed(rules)?;
-    let pods = SetName::PodCidrs.as_str();
+    let pods = SetName::PodCidrsLocal.as_str();
     program.pods = match sources.into_iter().next() {
         Some(Matched {
             interface: Some(interface),

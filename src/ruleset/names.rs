@@ -20,6 +20,8 @@ pub const TABLE_COMMENT: &str = "kube-dnat: Kubernetes Services";
 pub enum SetName {
     /// Address ranges of Pods.
     PodCidrs,
+    /// Address ranges of this node's Pods.
+    PodCidrsLocal,
     /// Addresses that serve node ports.
     NodeIps,
     /// The `ClusterIPs` in use.

@@ -21,14 +21,14 @@ const AFTER_DSTNAT: i32 = -90;
 /// another program translates first could not be remembered.
 const SRCNAT: i32 = 99;
 
-/// How we know that a source is one of this node's Pods.
+/// How we know that a source is a Pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Pods {
     /// We do not. Then nothing that goes to a `ClusterIP` is masqueraded, as kube-proxy has it
     /// without a local-traffic detector.
     #[default]
     Unknown,
-    /// By its address: `@pod-cidrs`.
+    /// By its address: `@pod-cidrs`, and of this node `@pod-cidrs-local`.
     Cidrs,
     /// By the interface that its first packet came in by; what the node makes itself has none.
     Interface(Interface),
@@ -59,13 +59,22 @@ impl Program {
 }
 
 impl Pods {
-    /// The match on Pods, or on everyone else; `None` if we do not know them.
-    fn matched(&self, inverted: bool) -> Option<Statement> {
+    /// The match on all but Pods; `None` if we do not know them.
+    fn others(&self) -> Option<Statement> {
+        self.matched(SetName::PodCidrs, true)
+    }
+
+    /// The match on Pods of this node; `None` if we do not know them.
+    fn of_this_node(&self) -> Option<Statement> {
+        self.matched(SetName::PodCidrsLocal, false)
+    }
+
+    fn matched(&self, set: SetName, inverted: bool) -> Option<Statement> {
         match self {
             Self::Unknown => None,
             Self::Cidrs => Some(Statement::Lookup {
                 fields: vec![Field::Saddr],
-                set: SetName::PodCidrs,
+                set,
                 inverted,
             }),
             Self::Interface(interface) => Some(Statement::InputInterface {
@@ -238,12 +247,13 @@ fn deny() -> Chain {
     )
 }
 
-/// External policy Local: Pods and the node itself reach every endpoint, everyone else only this
-/// node's, or the element drops.
+/// External policy Local: this node's Pods and the node itself reach every endpoint, everyone else only
+/// this node's, or the element drops. An endpoint elsewhere answers a Pod of another node directly,
+/// so it would have to be masqueraded.
 fn external_local(pods: &Pods, key: &[Field], [cluster, local]: [SetName; 2]) -> Vec<Rule> {
-    // ip saddr @pod-cidrs meta l4proto . ip daddr . th dport vmap @services-cluster
+    // ip saddr @pod-cidrs-local meta l4proto . ip daddr . th dport vmap @services-cluster
     let from_pods = pods
-        .matched(false)
+        .of_this_node()
         .map(|source| vec![source, vmap(key, cluster)]);
     from_pods
         .into_iter()
@@ -321,7 +331,7 @@ fn masquerading(program: &Program) -> Vec<Chain> {
         vec![vec![Statement::Masquerade]]
     } else {
         // ip saddr != @pod-cidrs masquerade
-        let others = program.pods.matched(true);
+        let others = program.pods.others();
         let others = others.map(|others| vec![others, Statement::Masquerade]);
         others.into_iter().chain([hairpin()]).collect()
     };

@@ -5,8 +5,8 @@ use super::KeyField::{self, Address, Direction, Net, Port, Protocol, Slot};
 use super::SetName::{
     self, Affinity, AffinityFull, ClusterIps, Denied, Endpoints, External, ExternalNodeports,
     Hairpin, NodeIps, NodeportEndpoints, Nodeports, NodeportsCluster, NodeportsLocal, PodCidrs,
-    ServiceCidrs, Services, ServicesCluster, ServicesLocal, ServicesRestricted, SourceRanges,
-    Sticky, StickyNodeports,
+    PodCidrsLocal, ServiceCidrs, Services, ServicesCluster, ServicesLocal, ServicesRestricted,
+    SourceRanges, Sticky, StickyNodeports,
 };
 use crate::model::Protocol::{Sctp, Tcp, Udp};
 
@@ -56,6 +56,12 @@ pub const SETS: &[Row] = &[
         &[Net],
         Nothing,
         "sources in this range are Pods: `--cluster-cidr`, or the Node's podCIDRs with `--detect-local-mode NodeCIDR`",
+    ),
+    row(
+        &[(PodCidrsLocal, "pod-cidrs-local")],
+        &[Net],
+        Nothing,
+        "sources in this range are Pods of this node: the Node's podCIDRs within `pod-cidrs`; `pod-cidrs` where they are not known",
     ),
     row(
         &[(NodeIps, "node-ips")],

@@ -240,7 +240,7 @@ impl<A: Address> FamilyState<A> {
         let names: BTreeSet<_> = names.difference(&self.refused).cloned().collect();
         let mut not_served = Vec::new();
         let mut change = Change::default();
-        if everything || self.node_dirty {
+        if everything || node != *self.picture.node() {
             change.node = Some(node.clone());
         }
         for name in &names {

@@ -24,6 +24,7 @@ pub(crate) struct Objects {
     pub(crate) services: Vec<Service>,
     slices: BTreeMap<String, EndpointSlice>,
     zone: Option<String>,
+    pod_cidrs: Vec<ipnet::IpNet>,
     cidrs: Vec<ipnet::IpNet>,
 }
 
@@ -43,6 +44,7 @@ impl Objects {
                 }
                 (Some(Object::Node(node)), _) => {
                     objects.zone = node.zone.as_deref().map(str::to_owned);
+                    objects.pod_cidrs.clone_from(&node.pod_cidrs);
                 }
                 (Some(Object::ServiceCidr(cidr)), Kind::ServiceCidr) => {
                     objects.cidrs.clone_from(&cidr.cidrs);
@@ -126,6 +128,22 @@ impl Objects {
     ) -> Option<(usize, &'a Service, T)> {
         let mut by_age = self.services.iter().enumerate();
         by_age.find_map(|(age, service)| Some((age, service, find(service)?)))
+    }
+
+    /// Whether a Pod's address is one of this node's: in the Node's podCIDRs, if none of the endpoints here
+    /// is outside.
+    fn is_own_pod<A: Address>(&self, pods: A::Net, address: A) -> bool {
+        let cidrs = self.pod_cidrs.iter().filter_map(|cidr| A::net_of(*cidr));
+        let cidrs: Vec<_> = cidrs
+            .filter(|cidr| A::holds(pods, A::bounds(*cidr).0))
+            .collect();
+        let is_in = |address| cidrs.iter().any(|cidr| A::holds(*cidr, address));
+        let slices = self.slices.values();
+        let endpoints = slices.flat_map(|slice| A::endpoints(&slice.addresses).unwrap_or_default());
+        let mut here = endpoints.filter(|endpoint| endpoint.local);
+        let known = !cidrs.is_empty()
+            && here.all(|endpoint| is_in(endpoint.address) || !A::holds(pods, endpoint.address));
+        A::holds(pods, address) && (!known || is_in(address))
     }
 
     fn in_cidrs<A: Address>(&self, address: A) -> bool {
@@ -268,6 +286,14 @@ impl Objects {
         hairpins
     }
 
+    fn denied(is_cluster_ip: bool) -> Expected {
+        if is_cluster_ip {
+            Expected::Refused
+        } else {
+            Expected::Dropped
+        }
+    }
+
     /// What becomes of a connection.
     pub(crate) fn expected<A: Address>(
         &self,
@@ -289,14 +315,10 @@ impl Objects {
             });
             Expected::Served(of.collect())
         };
-        let denied = if is_cluster_ip {
-            Expected::Refused
-        } else {
-            Expected::Dropped
-        };
+        let denied = Self::denied(is_cluster_ip);
         let by_address = self.owner(node, protocol, address, port);
-        let by_node_port = node.primary_ip.filter(|ip| *ip == address);
-        let by_node_port = by_node_port.and_then(|_| self.node_port_owner::<A>(protocol, port));
+        let by_node_port = self.node_port_owner::<A>(protocol, port);
+        let by_node_port = by_node_port.filter(|_| node.primary_ip == Some(address));
         let Some((service, own)) = by_address.or(by_node_port) else {
             let reserved = is_cluster_ip || self.in_cidrs(address);
             return if reserved && node.primary_ip != Some(address) {
@@ -306,6 +328,7 @@ impl Objects {
             };
         };
         let lists = self.lists::<A>(service, own);
+        let own_pod = self.is_own_pod(node.pods, source);
         if by_address.is_some() && Self::has(&service.cluster_ips, address) {
             return match service.internal_policy {
                 _ if lists.cluster.is_empty() => Expected::Refused,
@@ -331,7 +354,7 @@ impl Objects {
         match service.external_policy {
             _ if lists.cluster.is_empty() => Expected::Refused,
             TrafficPolicy::Cluster => served(&lists.cluster, true),
-            TrafficPolicy::Local if from_pod => served(&lists.cluster, from_node),
+            TrafficPolicy::Local if own_pod => served(&lists.cluster, from_node),
             TrafficPolicy::Local if from_node => served(&lists.cluster, true),
             TrafficPolicy::Local if lists.local.is_empty() => Expected::Dropped,
             TrafficPolicy::Local => served(&lists.local, false),
@@ -351,8 +374,8 @@ impl Objects {
         (address, port): (A, u16),
     ) -> Option<Answering<A>> {
         let by_address = self.owner(node, protocol, address, port);
-        let by_node_port = node.primary_ip.filter(|ip| *ip == address);
-        let by_node_port = by_node_port.and_then(|_| self.node_port_owner::<A>(protocol, port));
+        let by_node_port = self.node_port_owner::<A>(protocol, port);
+        let by_node_port = by_node_port.filter(|_| node.primary_ip == Some(address));
         let (service, own) = by_address.or(by_node_port)?;
         let is_cluster_ip = by_address.is_some() && Self::has(&service.cluster_ips, address);
         let lists = self.lists::<A>(service, own);

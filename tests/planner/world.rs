@@ -213,11 +213,19 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         })
     });
     let zone = prop::option::of(0_usize..2);
-    let of_node = (vec(address(3), 0..3), zone).prop_map(|(addresses, zone)| {
+    let pod_cidrs = prop_oneof![
+        2 => Just(vec![]),
+        2 => Just(vec!["10.244.1.0/24", "fd00:10:244::/124"]),
+        1 => Just(vec!["10.244.8.0/22", "192.0.2.0/24"]),
+    ];
+    let of_node = (vec(address(3), 0..3), zone, pod_cidrs).prop_map(|(addresses, zone, cidrs)| {
         let node = Node {
             addresses,
             zone: zone.map(|zone| ["a", "b"][zone].into()),
-            pod_cidrs: Vec::new(),
+            pod_cidrs: cidrs
+                .into_iter()
+                .map(|cidr| cidr.parse().unwrap())
+                .collect(),
             is_leaving: false,
         };
         update(key(Kind::Node, "node-1"), Some(Object::Node(node)))
