@@ -58,9 +58,9 @@ struct OfPort {
 }
 
 impl OfPort {
-    /// From the comment of an element, `namespace/name:port-name`.
-    fn of(comment: &str) -> Self {
-        let (service, port) = service_and_port(comment);
+    /// From `namespace/name:port-name`.
+    fn of(name: &str) -> Self {
+        let (service, port) = service_and_port(name);
         let (namespace, service) = service.split_once('/').unwrap_or(("", service));
         Self {
             namespace: namespace.to_owned(),
@@ -117,17 +117,19 @@ impl Seen {
             }
         };
         for counted in counted {
-            let Some(comment) = counted.comment else {
+            let (Some(name), Some((protocol, _, port))) = (counted.comment, counted.key.frontend())
+            else {
                 continue;
             };
-            let key = format!("{} {} {comment}", A::FAMILY, counted.key);
+            let name = name.distinct(protocol, port);
+            let key = format!("{} {} {name}", A::FAMILY, counted.key);
             let mut element = before.get(&key).cloned().unwrap_or_default();
             if counted.packets < element.last || counted.chain != element.chain {
                 element.before += element.last;
             }
             element.chain = counted.chain;
             element.last = counted.packets;
-            *totals.entry(OfPort::of(&comment)).or_insert(0) += element.before + element.last;
+            *totals.entry(OfPort::of(&name)).or_insert(0) += element.before + element.last;
             self.elements.insert(key, element);
         }
     }

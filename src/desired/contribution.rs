@@ -15,9 +15,6 @@ use crate::model::{
 };
 use crate::ruleset::{Comment, Element};
 
-/// nft prints and parses comments of at most 128 bytes (`NFTNL_UDATA_COMMENT_MAXLEN`).
-const MAX_COMMENT: usize = 128;
-
 /// What a Service puts into the table: its ports, each with its frontends and endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contribution<A: Address> {
@@ -158,7 +155,7 @@ impl<A: Address> Builder<'_, A> {
         };
         let unused = Unused::of(eligible.ready, eligible.draining, &lists);
         let shape = PortShape {
-            comment: comment(&service.name, &port.name),
+            comment: Comment::new(&service.name, &port.name),
             protocol: port.protocol,
             port: port.port,
             cluster_ips,
@@ -277,22 +274,6 @@ impl<A: Address> Builder<'_, A> {
         }
         Some(A::aggregate(&ranges))
     }
-}
-
-/// `namespace/name:port-name`, cut to what nft can print.
-fn comment(service: &ServiceName, port: &str) -> Comment {
-    let mut comment = service.to_string();
-    if !port.is_empty() {
-        comment.push(':');
-        comment.push_str(port);
-    }
-    // Kubernetes' names are ASCII; nothing else may cut a character in two.
-    let end = (0..=MAX_COMMENT.min(comment.len()))
-        .rev()
-        .find(|end| comment.is_char_boundary(*end));
-    comment.truncate(end.unwrap_or(0));
-    // nft has no escape for a quote in a comment.
-    comment.replace('"', "'").into()
 }
 
 impl<A: Address> Contribution<A> {

@@ -1,7 +1,5 @@
 //! One port of a Service as elements.
 
-use std::sync::Arc;
-
 use super::answering::Unused;
 use super::{Endpoint, Lists, Slots};
 use crate::model::{Address, Protocol};
@@ -331,7 +329,7 @@ impl<'a, A: Address> Push<'a, A> {
             set,
             key,
             value,
-            comment: Some(Arc::clone(&self.port.comment)),
+            comment: Some(self.port.comment.clone()),
         });
     }
 

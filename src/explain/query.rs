@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use crate::model::Protocol;
+use crate::ruleset::Comment;
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,11 +37,11 @@ pub struct Wanted {
 
 impl Wanted {
     /// Whether a comment, `namespace/name:port-name`, is of this Service, and a frontend with this
-    /// port of this port. nft's comments end after 128 bytes.
+    /// port of this port. One that is cut may be of several.
     #[must_use]
-    pub fn is(&self, comment: &str, port: u16) -> bool {
-        const CUT: usize = 128;
-        let cut = comment.len() >= CUT;
+    pub fn is(&self, comment: &Comment, port: u16) -> bool {
+        let cut = comment.is_cut();
+        let comment = comment.known();
         let port_is = |name: &str| {
             self.port.as_deref().is_none_or(|wanted| {
                 wanted == name || wanted == port.to_string() || (cut && wanted.starts_with(name))
@@ -132,22 +133,24 @@ mod tests {
         };
         assert_eq!(wanted("shop/cart").port, None);
         assert_eq!(wanted("shop/cart:http").port.as_deref(), Some("http"));
-        assert!(wanted("shop/cart").is("shop/cart:http", 80));
-        assert!(wanted("shop/cart:80").is("shop/cart", 80));
-        assert!(wanted("shop/cart:http").is("shop/cart:http", 80));
-        assert!(!wanted("shop/cart:https").is("shop/cart:http", 80));
-        assert!(!wanted("shop/cart").is("shop/cart2:http", 80));
-        let long = format!("shop/{}", "a".repeat(130));
-        assert!(wanted(&long).is(&long[..128], 80));
-        // One byte of the port's name, none, and a name that is whole.
-        let cut = format!("{}:h", &long[..126]);
-        assert!(wanted(&format!("{}:http", &long[..126])).is(&cut, 80));
-        assert!(!wanted(&format!("{}:dns", &long[..126])).is(&cut, 80));
-        let cut = format!("{}:", &long[..127]);
-        assert!(wanted(&format!("{}:http", &long[..127])).is(&cut, 80));
-        assert!(!wanted(&long[..128]).is(&cut, 80));
-        let whole = format!("{}:h", &long[..125]);
-        assert!(!wanted(&format!("{}:http", &long[..125])).is(&whole, 80));
+        let is = |asked: &str, name: &str| wanted(asked).is(&name.into(), 80);
+        assert!(is("shop/cart", "shop/cart:http"));
+        assert!(is("shop/cart:80", "shop/cart"));
+        assert!(is("shop/cart:http", "shop/cart:http"));
+        assert!(!is("shop/cart:https", "shop/cart:http"));
+        assert!(!is("shop/cart", "shop/cart2:http"));
+        let service = format!("shop/{}", "a".repeat(121));
+        let long = |port: &str| format!("{service}:{port}");
+        // A port of another name is another port, however long the names are.
+        assert!(is(&long("http-a"), &long("http-a")));
+        assert!(!is(&long("http-b"), &long("http-a")));
+        assert!(is(&service, &long("http-a")));
+        // One byte of the port's name is known.
+        let cut = Comment::from_parts(&long("h"), None);
+        let is_cut = |asked: &str| wanted(asked).is(&cut, 80);
+        assert!(is_cut(&long("http-a")));
+        assert!(is_cut(&long("80")));
+        assert!(!is_cut(&long("dns")));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::numbers::{
 };
 use super::socket::{Dump, Socket};
 use crate::model::Address;
-use crate::ruleset::{Key, SetName};
+use crate::ruleset::{Comment, Key, SetName};
 
 /// An element that counts: its key, its comment, and how many packets it has counted since it was
 /// added.
@@ -18,7 +18,7 @@ pub struct Counted<A: Address> {
     /// Its key.
     pub key: Key<A>,
     /// Whose it is: `namespace/name:port-name`.
-    pub comment: Option<String>,
+    pub comment: Option<Comment>,
     /// The chain it goes to, if it is of a verdict map: an element with another was made anew.
     pub chain: Option<String>,
     /// How many packets; 0 too if the set does not count.

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::Error;
 use super::attribute::{Attribute, Attributes};
-use super::encode::family_number;
+use super::encode::{COMMENT, REST_OF_NAME, family_number};
 use super::numbers::{
     NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_KEY,
     NFTA_SET_ELEM_KEY_END, NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET,
@@ -16,7 +16,7 @@ use super::numbers::{
 use super::socket::{Dump, Socket};
 use crate::model::addr::Family;
 use crate::model::{Address, Protocol};
-use crate::ruleset::{Data, Element, Key, SetName, TABLE, Value, Verdict, set};
+use crate::ruleset::{Comment, Data, Element, Key, SetName, TABLE, Value, Verdict, set};
 
 /// A (client, frontend), and the endpoint it has.
 pub type Client<A> = (Key<A>, Value<A>);
@@ -65,11 +65,23 @@ pub(super) fn chain(attributes: &Attributes<'_>) -> Option<String> {
 }
 
 /// The comment of an element.
-pub(super) fn comment(attributes: &Attributes<'_>) -> Option<String> {
+pub(super) fn comment(attributes: &Attributes<'_>) -> Option<Comment> {
     let data = attributes.get(NFTA_SET_ELEM_USERDATA)?;
-    // Kind and length, then a text with a NUL: see `encode::comment_data`.
-    let text = data.value.get(2..)?.strip_suffix(&[0])?;
-    std::str::from_utf8(text).ok().map(str::to_owned)
+    let (comment, after) = text(COMMENT, data.value)?;
+    let rest = if after.is_empty() {
+        None
+    } else {
+        Some(text(REST_OF_NAME, after)?.0)
+    };
+    Some(Comment::from_parts(comment, rest))
+}
+
+/// Kind and length, then a text with a NUL: see `encode::text_data`. With what follows.
+fn text(kind: u8, data: &[u8]) -> Option<(&str, &[u8])> {
+    let (&[of_kind, len], data) = data.split_first_chunk()?;
+    let (text, after) = data.split_at_checked(len.into())?;
+    let text = std::str::from_utf8(text.strip_suffix(&[0])?).ok()?;
+    (of_kind == kind).then_some((text, after))
 }
 
 /// The element of a set or map that is no interval set; `None` if it is not one of ours.
@@ -90,7 +102,7 @@ pub(super) fn element<A: Address>(
         }
     };
     let comment = match attributes.get(NFTA_SET_ELEM_USERDATA) {
-        Some(_) => Some(comment(attributes)?.into()),
+        Some(_) => Some(comment(attributes)?),
         None => None,
     };
     Some(Element {

@@ -11,7 +11,9 @@ use super::{expr, name};
 use crate::diff::{Op, Transaction};
 use crate::model::Address;
 use crate::model::addr::Family;
-use crate::ruleset::{Chain, Data, Element, Key, Program, Set, SetName, TABLE, Value, program};
+use crate::ruleset::{
+    Chain, Comment, Data, Element, Key, Program, Set, SetName, TABLE, Value, program,
+};
 
 /// The bytes of elements in one message. The list of elements is one attribute, whose length is
 /// 16 bits; what is counted here is an upper bound of each element.
@@ -28,7 +30,9 @@ const NFT_SET_CONCAT: i32 = 0x80;
 const VERDICT_OVERHEAD: usize = 32;
 
 /// `NFTNL_UDATA_TABLE_COMMENT` and `NFTNL_UDATA_SET_ELEM_COMMENT` of libnftnl's `udata.h`.
-const COMMENT: u8 = 0;
+pub(super) const COMMENT: u8 = 0;
+/// Ours: what of a name does not fit into a comment. libnftnl numbers its own kinds from 0.
+pub(super) const REST_OF_NAME: u8 = 128;
 
 /// netfilter's number of a family.
 pub(super) fn family_number(family: Family) -> u8 {
@@ -52,9 +56,24 @@ pub(super) fn message(kind: i32, family: Family, flags: i32, payload: Payload) -
 
 /// A comment as nft keeps it in user data: kind, length, text with a NUL.
 pub(super) fn comment_data(comment: &str) -> Vec<u8> {
-    let comment = comment.as_bytes();
-    let len = u8::try_from(comment.len() + 1).unwrap_or(u8::MAX);
-    [&[COMMENT, len], comment, &[0]].concat()
+    text_data(COMMENT, comment)
+}
+
+fn text_data(kind: u8, text: &str) -> Vec<u8> {
+    let text = text.as_bytes();
+    let len = u8::try_from(text.len() + 1).unwrap_or(u8::MAX);
+    [&[kind, len], text, &[0]].concat()
+}
+
+/// The name of a Service's port: a comment, and after it what does not fit into one. nft passes over
+/// kinds that it does not know.
+fn name_data(name: &Comment) -> Vec<u8> {
+    let (comment, rest) = name.parts();
+    let mut data = comment_data(comment);
+    if let Some(rest) = rest {
+        data.extend(text_data(REST_OF_NAME, rest));
+    }
+    data
 }
 
 /// Adds the sets, chains and rules of an empty table.
@@ -270,7 +289,7 @@ fn element_size<A: Address>(element: &Element<A>) -> usize {
     let comment = element
         .comment
         .as_ref()
-        .map_or(0, |comment| comment.len() + 12);
+        .map_or(0, |comment| comment.len() + 15);
     let value = match element.value {
         Value::Nothing => 0,
         Value::Verdict(_) => VERDICT_OVERHEAD + 32,
@@ -333,7 +352,7 @@ fn push_element<A: Address>(set: &mut ffi::Set, element: &Element<A>) {
         }
     }
     if let Some(comment) = &element.comment {
-        elem.set(sys::NFTNL_SET_ELEM_USERDATA, &comment_data(comment));
+        elem.set(sys::NFTNL_SET_ELEM_USERDATA, &name_data(comment));
     }
     set.push(elem);
     if let Some(end) = interval_end(&element.key) {

@@ -1,21 +1,10 @@
 //! Elements of sets and maps: typed keys and values, as text and as bytes.
 
 use std::fmt;
-use std::sync::Arc;
 
 use super::key::{Reader, Registers};
-use super::{ChainName, Data, Key, OnDemand, SetName, set};
+use super::{ChainName, Comment, Data, Key, OnDemand, SetName, set};
 use crate::model::Address;
-
-/// What an operator reads beside an element: `namespace/name:port-name`.
-pub type Comment = Arc<str>;
-
-/// The Service, `namespace/name`, and the name of its port (empty if it has none) that a comment
-/// names.
-#[must_use]
-pub fn service_and_port(comment: &str) -> (&str, &str) {
-    comment.split_once(':').unwrap_or((comment, ""))
-}
 
 /// What a verdict map says of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,7 +104,7 @@ impl<A: Address> fmt::Display for Element<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.key)?;
         if let Some(comment) = &self.comment {
-            write!(f, " comment \"{comment}\"")?;
+            write!(f, " comment \"{}\"", comment.parts().0)?;
         }
         match self.value {
             Value::Nothing => Ok(()),

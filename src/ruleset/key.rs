@@ -131,6 +131,19 @@ impl Registers {
 }
 
 impl<A: Address> Key<A> {
+    /// Protocol, address and port of a frontend, without address if it is a node port; `None` for
+    /// any other key.
+    #[must_use]
+    pub fn frontend(&self) -> Option<(Protocol, Option<A>, u16)> {
+        if let Self::Frontend(protocol, address, port) = *self {
+            Some((protocol, Some(address), port))
+        } else if let Self::Nodeport(protocol, port) = *self {
+            Some((protocol, None, port))
+        } else {
+            None
+        }
+    }
+
     /// The fields in the order of the set's key.
     fn parts(&self) -> impl Iterator<Item = Part<A>> + use<A> {
         use Part as P;

@@ -4,6 +4,7 @@
 //! [`render`](fn@render), encoded by [`crate::netlink`] and compared by [`crate::diff`].
 
 mod chain;
+mod comment;
 mod element;
 mod key;
 mod names;
@@ -17,7 +18,8 @@ mod table;
 mod typeof_data;
 
 pub use chain::{Chain, Hook};
-pub use element::{Comment, Element, Value, Verdict, service_and_port};
+pub use comment::{Comment, service_and_port};
+pub use element::{Element, Value, Verdict};
 pub use key::{Key, Part};
 pub use names::{ChainName, SetName, TABLE, TABLE_COMMENT};
 pub use on_demand::{Frontends, List, OnDemand};

@@ -207,18 +207,14 @@ impl Asked {
             let elements = live.all(set)?;
             counts.push(format!("{set} ({})", elements.len()));
             for Element { key, comment, .. } in elements {
-                let (protocol, own, port) = if let Key::Frontend(protocol, address, port) = key {
-                    (protocol, Some(address), port)
-                } else if let Key::Nodeport(protocol, port) = key {
-                    (protocol, None, port)
-                } else {
+                let Some((protocol, own, port)) = key.frontend() else {
                     continue;
                 };
-                let service = comment.as_deref().unwrap_or_default().to_owned();
-                let wanted = match &self.to {
-                    Query::Service(wanted) => wanted.is(&service, port),
-                    Query::Frontend(_) => false,
+                let wanted = match (&self.to, &comment) {
+                    (Query::Service(wanted), Some(name)) => wanted.is(name, port),
+                    (Query::Service(_), None) | (Query::Frontend(_), _) => false,
                 };
+                let service = comment.as_deref().unwrap_or_default().to_owned();
                 let at = own.or(node_ip);
                 self.known.push(Known {
                     protocol,

@@ -7,7 +7,7 @@ use super::table::{At, Counter, Sample, ToEndpoints};
 use crate::commands::ours;
 use crate::model::Address;
 use crate::netlink::{Connection, Kernel, NewConnections};
-use crate::ruleset::{Key, SetName};
+use crate::ruleset::SetName;
 
 /// Reads the counters, and hears of new connections.
 pub(super) struct Sampler {
@@ -51,15 +51,14 @@ impl Sampler {
     fn read<A: Address>(&mut self, sample: &mut Sample) -> anyhow::Result<()> {
         for set in [SetName::Services, SetName::Nodeports] {
             for counted in self.kernel.counted::<A>(set)? {
-                let at = if let Key::Frontend(protocol, address, port) = counted.key {
-                    (protocol, Some(address.into()), port)
-                } else if let Key::Nodeport(protocol, port) = counted.key {
-                    (protocol, None, port)
-                } else {
+                let Some((protocol, address, port)) = counted.key.frontend() else {
                     continue;
                 };
+                let name = counted.comment;
+                let name = name.map(|name| name.distinct(protocol, port));
+                let at = (protocol, address.map(Into::into), port);
                 let counter = sample.entry(at).or_insert_with(|| Counter {
-                    service: counted.comment.unwrap_or_default(),
+                    service: name.unwrap_or_default(),
                     chain: counted.chain,
                     connections: 0,
                 });

@@ -93,7 +93,7 @@ fn update(
     object: impl FnOnce(&mut Vec<Rejected>) -> Option<Object>,
 ) -> Update {
     let mut rejected = Vec::new();
-    let object = match misnamed(metadata) {
+    let object = match misnamed(kind, metadata) {
         Some(fault) => {
             rejected.push(fault);
             None
@@ -126,13 +126,17 @@ fn service_name(metadata: &Metadata) -> ServiceName {
 }
 
 /// Names stand in comments of the ruleset and in its text, where a quote would end them.
-fn misnamed(metadata: &Metadata) -> Option<Rejected> {
+fn misnamed(kind: Kind, metadata: &Metadata) -> Option<Rejected> {
     if metadata.name.is_empty() {
         let text = "metadata.name is missing";
         return Some(Rejected::Contradiction(text.into()));
     }
+    let longest = match kind {
+        Kind::Service => 63,
+        Kind::EndpointSlice | Kind::Endpoints | Kind::Node | Kind::ServiceCidr => 253,
+    };
     [
-        ("metadata.name", metadata.name.as_str(), 253),
+        ("metadata.name", metadata.name.as_str(), longest),
         ("metadata.namespace", namespace(metadata), 63),
     ]
     .into_iter()

@@ -124,7 +124,8 @@ fn ours<A: Address>(table: &Table<A>) -> BTreeSet<String> {
             Value::Verdict(verdict) => verdict.to_string(),
             Value::Endpoint(address, port) => format!("{address} . {port}"),
         };
-        let comment = element.comment.unwrap_or_default();
+        let comment = element.comment.as_ref();
+        let comment = comment.map_or("", |comment| comment.parts().0);
         format!("{} {} = {value} # {comment}", element.set, element.key)
     };
     table.elements().map(line).collect()

@@ -66,7 +66,7 @@ fn health(shop: &Shop, path: &str) -> (u16, Value) {
 }
 
 /// What is answered to the node, once the daemon has taken in what is programmed.
-fn on_loopback(shop: &Shop, path: &str) -> (u16, String) {
+pub(super) fn on_loopback(shop: &Shop, path: &str) -> (u16, String) {
     await_turn(shop);
     let to = (LOOPBACK, METRICS);
     answer(&shop.cluster.node, to, &format!("GET {path}"), "")
@@ -170,7 +170,7 @@ fn a_node_that_is_about_to_go_turns_load_balancers_away() {
 }
 
 /// The value of a metric, by its name and labels as they are written.
-fn value(metrics: &str, name: &str) -> Option<f64> {
+pub(super) fn value(metrics: &str, name: &str) -> Option<f64> {
     let line = metrics
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

@@ -22,6 +22,7 @@ mod half_open;
 mod health_check;
 mod image;
 mod load_balancer;
+mod long_names;
 mod masquerade;
 mod node;
 mod node_flows;
@@ -75,6 +76,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         health_check::tests(),
         image::tests(),
         load_balancer::tests(),
+        long_names::tests(),
         masquerade::tests(),
         node::tests(),
         node_flows::tests(),
