@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Measures what kube-dnat costs, in network namespaces of its own, and prints tables with the targets
-# beside. About five minutes after the build; with --quick about one, on fewer sizes.
+# beside. About six minutes after the build; with --quick about two, on fewer sizes.
 #
 # The figures go to target/bench.jsonl. Without --quick they also go to docs/performance.jsonl, and
-# the plots of docs/ are drawn anew. To measure a kube-proxy beside us: KUBE_PROXY_BIN=/path/to/it. To be
+# the plots of docs/ are drawn from them. KUBE_PROXY_BIN=/path/to/kube-proxy measures that kube-proxy beside
+# kube-dnat, its packets too. To be
 # served by the real API server: KUBEBUILDER_ASSETS=/folder/with/etcd/and/kube-apiserver.
 set -euo pipefail
 
@@ -37,11 +38,13 @@ measure() {
 if $quick; then
     measure changes 1000 10000 1x10000
     measure api 10000
-    measure connections 5000 10000
+    measure packets 10000
 else
     measure changes 1000 2000 5000 10000 20000 50000 1x10000
-    measure api 1000 10000 50000 44125x1 5006x50
-    measure connections 1000 5000 10000 30000 50000
+    measure api 1000 10000
+    # kube-proxy needs a quarter of an hour for each of these.
+    (unset KUBE_PROXY_BIN && measure api 50000 44125x1 5006x50)
+    measure packets 1000 10000
 fi
 
 headline "On $(nproc) processors, Linux $(uname -r), $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)"

@@ -58,7 +58,7 @@ impl Subject {
         }
     }
 
-    fn start(&self, kubeconfig: &Path) -> Process {
+    pub(crate) fn start(&self, kubeconfig: &Path) -> Process {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).args([
             "--kubeconfig".as_ref(),
@@ -91,6 +91,20 @@ pub(crate) fn measure(report: &mut Report, clusters: &[Cluster], subjects: &[Sub
     }
 }
 
+/// Waits until nothing was committed for so long after something was; when the last of it was.
+pub(crate) fn until_quiet(kernel: &mut Kernel, before: u32, quiet: Duration) -> Instant {
+    let (mut seen, mut last) = (before, Instant::now());
+    loop {
+        let now = kernel.generation().expect("the ruleset's number");
+        if now != seen {
+            (seen, last) = (now, Instant::now());
+        } else if seen != before && last.elapsed() > quiet {
+            return last;
+        }
+        sleep(Duration::from_millis(1));
+    }
+}
+
 struct Bench<'a> {
     kernel: Kernel,
     server: ApiServer,
@@ -118,18 +132,8 @@ impl Bench<'_> {
         self.kernel.generation().expect("the ruleset's number")
     }
 
-    /// Waits until nothing was committed for a while after something was; when the last of it was.
     fn until_quiet(&mut self, before: u32) -> Instant {
-        let (mut seen, mut last) = (before, Instant::now());
-        loop {
-            let now = self.generation();
-            if now != seen {
-                (seen, last) = (now, Instant::now());
-            } else if seen != before && last.elapsed() > self.subject.quiet {
-                return last;
-            }
-            sleep(Duration::from_millis(1));
-        }
+        until_quiet(&mut self.kernel, before, self.subject.quiet)
     }
 
     fn first_sync(&mut self) -> Process {

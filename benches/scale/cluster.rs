@@ -16,6 +16,7 @@ pub(crate) struct Cluster {
     /// Of each Service.
     pub(crate) endpoints: u32,
     pub(crate) kind: Kinds,
+    pub(crate) protocol: Protocol,
 }
 
 /// What its Services are like.
@@ -34,7 +35,7 @@ pub(crate) enum Kinds {
 /// Endpoints of one slice, as the slice controller makes them.
 pub(crate) const SLICE: u32 = 100;
 
-/// The port of every Service, and that of every endpoint; UDP.
+/// The port of every Service, and that of every endpoint.
 pub(crate) const PORT: u16 = 80;
 pub(crate) const ENDPOINT_PORT: u16 = 8080;
 
@@ -50,6 +51,7 @@ impl Cluster {
             services,
             endpoints,
             kind: Kinds::ClusterIp,
+            protocol: Protocol::Tcp,
         }
     }
 
@@ -80,11 +82,16 @@ impl Cluster {
         Ipv4Addr::from(0x0af4_0000 + service * self.endpoints + number)
     }
 
+    /// Whether an endpoint, by its number in its Service, is on this node.
+    pub(crate) fn is_local(number: u32) -> bool {
+        number % 100 < 5
+    }
+
     fn service(self, number: u32) -> Event {
         let load_balancer = matches!(self.kind, Kinds::SourceRanges | Kinds::Local);
         let load_balancer_ips = load_balancer.then(|| IpAddr::from(load_balancer_ip(number)));
         let ranges: &[&str] = match self.kind {
-            Kinds::SourceRanges => &["192.0.2.0/25", "198.51.100.0/24", "203.0.113.0/24"],
+            Kinds::SourceRanges => &["10.240.0.0/24", "192.0.2.0/25", "203.0.113.0/24"],
             Kinds::ClusterIp | Kinds::Affinity | Kinds::Local => &[],
         };
         let ranges = ranges.iter().map(|range| range.parse::<IpNet>().unwrap());
@@ -105,7 +112,7 @@ impl Cluster {
             health_check_node_port: None,
             ports: vec![ServicePort {
                 name: "http".into(),
-                protocol: Protocol::Udp,
+                protocol: self.protocol,
                 port: PORT,
                 node_port: None,
             }],
@@ -145,7 +152,7 @@ impl Cluster {
             ready: true,
             serving: true,
             terminating: false,
-            local: number % 100 < 5,
+            local: Self::is_local(number),
             unplaced: false,
             hints: None,
         };
@@ -154,7 +161,7 @@ impl Cluster {
             mirrored: false,
             ports: vec![SlicePort {
                 name: "http".into(),
-                protocol: Protocol::Udp,
+                protocol: self.protocol,
                 port: ENDPOINT_PORT,
             }],
             addresses: Addresses::Ipv4(endpoints.into_iter().map(endpoint).collect()),

@@ -1,6 +1,6 @@
 //! What things cost on a real kernel: run by `scripts/bench.sh`, as root.
 //!
-//! `cargo bench --bench scale -- connections 1000 10000`: what to measure, then on how many
+//! `cargo bench --bench scale -- packets 1000 10000`: what to measure, then on how many
 //! Services, with ten endpoints each or as many as are said: `1x10000`. Each figure is a line of
 //! JSON. `KUBE_PROXY_BIN` names a kube-proxy to measure beside us, `KUBEBUILDER_ASSETS` a folder with
 //! `etcd` and `kube-apiserver` to be served by instead of the tests' own API server (`api` only).
@@ -17,9 +17,10 @@ mod api;
 mod api_server;
 mod changes;
 mod cluster;
-mod connections;
 mod node;
 mod objects;
+mod packet_tables;
+mod packets;
 mod plots;
 mod process;
 #[path = "../../tests/apiserver/real_server.rs"]
@@ -55,8 +56,8 @@ fn main() {
     match what.as_str() {
         "api" => api::measure(&mut report, &clusters, &subjects()),
         "changes" => changes::measure(&mut report, &clusters),
-        "connections" => connections::measure(&mut report, &clusters),
-        other => panic!("{other} is none of api, changes, connections, tables"),
+        "packets" => packets::measure(&mut report, &clusters),
+        other => panic!("{other} is none of api, changes, packets, tables"),
     }
 }
 

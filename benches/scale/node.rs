@@ -40,8 +40,14 @@ pub(crate) struct Node {
 impl Node {
     /// In the namespace of this thread.
     pub(crate) fn new() -> Self {
+        Self::with_counters(true)
+    }
+
+    /// The same, where frontends count their connections or do not.
+    pub(crate) fn with_counters(counters: bool) -> Self {
         let facts = NodeFacts {
             pods: PodSource::ClusterCidr(vec!["10.240.0.0/12".parse().unwrap()]),
+            without_counters: !counters,
             ..NodeFacts::default()
         };
         let state = State::new(facts);

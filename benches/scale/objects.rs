@@ -12,7 +12,7 @@ pub(crate) fn fill(server: &ApiServer, cluster: Cluster) {
         "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"},
         "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.2"}]},
     })]);
-    server.apply((0..cluster.services).map(service));
+    server.apply((0..cluster.services).map(|number| service(cluster, number)));
     let slices = (0..cluster.services).flat_map(|number| {
         let starts = (0..cluster.endpoints).step_by(SLICE as usize);
         starts.map(move |first| {
@@ -29,7 +29,7 @@ pub(crate) fn replaced(cluster: Cluster, turn: u32) -> Value {
     slice::json(cluster, service, 0, cluster.replacing(turn))
 }
 
-fn service(number: u32) -> Value {
+fn service(cluster: Cluster, number: u32) -> Value {
     let name = format!("service-{number}");
     let cluster_ip = cluster::cluster_ip(number).to_string();
     json!({
@@ -39,7 +39,7 @@ fn service(number: u32) -> Value {
             "type": "ClusterIP", "clusterIP": cluster_ip, "clusterIPs": [cluster_ip],
             "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack",
             "internalTrafficPolicy": "Cluster", "sessionAffinity": "None",
-            "ports": [{"name": "http", "protocol": "TCP", "port": PORT, "targetPort": ENDPOINT_PORT}],
+            "ports": [{"name": "http", "protocol": cluster.protocol.to_string().to_uppercase(), "port": PORT, "targetPort": ENDPOINT_PORT}],
             "selector": {"app": name},
         },
         "status": {"loadBalancer": {}},

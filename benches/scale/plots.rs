@@ -9,23 +9,10 @@ use super::tables::Figures;
 /// A line: what it is called, and its points.
 type Line = (&'static str, Vec<(f64, f64)>);
 
-/// kube-proxy v1.36.2 in mode nftables, measured once on a machine of the same kind: where it is not
-/// measured in the same run.
-const KUBE_PROXY_SYNC: [(f64, f64); 3] =
-    [(2_000.0, 740.0), (5_000.0, 3_900.0), (10_000.0, 13_400.0)];
-const KUBE_PROXY_CHANGE: [(f64, f64); 1] = [(10_000.0, 4_500.0)];
-
 /// Draws sync time and the latency of changes against the number of Services.
 pub(crate) fn draw(figures: &Figures, directory: &Path) {
     let ours = |what, name| figures.by_services("kube-dnat", what, name);
-    let proxy = |what, name, known: &[(f64, f64)]| {
-        let measured = figures.by_services("kube-proxy nftables", what, name);
-        if measured.is_empty() {
-            known.to_vec()
-        } else {
-            measured
-        }
-    };
+    let proxy = |what, name| figures.by_services("kube-proxy nftables", what, name);
     let start = "process start to committed";
     let change = "API write to kernel commit";
     let in_ms = |points: Vec<(f64, f64)>| points.into_iter().map(|(x, us)| (x, us / 1e3)).collect();
@@ -35,10 +22,7 @@ pub(crate) fn draw(figures: &Figures, directory: &Path) {
         &[
             ("kube-dnat, from process start", ours(start, "total_ms")),
             ("kube-dnat, kernel", ours("all from nothing", "commit_ms")),
-            (
-                "kube-proxy nftables, first sync",
-                proxy(start, "total_ms", &KUBE_PROXY_SYNC),
-            ),
+            ("kube-proxy nftables, first sync", proxy(start, "total_ms")),
         ],
     );
     plot(
@@ -56,7 +40,7 @@ pub(crate) fn draw(figures: &Figures, directory: &Path) {
             ),
             (
                 "kube-proxy nftables, API write to commit",
-                proxy(change, "p50_ms", &KUBE_PROXY_CHANGE),
+                proxy(change, "p50_ms"),
             ),
         ],
     );
@@ -89,7 +73,8 @@ fn plot(path: &Path, title: &str, lines: &[Line]) {
         .y_desc("ms")
         .draw()
         .expect("a mesh");
-    for (number, (name, points)) in lines.iter().enumerate() {
+    let measured = lines.iter().filter(|(_, points)| !points.is_empty());
+    for (number, (name, points)) in measured.enumerate() {
         let colour = Palette99::pick(number).to_rgba();
         let line = LineSeries::new(points.iter().copied(), &colour).point_size(3);
         let drawn = chart.draw_series(line).expect("a line");

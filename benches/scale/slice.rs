@@ -39,7 +39,7 @@ pub(crate) fn json(
             }],
         },
         "addressType": "IPv4",
-        "ports": [{"name": "http", "protocol": "TCP", "port": ENDPOINT_PORT}],
+        "ports": [{"name": "http", "protocol": cluster.protocol.to_string().to_uppercase(), "port": ENDPOINT_PORT}],
         "endpoints": endpoints,
     })
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::packet_tables;
 use super::plots;
 use super::report::Figure;
 
@@ -78,7 +79,7 @@ struct Row(
 
 const NONE: Option<f64> = None;
 
-const ROWS: [Row; 16] = [
+const ROWS: [Row; 15] = [
     Row(
         "process start to everything committed, from the API",
         "process start to committed",
@@ -192,14 +193,6 @@ const ROWS: [Row; 16] = [
         [NONE, Some(0.0), NONE, NONE],
     ),
     Row(
-        "new connection above a static dnat rule",
-        "new connections",
-        "above_static_rule_ns",
-        1e3,
-        "us",
-        [Some(0.5), Some(0.5), Some(0.6), NONE],
-    ),
-    Row(
         "wake-ups a second with nothing changing",
         "nothing changes",
         "wake_ups_a_second",
@@ -216,18 +209,14 @@ pub(crate) fn write(figures: &Path, directory: &Path) {
     for subject in figures.subjects() {
         main_table(&figures, &subject);
     }
-    connections(&figures);
+    packet_tables::write(&figures);
     upstream(&figures);
     plots::draw(&figures, directory);
 }
 
 fn main_table(figures: &Figures, subject: &str) {
-    let heads = CLUSTERS.map(|cluster| cluster.replace('x', " x "));
-    println!(
-        "\n| {subject} | {} |\n|---|---|---|---|---|",
-        heads.join(" | ")
-    );
-    for Row(title, what, name, divisor, unit, targets) in ROWS {
+    let rows = ROWS.iter().filter_map(|row| {
+        let Row(title, what, name, divisor, unit, targets) = row;
         let cells = CLUSTERS.iter().zip(targets).map(|(cluster, target)| {
             let value = figures.value(subject, cluster, what, name);
             cell(
@@ -237,10 +226,19 @@ fn main_table(figures: &Figures, subject: &str) {
             )
         });
         let cells: Vec<_> = cells.collect();
-        if cells.iter().any(|cell| !cell.is_empty()) {
-            println!("| {title} | {} |", cells.join(" | "));
-        }
+        let measured = cells.iter().any(|cell| !cell.is_empty());
+        measured.then(|| format!("| {title} | {} |\n", cells.join(" | ")))
+    });
+    let rows: String = rows.collect();
+    if rows.is_empty() {
+        return;
     }
+    let heads = CLUSTERS.map(|cluster| cluster.replace('x', " x "));
+    println!(
+        "\n| {subject} | {} |\n|---|---|---|---|---|",
+        heads.join(" | ")
+    );
+    print!("{rows}");
 }
 
 fn cell(value: Option<f64>, target: Option<f64>, unit: &str) -> String {
@@ -258,7 +256,7 @@ fn cell(value: Option<f64>, target: Option<f64>, unit: &str) -> String {
 }
 
 /// Three digits that count.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let digits = match value.abs() {
         size if size >= 100.0 || size.fract() == 0.0 => 0,
         size if size >= 10.0 => 1,
@@ -268,35 +266,6 @@ fn number(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
-fn connections(figures: &Figures) {
-    let what = "new connections";
-    println!(
-        "\n| ns for the first packet of a connection | p01 | p50 | p99 | above the static rule |\n|---|---|---|---|---|"
-    );
-    for figure in figures
-        .0
-        .iter()
-        .filter(|figure| figure.what.starts_with(what))
-    {
-        let value = |name: &str| {
-            figure
-                .values
-                .get(name)
-                .map_or(String::new(), |value| number(*value))
-        };
-        let kind = figure.what.strip_prefix(what).unwrap_or_default();
-        println!(
-            "| {}, {}{kind} | {} | {} | {} | {} |",
-            figure.subject,
-            figure.cluster,
-            value("p01_ns"),
-            value("p50_ns"),
-            value("p99_ns"),
-            value("above_static_rule_ns")
-        );
-    }
-}
-
 /// The set-ups of issues of kubernetes/kubernetes, and what their reporters saw of kube-proxy.
 const UPSTREAM: [(&str, &str, &str, &str); 2] = [
     ("44125x1", "139513", "16 min 43 s", "over 1 min"),
@@ -304,12 +273,19 @@ const UPSTREAM: [(&str, &str, &str, &str); 2] = [
 ];
 
 fn upstream(figures: &Figures) {
+    let measured = |cluster| {
+        let start = "process start to committed";
+        figures.value("kube-dnat", cluster, start, "total_ms")
+    };
+    if UPSTREAM.iter().all(|row| measured(row.0).is_none()) {
+        return;
+    }
     println!(
         "\n| set-up of kubernetes/kubernetes issue | kube-proxy there: full, a change | kube-dnat here: full | a change, p50 |\n|---|---|---|---|"
     );
     for (cluster, issue, full, change) in UPSTREAM {
         let value = |what, name| figures.value("kube-dnat", cluster, what, name);
-        let Some(total) = value("process start to committed", "total_ms") else {
+        let Some(total) = measured(cluster) else {
             continue;
         };
         let changed = value("API write to kernel commit", "p50_ms");

@@ -1,0 +1,120 @@
+//! What packets cost on their way from a Pod, or from the node itself, through prerouting or output,
+//! forward and postrouting to an endpoint in another network namespace. Every subject is measured in
+//! turns with two floors: connection tracking alone, and one static rule.
+
+mod connections;
+mod datagrams;
+mod kube_proxy_shape;
+mod rounds;
+mod sender;
+mod subjects;
+mod testbed;
+
+use kube_dnat::model::Protocol;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+use self::datagrams::{From, To};
+use self::rounds::Values;
+use self::subjects::{Lane, Rules};
+use super::cluster::{Cluster, Kinds};
+use super::report::Report;
+
+/// How many Services are connected to: few, so that the caches hold them, or all.
+const USED: u32 = 64;
+
+/// Measures on each cluster.
+pub(crate) fn measure(report: &mut Report, clusters: &[Cluster]) {
+    pin();
+    for cluster in clusters {
+        datagrams(report, *cluster);
+        tcp(report, *cluster);
+    }
+}
+
+/// Keeps this thread, and those it starts, on the last of its processors.
+fn pin() {
+    let this = Pid::from_raw(0);
+    let allowed = sched_getaffinity(this).expect("the allowed processors");
+    let mut processors = (0..CpuSet::count()).rev();
+    let is_allowed = |processor: &usize| allowed.is_set(*processor).expect("a processor");
+    let last = processors.find(is_allowed).expect("a processor");
+    let mut one = CpuSet::new();
+    one.set(last).expect("a processor");
+    sched_setaffinity(this, &one).expect("a processor");
+}
+
+/// The subjects that are measured in every case.
+fn subjects() -> Vec<Rules> {
+    let kube_proxy = std::env::var("KUBE_PROXY_BIN").ok();
+    let kube_proxy = kube_proxy.map(|program| Rules::KubeProxy { program });
+    let always = [
+        Rules::None,
+        Rules::Static,
+        Rules::KubeDnat { counters: true },
+        Rules::KubeDnat { counters: false },
+        Rules::KubeProxyShape,
+    ];
+    always.into_iter().chain(kube_proxy).collect()
+}
+
+fn datagrams(report: &mut Report, cluster: Cluster) {
+    let cluster = Cluster {
+        protocol: Protocol::Udp,
+        ..cluster
+    };
+    let kinds = [Kinds::Affinity, Kinds::Local, Kinds::SourceRanges];
+    let kinds =
+        kinds.map(|kind| Rules::KubeDnat { counters: true }.lane(Cluster { kind, ..cluster }));
+    let lanes = subjects().into_iter().map(|rules| rules.lane(cluster));
+    let lanes: Vec<_> = lanes.chain(kinds).collect();
+    let few = USED.min(cluster.services);
+
+    let established = datagrams::established(&lanes);
+    add(
+        report,
+        &lanes,
+        "packet of an established connection",
+        &established,
+    );
+    let mut first = |what: &str, from, to| {
+        let values = datagrams::first_packet(&lanes, from, to);
+        add(report, &lanes, &format!("first packet, {what}"), &values);
+    };
+    first("64 Services in use", From::Pod, To::Services(few));
+    first("all Services", From::Pod, To::Services(cluster.services));
+    first(
+        "from the node, 64 Services in use",
+        From::Node,
+        To::Services(few),
+    );
+    first(
+        "from the node, all Services",
+        From::Node,
+        To::Services(cluster.services),
+    );
+    first("no Service", From::Pod, To::Elsewhere);
+}
+
+fn tcp(report: &mut Report, cluster: Cluster) {
+    let cluster = Cluster {
+        protocol: Protocol::Tcp,
+        ..cluster
+    };
+    let lanes = subjects().into_iter().map(|rules| rules.lane(cluster));
+    let lanes: Vec<_> = lanes.collect();
+    let values = connections::connections(&lanes, USED.min(cluster.services));
+    add(
+        report,
+        &lanes,
+        "TCP connection, 64 Services in use",
+        &values,
+    );
+}
+
+fn add(report: &mut Report, lanes: &[Lane], what: &str, values: &[Values]) {
+    for (lane, values) in lanes.iter().zip(values) {
+        let values = [("lowest_ns", values.lowest()), ("p50_ns", values.median())];
+        report.add(lane.name, lane.cluster, what, values);
+    }
+}
