@@ -101,6 +101,8 @@ pub struct Claims<A> {
     waiting: BTreeMap<Claim<A>, BTreeSet<Rank>>,
     /// How many Services have each `ClusterIP`.
     cluster_ips: HashMap<A, usize>,
+    /// How many Services have each address, of whatever kind.
+    addresses: HashMap<A, usize>,
 }
 
 impl<A> Default for Claims<A> {
@@ -109,6 +111,7 @@ impl<A> Default for Claims<A> {
             holders: HashMap::new(),
             waiting: BTreeMap::new(),
             cluster_ips: HashMap::new(),
+            addresses: HashMap::new(),
         }
     }
 }
@@ -151,6 +154,25 @@ pub fn claims<A: Address>(service: &Service) -> BTreeSet<Claim<A>> {
     claims
 }
 
+/// Takes in that a Service had these addresses and has those.
+fn count<A: Address>(
+    counts: &mut HashMap<A, usize>,
+    before: impl IntoIterator<Item = A>,
+    after: impl IntoIterator<Item = A>,
+) {
+    for address in after {
+        *counts.entry(address).or_insert(0) += 1;
+    }
+    for address in before {
+        if let Some(count) = counts.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&address);
+            }
+        }
+    }
+}
+
 impl<A: Address> Claims<A> {
     /// Takes in that a Service was `before` and is `after`; returns the other Services that won
     /// or lost something by it. Linear in the Service.
@@ -160,17 +182,14 @@ impl<A: Address> Claims<A> {
         after: Option<&Service>,
     ) -> BTreeSet<ServiceName> {
         let mut others = BTreeSet::new();
-        for address in before.into_iter().flat_map(cluster_ips::<A>) {
-            if let Some(count) = self.cluster_ips.get_mut(&address) {
-                *count -= 1;
-                if *count == 0 {
-                    self.cluster_ips.remove(&address);
-                }
-            }
-        }
-        for address in after.into_iter().flat_map(cluster_ips::<A>) {
-            *self.cluster_ips.entry(address).or_insert(0) += 1;
-        }
+        let of = |service: Option<&Service>| -> BTreeSet<A> {
+            service.into_iter().flat_map(addresses).collect()
+        };
+        count(&mut self.addresses, of(before), of(after));
+        let of = |service: Option<&Service>| -> Vec<A> {
+            service.into_iter().flat_map(cluster_ips).collect()
+        };
+        count(&mut self.cluster_ips, of(before), of(after));
         if let Some(service) = before {
             let rank = Rank::of(service);
             for claim in claims(service) {
@@ -235,6 +254,12 @@ impl<A: Address> Claims<A> {
     #[must_use]
     pub fn is_cluster_ip(&self, address: A) -> bool {
         self.cluster_ips.contains_key(&address)
+    }
+
+    /// Whether a Service has it, as whatever kind of address.
+    #[must_use]
+    pub fn is_of_service(&self, address: A) -> bool {
+        self.addresses.contains_key(&address)
     }
 
     /// Who has it.

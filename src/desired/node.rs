@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use super::Claims;
 use crate::model::addr::Family;
 use crate::model::{Address, OwnAddresses, Protocol, Store};
 use crate::ruleset::{Element, Interface, Key, Pods, Program, SetName, Value, Verdict};
@@ -43,7 +44,8 @@ pub struct NodeFacts {
     pub own_addresses: Option<OwnAddresses>,
 }
 
-/// Which of the node's addresses serve node ports (`--nodeport-addresses`). Never those of loopback.
+/// Which of the node's addresses serve node ports (`--nodeport-addresses`). Never those of loopback, and one
+/// that a Service has only if the Node object or a range names it: its source ranges would not count there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum NodePortAddresses {
     /// `primary`: of each family the one that the Node object names first.
@@ -108,9 +110,9 @@ impl<A: Address> Default for NodeContribution<A> {
 }
 
 impl<A: Address> NodeContribution<A> {
-    /// What `facts` and the objects in `store` say of family `A`.
+    /// What `facts` and the objects in `store` say of family `A`, given what Services claim.
     #[must_use]
-    pub fn new(facts: &NodeFacts, store: &Store) -> Self {
+    pub fn new(facts: &NodeFacts, store: &Store, claims: &Claims<A>) -> Self {
         let own = facts.own_addresses.as_ref();
         let of_default_route = own.map_or(&[][..], |own| &own.of_default_route);
         let of_node = store
@@ -120,10 +122,15 @@ impl<A: Address> NodeContribution<A> {
         let primary_ip = told.chain(of_node).copied().find_map(A::of);
         let node_ips = match &facts.node_port_addresses {
             NodePortAddresses::Primary => primary_ip.into_iter().collect(),
-            NodePortAddresses::In(ranges) => match own {
-                Some(own) => served(ranges, own.all.iter().copied()),
-                None => served(ranges, of_node.iter().copied()),
-            },
+            NodePortAddresses::In(ranges) => {
+                let all: Vec<_> = match own {
+                    Some(own) => own.all.iter().copied().collect(),
+                    None => of_node.to_vec(),
+                };
+                let is_named = |ip: A| primary_ip == Some(ip) || of_node.contains(&ip.into());
+                let is_only_theirs = |ip| claims.is_of_service(ip) && !is_named(ip);
+                served(ranges, all, is_only_theirs)
+            }
         };
         let of_family = |nets: &mut dyn Iterator<Item = IpNet>| {
             // The kernel refuses overlapping ranges in one set.
@@ -260,12 +267,19 @@ fn own_pod_cidrs<A: Address>(
     A::aggregate(&own)
 }
 
-/// Those of a node's addresses that serve node ports, if these ranges are to.
-fn served<A: Address>(ranges: &[IpNet], addresses: impl Iterator<Item = IpAddr>) -> BTreeSet<A> {
+/// Those of a node's addresses that serve node ports, if these ranges are to. One that only Services have
+/// does not, unless it is a range of its own.
+fn served<A: Address>(
+    ranges: &[IpNet],
+    addresses: Vec<IpAddr>,
+    is_only_theirs: impl Fn(A) -> bool,
+) -> BTreeSet<A> {
     let ranges: Vec<_> = ranges.iter().copied().filter_map(A::net_of).collect();
     let wanted = |ip: &A| ranges.is_empty() || ranges.iter().any(|range| A::holds(*range, *ip));
-    let addresses = addresses.filter(|ip| !ip.is_loopback()).filter_map(A::of);
-    addresses.filter(wanted).collect()
+    let is_theirs = |ip: A| is_only_theirs(ip) && !ranges.contains(&A::single(ip));
+    let addresses = addresses.into_iter().filter(|ip| !ip.is_loopback());
+    let addresses = addresses.filter_map(A::of).filter(wanted);
+    addresses.filter(|ip| !is_theirs(*ip)).collect()
 }
 
 #[cfg(test)]
@@ -284,13 +298,13 @@ mod tests {
             }),
             ..NodeFacts::default()
         };
-        let ipv4 = NodeContribution::<Ipv4Addr>::new(&facts, &Store::default());
+        let ipv4 = NodeContribution::<Ipv4Addr>::new(&facts, &Store::default(), &Claims::default());
         assert_eq!(ipv4.primary_ip(), "192.0.2.9".parse().ok());
         assert_eq!(
             ipv4.node_ips().collect::<Vec<_>>(),
             ["192.0.2.9".parse::<Ipv4Addr>().unwrap()]
         );
-        let ipv6 = NodeContribution::<Ipv6Addr>::new(&facts, &Store::default());
+        let ipv6 = NodeContribution::<Ipv6Addr>::new(&facts, &Store::default(), &Claims::default());
         assert_eq!(ipv6.primary_ip(), "2001:db8::1".parse().ok());
     }
 
@@ -316,7 +330,7 @@ mod tests {
             }),
             ..NodeFacts::default()
         };
-        let node = NodeContribution::<Ipv4Addr>::new(&facts, &store);
+        let node = NodeContribution::<Ipv4Addr>::new(&facts, &store, &Claims::default());
         node.own_pod_cidrs.iter().map(ToString::to_string).collect()
     }
 

@@ -224,7 +224,7 @@ impl<A: Address> FamilyState<A> {
         basis: Basis<A>,
     ) -> Result<Prepared<A>, Inconsistent> {
         let everything = !matches!(basis, Basis::Picture);
-        let node = NodeContribution::new(facts, store);
+        let node = NodeContribution::new(facts, store, &self.claims);
         let seen = Seen {
             zone: store.node().and_then(|node| node.zone.clone()),
             primary_ip: node.primary_ip(),

@@ -74,10 +74,10 @@ impl<A: Address> HealthChanges<A> {
     fn take_in(
         &mut self,
         checks: Vec<(ServiceName, Option<HealthCheck>)>,
-        store: &Store,
+        node: &NodeContribution<A>,
         facts: &NodeFacts,
     ) {
-        let addresses = NodeContribution::<A>::new(facts, store).health_check_ips(facts);
+        let addresses = node.health_check_ips(facts);
         if self.addresses.as_ref() != Some(&addresses) {
             self.addresses = Some(addresses.clone());
             self.changes.push(Change::Addresses(A::FAMILY, addresses));
@@ -189,10 +189,14 @@ impl State {
         let complaints = self.served(&plans);
         self.programmed(plans.ipv4.names());
         self.programmed(plans.ipv6.names());
+        let (ipv4, ipv6) = (
+            self.ipv4.committed(plans.ipv4),
+            self.ipv6.committed(plans.ipv6),
+        );
         self.ipv4_health
-            .take_in(self.ipv4.committed(plans.ipv4), &self.store, &self.facts);
+            .take_in(ipv4, self.ipv4.picture().node(), &self.facts);
         self.ipv6_health
-            .take_in(self.ipv6.committed(plans.ipv6), &self.store, &self.facts);
+            .take_in(ipv6, self.ipv6.picture().node(), &self.facts);
         complaints
     }
 

@@ -5,15 +5,16 @@ use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use kube_dnat::desired::NodePortAddresses;
 use kube_dnat::explain::{Frontend, Kind, Lookup, Outcome, Source, walk};
-use kube_dnat::model::{Address, Event, Protocol};
+use kube_dnat::model::{Address, Event, Object, Protocol};
 use kube_dnat::ruleset::{Element, Entry, Key, SetName, Table, Value};
 use kube_dnat::sync::State;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::specification::{Expected, Objects, OfNode};
-use crate::world::{event, last_words, state};
+use crate::world::{event, last_words, state, state_serving};
 
 /// A table in memory, on a node with one address.
 struct Memory<'a, A: Address> {
@@ -154,5 +155,47 @@ proptest! {
         agree::<Ipv6Addr>(&events, &state, &ipv6, "fd00:10:244::/56", [
             "fd00:10:244::99", "fd00:10:244::3", "2001:db8::9", "fd00:77::9", "fd00:10:96::ff",
         ]);
+    }
+
+    #[test]
+    fn node_ports_are_not_served_where_only_services_have_the_address(
+        events in vec(event(), 1..40),
+    ) {
+        let events = last_words(&events);
+        let mut state = state_serving(NodePortAddresses::In(Vec::new()));
+        let (mut own, mut of_default_route) = (BTreeSet::new(), Vec::new());
+        let (mut of_node, mut of_services) = (None, BTreeSet::new());
+        for event in &events {
+            let _ = state.apply(event.clone());
+            match event {
+                Event::OwnAddresses(addresses) => {
+                    own.clone_from(&addresses.all);
+                    of_default_route.clone_from(&addresses.of_default_route);
+                }
+                Event::Update(update) => match &update.object {
+                    Some(Object::Node(node)) => of_node = Some(node.addresses.clone()),
+                    Some(Object::Service(service)) => {
+                        let ips = [
+                            &service.cluster_ips,
+                            &service.external_ips,
+                            &service.load_balancer_ips,
+                        ];
+                        if service.cluster_ips.iter().any(IpAddr::is_ipv4) {
+                            of_services.extend(ips.into_iter().flatten().copied());
+                        }
+                    }
+                    _ => {}
+                },
+                Event::Listed(_) | Event::Interrupted(_) => {}
+            }
+        }
+        let of_node = of_node.unwrap_or(of_default_route);
+        let serves = |ip: &IpAddr| !of_services.contains(ip) || of_node.contains(ip);
+        let serve = own.into_iter().filter(|ip| ip.is_ipv4() && serves(ip));
+        let serve: Vec<_> = serve.map(|ip| ip.to_string()).collect();
+        let (ipv4, _) = state.fresh().unwrap();
+        let found = ipv4.entries(SetName::NodeIps);
+        let found: Vec<_> = found.map(|(key, _)| key.to_string()).collect();
+        prop_assert_eq!(found, serve);
     }
 }

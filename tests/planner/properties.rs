@@ -6,7 +6,9 @@ use kube_dnat::sync::Basis;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::world::{Tables, commit, event, last_words, normalised, state};
+use crate::world::{
+    Tables, commit, event, last_words, node_port_addresses, normalised, state, state_serving,
+};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
@@ -14,8 +16,9 @@ proptest! {
     #[test]
     fn the_kernel_follows_the_picture_and_nothing_dangles(
         batches in vec(vec(event(), 1..6), 1..10),
+        served in node_port_addresses(),
     ) {
-        let (mut state, mut kernel) = (state(), Tables::default());
+        let (mut state, mut kernel) = (state_serving(served), Tables::default());
         for batch in batches {
             for event in batch {
                 let _ = state.apply(event);
@@ -33,8 +36,9 @@ proptest! {
     fn any_sequence_ends_in_the_ruleset_of_a_fresh_start(
         events in vec(event(), 1..30),
         every in 1_usize..5,
+        served in node_port_addresses(),
     ) {
-        let (mut state, mut kernel) = (state(), Tables::default());
+        let (mut state, mut kernel) = (state_serving(served.clone()), Tables::default());
         for (number, event) in events.iter().enumerate() {
             let _ = state.apply(event.clone());
             if number % every == 0 {
@@ -42,7 +46,7 @@ proptest! {
             }
         }
         commit(&mut state, &mut kernel);
-        let mut fresh = crate::world::state();
+        let mut fresh = state_serving(served);
         for event in last_words(&events) {
             let _ = fresh.apply(event);
         }
@@ -56,9 +60,10 @@ proptest! {
         (events, shuffled) in vec(event(), 1..20)
             .prop_map(|events| last_words(&events))
             .prop_flat_map(|events| (Just(events.clone()), Just(events).prop_shuffle())),
+        served in node_port_addresses(),
     ) {
         let ended = [events, shuffled].map(|events| {
-            let (mut state, mut kernel) = (state(), Tables::default());
+            let (mut state, mut kernel) = (state_serving(served.clone()), Tables::default());
             for event in events {
                 let _ = state.apply(event);
                 commit(&mut state, &mut kernel);

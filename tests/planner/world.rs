@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use kube_dnat::desired::{NodeFacts, PodSource};
+use kube_dnat::desired::{NodeFacts, NodePortAddresses, PodSource};
 use kube_dnat::model::{
     Address, Addresses, Endpoint, EndpointSlice, Event, Hints, Kind, Node, Object, ObjectKey,
     OwnAddresses, Protocol, Service, ServiceCidr, ServiceName, ServicePort, SlicePort,
@@ -18,7 +18,13 @@ use proptest::prelude::*;
 
 /// A state that knows its Pods' addresses.
 pub(crate) fn state() -> State {
+    state_serving(NodePortAddresses::Primary)
+}
+
+/// One whose node ports are served at these of the node's addresses.
+pub(crate) fn state_serving(node_port_addresses: NodePortAddresses) -> State {
     State::new(NodeFacts {
+        node_port_addresses,
         pods: PodSource::ClusterCidr(vec![
             "10.244.0.0/16".parse().unwrap(),
             "fd00:10:244::/56".parse().unwrap(),
@@ -235,9 +241,10 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         let object = len.map(|len| Object::ServiceCidr(ServiceCidr { cidrs: cidr(len) }));
         update(key(Kind::ServiceCidr, "kubernetes"), object)
     });
-    let of_machine = vec(address(3), 0..3).prop_map(|of_default_route| {
+    let of_machine = (vec(address(3), 0..3), vec(address(6), 0..3));
+    let of_machine = of_machine.prop_map(|(of_default_route, others)| {
         Event::OwnAddresses(OwnAddresses {
-            all: of_default_route.iter().copied().collect(),
+            all: of_default_route.iter().copied().chain(others).collect(),
             of_default_route,
         })
     });
@@ -333,4 +340,17 @@ pub(crate) fn normalised<A: Address>(table: &Table<A>) -> Vec<String> {
         lines.push(format!("{set} {frontend} {}", endpoints.join(" ")));
     }
     lines
+}
+
+/// Where node ports are served: at the primary addresses, at all, at those of a range.
+pub(crate) fn node_port_addresses() -> impl Strategy<Value = NodePortAddresses> {
+    let ranges = |ranges: &[&str]| {
+        let ranges = ranges.iter().map(|range| range.parse().unwrap());
+        Just(NodePortAddresses::In(ranges.collect()))
+    };
+    prop_oneof![
+        2 => Just(NodePortAddresses::Primary),
+        2 => ranges(&[]),
+        1 => ranges(&["10.96.0.0/30", "10.96.0.4/32"]),
+    ]
 }

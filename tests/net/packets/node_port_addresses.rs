@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use serde_json::json;
 
 use super::shop::{NODE_PORT, Shop, cart, cart_slices};
 use super::{Cluster, Daemon, Family, Host, Protocol, names, servers};
-use crate::lab::wait_until;
+use crate::lab::{Service, wait_until};
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::node_port_addresses;
@@ -16,12 +17,16 @@ pub(super) fn tests() -> Vec<Trial> {
         the_addresses_in_ranges_only,
         a_family_without_a_range_serves_all_its_addresses,
         addresses_that_come_and_go_are_followed,
+        an_address_that_only_a_service_has_is_no_way_past_its_source_ranges,
         without_a_node_object_the_default_route_is_followed,
     )
 }
 
 fn start<'a>(shop: &'a Shop, addresses: &str) -> Daemon<'a> {
-    let service = cart().node_port(NODE_PORT);
+    start_with(shop, addresses, &cart().node_port(NODE_PORT))
+}
+
+fn start_with<'a>(shop: &'a Shop, addresses: &str, service: &Service) -> Daemon<'a> {
     let slices = cart_slices(shop.pods(["pod-1", "remote-1"]));
     shop.manifests
         .write("shop.yaml", &(service.yaml() + &slices.yaml()));
@@ -122,6 +127,48 @@ fn addresses_that_come_and_go_are_followed() {
             await_served(&shop.cluster.client, new, false);
             assert_serves(&shop, family.lan(2), true);
         }
+    }
+}
+
+/// The node holds a load-balancer IP and an external IP, as a cloud's agent does, and is to serve node ports on
+/// all its addresses.
+fn an_address_that_only_a_service_has_is_no_way_past_its_source_ranges() {
+    let shop = Shop::new();
+    let node = &shop.cluster.node;
+    let held = Family::ALL.map(|family| [family.load_balancer_ip(1), family.external_ip(1)]);
+    node.hold(&held.concat());
+    let gateway = [(Family::V4, 32), (Family::V6, 128)];
+    let gateway = gateway.map(|(family, length)| format!("{}/{length}", family.lan(1)));
+    let service = cart()
+        .load_balancer_ip(1)
+        .external_ip(1)
+        .node_port(NODE_PORT)
+        .spec("loadBalancerSourceRanges", json!(gateway));
+    let daemon = start_with(&shop, "all", &service);
+    let client = &shop.cluster.client;
+    for family in Family::ALL {
+        let at = (family.load_balancer_ip(1), 80);
+        let probe = client.probe(Protocol::Tcp, at).briefly();
+        assert_eq!(probe.send().server(), None, "{probe}");
+        assert_serves(&shop, family.load_balancer_ip(1), false);
+        assert_serves(&shop, family.external_ip(1), false);
+        assert_serves(&shop, family.lan(2), true);
+        assert_serves(&shop, Cluster::secondary_ip(family), true);
+    }
+    // The Service has the addresses no longer, the node still.
+    let service = cart().node_port(NODE_PORT);
+    let slices = cart_slices(shop.pods(["pod-1", "remote-1"]));
+    daemon.apply("shop.yaml", &(service.yaml() + &slices.yaml()));
+    for family in Family::ALL {
+        assert_serves(&shop, family.load_balancer_ip(1), true);
+        assert_serves(&shop, family.external_ip(1), true);
+    }
+    // It has the addresses of the node itself, as a load balancer on the nodes makes it.
+    let of_node = json!(Family::ALL.map(|family| family.lan(2)));
+    let service = service.spec("externalIPs", of_node);
+    daemon.apply("shop.yaml", &(service.yaml() + &slices.yaml()));
+    for family in Family::ALL {
+        assert_serves(&shop, family.lan(2), true);
     }
 }
 
