@@ -16,7 +16,7 @@ use tracing::{error, info};
 
 use crate::admin::{self, Addresses, Admin, Connections, Inquiry};
 use crate::config::{Config, ConfigFile};
-use crate::desired::{NodeFacts, NodePortAddresses};
+use crate::desired::NodeFacts;
 use crate::events::{self, Teller};
 use crate::health::{self, Lag};
 use crate::logging;
@@ -95,24 +95,23 @@ pub fn run(source: Source, config: Config, options: Options) -> anyhow::Result<(
             sync_period,
             ..
         } = config;
-        // The Node object names the primary ones.
-        let counts = !needs_node || facts.node_port_addresses != NodePortAddresses::Primary;
-        info!(
-            version = env!("CARGO_PKG_VERSION"),
-            node,
-            ipv6,
-            pods = ?facts.pods,
-            "starting"
-        );
-        let state = known(facts, counts).await?;
+        say_starting(&node, ipv6, &facts);
+        let state = known(facts).await?;
         let (events, reported) = mpsc::channel(EVENTS);
-        let addresses = follow_addresses(counts, events.clone());
+        let addresses = addresses::follow(events.clone());
         let (stop, stopped) = watch::channel(false);
         let (health, changes) = mpsc::unbounded_channel();
-        let mut crank = Crank::new(kernel, state, ipv6, health, Arc::clone(&lag), metrics)
-            .context("cannot start a thread")?
-            .paced(min_sync_period, sync_period)
-            .telling(teller.clone());
+        let mut crank = Crank::new(
+            kernel,
+            state,
+            ipv6,
+            health,
+            Arc::clone(&lag),
+            metrics.clone(),
+        )
+        .context("cannot start a thread")?
+        .paced(min_sync_period, sync_period)
+        .telling(teller.clone());
         if options.takeover {
             crank = crank.then(take_over);
         }
@@ -123,7 +122,7 @@ pub fn run(source: Source, config: Config, options: Options) -> anyhow::Result<(
             result = unless_changed(file) => match result? {},
             result = followed => result?,
             () = addresses => {}
-            () = health::serve(changes, lag, teller) => {}
+            () = health::serve(changes, lag, metrics, teller) => {}
             () = telling => {}
             result = admin => match result? {},
             result = toggle_logging() => match result? {},
@@ -209,16 +208,22 @@ fn tell(
     (teller, telling)
 }
 
-/// What is known of the node at the start, with its own addresses if they count.
-async fn known(facts: NodeFacts, addresses_count: bool) -> anyhow::Result<State> {
-    let own_addresses = if addresses_count {
-        let own = addresses::own().await;
-        Some(own.context("cannot read this node's addresses")?)
-    } else {
-        None
-    };
+fn say_starting(node: &str, ipv6: bool, facts: &NodeFacts) {
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node,
+        ipv6,
+        pods = ?facts.pods,
+        "starting"
+    );
+}
+
+/// What is known of the node at the start, with its own addresses.
+async fn known(facts: NodeFacts) -> anyhow::Result<State> {
+    let own = addresses::own().await;
+    let own = own.context("cannot read this node's addresses")?;
     Ok(State::new(NodeFacts {
-        own_addresses,
+        own_addresses: Some(own),
         ..facts
     }))
 }
@@ -298,15 +303,6 @@ async fn follow(
             Box::pin(watching).await;
             Ok(())
         }
-    }
-}
-
-/// Follows the node's addresses if they count.
-async fn follow_addresses(counts: bool, events: mpsc::Sender<Events>) {
-    if counts {
-        addresses::follow(events).await;
-    } else {
-        std::future::pending::<()>().await;
     }
 }
 

@@ -1,27 +1,31 @@
 //! What load balancers are told of a Service that keeps outside traffic on its node.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::{Claims, health_check_claim};
 use crate::model::{Address, Service, Store};
 
 /// The answer of one family of a `healthCheckNodePort`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
     /// The port that is asked.
     pub port: u16,
+    /// The Service's load-balancer IPs that this machine has: it is asked there too.
+    pub load_balancer_ips: Vec<IpAddr>,
     /// The addresses of ready endpoints on this node, each once. An endpoint that terminates does
     /// not count though it may still serve: load balancers are to turn away in time.
     pub local_endpoints: usize,
 }
 
-/// The health check of `service` in family `A`, if it has one, and no older Service has its port. Linear
-/// in its endpoints.
+/// The health check of `service` in family `A` on a machine with these addresses, if it has one, and no
+/// older Service has its port. Linear in its endpoints.
 #[must_use]
 pub fn health_check<A: Address>(
     service: &Service,
     store: &Store,
     claims: &Claims<A>,
+    own: &BTreeSet<A>,
 ) -> Option<HealthCheck> {
     let port = service.health_check_node_port?;
     let claim = health_check_claim(service)?;
@@ -33,8 +37,11 @@ pub fn health_check<A: Address>(
     let endpoints = slices.flat_map(|slice| A::endpoints(&slice.addresses).unwrap_or_default());
     let here = endpoints.filter(|endpoint| endpoint.local && endpoint.ready);
     let here: BTreeSet<_> = here.map(|endpoint| endpoint.address).collect();
+    let load_balancer_ips = service.load_balancer_ips.iter().copied();
+    let is_own = |ip: &IpAddr| A::of(*ip).is_some_and(|ip| own.contains(&ip));
     Some(HealthCheck {
         port,
+        load_balancer_ips: load_balancer_ips.filter(is_own).collect(),
         local_endpoints: here.len(),
     })
 }
@@ -70,7 +77,7 @@ mod tests {
     fn count<A: Address>(service: &Service, store: &Store) -> Option<usize> {
         let mut claims = Claims::<A>::default();
         claims.update(None, Some(service));
-        let check = health_check(service, store, &claims);
+        let check = health_check(service, store, &claims, &BTreeSet::new());
         check.map(|check| check.local_endpoints)
     }
 

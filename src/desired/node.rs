@@ -88,6 +88,8 @@ pub struct NodeContribution<A: Address> {
     /// Of this node; the Node object's first, or of the default route.
     primary_ip: Option<A>,
     node_ips: BTreeSet<A>,
+    /// All that the machine has.
+    own: BTreeSet<A>,
     /// Those of which it is counted whom session affinity could not remember.
     counted: &'static [Protocol],
     service_cidrs: Vec<A::Net>,
@@ -102,6 +104,7 @@ impl<A: Address> Default for NodeContribution<A> {
             own_pod_cidrs: Vec::new(),
             primary_ip: None,
             node_ips: BTreeSet::new(),
+            own: BTreeSet::new(),
             counted: &[],
             service_cidrs: Vec::new(),
             denies: false,
@@ -146,12 +149,15 @@ impl<A: Address> NodeContribution<A> {
             PodSource::ClusterCidr(_) => own_pod_cidrs::<A>(&pod_cidrs, facts, store),
             PodSource::NodeCidr | PodSource::Interface(_) => pod_cidrs.clone(),
         };
+        let all = own.iter().flat_map(|own| &own.all);
+        let all = all.copied().filter_map(A::of);
         let service_cidrs = store.service_cidrs().flat_map(|object| &object.cidrs);
         Self {
             pod_cidrs,
             own_pod_cidrs,
             primary_ip,
             node_ips,
+            own: all.collect(),
             counted: &Protocol::ALL,
             service_cidrs: of_family(&mut service_cidrs.copied()),
             denies: true,
@@ -186,6 +192,12 @@ impl<A: Address> NodeContribution<A> {
     #[must_use]
     pub fn is_node_ip(&self, address: A) -> bool {
         self.node_ips.contains(&address)
+    }
+
+    /// The addresses of this machine.
+    #[must_use]
+    pub fn own(&self) -> &BTreeSet<A> {
+        &self.own
     }
 
     /// The addresses that health checks are answered on, as kube-proxy has it: those that serve

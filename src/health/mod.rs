@@ -4,7 +4,7 @@ mod answer;
 mod lag;
 pub mod serve;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use crate::desired::HealthCheck;
 use crate::events::{Reason, Remark, Teller};
+use crate::metrics::{Metrics, OfReason};
 use crate::model::addr::Family;
 use crate::model::{ObjectKey, ServiceName};
 use answer::Health;
@@ -38,6 +39,7 @@ pub enum Change {
 /// The servers of every health check.
 struct Servers {
     lag: Arc<Lag>,
+    metrics: Metrics,
     teller: Teller,
     addresses: BTreeMap<Family, Vec<IpAddr>>,
     services: BTreeMap<(Family, ServiceName), Served>,
@@ -46,6 +48,8 @@ struct Servers {
 /// One Service in one family.
 struct Served {
     port: u16,
+    /// Where it is served besides the node's addresses.
+    load_balancer_ips: Vec<IpAddr>,
     health: Arc<Health>,
     listeners: BTreeMap<IpAddr, Listener>,
 }
@@ -65,10 +69,16 @@ impl Drop for Listener {
 }
 
 /// Serves the health checks as they change, until nobody reports any more. Users are told of those
-/// that cannot be.
-pub async fn serve(mut changes: UnboundedReceiver<Change>, lag: Arc<Lag>, teller: Teller) {
+/// that cannot be, and they are counted.
+pub async fn serve(
+    mut changes: UnboundedReceiver<Change>,
+    lag: Arc<Lag>,
+    metrics: Metrics,
+    teller: Teller,
+) {
     let mut servers = Servers {
         lag,
+        metrics,
         teller,
         addresses: BTreeMap::new(),
         services: BTreeMap::new(),
@@ -81,6 +91,7 @@ pub async fn serve(mut changes: UnboundedReceiver<Change>, lag: Arc<Lag>, teller
             },
             () = sleep(RETRY), if servers.lacks_any() => servers.retry(),
         }
+        servers.count();
     }
 }
 
@@ -90,7 +101,6 @@ impl Servers {
             Change::Addresses(family, addresses) => {
                 for ((of, name), served) in &mut self.services {
                     if *of == family {
-                        served.listeners.retain(|ip, _| addresses.contains(ip));
                         served.open(name, &addresses, &self.teller);
                     }
                 }
@@ -112,6 +122,7 @@ impl Servers {
                 let lag = &self.lag;
                 let served = self.services.entry(key).or_insert_with(|| Served {
                     port: check.port,
+                    load_balancer_ips: Vec::new(),
                     health: Arc::new(Health {
                         service: name.clone(),
                         local_endpoints: AtomicUsize::new(0),
@@ -119,6 +130,7 @@ impl Servers {
                     }),
                     listeners: BTreeMap::new(),
                 });
+                served.load_balancer_ips = check.load_balancer_ips;
                 let count = &served.health.local_endpoints;
                 count.store(check.local_endpoints, Ordering::Relaxed);
                 let addresses = self.addresses.get(&family);
@@ -130,6 +142,19 @@ impl Servers {
 
     fn lacks_any(&self) -> bool {
         self.services.values().any(Served::lacks_any)
+    }
+
+    /// Says how many Services are not served as asked.
+    fn count(&self) {
+        let lacking = self
+            .services
+            .iter()
+            .filter(|(_, served)| served.lacks_any());
+        let lacking: BTreeSet<_> = lacking.map(|((_, name), _)| name).collect();
+        let reason = OfReason::new(Reason::FailedToStartServiceHealthcheck.name());
+        let objects = &self.metrics.objects_not_served;
+        let count = i64::try_from(lacking.len()).unwrap_or(i64::MAX);
+        objects.get_or_create(&reason).set(count);
     }
 
     fn retry(&mut self) {
@@ -147,9 +172,18 @@ impl Served {
         listeners.any(|listener| matches!(listener, Listener::Failed))
     }
 
-    /// Opens what is not open yet. What fails is said once, worded as kube-proxy's event.
+    /// Where it is to be served, on a node with these addresses.
+    fn wanted(&self, addresses: &[IpAddr]) -> BTreeSet<IpAddr> {
+        let everywhere = addresses.iter().any(IpAddr::is_unspecified);
+        let load_balancer_ips = self.load_balancer_ips.iter().filter(|_| !everywhere);
+        addresses.iter().chain(load_balancer_ips).copied().collect()
+    }
+
+    /// Closes what is not to be open, and opens what is not open yet. What fails is said once, worded as kube-proxy's event.
     fn open(&mut self, service: &ServiceName, addresses: &[IpAddr], teller: &Teller) {
-        for ip in addresses {
+        let wanted = self.wanted(addresses);
+        self.listeners.retain(|ip, _| wanted.contains(ip));
+        for ip in &wanted {
             let had = self.listeners.get(ip);
             if matches!(had, Some(Listener::Open(_))) {
                 continue;

@@ -251,7 +251,7 @@ impl<A: Address> FamilyState<A> {
         let touched = self.touched(&change, &node, &basis);
         let kept = self.kept(&basis);
         let stale = self.stale(&change, &kept, &node, &basis);
-        let health = self.health(store, &names);
+        let health = self.health(store, &node, &names);
         let from = everything.then(|| Picture::holding(kept));
         let picture = from.as_ref().unwrap_or(&self.picture);
         let mut plan = Plan::new(picture, change);
@@ -343,11 +343,19 @@ impl<A: Address> FamilyState<A> {
     fn health(
         &self,
         store: &Store,
+        node: &NodeContribution<A>,
         names: &BTreeSet<ServiceName>,
     ) -> Vec<(ServiceName, Option<HealthCheck>)> {
-        let health = names.iter().filter_map(|name| {
+        // A load-balancer IP may have come to this machine, or gone.
+        let moved = node.own() != self.picture.node().own();
+        let all = self
+            .health
+            .keys()
+            .filter(|name| moved && !names.contains(*name));
+        let health = names.iter().chain(all).filter_map(|name| {
             let service = store.service(name);
-            let now = service.and_then(|service| health_check(service, store, &self.claims));
+            let check = |service| health_check(service, store, &self.claims, node.own());
+            let now = service.and_then(|service| check(service));
             let differs = now.as_ref() != self.health.get(name);
             differs.then(|| (name.clone(), now))
         });
@@ -442,7 +450,7 @@ impl<A: Address> FamilyState<A> {
         self.dirty.retain(|name| !names.contains(name));
         for (name, check) in &health {
             match check {
-                Some(check) => self.health.insert(name.clone(), *check),
+                Some(check) => self.health.insert(name.clone(), check.clone()),
                 None => self.health.remove(name),
             };
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use kube_dnat::desired::HealthCheck;
 use kube_dnat::events::{Pace, Reason, Remark};
 use kube_dnat::health::{self, Change};
+use kube_dnat::metrics::Metrics;
 use kube_dnat::model::addr::Family;
 use kube_dnat::model::{ObjectKey, ServiceName};
 use serde_json::{Value, json};
@@ -312,11 +313,14 @@ async fn a_health_check_whose_port_is_taken_is_told() {
     let port = taken.local_addr().unwrap().port();
     let (changes, seen) = unbounded_channel();
     let lag = Arc::default();
-    tokio::spawn(health::serve(seen, lag, node.teller.clone()));
+    let (metrics, exposition) = Metrics::new();
+    let teller = node.teller.clone();
+    tokio::spawn(health::serve(seen, lag, metrics, teller));
 
     let addresses = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
     let check = HealthCheck {
         port,
+        load_balancer_ips: Vec::new(),
         local_endpoints: 1,
     };
     let name = ServiceName::new("shop", "cart");
@@ -333,4 +337,10 @@ async fn a_health_check_whose_port_is_taken_is_told() {
     assert_eq!(event["regarding"]["uid"], "uid-of-cart");
     let said = event["note"].as_str().unwrap();
     assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
+    // An alert may look for it, too.
+    let counted = "kube_dnat_objects_not_served{reason=\"FailedToStartServiceHealthcheck\"} 1";
+    until("it is counted", || {
+        exposition.text().unwrap().contains(counted)
+    })
+    .await;
 }

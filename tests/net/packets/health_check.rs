@@ -19,6 +19,7 @@ pub(super) fn tests() -> Vec<Trial> {
         a_port_that_is_taken_is_told_of_and_tried_again,
         it_is_answered_where_node_ports_are_served,
         its_port_is_the_older_services,
+        it_is_answered_at_the_load_balancer_ips_that_the_node_holds,
     )
 }
 
@@ -26,9 +27,14 @@ const PORT: u16 = 32_000;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn local(port: u16) -> Service {
+    with_health_check(port, 1)
+}
+
+/// With the lab's n-th load-balancer IPs.
+fn with_health_check(port: u16, n: u8) -> Service {
     cart()
         .node_port(30_080)
-        .load_balancer_ip(1)
+        .load_balancer_ip(n)
         .spec("externalTrafficPolicy", json!("Local"))
         .spec("healthCheckNodePort", json!(port))
 }
@@ -216,6 +222,42 @@ fn its_port_is_the_older_services() {
     for family in Family::ALL {
         assert!(answer(&shop, family, PORT, "200 OK\r\n").ends_with(&body(1)));
     }
+}
+
+/// As a cloud's agent has it, which gives the node the load-balancer IP and asks there.
+fn it_is_answered_at_the_load_balancer_ips_that_the_node_holds() {
+    let shop = Shop::new();
+    let slices = cart_slices(shop.pods(["pod-1"])).yaml();
+    let ips = Family::ALL.map(|family| family.load_balancer_ip(1));
+    let node = &shop.cluster.node;
+    node.hold(&ips);
+    let daemon = shop.start(&(local(PORT).yaml() + &slices));
+    let answers = |ip| {
+        let answer = get(&shop.cluster.client, (ip, PORT), "/");
+        answer.is_ok_and(|answer| answer.ends_with(&body(1)))
+    };
+    let until = |what: &str, serves: bool| {
+        for ip in ips {
+            wait_until(&format!("{ip} {what}"), PATIENCE, || answers(ip) == serves);
+        }
+        for family in Family::ALL {
+            assert!(answers(family.lan(2)), "the node's own, {what}");
+        }
+    };
+    until("is asked", true);
+    daemon.apply("shop.yaml", &(with_health_check(PORT, 2).yaml() + &slices));
+    until("is no longer the Service's", false);
+    daemon.apply("shop.yaml", &(local(PORT).yaml() + &slices));
+    until("is the Service's again", true);
+    let change = |change: &str| {
+        let lengths = [32, 128].into_iter().zip(ips);
+        let lines = lengths.map(|(length, ip)| format!("addr {change} {ip}/{length} dev lo\n"));
+        node.namespace.ip(&lines.collect::<String>());
+    };
+    change("del");
+    until("is no longer the node's", false);
+    change("add");
+    until("is the node's again", true);
 }
 
 fn it_is_answered_where_node_ports_are_served() {
