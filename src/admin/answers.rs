@@ -3,27 +3,27 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::Full;
+use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde_json::json as value;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_blocking;
 
 use super::Admin;
 use crate::health::serve::Answer;
 use crate::logging;
 
-/// Bytes of a request's body.
-const BODY: usize = 64;
+/// How many may read the counters at once; who else asks waits, and costs nothing when it gives up.
+static READERS: Semaphore = Semaphore::const_new(2);
 
 impl Admin {
     /// What is asked at the address for metrics.
-    pub(super) async fn metrics(&self, from: SocketAddr, request: Request<Incoming>) -> Answer {
+    pub(super) async fn metrics(&self, from: SocketAddr, request: Request<Bytes>) -> Answer {
         match (request.method(), request.uri().path()) {
-            (&Method::PUT, "/debug/flags/v") => set_verbosity(from, request).await,
+            (&Method::PUT, "/debug/flags/v") => set_verbosity(from, &request),
             (&Method::GET | &Method::HEAD, path) => self.get(path).await,
             _ => text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
         }
@@ -46,7 +46,13 @@ impl Admin {
     /// On a thread of its own: it reads the counters of all frontends.
     async fn exposed(&self) -> Answer {
         let exposition = Arc::clone(&self.exposition);
-        match spawn_blocking(move || exposition.text()).await {
+        let reader = READERS.acquire().await;
+        let read = move || {
+            // Until it is done, though nobody waits for it any more.
+            let _reader = reader;
+            exposition.text()
+        };
+        match spawn_blocking(read).await {
             Ok(Ok(metrics)) => with_type(StatusCode::OK, OPEN_METRICS, metrics),
             Ok(Err(error)) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
@@ -65,15 +71,11 @@ impl Admin {
 }
 
 /// kube-proxy's `PUT /debug/flags/v`, from this node only.
-async fn set_verbosity(from: SocketAddr, request: Request<Incoming>) -> Answer {
+fn set_verbosity(from: SocketAddr, request: &Request<Bytes>) -> Answer {
     if !from.ip().to_canonical().is_loopback() {
         return text(StatusCode::FORBIDDEN, "only from this node itself");
     }
-    let Ok(body) = Limited::new(request.into_body(), BODY).collect().await else {
-        return text(StatusCode::BAD_REQUEST, "the body is no number");
-    };
-    let body = body.to_bytes();
-    let verbosity = std::str::from_utf8(&body).ok();
+    let verbosity = std::str::from_utf8(request.body()).ok();
     match verbosity.and_then(|body| body.trim().parse().ok()) {
         Some(verbosity) => {
             logging::set_verbosity(verbosity);

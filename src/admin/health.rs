@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use hyper::body::Incoming;
+use hyper::body::Bytes;
 use hyper::{Request, StatusCode};
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
@@ -16,7 +16,7 @@ use crate::metrics::Code;
 
 impl Admin {
     /// What is asked at the address for health.
-    pub(super) fn health(&self, request: &Request<Incoming>) -> Answer {
+    pub(super) fn health(&self, request: &Request<Bytes>) -> Answer {
         let path = request.uri().path();
         let (counter, eligible) = match path {
             "/healthz" => (&self.metrics.healthz, Some(self.lag.is_eligible())),

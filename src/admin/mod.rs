@@ -5,13 +5,14 @@ mod answers;
 mod connections;
 mod health;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 use tracing::{error, info};
@@ -19,8 +20,8 @@ use tracing::{error, info};
 pub use connections::{CONNECTIONS, Connections, HIDDEN};
 
 use crate::events::{Reason, Teller};
-use crate::health::Lag;
 use crate::health::serve::{Answer, listen_everywhere, serve};
+use crate::health::{Lag, Slots};
 use crate::metrics::{Exposition, Metrics};
 
 /// How long after a port could not be had it is tried again, as kube-proxy does.
@@ -71,7 +72,11 @@ pub struct Taken {
 ///
 /// # Errors
 /// If an address cannot be had and that is to end the process; else it is tried again.
-pub async fn run(admin: Admin, addresses: Addresses) -> Result<std::convert::Infallible, Taken> {
+pub async fn run(
+    admin: Admin,
+    addresses: Addresses,
+    slots: Arc<Slots>,
+) -> Result<Infallible, Taken> {
     let admin = Arc::new(admin);
     let Addresses {
         health,
@@ -88,13 +93,13 @@ pub async fn run(admin: Admin, addresses: Addresses) -> Result<std::convert::Inf
         let reason = Reason::FailedToStartProxierHealthcheck;
         admin.teller.tell_of_node(reason, note);
     };
-    let health = run_one("health", health, hard_fail, answer, told);
+    let health = run_one("health", (health, hard_fail), &slots, answer, told);
     let at_metrics = Arc::clone(&admin);
     let answer = move |from, request| {
         let admin = Arc::clone(&at_metrics);
         async move { admin.metrics(from, request).await }
     };
-    let metrics = run_one("metrics", metrics, hard_fail, answer, |_, _| {});
+    let metrics = run_one("metrics", (metrics, hard_fail), &slots, answer, |_, _| {});
     tokio::select! {
         result = health => result,
         result = metrics => result,
@@ -103,13 +108,13 @@ pub async fn run(admin: Admin, addresses: Addresses) -> Result<std::convert::Inf
 
 async fn run_one<A, R>(
     what: &'static str,
-    at: Option<SocketAddr>,
-    hard_fail: bool,
+    (at, hard_fail): (Option<SocketAddr>, bool),
+    slots: &Arc<Slots>,
     answer: A,
     told: impl Fn(SocketAddr, &io::Error),
-) -> Result<std::convert::Infallible, Taken>
+) -> Result<Infallible, Taken>
 where
-    A: Fn(SocketAddr, Request<Incoming>) -> R + Clone + Send + 'static,
+    A: Fn(SocketAddr, Request<Bytes>) -> R + Clone + Send + 'static,
     R: Future<Output = Answer> + Send + 'static,
 {
     let Some(at) = at else {
@@ -123,7 +128,7 @@ where
                     info!(%at, "{what} is served now");
                 }
                 failed = false;
-                serve(listener, answer.clone()).await;
+                serve(listener, Arc::clone(slots), answer.clone()).await;
             }
             Err(source) if hard_fail => return Err(Taken { what, at, source }),
             Err(error) if !failed => {

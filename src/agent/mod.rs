@@ -1,5 +1,6 @@
 //! Wires the parts of the daemon: a source of objects, the crank on its own thread, and signals.
 
+mod http;
 mod settings;
 
 use std::convert::Infallible;
@@ -14,11 +15,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
 
-use crate::admin::{self, Addresses, Admin, Connections, Inquiry};
+use crate::admin::{Addresses, Admin, Connections, Inquiry};
 use crate::config::{Config, ConfigFile};
 use crate::desired::NodeFacts;
 use crate::events::{self, Teller};
-use crate::health::{self, Lag};
+use crate::health::Lag;
 use crate::logging;
 use crate::metrics::{Exposition, Metrics};
 use crate::model::Events;
@@ -86,7 +87,8 @@ pub fn run(source: Source, config: Config, options: Options) -> anyhow::Result<(
         let (metrics, exposition) = Metrics::new();
         let (teller, telling) = tell(&source, &config.node, &metrics);
         let counted = (metrics.clone(), exposition);
-        let (admin, asked) = admin(&config, options, ipv6, &lag, counted, teller.clone())?;
+        let (admin, addresses, asked) =
+            admin(&config, options, ipv6, &lag, counted, teller.clone())?;
         let Config {
             file,
             node,
@@ -98,20 +100,15 @@ pub fn run(source: Source, config: Config, options: Options) -> anyhow::Result<(
         say_starting(&node, ipv6, &facts);
         let state = known(facts).await?;
         let (events, reported) = mpsc::channel(EVENTS);
-        let addresses = addresses::follow(events.clone());
+        let own_addresses = addresses::follow(events.clone());
         let (stop, stopped) = watch::channel(false);
         let (health, changes) = mpsc::unbounded_channel();
-        let mut crank = Crank::new(
-            kernel,
-            state,
-            ipv6,
-            health,
-            Arc::clone(&lag),
-            metrics.clone(),
-        )
-        .context("cannot start a thread")?
-        .paced(min_sync_period, sync_period)
-        .telling(teller.clone());
+        let told = (Arc::clone(&lag), metrics.clone(), teller.clone());
+        let serving = http::serve(admin, addresses, changes, told)?;
+        let mut crank = Crank::new(kernel, state, ipv6, health, lag, metrics)
+            .context("cannot start a thread")?
+            .paced(min_sync_period, sync_period)
+            .telling(teller);
         if options.takeover {
             crank = crank.then(take_over);
         }
@@ -121,10 +118,9 @@ pub fn run(source: Source, config: Config, options: Options) -> anyhow::Result<(
             result = stop_signal() => result?,
             result = unless_changed(file) => match result? {},
             result = followed => result?,
-            () = addresses => {}
-            () = health::serve(changes, lag, metrics, teller) => {}
+            () = own_addresses => {}
+            result = serving => result?,
             () = telling => {}
-            result = admin => match result? {},
             result = toggle_logging() => match result? {},
         }
         stop.send_replace(true);
@@ -136,7 +132,7 @@ pub fn run(source: Source, config: Config, options: Options) -> anyhow::Result<(
     Ok(())
 }
 
-/// What tells operators how it goes; the counters, and who asks what is programmed.
+/// What tells operators how it goes and where, and who asks what is programmed.
 fn admin(
     config: &Config,
     options: Options,
@@ -144,10 +140,7 @@ fn admin(
     lag: &Arc<Lag>,
     (metrics, mut exposition): (Metrics, Exposition),
     teller: Teller,
-) -> anyhow::Result<(
-    impl Future<Output = Result<Infallible, admin::Taken>> + use<>,
-    mpsc::Receiver<Inquiry>,
-)> {
+) -> anyhow::Result<(Admin, Addresses, mpsc::Receiver<Inquiry>)> {
     let addresses = Addresses {
         health: config.healthz_bind_address,
         metrics: config.metrics_bind_address,
@@ -168,7 +161,7 @@ fn admin(
         inquiries,
         teller,
     };
-    Ok((admin::run(admin, addresses), asked))
+    Ok((admin, addresses, asked))
 }
 
 /// On a thread of its own: the crank goes on.

@@ -10,7 +10,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Response, StatusCode};
 use tokio::net::TcpListener;
 
-use super::Lag;
+use super::{Lag, Slots};
 use crate::model::ServiceName;
 
 /// What is told of one Service in one family.
@@ -44,6 +44,6 @@ impl Health {
 }
 
 /// Answers whatever is asked, until the task is aborted.
-pub(super) async fn serve(listener: TcpListener, health: Arc<Health>) {
-    super::serve::serve(listener, move |_, _| ready(health.response())).await;
+pub(super) async fn serve(listener: TcpListener, slots: Arc<Slots>, health: Arc<Health>) {
+    super::serve::serve(listener, slots, move |_, _| ready(health.response())).await;
 }

@@ -3,6 +3,7 @@
 mod answer;
 mod lag;
 pub mod serve;
+mod slots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -23,6 +24,7 @@ use crate::model::addr::Family;
 use crate::model::{ObjectKey, ServiceName};
 use answer::Health;
 pub use lag::{Lag, now};
+pub use slots::Slots;
 
 /// How long after a port could not be had it is tried again.
 const RETRY: Duration = Duration::from_secs(3);
@@ -40,6 +42,7 @@ pub enum Change {
 struct Servers {
     lag: Arc<Lag>,
     metrics: Metrics,
+    slots: Arc<Slots>,
     teller: Teller,
     addresses: BTreeMap<Family, Vec<IpAddr>>,
     services: BTreeMap<(Family, ServiceName), Served>,
@@ -73,11 +76,13 @@ impl Drop for Listener {
 pub async fn serve(
     mut changes: UnboundedReceiver<Change>,
     lag: Arc<Lag>,
+    slots: Arc<Slots>,
     metrics: Metrics,
     teller: Teller,
 ) {
     let mut servers = Servers {
         lag,
+        slots,
         metrics,
         teller,
         addresses: BTreeMap::new(),
@@ -101,7 +106,7 @@ impl Servers {
             Change::Addresses(family, addresses) => {
                 for ((of, name), served) in &mut self.services {
                     if *of == family {
-                        served.open(name, &addresses, &self.teller);
+                        served.open(name, &addresses, &self.slots, &self.teller);
                     }
                 }
                 self.addresses.insert(family, addresses);
@@ -135,7 +140,7 @@ impl Servers {
                 count.store(check.local_endpoints, Ordering::Relaxed);
                 let addresses = self.addresses.get(&family);
                 let addresses = addresses.map_or(&[][..], Vec::as_slice);
-                served.open(&name, addresses, &self.teller);
+                served.open(&name, addresses, &self.slots, &self.teller);
             }
         }
     }
@@ -161,7 +166,7 @@ impl Servers {
         for ((family, name), served) in &mut self.services {
             let addresses = self.addresses.get(family);
             let addresses = addresses.map_or(&[][..], Vec::as_slice);
-            served.open(name, addresses, &self.teller);
+            served.open(name, addresses, &self.slots, &self.teller);
         }
     }
 }
@@ -180,7 +185,13 @@ impl Served {
     }
 
     /// Closes what is not to be open, and opens what is not open yet. What fails is said once, worded as kube-proxy's event.
-    fn open(&mut self, service: &ServiceName, addresses: &[IpAddr], teller: &Teller) {
+    fn open(
+        &mut self,
+        service: &ServiceName,
+        addresses: &[IpAddr],
+        slots: &Arc<Slots>,
+        teller: &Teller,
+    ) {
         let wanted = self.wanted(addresses);
         self.listeners.retain(|ip, _| wanted.contains(ip));
         for ip in &wanted {
@@ -194,7 +205,9 @@ impl Served {
                     if had.is_some() {
                         info!(%service, %at, "the health check is served now");
                     }
-                    let task = tokio::spawn(answer::serve(listener, Arc::clone(&self.health)));
+                    let answering =
+                        answer::serve(listener, Arc::clone(slots), Arc::clone(&self.health));
+                    let task = tokio::spawn(answering);
                     let open = Listener::Open(task.abort_handle());
                     self.listeners.insert(*ip, open);
                 }

@@ -315,7 +315,13 @@ async fn a_health_check_whose_port_is_taken_is_told() {
     let lag = Arc::default();
     let (metrics, exposition) = Metrics::new();
     let teller = node.teller.clone();
-    tokio::spawn(health::serve(seen, lag, metrics, teller));
+    tokio::spawn(health::serve(
+        seen,
+        lag,
+        health::Slots::new(),
+        metrics,
+        teller,
+    ));
 
     let addresses = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
     let check = HealthCheck {

@@ -8,6 +8,7 @@ mod check;
 mod cluster_ip;
 mod commands;
 mod configuration;
+mod crowded_ports;
 mod data_path;
 mod detect_local;
 mod drift;
@@ -62,6 +63,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         cluster_ip::tests(),
         commands::tests(),
         configuration::tests(),
+        crowded_ports::tests(),
         data_path::tests(),
         detect_local::tests(),
         drift::tests(),

@@ -1,0 +1,204 @@
+//! The ports that the daemon answers at, while others hold as many connections to them as they can.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+use serde_json::json;
+use socket2::{Domain, Socket, Type};
+
+use super::admin::await_turn;
+use super::health_check::ask;
+use super::shop::{Shop, cart, cart_slices};
+use super::{Daemon, Family, Host};
+use crate::lab::wait_until;
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::crowded_ports;
+    crate::trials!(crowded_ports:
+        the_node_is_answered_whatever_others_do,
+        a_request_that_does_not_arrive_is_closed,
+    )
+}
+
+const HEALTH: u16 = 10_256;
+const METRICS: u16 = 10_249;
+const CHECK: u16 = 32_000;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long an answer may take on a busy machine; on an idle one it takes less than 20 ms. Waiting for
+/// others to end takes nine seconds with a crowd of 257.
+const ANSWERED: Duration = Duration::from_secs(4);
+
+/// Connections that a crowd holds to one port.
+const CROWD: usize = 400;
+
+/// So many of them are opened at a time, and how long until the next are: the test is about connections
+/// that are held. It is no flood that takes the whole machine.
+const ARRIVALS: usize = 20;
+const PACE: Duration = Duration::from_millis(200);
+
+/// Connections to one port, half of them idle and half sending a byte now and then. One that is
+/// closed is opened again, until the crowd is dropped.
+struct Crowd {
+    stop: Arc<AtomicBool>,
+    opened: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Crowd {
+    fn gather(from: &Host, to: SocketAddr) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let opened = Arc::new(AtomicUsize::new(0));
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&opened));
+        let thread = from.namespace.run(|| {
+            // A thread is in the namespace of the one that starts it.
+            thread::spawn(move || {
+                let mut members = Vec::new();
+                while !stopped.load(Ordering::Relaxed) {
+                    for _ in members.len()..CROWD.min(members.len() + ARRIVALS) {
+                        members.push(connect(to));
+                        counted.fetch_add(1, Ordering::Relaxed);
+                    }
+                    let mut number = 0;
+                    members.retain_mut(|member| {
+                        number += 1;
+                        is_open(member, number % 2 == 0)
+                    });
+                    thread::sleep(PACE);
+                }
+            })
+        });
+        Self {
+            stop,
+            opened,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+/// Begins to connect.
+fn connect(to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
+    socket.set_nonblocking(true).expect("not blocking");
+    // It is in progress, or failed; the next look says which.
+    let _in_progress = socket.connect(&to.into());
+    socket.into()
+}
+
+/// Whether nobody closed it; sends the next byte of a request that never ends.
+fn is_open(member: &mut TcpStream, slow: bool) -> bool {
+    let not_yet = |error: &std::io::Error| {
+        matches!(
+            error.kind(),
+            ErrorKind::WouldBlock | ErrorKind::NotConnected
+        )
+    };
+    if slow && member.write_all(b"G").is_err_and(|error| !not_yet(&error)) {
+        return false;
+    }
+    match member.read(&mut [0; 64]) {
+        Ok(read) => read > 0,
+        Err(error) => not_yet(&error),
+    }
+}
+
+fn start(shop: &Shop) -> Daemon<'_> {
+    let local = cart()
+        .node_port(30_080)
+        .load_balancer_ip(1)
+        .spec("externalTrafficPolicy", json!("Local"))
+        .spec("healthCheckNodePort", json!(CHECK));
+    let slices = cart_slices(shop.pods(["pod-1"])).yaml();
+    shop.manifests.write("shop.yaml", &(local.yaml() + &slices));
+    let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
+    let metrics = format!("--metrics-bind-address=0.0.0.0:{METRICS}");
+    let flags = ["--cluster-cidr", &cidrs, &metrics];
+    let daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &flags);
+    await_turn(shop);
+    let to = (Family::V4.lan(2), CHECK);
+    wait_until("the health check is served", PATIENCE, || {
+        ask(&shop.cluster.node, to, "GET /", "").is_ok()
+    });
+    daemon
+}
+
+fn the_node_is_answered_whatever_others_do() {
+    let shop = Shop::new();
+    let _daemon = start(&shop);
+    let crowds = [HEALTH, METRICS, CHECK]
+        .map(|port| Crowd::gather(&shop.cluster.client, (Family::V4.lan(2), port).into()));
+    for crowd in &crowds {
+        wait_until("the crowd is there", PATIENCE, || {
+            crowd.opened.load(Ordering::Relaxed) >= CROWD
+        });
+    }
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let own = Family::V4.lan(2);
+    for _ in 0..10 {
+        for (to, what) in [
+            ((own, HEALTH), "GET /healthz"),
+            ((loopback, HEALTH), "GET /livez"),
+            ((own, METRICS), "GET /metrics"),
+            ((loopback, METRICS), "GET /healthz"),
+            ((own, CHECK), "GET /"),
+        ] {
+            let asked = Instant::now();
+            let answer = ask(&shop.cluster.node, to, what, "");
+            let elapsed = asked.elapsed();
+            let answer = answer.unwrap_or_else(|error| panic!("{what} at {to:?}: {error}"));
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{what}: {answer}");
+            assert!(elapsed < ANSWERED, "{what} at {to:?} took {elapsed:?}");
+        }
+    }
+    // A load balancer outside is one of the crowd and is answered all the same.
+    for port in [HEALTH, CHECK] {
+        wait_until("the load balancer is answered", PATIENCE, || {
+            let answer = ask(&shop.cluster.client, (own, port), "GET /healthz", "");
+            answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
+        });
+    }
+    drop(crowds);
+}
+
+fn a_request_that_does_not_arrive_is_closed() {
+    let shop = Shop::new();
+    let _daemon = start(&shop);
+    for (port, request) in [
+        (HEALTH, ""),
+        (HEALTH, "GET /healthz HTTP/1.1\r\nHost: "),
+        (CHECK, "GET / HTTP/1.1\r\n"),
+        (METRICS, ""),
+        (
+            METRICS,
+            "PUT /debug/flags/v HTTP/1.1\r\nHost: node\r\nContent-Length: 9\r\n\r\n1",
+        ),
+    ] {
+        let elapsed = shop.cluster.node.namespace.run(|| {
+            let mut stream = TcpStream::connect((Family::V4.lan(2), port)).expect("a connection");
+            stream.write_all(request.as_bytes()).expect("sent");
+            stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+            let asked = Instant::now();
+            // It may be reset, too.
+            let _closed = stream.read_to_end(&mut Vec::new());
+            asked.elapsed()
+        });
+        assert!(
+            (Duration::from_millis(1900)..Duration::from_secs(4)).contains(&elapsed),
+            "{port} {request:?}: {elapsed:?}"
+        );
+    }
+}
