@@ -180,7 +180,12 @@ impl<A: Address> PortContribution<A> {
 
     pub(super) fn push_elements(&self, elements: &mut Vec<Element<A>>) {
         let cluster_ips = self.shape.cluster_ips.iter();
-        elements.extend(cluster_ips.map(|ip| shared(SetName::ClusterIps, Key::Address(*ip))));
+        let set = if self.shape.affinity.is_some() {
+            SetName::ClusterIpsSticky
+        } else {
+            SetName::ClusterIps
+        };
+        elements.extend(cluster_ips.map(|ip| shared(set, Key::Address(*ip))));
         let mut push = Push::new(&self.shape, elements);
         for dispatched in self.shape.dispatched() {
             push.route(dispatched, &self.lists);

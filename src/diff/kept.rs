@@ -33,7 +33,8 @@ pub fn kept<A: Address>(
 /// The elements without a name that an element may need.
 fn needed<A: Address>(element: &Element<A>) -> impl Iterator<Item = Element<A>> + use<A> {
     let cluster_ip = if let Key::Frontend(_, address, _) = element.key {
-        Some((SetName::ClusterIps, Key::Address(address)))
+        let sets = [SetName::ClusterIps, SetName::ClusterIpsSticky];
+        Some(sets.map(|set| (set, Key::Address(address))))
     } else {
         None
     };
@@ -43,6 +44,7 @@ fn needed<A: Address>(element: &Element<A>) -> impl Iterator<Item = Element<A>> 
     };
     cluster_ip
         .into_iter()
+        .flatten()
         .chain(hairpin)
         .map(|(set, key)| Element {
             set,

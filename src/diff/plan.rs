@@ -75,7 +75,10 @@ impl<A: Address> Plan<A> {
 /// Sets whose elements several Services may want at once: a `ClusterIP` for each of its ports, an
 /// endpoint's address for each Service it answers.
 pub(super) fn is_shared(set: SetName) -> bool {
-    matches!(set, SetName::ClusterIps | SetName::Hairpin)
+    matches!(
+        set,
+        SetName::ClusterIps | SetName::ClusterIpsSticky | SetName::Hairpin
+    )
 }
 
 fn chain_of<A>(value: &Value<A>) -> Option<OnDemand> {

@@ -26,6 +26,8 @@ pub enum SetName {
     NodeIps,
     /// The `ClusterIPs` in use.
     ClusterIps,
+    /// `ClusterIPs` in use by Services with session affinity.
+    ClusterIpsSticky,
     /// Address ranges of `ClusterIPs`.
     ServiceCidrs,
     /// (frontend, slot) to endpoint.

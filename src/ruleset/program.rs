@@ -197,20 +197,21 @@ fn services() -> Chain {
     )
 }
 
+/// The sets that hold all `ClusterIPs`. Those without session affinity have one of their own, so that
+/// their connections, which are the most, need no look-up for it at postrouting.
+const CLUSTER_IPS: [SetName; 2] = [SetName::ClusterIps, SetName::ClusterIpsSticky];
+
 /// What is addressed to a `ClusterIP`, or into a range of them, and nobody translated.
 fn unserved() -> Vec<Rule> {
-    vec![
-        // ip daddr @cluster-ips goto unserved
+    // ip daddr @cluster-ips goto unserved; ip daddr @service-cidrs goto unserved
+    let sets = CLUSTER_IPS.into_iter().chain([SetName::ServiceCidrs]);
+    let rules = sets.map(|set| {
         vec![
-            lookup(&[Field::Daddr], SetName::ClusterIps),
+            lookup(&[Field::Daddr], set),
             Statement::Goto(ChainName::Unserved),
-        ],
-        // ip daddr @service-cidrs goto unserved
-        vec![
-            lookup(&[Field::Daddr], SetName::ServiceCidrs),
-            Statement::Goto(ChainName::Unserved),
-        ],
-    ]
+        ]
+    });
+    rules.collect()
 }
 
 /// A `ClusterIP` in use refuses other ports and protocols; an address that no Service has is silent.
@@ -234,17 +235,15 @@ fn denied() -> Rule {
 }
 
 fn deny() -> Chain {
-    regular(
-        ChainName::Deny,
+    // ip daddr @cluster-ips goto refuse
+    let refused = CLUSTER_IPS.map(|set| {
         vec![
-            // ip daddr @cluster-ips goto refuse
-            vec![
-                lookup(&[Field::Daddr], SetName::ClusterIps),
-                Statement::Goto(ChainName::Refuse),
-            ],
-            vec![Statement::Drop],
-        ],
-    )
+            lookup(&[Field::Daddr], set),
+            Statement::Goto(ChainName::Refuse),
+        ]
+    });
+    let rules = refused.into_iter().chain([vec![Statement::Drop]]);
+    regular(ChainName::Deny, rules.collect())
 }
 
 /// External policy Local: this node's Pods and the node itself reach every endpoint, everyone else only
@@ -361,14 +360,18 @@ fn untranslated() -> Rule {
 /// Connections that leave: remember the client, then masquerade. Address frontends come before node
 /// ports, and are final.
 fn postrouting() -> Vec<Rule> {
+    // ct original ip daddr @cluster-ips goto to-cluster-ip
+    let to_cluster_ip = |set| {
+        vec![
+            lookup(&[Field::OriginalDaddr], set),
+            Statement::Goto(ChainName::ToClusterIp),
+        ]
+    };
     let mut rules = vec![
         untranslated(),
+        to_cluster_ip(SetName::ClusterIps),
         vec![Statement::Jump(ChainName::Affinity)],
-        // ct original ip daddr @cluster-ips goto to-cluster-ip
-        vec![
-            lookup(&[Field::OriginalDaddr], SetName::ClusterIps),
-            Statement::Goto(ChainName::ToClusterIp),
-        ],
+        to_cluster_ip(SetName::ClusterIpsSticky),
     ];
     rules.extend(by_protocol(&ORIGINAL, SetName::External));
     // ct original ip daddr @node-ips goto to-nodeport

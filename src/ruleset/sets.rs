@@ -3,10 +3,10 @@
 use super::Data::{self, Endpoint, Nothing, Verdict};
 use super::KeyField::{self, Address, Direction, Net, Port, Protocol, Slot};
 use super::SetName::{
-    self, Affinity, AffinityFull, ClusterIps, Denied, Endpoints, External, ExternalNodeports,
-    Hairpin, NodeIps, NodeportEndpoints, Nodeports, NodeportsCluster, NodeportsLocal, PodCidrs,
-    PodCidrsLocal, ServiceCidrs, Services, ServicesCluster, ServicesLocal, ServicesRestricted,
-    SourceRanges, Sticky, StickyNodeports,
+    self, Affinity, AffinityFull, ClusterIps, ClusterIpsSticky, Denied, Endpoints, External,
+    ExternalNodeports, Hairpin, NodeIps, NodeportEndpoints, Nodeports, NodeportsCluster,
+    NodeportsLocal, PodCidrs, PodCidrsLocal, ServiceCidrs, Services, ServicesCluster,
+    ServicesLocal, ServicesRestricted, SourceRanges, Sticky, StickyNodeports,
 };
 use crate::model::Protocol::{Sctp, Tcp, Udp};
 
@@ -73,7 +73,13 @@ pub const SETS: &[Row] = &[
         &[(ClusterIps, "cluster-ips")],
         &[Address],
         Nothing,
-        "this ClusterIP is in use",
+        "this ClusterIP is in use, without session affinity",
+    ),
+    row(
+        &[(ClusterIpsSticky, "cluster-ips-sticky")],
+        &[Address],
+        Nothing,
+        "this ClusterIP is in use, with session affinity",
     ),
     row(
         &[(ServiceCidrs, "service-cidrs")],

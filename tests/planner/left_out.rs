@@ -196,10 +196,15 @@ fn needed_by(table: &Table<Ipv4Addr>, service: &ServiceName) -> BTreeSet<(SetNam
         let comment = element.comment.as_deref().unwrap_or_default();
         service_and_port(comment).0 == service.as_str()
     });
-    let needed = own.filter_map(|element| match (element.key, element.value) {
-        (_, Value::Endpoint(address, _)) => Some((SetName::Hairpin, Key::Pair(address, address))),
-        (Key::Frontend(_, address, _), _) => Some((SetName::ClusterIps, Key::Address(address))),
-        _ => None,
+    let needed = own.flat_map(|element| match (element.key, element.value) {
+        (_, Value::Endpoint(address, _)) => {
+            vec![(SetName::Hairpin, Key::Pair(address, address))]
+        }
+        (Key::Frontend(_, address, _), _) => vec![
+            (SetName::ClusterIps, Key::Address(address)),
+            (SetName::ClusterIpsSticky, Key::Address(address)),
+        ],
+        _ => Vec::new(),
     });
     needed.collect()
 }
