@@ -159,6 +159,7 @@ impl Cluster {
         let slice = EndpointSlice {
             service: ServiceName::of(&name(service).into()),
             mirrored: false,
+            triggered: None,
             ports: vec![SlicePort {
                 name: "http".into(),
                 protocol: self.protocol,

@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::answering::Unused;
 use super::port::{PortContribution, PortShape, Route};
 use super::{
-    Claim, Claims, Eligible, Endpoint, NodeContribution, Slots, eligible, health_check_claim,
+    Claim, Claims, Eligible, Endpoint, NodeContribution, Slots, cluster_ips, eligible,
+    health_check_claim,
 };
 use crate::model::{
     Address, EndpointSlice, Service, ServiceName, ServicePort, Store, TrafficPolicy,
@@ -85,6 +86,10 @@ pub fn contribution<A: Address>(
     claims: &Claims<A>,
     node: &NodeContribution<A>,
 ) -> (Contribution<A>, Vec<NotServed>) {
+    // kube-proxy's `ServicePortMap` skips it, too.
+    if cluster_ips::<A>(service).next().is_none() {
+        return (Contribution { ports: Vec::new() }, Vec::new());
+    }
     let slices: Vec<_> = store.slices(service).collect();
     let zone = store.node().and_then(|node| node.zone.as_deref());
     let mut builder = Builder {

@@ -1,9 +1,8 @@
 //! What load balancers are told of a Service that keeps outside traffic on its node.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{Claims, health_check_claim};
+use super::{Claims, NodeContribution, eligible::ready_here, health_check_claim};
 use crate::model::{Address, Service, Store};
 
 /// The answer of one family of a `healthCheckNodePort`.
@@ -18,27 +17,26 @@ pub struct HealthCheck {
     pub local_endpoints: usize,
 }
 
-/// The health check of `service` in family `A` on a machine with these addresses, if it has one, and no
-/// older Service has its port. Linear in its endpoints.
+/// The health check of `service` in family `A`, if it has one, and no older Service has its port. Its
+/// endpoints are those that its ports use. Linear in them.
 #[must_use]
 pub fn health_check<A: Address>(
     service: &Service,
     store: &Store,
     claims: &Claims<A>,
-    own: &BTreeSet<A>,
+    node: &NodeContribution<A>,
 ) -> Option<HealthCheck> {
     let port = service.health_check_node_port?;
     let claim = health_check_claim(service)?;
     claims
         .holder(&claim)
         .filter(|holder| **holder == service.name)?;
-    let slices = store.slices(service);
-    let slices = slices.filter(|slice| !slice.ports.is_empty());
-    let endpoints = slices.flat_map(|slice| A::endpoints(&slice.addresses).unwrap_or_default());
-    let here = endpoints.filter(|endpoint| endpoint.local && endpoint.ready);
-    let here: BTreeSet<_> = here.map(|endpoint| endpoint.address).collect();
+    let slices: Vec<_> = store.slices(service).collect();
+    let is_endpoint =
+        |address| !claims.is_cluster_ip(address) && !node.is_in_service_cidrs(address);
+    let here = ready_here(&service.ports, &slices, is_endpoint);
     let load_balancer_ips = service.load_balancer_ips.iter().copied();
-    let is_own = |ip: &IpAddr| A::of(*ip).is_some_and(|ip| own.contains(&ip));
+    let is_own = |ip: &IpAddr| A::of(*ip).is_some_and(|ip| node.own().contains(&ip));
     Some(HealthCheck {
         port,
         load_balancer_ips: load_balancer_ips.filter(is_own).collect(),
@@ -77,7 +75,7 @@ mod tests {
     fn count<A: Address>(service: &Service, store: &Store) -> Option<usize> {
         let mut claims = Claims::<A>::default();
         claims.update(None, Some(service));
-        let check = health_check(service, store, &claims, &BTreeSet::new());
+        let check = health_check(service, store, &claims, &NodeContribution::default());
         check.map(|check| check.local_endpoints)
     }
 
@@ -114,6 +112,38 @@ mod tests {
         let all = [ipv4.as_str(), &again, &ipv6];
         assert_eq!(check(&local, &all), [Some(2), Some(1)]);
         assert_eq!(check(&local, &[]), [Some(0), Some(0)]);
+    }
+
+    #[test]
+    fn slices_that_disagree_count_as_the_rules_have_them() {
+        let local = service("LoadBalancer", "Local");
+        let at = |time: &str, slice: String| {
+            let annotation = format!(
+                "annotations: {{endpoints.kubernetes.io/last-change-trigger-time: '{time}'}}"
+            );
+            slice.replace("labels", &format!("{annotation}, labels"))
+        };
+        let (earlier, later) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z");
+        let here = "{addresses: [10.244.1.1], nodeName: n1}";
+        let elsewhere = "{addresses: [10.244.1.1], nodeName: n2}";
+        // Another Pod has the address by now: the time decides, not the name.
+        for names in [["a", "b"], ["b", "a"]] {
+            let said = |times: [&str; 2]| {
+                let [here, elsewhere] = [
+                    at(times[0], slice(names[0], "IPv4", here)),
+                    at(times[1], slice(names[1], "IPv4", elsewhere)),
+                ];
+                check(&local, &[&here, &elsewhere])[0]
+            };
+            assert_eq!(said([earlier, later]), Some(0));
+            assert_eq!(said([later, earlier]), Some(1));
+        }
+        // One that terminates gives way, whatever its time.
+        let conditions = "conditions: {ready: true, terminating: true}";
+        let gone = here.replace("nodeName", &format!("{conditions}, nodeName"));
+        let gone = at(later, slice("a", "IPv4", &gone));
+        let elsewhere = at(earlier, slice("b", "IPv4", elsewhere));
+        assert_eq!(check(&local, &[&gone, &elsewhere])[0], Some(0));
     }
 
     #[test]

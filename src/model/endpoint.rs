@@ -13,6 +13,9 @@ pub struct EndpointSlice {
     /// Whether it was made of an old-style Endpoints object: such a slice counts only for a
     /// Service without a selector, as the `EndpointSlice` mirroring controller has it.
     pub mirrored: bool,
+    /// When what it says was brought about, in milliseconds since 1970, if it says so
+    /// (`endpoints.kubernetes.io/last-change-trigger-time`).
+    pub triggered: Option<i64>,
     /// The ports of every endpoint of this slice.
     pub ports: Vec<SlicePort>,
     /// The endpoints, one address each.

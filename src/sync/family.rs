@@ -354,7 +354,7 @@ impl<A: Address> FamilyState<A> {
             .filter(|name| moved && !names.contains(*name));
         let health = names.iter().chain(all).filter_map(|name| {
             let service = store.service(name);
-            let check = |service| health_check(service, store, &self.claims, node.own());
+            let check = |service| health_check(service, store, &self.claims, node);
             let now = service.and_then(|service| check(service));
             let differs = now.as_ref() != self.health.get(name);
             differs.then(|| (name.clone(), now))

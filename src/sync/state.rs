@@ -43,6 +43,8 @@ pub struct State {
     facts: NodeFacts,
     listed: BTreeSet<Kind>,
     complaints: Complaints,
+    /// What of Services is not served in IPv4, and in IPv6: a commit may be of one family.
+    not_served: [BTreeMap<ServiceName, Reasons>; 2],
     /// IPv4.
     pub ipv4: FamilyState<Ipv4Addr>,
     /// IPv6.
@@ -97,6 +99,7 @@ impl State {
             facts,
             listed: BTreeSet::new(),
             complaints: Complaints::default(),
+            not_served: <[_; 2]>::default(),
             ipv4: FamilyState::default(),
             ipv6: FamilyState::default(),
             ipv4_health: HealthChanges::default(),
@@ -138,6 +141,9 @@ impl State {
         {
             let subject = Subject::Served(service.name.clone());
             self.complaints.forget(&subject);
+            for known in &mut self.not_served {
+                known.remove(&service.name);
+            }
         }
         self.ipv4.note(&changed);
         self.ipv6.note(&changed);
@@ -256,15 +262,27 @@ impl State {
     }
 
     fn served(&mut self, plans: &Plans) -> Vec<Complaint> {
-        let mut reasons: BTreeMap<&ServiceName, Reasons> = BTreeMap::new();
-        for (name, of_family) in plans.ipv4.not_served.iter().chain(&plans.ipv6.not_served) {
-            reasons.entry(name).or_default().extend(worded(of_family));
+        let of_families = [&plans.ipv4.not_served, &plans.ipv6.not_served];
+        let mut names = BTreeSet::new();
+        for (known, now) in self.not_served.iter_mut().zip(of_families) {
+            for (name, reasons) in now {
+                names.insert(name);
+                if reasons.is_empty() {
+                    known.remove(name);
+                } else {
+                    known.insert(name.clone(), worded(reasons));
+                }
+            }
         }
-        let complaints = &mut self.complaints;
-        let services = reasons.into_iter();
-        services
-            .flat_map(|(name, reasons)| complaints.now(Subject::Served(name.clone()), reasons))
-            .collect()
+        let mut complaints = Vec::new();
+        for name in names {
+            let of_families = self.not_served.iter().filter_map(|known| known.get(name));
+            let reasons = of_families.flatten();
+            let reasons = reasons.map(|(reason, sort)| (reason.clone(), *sort));
+            let subject = Subject::Served(name.clone());
+            complaints.extend(self.complaints.now(subject, reasons.collect()));
+        }
+        complaints
     }
 
     /// What of the Services is not served, all of it that was not said before.

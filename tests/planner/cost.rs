@@ -72,6 +72,7 @@ pub(crate) fn slice_named(name: &str, endpoints: impl IntoIterator<Item = u32>) 
     let slice = EndpointSlice {
         service: ServiceName::of(&name.into()),
         mirrored: false,
+        triggered: None,
         ports: vec![SlicePort {
             name: "http".into(),
             protocol: Protocol::Tcp,

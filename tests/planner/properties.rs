@@ -1,6 +1,10 @@
 //! What holds for any cluster and any order of events.
 
+use std::collections::BTreeMap;
+
 use kube_dnat::diff::between;
+use kube_dnat::health::Change;
+use kube_dnat::model::Event;
 use kube_dnat::ruleset::Table;
 use kube_dnat::sync::Basis;
 use proptest::collection::vec;
@@ -9,6 +13,18 @@ use proptest::prelude::*;
 use crate::world::{
     Tables, commit, event, last_words, node_port_addresses, normalised, state, state_serving,
 };
+
+/// The same word on a slice of another name: that of the number that `names` has for its own.
+fn with_slice_renamed(event: Event, names: &[usize]) -> Event {
+    let Event::Update(mut update) = event else {
+        return event;
+    };
+    if let Some(number) = update.key.name.strip_prefix("shop/slice-") {
+        let number = names[number.parse::<usize>().unwrap()];
+        update.key.name = format!("shop/slice-{number}").into();
+    }
+    Event::Update(update)
+}
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
@@ -56,19 +72,35 @@ proptest! {
     }
 
     #[test]
-    fn any_order_of_events_ends_in_the_same_ruleset(
+    fn any_order_of_events_and_any_names_of_slices_end_in_the_same_ruleset(
         (events, shuffled) in vec(event(), 1..20)
             .prop_map(|events| last_words(&events))
             .prop_flat_map(|events| (Just(events.clone()), Just(events).prop_shuffle())),
+        names in Just((0..6).collect::<Vec<_>>()).prop_shuffle(),
         served in node_port_addresses(),
     ) {
-        let ended = [events, shuffled].map(|events| {
+        let renamed = shuffled.into_iter().map(|event| with_slice_renamed(event, &names));
+        let ended = [events, renamed.collect()].map(|events| {
             let (mut state, mut kernel) = (state_serving(served.clone()), Tables::default());
+            let mut health = BTreeMap::new();
             for event in events {
                 let _ = state.apply(event);
                 commit(&mut state, &mut kernel);
+                for change in state.take_health_changes().into_iter().flatten() {
+                    match change {
+                        Change::Service(family, name, check) => {
+                            health.insert((family, Some(name)), (check, Vec::new()));
+                        }
+                        Change::Addresses(family, at) => {
+                            health.insert((family, None), (None, at));
+                        }
+                    }
+                }
             }
-            (normalised(&kernel.ipv4), normalised(&kernel.ipv6))
+            let nothing = (None, Vec::new());
+            health.retain(|_, told| *told != nothing);
+            let wrong = state.describe()["wrong"].clone();
+            (normalised(&kernel.ipv4), normalised(&kernel.ipv6), health, wrong)
         });
         prop_assert_eq!(&ended[0], &ended[1]);
     }

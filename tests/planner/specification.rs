@@ -151,13 +151,15 @@ impl Objects {
         nets.any(|net| A::holds(net, address))
     }
 
-    /// The endpoints of a port: the one that does not terminate, is ready, serves, is here.
+    /// The endpoints of a port: of those that disagree the one that does not terminate, is ready, serves; then
+    /// the latest; then the one that is here.
     fn endpoints<A: Address>(
         &self,
         service: &Service,
         port: &ServicePort,
     ) -> BTreeMap<(A, u16), Endpoint<A>> {
-        let mut merged: BTreeMap<(A, u16), Endpoint<A>> = BTreeMap::new();
+        type Said<A> = (Endpoint<A>, Option<i64>);
+        let mut merged: BTreeMap<(A, u16), Said<A>> = BTreeMap::new();
         for slice in self.slices.values() {
             let counts =
                 slice.service == service.name && (!service.has_selector || !slice.mirrored);
@@ -173,17 +175,20 @@ impl Objects {
                     .filter(|endpoint| !self.in_cidrs(endpoint.address))
                 {
                     let known = merged.get(&(endpoint.address, answer.port));
-                    let rank = |one: &Endpoint<A>| {
+                    let rank = |(one, triggered): &Said<A>| {
                         let conditions = (!one.terminating, one.ready, one.serving);
-                        (conditions, one.local, one.unplaced, one.hints.clone())
+                        let place = (one.local, one.unplaced);
+                        (conditions, *triggered, place, one.hints.clone())
                     };
-                    if known.is_none_or(|known| rank(endpoint) > rank(known)) {
-                        merged.insert((endpoint.address, answer.port), endpoint.clone());
+                    let said = (endpoint.clone(), slice.triggered);
+                    if known.is_none_or(|known| rank(&said) > rank(known)) {
+                        merged.insert((endpoint.address, answer.port), said);
                     }
                 }
             }
         }
-        merged
+        let merged = merged.into_iter();
+        merged.map(|(key, (endpoint, _))| (key, endpoint)).collect()
     }
 
     /// The lists for the policies Cluster and Local, and this node's addresses in them.

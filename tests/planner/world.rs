@@ -190,14 +190,21 @@ fn slice(service: String) -> impl Strategy<Value = EndpointSlice> {
         protocol,
         port,
     });
-    (any::<bool>(), vec(port, 1..4), addresses()).prop_map(move |(mirrored, ports, addresses)| {
-        EndpointSlice {
+    let slice = (
+        any::<bool>(),
+        prop::option::of(0_i64..3),
+        vec(port, 1..4),
+        addresses(),
+    );
+    slice.prop_map(
+        move |(mirrored, triggered, ports, addresses)| EndpointSlice {
             service: ServiceName::of(&service.as_str().into()),
             mirrored,
+            triggered,
             ports,
             addresses,
-        }
-    })
+        },
+    )
 }
 
 /// One report about one object.

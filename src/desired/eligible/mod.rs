@@ -1,6 +1,8 @@
 //! Which endpoints a Service port may use: kube-proxy's `CategorizeEndpoints`
 //! (`pkg/proxy/topology.go`), as a value with named results.
 
+use std::collections::BTreeSet;
+
 use super::Endpoint;
 use crate::model::{self, Address, EndpointSlice, Hints, ServicePort};
 
@@ -92,15 +94,14 @@ pub fn eligible<A: Address>(
 /// An endpoint of a port, and what its slice says of it.
 type Merged<'a, A> = (Endpoint<A>, &'a model::Endpoint<A>);
 
-/// Each endpoint once, in order. Where slices disagree (one moves from a slice to another), one that
-/// terminates gives way to one that does not; else the ready one counts, the serving one, the one that is
-/// here: never a name or an order.
+/// Each endpoint once, in order. Where slices disagree (one moves from a slice to another, or another Pod has
+/// the address), the conditions decide, then the time of the change, then where it is: never a name or an order.
 fn merge<'a, A: Address>(
     port: &ServicePort,
     slices: &[&'a EndpointSlice],
     is_endpoint: impl Fn(A) -> bool,
 ) -> Vec<Merged<'a, A>> {
-    let mut merged: Vec<Merged<'a, A>> = Vec::new();
+    let mut said: Vec<(Merged<'a, A>, Option<i64>)> = Vec::new();
     for slice in slices {
         let Some(addresses) = A::endpoints(&slice.addresses) else {
             continue;
@@ -112,25 +113,44 @@ fn merge<'a, A: Address>(
         for answer in answers {
             let endpoints = addresses.iter();
             let endpoints = endpoints.filter(|endpoint| is_endpoint(endpoint.address));
-            merged.extend(endpoints.map(|endpoint| ((endpoint.address, answer.port), endpoint)));
+            let of_slice = |endpoint: &'a model::Endpoint<A>| {
+                (((endpoint.address, answer.port), endpoint), slice.triggered)
+            };
+            said.extend(endpoints.map(of_slice));
         }
     }
-    merged.sort_by_key(|((address, port), _)| (address.bits(), *port));
-    merged.dedup_by(|(key, endpoint), (known_key, known)| {
-        let same = key == known_key;
-        if same && precedence(endpoint) > precedence(known) {
-            *known = endpoint;
+    said.sort_by_key(|(((address, port), _), _)| (address.bits(), *port));
+    said.dedup_by(|other, known| {
+        let same = other.0.0 == known.0.0;
+        if same && precedence(other) > precedence(known) {
+            *known = *other;
         }
         same
     });
-    merged
+    said.into_iter().map(|(merged, _)| merged).collect()
 }
 
 /// Of two that disagree the greater counts. Those that are equal in this are equal in all.
-fn precedence<A>(endpoint: &model::Endpoint<A>) -> impl Ord + '_ {
+fn precedence<'a, A>(
+    ((_, endpoint), triggered): &(Merged<'a, A>, Option<i64>),
+) -> impl Ord + use<'a, A> {
     let conditions = (!endpoint.terminating, endpoint.ready, endpoint.serving);
     let place = (endpoint.local, endpoint.unplaced);
-    (conditions, place, endpoint.hints.as_deref())
+    (conditions, *triggered, place, endpoint.hints.as_deref())
+}
+
+/// The addresses of ready endpoints on this node that any of the ports uses, in order. Linear in the
+/// endpoints, times the ports.
+pub(super) fn ready_here<A: Address>(
+    ports: &[ServicePort],
+    slices: &[&EndpointSlice],
+    is_endpoint: impl Fn(A) -> bool,
+) -> BTreeSet<A> {
+    let merged = ports
+        .iter()
+        .flat_map(|port| merge(port, slices, &is_endpoint));
+    let ready = merged.filter(|(_, endpoint)| endpoint.local && endpoint.ready);
+    ready.map(|((address, _), _)| address).collect()
 }
 
 /// How the hints of the ready endpoints count (KEP-2433, KEP-3015): all of them or none.

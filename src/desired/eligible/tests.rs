@@ -40,6 +40,7 @@ fn slice(endpoints: &str) -> EndpointSlice {
     EndpointSlice {
         service: ServiceName::new("shop", "cart"),
         mirrored: false,
+        triggered: None,
         ports: vec![SlicePort {
             name: "http".into(),
             protocol: Protocol::Tcp,
@@ -49,16 +50,19 @@ fn slice(endpoints: &str) -> EndpointSlice {
     }
 }
 
-fn sorted(slices: &[&str], zone: Option<&str>) -> Eligible<Ipv4Addr> {
-    let port = ServicePort {
+fn http() -> ServicePort {
+    ServicePort {
         name: "http".into(),
         protocol: Protocol::Tcp,
         port: 80,
         node_port: None,
-    };
+    }
+}
+
+fn sorted(slices: &[&str], zone: Option<&str>) -> Eligible<Ipv4Addr> {
     let slices: Vec<_> = slices.iter().map(|text| slice(text)).collect();
     let slices: Vec<_> = slices.iter().collect();
-    eligible(&port, &slices, zone, |_| true)
+    eligible(&http(), &slices, zone, |_| true)
 }
 
 /// The last digits of the addresses.
@@ -259,6 +263,33 @@ fn an_endpoint_in_two_slices_counts_once_and_the_living_one_wins() {
     ];
     for (slices, cluster) in rows {
         assert_eq!(digits(&sorted(slices, None).cluster), cluster, "{slices:?}");
+    }
+}
+
+/// Two slices with their times, and who is local by both in either order.
+type Disagreeing = ([(&'static str, Option<i64>); 2], &'static str);
+
+#[test]
+fn slices_that_disagree_are_decided_by_conditions_then_by_time() {
+    let rows: [Disagreeing; 6] = [
+        ([("1rL", Some(1)), ("1rR", Some(2))], ""),
+        ([("1rL", Some(2)), ("1rR", Some(1))], "1"),
+        ([("1rL", None), ("1rR", Some(1))], ""),
+        ([("1rL", Some(1)), ("1rR", Some(1))], "1"),
+        ([("1nR", Some(2)), ("1rL", Some(1))], "1"),
+        ([("1tL", Some(2)), ("1rR", Some(1))], ""),
+    ];
+    for (said, local) in rows {
+        let slices = said.map(|(endpoints, triggered)| EndpointSlice {
+            triggered,
+            ..slice(endpoints)
+        });
+        let [one, other] = &slices;
+        for order in [[one, other], [other, one]] {
+            let sorted = eligible(&http(), &order, None, |_| true);
+            assert_eq!(digits(&sorted.local), local, "{order:?}");
+            assert_eq!(digits(&sorted.cluster), "1", "{order:?}");
+        }
     }
 }
 

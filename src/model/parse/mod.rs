@@ -104,13 +104,15 @@ fn update(
         key: key(kind, metadata),
         object,
         rejected,
-        triggered: metadata
-            .annotations
-            .last_change_trigger_time
-            .as_deref()
-            .and_then(|text| text.parse::<Timestamp>().ok())
-            .map(Timestamp::as_millisecond),
+        triggered: triggered(metadata),
     }
+}
+
+/// When what an object says was brought about, in milliseconds since 1970, if it says so.
+fn triggered(metadata: &Metadata) -> Option<i64> {
+    let text = metadata.annotations.last_change_trigger_time.as_deref()?;
+    let time = text.parse::<Timestamp>().ok()?;
+    Some(time.as_millisecond())
 }
 
 fn namespace(metadata: &Metadata) -> &str {

@@ -8,7 +8,7 @@ use crate::model::{
     SlicePort, Update, wire,
 };
 
-use super::{ip, namespace, port_number, protocol, service_name, update};
+use super::{ip, namespace, port_number, protocol, service_name, triggered, update};
 
 /// What an `EndpointSlice` says: one slice. Not for us, hence without an object, is one of a
 /// headless Service (label `service.kubernetes.io/headless`) and one of host names.
@@ -34,6 +34,7 @@ pub fn slice(slice: &wire::EndpointSlice, our_node: &str) -> Update {
         Some(Object::Slices(vec![EndpointSlice {
             service,
             mirrored: false,
+            triggered: triggered(&slice.metadata),
             ports: ports("ports", &slice.ports, rejected),
             addresses,
         }]))
@@ -70,6 +71,7 @@ pub fn endpoints(endpoints: &wire::Endpoints, our_node: &str) -> Update {
                     .map(|addresses| EndpointSlice {
                         service: service.clone(),
                         mirrored: true,
+                        triggered: triggered(metadata),
                         ports: ports.clone(),
                         addresses,
                     }),
@@ -114,8 +116,7 @@ fn slice_endpoints<A: Address>(
             Err(fault) => rejected.push(fault),
         }
     }
-    // Once here, and not with all of its Service whenever one changes. Stable: of two with one
-    // address the later counts.
+    // Once here, and not with all of its Service whenever one changes.
     endpoints.sort_by_key(|endpoint| endpoint.address.bits());
     endpoints
 }
