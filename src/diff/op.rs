@@ -1,6 +1,5 @@
 //! Operations on a table, and the transaction they are committed in.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::model::{Address, ServiceName};
@@ -70,10 +69,13 @@ impl<A: Address> Transaction<A> {
         self.operations.len()
     }
 
-    /// Leaves out the operations that are written so ([`Op`]'s `Display`).
-    pub fn without(&mut self, written: &BTreeSet<&String>) {
-        self.operations
-            .retain(|operation| !written.contains(&operation.op.to_string()));
+    /// Leaves the first half of the operations, of one that one, and returns the others.
+    #[must_use]
+    pub fn split(&mut self) -> Self {
+        let half = self.operations.len().div_ceil(2);
+        Self {
+            operations: self.operations.split_off(half),
+        }
     }
 
     /// Does to `table` what the kernel would do to its own.
@@ -90,5 +92,33 @@ impl<A: Address> Transaction<A> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn operations(count: u16) -> Transaction<Ipv4Addr> {
+        let delete = |port| Operation {
+            op: Op::Delete(SetName::Services, Key::Port(port)),
+            service: None,
+        };
+        Transaction {
+            operations: (0..count).map(delete).collect(),
+        }
+    }
+
+    #[test]
+    fn a_transaction_is_split_down_to_one() {
+        let mut whole = operations(5);
+        let others = whole.split();
+        assert_eq!(whole, operations(3));
+        assert_eq!(others.operations, operations(5).operations[3..]);
+        let mut one = operations(1);
+        assert!(one.split().is_empty());
+        assert_eq!(one, operations(1));
     }
 }

@@ -7,6 +7,7 @@ use nftnl::nftnl_sys::{self as sys, libc};
 
 use super::batch::{About, Batch};
 use super::ffi::{self, Elem, Expr, Message, Payload, Rule};
+use super::numbers::NFT_MSG_DESTROYSETELEM;
 use super::{expr, name};
 use crate::diff::{Op, Transaction};
 use crate::model::Address;
@@ -197,12 +198,21 @@ fn push_rules(batch: &mut Batch, chain: &Chain, family: Family, about: &dyn Fn()
 
 /// Adds the messages of a transaction; neighbours that add to, or delete from, one set share one.
 pub(super) fn push_transaction<A: Address>(batch: &mut Batch, transaction: &Transaction<A>) {
+    push_operations(batch, transaction, libc::NFT_MSG_DELSETELEM);
+}
+
+/// Adds the messages of a transaction that deletes elements which may be gone already (Linux 6.3).
+pub(super) fn push_tolerant<A: Address>(batch: &mut Batch, transaction: &Transaction<A>) {
+    push_operations(batch, transaction, NFT_MSG_DESTROYSETELEM);
+}
+
+fn push_operations<A: Address>(batch: &mut Batch, transaction: &Transaction<A>, deletes: i32) {
     let family = A::FAMILY;
     let mut pending: Option<Pending> = None;
     for (index, operation) in transaction.operations.iter().enumerate() {
         let (kind, name) = match &operation.op {
             Op::Add(element) => (libc::NFT_MSG_NEWSETELEM, element.set),
-            Op::Delete(set, _) => (libc::NFT_MSG_DELSETELEM, *set),
+            Op::Delete(set, _) => (deletes, *set),
             Op::AddChain(balance) => {
                 flush(batch, &mut pending, family);
                 let about = || About::Operations(family, index..index + 1);

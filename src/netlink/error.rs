@@ -23,6 +23,14 @@ pub struct Refusal {
     pub explanation: Option<String>,
 }
 
+impl Refusal {
+    /// Whether the kernel had no memory for it.
+    #[must_use]
+    pub fn lacks_memory(&self) -> bool {
+        matches!(self.errno, Errno::ENOMEM | Errno::ENOBUFS)
+    }
+}
+
 /// Why the kernel does not hold, or may not hold, what it was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

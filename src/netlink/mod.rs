@@ -22,7 +22,6 @@ mod socket;
 mod table;
 mod tuple;
 
-use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -129,6 +128,23 @@ impl Commit {
         batch
     }
 
+    /// What deletes elements that may be gone already.
+    fn tolerant_batch(&self) -> Batch {
+        let mut batch = Batch::new();
+        encode::push_tolerant(&mut batch, &self.ipv4.transaction);
+        encode::push_tolerant(&mut batch, &self.ipv6.transaction);
+        batch
+    }
+
+    /// Leaves the first half of the operations of each family, and returns the others; `None`: there is
+    /// no family with two.
+    pub fn split(&mut self) -> Option<Self> {
+        let mut others = Self::default();
+        others.ipv4.transaction = self.ipv4.transaction.split();
+        others.ipv6.transaction = self.ipv6.transaction.split();
+        Some(others).filter(|others| !others.is_empty())
+    }
+
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -161,6 +177,8 @@ pub struct Kernel {
     socket: Socket,
     /// Whether the tables are to be ours alone.
     owner: bool,
+    /// Whether it deletes elements that may be gone already, once it was asked.
+    destroys: Option<bool>,
     sent_bytes: u64,
 }
 
@@ -176,6 +194,7 @@ impl Kernel {
             Ok(_) => Ok(Self {
                 socket,
                 owner: false,
+                destroys: None,
                 sent_bytes: 0,
             }),
             Err(Dump::Refused(Errno::EPERM)) => Err(Error::Permission),
@@ -196,6 +215,12 @@ impl Kernel {
     pub fn own_tables(&mut self) -> Result<bool, Error> {
         self.owner = self.can_own_tables()?;
         Ok(self.owner)
+    }
+
+    /// Whether nobody else can change the tables that it makes.
+    #[must_use]
+    pub fn owns_tables(&self) -> bool {
+        self.owner
     }
 
     /// Whether the kernel knows tables with an owner.
@@ -307,23 +332,27 @@ impl Kernel {
         element::affinity::<A>(&mut self.socket, protocol)
     }
 
-    /// Commits what deletes clients ([`Part::forget`]); who timed out meanwhile is forgotten too.
+    /// Commits what deletes clients ([`Part::forget`]); who timed out meanwhile is forgotten too. `false`:
+    /// one timed out, and this kernel (before Linux 6.3) has deleted none.
     ///
     /// # Errors
     /// As for [`Self::commit`].
-    pub fn forget_clients(&mut self, mut commit: Commit) -> Result<(), Error> {
-        loop {
-            let refusals = match self.commit(&commit) {
-                Err(Error::Refused(refusals)) if all(&refusals, Errno::ENOENT) => refusals,
-                result => return result,
-            };
-            let gone: BTreeSet<_> = refusals.iter().map(|refusal| &refusal.operation).collect();
-            let before = commit.len();
-            commit.ipv4.transaction.without(&gone);
-            commit.ipv6.transaction.without(&gone);
-            if commit.len() == before {
-                return Err(Error::Refused(refusals));
-            }
+    pub fn forget_clients(&mut self, commit: &Commit) -> Result<bool, Error> {
+        let destroys = match self.destroys {
+            Some(destroys) => destroys,
+            None => table::can_destroy_elements(&mut self.socket)?,
+        };
+        self.destroys = Some(destroys);
+        let batch = if destroys {
+            commit.tolerant_batch()
+        } else {
+            commit.batch(self.owner)
+        };
+        match self.send(batch, commit) {
+            Ok(()) => Ok(true),
+            // It does not refuse what is gone: the map itself is.
+            Err(Error::Refused(refusals)) if all(&refusals, Errno::ENOENT) => Ok(destroys),
+            Err(error) => Err(error),
         }
     }
 

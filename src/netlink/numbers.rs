@@ -1,5 +1,8 @@
 //! Numbers of attributes in the kernel's netlink interfaces.
 
+/// Deletes elements; those that are not there are no error (Linux 6.3).
+pub(super) const NFT_MSG_DESTROYSETELEM: i32 = 30;
+
 // nf_tables (`linux/netfilter/nf_tables.h`). Every kind of object has its table's name first.
 pub(super) const NFTA_TABLE: u16 = 1;
 

@@ -7,7 +7,7 @@ use super::attribute::Attribute;
 use super::batch::{About, Batch};
 use super::encode::{comment_data, family_number, message};
 use super::ffi::{self, Message, Payload};
-use super::numbers::{NFTA_TABLE, NFTA_TABLE_FLAGS, NFTA_TABLE_OWNER};
+use super::numbers::{NFT_MSG_DESTROYSETELEM, NFTA_TABLE, NFTA_TABLE_FLAGS, NFTA_TABLE_OWNER};
 use super::socket::Socket;
 use super::{Error, name};
 use crate::model::addr::Family;
@@ -104,6 +104,25 @@ pub(super) fn can_be_owned(socket: &mut Socket) -> Result<bool, Error> {
     let owned = table(Family::Ipv4, PROBE, Some(flags(true)));
     push(&mut batch, libc::NFT_MSG_NEWTABLE, Family::Ipv4, owned);
     push_undo(&mut batch);
+    let refused = socket.send(&batch.finish().pages())?;
+    Ok(refused.iter().all(|refused| refused.errno == Errno::ENOENT))
+}
+
+/// Whether the kernel can delete elements that may be gone already. It knows no such message, or no
+/// such table.
+pub(super) fn can_destroy_elements(socket: &mut Socket) -> Result<bool, Error> {
+    let mut batch = Batch::new();
+    let mut set = ffi::Set::new();
+    set.set_u32(sys::NFTNL_SET_FAMILY, family_number(Family::Ipv4).into())
+        .set_str(sys::NFTNL_SET_TABLE, &name(PROBE))
+        .set_str(sys::NFTNL_SET_NAME, &name(PROBE));
+    let destroy = message(
+        NFT_MSG_DESTROYSETELEM,
+        Family::Ipv4,
+        0,
+        Payload::Elements(set),
+    );
+    batch.push(&destroy, About::Program(PROBE.to_owned()));
     let refused = socket.send(&batch.finish().pages())?;
     Ok(refused.iter().all(|refused| refused.errno == Errno::ENOENT))
 }

@@ -20,6 +20,8 @@ const CALM: Duration = Duration::from_secs(10);
 /// Foreign changes of our tables, and how we answer them.
 pub(super) struct Drift {
     notices: Notices,
+    /// Whether nobody else can change our tables: then there is nothing to hear.
+    alone: bool,
     /// The number of the kernel's ruleset before a commit that is not listened to.
     generation: Option<u32>,
     /// Whether others may have changed something while nobody listened.
@@ -31,9 +33,11 @@ pub(super) struct Drift {
 }
 
 impl Drift {
-    pub(super) fn new(notices: Notices) -> Self {
+    /// For tables that are ours alone, or that others may change.
+    pub(super) fn new(notices: Notices, alone: bool) -> Self {
         Self {
             notices,
+            alone,
             generation: None,
             suspect: false,
             last: None,
@@ -42,8 +46,11 @@ impl Drift {
         }
     }
 
-    /// Begins to listen.
+    /// Begins to listen, where there may be something to hear.
     pub(super) fn listen(&mut self) {
+        if self.alone {
+            return;
+        }
         if let Err(error) = self.notices.open() {
             warn!(%error, "what others do to the tables is not seen until a change is refused");
         }

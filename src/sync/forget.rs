@@ -24,8 +24,11 @@ use crate::netlink::{Client, Commit, Kernel, Part};
 /// How long a sync waits for it: the usual map is small.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// Clients that are deleted at once: a transaction of them takes some 10 ms.
-const CLIENTS: usize = 10_000;
+/// Clients that are deleted at once: a transaction of them takes some 5 ms.
+const CLIENTS: usize = 5_000;
+
+/// How often in a row, before what the kernel tells of it has to be read (`netlink/notices.rs`).
+const IN_A_ROW: usize = 4;
 
 /// How often one is looked for: a packet that drew a gone endpoint before the commit may have been
 /// remembered after the first look.
@@ -112,9 +115,14 @@ impl Forgetter {
             looks: 0,
         });
         let until = Instant::now() + PATIENCE;
-        while !self.step(kernel) {
+        let mut deleted = 0;
+        loop {
+            deleted += usize::from(!self.deletes.is_empty());
+            if self.step(kernel) {
+                return true;
+            }
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || deleted == IN_A_ROW {
                 return false;
             }
             if self.deletes.is_empty() {
@@ -125,7 +133,6 @@ impl Forgetter {
                 }
             }
         }
-        true
     }
 
     /// Waits until there is something to do; for ever if there is nothing.
@@ -145,13 +152,28 @@ impl Forgetter {
 
     /// Deletes some of what was found. Whether every client is forgotten now that should be.
     pub(super) fn step(&mut self, kernel: &mut Kernel) -> bool {
-        if let Some(commit) = self.deletes.pop_front()
-            && let Err(error) = kernel.forget_clients(commit)
-        {
-            warn!(%error, "cannot forget the clients of endpoints that are gone");
+        if let Some(commit) = self.deletes.pop_front() {
+            self.delete(commit, kernel);
         }
         self.look_again();
         self.is_done()
+    }
+
+    /// Deletes these, in one transaction. Where that deletes none of them if one has timed out, each half
+    /// is tried by itself next, down to the one.
+    fn delete(&mut self, mut commit: Commit, kernel: &mut Kernel) {
+        match kernel.forget_clients(&commit) {
+            Ok(true) => {}
+            Ok(false) => {
+                if let Some(others) = commit.split() {
+                    self.deletes.push_front(others);
+                    self.deletes.push_front(commit);
+                }
+            }
+            Err(error) => {
+                warn!(%error, "cannot forget the clients of endpoints that are gone");
+            }
+        }
     }
 
     fn is_done(&self) -> bool {

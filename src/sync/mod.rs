@@ -32,7 +32,7 @@ use forget::Forgetter;
 use measure::Measure;
 pub use opened::Opened;
 pub use state::{Plans, Progress, State};
-use timers::{Timer, Timers};
+use timers::{Retry, Timer, Timers};
 use trust::Trust;
 
 use crate::events::Teller;
@@ -41,9 +41,7 @@ use crate::metrics::Metrics;
 use crate::model::Events;
 use crate::netlink::{Commit, Kernel, Notices};
 
-/// How long after a failure the next attempt is made; doubled each time up to the last, unless the
-/// configuration says another.
-const FIRST_RETRY: Duration = Duration::from_millis(500);
+/// How long after a failure the next attempt is made at the latest, unless the configuration says another.
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
 /// How long a balance chain may stand unused: they are removed together, at most this often, since
@@ -70,6 +68,8 @@ pub struct Crank {
     last_retry: Duration,
     turned: Option<Instant>,
     trust: Trust,
+    /// Whether the last turn failed since another process owns the tables.
+    owned_by_other: bool,
     committed_once: bool,
     /// What is to be done once the kernel holds all that it should.
     then: Option<fn()>,
@@ -94,10 +94,10 @@ impl Crank {
             for_clients,
             conntrack,
         } = open;
-        let notices = Notices::new(kernel.port());
+        let drift = Drift::new(Notices::new(kernel.port()), kernel.owns_tables());
         Ok(Self {
             kernel,
-            drift: Drift::new(notices),
+            drift,
             forgetter: Forgetter::start(for_clients)?,
             health,
             lag,
@@ -111,6 +111,7 @@ impl Crank {
             last_retry: LAST_RETRY,
             turned: None,
             trust: Trust::Read,
+            owned_by_other: false,
             committed_once: false,
             then: None,
         })
@@ -151,7 +152,7 @@ impl Crank {
         mut stop: watch::Receiver<bool>,
     ) {
         let mut timers = Timers::default();
-        let mut backoff = FIRST_RETRY;
+        let mut retry = Retry::default();
         self.drift.listen();
         loop {
             tokio::select! {
@@ -194,9 +195,11 @@ impl Crank {
             if self.state.is_complete() {
                 self.lag.waiting();
                 let early = self.early();
-                if early.is_zero() {
+                if retry.failing && timers.retry.is_running() {
+                    // An event is no reason that it should not fail again.
+                } else if early.is_zero() {
                     let progress = self.turn();
-                    self.after(progress, &mut timers, &mut backoff);
+                    self.after(progress, &mut timers, &mut retry);
                 } else {
                     timers.next_turn.start(early);
                 }
@@ -207,18 +210,35 @@ impl Crank {
     }
 
     /// Takes in what a turn came to.
-    fn after(&mut self, progress: Progress, timers: &mut Timers, backoff: &mut Duration) {
+    fn after(&mut self, progress: Progress, timers: &mut Timers, retry: &mut Retry) {
         if progress != Progress::Waiting {
             self.lag.committed();
         }
-        if progress == Progress::Complete {
-            if let Some(then) = self.then.take() {
-                then();
+        match progress {
+            Progress::Complete => {
+                if let Some(then) = self.then.take() {
+                    then();
+                }
+                timers.retry = Timer::default();
+                *retry = Retry::default();
             }
-            timers.retry = Timer::default();
-            *backoff = FIRST_RETRY;
-        } else if timers.retry.start(*backoff) {
-            *backoff = (*backoff * 2).min(self.last_retry);
+            Progress::LeftOut => {
+                retry.failing = false;
+                if timers.retry.start(retry.pause) {
+                    retry.longer(self.last_retry);
+                }
+            }
+            Progress::Waiting => {
+                if !retry.failing {
+                    *retry = Retry::failing();
+                }
+                timers.retry = Timer::default();
+                timers.retry.start(retry.pause);
+                // That another process ends is not told: to look costs little.
+                if !self.owned_by_other {
+                    retry.longer(self.last_retry);
+                }
+            }
         }
     }
 

@@ -35,14 +35,26 @@ impl Crank {
     /// Brings the kernel up to date.
     pub(super) fn turn(&mut self) -> Progress {
         match self.synchronise() {
-            Ok(progress) => progress,
+            Ok(progress) => {
+                self.owned_by_other = false;
+                progress
+            }
             Err(failure) => {
-                error!(error = %failure, "cannot program the kernel, will try again");
-                if self.trust == Trust::Picture {
-                    self.trust = Trust::Read;
-                }
+                self.failed(&failure);
+                self.trust = Trust::Read;
                 Progress::Waiting
             }
+        }
+    }
+
+    /// Says so. As long as another process owns the tables that is said once.
+    fn failed(&mut self, failure: &Failure) {
+        let owned = matches!(failure, Failure::Kernel(Error::Owned(_)));
+        let known = std::mem::replace(&mut self.owned_by_other, owned);
+        if known && owned {
+            debug!(error = %failure, "cannot program the kernel, will try again");
+        } else {
+            error!(error = %failure, "cannot program the kernel, will try again");
         }
     }
 
@@ -150,23 +162,16 @@ impl Crank {
 
     /// Decides what to do about a transaction that was not committed, before the next attempt.
     fn work_around(&mut self, error: Error) -> Result<(), Failure> {
-        let refusals = match (&error, self.trust) {
-            (Error::Lost, _) => {
-                self.trust = Trust::Read;
-                return Ok(());
-            }
-            // Perhaps the kernel is not what we think.
-            (Error::Refused(refusals), Trust::Picture) => {
-                if self.are_known(refusals) {
-                    debug!(%error, "the kernel refused it again, reading the tables back");
-                } else {
-                    warn!(%error, "the kernel refused a change, reading the tables back");
+        let refusals = match (remedy(&error, self.trust), &error) {
+            (Remedy::Read, error) => {
+                if let Error::Refused(refusals) = error {
+                    self.tell_first_refusal(refusals, error);
                 }
                 self.trust = Trust::Read;
                 return Ok(());
             }
-            (Error::Refused(refusals), _) => refusals,
-            _ => return Err(error.into()),
+            (Remedy::LeaveOut, Error::Refused(refusals)) => refusals,
+            (Remedy::LeaveOut | Remedy::Wait, _) => return Err(error.into()),
         };
         let mut new = false;
         let mut complaints = Vec::new();
@@ -192,6 +197,14 @@ impl Crank {
         Ok(())
     }
 
+    fn tell_first_refusal(&self, refusals: &[Refusal], error: &Error) {
+        if self.are_known(refusals) {
+            debug!(%error, "the kernel refused it again, reading the tables back");
+        } else {
+            warn!(%error, "the kernel refused a change, reading the tables back");
+        }
+    }
+
     /// Whether all that is refused is of Services that are known to be refused.
     fn are_known(&self, refusals: &[Refusal]) -> bool {
         let is_known = |refusal: &Refusal| {
@@ -202,7 +215,55 @@ impl Crank {
     }
 }
 
+/// What to do about a transaction that was not committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Remedy {
+    /// Read the tables back: perhaps they are not what we think.
+    Read,
+    /// Leave out the Services that are refused; without any, make the tables anew.
+    LeaveOut,
+    /// Try it again later.
+    Wait,
+}
+
+fn remedy(error: &Error, trust: Trust) -> Remedy {
+    match (error, trust) {
+        // It is not for what it asks that it is refused, and a whole table takes more memory.
+        (Error::Refused(refusals), _) if refusals.iter().any(Refusal::lacks_memory) => Remedy::Wait,
+        (Error::Lost, _) | (Error::Refused(_), Trust::Picture) => Remedy::Read,
+        (Error::Refused(_), Trust::Read | Trust::Rebuild) => Remedy::LeaveOut,
+        _ => Remedy::Wait,
+    }
+}
+
 /// Milliseconds to a microsecond: a small change takes a fraction of a millisecond.
 pub(super) fn milliseconds(elapsed: Duration) -> f64 {
     (elapsed.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+
+    use super::*;
+
+    #[test]
+    fn for_want_of_memory_no_service_is_left_out_and_no_table_made_anew() {
+        let refused = |errno| {
+            let operation = "the transaction".to_owned();
+            Error::Refused(vec![Refusal {
+                operation,
+                services: Vec::new(),
+                errno,
+                explanation: None,
+            }])
+        };
+        for trust in [Trust::Picture, Trust::Read, Trust::Rebuild] {
+            assert_eq!(remedy(&refused(Errno::ENOMEM), trust), Remedy::Wait);
+            assert_eq!(remedy(&refused(Errno::ENOBUFS), trust), Remedy::Wait);
+        }
+        let invalid = refused(Errno::EINVAL);
+        assert_eq!(remedy(&invalid, Trust::Picture), Remedy::Read);
+        assert_eq!(remedy(&invalid, Trust::Read), Remedy::LeaveOut);
+    }
 }

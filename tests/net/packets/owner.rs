@@ -1,7 +1,9 @@
 //! Tables that are ours alone, where the kernel can.
 
+use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 
@@ -20,6 +22,8 @@ pub(super) fn tests() -> Vec<Trial> {
         tables_whose_owner_is_gone_are_taken_over,
         tables_that_anyone_could_change_become_ours_alone_and_back,
         a_second_daemon_says_that_it_is_one_and_changes_nothing,
+        a_second_daemon_is_patient_and_follows_within_a_second,
+        what_others_do_elsewhere_is_not_heard,
     )
 }
 
@@ -147,4 +151,57 @@ fn a_second_daemon_says_that_it_is_one_and_changes_nothing() {
     assert_eq!(nft::normalise(&listing(&shop)), nft::normalise(&before));
     assert_eq!(daemon.log_lines("WARN"), [""; 0]);
     assert_every_frontend_is_served(&shop);
+}
+
+/// A rival fails as often as its back-off says, whatever happens, and sees at once when it is alone.
+fn a_second_daemon_is_patient_and_follows_within_a_second() {
+    let shop = Shop::new();
+    let first = shop.start(&manifests(&shop));
+    let mut second = Command::new(env!("CARGO_BIN_EXE_kube-dnat"));
+    second
+        .args([
+            "run",
+            "--manifests",
+            shop.manifests.path(),
+            "--hostname-override=node-1",
+        ])
+        .args(["--metrics-bind-address=0.0.0.0:11249"])
+        .args(["--healthz-bind-address=0.0.0.0:11256"])
+        .env("RUST_LOG", "info,kube_dnat=debug")
+        .stderr(Stdio::piped());
+    let second = shop.cluster.node.namespace.spawn(&mut second);
+    // A change each 50 ms, for as long as a back-off that grows needs to be seconds long.
+    for turn in 0..80 {
+        let pod = ["pod-2", "pod-1"][turn % 2];
+        let slices = cart_slices(shop.pods([pod])).yaml();
+        let yaml = cart_on_every_frontend().yaml() + &slices;
+        shop.manifests.write("shop.yaml", &yaml);
+        thread::sleep(Duration::from_millis(50));
+    }
+    first.terminate();
+    let ended = Instant::now();
+    let second = Daemon::started(&shop.cluster, &shop.manifests, second);
+    let took = ended.elapsed();
+    assert!(took < Duration::from_secs(2), "it took {took:?}");
+    assert_eq!(second.log_lines("ERROR").len(), 1);
+    let attempts = second.log_lines("will try again").len();
+    assert!((2..=20).contains(&attempts), "{attempts} attempts");
+    assert_every_frontend_is_served(&shop);
+}
+
+fn what_others_do_elsewhere_is_not_heard() {
+    let shop = Shop::new();
+    let daemon = shop.start(&manifests(&shop));
+    let node = &shop.cluster.node.namespace;
+    let element = |number: u32| Ipv4Addr::from(0x0a00_0000 + number).to_string();
+    let elements: Vec<_> = (0..400_000).map(element).collect();
+    let theirs = format!(
+        "table ip theirs {{ set s {{ type ipv4_addr; elements = {{ {} }}\n }}\n }}",
+        elements.join(", ")
+    );
+    nft::load(node, &theirs);
+    nft::load(node, "delete table ip theirs");
+    daemon.synchronise();
+    assert_eq!(daemon.log_lines("adopting"), [""; 0]);
+    assert_eq!(daemon.log_lines("another process"), [""; 0]);
 }

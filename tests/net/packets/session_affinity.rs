@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::shop::{NODE_PORT, Shop, cart_on_every_frontend, cart_slices, frontends};
 use super::{Cluster, Daemon, Family, IpAddr, everywhere, servers};
-use crate::lab::{Probe, Protocol, Service, wait_until};
+use crate::lab::{Probe, Protocol, Service, nft, wait_until};
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::session_affinity;
@@ -25,6 +25,7 @@ pub(super) fn tests() -> Vec<Trial> {
         without_affinity_a_client_draws_anew,
         policy_local_and_affinity_go_together,
         a_full_map_is_told_of_and_its_clients_are_served,
+        nothing_waits_for_clients_that_expire_while_they_are_forgotten,
     )
 }
 
@@ -202,6 +203,43 @@ fn a_full_map_is_told_of_and_its_clients_are_served() {
     });
     let told = told();
     assert!(told[0].contains("protocol=tcp connections=2"), "{told:?}");
+}
+
+/// As many as expire while they are looked for and forgotten.
+fn nothing_waits_for_clients_that_expire_while_they_are_forgotten() {
+    let shop = Shop::new();
+    let with = |pod| sticky().yaml() + &cart_slices(shop.pods([pod])).yaml();
+    let daemon = shop.start_without_owner(&with("pod-1"));
+    let (at, endpoint) = (
+        Family::V4.cluster_ip(1),
+        shop.cluster.pod("pod-1").ip(Family::V4),
+    );
+    let client = |number: u32| {
+        let client = Ipv4Addr::from(0x0a00_0000 + number);
+        let timeout = 2000 + number % 8192;
+        format!("{client} . {at} . 80 timeout {timeout}ms : {endpoint} . 8080")
+    };
+    let clients: Vec<_> = (1..150_000).map(client).collect();
+    for clients in clients.chunks(10_000) {
+        let remember = format!(
+            "add element ip kube-dnat affinity-tcp {{ {} }}",
+            clients.join(", ")
+        );
+        nft::load(&shop.cluster.node.namespace, &remember);
+    }
+    // What nft did may have been too much to hear.
+    daemon.synchronise();
+    let adopted = || daemon.log_lines("adopting the table").len();
+    let before = adopted();
+    shop.manifests.write("shop.yaml", &with("pod-2"));
+    let forgetting = || daemon.log_lines("forgetting the clients");
+    wait_until("they are being forgotten", Duration::from_secs(30), || {
+        !forgetting().is_empty()
+    });
+    // Another Service is programmed meanwhile.
+    daemon.synchronise();
+    // Nobody takes our own deletions for what others do.
+    assert_eq!(adopted(), before);
 }
 
 /// Puts clients of the cart's `ClusterIP`, who have this endpoint, into the map of TCP over IPv4.
