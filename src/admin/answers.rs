@@ -15,6 +15,7 @@ use tokio::task::spawn_blocking;
 use super::Admin;
 use crate::health::serve::Answer;
 use crate::logging;
+use crate::sync::{Inquiry, Question};
 
 /// How many may read the counters at once; who else asks waits, and costs nothing when it gives up.
 static READERS: Semaphore = Semaphore::const_new(2);
@@ -38,7 +39,8 @@ impl Admin {
                 let group = value!({ "kubeproxy.config.k8s.io": self.configuration });
                 json(StatusCode::OK, &group)
             }
-            "/debug/state" => self.state().await,
+            "/debug/state" => self.ask(Question::State).await,
+            "/debug/wrong" => self.ask(Question::Wrong).await,
             _ => not_found(),
         }
     }
@@ -59,12 +61,13 @@ impl Admin {
         }
     }
 
-    async fn state(&self) -> Answer {
-        let (told, state) = oneshot::channel();
-        if self.inquiries.send(told).await.is_ok()
-            && let Ok(state) = state.await
+    async fn ask(&self, question: Question) -> Answer {
+        let (answer, told) = oneshot::channel();
+        let inquiry = Inquiry { question, answer };
+        if self.inquiries.send(inquiry).await.is_ok()
+            && let Ok(told) = told.await
         {
-            return json(StatusCode::OK, &state);
+            return json(StatusCode::OK, &told);
         }
         text(StatusCode::SERVICE_UNAVAILABLE, "the daemon ends")
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tracing::{error, info};
 
@@ -23,12 +23,10 @@ use crate::events::{Reason, Teller};
 use crate::health::serve::{Answer, listen_everywhere, serve};
 use crate::health::{Lag, Slots};
 use crate::metrics::{Exposition, Metrics};
+use crate::sync::Inquiry;
 
 /// How long after a port could not be had it is tried again, as kube-proxy does.
 const RETRY: Duration = Duration::from_secs(5);
-
-/// Where to tell what is programmed, as JSON.
-pub type Inquiry = oneshot::Sender<serde_json::Value>;
 
 /// What is told.
 pub struct Admin {

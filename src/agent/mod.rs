@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
 
-use crate::admin::{Addresses, Admin, Connections, Inquiry};
+use crate::admin::{Addresses, Admin, Connections};
 use crate::config::{Config, ConfigFile};
 use crate::desired::NodeFacts;
 use crate::events::{self, Teller};
@@ -25,7 +25,7 @@ use crate::metrics::{Exposition, Metrics};
 use crate::model::Events;
 use crate::model::addr::Family;
 use crate::netlink::Kernel;
-use crate::sync::{self, Crank, State};
+use crate::sync::{self, Crank, Inquiry, State};
 use crate::sysctl;
 use crate::takeover;
 use crate::watch::{addresses, apiserver, manifests};
@@ -98,7 +98,8 @@ pub fn run(source: Source, config: Config, options: Options) -> anyhow::Result<(
             ..
         } = config;
         say_starting(&node, ipv6, &facts);
-        let state = known(facts).await?;
+        let node: Arc<str> = node.into();
+        let state = known(facts).await?.called(Arc::clone(&node), needs_node);
         let (events, reported) = mpsc::channel(EVENTS);
         let own_addresses = addresses::follow(events.clone());
         let (stop, stopped) = watch::channel(false);
@@ -113,7 +114,7 @@ pub fn run(source: Source, config: Config, options: Options) -> anyhow::Result<(
             crank = crank.then(take_over);
         }
         let crank = start_crank(crank, reported, asked, stopped)?;
-        let followed = follow(source, node.into(), events);
+        let followed = follow(source, node, events);
         tokio::select! {
             result = stop_signal() => result?,
             result = unless_changed(file) => match result? {},

@@ -1,6 +1,6 @@
 //! `kube-dnat status`: whether it runs, and what is programmed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
@@ -22,7 +22,7 @@ use crate::ruleset::{SetName, TABLE, layer, service_and_port};
 #[command(after_help = "Examples:\n  \
     kube-dnat status\n  \
     kube-dnat status -o json | jq .tables\n\n\
-    Exit codes:\n  0  fine\n  1  it could not be done: wrong usage, no permission, no nftables\n  2  it does not run, or is not healthy, or a table is not of this version\n  3  it does not run, and has no tables here")]
+    Exit codes:\n  0  fine\n  1  it could not be done: wrong usage, no permission, no nftables\n  2  it does not run, or is not healthy, or turns load balancers away, or a table is not of this version\n  3  it does not run, and has no tables here")]
 pub(super) struct Status {
     /// Where the daemon tells its health (its --healthz-bind-address).
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:10256")]
@@ -52,6 +52,8 @@ struct Daemon {
     process: Option<Process>,
     version: Option<String>,
     healthy: Option<bool>,
+    /// Whether load balancers are to send connections here.
+    eligible: Option<bool>,
     /// Seconds since the last commit.
     last_sync_seconds: Option<f64>,
     /// Changes that wait for a sync.
@@ -60,6 +62,8 @@ struct Daemon {
     drift_repairs: Option<u64>,
     /// Syncs that failed, since it started.
     failed_syncs: Option<u64>,
+    /// What is wrong with which object.
+    wrong: Option<BTreeMap<String, Vec<String>>>,
     /// Why it could not be asked.
     silent: Vec<String>,
 }
@@ -122,7 +126,11 @@ impl Status {
         self.output.print(&answer)?;
         let nothing = !answer.daemon.running && answer.tables.is_empty();
         let foreign = answer.tables.iter().any(|table| table.problem.is_some());
-        let well = answer.daemon.running && answer.daemon.healthy != Some(false) && !foreign;
+        let Daemon {
+            healthy, eligible, ..
+        } = &answer.daemon;
+        let healthy = *healthy != Some(false) && *eligible != Some(false);
+        let well = answer.daemon.running && healthy && !foreign;
         Ok(code(!well, nothing))
     }
 
@@ -151,6 +159,9 @@ impl Status {
             Ok((status, _)) if is_ours => {
                 daemon.running = true;
                 daemon.healthy = Some(status.is_success());
+                // As load balancers ask.
+                let eligible = ask::get(self.healthz_address, "/healthz");
+                daemon.eligible = eligible.ok().map(|(status, _)| status.is_success());
             }
             Ok(_) => daemon.silent.push(is_another(self.healthz_address)),
             Err(error) => {
@@ -159,7 +170,14 @@ impl Status {
             }
         }
         match metrics {
-            Ok(_) if daemon.version.is_some() => daemon.running = true,
+            Ok(_) if daemon.version.is_some() => {
+                daemon.running = true;
+                let wrong = ask::get(self.metrics_address, "/debug/wrong");
+                daemon.wrong = wrong
+                    .ok()
+                    .filter(|(status, _)| status.is_success())
+                    .and_then(|(_, wrong)| serde_json::from_str(&wrong).ok());
+            }
             Ok(_) => daemon.silent.push(is_another(self.metrics_address)),
             Err(error) => {
                 let why = error.root_cause();
@@ -179,6 +197,23 @@ fn may_be_ours(address: SocketAddr) -> bool {
 }
 
 impl Daemon {
+    /// What is wrong, a line each, as far as a screen has room for it.
+    fn complaints(&self) -> Vec<String> {
+        const LINES: usize = 20;
+        let wrong = self.wrong.iter().flatten();
+        let all = wrong.flat_map(|(subject, reasons)| {
+            let reasons = reasons.iter();
+            reasons.map(move |reason| format!("WRONG      {subject}: {reason}"))
+        });
+        let mut lines: Vec<_> = all.collect();
+        let more = lines.len().saturating_sub(LINES);
+        lines.truncate(LINES);
+        if more > 0 {
+            lines.push(format!("           and {more} more: status -o json"));
+        }
+        lines
+    }
+
     fn take_in(&mut self, metrics: &str) {
         const SYNC: &str = "kubeproxy_sync_proxy_rules";
         self.version = ask::label(metrics, "kube_dnat_build_info", "version");
@@ -266,6 +301,9 @@ impl fmt::Display for Answer {
                 "drift      repairs of the tables: {repairs}; failed syncs: {failed}"
             )?;
         }
+        for line in self.daemon.complaints() {
+            writeln!(f, "{line}")?;
+        }
         let Abilities {
             release,
             owned_tables,
@@ -301,10 +339,13 @@ impl fmt::Display for Daemon {
         if let Some(version) = &self.version {
             write!(f, ", version {version}")?;
         }
-        match self.healthy {
-            Some(true) => f.write_str(", healthy"),
-            Some(false) => f.write_str(", NOT healthy"),
-            None => Ok(()),
+        match (self.healthy, self.eligible) {
+            (Some(false), _) => f.write_str(", NOT healthy"),
+            (Some(true), Some(false)) => f.write_str(
+                ", healthy, but load balancers are turned away: the Node is leaving, or not known",
+            ),
+            (Some(true), _) => f.write_str(", healthy"),
+            (None, _) => Ok(()),
         }
     }
 }

@@ -50,11 +50,17 @@ pub enum NotServed {
         /// The first such address.
         address: IpAddr,
     },
-    /// It has more endpoints than there are slots.
-    #[error("only {} of its {count} endpoints are used", Slots::<Ipv4Addr>::MAX)]
-    TooManyEndpoints {
-        /// How many it has.
-        count: usize,
+    /// It has more endpoints than there are slots. How many would be said again at each change.
+    #[error("only {} of its endpoints are used", Slots::<Ipv4Addr>::MAX)]
+    TooManyEndpoints,
+    /// An endpoint on this node is not where its Pods are said to be.
+    #[error(
+        "the endpoint {address} is on this node but outside the ranges of Pods, by which what a Pod sends \
+         counts as from outside: are --cluster-cidr and --detect-local-mode right?"
+    )]
+    OutsidePodRanges {
+        /// The first such address.
+        address: IpAddr,
     },
 }
 
@@ -105,6 +111,7 @@ pub fn contribution<A: Address>(
     if let Some(claim) = health_check_claim(service) {
         builder.won_as(claim, |at| format!("the health check at {at}"));
     }
+    builder.look_for_strays();
     (Contribution { ports }, builder.not_served)
 }
 
@@ -199,6 +206,20 @@ impl<A: Address> Builder<'_, A> {
         eligible
     }
 
+    /// Looks for endpoints on this node that are no Pods by their address.
+    fn look_for_strays(&mut self) {
+        let slices = self.slices.iter();
+        let endpoints = slices.flat_map(|slice| A::endpoints(&slice.addresses).unwrap_or_default());
+        let here = endpoints.filter(|endpoint| endpoint.local);
+        let outside = here.map(|endpoint| endpoint.address);
+        let outside = outside.filter(|address| self.node.is_outside_pod_ranges(*address));
+        if let Some(address) = outside.min() {
+            let address = address.into();
+            self.not_served
+                .push(NotServed::OutsidePodRanges { address });
+        }
+    }
+
     /// Whether the Service has what it claims.
     fn won(&mut self, claim: Claim<A>) -> bool {
         self.won_as(claim, |at| at)
@@ -256,8 +277,7 @@ impl<A: Address> Builder<'_, A> {
             return Slots::default();
         }
         if endpoints.len() > Slots::<A>::MAX {
-            let count = endpoints.len();
-            self.not_served.push(NotServed::TooManyEndpoints { count });
+            self.not_served.push(NotServed::TooManyEndpoints);
         }
         Slots::in_order(endpoints)
     }

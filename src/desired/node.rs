@@ -90,6 +90,8 @@ pub struct NodeContribution<A: Address> {
     node_ips: BTreeSet<A>,
     /// All that the machine has.
     own: BTreeSet<A>,
+    /// All that the Node object names.
+    named: BTreeSet<A>,
     /// Those of which it is counted whom session affinity could not remember.
     counted: &'static [Protocol],
     service_cidrs: Vec<A::Net>,
@@ -105,6 +107,7 @@ impl<A: Address> Default for NodeContribution<A> {
             primary_ip: None,
             node_ips: BTreeSet::new(),
             own: BTreeSet::new(),
+            named: BTreeSet::new(),
             counted: &[],
             service_cidrs: Vec::new(),
             denies: false,
@@ -158,6 +161,7 @@ impl<A: Address> NodeContribution<A> {
             primary_ip,
             node_ips,
             own: all.collect(),
+            named: of_node.iter().copied().filter_map(A::of).collect(),
             counted: &Protocol::ALL,
             service_cidrs: of_family(&mut service_cidrs.copied()),
             denies: true,
@@ -192,6 +196,21 @@ impl<A: Address> NodeContribution<A> {
     #[must_use]
     pub fn is_node_ip(&self, address: A) -> bool {
         self.node_ips.contains(&address)
+    }
+
+    /// The ranges of Pods, where they are known by ranges.
+    #[must_use]
+    pub fn pod_cidrs(&self) -> &[A::Net] {
+        &self.pod_cidrs
+    }
+
+    /// Whether an endpoint on this node is neither in the ranges of Pods, where there are any, nor the
+    /// node itself.
+    #[must_use]
+    pub fn is_outside_pod_ranges(&self, address: A) -> bool {
+        let ranges = &self.pod_cidrs;
+        let is_node = self.own.contains(&address) || self.named.contains(&address);
+        !ranges.is_empty() && !is_node && !ranges.iter().any(|range| A::holds(*range, address))
     }
 
     /// The addresses of this machine.
@@ -344,6 +363,35 @@ mod tests {
         };
         let node = NodeContribution::<Ipv4Addr>::new(&facts, &store, &Claims::default());
         node.own_pod_cidrs.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn an_endpoint_is_outside_the_ranges_of_pods_unless_it_is_the_node() {
+        let mut store = Store::default();
+        let node = "{metadata: {name: n1}, \
+                    status: {addresses: [{type: InternalIP, address: 192.0.2.1}]}}";
+        store.apply(parse::node(&yaml_serde::from_str(node).unwrap(), "n1"));
+        let outside = |pods: PodSource, address: &str| {
+            let facts = NodeFacts {
+                pods,
+                own_addresses: Some(OwnAddresses {
+                    all: ["192.0.2.7".parse().unwrap()].into(),
+                    of_default_route: Vec::new(),
+                }),
+                ..NodeFacts::default()
+            };
+            let node = NodeContribution::<Ipv4Addr>::new(&facts, &store, &Claims::default());
+            node.is_outside_pod_ranges(address.parse().unwrap())
+        };
+        let range = || PodSource::ClusterCidr(vec!["10.244.0.0/16".parse().unwrap()]);
+        assert!(outside(range(), "10.32.0.1"));
+        assert!(!outside(range(), "10.244.7.1"));
+        for of_node in ["192.0.2.1", "192.0.2.7"] {
+            assert!(!outside(range(), of_node), "{of_node}");
+        }
+        // Where no range of the family is known, none is outside.
+        assert!(!outside(PodSource::default(), "10.32.0.1"));
+        assert!(!outside(PodSource::NodeCidr, "10.32.0.1"));
     }
 
     #[test]

@@ -18,6 +18,10 @@ pub enum Reason {
     InvalidEndpoint,
     /// A Service has more endpoints than can be used.
     TooManyEndpoints,
+    /// An endpoint on this node is outside the ranges of Pods.
+    EndpointOutsidePodRanges,
+    /// Nothing is known of a Node of our name.
+    UnknownNode,
     /// The kernel refuses what a Service wants.
     RefusedByKernel,
     /// A `healthCheckNodePort` cannot be had.
@@ -28,12 +32,14 @@ pub enum Reason {
 
 impl Reason {
     /// Why an object is not served, or not as asked.
-    pub const OF_OBJECTS: [Self; 7] = [
+    pub const OF_OBJECTS: [Self; 9] = [
         Self::FrontendConflict,
         Self::InvalidAddress,
         Self::InvalidObject,
         Self::InvalidEndpoint,
         Self::TooManyEndpoints,
+        Self::EndpointOutsidePodRanges,
+        Self::UnknownNode,
         Self::RefusedByKernel,
         Self::FailedToStartServiceHealthcheck,
     ];
@@ -48,6 +54,8 @@ impl Reason {
             Self::InvalidObject => "InvalidObject",
             Self::InvalidEndpoint => "InvalidEndpoint",
             Self::TooManyEndpoints => "TooManyEndpoints",
+            Self::EndpointOutsidePodRanges => "EndpointOutsidePodRanges",
+            Self::UnknownNode => "UnknownNode",
             Self::RefusedByKernel => "RefusedByKernel",
             Self::FailedToStartServiceHealthcheck => "FailedToStartServiceHealthcheck",
             Self::FailedToStartProxierHealthcheck => "FailedToStartProxierHealthcheck",
@@ -58,10 +66,14 @@ impl Reason {
     #[must_use]
     pub fn action(self) -> &'static str {
         match self {
-            Self::Starting | Self::FailedToStartProxierHealthcheck => "StartKubeDnat",
+            Self::Starting | Self::FailedToStartProxierHealthcheck | Self::UnknownNode => {
+                "StartKubeDnat"
+            }
             Self::FrontendConflict => "ClaimFrontend",
             Self::InvalidAddress | Self::InvalidObject => "ReadObject",
-            Self::InvalidEndpoint | Self::TooManyEndpoints => "GatherEndpoints",
+            Self::InvalidEndpoint | Self::TooManyEndpoints | Self::EndpointOutsidePodRanges => {
+                "GatherEndpoints"
+            }
             Self::RefusedByKernel => "ProgramKernel",
             Self::FailedToStartServiceHealthcheck => "Listen",
         }
@@ -78,6 +90,8 @@ impl Reason {
     pub fn is_of_this_node(self) -> bool {
         match self {
             Self::Starting
+            | Self::EndpointOutsidePodRanges
+            | Self::UnknownNode
             | Self::RefusedByKernel
             | Self::FailedToStartServiceHealthcheck
             | Self::FailedToStartProxierHealthcheck => true,
@@ -94,6 +108,7 @@ impl From<&Rejected> for Reason {
     fn from(rejected: &Rejected) -> Self {
         match rejected {
             Rejected::Address { .. } => Self::InvalidAddress,
+            Rejected::FurtherAddresses(_) => Self::InvalidEndpoint,
             Rejected::Port { .. }
             | Rejected::Protocol { .. }
             | Rejected::Name { .. }
@@ -110,7 +125,8 @@ impl From<&NotServed> for Reason {
         match not_served {
             NotServed::Contested { .. } => Self::FrontendConflict,
             NotServed::ClusterIpAsEndpoint { .. } => Self::InvalidEndpoint,
-            NotServed::TooManyEndpoints { .. } => Self::TooManyEndpoints,
+            NotServed::TooManyEndpoints => Self::TooManyEndpoints,
+            NotServed::OutsidePodRanges { .. } => Self::EndpointOutsidePodRanges,
         }
     }
 }

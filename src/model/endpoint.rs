@@ -85,6 +85,20 @@ impl EndpointSlice {
         };
         of_this_node(ipv4).chain(of_this_node(ipv6))
     }
+
+    /// How many of its endpoints are on other nodes.
+    #[must_use]
+    pub fn elsewhere(&self) -> usize {
+        match &self.addresses {
+            Addresses::Ipv4(endpoints) => of_other_nodes(endpoints),
+            Addresses::Ipv6(endpoints) => of_other_nodes(endpoints),
+        }
+    }
+}
+
+fn of_other_nodes<A>(endpoints: &[Endpoint<A>]) -> usize {
+    let elsewhere = |endpoint: &&Endpoint<A>| !endpoint.local && !endpoint.unplaced;
+    endpoints.iter().filter(elsewhere).count()
 }
 
 fn of_this_node<A: Copy + Into<IpAddr>>(endpoints: &[Endpoint<A>]) -> impl Iterator<Item = IpAddr> {

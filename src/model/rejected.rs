@@ -47,6 +47,9 @@ pub enum Rejected {
         /// The text it holds.
         value: Arc<str>,
     },
+    /// An endpoint with more than one address (`addresses` is a list of the same endpoint's).
+    #[error("{0} has more than one address: only the first is used")]
+    FurtherAddresses(Arc<str>),
     /// An `EndpointSlice` without label `kubernetes.io/service-name`.
     #[error("no label kubernetes.io/service-name says which Service it belongs to")]
     NoService,
@@ -68,6 +71,7 @@ impl Rejected {
             Self::Address { .. } => "address",
             Self::Name { .. } => "name",
             Self::Timestamp { .. } => "timestamp",
+            Self::FurtherAddresses(_) => "further_addresses",
             Self::NoService => "no_service",
             Self::Contradiction(_) => "contradiction",
             Self::Malformed(_) => "malformed",

@@ -17,6 +17,8 @@ pub struct Store {
     slices_of: HashMap<ServiceName, BTreeSet<ObjectKey>>,
     /// The addresses of endpoints on this node, and in how many slices each is.
     here: BTreeMap<IpAddr, usize>,
+    /// How many endpoints are on other nodes.
+    elsewhere: usize,
     node: Option<Node>,
     service_cidrs: BTreeMap<Arc<str>, ServiceCidr>,
 }
@@ -81,6 +83,10 @@ impl Store {
             return Changed::Nothing;
         }
         let mut touched = BTreeSet::new();
+        let elsewhere = |slices: &[EndpointSlice]| -> usize {
+            slices.iter().map(EndpointSlice::elsewhere).sum()
+        };
+        self.elsewhere = self.elsewhere + elsewhere(&after) - elsewhere(&before);
         for address in before.iter().flat_map(EndpointSlice::here) {
             if let Some(count) = self.here.get_mut(&address) {
                 *count -= 1;
@@ -192,6 +198,12 @@ impl Store {
     /// The addresses of endpoints on this node, in order.
     pub fn endpoints_here(&self) -> impl Iterator<Item = IpAddr> {
         self.here.keys().copied()
+    }
+
+    /// Whether endpoints are said to be on nodes, and none of them on this one.
+    #[must_use]
+    pub fn is_everything_elsewhere(&self) -> bool {
+        self.here.is_empty() && self.elsewhere > 0
     }
 
     /// Our own Node, once it was seen.

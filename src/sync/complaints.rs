@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use tracing::warn;
 
 use crate::events::{Reason, Remark};
-use crate::model::{ObjectKey, ServiceName};
+use crate::model::{Kind, ObjectKey, ServiceName};
 
 /// Something that an operator must hear about one object, once.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +30,8 @@ pub enum Subject {
     Served(ServiceName),
     /// What the kernel says of a Service.
     Programmed(ServiceName),
+    /// Whether anything is known of our Node.
+    Node(Arc<str>),
 }
 
 impl fmt::Display for Subject {
@@ -37,6 +40,7 @@ impl fmt::Display for Subject {
             Self::Text(object) => object.fmt(f),
             Self::Served(service) => write!(f, "Service {service} as served"),
             Self::Programmed(service) => write!(f, "Service {service} in the kernel"),
+            Self::Node(name) => write!(f, "Node {name}"),
         }
     }
 }
@@ -54,6 +58,10 @@ impl Complaint {
         let object = match self.subject {
             Subject::Text(object) => object,
             Subject::Served(service) | Subject::Programmed(service) => ObjectKey::service(&service),
+            Subject::Node(name) => ObjectKey {
+                kind: Kind::Node,
+                name,
+            },
         };
         Remark {
             object,

@@ -1,27 +1,52 @@
 //! What is programmed and why, as JSON. Linear in what exists: for a person who asks.
 
 use serde_json::{Map, Value, json};
+use tokio::sync::oneshot;
 
 use super::{FamilyState, State};
 use crate::model::Address;
 
+/// Asks the crank, which answers between two turns.
+#[derive(Debug)]
+pub struct Inquiry {
+    /// What is asked.
+    pub question: Question,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Value>,
+}
+
+/// What can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// All that is programmed, what is not and why.
+    State,
+    /// Only what is wrong with which object.
+    Wrong,
+}
+
 impl State {
-    /// What is programmed of each family, what is not and why.
+    /// The answer, as JSON.
     #[must_use]
-    pub fn describe(&self) -> Value {
+    pub fn answer(&self, question: Question) -> Value {
+        match question {
+            Question::State => json!({
+                "everythingListed": self.is_complete(),
+                "IPv4": self.ipv4.describe(),
+                "IPv6": self.ipv6.describe(),
+                "wrong": self.wrong(),
+            }),
+            Question::Wrong => Value::Object(self.wrong()),
+        }
+    }
+
+    fn wrong(&self) -> Map<String, Value> {
         let wrong = self.complaints();
-        let wrong: Map<_, _> = wrong
+        wrong
             .map(|(subject, reasons)| {
                 let reasons: Vec<_> = reasons.keys().collect();
                 (subject.to_string(), json!(reasons))
             })
-            .collect();
-        json!({
-            "everythingListed": self.is_complete(),
-            "IPv4": self.ipv4.describe(),
-            "IPv6": self.ipv6.describe(),
-            "wrong": wrong,
-        })
+            .collect()
     }
 }
 

@@ -95,6 +95,7 @@ struct Seen<A: Address> {
     zone: Option<Arc<str>>,
     primary_ip: Option<A>,
     service_cidrs: Vec<A::Net>,
+    pod_cidrs: Vec<A::Net>,
 }
 
 /// The state of one family.
@@ -229,6 +230,7 @@ impl<A: Address> FamilyState<A> {
             zone: store.node().and_then(|node| node.zone.clone()),
             primary_ip: node.primary_ip(),
             service_cidrs: node.service_cidrs().to_vec(),
+            pod_cidrs: node.pod_cidrs().to_vec(),
         };
         let mut names = self.dirty.clone();
         if everything || self.seen.as_ref() != Some(&seen) {

@@ -19,13 +19,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::warn;
 
 use affinity::FullMaps;
 use clean::Cleaner;
 pub use complaints::{Complaint, Subject};
+pub use describe::{Inquiry, Question};
 use drift::Drift;
 pub use family::{Basis, FamilyState, Prepared, Stale};
 use forget::Forgetter;
@@ -148,7 +149,7 @@ impl Crank {
     pub async fn run(
         mut self,
         mut events: mpsc::Receiver<Events>,
-        mut asked: mpsc::Receiver<oneshot::Sender<serde_json::Value>>,
+        mut asked: mpsc::Receiver<Inquiry>,
         mut stop: watch::Receiver<bool>,
     ) {
         let mut timers = Timers::default();
@@ -172,7 +173,7 @@ impl Crank {
                 },
                 Some(inquiry) = asked.recv() => {
                     // Who asked may be gone.
-                    let _gone = inquiry.send(self.state.describe());
+                    let _gone = inquiry.answer.send(self.state.answer(inquiry.question));
                 }
                 () = timers.retry.wait() => {
                     self.state.ipv4.take_in_again();
@@ -203,6 +204,10 @@ impl Crank {
                 } else {
                     timers.next_turn.start(early);
                 }
+            }
+            if self.state.is_complete() {
+                let complaints = self.state.look_for_node();
+                self.complain(complaints);
             }
             self.measure.not_served(self.state.objects_not_served());
             self.start(&mut timers);

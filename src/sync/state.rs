@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use tracing::info;
 
@@ -45,6 +46,8 @@ pub struct State {
     complaints: Complaints,
     /// What of Services is not served in IPv4, and in IPv6: a commit may be of one family.
     not_served: [BTreeMap<ServiceName, Reasons>; 2],
+    /// What this node is called, if that is known, and whether there must be an object of it.
+    name: Option<(Arc<str>, bool)>,
     /// IPv4.
     pub ipv4: FamilyState<Ipv4Addr>,
     /// IPv6.
@@ -100,11 +103,43 @@ impl State {
             listed: BTreeSet::new(),
             complaints: Complaints::default(),
             not_served: <[_; 2]>::default(),
+            name: None,
             ipv4: FamilyState::default(),
             ipv6: FamilyState::default(),
             ipv4_health: HealthChanges::default(),
             ipv6_health: HealthChanges::default(),
         }
+    }
+
+    /// This node is called so; `needs_object` tells whether there must be a Node object of it.
+    #[must_use]
+    pub fn called(self, name: Arc<str>, needs_object: bool) -> Self {
+        Self {
+            name: Some((name, needs_object)),
+            ..self
+        }
+    }
+
+    /// Looks whether the objects know a node of our name, once all were seen; returns what is newly wrong.
+    pub fn look_for_node(&mut self) -> Vec<Complaint> {
+        let Some((name, needs_object)) = &self.name else {
+            return Vec::new();
+        };
+        let why = if self.store.node().is_some() {
+            None
+        } else if *needs_object {
+            Some("the API server shows no Node of this name, so load balancers are turned away")
+        } else if self.store.is_everything_elsewhere() {
+            Some("there is no Node of this name, and no endpoint is on one")
+        } else {
+            None
+        };
+        let reasons = why.map(|why| {
+            let reason = format!("{why}: is --hostname-override right?");
+            (reason, Reason::UnknownNode)
+        });
+        let subject = Subject::Node(Arc::clone(name));
+        self.complaints.now(subject, reasons.into_iter().collect())
     }
 
     /// The fixed program for what is known of the node.
@@ -310,6 +345,24 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::parse;
+
+    #[test]
+    fn a_node_that_the_api_server_does_not_show_is_told_of_until_it_does() {
+        let mut state = State::new(NodeFacts::default()).called("n1".into(), true);
+        let said = state.look_for_node();
+        assert_eq!(said.len(), 1);
+        assert_eq!(said[0].sort, Reason::UnknownNode);
+        assert_eq!(said[0].subject.to_string(), "Node n1");
+        assert_eq!(state.look_for_node(), []);
+        let node = yaml_serde::from_str("metadata: {name: n1}").unwrap();
+        let _ = state.apply(Event::Update(parse::node(&node, "n1")));
+        assert_eq!(state.look_for_node(), []);
+        assert_eq!(state.objects_not_served()[&Reason::UnknownNode], 0);
+        // A directory of manifests needs no Node.
+        let mut state = State::new(NodeFacts::default()).called("n1".into(), false);
+        assert_eq!(state.look_for_node(), []);
+    }
 
     #[test]
     fn nothing_is_programmed_before_everything_was_seen() {

@@ -6,7 +6,7 @@ use kube_dnat::diff::between;
 use kube_dnat::health::Change;
 use kube_dnat::model::Event;
 use kube_dnat::ruleset::Table;
-use kube_dnat::sync::Basis;
+use kube_dnat::sync::{Basis, Question};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -99,7 +99,7 @@ proptest! {
             }
             let nothing = (None, Vec::new());
             health.retain(|_, told| *told != nothing);
-            let wrong = state.describe()["wrong"].clone();
+            let wrong = state.answer(Question::Wrong);
             (normalised(&kernel.ipv4), normalised(&kernel.ipv6), health, wrong)
         });
         prop_assert_eq!(&ended[0], &ended[1]);

@@ -11,11 +11,11 @@ use crate::model::{
 use super::{ip, namespace, port_number, protocol, service_name, triggered, update};
 
 /// What an `EndpointSlice` says: one slice. Not for us, hence without an object, is one of a
-/// headless Service (label `service.kubernetes.io/headless`) and one of host names.
+/// headless Service (label `service.kubernetes.io/headless`).
 #[must_use]
 pub fn slice(slice: &wire::EndpointSlice, our_node: &str) -> Update {
     update(Kind::EndpointSlice, &slice.metadata, |rejected| {
-        if slice.metadata.labels.headless.is_some() || slice.address_type == "FQDN" {
+        if slice.metadata.labels.headless.is_some() {
             return None;
         }
         let Some(service) = slice_service(slice) else {
@@ -25,6 +25,11 @@ pub fn slice(slice: &wire::EndpointSlice, our_node: &str) -> Update {
         let addresses = match slice.address_type.as_str() {
             "IPv4" => Addresses::Ipv4(slice_endpoints(slice, our_node, rejected)),
             "IPv6" => Addresses::Ipv6(slice_endpoints(slice, our_node, rejected)),
+            "FQDN" => {
+                let text = "addressType FQDN: host names are not used as endpoints";
+                rejected.push(Rejected::Contradiction(text.into()));
+                return None;
+            }
             other => {
                 let text = format!("addressType \"{other}\" is not IPv4, IPv6 or FQDN");
                 rejected.push(Rejected::Contradiction(text.into()));
@@ -98,6 +103,10 @@ fn slice_endpoints<A: Address>(
             rejected.push(Rejected::Contradiction(fault.into()));
             continue;
         };
+        if endpoint.addresses.len() > 1 {
+            let field = format!("endpoints[{index}].addresses");
+            rejected.push(Rejected::FurtherAddresses(field.into()));
+        }
         let field = || format!("endpoints[{index}].addresses[0]");
         let expected = match A::FAMILY {
             Family::Ipv4 => "IPv4 address of an endpoint",
@@ -190,10 +199,15 @@ fn endpoint_address<A>(
 }
 
 /// A port without a name is one named "", which the API server would have made of it. A port
-/// without a number means every port, as network policies have it; kube-proxy skips it too.
+/// without a number means every port, as network policies have it: no connection can be sent there.
 fn ports(field: &str, wire: &[wire::EndpointPort], rejected: &mut Vec<Rejected>) -> Vec<SlicePort> {
     let mut ports = Vec::with_capacity(wire.len());
-    for (index, wire) in wire.iter().enumerate().filter(|(_, port)| port.port != 0) {
+    for (index, wire) in wire.iter().enumerate() {
+        if wire.port == 0 {
+            let text = format!("{field}[{index}] has no number and is not used");
+            rejected.push(Rejected::Contradiction(text.into()));
+            continue;
+        }
         match port(field, index, wire) {
             Ok(port) => ports.push(port),
             Err(fault) => rejected.push(fault),

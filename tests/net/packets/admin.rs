@@ -177,6 +177,11 @@ pub(super) fn value(metrics: &str, name: &str) -> Option<f64> {
     line.map(|value| value.parse().expect("a number"))
 }
 
+/// The value of a metric of the daemon.
+pub(super) fn metric(shop: &Shop, name: &str) -> Option<f64> {
+    value(&on_loopback(shop, "/metrics").1, name)
+}
+
 /// What has happened by then.
 const COUNTED: &[&str] = &[
     "kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}",

@@ -37,6 +37,7 @@ mod restart;
 mod sctp;
 mod session_affinity;
 mod shop;
+mod silence;
 mod source_ranges;
 mod status;
 mod takeover;
@@ -91,6 +92,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         sctp::tests(),
         policies::tests(),
         session_affinity::tests(),
+        silence::tests(),
         source_ranges::tests(),
         status::tests(),
         takeover::tests(),

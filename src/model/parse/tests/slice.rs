@@ -49,7 +49,7 @@ fn an_endpoint_is_ready_unless_it_says_no_and_local_if_its_node_is_ours() {
         "addressType: IPv4
 ports: [{name: http, port: 8080}]
 endpoints:
-- {addresses: [10.244.0.1, 10.244.9.9], nodeName: n1}
+- {addresses: [10.244.0.1], nodeName: n1}
 - {addresses: [10.244.0.2], conditions: {ready: true}, nodeName: n2}
 - {addresses: [10.244.0.3], conditions: {ready: false, serving: true}}
 ",
@@ -97,10 +97,14 @@ fn a_bad_endpoint_costs_only_itself() {
         slice_of("addressType: IPv4\nendpoints: [{addresses: []}, {addresses: [10.244.0.1]}]");
     assert_eq!(addresses(&as_slices(&update)[0].addresses), ["10.244.0.1+"]);
     assert_eq!(reasons(&update), ["endpoints[0].addresses is empty"]);
+    let update = slice_of("addressType: IPv4\nendpoints: [{addresses: [10.244.0.1, 10.244.0.2]}]");
+    assert_eq!(addresses(&as_slices(&update)[0].addresses), ["10.244.0.1+"]);
+    let reason = "endpoints[0].addresses has more than one address: only the first is used";
+    assert_eq!(reasons(&update), [reason]);
 }
 
 #[test]
-fn a_slice_port_without_a_number_is_ignored_and_one_without_a_name_is_unnamed() {
+fn a_slice_port_without_a_number_is_not_used_and_one_without_a_name_is_unnamed() {
     let update = slice_of(
         "addressType: IPv4
 ports: [{name: a}, {name: b, port: 0}, {port: 8080}, {name: '', port: 53, protocol: UDP}, {name: c, port: 70000}, {name: d, port: 1, protocol: QUIC}]",
@@ -109,6 +113,8 @@ ports: [{name: a}, {name: b, port: 0}, {port: 8080}, {name: '', port: 53, protoc
     assert_eq!(
         reasons(&update),
         [
+            "ports[0] has no number and is not used",
+            "ports[1] has no number and is not used",
             "ports[4].port 70000 is not a port number",
             "ports[5].protocol \"QUIC\" is not TCP, UDP or SCTP",
         ]
@@ -120,7 +126,13 @@ fn slices_that_are_not_for_us_have_no_object() {
     let headless = "labels: {kubernetes.io/service-name: a, service.kubernetes.io/headless: ''}";
     for (metadata, address_type, reason) in [
         (headless, "IPv4", None),
-        ("labels: {kubernetes.io/service-name: a}", "FQDN", None),
+        (
+            "labels: {kubernetes.io/service-name: a}",
+            "FQDN",
+            Some(Rejected::Contradiction(
+                "addressType FQDN: host names are not used as endpoints".into(),
+            )),
+        ),
         ("labels: {}", "IPv4", Some(Rejected::NoService)),
         (
             "labels: {kubernetes.io/service-name: ''}",
@@ -177,7 +189,10 @@ fn endpoints_become_a_slice_for_each_subset_and_family() {
     assert_eq!(ports, [5432, 5432, 53]);
     assert_eq!(
         reasons(&update),
-        ["subsets[0].addresses[2].ip \"127.0.0.1\" is not an IP address of an endpoint"]
+        [
+            "subsets[0].addresses[2].ip \"127.0.0.1\" is not an IP address of an endpoint",
+            "subsets[1].ports[0] has no number and is not used",
+        ]
     );
 }
 

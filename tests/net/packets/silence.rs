@@ -1,0 +1,117 @@
+//! What an operator must know is said once, wherever it is looked for: in the log, by `status`, and in
+//! the gauge of what is not served.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use super::admin::{await_turn, metric};
+use super::commands::json;
+use super::explain::run;
+use super::shop::{Shop, cart, cart_slices};
+use super::{Daemon, Family};
+use crate::lab::{manifest, wait_until};
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::silence;
+    crate::trials!(silence:
+        a_name_that_no_object_knows_is_told_of,
+        an_endpoint_here_outside_the_ranges_of_pods_is_told_of,
+    )
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The gauge of what is not served, by its reason.
+fn not_served(shop: &Shop, reason: &str) -> f64 {
+    let name = format!("kube_dnat_objects_not_served{{reason=\"{reason}\"}}");
+    metric(shop, &name).unwrap_or_else(|| panic!("no {name}"))
+}
+
+/// How often the log says something, as a warning.
+fn said(daemon: &Daemon<'_>, what: &str) -> usize {
+    let lines = daemon.log_lines(what);
+    lines.iter().filter(|line| line.contains("WARN")).count()
+}
+
+fn a_name_that_no_object_knows_is_told_of() {
+    let shop = Shop::new();
+    shop.manifests.remove("node.yaml");
+    let elsewhere = cart_slices(shop.pods(["remote-1"])).yaml();
+    let daemon = shop.start(&(cart().yaml() + &elsewhere));
+    let what = "there is no Node of this name, and no endpoint is on one";
+    wait_until("it is said", PATIENCE, || said(&daemon, what) == 1);
+    assert_eq!(said(&daemon, "Node node-1"), 1);
+    await_turn(&shop);
+    assert!((not_served(&shop, "UnknownNode") - 1.0).abs() < f64::EPSILON);
+    let (_, answer) = json(&shop, &["status"]);
+    let wrong = answer["daemon"]["wrong"]["Node node-1"][0].as_str();
+    assert!(wrong.is_some_and(|wrong| wrong.contains(what)), "{answer}");
+    let (_, out, _) = run(&shop, &["status"]);
+    assert!(
+        out.contains(&format!("WRONG      Node node-1: {what}")),
+        "{out}"
+    );
+    // One endpoint here is enough to know the name.
+    let slices = cart_slices(shop.pods(["pod-1", "remote-1"])).yaml();
+    daemon.apply("shop.yaml", &(cart().yaml() + &slices));
+    await_turn(&shop);
+    assert!(not_served(&shop, "UnknownNode").abs() < f64::EPSILON);
+    // And so is the object.
+    daemon.apply("shop.yaml", &(cart().yaml() + &elsewhere));
+    wait_until("it is said again", PATIENCE, || said(&daemon, what) == 2);
+    let internal_ips = Family::ALL.map(|family| family.lan(2));
+    daemon.apply("node.yaml", &manifest::node(&internal_ips));
+    await_turn(&shop);
+    assert!(not_served(&shop, "UnknownNode").abs() < f64::EPSILON);
+    let (code, answer) = json(&shop, &["status"]);
+    assert_eq!(code, 0, "{answer}");
+    assert_eq!(
+        answer["daemon"]["wrong"],
+        Value::Object(serde_json::Map::new())
+    );
+    assert_eq!(answer["daemon"]["eligible"], true, "{answer}");
+    // What load balancers hear.
+    let leaving = serde_json::json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"},
+        "spec": {"taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]},
+        "status": {"addresses": [{"type": "InternalIP", "address": Family::V4.lan(2)}]},
+    });
+    daemon.apply("node.yaml", &leaving.to_string());
+    await_turn(&shop);
+    let (code, answer) = json(&shop, &["status"]);
+    assert_eq!(
+        (code, &answer["daemon"]["eligible"]),
+        (2, &Value::Bool(false)),
+        "{answer}"
+    );
+    let (_, out, _) = run(&shop, &["status"]);
+    assert!(out.contains("load balancers are turned away"), "{out}");
+}
+
+fn an_endpoint_here_outside_the_ranges_of_pods_is_told_of() {
+    let shop = Shop::new();
+    let slices = |pods: &[&str]| cart_slices(pods.iter().map(|pod| shop.cluster.pod(pod))).yaml();
+    shop.manifests.write(
+        "shop.yaml",
+        &(cart().yaml() + &slices(&["pod-1", "pod-2", "remote-1"])),
+    );
+    let flags = ["--cluster-cidr=10.32.0.0/16"];
+    let daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &flags);
+    let what = "on this node but outside the ranges of Pods";
+    wait_until("it is said", PATIENCE, || said(&daemon, what) == 1);
+    let line = daemon.log_lines(what).remove(0);
+    let address = shop.cluster.pod("pod-1").ip(Family::V4).to_string();
+    assert!(
+        line.contains("shop/cart") && line.contains(&address),
+        "{line}"
+    );
+    await_turn(&shop);
+    assert!((not_served(&shop, "EndpointOutsidePodRanges") - 1.0).abs() < f64::EPSILON);
+    // Others elsewhere may be anywhere.
+    daemon.apply("shop.yaml", &(cart().yaml() + &slices(&["remote-1"])));
+    await_turn(&shop);
+    assert!(not_served(&shop, "EndpointOutsidePodRanges").abs() < f64::EPSILON);
+    assert_eq!(said(&daemon, what), 1);
+}
