@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
@@ -10,6 +11,7 @@ use nix::sys::socket::{
     socket, sockopt,
 };
 use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, timeout_at};
 
 use super::attribute::{Message, messages, u32_at};
 use super::{Error, ffi};
@@ -34,6 +36,9 @@ const QUEUE: usize = 8 * 1024 * 1024;
 /// Bytes of one datagram: the kernel makes them of a page or two.
 const RECEIVE: usize = 64 * 1024;
 
+/// How long after a change the name of who made it is waited for, on however busy a machine.
+const NAMED_WITHIN: Duration = Duration::from_millis(50);
+
 /// A change of our tables that was not ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Foreign {
@@ -50,6 +55,24 @@ pub struct Notices {
     /// The port of our own socket.
     own: u32,
     buffer: Vec<u8>,
+    heard: Option<Heard>,
+}
+
+/// A change of our tables that is not told of yet.
+struct Heard {
+    /// Who made it: the last message of a transaction says so.
+    by: Option<String>,
+    /// How long that message is waited for.
+    until: Instant,
+}
+
+impl Heard {
+    fn now() -> Self {
+        Self {
+            by: None,
+            until: Instant::now() + NAMED_WITHIN,
+        }
+    }
 }
 
 impl Notices {
@@ -60,6 +83,7 @@ impl Notices {
             socket: None,
             own,
             buffer: vec![0; RECEIVE],
+            heard: None,
         }
     }
 
@@ -86,6 +110,7 @@ impl Notices {
     /// Hears nothing any more, and forgets what was not read.
     pub fn close(&mut self) {
         self.socket = None;
+        self.heard = None;
     }
 
     /// Whether it is open.
@@ -95,52 +120,62 @@ impl Notices {
     }
 
     /// Waits until others changed our tables, or perhaps did: too much happened to tell. For ever
-    /// while it is closed.
+    /// while it is closed. What was heard is kept when the wait is broken off.
     pub async fn foreign(&mut self) -> Foreign {
         let Self {
             socket,
             own,
             buffer,
+            heard,
         } = self;
         let Some(socket) = socket else {
             return std::future::pending().await;
         };
         loop {
-            let Ok(mut ready) = socket.readable().await else {
+            let ready = match heard {
+                Some(Heard { by: Some(_), .. }) => break,
+                Some(Heard { until, .. }) => match timeout_at(*until, socket.readable()).await {
+                    Ok(ready) => ready,
+                    Err(_elapsed) => break,
+                },
+                None => socket.readable().await,
+            };
+            let Ok(mut ready) = ready else {
                 // The runtime ends.
                 return std::future::pending().await;
             };
-            match ready.try_io(|socket| read(socket.as_raw_fd(), buffer, *own)) {
-                Ok(Ok(Some(foreign))) => return foreign,
+            let read = ready.try_io(|socket| read(socket.as_raw_fd(), buffer, *own, heard));
+            if let Ok(Err(_)) = read {
                 // What cannot be heard may have been about us.
-                Ok(Err(_)) => return Foreign { process: None },
-                Ok(Ok(None)) | Err(_) => {}
+                heard.get_or_insert_with(Heard::now);
             }
         }
+        let process = heard.take().and_then(|heard| heard.by);
+        Foreign { process }
     }
 }
 
-/// Reads all that waits.
-fn read(fd: i32, buffer: &mut [u8], own: u32) -> io::Result<Option<Foreign>> {
-    let mut foreign: Option<Foreign> = None;
+/// Reads all that waits, and ends with [`Errno::EAGAIN`] or what is wrong.
+fn read(fd: i32, buffer: &mut [u8], own: u32, heard: &mut Option<Heard>) -> io::Result<()> {
     loop {
         match recv(fd, buffer, MsgFlags::MSG_DONTWAIT) {
             Ok(len) => {
                 let received = buffer.get(..len).unwrap_or_default();
                 for message in messages(received).filter(|message| !is_own(message, own)) {
                     if let Some(process) = process(&message) {
-                        if let Some(foreign) = &mut foreign {
-                            foreign.process.get_or_insert(process);
+                        if let Some(heard) = heard {
+                            heard.by.get_or_insert(process);
                         }
                     } else if is_about_us(&message) {
-                        foreign.get_or_insert(Foreign { process: None });
+                        heard.get_or_insert_with(Heard::now);
                     }
                 }
             }
             Err(Errno::EINTR) => {}
             // Some were lost.
-            Err(Errno::ENOBUFS) => foreign = Some(Foreign { process: None }),
-            Err(Errno::EAGAIN) if foreign.is_some() => return Ok(foreign),
+            Err(Errno::ENOBUFS) => {
+                heard.get_or_insert_with(Heard::now);
+            }
             Err(errno) => return Err(errno.into()),
         }
     }

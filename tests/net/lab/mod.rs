@@ -46,8 +46,8 @@ pub(crate) use server::Server;
 pub(crate) fn tests() -> Vec<Trial> {
     [
         crate::trials!(chi: the_bound_is_no_lower_than_the_tables_and_not_much_higher, a_skew_of_a_tenth_is_found_in_some_thousand_draws),
-        crate::trials!(nft: listings_of_one_ruleset_in_any_order_are_normalised_to_one),
-        crate::trials!(sctp: the_checksum_is_crc32c),
+        crate::trials!(nft: listings_of_one_ruleset_in_any_order_are_normalised_to_one, priorities_are_normalised_to_numbers),
+        crate::trials!(sctp: the_checksum_is_crc32c, an_init_is_told_from_an_abort),
         topology::tests(),
     ]
     .into_iter()

@@ -37,7 +37,8 @@ pub(crate) fn has_element(
 
 /// A listing that equals another exactly if the rulesets do: elements on lines of their own in
 /// alphabetical order, sets, maps and chains of a table likewise, without counts, handles, what is
-/// left of a timeout, and who owns the table. The order of rules in a chain is kept.
+/// left of a timeout, and who owns the table. Priorities are numbers: nft 1.1 has names for more of them.
+/// The order of rules in a chain is kept.
 pub(crate) fn normalise(listing: &str) -> String {
     let text = join_elements(listing);
     let lines = text
@@ -134,7 +135,63 @@ fn without_state(line: &str) -> String {
             kept.push(word);
         }
     }
-    indent + &kept.join(" ")
+    indent + &with_number(&kept).join(" ")
+}
+
+/// The words of a line with the priority of a base chain as a number.
+fn with_number(words: &[&str]) -> Vec<String> {
+    let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let at = words.iter().position(|word| *word == "priority");
+    let (Some(at), Some(&"type")) = (at, words.first()) else {
+        return owned(words);
+    };
+    let end = at + words[at..].iter().take_while(|w| !w.ends_with(';')).count();
+    let last = words[end].trim_end_matches(';');
+    let mut number = 0;
+    let mut sign = 1;
+    for word in words[at + 1..end].iter().chain([&last]) {
+        match *word {
+            "+" => sign = 1,
+            "-" => sign = -1,
+            word => number += sign * priority(word),
+        }
+    }
+    let mut line: Vec<String> = owned(&words[..=at]);
+    line.push(format!("{number};"));
+    line.extend::<Vec<_>>(owned(&words[end + 1..]));
+    line
+}
+
+/// nft's names of priorities, and numbers.
+fn priority(word: &str) -> i32 {
+    match word {
+        "raw" => -300,
+        "mangle" => -150,
+        "dstnat" => -100,
+        "filter" => 0,
+        "security" => 50,
+        "srcnat" => 100,
+        number => number.parse().expect("a priority"),
+    }
+}
+
+pub(crate) fn priorities_are_normalised_to_numbers() {
+    let normalised = |priority: &str| {
+        let chain = format!("type nat hook output priority {priority}; policy accept;");
+        normalise(&format!(
+            "table ip t {{\n\tchain c {{\n\t\t{chain}\n\t}}\n}}\n"
+        ))
+    };
+    for (name, number) in [
+        ("dstnat - 1", "-101"),
+        ("dstnat + 10", "-90"),
+        ("srcnat", "100"),
+        ("srcnat - 1", "99"),
+        ("filter", "0"),
+    ] {
+        assert_eq!(normalised(name), normalised(number));
+    }
+    assert_ne!(normalised("dstnat"), normalised("srcnat"));
 }
 
 pub(crate) fn listings_of_one_ruleset_in_any_order_are_normalised_to_one() {

@@ -4,7 +4,7 @@
 //! that is often missing. A raw socket sees what arrives, after DNAT and masquerading.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -43,21 +43,42 @@ impl Receiver {
         }
     }
 
-    /// The next INIT, if one arrives in time.
+    /// The next INIT, if one arrives in time. Where the kernel has SCTP of its own, it answers INITs with
+    /// ABORTs, which arrive too.
     pub(crate) fn receive(&self, deadline: Duration) -> Option<Init> {
-        self.socket
-            .set_read_timeout(Some(deadline))
-            .expect("a read timeout");
-        let mut buffer = [0; 256];
-        let (_, from) = uninterrupted(|| self.socket.recv_from(&mut buffer)).ok()?;
-        let [s1, s2, d1, d2] = *buffer.get(self.header..)?.first_chunk()?;
-        let port = u16::from_be_bytes([s1, s2]);
-        Some(Init {
-            from: SocketAddr::new(from.ip(), port),
-            port: u16::from_be_bytes([d1, d2]),
-        })
+        let until = Instant::now() + deadline;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            self.socket
+                .set_read_timeout(Some(left))
+                .expect("a read timeout");
+            let mut buffer = [0; 256];
+            let (len, from) = uninterrupted(|| self.socket.recv_from(&mut buffer)).ok()?;
+            let packet = buffer.get(self.header..len).unwrap_or_default();
+            if let Some(init) = init_of(packet, from.ip()) {
+                return Some(init);
+            }
+        }
     }
 }
+
+/// The INIT that an SCTP packet is: an INIT chunk is alone in its packet.
+fn init_of(packet: &[u8], from: IpAddr) -> Option<Init> {
+    let [s1, s2, d1, d2] = *packet.first_chunk()?;
+    (*packet.get(CHUNKS)? == INIT).then_some(Init {
+        from: SocketAddr::new(from, u16::from_be_bytes([s1, s2])),
+        port: u16::from_be_bytes([d1, d2]),
+    })
+}
+
+/// Where the chunks of a packet begin, with the kind of the first.
+const CHUNKS: usize = 12;
+
+/// The kind of an INIT chunk.
+const INIT: u8 = 1;
 
 /// Sends an INIT from a namespace and this port of it.
 pub(crate) fn send_init(from: &Namespace, source_port: u16, to: (IpAddr, u16)) {
@@ -82,7 +103,7 @@ fn init(source_port: u16, port: u16) -> Vec<u8> {
     packet.extend(port.to_be_bytes());
     packet.extend([0; 4]); // verification tag: 0 in an INIT
     packet.extend([0; 4]); // checksum
-    packet.extend([1, 0, 0, 20]); // chunk INIT, no flags, length
+    packet.extend([INIT, 0, 0, 20]); // chunk, no flags, length
     packet.extend([0, 0, 0, 1]); // initiate tag
     packet.extend(65_536_u32.to_be_bytes()); // advertised receiver window
     packet.extend([0, 1, 0, 1]); // streams, out and in
@@ -105,6 +126,19 @@ fn crc32c(bytes: &[u8]) -> u32 {
         (0..8).fold(crc ^ u32::from(*byte), shift)
     };
     !bytes.iter().fold(!0, next)
+}
+
+pub(crate) fn an_init_is_told_from_an_abort() {
+    let from = IpAddr::from([192, 0, 2, 1]);
+    let mut packet = init(1024, 3868);
+    let expected = Init {
+        from: SocketAddr::new(from, 1024),
+        port: 3868,
+    };
+    assert_eq!(init_of(&packet, from), Some(expected));
+    packet[CHUNKS] = 6;
+    assert_eq!(init_of(&packet, from), None);
+    assert_eq!(init_of(&packet[..CHUNKS], from), None);
 }
 
 pub(crate) fn the_checksum_is_crc32c() {
