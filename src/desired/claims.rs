@@ -174,8 +174,8 @@ fn count<A: Address>(
 }
 
 impl<A: Address> Claims<A> {
-    /// Takes in that a Service was `before` and is `after`; returns the other Services that won
-    /// or lost something by it. Linear in the Service.
+    /// Takes in that a Service was `before` and is `after`; returns the other Services that won or lost
+    /// something by it, or wait for something that another has now. Linear in the Service and in those.
     pub fn update(
         &mut self,
         before: Option<&Service>,
@@ -190,17 +190,20 @@ impl<A: Address> Claims<A> {
             service.into_iter().flat_map(cluster_ips).collect()
         };
         count(&mut self.cluster_ips, of(before), of(after));
-        if let Some(service) = before {
-            let rank = Rank::of(service);
-            for claim in claims(service) {
-                others.extend(self.give_up(claim, &rank));
-            }
+        let of = |service: Option<&Service>| -> BTreeSet<(Claim<A>, Rank)> {
+            let ranked = |service: &Service| {
+                let rank = Rank::of(service);
+                let claims = claims(service).into_iter();
+                claims.map(move |claim| (claim, rank.clone()))
+            };
+            service.into_iter().flat_map(ranked).collect()
+        };
+        let (had, has) = (of(before), of(after));
+        for (claim, rank) in had.difference(&has) {
+            self.give_up(*claim, rank, &mut others);
         }
-        if let Some(service) = after {
-            let rank = Rank::of(service);
-            for claim in claims(service) {
-                others.extend(self.take(claim, &rank));
-            }
+        for (claim, rank) in has.difference(&had) {
+            self.take(*claim, rank, &mut others);
         }
         for service in [before, after].into_iter().flatten() {
             others.remove(&service.name);
@@ -208,45 +211,35 @@ impl<A: Address> Claims<A> {
         others
     }
 
-    /// Returns who gets it instead.
-    fn give_up(&mut self, claim: Claim<A>, rank: &Rank) -> Option<ServiceName> {
-        let waiting = self.waiting.get_mut(&claim);
-        if self.holders.get(&claim) != Some(rank) {
-            if let Some(waiting) = waiting {
-                waiting.remove(rank);
-                if waiting.is_empty() {
-                    self.waiting.remove(&claim);
-                }
+    /// Adds who gets it instead, and who waits for it: they name its holder.
+    fn give_up(&mut self, claim: Claim<A>, rank: &Rank, others: &mut BTreeSet<ServiceName>) {
+        let mut waiting = self.waiting.remove(&claim).unwrap_or_default();
+        if self.holders.get(&claim) == Some(rank) {
+            self.holders.remove(&claim);
+            others.extend(waiting.iter().map(|rank| rank.name.clone()));
+            if let Some(next) = waiting.pop_first() {
+                self.holders.insert(claim, next);
             }
-            return None;
+        } else {
+            waiting.remove(rank);
         }
-        self.holders.remove(&claim);
-        let waiting = waiting?;
-        let next = waiting.pop_first();
-        if waiting.is_empty() {
-            self.waiting.remove(&claim);
+        if !waiting.is_empty() {
+            self.waiting.insert(claim, waiting);
         }
-        let next = next?;
-        let name = next.name.clone();
-        self.holders.insert(claim, next);
-        Some(name)
     }
 
-    /// Returns who lost it.
-    fn take(&mut self, claim: Claim<A>, rank: &Rank) -> Option<ServiceName> {
+    /// Adds who lost it, and who waits for it: they name its holder.
+    fn take(&mut self, claim: Claim<A>, rank: &Rank, others: &mut BTreeSet<ServiceName>) {
         let Some(holder) = self.holders.get_mut(&claim) else {
             self.holders.insert(claim, rank.clone());
-            return None;
+            return;
         };
         let waiting = self.waiting.entry(claim).or_default();
         if rank < holder {
-            let loser = std::mem::replace(holder, rank.clone());
-            let name = loser.name.clone();
-            waiting.insert(loser);
-            Some(name)
+            waiting.insert(std::mem::replace(holder, rank.clone()));
+            others.extend(waiting.iter().map(|rank| rank.name.clone()));
         } else {
             waiting.insert(rank.clone());
-            None
         }
     }
 
