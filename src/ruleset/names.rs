@@ -64,7 +64,7 @@ pub enum SetName {
     External(Protocol),
     /// Node port of a protocol to the chain that masquerades.
     ExternalNodeports(Protocol),
-    /// (endpoint, endpoint) of this node's endpoints.
+    /// (endpoint, endpoint) of the endpoints that are or may be on this node.
     Hairpin,
 }
 

@@ -227,6 +227,6 @@ pub const SETS: &[Row] = &[
         &[(Hairpin, "hairpin")],
         &[Address, Address],
         Nothing,
-        "an endpoint on this node, twice: a Pod that reaches itself is masqueraded",
+        "an endpoint that is or may be on this node, twice: a Pod that reaches itself is masqueraded",
     ),
 ];
