@@ -14,7 +14,8 @@ pub(super) enum Remedy {
     Nothing,
     /// Give this one up: the API server does not take it.
     GiveUp,
-    /// Give it up, and write none for a while: the API server forbids it or does not know Events.
+    /// Try again in a moment; when it stays so, write none for a while: the API server forbids it or does
+    /// not know Events.
     Hold,
     /// Try again, after so long at the earliest.
     Again(Duration),

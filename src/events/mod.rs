@@ -11,7 +11,7 @@
 //! Nobody waits for an Event and none is worth a storm. They are limited as client-go limits them: 25
 //! of an object, then one each five minutes; and to 10 a second of all objects. The same is not told
 //! again within ten minutes. What does not fit is dropped and counted. Who may not write Events says
-//! so once, and asks again after five minutes.
+//! so once; within the first minute it tries again after seconds, later after five minutes.
 //!
 //! What an Event regards is found in a list of one object, of which only the metadata is sent:
 //! kube-proxy's own `ClusterRole`, `system:node-proxier`, may list Services, but not get one.
@@ -68,7 +68,10 @@ pub struct Pace {
     pub spread: Duration,
     /// The first pause after a failure; each one after that is twice as long, up to a minute.
     pub first_pause: Duration,
-    /// How long nothing is written after the API server has forbidden it.
+    /// How long the API server may forbid it before that is taken to stay so: one that has just started
+    /// forbids everything until it has its RBAC. What it forbids until then is tried again.
+    pub moment: Duration,
+    /// How long nothing is written when that stays so; up to as much again, at random.
     pub forbidden: Duration,
 }
 
@@ -77,6 +80,7 @@ impl Default for Pace {
         Self {
             spread: Duration::from_secs(10),
             first_pause: Duration::from_secs(1),
+            moment: Duration::from_mins(1),
             forbidden: Duration::from_mins(5),
         }
     }

@@ -33,6 +33,8 @@ pub(super) struct Writer {
     node: Arc<str>,
     dropped: Dropped,
     limiter: Limiter,
+    /// Since when the API server forbids it.
+    forbidden_since: Option<Instant>,
     /// Nothing is written before this time.
     held_until: Option<Instant>,
     /// What was said of failures since the last success.
@@ -47,6 +49,7 @@ impl Writer {
             node,
             dropped,
             limiter: Limiter::default(),
+            forbidden_since: None,
             held_until: None,
             said: BTreeSet::new(),
         }
@@ -98,17 +101,34 @@ impl Writer {
             let pause = match remedy {
                 Remedy::Nothing => return self.well(),
                 Remedy::GiveUp => None,
-                Remedy::Hold => {
-                    self.held_until = Some(Instant::now() + self.pace.forbidden);
-                    None
-                }
-                Remedy::Again(at_least) => pauses.next().map(|pause| pause.max(at_least)),
+                Remedy::Hold => self
+                    .forbidden(Instant::now())
+                    .then(|| pauses.next())
+                    .flatten(),
+                // A fleet that is told to wait for one time does not come back in step.
+                Remedy::Again(at_least) => pauses.next().map(|pause| at_least + pause),
             };
             let Some(pause) = pause else {
                 return self.dropped.one();
             };
             sleep(pause).await;
         }
+    }
+
+    /// Takes in that it is forbidden; whether that may be for a moment only, and is worth another try. Else
+    /// nothing is written for a while.
+    fn forbidden(&mut self, now: Instant) -> bool {
+        let since = *self.forbidden_since.get_or_insert(now);
+        let for_a_moment = now.saturating_duration_since(since) < self.pace.moment;
+        if !for_a_moment {
+            let mut pause = ExponentialBuilder::new()
+                .with_min_delay(self.pace.forbidden)
+                .with_max_delay(self.pace.forbidden)
+                .with_jitter()
+                .build();
+            self.held_until = Some(now + pause.next().unwrap_or(self.pace.forbidden));
+        }
+        for_a_moment
     }
 
     async fn write(&self, told: &Told) -> Result<(), Error> {
@@ -132,6 +152,7 @@ impl Writer {
     }
 
     fn well(&mut self) {
+        self.forbidden_since = None;
         let before = self.said.len();
         // Others being taken says nothing of those that are not.
         self.said.retain(|said| *said == NOT_TAKEN);

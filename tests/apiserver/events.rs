@@ -249,11 +249,33 @@ async fn who_may_write_events_again_writes_them() {
     until("it is dropped", || node.dropped() == 1).await;
 
     server.admit("events");
-    sleep(pace.forbidden).await;
+    // As much again, at random.
+    sleep(pace.forbidden * 2).await;
     server.apply(external("shop/cart", "10.96.0.1", "300.1.1.1", 2024));
     node.until_served(1).await;
 
     server.until_events(1).await;
+    until("it is said", || logged("written again").len() == 1).await;
+}
+
+/// An API server that has just started answers 403 until it has its RBAC.
+#[tokio::test]
+async fn what_may_not_be_written_for_a_moment_is_written_within_seconds() {
+    let (_guard, logged) = log();
+    let server = Server::start();
+    server.bar("events", 403);
+    let pace = Pace {
+        spread: Duration::ZERO,
+        ..Pace::default()
+    };
+    let node = Node::started(&server, OUR_NODE, pace).await;
+    until("it is tried", || server.requests("events").len() > 1).await;
+
+    server.admit("events");
+
+    server.until_events(1).await;
+    assert_eq!(because(&server, "Starting").len(), 1);
+    assert_eq!(node.dropped(), 0);
     until("it is said", || logged("written again").len() == 1).await;
 }
 

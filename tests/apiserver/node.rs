@@ -18,6 +18,7 @@ use super::server::Server;
 pub(crate) const PACE: Pace = Pace {
     spread: Duration::ZERO,
     first_pause: Duration::from_millis(20),
+    moment: Duration::ZERO,
     forbidden: DEADLINE,
 };
 

@@ -35,13 +35,13 @@ pub(super) fn read<'a, W: Watched>(
         events,
         known: Known::default(),
         pauses: pauses(timeouts.first_pause),
+        absences: absences(timeouts.unavailable),
         told: Told::default(),
         streaming: true,
         cut_off: 0,
         failures: 0,
         listed: false,
         without: false,
-        absent: 0,
         kind: PhantomData,
     };
     async move { while let Err(End::Renew) = reader.follow().await {} }.boxed()
@@ -54,6 +54,8 @@ struct Reader<'a, W> {
     events: &'a Sender<Events>,
     known: Known,
     pauses: ResetTimerBackoff<ExponentialBackoff>,
+    /// The pauses while it is unavailable.
+    absences: ExponentialBackoff,
     told: Told,
     /// Whether lists are asked for as streams; once refused, always in pages.
     streaming: bool,
@@ -65,8 +67,6 @@ struct Reader<'a, W> {
     listed: bool,
     /// Whether this kind was reported as unavailable since it was last listed.
     without: bool,
-    /// How often in a row it was unavailable.
-    absent: u32,
     kind: PhantomData<W>,
 }
 
@@ -88,7 +88,17 @@ const RELIST_AFTER: u32 = 6;
 /// How long after a kind was unavailable it is asked for again; each time in a row twice as long, up to
 /// [`Timeouts::unavailable`].
 const FIRST_ABSENCE: Duration = Duration::from_secs(2);
-const MOST_DOUBLINGS: u32 = 10;
+
+/// With jitter: all nodes are refused at the same time.
+fn absences(longest: Duration) -> ExponentialBackoff {
+    ExponentialBuilder::new()
+        .with_min_delay(FIRST_ABSENCE.min(longest))
+        .with_max_delay(longest)
+        .with_factor(2.0)
+        .without_max_times()
+        .with_jitter()
+        .into()
+}
 
 /// The watcher is of no more use: make another, or stop when nobody receives events.
 enum End {
@@ -186,7 +196,7 @@ impl<W: Watched> Reader<'_, W> {
         debug!(kind = %W::KIND, "Listed");
         self.well();
         self.without = false;
-        self.absent = 0;
+        self.absences = absences(self.timeouts.unavailable);
         self.listed().await
     }
 
@@ -283,14 +293,32 @@ impl<W: Watched> Reader<'_, W> {
         self.listed().await?;
         // For a moment after its start an API server answers 403 until it has its RBAC, and 404 until it
         // serves every kind.
-        let pause = FIRST_ABSENCE * 2_u32.saturating_pow(self.absent);
-        self.absent = (self.absent + 1).min(MOST_DOUBLINGS);
-        sleep(pause.min(self.timeouts.unavailable)).await;
+        sleep(self.absences.next().unwrap_or(self.timeouts.unavailable)).await;
         Err(End::Renew)
     }
 
     async fn pause(&mut self, at_least: Duration) {
         let pause = self.pauses.next().unwrap_or_default();
-        sleep(pause.max(at_least)).await;
+        // Nodes that are told to wait for one time must not come back in step.
+        sleep(at_least + pause).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_that_are_refused_at_one_time_do_not_ask_again_at_one_time() {
+        let longest = Duration::from_mins(5);
+        let pauses: Vec<Vec<_>> = (0..3)
+            .map(|_| absences(longest).take(12).collect())
+            .collect();
+        assert_ne!(pauses[0], pauses[1]);
+        assert_ne!(pauses[1], pauses[2]);
+        for pauses in pauses {
+            assert!((FIRST_ABSENCE..FIRST_ABSENCE * 2).contains(&pauses[0]));
+            assert!((longest..longest * 2).contains(&pauses[11]));
+        }
     }
 }
