@@ -21,7 +21,8 @@ use super::{Error, Found, Kernel, table};
 use crate::model::addr::Family;
 use crate::model::{Address, Protocol};
 use crate::ruleset::{
-    ChainName, Entry, Interface, Key, Pods, Program, SetName, TABLE, Table, Value,
+    Chain, ChainName, Entry, Frontends, Interface, Key, List, OnDemand, Pods, Program, SetName,
+    TABLE, Table, Value, program,
 };
 
 /// Bytes of the name of an interface, with its NUL (`IFNAMSIZ`); what is shorter is a beginning.
@@ -180,8 +181,8 @@ impl Kernel {
         }
     }
 
-    /// Whether the kernel would take our tables of these families: it checks all of a transaction and
-    /// undoes it. Nothing of it is ever there.
+    /// Whether the kernel would take our tables of these families, with what elements need later: it checks
+    /// all of a transaction and undoes it. Nothing of it is ever there.
     ///
     /// # Errors
     /// [`Error::Refused`] names what it would not take.
@@ -189,7 +190,7 @@ impl Kernel {
         let mut batch = super::Batch::new();
         for family in families {
             table::push_anew(&mut batch, *family, false);
-            encode::push_program(&mut batch, *family, fixed);
+            encode::push_objects(&mut batch, *family, fixed, &rehearsed(fixed));
         }
         table::push_undo(&mut batch);
         match self.send(batch, &super::Commit::default()) {
@@ -205,6 +206,17 @@ impl Kernel {
             result => result,
         }
     }
+}
+
+/// The chains of the program, and one of each kind that is made on demand.
+fn rehearsed(fixed: &Program) -> Vec<Chain> {
+    let on_demand = [Frontends::Address, Frontends::Nodeport]
+        .map(|frontends| OnDemand::Sticky(frontends, List::Own, 1))
+        .into_iter()
+        .chain([OnDemand::Learn(1)]);
+    let mut chains = program(fixed);
+    chains.extend(on_demand.map(OnDemand::chain));
+    chains
 }
 
 /// The request for one element.
@@ -316,4 +328,25 @@ fn interface(cmp: &Attributes<'_>) -> Option<Interface> {
     } else {
         Interface::Prefixed(text.into())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_chain_is_rehearsed() {
+        let chains = rehearsed(&Program::default());
+        let names: Vec<_> = chains.iter().map(|chain| chain.name.to_string()).collect();
+        for name in [
+            "nat-prerouting",
+            "pick-1",
+            "pick-nodeport-1",
+            "sticky-1",
+            "sticky-nodeport-1",
+            "learn-1s",
+        ] {
+            assert!(names.iter().any(|one| one == name), "{name}: {names:?}");
+        }
+    }
 }

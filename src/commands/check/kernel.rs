@@ -54,6 +54,39 @@ pub(super) fn no_nftables(error: &Error) -> Finding {
     }
 }
 
+/// The least supported kernel, as README has it.
+const LEAST: (u32, u32) = (5, 13);
+
+/// Which kernel it is.
+pub(super) fn release() -> anyhow::Result<Finding> {
+    let name = nix::sys::utsname::uname().context("cannot ask which kernel this is")?;
+    Ok(of_release(&name.release().to_string_lossy()))
+}
+
+fn of_release(release: &str) -> Finding {
+    const WHAT: &str = "kernel";
+    let found = format!("Linux {release}");
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+        return Finding::warning(
+            WHAT,
+            format!("{found}: it is not known how old that is"),
+            "Linux 5.13 or newer is supported",
+        );
+    };
+    if (major, minor) < LEAST {
+        Finding::warning(
+            WHAT,
+            format!("{found} is older than 5.13, the least supported one"),
+            "use Linux 5.13 or newer; what is tried below may work all the same",
+        )
+    } else {
+        Finding::ok(WHAT, found)
+    }
+}
+
 /// Whether the kernel takes our tables, and what it can besides.
 pub(super) fn abilities(kernel: &mut Kernel) -> Vec<Finding> {
     vec![takes_our_tables(kernel), owner(kernel)]
@@ -102,7 +135,7 @@ fn takes_our_tables(kernel: &mut Kernel) -> Finding {
                 _ => Finding::failure(
                     WHAT,
                     format!("the kernel refuses {first}{more}"),
-                    "Linux 5.10 or newer is needed",
+                    "Linux 5.13 or newer is needed",
                 ),
             }
         }
@@ -131,5 +164,27 @@ fn owner(kernel: &mut Kernel) -> Finding {
             "nothing need be done; Linux 6.9 or newer keeps them out",
         ),
         Err(error) => Finding::warning(WHAT, error.to_string(), "run this check as root"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Level;
+    use super::*;
+
+    #[test]
+    fn a_kernel_below_the_least_supported_one_is_warned_of() {
+        for (release, level) in [
+            ("6.18.5", Level::Ok),
+            ("5.13.0-19-generic", Level::Ok),
+            ("5.15.0", Level::Ok),
+            ("5.10.0-30-amd64", Level::Warning),
+            ("4.18.0-553.el8_10.x86_64", Level::Warning),
+            ("mine", Level::Warning),
+        ] {
+            let finding = of_release(release);
+            assert_eq!(finding.level, level, "{release}");
+            assert!(finding.found.contains(release), "{}", finding.found);
+        }
     }
 }

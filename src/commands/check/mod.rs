@@ -88,7 +88,7 @@ struct Answer {
 impl Check {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let Self { output } = self;
-        let mut findings = vec![kernel::capability()?];
+        let mut findings = vec![kernel::release()?, kernel::capability()?];
         match crate::netlink::Kernel::open() {
             Ok(mut opened) => {
                 findings.extend(kernel::abilities(&mut opened));

@@ -37,6 +37,7 @@ fn check_finds_a_node_ready_and_changes_nothing() {
             .any(|(what, level)| what == "nftables" && level == "ok"),
         "{answer}"
     );
+    assert!(levels.clone().any(|(what, _)| what == "kernel"), "{answer}");
     assert_eq!(nft::list(&shop.cluster.node.namespace), before);
     // And so beside a daemon.
     let daemon = shop.start(&manifests(&shop));
