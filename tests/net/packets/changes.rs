@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 
 use super::shop::{NODE_PORT, Shop, cart, cart_on_every_frontend, cart_slices, frontends};
 use super::{Daemon, Family, Probe, Protocol, everywhere, names, servers};
-use crate::lab::{Flow, Outcome, Service, Slices, Tally};
+use crate::lab::{Flow, Outcome, Service, Slices, Tally, wait_until};
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::changes;
@@ -270,6 +270,10 @@ fn changes_wait_for_the_minimal_sync_period_and_go_together() {
     }
     daemon.synchronise();
     let elapsed = started.elapsed();
+    // The log tells of a commit once connection tracking was looked through.
+    wait_until("a commit is told", Duration::from_secs(5), || {
+        commits() > before
+    });
     // One turn may have been due at once.
     let turns = commits() - before;
     assert!((1..=2).contains(&turns), "{turns} in {elapsed:?}");
