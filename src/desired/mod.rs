@@ -19,4 +19,4 @@ pub use health::{HealthCheck, health_check};
 pub use node::{NodeContribution, NodeFacts, NodePortAddresses, PodSource};
 pub use port::{PortContribution, Route};
 pub use slots::{Endpoint, Slots};
-pub use stale::{Remembered, StaleAffinity, remembered, remembered_of_slot, stale_affinity};
+pub use stale::{Asked, Forget, Lost, Memory, Right, Side, Sides, found_gone, gone_key, lost_of};

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::Claims;
+use super::{Claims, Sides};
 use crate::model::addr::Family;
 use crate::model::{Address, OwnAddresses, Protocol, Store};
 use crate::ruleset::{Element, Interface, Key, Pods, Program, SetName, Value, Verdict};
@@ -75,6 +75,24 @@ impl NodeFacts {
             pods,
             masquerade_all: self.masquerade_all,
             without_counters: self.without_counters,
+        }
+    }
+}
+
+impl NodeFacts {
+    /// How the side of a client is known.
+    #[must_use]
+    pub fn sides<A: Address>(&self, node: &NodeContribution<A>) -> Sides<A> {
+        let by_interface = matches!(self.pods, PodSource::Interface(_));
+        let own = self.own_addresses.iter().flat_map(|own| &own.all);
+        Sides {
+            pods: (!by_interface).then(|| node.own_pod_cidrs.clone()),
+            own: own
+                .copied()
+                .filter(|ip| !is_link_local(*ip))
+                .filter_map(A::of)
+                .chain(node.primary_ip)
+                .collect(),
         }
     }
 }
@@ -269,6 +287,11 @@ impl<A: Address> NodeContribution<A> {
         elements.sort_unstable();
         elements
     }
+}
+
+/// Whether nobody connects from there to a Service: each interface of a Pod may have one.
+fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
 /// The ranges of this node's Pods: its podCIDRs, within those of all Pods. Where there are none, or an

@@ -83,6 +83,11 @@ impl<A: Address> Picture<A> {
         picture
     }
 
+    /// The elements of Services of which nothing else is known.
+    pub fn kept_elements(&self) -> impl Iterator<Item = &Element<A>> {
+        self.kept.values().flatten()
+    }
+
     /// The Services of which only elements are known.
     pub fn kept(&self) -> impl Iterator<Item = &ServiceName> {
         self.kept.keys()

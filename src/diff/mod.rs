@@ -6,6 +6,6 @@ mod picture;
 mod plan;
 
 pub use kept::{Kept, kept};
-pub use op::{Op, Operation, Transaction};
+pub use op::{Left, Op, Operation, Time, Transaction};
 pub use picture::Picture;
-pub use plan::{Change, Plan, between};
+pub use plan::{Change, GoneElements, Plan, between};

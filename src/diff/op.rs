@@ -1,6 +1,7 @@
 //! Operations on a table, and the transaction they are committed in.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::model::{Address, ServiceName};
 use crate::ruleset::{Element, Inconsistent, Key, OnDemand, SetName, Table};
@@ -14,8 +15,50 @@ pub enum Op<A: Address> {
     DeleteChain(OnDemand),
     /// `add element`.
     Add(Element<A>),
+    /// `add element`, which times out.
+    AddFor(Element<A>, Time),
     /// `delete element`.
     Delete(SetName, Key<A>),
+}
+
+/// For how long an element is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time {
+    /// Since it was last made or renewed.
+    pub whole: Duration,
+    /// From now on; not longer.
+    pub left: Duration,
+}
+
+/// What is left of the time that a client is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing.
+    Nothing,
+    /// This.
+    Time(Time),
+}
+
+impl Time {
+    /// What is left once the time-out is another, which it became not longer than `since` ago. A packet may have renewed the element since then: it begins the new time-out, but the
+    /// element keeps the old one (`nft_dynset_eval`).
+    #[must_use]
+    pub fn under(self, whole: Duration, since: Duration) -> Left {
+        let renewed = whole
+            .checked_sub(self.left)
+            .is_some_and(|gone| gone <= since);
+        let left = if renewed {
+            self.left
+        } else {
+            let gone = self.whole.saturating_sub(self.left);
+            whole.saturating_sub(gone)
+        };
+        if left.is_zero() {
+            Left::Nothing
+        } else {
+            Left::Time(Self { whole, left })
+        }
+    }
 }
 
 /// An operation and the Service it is for; `None` if it is for the node or for no one any more.
@@ -33,6 +76,11 @@ impl<A: Address> fmt::Display for Op<A> {
             Self::AddChain(chain) => write!(f, "add chain {chain}"),
             Self::DeleteChain(chain) => write!(f, "delete chain {chain}"),
             Self::Add(element) => write!(f, "add element {} {{ {element} }}", element.set),
+            Self::AddFor(element, Time { whole, left }) => write!(
+                f,
+                "add element {} {{ {element} timeout {whole:?} expires {left:?} }}",
+                element.set
+            ),
             Self::Delete(set, key) => write!(f, "delete element {set} {{ {key} }}"),
         }
     }
@@ -87,7 +135,7 @@ impl<A: Address> Transaction<A> {
             match &operation.op {
                 Op::AddChain(chain) => table.add_chain(*chain)?,
                 Op::DeleteChain(chain) => table.delete_chain(*chain)?,
-                Op::Add(element) => table.add(element.clone())?,
+                Op::Add(element) | Op::AddFor(element, _) => table.add(element.clone())?,
                 Op::Delete(set, key) => table.delete(*set, key)?,
             }
         }
@@ -120,5 +168,31 @@ mod tests {
         let mut one = operations(1);
         assert!(one.split().is_empty());
         assert_eq!(one, operations(1));
+    }
+
+    #[test]
+    fn what_is_left_of_a_time_counts_from_when_it_began() {
+        let seconds = Duration::from_secs;
+        let left = |whole, left, now, since| {
+            let time = Time {
+                whole: seconds(whole),
+                left: seconds(left),
+            };
+            match time.under(seconds(now), seconds(since)) {
+                Left::Nothing => None,
+                Left::Time(time) => Some((time.whole.as_secs(), time.left.as_secs())),
+            }
+        };
+        assert_eq!(left(10_800, 10_790, 60, 1), Some((60, 50)), "shorter");
+        assert_eq!(left(10_800, 10_740, 60, 1), None, "over");
+        assert_eq!(left(10_800, 30, 60, 1), None, "long over");
+        assert_eq!(left(60, 50, 10_800, 1), Some((10_800, 10_790)), "longer");
+        assert_eq!(left(10_800, 59, 60, 1), Some((60, 59)), "renewed since");
+        assert_eq!(
+            left(60, 10_799, 10_800, 1),
+            Some((10_800, 10_799)),
+            "renewed since"
+        );
+        assert_eq!(left(60, 50, 60, 1), Some((60, 50)), "the same");
     }
 }

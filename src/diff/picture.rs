@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Change, Kept, Op, Operation, Plan, Transaction};
-use crate::desired::{
-    Contribution, Lists, NodeContribution, PortContribution, StaleAffinity, WithoutLocal,
-    stale_affinity,
-};
+use super::plan::gone_elements;
+use super::{Change, GoneElements, Kept, Op, Operation, Plan, Transaction};
+use crate::desired::{Contribution, Lists, NodeContribution, PortContribution, WithoutLocal};
 use crate::model::{Address, ServiceName};
 use crate::ruleset::{Element, Inconsistent, Key, OnDemand, SetName, Table};
 
@@ -24,6 +22,8 @@ pub struct Picture<A: Address> {
     /// How many elements there are of each set.
     pub(super) elements: BTreeMap<SetName, usize>,
     without_local: WithoutLocal,
+    /// The endpoints that clients must not keep.
+    pub(super) gone: GoneElements<A>,
 }
 
 impl<A: Address> Default for Picture<A> {
@@ -36,6 +36,7 @@ impl<A: Address> Default for Picture<A> {
             chains: BTreeMap::new(),
             elements: BTreeMap::new(),
             without_local: WithoutLocal::default(),
+            gone: GoneElements::new(),
         }
     }
 }
@@ -66,14 +67,10 @@ impl<A: Address> Picture<A> {
         contribution.map_or_else(kept, Contribution::elements)
     }
 
-    /// What session affinity must forget once `change` is committed.
+    /// The endpoints that clients must not keep, and who still has them.
     #[must_use]
-    pub fn stale_affinity(&self, change: &Change<A>) -> Vec<StaleAffinity<A>> {
-        let changes = change.services.iter();
-        let known = changes.filter_map(|(name, after)| Some((self.services.get(name)?, after)));
-        known
-            .flat_map(|(before, after)| stale_affinity(before, after.as_ref()))
-            .collect()
+    pub fn gone(&self) -> &GoneElements<A> {
+        &self.gone
     }
 
     /// Takes in that the kernel committed `plan`.
@@ -85,7 +82,11 @@ impl<A: Address> Picture<A> {
             elements,
             ..
         } = plan;
-        let Change { services, node } = change;
+        let Change {
+            services,
+            node,
+            gone,
+        } = change;
         for (name, contribution) in services {
             let count = contribution
                 .as_ref()
@@ -104,6 +105,9 @@ impl<A: Address> Picture<A> {
         self.elements.extend(elements);
         if let Some(node) = node {
             self.node = node;
+        }
+        if let Some(gone) = gone {
+            self.gone = gone;
         }
         for (key, count) in shared {
             if count == 0 {
@@ -200,6 +204,9 @@ impl<A: Address> Picture<A> {
             table.add_chain(*chain)?;
         }
         for element in self.node.elements() {
+            table.add(element)?;
+        }
+        for element in gone_elements(&self.gone) {
             table.add(element)?;
         }
         #[expect(clippy::disallowed_methods, reason = "a table is ordered")]

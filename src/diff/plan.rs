@@ -15,13 +15,19 @@ pub struct Change<A: Address> {
     pub services: BTreeMap<ServiceName, Option<Contribution<A>>>,
     /// What the node should contribute, if that may differ.
     pub node: Option<NodeContribution<A>>,
+    /// The endpoints that clients must not keep, if that may differ.
+    pub gone: Option<GoneElements<A>>,
 }
+
+/// What happens to clients who still have an endpoint that they must not keep.
+pub type GoneElements<A> = BTreeMap<(SetName, Key<A>), Verdict>;
 
 impl<A: Address> Default for Change<A> {
     fn default() -> Self {
         Self {
             services: BTreeMap::new(),
             node: None,
+            gone: None,
         }
     }
 }
@@ -52,6 +58,9 @@ impl<A: Address> Plan<A> {
         if let Some(node) = &change.node {
             planner.compare(&picture.node.elements(), node.elements(), None);
         }
+        if let Some(gone) = &change.gone {
+            planner.compare(&gone_elements(&picture.gone), gone_elements(gone), None);
+        }
         for (name, contribution) in &change.services {
             let before = picture.services.get(name);
             let (before, after) = match (before, contribution) {
@@ -70,6 +79,17 @@ impl<A: Address> Plan<A> {
         }
         planner.finish(change)
     }
+}
+
+/// These as elements, in order.
+pub(super) fn gone_elements<A: Address>(gone: &GoneElements<A>) -> Vec<Element<A>> {
+    let element = |((set, key), verdict): (&(SetName, Key<A>), &Verdict)| Element {
+        set: *set,
+        key: *key,
+        value: Value::Verdict(*verdict),
+        comment: None,
+    };
+    gone.iter().map(element).collect()
 }
 
 /// Sets whose elements several Services may want at once: a `ClusterIP` for each of its ports, an
@@ -191,7 +211,9 @@ impl<A: Address> Planner<'_, A> {
             };
             let operations = match op {
                 Op::Delete(..) => &mut self.deletes,
-                Op::Add(_) | Op::AddChain(_) | Op::DeleteChain(_) => &mut self.adds,
+                Op::Add(_) | Op::AddFor(..) | Op::AddChain(_) | Op::DeleteChain(_) => {
+                    &mut self.adds
+                }
             };
             operations.push(Operation {
                 op,
@@ -215,7 +237,7 @@ impl<A: Address> Planner<'_, A> {
         new_chains.sort_unstable();
         let mut operations: Vec<_> = new_chains.into_iter().map(add_chain).collect();
         let by_key = |operation: &Operation<A>| match &operation.op {
-            Op::Add(element) => Some((element.set, element.key)),
+            Op::Add(element) | Op::AddFor(element, _) => Some((element.set, element.key)),
             Op::Delete(set, key) => Some((*set, *key)),
             Op::AddChain(_) | Op::DeleteChain(_) => None,
         };
@@ -247,7 +269,7 @@ fn elements<A: Address>(
     let mut elements = BTreeMap::new();
     for operation in operations {
         let (set, more) = match &operation.op {
-            Op::Add(element) => (element.set, true),
+            Op::Add(element) | Op::AddFor(element, _) => (element.set, true),
             Op::Delete(set, _) => (*set, false),
             Op::AddChain(_) | Op::DeleteChain(_) => continue,
         };

@@ -193,10 +193,6 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                     Statement::Dnat { fields, map } => {
                         self.dnat(chain, fields, *map, &mut steps)?
                     }
-                    Statement::Learn { seconds, .. } => {
-                        self.affinity_seconds = Some(*seconds);
-                        continue;
-                    }
                     Statement::Masquerade if itself && self.source.address.is_none() => Flow::End(
                         End::Masqueraded("only if it reaches itself (@hairpin)".to_owned()),
                     ),
@@ -221,6 +217,8 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                     | Statement::DestinationIsLocal
                     | Statement::InputInterface { .. }
                     | Statement::Protocol(_)
+                    | Statement::Learn { .. }
+                    | Statement::Forget { .. }
                     | Statement::Lookup { .. } => {
                         match self.matches(chain, statement, &mut steps)? {
                             Match::Yes => continue,
@@ -272,7 +270,11 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                 Match::Yes => (true, *inverted),
                 Match::No => (false, *inverted),
             },
-            Statement::Learn { .. }
+            Statement::Learn { seconds, .. } => {
+                self.affinity_seconds = Some(*seconds);
+                (true, false)
+            }
+            Statement::Forget { .. }
             | Statement::Vmap { .. }
             | Statement::Dnat { .. }
             | Statement::Masquerade

@@ -1,6 +1,7 @@
 //! Elements of sets and maps as the kernel gives them out.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
@@ -9,17 +10,27 @@ use super::Error;
 use super::attribute::{Attribute, Attributes};
 use super::encode::{COMMENT, REST_OF_NAME, family_number};
 use super::numbers::{
-    NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_KEY,
-    NFTA_SET_ELEM_KEY_END, NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET,
-    NFTA_SET_ELEM_USERDATA, NFTA_TABLE, NFTA_VERDICT_CHAIN, NFTA_VERDICT_CODE,
+    NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_EXPIRATION,
+    NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_KEY_END, NFTA_SET_ELEM_LIST_ELEMENTS,
+    NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_TIMEOUT, NFTA_SET_ELEM_USERDATA, NFTA_TABLE,
+    NFTA_VERDICT_CHAIN, NFTA_VERDICT_CODE,
 };
 use super::socket::{Dump, Socket};
+use crate::diff::Time;
 use crate::model::addr::Family;
 use crate::model::{Address, Protocol};
 use crate::ruleset::{Comment, Data, Element, Key, SetName, TABLE, Value, Verdict, set};
 
-/// A (client, frontend), and the endpoint it has.
-pub type Client<A> = (Key<A>, Value<A>);
+/// A client that is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client<A: Address> {
+    /// The client, and the frontend.
+    pub key: Key<A>,
+    /// The endpoint that it has.
+    pub endpoint: Value<A>,
+    /// For how long; `None`: for ever.
+    pub time: Option<Time>,
+}
 
 /// Reads which endpoint the clients of a protocol have.
 pub(super) fn affinity<A: Address>(
@@ -29,13 +40,30 @@ pub(super) fn affinity<A: Address>(
     let name = SetName::Affinity(protocol);
     let mut clients = Vec::new();
     let dumped = changing(socket, A::FAMILY, name, |attributes| {
-        clients.extend(element(name, attributes).map(|element| (element.key, element.value)));
+        clients.extend(element(name, attributes).map(|element| Client {
+            key: element.key,
+            endpoint: element.value,
+            time: time(attributes),
+        }));
     });
     match dumped {
         Ok(()) | Err(Dump::Refused(Errno::ENOENT)) => Ok(clients),
         Err(Dump::Refused(errno)) => Err(Error::errno("dump the affinity of clients")(errno)),
         Err(Dump::Failed(error)) => Err(error),
     }
+}
+
+/// For how long an element is there.
+fn time(attributes: &Attributes<'_>) -> Option<Time> {
+    let milliseconds = |kind| {
+        let value = attributes.get(kind)?.value;
+        let number = u64::from_be_bytes(value.try_into().ok()?);
+        Some(Duration::from_millis(number))
+    };
+    Some(Time {
+        whole: milliseconds(NFTA_SET_ELEM_TIMEOUT)?,
+        left: milliseconds(NFTA_SET_ELEM_EXPIRATION)?,
+    })
 }
 
 /// Dumps a set that packets change all the while, and gives the attributes of each element to

@@ -9,7 +9,7 @@ use super::batch::{About, Batch};
 use super::ffi::{self, Elem, Expr, Message, Payload, Rule};
 use super::numbers::NFT_MSG_DESTROYSETELEM;
 use super::{expr, name};
-use crate::diff::{Op, Transaction};
+use crate::diff::{Op, Time, Transaction};
 use crate::model::Address;
 use crate::model::addr::Family;
 use crate::ruleset::{
@@ -26,6 +26,9 @@ const MAX_ELEMENTS: usize = 60_000;
 
 /// `NFT_SET_CONCAT` of `linux/netfilter/nf_tables.h` (Linux 5.6).
 const NFT_SET_CONCAT: i32 = 0x80;
+
+/// A time is an attribute of 8 bytes.
+const TIME: usize = 4 + 8;
 
 /// `NFT_GOTO` elements need the chain's name; everything else of a verdict is of fixed size.
 const VERDICT_OVERHEAD: usize = 32;
@@ -211,7 +214,7 @@ fn push_operations<A: Address>(batch: &mut Batch, transaction: &Transaction<A>, 
     let mut pending: Option<Pending> = None;
     for (index, operation) in transaction.operations.iter().enumerate() {
         let (kind, name) = match &operation.op {
-            Op::Add(element) => (libc::NFT_MSG_NEWSETELEM, element.set),
+            Op::Add(element) | Op::AddFor(element, _) => (libc::NFT_MSG_NEWSETELEM, element.set),
             Op::Delete(set, _) => (deletes, *set),
             Op::AddChain(balance) => {
                 flush(batch, &mut pending, family);
@@ -236,6 +239,7 @@ fn push_operations<A: Address>(batch: &mut Batch, transaction: &Transaction<A>, 
         };
         let size = match &operation.op {
             Op::Add(element) => element_size(element),
+            Op::AddFor(element, _) => element_size(element) + 2 * TIME,
             Op::Delete(..) | Op::AddChain(_) | Op::DeleteChain(_) => 2 * (16 + 40),
         };
         let fits = pending.as_ref().is_some_and(|pending| {
@@ -248,7 +252,8 @@ fn push_operations<A: Address>(batch: &mut Batch, transaction: &Transaction<A>, 
         pending.size += size;
         pending.operations.end = index + 1;
         match &operation.op {
-            Op::Add(element) => push_element(&mut pending.set, element),
+            Op::Add(element) => push_element(&mut pending.set, element, None),
+            Op::AddFor(element, time) => push_element(&mut pending.set, element, Some(*time)),
             Op::Delete(_, key) => push_key(&mut pending.set, key),
             Op::AddChain(_) | Op::DeleteChain(_) => {}
         }
@@ -338,7 +343,7 @@ fn interval_end<A: Address>(key: &Key<A>) -> Option<Elem> {
     Some(elem)
 }
 
-fn push_element<A: Address>(set: &mut ffi::Set, element: &Element<A>) {
+fn push_element<A: Address>(set: &mut ffi::Set, element: &Element<A>, time: Option<Time>) {
     let mut elem = Elem::new();
     elem.set_register(sys::NFTNL_SET_ELEM_KEY, &element.key.to_bytes());
     if let Some(end) = element.key.end_bytes() {
@@ -363,6 +368,15 @@ fn push_element<A: Address>(set: &mut ffi::Set, element: &Element<A>) {
     }
     if let Some(comment) = &element.comment {
         elem.set(sys::NFTNL_SET_ELEM_USERDATA, &name_data(comment));
+    }
+    if let Some(Time { whole, left }) = time {
+        for (kind, time) in [
+            (sys::NFTNL_SET_ELEM_TIMEOUT, whole),
+            (sys::NFTNL_SET_ELEM_EXPIRATION, left),
+        ] {
+            let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            elem.set(kind, &milliseconds.to_ne_bytes());
+        }
     }
     set.push(elem);
     if let Some(end) = interval_end(&element.key) {

@@ -23,6 +23,8 @@ const FIB_DADDR: u32 = 2;
 const FIB_RESULT_ADDRTYPE: u32 = 3;
 /// `NF_NAT_RANGE_PROTO_RANDOM_FULLY`.
 const FULLY_RANDOM: u32 = 1 << 4;
+/// `NFT_DYNSET_OP_DELETE` of `linux/netfilter/nf_tables.h` (Linux 5.4).
+const NFT_DYNSET_OP_DELETE: u32 = 2;
 /// `NF_INET_*`: `NFT_NAT_DNAT`, `NFT_NG_RANDOM`, ICMP codes.
 const PORT_UNREACHABLE: u8 = 3;
 const PORT_UNREACHABLE_V6: u8 = 4;
@@ -37,7 +39,13 @@ pub(super) fn push(rule: &mut Rule, statement: &Statement, family: Family) {
             interface,
             inverted,
         } => push_input_interface(rule, interface, *inverted),
-        Statement::Learn { protocol, seconds } => push_learn(rule, *protocol, *seconds, family),
+        Statement::Learn { protocol, seconds } => {
+            let update = libc::NFT_DYNSET_OP_UPDATE.unsigned_abs();
+            push_client(rule, *protocol, update, Some(*seconds), family);
+        }
+        Statement::Forget { protocol } => {
+            push_client(rule, *protocol, NFT_DYNSET_OP_DELETE, None, family);
+        }
         Statement::Protocol(protocol) => push_protocol(rule, *protocol),
         Statement::Lookup {
             fields,
@@ -219,7 +227,13 @@ fn equal(inverted: bool) -> i32 {
 
 /// The key and the data take the registers one after the other, the data from a whole one on
 /// where there is room. (nft 1.0.6 cannot parse this rule for IPv6, but lists it.)
-fn push_learn(rule: &mut Rule, protocol: Protocol, seconds: u32, family: Family) {
+fn push_client(
+    rule: &mut Rule,
+    protocol: Protocol,
+    operation: u32,
+    seconds: Option<u32>,
+    family: Family,
+) {
     let key = [Field::Saddr, Field::OriginalDaddr, Field::OriginalDport];
     push_fields(rule, &key, family);
     let data = match family {
@@ -233,14 +247,12 @@ fn push_learn(rule: &mut Rule, protocol: Protocol, seconds: u32, family: Family)
         index += words(&[field], family);
     }
     let mut dynset = Expr::new(c"dynset");
-    let milliseconds = u64::from(seconds) * 1000;
+    // The kernel gives out 0 where there is none.
+    let milliseconds = u64::from(seconds.unwrap_or(0)) * 1000;
     dynset
         .set_u32(sys::NFTNL_EXPR_DYNSET_SREG_KEY, register(0))
         .set_u32(sys::NFTNL_EXPR_DYNSET_SREG_DATA, register(data))
-        .set_u32(
-            sys::NFTNL_EXPR_DYNSET_OP,
-            libc::NFT_DYNSET_OP_UPDATE.unsigned_abs(),
-        )
+        .set_u32(sys::NFTNL_EXPR_DYNSET_OP, operation)
         .set(sys::NFTNL_EXPR_DYNSET_TIMEOUT, &milliseconds.to_ne_bytes())
         .set_str(
             sys::NFTNL_EXPR_DYNSET_SET_NAME,

@@ -42,10 +42,10 @@ pub use ipvs::{flush_ipvs, virtual_servers};
 pub use notices::{Foreign, Notices};
 pub use read::Found;
 
-use crate::diff::{Op, Operation, Transaction};
+use crate::diff::{Left, Op, Operation, Transaction};
 use crate::model::addr::Family;
 use crate::model::{Address, Protocol};
-use crate::ruleset::{Key, Program, SetName};
+use crate::ruleset::{Element, Key, Program, SetName};
 use batch::{About, Batch, Finished};
 use numbers::NFTA_GEN_ID;
 use socket::{Dump, Socket};
@@ -77,18 +77,31 @@ impl<A: Address> Default for Part<A> {
 }
 
 impl<A: Address> Part<A> {
-    /// Deletes these clients' keys from the affinity map of a protocol.
+    /// Deletes these clients from the affinity map of a protocol, but for those that have a time left:
+    /// that is their time then.
     #[must_use]
-    pub fn forget(protocol: Protocol, clients: impl IntoIterator<Item = Key<A>>) -> Self {
+    pub fn forget(protocol: Protocol, clients: &[(Client<A>, Left)]) -> Self {
         let set = SetName::Affinity(protocol);
-        let delete = |key| Operation {
-            op: Op::Delete(set, key),
-            service: None,
+        let delete = |(client, _): &(Client<A>, _)| Op::Delete(set, client.key);
+        let keep = |(client, left): &(Client<A>, Left)| {
+            let element = Element {
+                set,
+                key: client.key,
+                value: client.endpoint,
+                comment: None,
+            };
+            match left {
+                Left::Nothing => None,
+                Left::Time(time) => Some(Op::AddFor(element, *time)),
+            }
         };
+        let deletes = clients.iter().map(delete);
+        let operations = deletes.chain(clients.iter().filter_map(keep));
+        let operations = operations.map(|op| Operation { op, service: None });
         Self {
             rebuild: None,
             transaction: Transaction {
-                operations: clients.into_iter().map(delete).collect(),
+                operations: operations.collect(),
             },
         }
     }

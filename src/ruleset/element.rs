@@ -25,11 +25,18 @@ pub enum Verdict {
     ToExternal,
     /// `goto to-external-local`.
     ToExternalLocal,
+    /// `goto unremembered`.
+    Unremembered,
+    /// `goto gone-outside`.
+    GoneOutside,
     /// `drop`.
     Drop,
 }
 
 impl Verdict {
+    /// `goto gone`.
+    pub const GONE: Self = Self::OnDemand(OnDemand::Gone);
+
     /// The chain it goes to; `None`: it drops.
     #[must_use]
     pub fn chain(self) -> Option<ChainName> {
@@ -42,6 +49,8 @@ impl Verdict {
             Self::Refuse => Some(ChainName::Refuse),
             Self::ToExternal => Some(ChainName::ToExternal),
             Self::ToExternalLocal => Some(ChainName::ToExternalLocal),
+            Self::Unremembered => Some(ChainName::Unremembered),
+            Self::GoneOutside => Some(ChainName::GoneOutside),
             Self::Drop => None,
         }
     }
@@ -57,6 +66,8 @@ impl Verdict {
             Self::Refuse,
             Self::ToExternal,
             Self::ToExternalLocal,
+            Self::Unremembered,
+            Self::GoneOutside,
         ];
         let named = |verdict: &Self| {
             let name = verdict.chain().map(|name| name.to_string());

@@ -38,6 +38,8 @@ pub enum Key<A: Address> {
     SourceRange(Protocol, A, u16, A::Net),
     /// A client, and the address and port that it connected to.
     Client(A, A, u16),
+    /// A frontend's address and port, and those of an endpoint.
+    Sent(A, u16, A, u16),
 }
 
 /// A field of a key with its value.
@@ -190,6 +192,12 @@ impl<A: Address> Key<A> {
                 Some(P::Port(port)),
                 None,
             ],
+            Self::Sent(address, port, endpoint, number) => [
+                Some(P::Address(address)),
+                Some(P::Port(port)),
+                Some(P::Address(endpoint)),
+                Some(P::Port(number)),
+            ],
         };
         parts.into_iter().flatten()
     }
@@ -231,6 +239,12 @@ impl<A: Address> Key<A> {
                 Part::Address(address),
                 Part::Port(port),
             ] => Self::Client(client, address, port),
+            [
+                Part::Address(address),
+                Part::Port(port),
+                Part::Address(endpoint),
+                Part::Port(number),
+            ] => Self::Sent(address, port, endpoint, number),
             _ => return None,
         })
     }
@@ -260,7 +274,8 @@ impl<A: Address> Key<A> {
             | Self::Nodeport(..)
             | Self::NodeportSlot(..)
             | Self::SourceRange(..)
-            | Self::Client(..) => self.registers(|net| A::bounds(net).0),
+            | Self::Client(..)
+            | Self::Sent(..) => self.registers(|net| A::bounds(net).0),
         }
     }
 

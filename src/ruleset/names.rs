@@ -54,6 +54,8 @@ pub enum SetName {
     Denied,
     /// (client, frontend) to the endpoint that the client had last, of a protocol.
     Affinity(Protocol),
+    /// (frontend, endpoint) of a protocol that clients no longer keep to the chain that sees to it.
+    Gone(Protocol),
     /// The protocols; each counts the connections whose client could not be remembered.
     AffinityFull,
     /// Frontend of a protocol with session affinity to the chain that remembers.
@@ -127,6 +129,10 @@ pub enum ChainName {
     Affinity,
     /// Finds node ports with session affinity.
     AffinityNodeport,
+    /// Does nothing: a client is not remembered.
+    Unremembered,
+    /// Drops connections from outside to an endpoint that only Pods and the node itself may keep.
+    GoneOutside,
     /// Masquerades connections to a `ClusterIP`.
     ToClusterIp,
     /// Masquerades connections to an external frontend or node port with policy Cluster.
@@ -162,6 +168,8 @@ impl fmt::Display for ChainName {
             Self::Refuse => "refuse",
             Self::Affinity => "affinity",
             Self::AffinityNodeport => "affinity-nodeport",
+            Self::Unremembered => "unremembered",
+            Self::GoneOutside => "gone-outside",
             Self::ToClusterIp => "to-cluster-ip",
             Self::ToExternal => "to-external",
             Self::ToExternalLocal => "to-external-local",

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Chain, ChainName, Field, SetName, Statement};
+use super::{Chain, ChainName, Field, Rule, SetName, Statement};
 use crate::model::Protocol;
 
 /// What the connections that a chain balances were sent to.
@@ -49,6 +49,8 @@ pub enum OnDemand {
     Sticky(Frontends, List, u32),
     /// `learn-Ns`: remembers for N seconds which endpoint a client got.
     Learn(u32),
+    /// `gone`: forgets which endpoint a client has, and drops what was sent there.
+    Gone,
 }
 
 /// Up to so many endpoints a balance chain is there from the start: a rule that is bound to a map
@@ -98,22 +100,8 @@ impl OnDemand {
                 let otherwise = vec![Statement::Goto(ChainName::OnDemand(pick))];
                 remembered.into_iter().chain([otherwise]).collect()
             }
-            Self::Learn(seconds) => {
-                let learn = Protocol::ALL.map(|protocol| {
-                    vec![
-                        Statement::Protocol(protocol),
-                        Statement::Learn { protocol, seconds },
-                        Statement::Return,
-                    ]
-                });
-                // Only who finds the map full comes here (`nft_dynset_eval`: NFT_BREAK).
-                let full = vec![Statement::Lookup {
-                    fields: vec![Field::Protocol],
-                    set: SetName::AffinityFull,
-                    inverted: false,
-                }];
-                learn.into_iter().chain([full]).collect()
-            }
+            Self::Learn(seconds) => learn(seconds),
+            Self::Gone => gone(),
         };
         Chain {
             name: ChainName::OnDemand(self),
@@ -127,7 +115,7 @@ impl OnDemand {
     pub fn needs(self) -> Option<Self> {
         match self {
             Self::Sticky(frontends, list, slots) => Some(Self::Pick(frontends, list, slots)),
-            Self::Pick(..) | Self::Learn(_) => None,
+            Self::Pick(..) | Self::Learn(_) | Self::Gone => None,
         }
     }
 
@@ -145,8 +133,49 @@ impl OnDemand {
             Self::Sticky(Nodeport, Own, _) => "sticky-nodeport",
             Self::Sticky(Nodeport, Cluster, _) => "sticky-nodeport-cluster",
             Self::Learn(_) => "learn",
+            Self::Gone => "gone",
         }
     }
+}
+
+/// Remembers which endpoint a client got, unless it must not keep it.
+fn learn(seconds: u32) -> Vec<Rule> {
+    let sent = [
+        Field::OriginalDaddr,
+        Field::OriginalDport,
+        Field::Daddr,
+        Field::Dport,
+    ];
+    let of_protocol = |protocol| {
+        let of_protocol = Statement::Protocol(protocol);
+        // meta l4proto tcp ct original ip daddr . ct original proto-dst . ip daddr . th dport
+        //   vmap @gone-tcp
+        let (fields, map) = (sent.to_vec(), SetName::Gone(protocol));
+        let gone = vec![of_protocol.clone(), Statement::Vmap { fields, map }];
+        let learn = Statement::Learn { protocol, seconds };
+        [gone, vec![of_protocol, learn, Statement::Return]]
+    };
+    // Only who finds the map full comes here (`nft_dynset_eval`: NFT_BREAK).
+    let full = vec![Statement::Lookup {
+        fields: vec![Field::Protocol],
+        set: SetName::AffinityFull,
+        inverted: false,
+    }];
+    let learn = Protocol::ALL.into_iter().flat_map(of_protocol);
+    learn.chain([full]).collect()
+}
+
+/// A packet that is dropped here leaves no entry in connection tracking: the client's next one is drawn
+/// anew.
+fn gone() -> Vec<Rule> {
+    let forget = Protocol::ALL.map(|protocol| {
+        vec![
+            Statement::Protocol(protocol),
+            Statement::Forget { protocol },
+            Statement::Drop,
+        ]
+    });
+    forget.into()
 }
 
 /// dnat ip to meta l4proto . ip daddr . th dport . numgen random mod N [offset 65536] map
@@ -172,6 +201,7 @@ impl fmt::Display for OnDemand {
                 write!(f, "{}-{slots}", self.prefix())
             }
             Self::Learn(seconds) => write!(f, "{}-{seconds}s", self.prefix()),
+            Self::Gone => f.write_str(self.prefix()),
         }
     }
 }
@@ -185,6 +215,9 @@ impl FromStr for OnDemand {
     type Err = NotOnDemand;
 
     fn from_str(name: &str) -> Result<Self, NotOnDemand> {
+        if name == Self::Gone.prefix() {
+            return Ok(Self::Gone);
+        }
         let (_, number) = name.rsplit_once('-').ok_or(NotOnDemand)?;
         let digits = number.strip_suffix('s').unwrap_or(number);
         let number = digits.parse().ok().filter(|number| *number > 0);
@@ -224,14 +257,16 @@ mod tests {
                 OnDemand::Pick(frontends, list, 65535),
                 OnDemand::Sticky(frontends, list, 1),
                 OnDemand::Learn(10800),
+                OnDemand::Gone,
             ] {
                 assert_eq!(chain.to_string().parse(), Ok(chain));
                 names.insert(chain.to_string());
             }
         }
-        assert_eq!(names.len(), 9);
+        assert_eq!(names.len(), 10);
         for other in [
             "pick", "pick-", "pick-0", "pick-03", "pick-3s", "learn-3", "services", "refuse",
+            "gone-1",
         ] {
             assert_eq!(other.parse::<OnDemand>(), Err(NotOnDemand), "{other}");
         }

@@ -91,7 +91,7 @@ pub fn program(program: &Program) -> Vec<Chain> {
     let chains = [
         OnDemand::initial().map(OnDemand::chain).collect(),
         dispatch(&program.pods),
-        session_affinity(),
+        session_affinity(&program.pods),
         masquerading(program),
         base_chains(),
     ];
@@ -306,8 +306,18 @@ fn by_protocol(fields: &[Field], map: fn(Protocol) -> SetName) -> Vec<Rule> {
 
 /// Session affinity is learned after DNAT: from what the connection was first sent to, and from
 /// where it goes now.
-fn session_affinity() -> Vec<Chain> {
+fn session_affinity(pods: &Pods) -> Vec<Chain> {
+    // ip saddr @pod-cidrs-local return
+    let from_pods = pods.of_this_node();
+    let from_pods = from_pods.map(|source| vec![source, Statement::Return]);
+    let gone_outside = from_pods.into_iter().chain([
+        // fib saddr type local return
+        vec![Statement::SourceIsLocal, Statement::Return],
+        vec![Statement::Drop],
+    ]);
     vec![
+        regular(ChainName::Unremembered, Vec::new()),
+        regular(ChainName::GoneOutside, gone_outside.collect()),
         regular(ChainName::Affinity, by_protocol(&ORIGINAL, SetName::Sticky)),
         regular(
             ChainName::AffinityNodeport,

@@ -4,7 +4,7 @@ use super::Data::{self, Endpoint, Nothing, Verdict};
 use super::KeyField::{self, Address, Direction, Net, Port, Protocol, Slot};
 use super::SetName::{
     self, Affinity, AffinityFull, ClusterIps, ClusterIpsSticky, Denied, Endpoints, External,
-    ExternalNodeports, Hairpin, NodeIps, NodeportEndpoints, Nodeports, NodeportsCluster,
+    ExternalNodeports, Gone, Hairpin, NodeIps, NodeportEndpoints, Nodeports, NodeportsCluster,
     NodeportsLocal, PodCidrs, PodCidrsLocal, ServiceCidrs, Services, ServicesCluster,
     ServicesLocal, ServicesRestricted, SourceRanges, Sticky, StickyNodeports,
 };
@@ -174,6 +174,16 @@ pub const SETS: &[Row] = &[
             "client and frontend (or the node's address with the node port): the endpoint that the client had last. Packets add to it; an element times out",
         )
     },
+    row(
+        &[
+            (Gone(Tcp), "gone-tcp"),
+            (Gone(Udp), "gone-udp"),
+            (Gone(Sctp), "gone-sctp"),
+        ],
+        &[Address, Port, Address, Port],
+        Verdict,
+        "frontend with session affinity (or the node's address with the node port) and an endpoint that its clients must not keep: what happens to a connection that all the same was sent there, until they are forgotten: `goto gone`, `goto gone-outside` (external policy Local: only from outside), `goto unremembered` (it is about to go)",
+    ),
     Row {
         counter: true,
         ..row(

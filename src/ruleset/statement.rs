@@ -95,6 +95,12 @@ pub enum Statement {
         /// For how many seconds.
         seconds: u32,
     },
+    /// Forget which endpoint a client has: `delete @affinity-tcp { ip saddr . ct original ip daddr .
+    /// ct original proto-dst : ip daddr . th dport }`.
+    Forget {
+        /// The protocol, known to be that of the connection.
+        protocol: Protocol,
+    },
     /// Go on only with this protocol.
     Protocol(Protocol),
     /// Go on only if the fields are (or are not) in the set.
@@ -199,6 +205,14 @@ impl Statement {
                     text,
                     "update @{set} {{ {ip} saddr . ct original {ip} daddr . ct original proto-dst \
                      timeout {timeout} : {ip} daddr . th dport }}"
+                )
+            }
+            Self::Forget { protocol } => {
+                let (ip, set) = (layer(family), SetName::Affinity(*protocol));
+                write!(
+                    text,
+                    "delete @{set} {{ {ip} saddr . ct original {ip} daddr . ct original proto-dst : \
+                     {ip} daddr . th dport }}"
                 )
             }
             Self::Protocol(protocol) => write!(text, "meta l4proto {protocol}"),

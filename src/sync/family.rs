@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::remembered::{Affinity, Stale};
 use crate::conntrack::{Frontends, Touched};
 use crate::desired::{
     Claim, Claims, Contribution, HealthCheck, Lists, NodeContribution, NodeFacts, NotServed,
-    PortContribution, Remembered, Slots, StaleAffinity, claims, cluster_ips, contribution,
-    health_check, remembered, remembered_of_slot,
+    PortContribution, Sides, Slots, claims, cluster_ips, contribution, health_check,
 };
-use crate::diff::{Change, Kept, Picture, Plan, Transaction, between, kept};
+use crate::diff::{Change, GoneElements, Kept, Picture, Plan, Transaction, between, kept};
 use crate::model::{Address, Changed, Protocol, Service, ServiceName, Store};
 use crate::ruleset::{Inconsistent, Key, List, SetName, Table, Value, service_and_port};
 
@@ -36,6 +36,8 @@ pub struct Prepared<A: Address> {
     health: Vec<(ServiceName, Option<HealthCheck>)>,
     /// Which clients are to be forgotten once it is committed.
     pub stale: Stale<A>,
+    /// What clients are no longer to be remembered for before it is committed.
+    pub(super) leaving: GoneElements<A>,
     plan: Plan<A>,
     /// The picture that the plan begins from, unless it is ours.
     from: Option<Picture<A>>,
@@ -53,42 +55,6 @@ impl<A: Address> Prepared<A> {
     }
 }
 
-/// Clients that must lose the endpoint they had.
-#[derive(Clone, Debug)]
-pub struct Stale<A> {
-    affinity: Vec<StaleAffinity<A>>,
-    /// After a start: all that may be remembered. Everything else is stale.
-    right: Option<BTreeSet<Remembered<A>>>,
-}
-
-impl<A: Address> Stale<A> {
-    /// The protocols that have any.
-    #[must_use]
-    pub fn protocols(&self) -> BTreeSet<Protocol> {
-        if self.right.is_some() {
-            return Protocol::ALL.into();
-        }
-        self.affinity.iter().map(|stale| stale.protocol).collect()
-    }
-
-    /// Whether an element of the affinity map of `protocol` is one.
-    #[must_use]
-    pub fn covers(&self, protocol: Protocol, key: &Key<A>, value: &Value<A>) -> bool {
-        let (Key::Client(_, address, port), Value::Endpoint(endpoint, number)) = (*key, *value)
-        else {
-            return false;
-        };
-        if let Some(right) = &self.right {
-            return !right.contains(&(protocol, (address, port), (endpoint, number)));
-        }
-        let mut stale = self
-            .affinity
-            .iter()
-            .filter(|stale| stale.protocol == protocol);
-        stale.any(|stale| stale.covers((address, port), (endpoint, number)))
-    }
-}
-
 /// What of the node counts for every Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Seen<A: Address> {
@@ -102,7 +68,9 @@ struct Seen<A: Address> {
 #[derive(Debug)]
 pub struct FamilyState<A: Address> {
     claims: Claims<A>,
-    picture: Picture<A>,
+    pub(super) picture: Picture<A>,
+    /// Where clients were, as of the last commit.
+    pub(super) sides: Option<Sides<A>>,
     dirty: BTreeSet<ServiceName>,
     /// `ClusterIPs` that Services got or lost: an endpoint at one of them may be used no more, or again.
     cluster_ips: BTreeSet<A>,
@@ -123,6 +91,7 @@ impl<A: Address> Default for FamilyState<A> {
         Self {
             claims: Claims::default(),
             picture: Picture::default(),
+            sides: None,
             dirty: BTreeSet::new(),
             cluster_ips: BTreeSet::new(),
             numbers: BTreeSet::new(),
@@ -252,7 +221,12 @@ impl<A: Address> FamilyState<A> {
         }
         let touched = self.touched(&change, &node, &basis);
         let kept = self.kept(&basis);
-        let stale = self.stale(&change, &kept, &node, &basis);
+        let Affinity {
+            stale,
+            gone,
+            leaving,
+        } = self.affinity(&change, &kept, &node, facts.sides(&node), &basis);
+        change.gone = Some(gone);
         let health = self.health(store, &node, &names);
         let from = everything.then(|| Picture::holding(kept));
         let picture = from.as_ref().unwrap_or(&self.picture);
@@ -270,6 +244,7 @@ impl<A: Address> FamilyState<A> {
             not_served,
             health,
             stale,
+            leaving,
             plan,
             from,
             basis,
@@ -364,29 +339,6 @@ impl<A: Address> FamilyState<A> {
         health.collect()
     }
 
-    /// Who is to be forgotten. In a table that was found, clients may remember what an earlier
-    /// process programmed.
-    fn stale(
-        &self,
-        change: &Change<A>,
-        kept: &Kept<A>,
-        node: &NodeContribution<A>,
-        basis: &Basis<A>,
-    ) -> Stale<A> {
-        let contributions = change.services.values().flatten();
-        let right = matches!(basis, Basis::Found(_)).then(|| {
-            let node_ips = node.node_ips().collect();
-            let planned = contributions.flat_map(|service| remembered(service, &node_ips));
-            let kept = kept.values().flatten();
-            let kept = kept.flat_map(|element| remembered_of_slot(element, &node_ips));
-            planned.chain(kept).collect()
-        });
-        Stale {
-            affinity: self.picture.stale_affinity(change),
-            right,
-        }
-    }
-
     /// What stays of Services that are left out, also what an earlier process programmed: as long as
     /// they have the frontend.
     fn kept(&self, basis: &Basis<A>) -> Kept<A> {
@@ -435,9 +387,11 @@ impl<A: Address> FamilyState<A> {
             names,
             seen,
             touched,
+            stale,
             ..
         } = prepared;
         self.seen = Some(seen);
+        self.sides = Some(stale.sides);
         self.touched.extend(touched);
         if let Some(from) = from {
             self.picture = from;

@@ -1,6 +1,9 @@
 //! Forgets the clients of endpoints that are gone: a thread of its own looks for them, the crank
 //! deletes them, since only its socket may change our tables.
 //!
+//! Before an endpoint goes, its clients are remembered no more and forgotten, if that is quick; after it
+//! went, `@gone-*` keeps those from it who are not forgotten yet.
+//!
 //! nf_tables gives out a set in pages and walks it from its beginning for each, so a dump of a map
 //! costs the square of the clients in it (`nf_tables_dump_set`): 0.3 s for 100,000, half a minute
 //! for a million. Nothing else is to wait for that, and what is to be forgotten meanwhile is looked
@@ -17,12 +20,22 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
-use super::family::Stale;
+use super::remembered::Stale;
+use crate::diff::Left;
 use crate::model::{Address, Protocol};
 use crate::netlink::{Client, Commit, Kernel, Part};
 
-/// How long a sync waits for it: the usual map is small.
+/// How long a sync waits for it afterwards: the usual map is small.
 const PATIENCE: Duration = Duration::from_millis(20);
+
+/// How long a sync waits for it before an endpoint goes, unless the last look took longer than
+/// [`QUICK`]: on a busy machine it is the thread that is late.
+const PATIENCE_BEFORE: Duration = Duration::from_millis(500);
+const QUICK: Duration = Duration::from_millis(50);
+
+/// After how long all are looked for again when something failed; doubled each time up to the last.
+const AGAIN: Duration = Duration::from_millis(500);
+const LAST_AGAIN: Duration = Duration::from_secs(30);
 
 /// Clients that are deleted at once: a transaction of them takes some 5 ms.
 const CLIENTS: usize = 5_000;
@@ -30,20 +43,29 @@ const CLIENTS: usize = 5_000;
 /// How often in a row, before what the kernel tells of it has to be read (`netlink/notices.rs`).
 const IN_A_ROW: usize = 4;
 
-/// How often one is looked for: a packet that drew a gone endpoint before the commit may have been
-/// remembered after the first look.
-const LOOKS: u32 = 2;
-
 struct Job {
     ipv4: Stale<Ipv4Addr>,
     ipv6: Option<Stale<Ipv6Addr>>,
-    looks: u32,
+    when: When,
+    /// Since when it is so.
+    since: Instant,
+}
+
+/// When clients are to be forgotten.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    /// Before their endpoint goes.
+    Before,
+    /// After it went.
+    After,
 }
 
 /// What a look for these found: transactions that delete it.
 struct Looked {
-    jobs: Vec<Job>,
+    jobs: usize,
     deletes: Vec<Commit>,
+    took: Duration,
+    failed: bool,
 }
 
 /// The thread, and what it found, as the crank sees them.
@@ -55,8 +77,12 @@ pub(super) struct Forgetter {
     /// Looks that are not over.
     pending: usize,
     deletes: VecDeque<Commit>,
-    /// To be looked for again once `deletes` are committed.
-    again: Vec<Job>,
+    /// How long the last look took.
+    took: Duration,
+    /// Whether anything failed since all were last looked for.
+    failed: bool,
+    /// How often in a row that was so.
+    failures: u32,
 }
 
 impl Forgetter {
@@ -70,15 +96,23 @@ impl Forgetter {
         let told = Arc::new(Notify::new());
         let teller = Arc::clone(&told);
         let work = move || {
-            while let Some(mut jobs) = gather(&received) {
-                for job in &mut jobs {
-                    job.looks += 1;
-                }
-                let ipv4: Vec<_> = jobs.iter().map(|job| &job.ipv4).collect();
-                let ipv6: Vec<_> = jobs.iter().filter_map(|job| job.ipv6.as_ref()).collect();
-                let mut deletes = look(&mut kernel, &ipv4);
-                deletes.extend(look(&mut kernel, &ipv6));
-                if finished.send(Looked { jobs, deletes }).is_err() {
+            while let Some(jobs) = gather(&received) {
+                let started = Instant::now();
+                let ipv4: Vec<_> = jobs.iter().map(|job| job.of(&job.ipv4)).collect();
+                let ipv6 = jobs
+                    .iter()
+                    .filter_map(|job| Some(job.of(job.ipv6.as_ref()?)));
+                let ipv6: Vec<_> = ipv6.collect();
+                let mut found = look(&mut kernel, &ipv4);
+                found.extend(look(&mut kernel, &ipv6));
+                let failed = found.iter().any(Result::is_err);
+                let looked = Looked {
+                    jobs: jobs.len(),
+                    deletes: found.into_iter().flatten().flatten().collect(),
+                    took: started.elapsed(),
+                    failed,
+                };
+                if finished.send(looked).is_err() {
                     return;
                 }
                 teller.notify_one();
@@ -93,7 +127,9 @@ impl Forgetter {
             told,
             pending: 0,
             deletes: VecDeque::new(),
-            again: Vec::new(),
+            took: Duration::ZERO,
+            failed: false,
+            failures: 0,
         })
     }
 
@@ -104,17 +140,24 @@ impl Forgetter {
         kernel: &mut Kernel,
         ipv4: Stale<Ipv4Addr>,
         ipv6: Option<Stale<Ipv6Addr>>,
+        when: When,
     ) -> bool {
         let protocols = ipv6.as_ref().map(Stale::protocols).unwrap_or_default();
         if protocols.is_empty() && ipv4.protocols().is_empty() {
-            return self.is_done();
+            return self.is_forgotten();
         }
         self.look_for(Job {
             ipv4,
             ipv6,
-            looks: 0,
+            when,
+            since: Instant::now(),
         });
-        let until = Instant::now() + PATIENCE;
+        let patience = match when {
+            When::Before if self.took > QUICK => return false,
+            When::Before => PATIENCE_BEFORE,
+            When::After => PATIENCE,
+        };
+        let until = Instant::now() + patience;
         let mut deleted = 0;
         loop {
             deleted += usize::from(!self.deletes.is_empty());
@@ -129,7 +172,10 @@ impl Forgetter {
                 match self.looked.recv_timeout(left) {
                     Ok(looked) => self.take(looked),
                     Err(RecvTimeoutError::Timeout) => return false,
-                    Err(RecvTimeoutError::Disconnected) => self.pending = 0,
+                    Err(RecvTimeoutError::Disconnected) => {
+                        self.pending = 0;
+                        self.failed = true;
+                    }
                 }
             }
         }
@@ -155,8 +201,7 @@ impl Forgetter {
         if let Some(commit) = self.deletes.pop_front() {
             self.delete(commit, kernel);
         }
-        self.look_again();
-        self.is_done()
+        self.is_forgotten()
     }
 
     /// Deletes these, in one transaction. Where that deletes none of them if one has timed out, each half
@@ -171,40 +216,61 @@ impl Forgetter {
                 }
             }
             Err(error) => {
-                warn!(%error, "cannot forget the clients of endpoints that are gone");
+                warn!(%error, "cannot forget the clients of endpoints that are gone, will try again");
+                self.failed = true;
             }
         }
+    }
+
+    /// After how long all are to be looked for again, because something failed.
+    pub(super) fn must_look_again(&self) -> Option<Duration> {
+        let must = self.failed && self.is_done();
+        must.then(|| (AGAIN * 2u32.saturating_pow(self.failures)).min(LAST_AGAIN))
+    }
+
+    /// Looks for all that must not be remembered, after something failed.
+    pub(super) fn look_again(
+        &mut self,
+        kernel: &mut Kernel,
+        ipv4: Stale<Ipv4Addr>,
+        ipv6: Option<Stale<Ipv6Addr>>,
+    ) -> bool {
+        self.begins_again();
+        self.forget(kernel, ipv4, ipv6, When::After)
+    }
+
+    fn begins_again(&mut self) {
+        self.failed = false;
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// Whether every client is forgotten that should be.
+    fn is_forgotten(&mut self) -> bool {
+        let forgotten = self.is_done() && !self.failed;
+        if forgotten {
+            self.failures = 0;
+        }
+        forgotten
     }
 
     fn is_done(&self) -> bool {
         self.pending == 0 && self.deletes.is_empty()
     }
 
-    /// Once everything that was found is deleted, what was to be looked for again.
-    fn look_again(&mut self) {
-        if self.deletes.is_empty() {
-            for job in std::mem::take(&mut self.again) {
-                self.look_for(job);
-            }
-        }
-    }
-
     fn look_for(&mut self, job: Job) {
         if self.jobs.send(job).is_ok() {
             self.pending += 1;
         } else {
-            warn!(
-                "the thread that looks for clients has ended: they stay with endpoints that are gone"
-            );
+            warn!("the thread that looks for clients has ended: they are not forgotten");
+            self.failed = true;
         }
     }
 
     fn take(&mut self, looked: Looked) {
-        self.pending -= looked.jobs.len();
+        self.pending -= looked.jobs;
+        self.took = looked.took;
+        self.failed |= looked.failed;
         self.deletes.extend(looked.deletes);
-        let jobs = looked.jobs.into_iter();
-        self.again.extend(jobs.filter(|job| job.looks < LOOKS));
-        self.look_again();
     }
 }
 
@@ -214,41 +280,128 @@ fn gather<T>(waiting: &Receiver<T>) -> Option<Vec<T>> {
     Some([first].into_iter().chain(waiting.try_iter()).collect())
 }
 
-fn look<A: Address>(kernel: &mut Kernel, stale: &[&Stale<A>]) -> Vec<Commit>
+/// Who is to be forgotten, and since when the time-outs are what they are; `None`: they are not yet.
+type Asked<'a, A> = (&'a Stale<A>, Option<Instant>);
+
+impl Job {
+    fn of<'a, A: Address>(&self, stale: &'a Stale<A>) -> Asked<'a, A> {
+        (stale, (self.when == When::After).then_some(self.since))
+    }
+}
+
+/// A packet may have been on its way when a time-out changed.
+const ON_ITS_WAY: Duration = Duration::from_millis(200);
+
+/// What deletes the clients of each protocol, or that they could not be looked for.
+fn look<A: Address>(kernel: &mut Kernel, stale: &[Asked<'_, A>]) -> Vec<Result<Vec<Commit>, ()>>
 where
     Part<A>: Into<Commit>,
 {
     let look = |protocol| match kernel.clients::<A>(protocol) {
-        Ok(clients) => deletes(protocol, clients, stale),
+        Ok(clients) => Ok(deletes(protocol, clients, stale)),
         Err(error) => {
-            warn!(%error, "cannot look for the clients of endpoints that are gone");
-            Vec::new()
+            warn!(%error, "cannot look for the clients of endpoints that are gone, will try again");
+            Err(())
         }
     };
-    let protocols: BTreeSet<_> = stale.iter().flat_map(|stale| stale.protocols()).collect();
-    protocols.into_iter().flat_map(look).collect()
+    let protocols = stale.iter().flat_map(|(stale, _)| stale.protocols());
+    let protocols: BTreeSet<_> = protocols.collect();
+    protocols.into_iter().map(look).collect()
 }
 
 fn deletes<A: Address>(
     protocol: Protocol,
-    mut clients: Vec<Client<A>>,
-    stale: &[&Stale<A>],
+    clients: Vec<Client<A>>,
+    stale: &[Asked<'_, A>],
 ) -> Vec<Commit>
 where
     Part<A>: Into<Commit>,
 {
-    clients.retain(|(key, value)| stale.iter().any(|stale| stale.covers(protocol, key, value)));
-    if !clients.is_empty() {
-        debug!(%protocol, clients = clients.len(), "forgetting the clients of endpoints that are gone");
+    let wrong = clients.into_iter().filter_map(|client| {
+        let left = left(protocol, &client, stale)?;
+        Some((client, left))
+    });
+    let wrong: Vec<_> = wrong.collect();
+    if !wrong.is_empty() {
+        debug!(%protocol, clients = wrong.len(), "forgetting clients, or changing their time");
     }
-    let parts = clients.chunks(CLIENTS);
-    let parts = parts.map(|clients| Part::forget(protocol, clients.iter().map(|(key, _)| *key)));
+    let parts = wrong.chunks(CLIENTS);
+    let parts = parts.map(|clients| Part::forget(protocol, clients));
     parts.map(Into::into).collect()
+}
+
+/// For how long a client is to be remembered that must be forgotten, or has another time-out now;
+/// `None`: as it is.
+fn left<A: Address>(
+    protocol: Protocol,
+    client: &Client<A>,
+    stale: &[Asked<'_, A>],
+) -> Option<Left> {
+    let Client {
+        key,
+        endpoint,
+        time,
+    } = client;
+    if stale
+        .iter()
+        .any(|(stale, _)| stale.covers(protocol, key, endpoint))
+    {
+        return Some(Left::Nothing);
+    }
+    // The last job knows the time-out that is.
+    stale.iter().rev().find_map(|(stale, since)| {
+        let since = since.as_ref()?.elapsed() + ON_ITS_WAY;
+        stale.time(protocol, key, (*time)?, since)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One whose thread does nothing; where its jobs arrive.
+    fn idle() -> (Forgetter, Receiver<Job>) {
+        let (jobs, received) = channel();
+        let (_, looked) = channel();
+        let forgetter = Forgetter {
+            jobs,
+            looked,
+            told: Arc::new(Notify::new()),
+            pending: 1,
+            deletes: VecDeque::new(),
+            took: Duration::ZERO,
+            failed: false,
+            failures: 0,
+        };
+        (forgetter, received)
+    }
+
+    #[test]
+    fn a_look_that_failed_is_made_again_ever_later() {
+        let looked = |failed| Looked {
+            jobs: 1,
+            deletes: Vec::new(),
+            took: Duration::ZERO,
+            failed,
+        };
+        let (mut forgetter, _jobs) = idle();
+        assert_eq!(forgetter.must_look_again(), None);
+        for after in [500, 1000, 2000] {
+            forgetter.take(looked(true));
+            assert!(!forgetter.is_forgotten());
+            let after = Duration::from_millis(after);
+            assert_eq!(forgetter.must_look_again(), Some(after));
+            forgetter.begins_again();
+            forgetter.pending = 1;
+            assert_eq!(forgetter.must_look_again(), None);
+        }
+        forgetter.take(looked(false));
+        assert!(forgetter.is_forgotten());
+        assert_eq!(forgetter.must_look_again(), None);
+        // The next failure is a first one.
+        forgetter.failed = true;
+        assert_eq!(forgetter.must_look_again(), Some(AGAIN));
+    }
 
     #[test]
     fn what_waits_is_looked_for_together() {

@@ -9,6 +9,7 @@ mod family;
 mod forget;
 mod measure;
 mod opened;
+mod remembered;
 mod state;
 mod timers;
 mod trust;
@@ -28,10 +29,11 @@ use clean::Cleaner;
 pub use complaints::{Complaint, Subject};
 pub use describe::{Inquiry, Question};
 use drift::Drift;
-pub use family::{Basis, FamilyState, Prepared, Stale};
+pub use family::{Basis, FamilyState, Prepared};
 use forget::Forgetter;
 use measure::Measure;
 pub use opened::Opened;
+pub use remembered::Stale;
 pub use state::{Plans, Progress, State};
 use timers::{Retry, Timer, Timers};
 use trust::Trust;
@@ -182,9 +184,8 @@ impl Crank {
                 () = timers.next_turn.wait() => {}
                 () = timers.unused_chains.wait() => self.delete_unused_chains(),
                 () = timers.late_answers.wait() => self.cleaner.clean_again(&self.state),
-                () = self.forgetter.wait() => if self.forgetter.step(&mut self.kernel) {
-                    self.cleaner.clean_again(&self.state);
-                },
+                () = self.forgetter.wait() => self.forget_some(),
+                () = timers.forget.wait() => self.forget_again(),
                 () = timers.full_maps.wait() => self.look_for_full_maps(),
             }
             // As many as may wait, no more: sources that never rest must not keep us from syncing.
@@ -257,6 +258,9 @@ impl Crank {
         }
         if self.has_affinity() {
             timers.full_maps.start(affinity::EVERY);
+        }
+        if let Some(after) = self.forgetter.must_look_again() {
+            timers.forget.start(after);
         }
         if let Some(after) = self.cleaner.must_look_again() {
             timers.late_answers.start(after);

@@ -13,6 +13,7 @@ pub(super) struct Timers {
     pub(super) unused_chains: Timer,
     pub(super) late_answers: Timer,
     pub(super) full_maps: Timer,
+    pub(super) forget: Timer,
 }
 
 /// How long after a failure the next attempt is made at first.

@@ -6,8 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
+use super::forget::When;
 use super::trust::{Trust, basis, part};
 use super::{Basis, Crank, Plans, Progress};
+use crate::diff::Plan;
 use crate::netlink::{Commit, Error, Part, Refusal, give_back_memory};
 use crate::ruleset::Inconsistent;
 
@@ -75,6 +77,9 @@ impl Crank {
                 self.measure.failed(full, started.elapsed());
             }
             let (plans, commit) = prepared?;
+            if !full && self.part_clients(&plans) {
+                continue;
+            }
             self.drift.before(&mut self.kernel, &commit);
             let sent = Instant::now();
             let result = self.kernel.commit(&commit);
@@ -131,9 +136,12 @@ impl Crank {
             self.measure.metrics.repairs.inc_by(u64::from(repaired));
         }
         let ipv6 = self.ipv6.then(|| plans.ipv6.stale.clone());
-        let forgotten = self
-            .forgetter
-            .forget(&mut self.kernel, plans.ipv4.stale.clone(), ipv6);
+        let forgotten = self.forgetter.forget(
+            &mut self.kernel,
+            plans.ipv4.stale.clone(),
+            ipv6,
+            When::After,
+        );
         let complaints = self.state.committed(plans);
         let count = u64::try_from(complaints.len()).unwrap_or(u64::MAX);
         self.measure.metrics.not_served.inc_by(count);
@@ -141,6 +149,9 @@ impl Crank {
         self.measure.holds(&self.state.ipv4);
         if self.ipv6 {
             self.measure.holds(&self.state.ipv6);
+        }
+        if forgotten {
+            self.all_forgotten();
         }
         self.cleaner.clean(&mut self.state, forgotten);
         self.tell_health();
@@ -158,6 +169,85 @@ impl Crank {
         if self.has_affinity() {
             self.look_for_full_maps();
         }
+    }
+
+    /// Before endpoints go that clients with session affinity have: nobody is remembered for them from
+    /// now on, and who was is forgotten, as far as that is quick. `false` if there is none of that, or if
+    /// it fails: what comes next keeps clients from them all the same.
+    fn part_clients(&mut self, plans: &Plans) -> bool {
+        let ipv4 = self.state.ipv4.leaving(&plans.ipv4);
+        let ipv6 = self.state.ipv6.leaving(&plans.ipv6).filter(|_| self.ipv6);
+        if ipv4.is_none() && ipv6.is_none() {
+            return false;
+        }
+        if let Err(error) = self.commit_plans(ipv4, ipv6) {
+            debug!(%error, "cannot part clients from endpoints before they go");
+            return false;
+        }
+        let ipv6 = self.ipv6.then(|| plans.ipv6.stale.clone());
+        let ipv4 = plans.ipv4.stale.clone();
+        self.forgetter
+            .forget(&mut self.kernel, ipv4, ipv6, When::Before);
+        true
+    }
+
+    /// Forgets some of those who are to be.
+    pub(super) fn forget_some(&mut self) {
+        if self.forgetter.step(&mut self.kernel) {
+            self.all_forgotten();
+            self.cleaner.clean_again(&self.state);
+        }
+    }
+
+    /// Has everyone forgotten again who must be: something failed.
+    pub(super) fn forget_again(&mut self) {
+        let Some(ipv4) = self.state.ipv4.stale() else {
+            return;
+        };
+        let ipv6 = self.state.ipv6.stale().filter(|_| self.ipv6);
+        if self.forgetter.look_again(&mut self.kernel, ipv4, ipv6) {
+            self.all_forgotten();
+        }
+    }
+
+    /// Takes in that everyone is forgotten who is to be: nobody need be kept from an endpoint.
+    pub(super) fn all_forgotten(&mut self) {
+        if self.trust != Trust::Picture {
+            return;
+        }
+        let ipv4 = self.state.ipv4.forgotten();
+        let ipv6 = self.state.ipv6.forgotten().filter(|_| self.ipv6);
+        if let Err(error) = self.commit_plans(ipv4, ipv6) {
+            warn!(%error, "cannot tidy up after clients were forgotten");
+            self.trust = Trust::Read;
+        }
+    }
+
+    /// Commits plans that begin from the pictures, and takes them in.
+    fn commit_plans(
+        &mut self,
+        ipv4: Option<Plan<Ipv4Addr>>,
+        ipv6: Option<Plan<Ipv6Addr>>,
+    ) -> Result<(), Error> {
+        let (mut ipv4, mut ipv6) = (ipv4, ipv6);
+        let mut commit = Commit::default();
+        if let Some(plan) = &mut ipv4 {
+            commit.ipv4.transaction = std::mem::take(&mut plan.transaction);
+        }
+        if let Some(plan) = &mut ipv6 {
+            commit.ipv6.transaction = std::mem::take(&mut plan.transaction);
+        }
+        self.drift.before(&mut self.kernel, &commit);
+        let result = self.kernel.commit(&commit);
+        self.drift.after(&mut self.kernel);
+        result?;
+        if let Some(plan) = ipv4 {
+            self.state.ipv4.picture_mut().committed(plan);
+        }
+        if let Some(plan) = ipv6 {
+            self.state.ipv6.picture_mut().committed(plan);
+        }
+        Ok(())
     }
 
     /// Decides what to do about a transaction that was not committed, before the next attempt.

@@ -38,6 +38,7 @@ fn the_rules_are_encoded_as_nft_encodes_them() {
         "sticky-nodeport-2",
         "sticky-nodeport-cluster-4",
         "learn-10800s",
+        "gone",
     ];
     let ipv4 = [&picks[..], &sticky[..]].concat();
     assert_eq!(

@@ -7,6 +7,7 @@
     reason = "a test fails by a panic; clippy does not take helpers of tests for tests"
 )]
 
+mod affinity;
 mod cost;
 mod left_out;
 mod outcomes;

@@ -367,6 +367,38 @@ impl Objects {
     }
 }
 
+impl Objects {
+    /// The endpoints that a client may keep at a destination with session affinity, whether source ranges
+    /// let it there or not, and for how many seconds; `None`: there is nothing to keep. `own`: whether it is
+    /// the node itself.
+    pub(crate) fn keeps<A: Address>(
+        &self,
+        node: &OfNode<A>,
+        (source, own): (A, bool),
+        (protocol, address, port): (Protocol, A, u16),
+    ) -> Option<(BTreeSet<(A, u16)>, u32)> {
+        let by_address = self.owner(node, protocol, address, port);
+        let by_node_port = self.node_port_owner::<A>(protocol, port);
+        let by_node_port = by_node_port.filter(|_| node.primary_ip == Some(address));
+        let (service, of_service) = by_address.or(by_node_port)?;
+        let lists = self.lists::<A>(service, of_service);
+        let is_cluster_ip = by_address.is_some() && Self::has(&service.cluster_ips, address);
+        let inside = own || self.is_own_pod(node.pods, source);
+        let policy = if is_cluster_ip {
+            service.internal_policy
+        } else {
+            service.external_policy
+        };
+        let list = match policy {
+            _ if lists.cluster.is_empty() => BTreeSet::new(),
+            TrafficPolicy::Cluster => lists.cluster,
+            TrafficPolicy::Local if inside && !is_cluster_ip => lists.cluster,
+            TrafficPolicy::Local => lists.local,
+        };
+        Some((list, service.affinity?))
+    }
+}
+
 /// An endpoint, whether the rules send any connection there, and whether it terminates.
 type Answering<A> = Vec<((A, u16), bool, bool)>;
 

@@ -272,7 +272,20 @@ pub(crate) fn commit(state: &mut State, tables: &mut Tables) -> usize {
     plans.ipv4.transaction.apply(&mut tables.ipv4).unwrap();
     plans.ipv6.transaction.apply(&mut tables.ipv6).unwrap();
     let _ = state.committed(plans);
+    forgotten(state, tables);
     operations
+}
+
+/// Everyone is forgotten who is to be.
+pub(crate) fn forgotten(state: &mut State, tables: &mut Tables) {
+    if let Some(plan) = state.ipv4.forgotten() {
+        plan.transaction.apply(&mut tables.ipv4).unwrap();
+        state.ipv4.picture_mut().committed(plan);
+    }
+    if let Some(plan) = state.ipv6.forgotten() {
+        plan.transaction.apply(&mut tables.ipv6).unwrap();
+        state.ipv6.picture_mut().committed(plan);
+    }
 }
 
 /// The last word on each object.
@@ -315,7 +328,8 @@ pub(crate) fn normalised<A: Address>(table: &Table<A>) -> Vec<String> {
             | Key::Frontend(..)
             | Key::Nodeport(..)
             | Key::SourceRange(..)
-            | Key::Client(..) => {
+            | Key::Client(..)
+            | Key::Sent(..) => {
                 lines.push(format!("{} {element}", element.set));
                 continue;
             }

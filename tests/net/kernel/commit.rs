@@ -125,6 +125,7 @@ fn unused_balance_chains_can_be_deleted_together() {
         world.take_in(&objects);
         world.sync();
     }
+    world.forgotten();
     let fresh = world.state.fresh().expect("tables");
     let mut rounds = 0;
     loop {

@@ -92,6 +92,25 @@ impl World {
         Ok(())
     }
 
+    /// Everyone is forgotten who is to be.
+    pub(super) fn forgotten(&mut self) {
+        let (mut ipv4, mut ipv6) = (self.state.ipv4.forgotten(), self.state.ipv6.forgotten());
+        let mut commit = Commit::default();
+        if let Some(plan) = &mut ipv4 {
+            commit.ipv4.transaction = std::mem::take(&mut plan.transaction);
+        }
+        if let Some(plan) = &mut ipv6 {
+            commit.ipv6.transaction = std::mem::take(&mut plan.transaction);
+        }
+        self.kernel.commit(&commit).expect("the kernel takes it");
+        if let Some(plan) = ipv4 {
+            self.state.ipv4.picture_mut().committed(plan);
+        }
+        if let Some(plan) = ipv6 {
+            self.state.ipv6.picture_mut().committed(plan);
+        }
+    }
+
     /// What the kernel holds of a family, which must be ours.
     pub(super) fn read<A: Address>(&mut self) -> Table<A> {
         match self

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use kube_dnat::diff::{Op, Operation};
 use kube_dnat::netlink::{Kernel, Part};
-use kube_dnat::ruleset::{AFFINITY_SIZE, Element, Key, SetName, Value};
+use kube_dnat::ruleset::{
+    AFFINITY_SIZE, Element, Frontends, Key, List, OnDemand, SetName, Value, Verdict,
+};
 use libtest_mimic::Trial;
 use serde_json::json;
 
@@ -22,8 +24,11 @@ pub(super) fn tests() -> Vec<Trial> {
         clients_are_told_apart_and_spread,
         a_client_keeps_its_endpoint_through_other_changes_and_loses_it_with_it,
         a_client_keeps_its_endpoint_through_a_restart_but_not_a_dead_one,
+        an_endpoint_that_is_gone_gets_nobody_while_its_clients_are_forgotten,
+        a_client_keeps_its_endpoint_for_the_time_that_is_left,
         without_affinity_a_client_draws_anew,
         policy_local_and_affinity_go_together,
+        a_policy_that_becomes_local_leaves_clients_what_it_allows,
         a_full_map_is_told_of_and_its_clients_are_served,
         nothing_waits_for_clients_that_expire_while_they_are_forgotten,
     )
@@ -149,6 +154,121 @@ fn a_client_keeps_its_endpoint_through_a_restart_but_not_a_dead_one() {
     assert_ne!(only(&probe), had);
 }
 
+fn an_endpoint_that_is_gone_gets_nobody_while_its_clients_are_forgotten() {
+    let shop = Shop::new();
+    let all = ["pod-1", "pod-2", "remote-1"];
+    let daemon = shop.start_without_owner(&(sticky().yaml() + &cart_slices(shop.pods(all)).yaml()));
+    let probe = shop
+        .cluster
+        .client
+        .probe(Protocol::Tcp, (Family::V4.cluster_ip(1), 80));
+    // To look through so many takes seconds.
+    shop.cluster
+        .node
+        .namespace
+        .run(|| remember(MANY_CLIENTS, shop.cluster.pod("pod-3").ip(Family::V4)));
+    // The first time it is not known yet that it takes so long.
+    for _ in 0..2 {
+        let had = only(&probe);
+        let left = all.iter().filter(|pod| !had.starts_with(**pod));
+        let left = left.map(|pod| shop.cluster.pod(pod));
+        daemon
+            .manifests
+            .write("shop.yaml", &(sticky().yaml() + &cart_slices(left).yaml()));
+        shop.cluster
+            .node
+            .namespace
+            .run(|| wait_for_endpoints(all.len() - 1));
+        // Who is kept from it tries again after a second.
+        let gets = probe.clone().deadline(Duration::from_secs(10)).send();
+        let gets = gets.answer().server;
+        assert_ne!(gets, had);
+        assert_eq!(only(&probe), gets, "it keeps its new endpoint");
+        let all_again = sticky().yaml() + &cart_slices(shop.pods(all)).yaml();
+        daemon.manifests.write("shop.yaml", &all_again);
+        shop.cluster
+            .node
+            .namespace
+            .run(|| wait_for_endpoints(all.len()));
+    }
+}
+
+/// Waits until the cart's `ClusterIP` has so many endpoints. (nft is not asked: it would list the clients.)
+fn wait_for_endpoints(count: usize) {
+    let mut kernel = Kernel::open().expect("nf_tables");
+    let IpAddr::V4(cluster_ip) = Family::V4.cluster_ip(1) else {
+        panic!("the family is IPv4");
+    };
+    let tcp = kube_dnat::model::Protocol::Tcp;
+    let key = Key::Frontend(tcp, cluster_ip, 80);
+    let count = u32::try_from(count).expect("a few");
+    let chain = OnDemand::Sticky(Frontends::Address, List::Own, count);
+    let wanted = Value::Verdict(Verdict::OnDemand(chain));
+    wait_until(
+        "the endpoints are programmed",
+        Duration::from_mins(1),
+        || {
+            let element = kernel.element(SetName::Services, &key);
+            element
+                .expect("an element")
+                .is_some_and(|element| element.value == wanted)
+        },
+    );
+}
+
+/// The Service whose clients keep their endpoints for so many seconds.
+fn sticky_for(seconds: u32) -> Service {
+    sticky().spec(
+        "sessionAffinityConfig",
+        json!({"clientIP": {"timeoutSeconds": seconds}}),
+    )
+}
+
+fn a_client_keeps_its_endpoint_for_the_time_that_is_left() {
+    let shop = Shop::new();
+    let endpoints = cart_slices(shop.pods(["pod-1", "pod-2", "remote-1"])).yaml();
+    let daemon = shop.start(&(sticky().yaml() + &endpoints));
+    let to = (Family::V4.cluster_ip(1), 80);
+    let probe = shop.cluster.client.probe(Protocol::Tcp, to);
+    let had = only(&probe);
+    let waits_for = |seconds: u64| {
+        let client = shop.cluster.client.ip(Family::V4);
+        let left = || shop.cluster.node.namespace.run(|| time_left(client));
+        wait_until(
+            &format!("the client has less than {seconds} s left"),
+            Duration::from_mins(1),
+            || left().is_some_and(|left| (seconds - 100..=seconds).contains(&left)),
+        );
+    };
+    waits_for(10_800);
+    for seconds in [600, 7200, 300] {
+        daemon.apply("shop.yaml", &(sticky_for(seconds).yaml() + &endpoints));
+        waits_for(seconds.into());
+    }
+    drop(daemon);
+    // It changes while nobody looks.
+    shop.manifests
+        .write("shop.yaml", &(sticky_for(900).yaml() + &endpoints));
+    let daemon = Daemon::start(&shop.cluster, &shop.manifests);
+    waits_for(900);
+    assert_eq!(only(&probe), had);
+    // A new connection begins it again.
+    waits_for(900);
+    drop(daemon);
+}
+
+/// The seconds for which the client keeps its endpoint of the cart's `ClusterIP`.
+fn time_left(client: IpAddr) -> Option<u64> {
+    let mut kernel = Kernel::open().expect("nf_tables");
+    let (IpAddr::V4(client), IpAddr::V4(cluster_ip)) = (client, Family::V4.cluster_ip(1)) else {
+        panic!("the family is IPv4");
+    };
+    let key = Key::Client(client, cluster_ip, 80);
+    let tcp = kube_dnat::model::Protocol::Tcp;
+    let found = kernel.client(tcp, &key).expect("an answer");
+    found.map(|(_, left)| left.as_secs())
+}
+
 fn without_affinity_a_client_draws_anew() {
     let shop = Shop::new();
     let endpoints = cart_slices(shop.pods(["pod-1", "pod-2"])).yaml();
@@ -175,6 +295,48 @@ fn policy_local_and_affinity_go_together() {
             assert!(client.starts_with("pod-"), "{client} is not on this node");
             only(&shop.cluster.pod("pod-3").probe(protocol, to));
         }
+    }
+}
+
+fn a_policy_that_becomes_local_leaves_clients_what_it_allows() {
+    let shop = Shop::new();
+    let remote = cart_slices(shop.pods(["remote-1"])).yaml();
+    let both = cart_slices(shop.pods(["remote-1", "pod-1"])).yaml();
+    let daemon = shop.start(&(sticky().yaml() + &remote));
+    let (from_outside, from_pod) = (&shop.cluster.client, shop.cluster.pod("pod-3"));
+    let each = || {
+        everywhere().flat_map(|(family, protocol)| {
+            let external = frontends(family).into_iter().skip(1);
+            external.map(move |(what, to)| (what, protocol, to))
+        })
+    };
+    for (_, protocol, to) in each() {
+        only(&from_outside.probe(protocol, to));
+        only(&from_pod.probe(protocol, to));
+    }
+    daemon.apply("shop.yaml", &(sticky().yaml() + &both));
+    let local = sticky().spec("externalTrafficPolicy", json!("Local"));
+    daemon.apply("shop.yaml", &(local.yaml() + &both));
+    for (what, protocol, to) in each() {
+        let probe = from_outside.probe(protocol, to);
+        assert_eq!(only(&probe), "pod-1:8080", "{what}, {probe}");
+        assert!(probe.send().answer().keeps_source(), "{what}, {probe}");
+        let probe = from_pod.probe(protocol, to);
+        assert_eq!(only(&probe), "remote-1:8080", "{what}, {probe}");
+    }
+    // Back again, both keep what they have.
+    daemon.apply("shop.yaml", &(sticky().yaml() + &both));
+    for (what, protocol, to) in each() {
+        assert_eq!(
+            only(&from_outside.probe(protocol, to)),
+            "pod-1:8080",
+            "{what}"
+        );
+        assert_eq!(
+            only(&from_pod.probe(protocol, to)),
+            "remote-1:8080",
+            "{what}"
+        );
     }
 }
 
@@ -241,6 +403,9 @@ fn nothing_waits_for_clients_that_expire_while_they_are_forgotten() {
     // Nobody takes our own deletions for what others do.
     assert_eq!(adopted(), before);
 }
+
+/// So many clients that it takes a while to look through them.
+const MANY_CLIENTS: u32 = 200_000;
 
 /// Puts clients of the cart's `ClusterIP`, who have this endpoint, into the map of TCP over IPv4.
 fn remember(count: u32, endpoint: IpAddr) {

@@ -1,0 +1,240 @@
+//! What clients remember of one family, and what a change makes of that. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::family::{Basis, FamilyState, Prepared};
+use crate::desired::{
+    Forget, Lost, Memory, NodeContribution, Right, Sides, found_gone, gone_key, lost_of,
+};
+use crate::diff::{Change, GoneElements, Kept, Left, Plan, Time};
+use crate::model::{Address, Protocol};
+use crate::ruleset::{Key, Value, Verdict};
+
+/// Clients that must lose the endpoint they had.
+#[derive(Clone, Debug)]
+pub struct Stale<A: Address> {
+    forget: Forget<A>,
+    /// After a start: all that may be remembered. Everything else is stale.
+    right: Option<Right<A>>,
+    pub(super) sides: Sides<A>,
+}
+
+impl<A: Address> Stale<A> {
+    /// The protocols that have any.
+    #[must_use]
+    pub fn protocols(&self) -> BTreeSet<Protocol> {
+        if self.right.is_some() {
+            return Protocol::ALL.into();
+        }
+        self.forget.protocols()
+    }
+
+    /// Whether an element of the affinity map of `protocol` is one.
+    #[must_use]
+    pub fn covers(&self, protocol: Protocol, key: &Key<A>, value: &Value<A>) -> bool {
+        let (Key::Client(client, address, port), Value::Endpoint(endpoint, number)) =
+            (*key, *value)
+        else {
+            return false;
+        };
+        let (asked, endpoint) = ((protocol, address, port), (endpoint, number));
+        let side = self.sides.of(client);
+        match &self.right {
+            Some(right) => right.denies(&asked, &endpoint, side),
+            None => self.forget.covers(&asked, &endpoint, side),
+        }
+    }
+}
+
+impl<A: Address> Stale<A> {
+    /// For how long an element of the affinity map of `protocol` is to be there from now on, if its time-out is
+    /// not what it is now, but was for all but `since`.
+    #[must_use]
+    pub fn time(
+        &self,
+        protocol: Protocol,
+        key: &Key<A>,
+        time: Time,
+        since: Duration,
+    ) -> Option<Left> {
+        let Key::Client(_, address, port) = *key else {
+            return None;
+        };
+        let asked = (protocol, address, port);
+        let seconds = match &self.right {
+            Some(right) => right.seconds(&asked),
+            None => self.forget.seconds(&asked),
+        };
+        let whole = Duration::from_secs(seconds?.into());
+        (whole != time.whole).then(|| time.under(whole, since))
+    }
+}
+
+/// What a plan does about session affinity.
+pub(super) struct Affinity<A: Address> {
+    pub(super) stale: Stale<A>,
+    pub(super) gone: GoneElements<A>,
+    pub(super) leaving: GoneElements<A>,
+}
+
+impl<A: Address> FamilyState<A> {
+    /// Who is to be forgotten, and what keeps them from endpoints that are gone until they are. In a
+    /// table that was found, clients may remember what an earlier process programmed.
+    pub(super) fn affinity(
+        &self,
+        change: &Change<A>,
+        kept: &Kept<A>,
+        node: &NodeContribution<A>,
+        sides: Sides<A>,
+        basis: &Basis<A>,
+    ) -> Affinity<A> {
+        let node_ips: BTreeSet<_> = node.node_ips().collect();
+        // Clients may be on the other side of external policy Local now.
+        let moved = self.sides.as_ref() != Some(&sides);
+        let stale = |forget, right| Stale {
+            forget,
+            right,
+            sides,
+        };
+        match basis {
+            Basis::Picture => {
+                let (before, now) = self.memories(change, &node_ips, moved);
+                let forget = before.lost(&now);
+                let mut pairs: BTreeSet<_> = forget.pairs().collect();
+                let right = moved.then(|| self.right(&now, &node_ips));
+                pairs.extend(right.iter().flat_map(Right::only_inside));
+                let gone = self.gone(&pairs, &before, &now);
+                let known = self.picture.gone();
+                let leaving = pairs.iter().filter(|(asked, _)| now.has(asked));
+                let leaving = leaving.map(gone_key).filter(|key| !known.contains_key(key));
+                Affinity {
+                    leaving: leaving.map(|key| (key, Verdict::Unremembered)).collect(),
+                    gone,
+                    stale: stale(forget, right),
+                }
+            }
+            Basis::Found(found) => {
+                let services = change.services.values().flatten();
+                let mut right = Memory::of(services, &node_ips).right();
+                for slot in kept.values().flatten() {
+                    right.keep_slot(slot, &node_ips);
+                }
+                let mut gone = found_gone(found, node_ips, &right);
+                if moved {
+                    gone.extend(right.only_inside().map(|lost| (lost, Verdict::GoneOutside)));
+                }
+                let gone = gone.into_iter();
+                Affinity {
+                    gone: gone
+                        .map(|(lost, verdict)| (gone_key(&lost), verdict))
+                        .collect(),
+                    leaving: GoneElements::new(),
+                    stale: stale(Forget::default(), Some(right)),
+                }
+            }
+            Basis::Empty => Affinity {
+                gone: GoneElements::new(),
+                leaving: GoneElements::new(),
+                stale: stale(Forget::default(), None),
+            },
+        }
+    }
+
+    /// All clients that must not remember what they do, by what was committed last; `None`: nothing was.
+    #[must_use]
+    pub fn stale(&self) -> Option<Stale<A>> {
+        let node_ips = self.picture.node().node_ips().collect();
+        let memory = Memory::of(self.picture.contributions().into_values(), &node_ips);
+        Some(Stale {
+            forget: Forget::default(),
+            right: Some(self.right(&memory, &node_ips)),
+            sides: self.sides.clone()?,
+        })
+    }
+
+    /// What clients may remember before a change, and after it: of the Services that may differ.
+    fn memories<'a>(
+        &'a self,
+        change: &'a Change<A>,
+        node_ips: &BTreeSet<A>,
+        moved: bool,
+    ) -> (Memory<'a, A>, Memory<'a, A>) {
+        let had: BTreeSet<_> = self.picture.node().node_ips().collect();
+        let others = if moved || had != *node_ips {
+            self.picture.contributions()
+        } else {
+            BTreeMap::new()
+        };
+        let others = others.into_iter();
+        let others = others.filter(|(name, _)| !change.services.contains_key(*name));
+        let others: Vec<_> = others.map(|(_, contribution)| contribution).collect();
+        let changed = change.services.keys();
+        let before = changed.filter_map(|name| self.picture.contribution(name));
+        let before = Memory::of(before.chain(others.iter().copied()), &had);
+        let after = change.services.values().flatten();
+        let after = Memory::of(after.chain(others.iter().copied()), node_ips);
+        (before, after)
+    }
+
+    /// All that may be remembered, given what may be of the Services of the picture.
+    fn right(&self, memory: &Memory<'_, A>, node_ips: &BTreeSet<A>) -> Right<A> {
+        let mut right = memory.right();
+        for slot in self.picture.kept_elements() {
+            right.keep_slot(slot, node_ips);
+        }
+        right
+    }
+
+    /// The endpoints that clients must not keep: those that there were, and these.
+    fn gone(
+        &self,
+        pairs: &BTreeSet<Lost<A>>,
+        before: &Memory<'_, A>,
+        now: &Memory<'_, A>,
+    ) -> GoneElements<A> {
+        let new = pairs.iter().map(|lost| (gone_key(lost), now.denies(lost)));
+        let known = self.picture.gone().iter();
+        let known = known.filter(|(_, verdict)| **verdict != Verdict::Unremembered);
+        let known = known.map(|(key, verdict)| {
+            let lost = lost_of(key.0, &key.1);
+            let changed = lost.filter(|(asked, _)| before.has(asked) || now.has(asked));
+            (
+                *key,
+                changed.map_or(Some(*verdict), |lost| now.denies(&lost)),
+            )
+        });
+        let all = known.chain(new);
+        all.filter_map(|(key, verdict)| Some((key, verdict?)))
+            .collect()
+    }
+
+    /// The endpoints that clients must not keep, beside those of the picture: a plan that has
+    /// nobody remembered for these any more, before they go. `None` if there is none.
+    #[must_use]
+    pub fn leaving(&self, prepared: &Prepared<A>) -> Option<Plan<A>> {
+        let leaving = prepared.leaving.iter();
+        let mut gone = self.picture.gone().clone();
+        gone.extend(leaving.map(|(key, verdict)| (*key, *verdict)));
+        (!prepared.leaving.is_empty()).then(|| self.with_gone(gone))
+    }
+
+    /// A plan for when everyone is forgotten who is to be: nobody has an endpoint any more that is gone.
+    /// `None` if there is nothing to do.
+    #[must_use]
+    pub fn forgotten(&self) -> Option<Plan<A>> {
+        let any = !self.picture.gone().is_empty();
+        any.then(|| self.with_gone(GoneElements::new()))
+    }
+
+    fn with_gone(&self, gone: GoneElements<A>) -> Plan<A> {
+        let gone = Some(gone);
+        Plan::new(
+            &self.picture,
+            Change {
+                gone,
+                ..Change::default()
+            },
+        )
+    }
+}

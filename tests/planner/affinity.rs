@@ -1,0 +1,321 @@
+//! What clients with session affinity keep, after any change of anything that it depends on: what a fresh
+//! start would allow them, and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use kube_dnat::diff::{Left, Time};
+use kube_dnat::model::{
+    Addresses, Endpoint, EndpointSlice, Event, Kind, Object, Protocol, Service, ServiceName,
+    ServicePort, SlicePort, TrafficPolicy,
+};
+use kube_dnat::ruleset::{Key, SetName, Table, Value, Verdict};
+use kube_dnat::sync::{Basis, Stale, State};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::specification::{Objects, OfNode};
+use crate::world::{Tables, event, forgotten, key, last_words, state, update};
+
+type At = (Ipv4Addr, u16);
+
+/// A client, and what it connected to.
+type Client = (Ipv4Addr, (Protocol, Ipv4Addr, u16));
+
+/// Which endpoint each has, and for how many seconds.
+type Clients = BTreeMap<Client, (At, u32)>;
+
+/// From outside, of Pods of this node and of others (by the Node's podCIDRs, if it has any), and an
+/// endpoint.
+const SOURCES: [Ipv4Addr; 5] = [
+    Ipv4Addr::new(192, 0, 2, 9),
+    Ipv4Addr::new(10, 244, 1, 99),
+    Ipv4Addr::new(10, 244, 9, 9),
+    Ipv4Addr::new(10, 244, 1, 3),
+    Ipv4Addr::new(10, 99, 0, 1),
+];
+
+/// What the objects say, and where node ports are served.
+struct World {
+    objects: Objects,
+    node: OfNode<Ipv4Addr>,
+    /// The node's own addresses.
+    own: BTreeSet<Ipv4Addr>,
+}
+
+impl World {
+    fn new(events: &[Event], table: &Table<Ipv4Addr>) -> Self {
+        let node_ip = table.entries(SetName::NodeIps).next();
+        let primary_ip = node_ip.and_then(|(key, _)| {
+            if let Key::Address(address) = key {
+                Some(*address)
+            } else {
+                None
+            }
+        });
+        let events = last_words(events);
+        let told = events.iter().find_map(|event| match event {
+            Event::OwnAddresses(own) => Some(&own.all),
+            Event::Update(_) | Event::Listed(_) | Event::Interrupted(_) => None,
+        });
+        let told = told.into_iter().flatten().copied();
+        Self {
+            objects: Objects::of(&events),
+            node: OfNode {
+                primary_ip,
+                pods: "10.244.0.0/16".parse().unwrap(),
+            },
+            own: told.filter_map(ipv4).chain(primary_ip).collect(),
+        }
+    }
+
+    /// Every frontend, and node ports at the address that serves them.
+    fn asked(&self) -> BTreeSet<(Protocol, Ipv4Addr, u16)> {
+        let mut all = BTreeSet::new();
+        for service in &self.objects.services {
+            let ips = [
+                &service.cluster_ips,
+                &service.external_ips,
+                &service.load_balancer_ips,
+            ];
+            let ips = ips.into_iter().flatten().copied().filter_map(ipv4);
+            let ips: BTreeSet<_> = ips.chain(self.node.primary_ip).collect();
+            for port in &service.ports {
+                for ip in &ips {
+                    let numbers = [Some(port.port), port.node_port];
+                    let numbers = numbers.into_iter().flatten();
+                    all.extend(numbers.map(|number| (port.protocol, *ip, number)));
+                }
+            }
+        }
+        all
+    }
+
+    /// For how many seconds a client may keep the endpoint; `None`: not at all.
+    fn keeps(&self, (source, asked): Client, endpoint: At) -> Option<u32> {
+        let keeps = self
+            .objects
+            .keeps(&self.node, (source, self.own.contains(&source)), asked);
+        let keeps = keeps.filter(|(list, _)| list.contains(&endpoint));
+        keeps.map(|(_, seconds)| seconds)
+    }
+
+    /// Each client that has no endpoint connects, wherever it may.
+    fn connect(&self, clients: &mut Clients, draw: usize) {
+        for (number, asked) in self.asked().into_iter().enumerate() {
+            for source in SOURCES.into_iter().chain(self.node.primary_ip) {
+                let keeps =
+                    self.objects
+                        .keeps(&self.node, (source, self.own.contains(&source)), asked);
+                let Some((list, seconds)) = keeps.filter(|(list, _)| !list.is_empty()) else {
+                    continue;
+                };
+                let drawn = list.iter().nth((draw + number) % list.len()).unwrap();
+                let client = clients.entry((source, asked));
+                client.or_insert((*drawn, seconds));
+            }
+        }
+    }
+}
+
+fn ipv4(ip: IpAddr) -> Option<Ipv4Addr> {
+    match ip {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// What the kernel does with a connection that the client's memory sent to an endpoint.
+fn gone(table: &Table<Ipv4Addr>, (_, asked): Client, (endpoint, number): At) -> Option<Verdict> {
+    let (protocol, address, port) = asked;
+    let key = Key::Sent(address, port, endpoint, number);
+    let entry = table.get(SetName::Gone(protocol), &key)?;
+    match entry.value {
+        Value::Verdict(verdict) => Some(verdict),
+        Value::Nothing | Value::Endpoint(..) => None,
+    }
+}
+
+fn is_forgotten(stale: &Stale<Ipv4Addr>, (source, asked): Client, (ip, number): At) -> bool {
+    let (protocol, address, port) = asked;
+    let key = Key::Client(source, address, port);
+    stale.covers(protocol, &key, &Value::Endpoint(ip, number))
+}
+
+/// Of a time-out of so many seconds, what is left after ten.
+fn ten_seconds_later(seconds: u32) -> Time {
+    Time {
+        whole: Duration::from_secs(seconds.into()),
+        left: Duration::from_secs(u64::from(seconds) - 10),
+    }
+}
+
+/// The time that a client has left who connected ten seconds ago, when its time-out was of so many seconds,
+/// if that is another now.
+fn time(stale: &Stale<Ipv4Addr>, (source, asked): Client, seconds: u32) -> Option<Left> {
+    let (protocol, address, port) = asked;
+    let key = Key::Client(source, address, port);
+    stale.time(protocol, &key, ten_seconds_later(seconds), Duration::ZERO)
+}
+
+/// Whether the table has the client's memory asked at all.
+fn is_sticky(table: &Table<Ipv4Addr>, (_, (protocol, address, port)): Client) -> bool {
+    let frontend = Key::AddressPort(address, port);
+    table.get(SetName::Sticky(protocol), &frontend).is_some()
+        || table
+            .get(SetName::StickyNodeports(protocol), &Key::Port(port))
+            .is_some()
+}
+
+/// Commits what is dirty, or after a restart everything; who is to be forgotten then.
+fn commit(state: &mut State, kernel: &mut Tables, restarted: bool) -> Stale<Ipv4Addr> {
+    let (ipv4, ipv6) = if restarted {
+        let found = |table| Basis::Found(Box::new(table));
+        let ipv6 = Basis::Found(Box::new(kernel.ipv6.clone()));
+        (found(kernel.ipv4.clone()), ipv6)
+    } else {
+        (Basis::Picture, Basis::Picture)
+    };
+    let plans = state.prepare(ipv4, ipv6).unwrap();
+    plans.ipv4.transaction.apply(&mut kernel.ipv4).unwrap();
+    plans.ipv6.transaction.apply(&mut kernel.ipv6).unwrap();
+    let affected = plans.ipv4.stale.clone();
+    let _ = state.committed(plans);
+    affected
+}
+
+/// A Service with two ports and session affinity, whose name does not fit into a comment.
+fn long_named() -> Event {
+    let name = format!("{}/{}", "n".repeat(63), "s".repeat(63));
+    let port = |name: &str, port| ServicePort {
+        name: name.into(),
+        protocol: Protocol::Tcp,
+        port,
+        node_port: None,
+    };
+    let service = Service {
+        name: ServiceName::of(&name.as_str().into()),
+        created: Some(0),
+        has_selector: true,
+        cluster_ips: vec![IpAddr::from([10, 96, 0, 1])],
+        external_ips: Vec::new(),
+        load_balancer_ips: Vec::new(),
+        internal_policy: TrafficPolicy::Cluster,
+        external_policy: TrafficPolicy::Cluster,
+        affinity: Some(10_800),
+        source_ranges: Vec::new(),
+        health_check_node_port: None,
+        ports: vec![port("http", 80), port("https", 81)],
+    };
+    update(
+        key(Kind::Service, &name),
+        Some(Object::Service(service.into())),
+    )
+}
+
+/// Its endpoints, `10.244.1.LAST`.
+fn long_named_slice(last: &[u8]) -> Event {
+    let name = format!("{}/{}", "n".repeat(63), "s".repeat(63));
+    let port = |name: &str, port| SlicePort {
+        name: name.into(),
+        protocol: Protocol::Tcp,
+        port,
+    };
+    let endpoint = |last: &u8| Endpoint {
+        address: Ipv4Addr::new(10, 244, 1, *last),
+        ready: true,
+        serving: true,
+        terminating: false,
+        local: false,
+        unplaced: false,
+        hints: None,
+    };
+    let slice = EndpointSlice {
+        service: ServiceName::of(&name.as_str().into()),
+        mirrored: false,
+        triggered: None,
+        ports: vec![port("http", 8080), port("https", 8443)],
+        addresses: Addresses::Ipv4(last.iter().map(endpoint).collect()),
+    };
+    update(
+        key(Kind::EndpointSlice, &name),
+        Some(Object::Slices(vec![slice])),
+    )
+}
+
+#[test]
+fn ports_are_told_apart_however_long_the_names_are() {
+    let (mut state, mut kernel) = (state(), Tables::default());
+    let _ = state.apply(long_named());
+    let _ = state.apply(long_named_slice(&[2, 3]));
+    let _ = commit(&mut state, &mut kernel, false);
+    let before = kernel.ipv4.clone();
+    let _ = state.apply(long_named_slice(&[1, 2, 3]));
+    let affected = commit(&mut state, &mut kernel, false);
+    for (port, number) in [(80, 8080), (81, 8443)] {
+        let client = (
+            SOURCES[0],
+            (Protocol::Tcp, Ipv4Addr::new(10, 96, 0, 1), port),
+        );
+        for last in [2, 3] {
+            let endpoint = (Ipv4Addr::new(10, 244, 1, last), number);
+            assert!(!is_forgotten(&affected, client, endpoint), "{client:?}");
+        }
+    }
+    // Those that stay keep their slots, too.
+    for slot in before.elements_of(SetName::Endpoints) {
+        let now = kernel.ipv4.get(SetName::Endpoints, &slot.key).unwrap();
+        assert_eq!(now.value, slot.value, "{}", slot.key);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_client_keeps_what_a_fresh_start_would_allow_and_nothing_else(
+        steps in vec((vec(event(), 1..5), prop::bool::weighted(0.2), any::<u8>()), 1..8),
+    ) {
+        let (mut state, mut kernel) = (state(), Tables::default());
+        let (mut events, mut clients) = (Vec::new(), Clients::new());
+        for (batch, restarts, draw) in steps {
+            events.extend(batch.iter().cloned());
+            if restarts {
+                state = crate::world::state();
+                for event in last_words(&events) {
+                    let _ = state.apply(event);
+                }
+            } else {
+                for event in batch {
+                    let _ = state.apply(event);
+                }
+            }
+            let affected = commit(&mut state, &mut kernel, restarts);
+            let world = World::new(&events, &kernel.ipv4);
+            for (client, (endpoint, seconds)) in &clients {
+                let keeps = world.keeps(*client, *endpoint);
+                let forgotten = is_forgotten(&affected, *client, *endpoint);
+                prop_assert_eq!(!forgotten, keeps.is_some(), "{:?} {:?}", client, endpoint);
+                if let Some(now) = keeps {
+                    let left = (now != *seconds).then(|| Left::Time(ten_seconds_later(now)));
+                    prop_assert_eq!(time(&affected, *client, *seconds), left, "{:?}", client);
+                }
+                // Until it is forgotten, nobody gets there.
+                let gone = gone(&kernel.ipv4, *client, *endpoint);
+                if is_sticky(&kernel.ipv4, *client) && keeps.is_none() {
+                    prop_assert!(gone.is_some(), "{:?} {:?}", client, endpoint);
+                }
+                prop_assert!(gone != Some(Verdict::GONE) || keeps.is_none());
+                prop_assert!(gone != Some(Verdict::Unremembered));
+            }
+            clients.retain(|client, (endpoint, seconds)| {
+                let keeps = world.keeps(*client, *endpoint);
+                *seconds = keeps.unwrap_or_default();
+                keeps.is_some()
+            });
+            forgotten(&mut state, &mut kernel);
+            world.connect(&mut clients, draw.into());
+        }
+    }
+}
