@@ -323,7 +323,7 @@ where
     });
     let wrong: Vec<_> = wrong.collect();
     if !wrong.is_empty() {
-        debug!(%protocol, clients = wrong.len(), "forgetting clients, or changing their time");
+        debug!(%protocol, clients = wrong.len(), "forgetting the clients of endpoints that are gone, or changing their time");
     }
     let parts = wrong.chunks(CLIENTS);
     let parts = parts.map(|clients| Part::forget(protocol, clients));
