@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Claims, Sides};
 use crate::model::addr::Family;
@@ -165,11 +165,16 @@ impl<A: Address> NodeContribution<A> {
             PodSource::NodeCidr => store.node().map_or(&[][..], |node| &node.pod_cidrs),
             PodSource::Interface(_) => &[],
         };
-        let pod_cidrs = of_family(&mut pod_cidrs.iter().copied());
+        let mut pod_cidrs = of_family(&mut pod_cidrs.iter().copied());
         let own_pod_cidrs = match &facts.pods {
             PodSource::ClusterCidr(_) => own_pod_cidrs::<A>(&pod_cidrs, facts, store),
             PodSource::NodeCidr | PodSource::Interface(_) => pod_cidrs.clone(),
         };
+        if facts.pods == PodSource::NodeCidr && pod_cidrs.is_empty() {
+            // Of a family without a podCIDR nobody is known to come from outside, so nobody is masqueraded
+            // for that.
+            pod_cidrs = of_family(&mut [everything(A::FAMILY)].into_iter());
+        }
         let all = own.iter().flat_map(|own| &own.all);
         let all = all.copied().filter_map(A::of);
         let service_cidrs = store.service_cidrs().flat_map(|object| &object.cidrs);
@@ -319,6 +324,13 @@ fn own_pod_cidrs<A: Address>(
         return pod_cidrs.to_vec();
     }
     A::aggregate(&own)
+}
+
+fn everything(family: Family) -> IpNet {
+    match family {
+        Family::Ipv4 => Ipv4Net::default().into(),
+        Family::Ipv6 => Ipv6Net::default().into(),
+    }
 }
 
 /// Those of a node's addresses that serve node ports, if these ranges are to. One that only Services have

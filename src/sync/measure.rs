@@ -15,13 +15,17 @@ use crate::ruleset::SetName;
 
 use super::FamilyState;
 
+/// How many slices count for the latency of programming while nothing is committed: a kernel that refuses
+/// everything for days must not cost memory for each change.
+const TRIGGERS: usize = 16_384;
+
 /// Counts for the families that the node has.
 pub(super) struct Measure {
     pub(super) metrics: Metrics,
     families: Vec<Family>,
     /// What was triggered before this, in milliseconds since 1970, was late before we were there.
     started: i64,
-    /// Triggers of reported slices that are not committed yet.
+    /// Triggers of reported slices that are not committed yet, at most [`TRIGGERS`].
     triggers: Vec<(Family, i64)>,
     sent_bytes: u64,
     /// As last counted.
@@ -73,7 +77,9 @@ impl Measure {
             Kind::EndpointSlice | Kind::Endpoints => {
                 metrics.endpoint_changes.inc();
                 metrics.endpoint_changes_pending.inc();
-                self.triggers.extend(triggers(update, self.started));
+                let room = TRIGGERS - self.triggers.len();
+                let triggers = triggers(update, self.started);
+                self.triggers.extend(triggers.into_iter().take(room));
             }
             Kind::Node | Kind::ServiceCidr => {}
         }
@@ -250,4 +256,29 @@ fn milliseconds_of(time: SystemTime) -> i64 {
     since.map_or(0, |since| {
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::parse;
+
+    #[test]
+    fn what_is_never_committed_costs_no_more_memory() {
+        let (metrics, _) = Metrics::new();
+        let mut measure = Measure::new(metrics, false);
+        measure.started = 0;
+        let slice = "{metadata: {namespace: shop, name: a, \
+                     labels: {kubernetes.io/service-name: cart}, annotations: \
+                     {endpoints.kubernetes.io/last-change-trigger-time: '2026-01-01T00:00:00Z'}}, \
+                     addressType: IPv4}";
+        let update = parse::slice(&yaml_serde::from_str(slice).unwrap(), "n1");
+        let event = Event::Update(update);
+        measure.reported(&event);
+        assert_eq!(measure.triggers.len(), 1);
+        for _ in 0..TRIGGERS + 10 {
+            measure.reported(&event);
+        }
+        assert_eq!(measure.triggers.len(), TRIGGERS);
+    }
 }

@@ -234,7 +234,7 @@ pub(crate) fn node(internal_ips: &[IpAddr]) -> String {
 }
 
 /// The Node object of node-1 with these internal addresses and Pod CIDRs.
-pub(crate) fn node_with_pod_cidrs(internal_ips: &[IpAddr], cidrs: &[String; 2]) -> String {
+pub(crate) fn node_with_pod_cidrs(internal_ips: &[IpAddr], cidrs: &[String]) -> String {
     let addresses = internal_ips
         .iter()
         .map(|ip| json!({ "type": "InternalIP", "address": ip }));

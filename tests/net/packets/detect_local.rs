@@ -12,6 +12,7 @@ pub(super) fn tests() -> Vec<Trial> {
     crate::trials!(detect_local:
         by_the_ranges_of_the_node_pods_of_other_nodes_are_strangers,
         ranges_of_the_node_that_change_count_at_once,
+        in_a_family_without_a_range_of_the_node_nobody_is_a_stranger_to_a_cluster_ip,
         by_the_names_of_interfaces_what_comes_in_by_another_is_a_stranger,
         by_the_bridge_what_comes_in_by_another_interface_is_a_stranger,
     )
@@ -99,6 +100,42 @@ fn ranges_of_the_node_that_change_count_at_once() {
     assert_treated_as_pod(shop.cluster.pod("pod-1"), false);
     daemon.apply("node.yaml", &manifest::node(&ips));
     assert_treated_as_pod(shop.cluster.pod("pod-1"), true);
+}
+
+fn in_a_family_without_a_range_of_the_node_nobody_is_a_stranger_to_a_cluster_ip() {
+    let shop = Shop::new();
+    let ips = Family::ALL.map(|family| family.lan(2));
+    let cidrs = [String::from("10.244.1.0/24")];
+    shop.manifests
+        .write("node.yaml", &manifest::node_with_pod_cidrs(&ips, &cidrs));
+    let local = cart_on_every_frontend().spec("externalTrafficPolicy", json!("Local"));
+    let slices = cart_slices(shop.pods(["pod-2"]));
+    shop.manifests
+        .write("shop.yaml", &(local.yaml() + &slices.yaml()));
+    let flags = ["--detect-local-mode", "NodeCIDR"];
+    let daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &flags);
+    for (family, protocol) in everywhere() {
+        let client = shop
+            .cluster
+            .client
+            .probe(protocol, (family.cluster_ip(1), 80));
+        let answer = client.send().answer();
+        assert_eq!(
+            answer.keeps_source(),
+            family == Family::V6,
+            "{client}: {answer:?}"
+        );
+    }
+    // Policy Local keeps them here all the same.
+    let slices = cart_slices(shop.pods(["pod-2", "remote-1"]));
+    daemon.apply("shop.yaml", &(local.yaml() + &slices.yaml()));
+    for (family, protocol) in everywhere() {
+        let client = shop
+            .cluster
+            .client
+            .probe(protocol, (family.lan(2), NODE_PORT));
+        assert_eq!(servers(&client), names(["pod-2:8080"]), "{client}");
+    }
 }
 
 fn by_the_names_of_interfaces_what_comes_in_by_another_is_a_stranger() {
