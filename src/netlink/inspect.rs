@@ -213,7 +213,7 @@ fn rehearsed(fixed: &Program) -> Vec<Chain> {
     let on_demand = [Frontends::Address, Frontends::Nodeport]
         .map(|frontends| OnDemand::Sticky(frontends, List::Own, 1))
         .into_iter()
-        .chain([OnDemand::Learn(1)]);
+        .chain([OnDemand::Learn(1), OnDemand::Gone]);
     let mut chains = program(fixed);
     chains.extend(on_demand.map(OnDemand::chain));
     chains
@@ -345,6 +345,7 @@ mod tests {
             "sticky-1",
             "sticky-nodeport-1",
             "learn-1s",
+            "gone",
         ] {
             assert!(names.iter().any(|one| one == name), "{name}: {names:?}");
         }
