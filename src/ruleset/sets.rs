@@ -55,7 +55,7 @@ pub const SETS: &[Row] = &[
         &[(PodCidrs, "pod-cidrs")],
         &[Net],
         Nothing,
-        "sources in this range are Pods: `--cluster-cidr`, or the Node's podCIDRs with `--detect-local-mode NodeCIDR`",
+        "sources in this range are Pods: `--cluster-cidr`, or the Node's podCIDRs with `--detect-local-mode NodeCIDR`; in a family for which the Node has none, everything",
     ),
     row(
         &[(PodCidrsLocal, "pod-cidrs-local")],

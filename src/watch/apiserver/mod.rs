@@ -64,8 +64,9 @@ impl Default for Timeouts {
 
 /// Reports the objects to `events` until nobody receives them, waiting while the channel is full.
 ///
-/// Each kind ends its first list with [`Event::Listed`]; a Node or `ServiceCIDRs` that the API
-/// server does not have or does not let us see count as listed, with a warning.
+/// Each kind ends its first list with [`Listed`](crate::model::Event::Listed); a Node or
+/// `ServiceCIDRs` that the API server does not have or does not let us see count as listed, with a
+/// warning.
 pub async fn watch(client: Client, our_node: Arc<str>, events: Sender<Events>) {
     watch_with(Timeouts::default(), client, our_node, events).await;
 }
