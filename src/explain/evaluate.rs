@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::{Held, Kind, Lookup, Step};
+use crate::model::addr::Family;
 use crate::model::{Address, Protocol};
 use crate::ruleset::{
     Chain, ChainName, Element, Entry, Field, Key, List, Part, Program, Rule, SetName, Statement,
@@ -198,11 +199,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                     ),
                     Statement::Masquerade => {
                         let matches = rule.get(..position).unwrap_or_default();
-                        let why = match matches {
-                            [] => chain.to_string(),
-                            matches => format!("{chain}: {}", rule_text(matches, A::FAMILY)),
-                        };
-                        Flow::End(End::Masqueraded(why))
+                        Flow::End(End::Masqueraded(masqueraded_by(chain, matches, A::FAMILY)))
                     }
                     Statement::RejectTcp if self.frontend.protocol != Protocol::Tcp => {
                         break 'rule Flow::NextRule;
@@ -213,6 +210,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                     Statement::Jump(chain) => Flow::Jump(*chain),
                     Statement::Goto(chain) => Flow::Goto(*chain),
                     Statement::NotDnat
+                    | Statement::Confirmed
                     | Statement::SourceIsLocal
                     | Statement::DestinationIsLocal
                     | Statement::InputInterface { .. }
@@ -251,6 +249,8 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
     ) -> Result<Match, L::Error> {
         let (holds, inverted) = match statement {
             Statement::NotDnat => (self.translated.is_none(), false),
+            // What is explained are new connections.
+            Statement::Confirmed => (false, false),
             Statement::SourceIsLocal => {
                 let address = self.source.address;
                 let own = address.is_some_and(|address| self.rules.is_own(address));
@@ -557,4 +557,12 @@ pub(super) fn list(ranges: &[String]) -> String {
         return "nobody".to_owned();
     }
     ranges.join(", ")
+}
+
+/// Which rule of a chain masquerades, in nft's words.
+fn masqueraded_by(chain: ChainName, matches: &[Statement], family: Family) -> String {
+    match matches {
+        [] => chain.to_string(),
+        matches => format!("{chain}: {}", rule_text(matches, family)),
+    }
 }

@@ -13,7 +13,8 @@ use crate::ruleset::{ChainName, Field, Interface, SetName, Statement};
 
 /// `IP_CT_DIR_ORIGINAL` of `linux/netfilter/nf_conntrack_tuple_common.h`.
 const ORIGINAL: u8 = 0;
-/// `IPS_DST_NAT` of `linux/netfilter/nf_conntrack_common.h`.
+/// `IPS_CONFIRMED` and `IPS_DST_NAT` of `linux/netfilter/nf_conntrack_common.h`.
+const CT_STATUS_CONFIRMED: u32 = 1 << 3;
 const CT_STATUS_DNAT: u32 = 1 << 5;
 /// `NF_NAT_RANGE_MAP_IPS | NF_NAT_RANGE_PROTO_SPECIFIED` of `linux/netfilter/nf_nat.h`.
 const NAT_FLAGS: u32 = 3;
@@ -32,7 +33,8 @@ const PORT_UNREACHABLE_V6: u8 = 4;
 /// Appends the expressions of `statement` to `rule`.
 pub(super) fn push(rule: &mut Rule, statement: &Statement, family: Family) {
     match statement {
-        Statement::NotDnat => push_not_dnat(rule),
+        Statement::NotDnat => push_status_unlike(rule, CT_STATUS_DNAT, CT_STATUS_DNAT),
+        Statement::Confirmed => push_status_unlike(rule, CT_STATUS_CONFIRMED, 0),
         Statement::SourceIsLocal => push_is_local(rule, FIB_SADDR),
         Statement::DestinationIsLocal => push_is_local(rule, FIB_DADDR),
         Statement::InputInterface {
@@ -173,19 +175,19 @@ fn original(key: i32, register: u32) -> Expr {
     ct
 }
 
-/// `ct status & dnat != dnat`.
-fn push_not_dnat(rule: &mut Rule) {
+/// `ct status & STATUS != VALUE`.
+fn push_status_unlike(rule: &mut Rule, status: u32, value: u32) {
     let register = register(0);
     let mut bitwise = Expr::new(c"bitwise");
     bitwise
         .set_u32(sys::NFTNL_EXPR_BITWISE_SREG, register)
         .set_u32(sys::NFTNL_EXPR_BITWISE_DREG, register)
         .set_u32(sys::NFTNL_EXPR_BITWISE_LEN, 4)
-        .set_u32(sys::NFTNL_EXPR_BITWISE_MASK, CT_STATUS_DNAT)
+        .set_u32(sys::NFTNL_EXPR_BITWISE_MASK, status)
         .set_u32(sys::NFTNL_EXPR_BITWISE_XOR, 0);
     rule.push(ct(libc::NFT_CT_STATUS, register))
         .push(bitwise)
-        .push(compare(libc::NFT_CMP_NEQ, &CT_STATUS_DNAT.to_ne_bytes()));
+        .push(compare(libc::NFT_CMP_NEQ, &value.to_ne_bytes()));
 }
 
 /// `fib saddr type local`, or `fib daddr type local`.

@@ -215,11 +215,15 @@ fn unserved() -> Vec<Rule> {
 }
 
 /// A `ClusterIP` in use refuses other ports and protocols; an address that no Service has is silent.
-/// An address that the node itself holds (`NodeLocal` DNSCache) is its own affair.
+/// An address that the node itself holds (`NodeLocal` DNSCache) is its own affair. A SYN that is sent again
+/// may meet its entry from before the first start, which nothing translates until it is deleted: that is
+/// no reason to refuse what is served.
 fn unless_local() -> Chain {
     regular(
         ChainName::Unserved,
         vec![
+            // ct status confirmed return
+            vec![Statement::Confirmed, Statement::Return],
             // fib daddr type local return
             vec![Statement::DestinationIsLocal, Statement::Return],
             denied(),

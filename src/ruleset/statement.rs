@@ -76,6 +76,9 @@ pub enum Field {
 pub enum Statement {
     /// Go on only with connections that no DNAT was applied to.
     NotDnat,
+    /// Go on only with packets of connections whose first packet has passed: it came before there was any
+    /// NAT, and conntrack translates them no more.
+    Confirmed,
     /// Go on only if the source is one of the node's own addresses.
     SourceIsLocal,
     /// Go on only if the destination is one of the node's own addresses.
@@ -189,6 +192,7 @@ impl Statement {
     pub(super) fn write(&self, family: Family, text: &mut impl fmt::Write) -> fmt::Result {
         match self {
             Self::NotDnat => text.write_str("ct status & dnat != dnat"),
+            Self::Confirmed => text.write_str("ct status confirmed"),
             Self::SourceIsLocal => text.write_str("fib saddr type local"),
             Self::DestinationIsLocal => text.write_str("fib daddr type local"),
             Self::InputInterface {

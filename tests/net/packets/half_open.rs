@@ -6,6 +6,7 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use serde_json::json;
 
+use super::render::render;
 use super::shop::{Shop, cart_on_every_frontend, cart_slices, frontends};
 use super::{Daemon, Family, Host, Protocol};
 use crate::lab::{Outcome, Probe, nft, wait_until};
@@ -15,6 +16,7 @@ pub(super) fn tests() -> Vec<Trial> {
     crate::trials!(half_open:
         a_syn_from_before_the_frontend_is_served_when_it_is_sent_again,
         a_syn_from_before_the_daemon_is_served_when_it_is_sent_again,
+        a_syn_from_before_the_rules_is_not_refused_by_them,
         a_syn_follows_when_its_endpoint_is_gone,
         a_syn_leaves_a_service_that_is_gone,
         a_syn_stays_with_an_endpoint_that_serves_and_terminates,
@@ -23,6 +25,10 @@ pub(super) fn tests() -> Vec<Trial> {
 
 /// A SYN is sent again after 1, 3 and 7 seconds; on a busy machine the third may be the first to count.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Without a rule that asks for it nothing is tracked.
+const TRACKING: &str = "table inet tracking { chain c {\n\
+                        type filter hook forward priority 0; ct state new accept\n }\n }";
 
 const EVERYWHERE: [&str; 4] = ["ClusterIP", "node port", "external IP", "load-balancer IP"];
 
@@ -115,11 +121,30 @@ fn a_syn_from_before_the_frontend_is_served_when_it_is_sent_again() {
 
 fn a_syn_from_before_the_daemon_is_served_when_it_is_sent_again() {
     let shop = Shop::new();
-    // Without a rule that asks for it nothing is tracked.
-    let rules = "table inet tracking { chain c {\n\
-                 type filter hook forward priority 0; ct state new accept\n }\n }";
-    nft::load(&shop.cluster.node.namespace, rules);
+    nft::load(&shop.cluster.node.namespace, TRACKING);
     served_when_sent_again(&shop, |yaml| shop.start(yaml));
+}
+
+/// Between the first commit and the cleaning of conntrack nothing translates it. Here nobody cleans.
+fn a_syn_from_before_the_rules_is_not_refused_by_them() {
+    let shop = Shop::new();
+    let node = &shop.cluster.node.namespace;
+    nft::load(node, TRACKING);
+    silence(&shop.cluster.gateway);
+    let probes: Vec<_> = probes(&shop, &["ClusterIP"])
+        .into_iter()
+        .map(|probe| probe.deadline(Duration::from_secs(4)))
+        .collect();
+    thread::scope(|scope| {
+        let connecting = connect(scope, &shop, &probes);
+        shop.manifests.write("shop.yaml", &with(&shop, &["pod-1"]));
+        nft::load(node, &render(&shop, node));
+        // It is sent again after 1 and 3 seconds.
+        for (probe, outcome) in probes.iter().zip(connecting) {
+            let outcome = outcome.join().expect("a client");
+            assert_eq!(outcome, Outcome::TimedOut, "{probe}");
+        }
+    });
 }
 
 fn a_syn_follows_when_its_endpoint_is_gone() {

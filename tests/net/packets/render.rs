@@ -16,7 +16,7 @@ pub(super) fn tests() -> Vec<Trial> {
 }
 
 /// The output of `kube-dnat render` for the manifests, from where there is no ruleset.
-fn render(shop: &Shop, elsewhere: &Namespace) -> String {
+pub(super) fn render(shop: &Shop, elsewhere: &Namespace) -> String {
     let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
     let flags = ["--hostname-override", "node-1", "--cluster-cidr", &cidrs];
     let arguments = [

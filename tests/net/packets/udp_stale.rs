@@ -30,8 +30,8 @@ pub(super) fn tests() -> Vec<Trial> {
 /// How often a client sends.
 pub(super) const EVERY: Duration = Duration::from_millis(10);
 
-/// How long after a change a client may be without its answer.
-const SOON: Duration = Duration::from_secs(1);
+/// How long after a change a client may be without its answer, on a busy machine.
+const SOON: Duration = Duration::from_secs(3);
 
 /// What is wrong if it takes longer than this on however busy a machine: an entry of UDP lives 30
 /// seconds after its last packet.
