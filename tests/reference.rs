@@ -182,3 +182,37 @@ fn the_document_of_the_ruleset_has_the_sets_as_they_are_declared() {
     let declared: Vec<_> = SETS.iter().map(row_of_sets).collect();
     assert_eq!(found, declared);
 }
+
+/// The rows of all tables of a document, by their first cell.
+fn rows(document: &str) -> Vec<(&str, Vec<&str>)> {
+    let rows = document
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    let rows = rows.map(|row| row.split(" | ").map(str::trim));
+    rows.filter_map(|mut cells| Some((cells.next()?, cells.collect())))
+        .collect()
+}
+
+#[test]
+fn every_figure_of_the_readme_is_one_of_the_latest_run() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
+    let (readme, performance) = (read("README.md"), read("docs/performance.md"));
+    let table = readme.split("\n\n").find(|part| {
+        let head = part.lines().next().unwrap_or_default();
+        head.starts_with("| ") && head.contains("kube-proxy")
+    });
+    let (figures, measured) = (rows(table.unwrap()), rows(&performance));
+    assert!(figures.len() > 5);
+    for (what, cells) in figures.iter().skip(1) {
+        for cell in cells {
+            // With a target or a median after it.
+            let is_cell = |other: &&str| other.split(" (").next() == Some(cell);
+            let of_row =
+                |row: &&(&str, Vec<&str>)| row.0 == *what && row.1.iter().any(|c| is_cell(&c));
+            assert!(
+                measured.iter().find(of_row).is_some(),
+                "docs/performance.md has no {cell} for {what}"
+            );
+        }
+    }
+}

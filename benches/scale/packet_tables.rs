@@ -57,7 +57,7 @@ fn cases(figures: &Figures, cluster: &str) {
     }
     let heads = subjects.join(" | ");
     let services = cluster.replace('x', " x ");
-    println!("\n| {services}: ns, lowest (median) | {heads} |");
+    println!("\n| {services}: lowest (median) | {heads} |");
     println!("|---|{}", "---|".repeat(subjects.len()));
     for what in CASES {
         let cells = subjects.iter().map(|subject| {
@@ -66,7 +66,7 @@ fn cases(figures: &Figures, cluster: &str) {
             let median = value("p50_ns").map(number);
             let both = lowest.zip(median);
             both.map_or(String::new(), |(lowest, median)| {
-                format!("{lowest} ({median})")
+                format!("{lowest} ns ({median})")
             })
         });
         let cells: Vec<_> = cells.collect();
