@@ -207,8 +207,7 @@ fn every_figure_of_the_readme_is_one_of_the_latest_run() {
         for cell in cells {
             // With a target or a median after it.
             let is_cell = |other: &&str| other.split(" (").next() == Some(cell);
-            let of_row =
-                |row: &&(&str, Vec<&str>)| row.0 == *what && row.1.iter().any(|c| is_cell(&c));
+            let of_row = |row: &&(&str, Vec<&str>)| row.0 == *what && row.1.iter().any(is_cell);
             assert!(
                 measured.iter().find(of_row).is_some(),
                 "docs/performance.md has no {cell} for {what}"
