@@ -27,6 +27,9 @@ const IDLE: Duration = Duration::from_secs(10);
 /// No measurement of one subject's changes takes longer: kube-proxy needs seconds for each.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// No program takes longer for its first transaction.
+const FIRST_COMMIT: Duration = Duration::from_mins(5);
+
 /// A program to measure.
 pub(crate) struct Subject {
     /// What it is called in the report.
@@ -53,7 +56,11 @@ impl Subject {
         Self {
             name: format!("kube-proxy {mode}"),
             program: program.to_owned(),
-            arguments: vec![format!("--proxy-mode={mode}")],
+            // What is not a namespace's own it may not set.
+            arguments: vec![
+                format!("--proxy-mode={mode}"),
+                "--conntrack-max-per-core=0".to_owned(),
+            ],
             quiet: Duration::from_secs(30),
         }
     }
@@ -93,7 +100,8 @@ pub(crate) fn measure(report: &mut Report, clusters: &[Cluster], subjects: &[Sub
 
 /// Waits until nothing was committed for so long after something was; when the last of it was.
 pub(crate) fn until_quiet(kernel: &mut Kernel, before: u32, quiet: Duration) -> Instant {
-    let (mut seen, mut last) = (before, Instant::now());
+    let started = Instant::now();
+    let (mut seen, mut last) = (before, started);
     loop {
         let now = kernel.generation().expect("the ruleset's number");
         if now != seen {
@@ -101,6 +109,8 @@ pub(crate) fn until_quiet(kernel: &mut Kernel, before: u32, quiet: Duration) -> 
         } else if seen != before && last.elapsed() > quiet {
             return last;
         }
+        let waits = seen == before && started.elapsed() > FIRST_COMMIT;
+        assert!(!waits, "nothing was ever committed");
         sleep(Duration::from_millis(1));
     }
 }

@@ -90,6 +90,6 @@ fn programmed(program: &str, cluster: Cluster) {
     let before = kernel.generation().expect("the ruleset's number");
     let subject = Subject::kube_proxy(program, "nftables");
     let process = subject.start(&server.kubeconfig());
-    api::until_quiet(&mut kernel, before, Duration::from_secs(30));
+    api::until_quiet(&mut kernel, before, Duration::from_secs(15));
     drop(process);
 }
