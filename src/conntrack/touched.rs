@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::desired::{Answering, Claim, Contribution, Endpoint, PortContribution, Route};
+use crate::desired::{Claim, Contribution, Endpoint, PortContribution, Route};
 use crate::model::{Address, Protocol};
 use crate::ruleset::{Key, SetName, Table, Value};
 
@@ -178,16 +178,15 @@ fn applied<A: Address>(of: Option<&Contribution<A>>) -> BTreeMap<Claim<A>, Appli
 /// Whether an entry that was right before may be wrong now. Another endpoint beside those that there
 /// were makes none wrong.
 fn differs<A: Address>(claim: Claim<A>, before: Applied<'_, A>, after: Applied<'_, A>) -> bool {
-    let answering = |(port, route): Applied<'_, A>| -> Answering<A> { port.answering(route) };
-    if before.1 != after.1 {
+    let ((before, route), (after, route_after)) = (before, after);
+    if route != route_after {
         return true;
     }
-    if before.0 == after.0 {
+    if before == after {
         return false;
     }
-    let (before, after) = (answering(before), answering(after));
     match claim.protocol() {
-        Protocol::Udp => before.flows_lost(&after),
-        Protocol::Tcp | Protocol::Sctp => before.connections_lost(&after),
+        Protocol::Udp => before.flows_lost(after),
+        Protocol::Tcp | Protocol::Sctp => before.connections_lost(after, route),
     }
 }

@@ -58,29 +58,21 @@ impl<A: Address> Answering<A> {
     pub fn endpoints(&self) -> impl Iterator<Item = Endpoint<A>> {
         self.flows.iter().copied()
     }
-
-    /// Whether `now` misses an endpoint that answered datagrams.
-    #[must_use]
-    pub fn flows_lost(&self, now: &Self) -> bool {
-        lost(&self.flows, &now.flows)
-    }
-
-    /// Whether `now` misses an endpoint that connections went to.
-    #[must_use]
-    pub fn connections_lost(&self, now: &Self) -> bool {
-        lost(&self.connections, &now.connections) || lost(&self.from_pods, &now.from_pods)
-    }
 }
 
+/// Whether `now` misses one of `before`; both are in order, so one pass over both tells.
 fn lost<A: Ord>(before: &[Endpoint<A>], now: &[Endpoint<A>]) -> bool {
-    before
-        .iter()
-        .any(|endpoint| now.binary_search(endpoint).is_err())
+    let mut now = now.iter().peekable();
+    before.iter().any(|endpoint| {
+        while now.next_if(|other| *other < endpoint).is_some() {}
+        now.peek() != Some(&endpoint)
+    })
 }
 
 fn in_order<A: Ord>(endpoints: impl Iterator<Item = Endpoint<A>>) -> Vec<Endpoint<A>> {
     let mut endpoints: Vec<_> = endpoints.collect();
-    endpoints.sort_unstable();
+    // Lists in order, one after the other: the stable sort merges such runs.
+    endpoints.sort();
     endpoints.dedup();
     endpoints
 }
@@ -119,24 +111,53 @@ impl<A: Address> PortContribution<A> {
     /// Who answers at those of its frontends whose connections go there.
     #[must_use]
     pub fn answering(&self, route: Route) -> Answering<A> {
+        Answering {
+            flows: self.flows(),
+            connections: self.connections(route),
+            from_pods: self.connections_of_pods(route),
+        }
+    }
+
+    /// Whether `now` misses an endpoint that answered datagrams.
+    #[must_use]
+    pub fn flows_lost(&self, now: &Self) -> bool {
+        lost(&self.flows(), &now.flows())
+    }
+
+    /// Whether `now` misses an endpoint that connections went to at the frontends of a route.
+    #[must_use]
+    pub fn connections_lost(&self, now: &Self, route: Route) -> bool {
+        lost(&self.connections(route), &now.connections(route))
+            || lost(
+                &self.connections_of_pods(route),
+                &now.connections_of_pods(route),
+            )
+    }
+
+    fn draining(&self) -> impl Iterator<Item = Endpoint<A>> {
+        self.unused.draining.iter().copied()
+    }
+
+    fn flows(&self) -> Vec<Endpoint<A>> {
         let (cluster, local) = (&self.lists.cluster, &self.lists.local);
-        let draining = || self.unused.draining.iter().copied();
-        let with_draining = |list: &Slots<A>| in_order(list.endpoints().chain(draining()));
-        let connections = match route {
-            Route::Cluster => with_draining(cluster),
-            Route::Local | Route::Split => with_draining(local),
-            Route::Drop | Route::Refuse => in_order(draining()),
-        };
-        let from_pods = match route {
-            Route::Split => in_order(cluster.endpoints()),
-            Route::Cluster | Route::Local | Route::Drop | Route::Refuse => Vec::new(),
-        };
         let ready = self.unused.ready.iter().copied();
         let used = cluster.endpoints().chain(local.endpoints());
-        Answering {
-            flows: in_order(used.chain(ready).chain(draining())),
-            connections,
-            from_pods,
+        in_order(used.chain(ready).chain(self.draining()))
+    }
+
+    fn connections(&self, route: Route) -> Vec<Endpoint<A>> {
+        let with_draining = |list: &Slots<A>| in_order(list.endpoints().chain(self.draining()));
+        match route {
+            Route::Cluster => with_draining(&self.lists.cluster),
+            Route::Local | Route::Split => with_draining(&self.lists.local),
+            Route::Drop | Route::Refuse => in_order(self.draining()),
+        }
+    }
+
+    fn connections_of_pods(&self, route: Route) -> Vec<Endpoint<A>> {
+        match route {
+            Route::Split => in_order(self.lists.cluster.endpoints()),
+            Route::Cluster | Route::Local | Route::Drop | Route::Refuse => Vec::new(),
         }
     }
 }
