@@ -10,7 +10,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kube_dnat::ruleset::{Data, KeyField, Row, SETS, set};
+use kube_dnat::ruleset::{
+    Chain, ChainName, Data, KeyField, Program, Row, SETS, SetName, program, set,
+};
 
 use clap::{Command, CommandFactory as _};
 use kube_dnat::commands::CommandLine;
@@ -213,5 +215,20 @@ fn every_figure_of_the_readme_is_one_of_the_latest_run() {
                 "docs/performance.md has no {cell} for {what}"
             );
         }
+    }
+}
+
+#[test]
+fn the_documents_count_the_chains_and_sets_that_there_are() {
+    let chains = program(&Program::default());
+    let is_balance = |chain: &&Chain| matches!(chain.name, ChainName::OnDemand(_));
+    let balance = chains.iter().filter(is_balance).count();
+    let sets = SetName::all().count();
+    let fixed = chains.len() - balance;
+    let counts = format!("{fixed} chains, {balance} balance chains and {sets} sets and maps");
+    for name in ["CHANGELOG.md", "docs/architecture.md"] {
+        let text = fs::read_to_string(root().join(name)).unwrap();
+        let words: Vec<_> = text.split_whitespace().collect();
+        assert!(words.join(" ").contains(&counts), "{name}: {counts}");
     }
 }

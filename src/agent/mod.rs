@@ -133,7 +133,7 @@ pub fn run(source: Source, config: Config, options: Options) -> anyhow::Result<(
     Ok(())
 }
 
-/// What tells operators how it goes and where, and who asks what is programmed.
+/// The health and metrics endpoints with their addresses, and the inquiries that `/debug/state` sends.
 fn admin(
     config: &Config,
     options: Options,

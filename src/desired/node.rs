@@ -301,7 +301,7 @@ fn is_link_local(ip: IpAddr) -> bool {
 
 /// The ranges of this node's Pods: its podCIDRs, within those of all Pods. Where there are none, or an
 /// address of a Pod or of an interface here shows that they are not what addresses here come from
-/// (some network plugins allocate their own), all count as this node's, as kube-proxy has it.
+/// (some network plugins allocate their own), the ranges of all Pods count as this node's, as in kube-proxy.
 fn own_pod_cidrs<A: Address>(
     pod_cidrs: &[A::Net],
     facts: &NodeFacts,

@@ -105,7 +105,7 @@ impl Writer {
                     .forbidden(Instant::now())
                     .then(|| pauses.next())
                     .flatten(),
-                // A fleet that is told to wait for one time does not come back in step.
+                // `Retry-After` gives every node the same pause; the jitter keeps a fleet from retrying at one time.
                 Remedy::Again(at_least) => pauses.next().map(|pause| at_least + pause),
             };
             let Some(pause) = pause else {

@@ -165,8 +165,7 @@ fn learn(seconds: u32) -> Vec<Rule> {
     learn.chain([full]).collect()
 }
 
-/// A packet that is dropped here leaves no entry in connection tracking: the client's next one is drawn
-/// anew.
+/// A packet that is dropped here leaves no conntrack entry, so the retry of the client draws an endpoint.
 fn gone() -> Vec<Rule> {
     let forget = Protocol::ALL.map(|protocol| {
         vec![

@@ -310,7 +310,7 @@ impl Crank {
 enum Remedy {
     /// Read the tables back: perhaps they are not what we think.
     Read,
-    /// Leave out the Services that are refused; without any, make the tables anew.
+    /// Leave out the Services that the kernel refuses; if it names none, recreate the tables.
     LeaveOut,
     /// Try it again later.
     Wait,
@@ -338,7 +338,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn for_want_of_memory_no_service_is_left_out_and_no_table_made_anew() {
+    fn without_memory_no_service_is_left_out_and_no_table_recreated() {
         let refused = |errno| {
             let operation = "the transaction".to_owned();
             Error::Refused(vec![Refusal {

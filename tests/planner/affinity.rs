@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kube_dnat::diff::{Left, Time};
 use kube_dnat::model::{
-    Addresses, Endpoint, EndpointSlice, Event, Kind, Object, Protocol, Service, ServiceName,
+    Address as _, Addresses, EndpointSlice, Event, Kind, Object, Protocol, Service, ServiceName,
     ServicePort, SlicePort, TrafficPolicy,
 };
 use kube_dnat::ruleset::{Key, SetName, Table, Value, Verdict};
@@ -16,7 +16,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::specification::{Objects, OfNode};
-use crate::world::{Tables, event, forgotten, key, last_words, state, update};
+use crate::world::{Tables, event, forgotten, key, last_words, remote_endpoint, state, update};
 
 type At = (Ipv4Addr, u16);
 
@@ -66,30 +66,8 @@ impl World {
                 primary_ip,
                 pods: "10.244.0.0/16".parse().unwrap(),
             },
-            own: told.filter_map(ipv4).chain(primary_ip).collect(),
+            own: told.filter_map(Ipv4Addr::of).chain(primary_ip).collect(),
         }
-    }
-
-    /// Every frontend, and node ports at the address that serves them.
-    fn asked(&self) -> BTreeSet<(Protocol, Ipv4Addr, u16)> {
-        let mut all = BTreeSet::new();
-        for service in &self.objects.services {
-            let ips = [
-                &service.cluster_ips,
-                &service.external_ips,
-                &service.load_balancer_ips,
-            ];
-            let ips = ips.into_iter().flatten().copied().filter_map(ipv4);
-            let ips: BTreeSet<_> = ips.chain(self.node.primary_ip).collect();
-            for port in &service.ports {
-                for ip in &ips {
-                    let numbers = [Some(port.port), port.node_port];
-                    let numbers = numbers.into_iter().flatten();
-                    all.extend(numbers.map(|number| (port.protocol, *ip, number)));
-                }
-            }
-        }
-        all
     }
 
     /// For how many seconds a client may keep the endpoint; `None`: not at all.
@@ -103,7 +81,12 @@ impl World {
 
     /// Each client that has no endpoint connects, wherever it may.
     fn connect(&self, clients: &mut Clients, draw: usize) {
-        for (number, asked) in self.asked().into_iter().enumerate() {
+        for (number, asked) in self
+            .objects
+            .destinations(self.node.primary_ip)
+            .into_iter()
+            .enumerate()
+        {
             for source in SOURCES.into_iter().chain(self.node.primary_ip) {
                 let keeps =
                     self.objects
@@ -116,13 +99,6 @@ impl World {
                 client.or_insert((*drawn, seconds));
             }
         }
-    }
-}
-
-fn ipv4(ip: IpAddr) -> Option<Ipv4Addr> {
-    match ip {
-        IpAddr::V4(ip) => Some(ip),
-        IpAddr::V6(_) => None,
     }
 }
 
@@ -222,15 +198,7 @@ fn long_named_slice(last: &[u8]) -> Event {
         protocol: Protocol::Tcp,
         port,
     };
-    let endpoint = |last: &u8| Endpoint {
-        address: Ipv4Addr::new(10, 244, 1, *last),
-        ready: true,
-        serving: true,
-        terminating: false,
-        local: false,
-        unplaced: false,
-        hints: None,
-    };
+    let endpoint = |last: &u8| remote_endpoint(Ipv4Addr::new(10, 244, 1, *last));
     let slice = EndpointSlice {
         service: ServiceName::of(&name.as_str().into()),
         mirrored: false,

@@ -7,14 +7,14 @@ use std::path::Path;
 use std::{env, fs};
 
 use kube_dnat::model::{
-    Addresses, Endpoint, EndpointSlice, Event, Kind, Object, Protocol, Service, ServiceName,
-    ServicePort, SlicePort, TrafficPolicy,
+    Addresses, EndpointSlice, Event, Kind, Object, Protocol, Service, ServiceName, ServicePort,
+    SlicePort, TrafficPolicy,
 };
 
 use kube_dnat::netlink::Commit;
 use kube_dnat::sync::Basis;
 
-use crate::world::{Tables, commit, key, state, update};
+use crate::world::{Tables, commit, key, remote_endpoint, state, update};
 
 const NAME: &str = "shop/cart";
 
@@ -78,7 +78,12 @@ pub(crate) fn slice_named(name: &str, endpoints: impl IntoIterator<Item = u32>) 
             protocol: Protocol::Tcp,
             port: 8080,
         }],
-        addresses: Addresses::Ipv4(endpoints.into_iter().map(endpoint).collect()),
+        addresses: Addresses::Ipv4(
+            endpoints
+                .into_iter()
+                .map(|number| remote_endpoint(Ipv4Addr::from(0x0af4_0000 + number)))
+                .collect(),
+        ),
     };
     update(
         key(Kind::EndpointSlice, name),
@@ -92,19 +97,6 @@ fn port(node_port: Option<u16>) -> ServicePort {
         protocol: Protocol::Tcp,
         port: 80,
         node_port,
-    }
-}
-
-/// An endpoint that is not on this node.
-fn endpoint(number: u32) -> Endpoint<Ipv4Addr> {
-    Endpoint {
-        address: Ipv4Addr::from(0x0af4_0000 + number),
-        ready: true,
-        serving: true,
-        terminating: false,
-        local: false,
-        unplaced: false,
-        hints: None,
     }
 }
 

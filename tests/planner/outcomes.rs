@@ -90,25 +90,13 @@ fn agree<A: Address>(
         pods,
     };
     let program = state.program::<A>();
-    let mut frontends = BTreeSet::new();
-    for service in &objects.services {
-        let ips = [
-            &service.cluster_ips,
-            &service.external_ips,
-            &service.load_balancer_ips,
-        ];
-        let ips = ips.into_iter().flatten().filter_map(|ip| A::of(*ip));
-        for address in ips.chain(own) {
-            for port in &service.ports {
-                for number in [Some(port.port), port.node_port, Some(99)]
-                    .into_iter()
-                    .flatten()
-                {
-                    frontends.insert((port.protocol, address, number));
-                }
-            }
-        }
-    }
+    let mut frontends = objects.destinations(own);
+    // And a port that no Service has.
+    let others = frontends
+        .iter()
+        .map(|(protocol, ip, _)| (*protocol, *ip, 99));
+    let others: Vec<_> = others.collect();
+    frontends.extend(others);
     let sources = sources.map(|ip| A::of(ip.parse::<IpAddr>().unwrap()).unwrap());
     for (protocol, address, port) in frontends {
         for source in sources.into_iter().chain(own) {

@@ -28,6 +28,16 @@ pub(crate) struct Objects {
     cidrs: Vec<ipnet::IpNet>,
 }
 
+/// The addresses of a Service, of whatever kind.
+fn addresses<A: Address>(service: &Service) -> impl Iterator<Item = A> {
+    let ips = [
+        &service.cluster_ips,
+        &service.external_ips,
+        &service.load_balancer_ips,
+    ];
+    ips.into_iter().flatten().filter_map(|ip| A::of(*ip))
+}
+
 impl Objects {
     /// The last word on each object.
     pub(crate) fn of(events: &[Event]) -> Self {
@@ -71,6 +81,20 @@ impl Objects {
         ips.iter().any(|ip| A::of(*ip) == Some(address))
     }
 
+    /// Every frontend, and every port and node port at this address of the node.
+    pub(crate) fn destinations<A: Address>(&self, own: Option<A>) -> BTreeSet<(Protocol, A, u16)> {
+        let mut all = BTreeSet::new();
+        for service in &self.services {
+            for ip in addresses(service).chain(own) {
+                for port in &service.ports {
+                    let numbers = [Some(port.port), port.node_port].into_iter().flatten();
+                    all.extend(numbers.map(|number| (port.protocol, ip, number)));
+                }
+            }
+        }
+        all
+    }
+
     /// Who has a frontend: at an address of the node no older Service has the port as a node port.
     fn owner<A: Address>(
         &self,
@@ -80,12 +104,7 @@ impl Objects {
         port: u16,
     ) -> Option<(&Service, &ServicePort)> {
         let (age, service, own) = self.oldest(|service| {
-            let ips = [
-                &service.cluster_ips,
-                &service.external_ips,
-                &service.load_balancer_ips,
-            ];
-            let has = ips.iter().any(|ips| Self::has(ips, address));
+            let has = addresses::<A>(service).any(|ip| ip == address);
             let mut ports = service.ports.iter();
             let port = ports.find(|own| own.protocol == protocol && own.port == port)?;
             (has && Self::exists::<A>(service)).then_some(port)
@@ -270,12 +289,7 @@ impl Objects {
             .filter(|service| Self::exists::<A>(service))
         {
             for port in &service.ports {
-                let ips = [
-                    &service.cluster_ips,
-                    &service.external_ips,
-                    &service.load_balancer_ips,
-                ];
-                let mut ips = ips.into_iter().flatten().filter_map(|ip| A::of(*ip));
+                let mut ips = addresses(service);
                 let is_own = |owner: Option<(&Service, &ServicePort)>| {
                     owner.is_some_and(|(owner, _)| owner.name == service.name)
                 };

@@ -53,31 +53,10 @@ impl World {
 
     /// Every frontend, and node ports at every address that may be the node's.
     fn destinations(&self) -> BTreeSet<(Protocol, At)> {
-        let mut all = BTreeSet::new();
-        for service in &self.objects.services {
-            let ips = [
-                &service.cluster_ips,
-                &service.external_ips,
-                &service.load_balancer_ips,
-            ];
-            let ips: Vec<_> = ips
-                .into_iter()
-                .flatten()
-                .filter_map(|ip| match ip {
-                    std::net::IpAddr::V4(ip) => Some(*ip),
-                    std::net::IpAddr::V6(_) => None,
-                })
-                .chain(self.node.primary_ip)
-                .collect();
-            for port in &service.ports {
-                for ip in &ips {
-                    let numbers = [Some(port.port), port.node_port];
-                    let at = numbers.into_iter().flatten().map(|number| (*ip, number));
-                    all.extend(at.map(|at| (port.protocol, at)));
-                }
-            }
-        }
-        all
+        let all = self.objects.destinations(self.node.primary_ip);
+        all.into_iter()
+            .map(|(protocol, ip, number)| (protocol, (ip, number)))
+            .collect()
     }
 
     /// Whether a Service claims this as a frontend.

@@ -44,6 +44,19 @@ pub(crate) fn key(kind: Kind, name: &str) -> ObjectKey {
     }
 }
 
+/// A ready endpoint that is not on this node.
+pub(crate) fn remote_endpoint(address: Ipv4Addr) -> Endpoint<Ipv4Addr> {
+    Endpoint {
+        address,
+        ready: true,
+        serving: true,
+        terminating: false,
+        local: false,
+        unplaced: false,
+        hints: None,
+    }
+}
+
 pub(crate) fn update(key: ObjectKey, object: Option<Object>) -> Event {
     Event::Update(Update {
         key,

@@ -299,7 +299,7 @@ impl<W: Watched> Reader<'_, W> {
 
     async fn pause(&mut self, at_least: Duration) {
         let pause = self.pauses.next().unwrap_or_default();
-        // Nodes that are told to wait for one time must not come back in step.
+        // `Retry-After` gives every node the same pause; the jitter keeps a fleet from retrying at one time.
         sleep(at_least + pause).await;
     }
 }
