@@ -9,9 +9,9 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use kube_dnat::desired::{NodeFacts, PodSource};
-use kube_dnat::model::{parse, wire};
 use kube_dnat::netlink::Commit;
+use kube_dnat::planner::desired::{NodeFacts, PodSource};
+use kube_dnat::planner::model::{parse, wire};
 use kube_dnat::sync::{Basis, State};
 
 #[path = "scale/cluster.rs"]

@@ -13,7 +13,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use kube_dnat::model::{Event, Events, Kind, Object};
+use kube_dnat::planner::model::{Event, Events, Kind, Object};
 use kube_dnat::watch::manifests::{Handle, watch};
 use tempfile::TempDir;
 use tokio::sync::mpsc::{Receiver, channel, error::TryRecvError};

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kube_dnat::ruleset::{
+use kube_dnat::planner::ruleset::{
     Chain, ChainName, Data, KeyField, Program, Row, SETS, SetName, program, set,
 };
 

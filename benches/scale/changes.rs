@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use kube_dnat::model::Event;
+use kube_dnat::planner::model::Event;
 
 use super::cluster::Cluster;
 use super::node::{Node, in_namespace};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use kube_dnat::model::{
+use kube_dnat::planner::model::{
     Addresses, Endpoint, EndpointSlice, Event, Kind, Object, ObjectKey, Protocol, Service,
     ServiceName, ServicePort, SlicePort, TrafficPolicy, Update,
 };

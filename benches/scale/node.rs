@@ -5,10 +5,10 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kube_dnat::desired::{NodeFacts, PodSource};
-use kube_dnat::model::Event;
 use kube_dnat::netlink::{Commit, Found, Kernel, Part};
-use kube_dnat::ruleset::Program;
+use kube_dnat::planner::desired::{NodeFacts, PodSource};
+use kube_dnat::planner::model::Event;
+use kube_dnat::planner::ruleset::Program;
 use kube_dnat::sync::{Basis, State};
 use nix::sched::{CloneFlags, unshare};
 

@@ -12,9 +12,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use tracing::debug;
 
-use crate::model::Address;
 use crate::netlink::Kernel;
-use crate::ruleset::service_and_port;
+use crate::planner::model::Address;
+use crate::planner::ruleset::service_and_port;
 
 /// The name and the help of what is counted.
 pub const CONNECTIONS: (&str, &str) = (

@@ -17,14 +17,14 @@ use tracing::{error, info};
 
 use crate::admin::{Addresses, Admin, Connections};
 use crate::config::{Config, ConfigFile};
-use crate::desired::NodeFacts;
 use crate::events::{self, Teller};
 use crate::health::Lag;
 use crate::logging;
 use crate::metrics::{Exposition, Metrics};
-use crate::model::Events;
-use crate::model::addr::Family;
 use crate::netlink::Kernel;
+use crate::planner::desired::NodeFacts;
+use crate::planner::model::Events;
+use crate::planner::model::addr::Family;
 use crate::sync::{self, Crank, Inquiry, State};
 use crate::sysctl;
 use crate::takeover;

@@ -8,8 +8,8 @@ use std::path::Path;
 use tracing::{debug, info, warn};
 
 use crate::config::Config;
-use crate::model::Protocol;
 use crate::netlink::Conntrack;
+use crate::planner::model::Protocol;
 use crate::sysctl::{self, Outcome};
 
 /// Makes the kernel settings, and no more.

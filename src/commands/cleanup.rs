@@ -7,10 +7,10 @@ use clap::Args;
 use tracing::{info, warn};
 
 use super::processes;
-use crate::model::Address;
-use crate::model::addr::Family;
 use crate::netlink::{Error, Kernel, Standing, virtual_servers};
-use crate::ruleset::TABLE;
+use crate::planner::model::Address;
+use crate::planner::model::addr::Family;
+use crate::planner::ruleset::TABLE;
 use crate::takeover::{self, Done, Takeover};
 
 /// `cleanup`.

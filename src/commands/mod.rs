@@ -20,9 +20,9 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::{Parser, Subcommand};
 
-use crate::model::Address;
 use crate::netlink::{Kernel, Shape, Standing};
-use crate::ruleset::TABLE;
+use crate::planner::model::Address;
+use crate::planner::ruleset::TABLE;
 
 /// Serves Kubernetes Services on this node with a few nftables maps.
 ///

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::ruleset::TABLE;
+use crate::planner::ruleset::TABLE;
 
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::configuration::load;
 use super::flags::{Given, NodeFlags};
-use crate::ruleset::render;
+use crate::planner::ruleset::render;
 use crate::sync::State;
 use crate::watch::manifests::{self, Listing};
 

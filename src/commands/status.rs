@@ -13,9 +13,9 @@ use super::ask;
 use super::output::{Format, code};
 use super::processes::{self, Listener, Process};
 use crate::health;
-use crate::model::Address;
 use crate::netlink::{Kernel, Standing};
-use crate::ruleset::{SetName, TABLE, layer, service_and_port};
+use crate::planner::model::Address;
+use crate::planner::ruleset::{SetName, TABLE, layer, service_and_port};
 
 /// `status`.
 #[derive(Debug, Args)]

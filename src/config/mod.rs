@@ -23,8 +23,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::desired::NodeFacts;
-pub use crate::model::parse::address;
+use crate::planner::desired::NodeFacts;
+pub use crate::planner::model::parse::address;
 pub use defaults::{HEALTHZ_PORT, METRICS_PORT, append_port};
 pub use document::Lenience;
 pub use duration::GoDuration;

@@ -93,7 +93,7 @@ fn clip(text: &str, bytes: usize, mark: &str) -> String {
 mod tests {
     use super::super::objects::reference;
     use super::*;
-    use crate::model::{Kind, ObjectKey};
+    use crate::planner::model::{Kind, ObjectKey};
 
     fn remark(kind: Kind, name: &str, reason: Reason, note: &str) -> Remark {
         Remark {

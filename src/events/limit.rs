@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::Remark;
-use crate::model::ObjectKey;
+use crate::planner::model::ObjectKey;
 
 /// Of one object, as client-go's spam filter has it (`tools/record/events_cache.go`).
 const OF_AN_OBJECT: Bucket = Bucket {
@@ -101,7 +101,7 @@ impl Limiter {
 mod tests {
     use super::super::Reason;
     use super::*;
-    use crate::model::Kind;
+    use crate::planner::model::Kind;
 
     fn remark(service: usize, note: usize) -> Remark {
         Remark {

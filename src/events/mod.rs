@@ -33,7 +33,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::metrics::Metrics;
-use crate::model::{Kind, ObjectKey};
+use crate::planner::model::{Kind, ObjectKey};
 pub use limit::{Limiter, Verdict};
 pub use reason::Reason;
 use writer::Writer;

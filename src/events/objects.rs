@@ -6,7 +6,7 @@ use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::{Api, Client, Error};
 
-use crate::model::{Kind, ObjectKey};
+use crate::planner::model::{Kind, ObjectKey};
 
 /// Where the API server has objects of a kind.
 fn resource(kind: Kind) -> ApiResource {

@@ -1,7 +1,7 @@
 //! Why something is told: what users and their alerts look for.
 
-use crate::desired::NotServed;
-use crate::model::Rejected;
+use crate::planner::desired::NotServed;
+use crate::planner::model::Rejected;
 
 /// Why an Event is made; where kube-proxy has one for it, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -17,7 +17,7 @@ use super::failure::{self, Remedy};
 use super::limit::{Limiter, Verdict};
 use super::objects::{self, Uid};
 use super::{Dropped, Pace, Told};
-use crate::model::Kind;
+use crate::planner::model::Kind;
 
 /// How often one is tried, as client-go does.
 const TRIES: usize = 12;

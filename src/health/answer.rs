@@ -11,7 +11,7 @@ use hyper::{Response, StatusCode};
 use tokio::net::TcpListener;
 
 use super::{Lag, Slots};
-use crate::model::ServiceName;
+use crate::planner::model::ServiceName;
 
 /// What is told of one Service in one family.
 #[derive(Debug)]

@@ -17,11 +17,11 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::desired::HealthCheck;
 use crate::events::{Reason, Remark, Teller};
 use crate::metrics::{Metrics, OfReason};
-use crate::model::addr::Family;
-use crate::model::{ObjectKey, ServiceName};
+use crate::planner::desired::HealthCheck;
+use crate::planner::model::addr::Family;
+use crate::planner::model::{ObjectKey, ServiceName};
 use answer::Health;
 pub use lag::{Lag, now};
 pub use slots::Slots;

@@ -2,9 +2,9 @@
 
 use prometheus_client::encoding::EncodeLabelSet;
 
-use crate::model::addr::Family;
-use crate::model::{Kind, Rejected};
-use crate::ruleset::SetName;
+use crate::planner::model::addr::Family;
+use crate::planner::model::{Kind, Rejected};
+use crate::planner::ruleset::SetName;
 
 /// Of one IP family: `IPv4` or `IPv6`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

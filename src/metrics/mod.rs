@@ -17,7 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use crate::model::addr::Family;
+use crate::planner::model::addr::Family;
 pub use labels::{Code, OfFamily, OfKind, OfPolicy, OfReason, OfSet, Outcome, RejectedAs};
 
 /// A number with a fraction.

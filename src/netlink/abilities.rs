@@ -6,9 +6,9 @@ use nix::errno::Errno;
 
 use super::batch::Batch;
 use super::{Commit, Error, Kernel, encode, table};
-use crate::model::Protocol;
-use crate::model::addr::Family;
-use crate::ruleset::{
+use crate::planner::model::Protocol;
+use crate::planner::model::addr::Family;
+use crate::planner::ruleset::{
     Chain, ChainName, Field, Frontends, Hook, List, OnDemand, Program, SetName, Statement,
 };
 

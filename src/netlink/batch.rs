@@ -8,7 +8,7 @@ use nftnl::{FinalizedBatch, MsgType};
 use super::attribute::{self, Attributes};
 use super::ffi::Message;
 use super::numbers::NFTA_SET_ELEM_LIST_ELEMENTS;
-use crate::model::addr::Family;
+use crate::planner::model::addr::Family;
 
 /// What a message is about, to name it when the kernel refuses it.
 #[derive(Clone, Debug)]

@@ -13,7 +13,7 @@ use super::Error;
 use super::attribute::{Attributes, messages};
 use super::numbers::{CTA_TUPLE_ORIG, CTA_TUPLE_REPLY};
 use super::tuple::Tuple;
-use crate::model::Protocol;
+use crate::planner::model::Protocol;
 
 /// `1 << (NFNLGRP_CONNTRACK_NEW - 1)`. Without a listener the kernel makes no such messages
 /// (`nf_conntrack_events` 2).

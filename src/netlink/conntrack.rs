@@ -17,8 +17,8 @@ use super::numbers::{
 };
 use super::socket::{Dump, Socket};
 use super::tuple::Tuple;
-use crate::conntrack::Entry;
-use crate::model::{Address, Protocol};
+use crate::planner::conntrack::Entry;
+use crate::planner::model::{Address, Protocol};
 
 /// Messages of `linux/netfilter/nfnetlink_conntrack.h`.
 const IPCTNL_MSG_CT_GET: i32 = 1;

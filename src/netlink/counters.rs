@@ -9,8 +9,8 @@ use super::numbers::{
     NFTA_COUNTER_PACKETS, NFTA_DATA_VALUE, NFTA_EXPR_DATA, NFTA_SET_ELEM_EXPR, NFTA_SET_ELEM_KEY,
 };
 use super::socket::{Dump, Socket};
-use crate::model::Address;
-use crate::ruleset::{Comment, Key, SetName};
+use crate::planner::model::Address;
+use crate::planner::ruleset::{Comment, Key, SetName};
 
 /// An element that counts: its key, its comment, and how many packets it has counted since it was
 /// added.

@@ -16,10 +16,10 @@ use super::numbers::{
     NFTA_VERDICT_CHAIN, NFTA_VERDICT_CODE,
 };
 use super::socket::{Dump, Socket};
-use crate::diff::Time;
-use crate::model::addr::Family;
-use crate::model::{Address, Protocol};
-use crate::ruleset::{Comment, Data, Element, Key, SetName, TABLE, Value, Verdict, set};
+use crate::planner::diff::Time;
+use crate::planner::model::addr::Family;
+use crate::planner::model::{Address, Protocol};
+use crate::planner::ruleset::{Comment, Data, Element, Key, SetName, TABLE, Value, Verdict, set};
 
 /// A client that is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

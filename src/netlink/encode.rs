@@ -9,10 +9,10 @@ use super::batch::{About, Batch};
 use super::ffi::{self, Elem, Expr, Message, Payload, Rule};
 use super::numbers::NFT_MSG_DESTROYSETELEM;
 use super::{expr, name};
-use crate::diff::{Op, Time, Transaction};
-use crate::model::Address;
-use crate::model::addr::Family;
-use crate::ruleset::{
+use crate::planner::diff::{Op, Time, Transaction};
+use crate::planner::model::Address;
+use crate::planner::model::addr::Family;
+use crate::planner::ruleset::{
     Chain, Comment, Data, Element, Key, Program, Set, SetName, TABLE, Value, program,
 };
 

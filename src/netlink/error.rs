@@ -5,8 +5,8 @@ use std::io;
 use nix::errno::Errno;
 
 use super::Ability;
-use crate::model::ServiceName;
-use crate::model::addr::Family;
+use crate::planner::model::ServiceName;
+use crate::planner::model::addr::Family;
 
 /// An operation that the kernel refused.
 #[derive(Clone, Debug, thiserror::Error)]

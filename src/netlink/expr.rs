@@ -7,9 +7,9 @@ use nftnl::nftnl_sys::{self as sys, libc};
 
 use super::ffi::{Expr, Rule};
 use super::name;
-use crate::model::Protocol;
-use crate::model::addr::Family;
-use crate::ruleset::{ChainName, Field, Interface, SetName, Statement};
+use crate::planner::model::Protocol;
+use crate::planner::model::addr::Family;
+use crate::planner::ruleset::{ChainName, Field, Interface, SetName, Statement};
 
 /// `IP_CT_DIR_ORIGINAL` of `linux/netfilter/nf_conntrack_tuple_common.h`.
 const ORIGINAL: u8 = 0;

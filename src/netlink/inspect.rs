@@ -18,9 +18,9 @@ use super::numbers::{
 use super::read::{read_elements, read_shape};
 use super::socket::{Dump, Socket};
 use super::{Error, Found, Kernel, table};
-use crate::model::addr::Family;
-use crate::model::{Address, Protocol};
-use crate::ruleset::{
+use crate::planner::model::addr::Family;
+use crate::planner::model::{Address, Protocol};
+use crate::planner::ruleset::{
     Chain, ChainName, Entry, Frontends, Interface, Key, List, OnDemand, Pods, Program, SetName,
     TABLE, Table, Value, program,
 };

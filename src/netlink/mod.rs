@@ -42,10 +42,10 @@ pub use ipvs::{flush_ipvs, virtual_servers};
 pub use notices::{Foreign, Notices};
 pub use read::Found;
 
-use crate::diff::{Left, Op, Operation, Transaction};
-use crate::model::addr::Family;
-use crate::model::{Address, Protocol};
-use crate::ruleset::{Element, Key, Program, SetName};
+use crate::planner::diff::{Left, Op, Operation, Transaction};
+use crate::planner::model::addr::Family;
+use crate::planner::model::{Address, Protocol};
+use crate::planner::ruleset::{Element, Key, Program, SetName};
 use batch::{About, Batch, Finished};
 use numbers::NFTA_GEN_ID;
 use socket::{Dump, Socket};
@@ -462,7 +462,7 @@ fn name_refused(refused: &socket::Refused, finished: &Finished, commit: &Commit)
 
 fn describe<A: Address>(
     operations: Option<&[Operation<A>]>,
-) -> (String, Vec<crate::model::ServiceName>) {
+) -> (String, Vec<crate::planner::model::ServiceName>) {
     let operations = operations.unwrap_or_default();
     let mut services: Vec<_> = operations
         .iter()

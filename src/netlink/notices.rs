@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::attribute::{Message, messages, u32_at};
 use super::{Error, ffi};
-use crate::ruleset::TABLE;
+use crate::planner::ruleset::TABLE;
 
 /// Every object of nf_tables has its table's name first, and an element its set's second; what
 /// tells of a transaction has the name of the process (`linux/netfilter/nf_tables.h`).

@@ -17,9 +17,9 @@ use super::numbers::{
 };
 use super::socket::{Dump, Socket};
 use super::{Error, NFT_DATA_VERDICT, table};
-use crate::model::Address;
-use crate::model::addr::Family;
-use crate::ruleset::{
+use crate::planner::model::Address;
+use crate::planner::model::addr::Family;
+use crate::planner::ruleset::{
     Chain, Data, Element, Key, OnDemand, Program, Set, SetName, TABLE, Table, Value, program, set,
 };
 

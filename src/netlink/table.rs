@@ -10,8 +10,8 @@ use super::ffi::{self, Message, Payload};
 use super::numbers::{NFT_MSG_DESTROYSETELEM, NFTA_TABLE, NFTA_TABLE_FLAGS, NFTA_TABLE_OWNER};
 use super::socket::Socket;
 use super::{Error, name};
-use crate::model::addr::Family;
-use crate::ruleset::{TABLE, TABLE_COMMENT};
+use crate::planner::model::addr::Family;
+use crate::planner::ruleset::{TABLE, TABLE_COMMENT};
 
 /// Attributes and flags of a table (`linux/netfilter/nf_tables.h`). A table with both flags can be
 /// changed by the socket alone that made it; when that is closed `owner` goes, and the table stays

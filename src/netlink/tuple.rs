@@ -7,7 +7,7 @@ use super::numbers::{
     CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_IP_V6_DST, CTA_IP_V6_SRC, CTA_PROTO_DST_PORT, CTA_PROTO_NUM,
     CTA_PROTO_SRC_PORT, CTA_TUPLE_IP, CTA_TUPLE_PROTO,
 };
-use crate::model::Protocol;
+use crate::planner::model::Protocol;
 
 /// Who sends what to whom.
 pub(super) struct Tuple {

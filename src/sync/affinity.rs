@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::model::addr::Family;
-use crate::model::{Address, Protocol};
 use crate::netlink::Kernel;
-use crate::ruleset::AFFINITY_SIZE;
+use crate::planner::model::addr::Family;
+use crate::planner::model::{Address, Protocol};
+use crate::planner::ruleset::AFFINITY_SIZE;
 
 /// How often it is looked at while any Service has session affinity, and how often at most.
 pub(super) const EVERY: Duration = Duration::from_mins(1);

@@ -14,10 +14,10 @@ use tracing::{debug, warn};
 use super::family::FamilyState;
 use super::state::State;
 use super::turn::milliseconds;
-use crate::conntrack::{Entry, Touched};
 use crate::metrics::Metrics;
-use crate::model::{Address, Protocol};
 use crate::netlink::Conntrack;
+use crate::planner::conntrack::{Entry, Touched};
+use crate::planner::model::{Address, Protocol};
 
 /// How long after entries were deleted conntrack is looked through once more: an answer that was
 /// on its way may have made an entry of its own, which would keep its client where it was. Doubled

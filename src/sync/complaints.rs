@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use crate::events::{Reason, Remark};
-use crate::model::{Kind, ObjectKey, ServiceName};
+use crate::planner::model::{Kind, ObjectKey, ServiceName};
 
 /// Something that an operator must hear about one object, once.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

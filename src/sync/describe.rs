@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use super::{FamilyState, State};
-use crate::model::Address;
+use crate::planner::model::Address;
 
 /// Asks the crank, which answers between two turns.
 #[derive(Debug)]

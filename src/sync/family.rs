@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::remembered::{Affinity, Stale};
-use crate::conntrack::{Frontends, Touched};
-use crate::desired::{
+use crate::planner::conntrack::{Frontends, Touched};
+use crate::planner::desired::{
     Claim, Claims, Contribution, HealthCheck, Lists, NodeContribution, NodeFacts, NotServed,
     PortContribution, Sides, Slots, claims, cluster_ips, contribution, health_check,
 };
-use crate::diff::{Change, GoneElements, Kept, Picture, Plan, Transaction, between, kept};
-use crate::model::{Address, Changed, Protocol, Service, ServiceName, Store};
-use crate::ruleset::{Inconsistent, Key, List, SetName, Table, Value, service_and_port};
+use crate::planner::diff::{Change, GoneElements, Kept, Picture, Plan, Transaction, between, kept};
+use crate::planner::model::{Address, Changed, Protocol, Service, ServiceName, Store};
+use crate::planner::ruleset::{Inconsistent, Key, List, SetName, Table, Value, service_and_port};
 
 /// What is known of the kernel's table before a plan is made.
 #[derive(Debug)]

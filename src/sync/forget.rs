@@ -21,9 +21,9 @@ use tokio::sync::Notify;
 use tracing::{debug, warn};
 
 use super::remembered::Stale;
-use crate::diff::Left;
-use crate::model::{Address, Protocol};
 use crate::netlink::{Client, Commit, Kernel, Part};
+use crate::planner::diff::Left;
+use crate::planner::model::{Address, Protocol};
 
 /// How long a sync waits for it afterwards: the usual map is small.
 const PATIENCE: Duration = Duration::from_millis(20);

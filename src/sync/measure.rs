@@ -8,10 +8,10 @@ use crate::health;
 use crate::metrics::{
     Metrics, OfFamily, OfKind, OfPolicy, OfReason, OfSet, Outcome, RejectedAs, seconds_of,
 };
-use crate::model::addr::Family;
-use crate::model::{Address, Addresses, Event, Kind, Object, Update};
 use crate::netlink::{Commit, Error};
-use crate::ruleset::SetName;
+use crate::planner::model::addr::Family;
+use crate::planner::model::{Address, Addresses, Event, Kind, Object, Update};
+use crate::planner::ruleset::SetName;
 
 use super::FamilyState;
 
@@ -261,7 +261,7 @@ fn milliseconds_of(time: SystemTime) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::parse;
+    use crate::planner::model::parse;
 
     #[test]
     fn what_is_never_committed_costs_no_more_memory() {

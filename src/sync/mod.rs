@@ -41,8 +41,8 @@ use trust::Trust;
 use crate::events::Teller;
 use crate::health::{Change, Lag};
 use crate::metrics::Metrics;
-use crate::model::Events;
 use crate::netlink::{Commit, Kernel, Notices};
+use crate::planner::model::Events;
 
 /// How long after a failure the next attempt is made at the latest, unless the configuration says another.
 const LAST_RETRY: Duration = Duration::from_secs(30);

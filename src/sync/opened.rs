@@ -2,8 +2,8 @@
 
 use tracing::info;
 
-use crate::model::addr::Family;
 use crate::netlink::{Conntrack, Error, Kernel};
+use crate::planner::model::addr::Family;
 
 /// The kernel of the node's network namespace, opened for each that works with it.
 pub struct Opened {

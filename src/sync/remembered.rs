@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::family::{Basis, FamilyState, Prepared};
-use crate::desired::{
+use crate::planner::desired::{
     Forget, Lost, Memory, NodeContribution, Right, Sides, found_gone, gone_key, lost_of,
 };
-use crate::diff::{Change, GoneElements, Kept, Left, Plan, Time};
-use crate::model::{Address, Protocol};
-use crate::ruleset::{Key, Value, Verdict};
+use crate::planner::diff::{Change, GoneElements, Kept, Left, Plan, Time};
+use crate::planner::model::{Address, Protocol};
+use crate::planner::ruleset::{Key, Value, Verdict};
 
 /// Clients that must lose the endpoint they had.
 #[derive(Clone, Debug)]

@@ -10,12 +10,12 @@ use tracing::info;
 
 use super::complaints::{Complaint, Complaints, Reasons, Subject, worded};
 use super::family::{Basis, FamilyState, Prepared};
-use crate::conntrack::Touched;
-use crate::desired::{HealthCheck, NodeContribution, NodeFacts};
 use crate::events::Reason;
 use crate::health::Change;
-use crate::model::{Address, Changed, Event, Kind, ServiceName, Store};
-use crate::ruleset::{Inconsistent, Program, Table};
+use crate::planner::conntrack::Touched;
+use crate::planner::desired::{HealthCheck, NodeContribution, NodeFacts};
+use crate::planner::model::{Address, Changed, Event, Kind, ServiceName, Store};
+use crate::planner::ruleset::{Inconsistent, Program, Table};
 
 /// Plans for both families.
 #[derive(Debug)]
@@ -345,7 +345,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::parse;
+    use crate::planner::model::parse;
 
     #[test]
     fn a_node_that_the_api_server_does_not_show_is_told_of_until_it_does() {

@@ -3,10 +3,10 @@
 use tracing::{info, warn};
 
 use super::family::Basis;
-use crate::diff::Transaction;
-use crate::model::Address;
 use crate::netlink::{Error, Found, Kernel, Part};
-use crate::ruleset::Program;
+use crate::planner::diff::Transaction;
+use crate::planner::model::Address;
+use crate::planner::ruleset::Program;
 
 /// How far the kernel's tables are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use tracing::{debug, error, info, warn};
 use super::forget::When;
 use super::trust::{Trust, basis, part};
 use super::{Basis, Crank, Plans, Progress};
-use crate::diff::Plan;
 use crate::netlink::{Commit, Error, Part, Refusal, give_back_memory};
-use crate::ruleset::Inconsistent;
+use crate::planner::diff::Plan;
+use crate::planner::ruleset::Inconsistent;
 
 /// After a commit of more operations than this, memory is given back.
 const LARGE: usize = 10_000;

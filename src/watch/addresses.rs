@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tracing::warn;
 
-use crate::model::{Event, Events, OwnAddresses};
+use crate::planner::model::{Event, Events, OwnAddresses};
 
 /// How long changes are gathered: one of an interface is several messages.
 const SETTLED: Duration = Duration::from_millis(20);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kube_dnat::model::Kind;
+use kube_dnat::planner::model::Kind;
 use kube_dnat::watch::apiserver::{Timeouts, client, watch_with};
 use serde_json::json;
 use tokio::sync::mpsc::channel;

@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use kube_dnat::desired::HealthCheck;
 use kube_dnat::events::{Pace, Reason, Remark};
 use kube_dnat::health::{self, Change};
 use kube_dnat::metrics::Metrics;
-use kube_dnat::model::addr::Family;
-use kube_dnat::model::{ObjectKey, ServiceName};
+use kube_dnat::planner::desired::HealthCheck;
+use kube_dnat::planner::model::addr::Family;
+use kube_dnat::planner::model::{ObjectKey, ServiceName};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use tokio::sync::mpsc::unbounded_channel;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kube_dnat::model::Kind;
+use kube_dnat::planner::model::Kind;
 use kube_dnat::watch::apiserver::Timeouts;
 
 use super::objects::{node, service, service_cidr};

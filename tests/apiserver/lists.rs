@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kube_dnat::model::{Kind, Rejected};
+use kube_dnat::planner::model::{Kind, Rejected};
 use kube_dnat::watch::apiserver::Timeouts;
 use serde_json::json;
 

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use kube_dnat::desired::NodeFacts;
 use kube_dnat::events::{self, Pace, Teller};
 use kube_dnat::metrics::Metrics;
-use kube_dnat::model::Events;
+use kube_dnat::planner::desired::NodeFacts;
+use kube_dnat::planner::model::Events;
 use kube_dnat::sync::{Basis, Complaint, State};
 use kube_dnat::watch::apiserver::{client, watch_with};
 use tokio::sync::mpsc::{Receiver, channel};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use kube_dnat::model::{Kind, Object};
+use kube_dnat::planner::model::{Kind, Object};
 use serde_json::Value;
 
 use super::objects::{labelled, node, service, service_cidr, slice};

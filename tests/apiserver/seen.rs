@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use kube_dnat::model::{Event, Events, Kind, Object, ObjectKey, Rejected};
+use kube_dnat::planner::model::{Event, Events, Kind, Object, ObjectKey, Rejected};
 use kube_dnat::watch::apiserver::{Timeouts, client, watch_with};
 use tokio::sync::mpsc::{Receiver, channel};
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use kube_dnat::config::{
     Config, ConfigFile, KubeProxyConfiguration, LogFormat, Mode, Note, notes, parse, schema,
 };
-use kube_dnat::desired::{NodeFacts, NodePortAddresses, PodSource};
+use kube_dnat::planner::desired::{NodeFacts, NodePortAddresses, PodSource};
 
 use super::{Outcome, kube_dnat};
 

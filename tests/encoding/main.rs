@@ -10,9 +10,11 @@
     reason = "a test fails by a panic; clippy does not take helpers of tests for tests"
 )]
 
-use kube_dnat::model::addr::Family;
 use kube_dnat::netlink::debug_rules;
-use kube_dnat::ruleset::{Data, KeyField, OnDemand, Pods, Program, Set, SetName, program, set};
+use kube_dnat::planner::model::addr::Family;
+use kube_dnat::planner::ruleset::{
+    Data, KeyField, OnDemand, Pods, Program, Set, SetName, program, set,
+};
 
 /// The on-demand chains of the listing, in its order, and the fixed program.
 fn rules(family: Family, on_demand: &[&str]) -> String {

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use kube_dnat::diff::{Left, Time};
-use kube_dnat::model::{
+use kube_dnat::planner::diff::{Left, Time};
+use kube_dnat::planner::model::{
     Address as _, Addresses, EndpointSlice, Event, Kind, Object, Protocol, Service, ServiceName,
     ServicePort, SlicePort, TrafficPolicy,
 };
-use kube_dnat::ruleset::{Key, SetName, Table, Value, Verdict};
+use kube_dnat::planner::ruleset::{Key, SetName, Table, Value, Verdict};
 use kube_dnat::sync::{Basis, Stale, State};
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::{env, fs};
 
-use kube_dnat::model::{
+use kube_dnat::planner::model::{
     Addresses, EndpointSlice, Event, Kind, Object, Protocol, Service, ServiceName, ServicePort,
     SlicePort, TrafficPolicy,
 };

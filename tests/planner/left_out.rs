@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use kube_dnat::events::Reason;
-use kube_dnat::model::{Event, Kind, ServiceName};
-use kube_dnat::ruleset::{Key, SetName, Table, Value, service_and_port};
+use kube_dnat::planner::model::{Event, Kind, ServiceName};
+use kube_dnat::planner::ruleset::{Key, SetName, Table, Value, service_and_port};
 use kube_dnat::sync::{Basis, Progress, State};
 use proptest::collection::vec;
 use proptest::prelude::*;

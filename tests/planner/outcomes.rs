@@ -5,10 +5,10 @@ use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use kube_dnat::desired::NodePortAddresses;
-use kube_dnat::explain::{Frontend, Kind, Lookup, Outcome, Source, walk};
-use kube_dnat::model::{Address, Event, Object, Protocol};
-use kube_dnat::ruleset::{Element, Entry, Key, SetName, Table, Value};
+use kube_dnat::planner::desired::NodePortAddresses;
+use kube_dnat::planner::explain::{Frontend, Kind, Lookup, Outcome, Source, walk};
+use kube_dnat::planner::model::{Address, Event, Object, Protocol};
+use kube_dnat::planner::ruleset::{Element, Entry, Key, SetName, Table, Value};
 use kube_dnat::sync::State;
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use kube_dnat::diff::between;
 use kube_dnat::health::Change;
-use kube_dnat::model::Event;
-use kube_dnat::ruleset::Table;
+use kube_dnat::planner::diff::between;
+use kube_dnat::planner::model::Event;
+use kube_dnat::planner::ruleset::Table;
 use kube_dnat::sync::{Basis, Question};
 use proptest::collection::vec;
 use proptest::prelude::*;

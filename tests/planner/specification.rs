@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kube_dnat::model::{
+use kube_dnat::planner::model::{
     Address, Endpoint, EndpointSlice, Event, Kind, Object, Protocol, Service, ServicePort,
     TrafficPolicy,
 };

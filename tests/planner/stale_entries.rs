@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use kube_dnat::conntrack::{Entry, Touched};
-use kube_dnat::model::{Event, Protocol};
-use kube_dnat::ruleset::{Key, SetName, Table};
+use kube_dnat::planner::conntrack::{Entry, Touched};
+use kube_dnat::planner::model::{Event, Protocol};
+use kube_dnat::planner::ruleset::{Key, SetName, Table};
 use kube_dnat::sync::{Basis, State};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -171,7 +171,7 @@ impl Conntrack {
 
 /// Flows that have a number of a Service, and are none of it.
 fn assert_others_left_alone(
-    frontends: &kube_dnat::conntrack::Frontends<'_, Ipv4Addr>,
+    frontends: &kube_dnat::planner::conntrack::Frontends<'_, Ipv4Addr>,
     destinations: &BTreeSet<(Protocol, At)>,
     is_node_port: impl Fn(At) -> bool,
 ) {

@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use kube_dnat::desired::{NodeFacts, NodePortAddresses, PodSource};
-use kube_dnat::model::{
+use kube_dnat::planner::desired::{NodeFacts, NodePortAddresses, PodSource};
+use kube_dnat::planner::model::{
     Address, Addresses, Endpoint, EndpointSlice, Event, Hints, Kind, Node, Object, ObjectKey,
     OwnAddresses, Protocol, Service, ServiceCidr, ServiceName, ServicePort, SlicePort,
     TrafficPolicy, Update,
 };
-use kube_dnat::ruleset::{Key, List, SetName, Table, Value};
+use kube_dnat::planner::ruleset::{Key, List, SetName, Table, Value};
 use kube_dnat::sync::{Basis, State};
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -10,7 +10,7 @@ mod sender;
 mod subjects;
 mod testbed;
 
-use kube_dnat::model::Protocol;
+use kube_dnat::planner::model::Protocol;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 

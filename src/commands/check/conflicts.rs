@@ -4,7 +4,7 @@ use super::Finding;
 use crate::commands::processes::{self, Listener};
 use crate::leftovers::{AnyChain, Ruleset, removal};
 use crate::netlink::{Kernel, virtual_servers};
-use crate::ruleset::{DSTNAT, Hook, TABLE};
+use crate::planner::ruleset::{DSTNAT, Hook, TABLE};
 use crate::takeover::{IPVS_DEVICE, has_device, ip_sets, legacy_iptables};
 
 /// What the rules in the kernel show.

@@ -7,10 +7,10 @@ use anyhow::Context;
 use nix::errno::Errno;
 
 use super::Finding;
-use crate::model::Address;
-use crate::model::addr::Family;
 use crate::netlink::{Ability, Error, Kernel, Standing};
-use crate::ruleset::{Pods, Program};
+use crate::planner::model::Address;
+use crate::planner::model::addr::Family;
+use crate::planner::ruleset::{Pods, Program};
 use crate::sysctl;
 
 /// `CAP_NET_ADMIN` of `linux/capability.h`.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::Context;
 use nix::ifaddrs::getifaddrs;
 
-use crate::explain::{Kind, Lookup};
-use crate::model::{Address, Protocol};
 use crate::netlink::{Error, Kernel, Shape};
-use crate::ruleset::{Element, Entry, Key, Pods, SetName, Table, Value};
+use crate::planner::explain::{Kind, Lookup};
+use crate::planner::model::{Address, Protocol};
+use crate::planner::ruleset::{Element, Entry, Key, Pods, SetName, Table, Value};
 
 /// As what the rules may see a source; all that they tell apart without an address.
 pub(super) fn kinds<A: Address>(

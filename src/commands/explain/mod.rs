@@ -14,10 +14,10 @@ use serde::Serialize;
 
 use super::ours;
 use super::output::{Format, code};
-use crate::explain::{Explanation, Frontend, Known, Lookup, Query, Source, near, walk};
-use crate::model::Address;
 use crate::netlink::Kernel;
-use crate::ruleset::{Element, Key, SetName, TABLE};
+use crate::planner::explain::{Explanation, Frontend, Known, Lookup, Query, Source, near, walk};
+use crate::planner::model::Address;
+use crate::planner::ruleset::{Element, Key, SetName, TABLE};
 
 /// `explain`.
 #[derive(Debug, Args)]
@@ -269,12 +269,12 @@ fn explain<A: Address>(
 ) -> anyhow::Result<Explanation> {
     let address = from.and_then(A::of);
     let mut service = None;
-    let mut paths: Vec<crate::explain::Path> = Vec::new();
+    let mut paths: Vec<crate::planner::explain::Path> = Vec::new();
     for kind in kinds(live, address)? {
         let program = live.shape.program.clone();
         let (name, path) = walk(live, &program, frontend, Source { address, kind })?;
         service = service.or(name);
-        let same = |other: &&mut crate::explain::Path| {
+        let same = |other: &&mut crate::planner::explain::Path| {
             other.outcome == path.outcome && other.steps == path.steps
         };
         match paths.iter_mut().find(same) {

@@ -17,7 +17,7 @@ use tracing::warn;
 use view::View;
 
 use super::output::{Format, code};
-use crate::ruleset::TABLE;
+use crate::planner::ruleset::TABLE;
 
 /// `top`.
 #[derive(Debug, Args)]

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::table::{At, Counter, Sample, ToEndpoints};
 use crate::commands::ours;
-use crate::model::Address;
 use crate::netlink::{Connection, Kernel, NewConnections};
-use crate::ruleset::SetName;
+use crate::planner::model::Address;
+use crate::planner::ruleset::SetName;
 
 /// Reads the counters, and hears of new connections.
 pub(super) struct Sampler {

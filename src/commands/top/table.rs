@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::model::Protocol;
+use crate::planner::model::Protocol;
 
 /// A frontend, or a node port if it has no address.
 pub(super) type At = (Protocol, Option<IpAddr>, u16);

@@ -15,7 +15,7 @@ use unused::check_unused;
 
 use super::schema::{Conntrack, KubeProxyConfiguration, Logging};
 use super::{Config, ConntrackSettings, GoDuration, LogFormat, LogSettings, Mode, Problem};
-use crate::desired::NodeFacts;
+use crate::planner::desired::NodeFacts;
 
 /// What `written`, with its defaults set, means on a machine of this name.
 pub(super) fn resolve(

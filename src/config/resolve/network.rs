@@ -7,9 +7,9 @@ use ipnet::IpNet;
 
 use super::problems::Problems;
 use crate::config::{KubeProxyConfiguration, address};
-use crate::desired::{NodePortAddresses, PodSource};
-use crate::model::parse::range;
-use crate::ruleset::Interface;
+use crate::planner::desired::{NodePortAddresses, PodSource};
+use crate::planner::model::parse::range;
+use crate::planner::ruleset::Interface;
 
 /// The address that stands for what the Node object says of its family.
 pub(super) fn node_ip(text: &str) -> Result<Option<IpAddr>, String> {

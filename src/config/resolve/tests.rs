@@ -1,8 +1,8 @@
 use std::path::Path;
 
 use crate::config::{Config, KubeProxyConfiguration, Mode, Problem, parse};
-use crate::desired::{NodePortAddresses, PodSource};
-use crate::ruleset::Interface;
+use crate::planner::desired::{NodePortAddresses, PodSource};
+use crate::planner::ruleset::Interface;
 
 fn config(body: &str) -> Result<Config, Vec<Problem>> {
     let text = format!(
@@ -26,7 +26,7 @@ fn kube_proxys_defaults_are_valid() {
     let config = super::resolve(KubeProxyConfiguration::defaulted(), "Host-1\n").unwrap();
     assert_eq!(config.node, "host-1");
     assert_eq!(config.mode, Mode::Unset);
-    assert_eq!(config.facts, crate::desired::NodeFacts::default());
+    assert_eq!(config.facts, crate::planner::desired::NodeFacts::default());
     assert_eq!(
         (
             config.sync_period.as_secs(),

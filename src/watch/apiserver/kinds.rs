@@ -4,8 +4,8 @@ use std::fmt::Debug;
 
 use serde::de::DeserializeOwned;
 
-use crate::model::wire::{self, Metadata};
-use crate::model::{Kind, Update, parse};
+use crate::planner::model::wire::{self, Metadata};
+use crate::planner::model::{Kind, Update, parse};
 
 /// A kind of object as far as we read it.
 pub(super) trait Watched: Clone + Debug + DeserializeOwned + Send + Sync + 'static {

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use kube::Client;
 use tokio::sync::mpsc::Sender;
 
-use crate::model::{Events, wire};
+use crate::planner::model::{Events, wire};
 
 mod client;
 mod failure;
@@ -64,7 +64,7 @@ impl Default for Timeouts {
 
 /// Reports the objects to `events` until nobody receives them, waiting while the channel is full.
 ///
-/// Each kind ends its first list with [`Listed`](crate::model::Event::Listed); a Node or
+/// Each kind ends its first list with [`Listed`](crate::planner::model::Event::Listed); a Node or
 /// `ServiceCIDRs` that the API server does not have or does not let us see count as listed, with a
 /// warning.
 pub async fn watch(client: Client, our_node: Arc<str>, events: Sender<Events>) {

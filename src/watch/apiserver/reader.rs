@@ -19,7 +19,7 @@ use super::failure::{self, Phase, Remedy, Told};
 use super::kinds::Watched;
 use super::known::Known;
 use super::slim::Slim;
-use crate::model::{Event, Events, Object, ObjectKey, Update};
+use crate::planner::model::{Event, Events, Object, ObjectKey, Update};
 
 /// Reads the objects of kind `W` and reports them until nobody receives `events`.
 pub(super) fn read<'a, W: Watched>(

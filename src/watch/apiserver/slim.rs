@@ -11,8 +11,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::kinds::Watched;
-use crate::model::wire::Metadata;
-use crate::model::{ObjectKey, Rejected, Update, parse};
+use crate::planner::model::wire::Metadata;
+use crate::planner::model::{ObjectKey, Rejected, Update, parse};
 
 /// An object of kind `W`, or what can be told of it if it does not decode.
 #[derive(Clone, Debug)]
@@ -142,7 +142,7 @@ mod tests {
     use kube::api::{ObjectList, WatchEvent};
 
     use super::*;
-    use crate::model::{Object, wire};
+    use crate::planner::model::{Object, wire};
 
     const GOOD: &str = r#"{"metadata": {"name": "good", "namespace": "shop", "resourceVersion": "7",
         "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}]},

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tracing::{error, info};
 
-use crate::model::Update;
+use crate::planner::model::Update;
 
 use super::Problem;
 use super::batch::{Batch, Scan};

@@ -12,7 +12,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::model::{Event, Events, Kind};
+use crate::planner::model::{Event, Events, Kind};
 
 use super::batch::Batch;
 use super::files::Files;

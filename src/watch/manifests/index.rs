@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::model::{ObjectKey, Rejected, Update};
+use crate::planner::model::{ObjectKey, Rejected, Update};
 
 /// The objects of every file. Where two files hold the same object, that of the first in the order
 /// of paths counts, and within a file the first. A change costs as much as the files it touches,
@@ -99,7 +99,7 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Kind, Node, Object};
+    use crate::planner::model::{Kind, Node, Object};
 
     /// What a file says about Nodes: `name=last octet of its address`.
     fn nodes(text: &str) -> Vec<Update> {

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::model::{Event, Kind, Update};
+use crate::planner::model::{Event, Kind, Update};
 
 mod batch;
 mod content;

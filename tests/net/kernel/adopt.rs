@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use kube_dnat::netlink::Found;
-use kube_dnat::ruleset::Program;
+use kube_dnat::planner::ruleset::Program;
 use kube_dnat::sync::Basis;
 use libtest_mimic::Trial;
 
@@ -50,8 +50,8 @@ fn no_table_is_found_before_there_is_one() {
 fn a_table_that_nft_loaded_from_our_text_is_ours() {
     let mut world = full();
     let (ipv4, ipv6) = world.state.fresh().expect("tables");
-    let text = kube_dnat::ruleset::render(&ipv4, &PROGRAM);
-    let text = text + &kube_dnat::ruleset::render(&ipv6, &PROGRAM);
+    let text = kube_dnat::planner::ruleset::render(&ipv4, &PROGRAM);
+    let text = text + &kube_dnat::planner::ruleset::render(&ipv6, &PROGRAM);
     let other = World::new();
     nft::load(&other.namespace, &text);
     assert_eq!(

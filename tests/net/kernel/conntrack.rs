@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use kube_dnat::conntrack::Entry;
-use kube_dnat::model::Protocol;
 use kube_dnat::netlink::Conntrack;
+use kube_dnat::planner::conntrack::Entry;
+use kube_dnat::planner::model::Protocol;
 use libtest_mimic::Trial;
 use socket2::{Domain, SockAddr, Socket, Type};
 

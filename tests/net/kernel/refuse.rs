@@ -2,10 +2,12 @@
 
 use std::net::Ipv4Addr;
 
-use kube_dnat::diff::{Op, Operation, Transaction};
-use kube_dnat::model::{Protocol, ServiceName};
 use kube_dnat::netlink::{Commit, Error, Refusal};
-use kube_dnat::ruleset::{Element, Frontends, Key, List, OnDemand, SetName, Value, Verdict};
+use kube_dnat::planner::diff::{Op, Operation, Transaction};
+use kube_dnat::planner::model::{Protocol, ServiceName};
+use kube_dnat::planner::ruleset::{
+    Element, Frontends, Key, List, OnDemand, SetName, Value, Verdict,
+};
 use libtest_mimic::Trial;
 use nix::errno::Errno;
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use kube_dnat::desired::{NodeFacts, PodSource};
-use kube_dnat::model::{Address, OwnAddresses};
 use kube_dnat::netlink::{Commit, Error, Found, Kernel, Part};
-use kube_dnat::ruleset::{Pods, Program, Table, Value};
+use kube_dnat::planner::desired::{NodeFacts, PodSource};
+use kube_dnat::planner::model::{Address, OwnAddresses};
+use kube_dnat::planner::ruleset::{Pods, Program, Table, Value};
 use kube_dnat::sync::{Basis, Plans, State};
 use kube_dnat::watch::manifests;
 use serde_json::Value as Json;
@@ -137,7 +137,7 @@ impl World {
 
 /// The elements of a table as lines `set key = value # comment`.
 fn ours<A: Address>(table: &Table<A>) -> BTreeSet<String> {
-    let line = |element: kube_dnat::ruleset::Element<A>| {
+    let line = |element: kube_dnat::planner::ruleset::Element<A>| {
         let value = match element.value {
             Value::Nothing => String::new(),
             Value::Verdict(verdict) => verdict.to_string(),

@@ -5,9 +5,9 @@ use std::net::Ipv4Addr;
 use std::thread;
 use std::time::Duration;
 
-use kube_dnat::diff::{Op, Operation};
 use kube_dnat::netlink::{Kernel, Part};
-use kube_dnat::ruleset::{
+use kube_dnat::planner::diff::{Op, Operation};
+use kube_dnat::planner::ruleset::{
     AFFINITY_SIZE, Element, Frontends, Key, List, OnDemand, SetName, Value, Verdict,
 };
 use libtest_mimic::Trial;
@@ -199,7 +199,7 @@ fn wait_for_endpoints(count: usize) {
     let IpAddr::V4(cluster_ip) = Family::V4.cluster_ip(1) else {
         panic!("the family is IPv4");
     };
-    let tcp = kube_dnat::model::Protocol::Tcp;
+    let tcp = kube_dnat::planner::model::Protocol::Tcp;
     let key = Key::Frontend(tcp, cluster_ip, 80);
     let count = u32::try_from(count).expect("a few");
     let chain = OnDemand::Sticky(Frontends::Address, List::Own, count);
@@ -264,7 +264,7 @@ fn time_left(client: IpAddr) -> Option<u64> {
         panic!("the family is IPv4");
     };
     let key = Key::Client(client, cluster_ip, 80);
-    let tcp = kube_dnat::model::Protocol::Tcp;
+    let tcp = kube_dnat::planner::model::Protocol::Tcp;
     let found = kernel.client(tcp, &key).expect("an answer");
     found.map(|(_, left)| left.as_secs())
 }
@@ -421,7 +421,7 @@ fn remember(count: u32, endpoint: IpAddr) {
             .iter()
             .map(|client| Operation {
                 op: Op::Add(Element {
-                    set: SetName::Affinity(kube_dnat::model::Protocol::Tcp),
+                    set: SetName::Affinity(kube_dnat::planner::model::Protocol::Tcp),
                     key: Key::Client(*client, cluster_ip, 80),
                     value: Value::Endpoint(endpoint, 8080),
                     comment: None,

@@ -8,8 +8,8 @@ use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
-use crate::model::wire::Metadata;
-use crate::model::{Kind, Rejected, Update, parse};
+use crate::planner::model::wire::Metadata;
+use crate::planner::model::{Kind, Rejected, Update, parse};
 
 use super::tree::Tree;
 

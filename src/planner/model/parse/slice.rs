@@ -1,0 +1,225 @@
+//! An `EndpointSlice`, and Endpoints turned into slices.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::planner::model::addr::Family;
+use crate::planner::model::{
+    Address, Addresses, Endpoint, EndpointSlice, Hints, Kind, Object, Rejected, ServiceName,
+    SlicePort, Update, wire,
+};
+
+use super::{ip, namespace, port_number, protocol, service_name, triggered, update};
+
+/// What an `EndpointSlice` says: one slice. Not for us, hence without an object, is one of a
+/// headless Service (label `service.kubernetes.io/headless`).
+#[must_use]
+pub fn slice(slice: &wire::EndpointSlice, our_node: &str) -> Update {
+    update(Kind::EndpointSlice, &slice.metadata, |rejected| {
+        if slice.metadata.labels.headless.is_some() {
+            return None;
+        }
+        let Some(service) = slice_service(slice) else {
+            rejected.push(Rejected::NoService);
+            return None;
+        };
+        let addresses = match slice.address_type.as_str() {
+            "IPv4" => Addresses::Ipv4(slice_endpoints(slice, our_node, rejected)),
+            "IPv6" => Addresses::Ipv6(slice_endpoints(slice, our_node, rejected)),
+            "FQDN" => {
+                let text = "addressType FQDN: host names are not used as endpoints";
+                rejected.push(Rejected::Contradiction(text.into()));
+                return None;
+            }
+            other => {
+                let text = format!("addressType \"{other}\" is not IPv4, IPv6 or FQDN");
+                rejected.push(Rejected::Contradiction(text.into()));
+                return None;
+            }
+        };
+        Some(Object::Slices(vec![EndpointSlice {
+            service,
+            mirrored: false,
+            triggered: triggered(&slice.metadata),
+            ports: ports("ports", &slice.ports, rejected),
+            addresses,
+        }]))
+    })
+}
+
+/// What Endpoints say: a slice for each subset and family of it, as the `EndpointSlice` mirroring
+/// controller makes them. Not for us, hence without an object, are those with label
+/// `endpointslice.kubernetes.io/skip-mirror: "true"` and those that are a leader's lock.
+#[must_use]
+pub fn endpoints(endpoints: &wire::Endpoints, our_node: &str) -> Update {
+    let metadata = &endpoints.metadata;
+    update(Kind::Endpoints, metadata, |rejected| {
+        let skip = metadata.labels.skip_mirror.as_deref();
+        if skip.is_some_and(|skip| skip.eq_ignore_ascii_case("true"))
+            || metadata.annotations.leader.is_some()
+        {
+            return None;
+        }
+        let service = service_name(metadata);
+        let mut slices = Vec::new();
+        for (index, subset) in endpoints.subsets.iter().enumerate() {
+            let field = format!("subsets[{index}]");
+            let ports = ports(&format!("{field}.ports"), &subset.ports, rejected);
+            let (ipv4, ipv6) = subset_endpoints(&field, subset, our_node, rejected);
+            let families = [
+                (!ipv4.is_empty()).then_some(Addresses::Ipv4(ipv4)),
+                (!ipv6.is_empty()).then_some(Addresses::Ipv6(ipv6)),
+            ];
+            slices.extend(
+                families
+                    .into_iter()
+                    .flatten()
+                    .map(|addresses| EndpointSlice {
+                        service: service.clone(),
+                        mirrored: true,
+                        triggered: triggered(metadata),
+                        ports: ports.clone(),
+                        addresses,
+                    }),
+            );
+        }
+        Some(Object::Slices(slices))
+    })
+}
+
+fn slice_service(slice: &wire::EndpointSlice) -> Option<ServiceName> {
+    let name = slice.metadata.labels.service_name.as_deref()?;
+    (!name.is_empty()).then(|| ServiceName::new(namespace(&slice.metadata), name))
+}
+
+fn slice_endpoints<A: Address>(
+    slice: &wire::EndpointSlice,
+    our_node: &str,
+    rejected: &mut Vec<Rejected>,
+) -> Vec<Endpoint<A>> {
+    let mut endpoints = Vec::with_capacity(slice.endpoints.len());
+    for (index, endpoint) in slice.endpoints.iter().enumerate() {
+        let Some(text) = endpoint.addresses.first() else {
+            let fault = format!("endpoints[{index}].addresses is empty");
+            rejected.push(Rejected::Contradiction(fault.into()));
+            continue;
+        };
+        if endpoint.addresses.len() > 1 {
+            let field = format!("endpoints[{index}].addresses");
+            rejected.push(Rejected::FurtherAddresses(field.into()));
+        }
+        let field = || format!("endpoints[{index}].addresses[0]");
+        let expected = match A::FAMILY {
+            Family::Ipv4 => "IPv4 address of an endpoint",
+            Family::Ipv6 => "IPv6 address of an endpoint",
+        };
+        match endpoint_address(field, text, expected, A::of) {
+            Ok(address) => endpoints.push(Endpoint {
+                address,
+                ready: endpoint.conditions.ready.unwrap_or(true),
+                serving: endpoint.conditions.serving.unwrap_or(true),
+                terminating: endpoint.conditions.terminating.unwrap_or(false),
+                local: endpoint.node_name.as_deref() == Some(our_node),
+                unplaced: endpoint.node_name.is_none(),
+                hints: hints(&endpoint.hints, our_node),
+            }),
+            Err(fault) => rejected.push(fault),
+        }
+    }
+    // Once here, and not with all of its Service whenever one changes.
+    endpoints.sort_by_key(|endpoint| endpoint.address.bits());
+    endpoints
+}
+
+fn hints(hints: &wire::EndpointHints, our_node: &str) -> Option<Box<Hints>> {
+    let (zones, nodes) = (&hints.for_zones, &hints.for_nodes);
+    if zones.is_empty() && nodes.is_empty() {
+        return None;
+    }
+    Some(Box::new(Hints {
+        zones: zones.iter().map(|zone| zone.name.as_str().into()).collect(),
+        nodes: !nodes.is_empty(),
+        our_node: nodes.iter().any(|node| node.name == our_node),
+    }))
+}
+
+type ByFamily = (Vec<Endpoint<Ipv4Addr>>, Vec<Endpoint<Ipv6Addr>>);
+
+fn subset_endpoints(
+    field: &str,
+    subset: &wire::EndpointSubset,
+    our_node: &str,
+    rejected: &mut Vec<Rejected>,
+) -> ByFamily {
+    let mut by_family = ByFamily::default();
+    for (list, addresses, ready) in [
+        ("addresses", &subset.addresses, true),
+        ("notReadyAddresses", &subset.not_ready_addresses, false),
+    ] {
+        for (index, wire) in addresses.iter().enumerate() {
+            let field = || format!("{field}.{list}[{index}].ip");
+            let node = wire.node_name.as_deref();
+            let place = (node == Some(our_node), node.is_none());
+            match endpoint_address(field, &wire.ip, "IP address of an endpoint", Some) {
+                Ok(IpAddr::V4(address)) => by_family.0.push(mirrored(address, ready, place)),
+                Ok(IpAddr::V6(address)) => by_family.1.push(mirrored(address, ready, place)),
+                Err(fault) => rejected.push(fault),
+            }
+        }
+    }
+    by_family
+}
+
+/// What the mirroring controller makes of an address: it says nothing but `ready`.
+fn mirrored<A>(address: A, ready: bool, (local, unplaced): (bool, bool)) -> Endpoint<A> {
+    Endpoint {
+        address,
+        ready,
+        serving: true,
+        terminating: false,
+        local,
+        unplaced,
+        hints: None,
+    }
+}
+
+fn endpoint_address<A>(
+    field: impl FnOnce() -> String,
+    text: &str,
+    expected: &'static str,
+    of_family: impl FnOnce(IpAddr) -> Option<A>,
+) -> Result<A, Rejected> {
+    ip::address(text)
+        .filter(|address| ip::may_be_endpoint(*address))
+        .and_then(of_family)
+        .ok_or_else(|| Rejected::Address {
+            field: field().into(),
+            value: text.into(),
+            expected,
+        })
+}
+
+/// A port without a name is one named "", which the API server would have made of it. A port
+/// without a number means every port, as network policies have it: no connection can be sent there.
+fn ports(field: &str, wire: &[wire::EndpointPort], rejected: &mut Vec<Rejected>) -> Vec<SlicePort> {
+    let mut ports = Vec::with_capacity(wire.len());
+    for (index, wire) in wire.iter().enumerate() {
+        if wire.port == 0 {
+            let text = format!("{field}[{index}] has no number and is not used");
+            rejected.push(Rejected::Contradiction(text.into()));
+            continue;
+        }
+        match port(field, index, wire) {
+            Ok(port) => ports.push(port),
+            Err(fault) => rejected.push(fault),
+        }
+    }
+    ports
+}
+
+fn port(field: &str, index: usize, wire: &wire::EndpointPort) -> Result<SlicePort, Rejected> {
+    Ok(SlicePort {
+        name: wire.name.as_str().into(),
+        protocol: protocol(|| format!("{field}[{index}].protocol"), &wire.protocol)?,
+        port: port_number(|| format!("{field}[{index}].port"), wire.port)?,
+    })
+}

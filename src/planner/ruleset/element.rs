@@ -1,0 +1,156 @@
+//! Elements of sets and maps: typed keys and values, as text and as bytes.
+
+use std::fmt;
+
+use super::key::{Reader, Registers};
+use super::{ChainName, Comment, Data, Key, OnDemand, SetName, set};
+use crate::planner::model::Address;
+
+/// What a verdict map says of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// `goto` a chain that is made on demand.
+    OnDemand(OnDemand),
+    /// `goto external-local`.
+    ExternalLocal,
+    /// `goto external-local-nodeport`.
+    ExternalLocalNodeport,
+    /// `goto restricted`.
+    Restricted,
+    /// `goto deny`.
+    Deny,
+    /// `goto refuse`.
+    Refuse,
+    /// `goto to-external`.
+    ToExternal,
+    /// `goto to-external-local`.
+    ToExternalLocal,
+    /// `goto unremembered`.
+    Unremembered,
+    /// `goto gone-outside`.
+    GoneOutside,
+    /// `drop`.
+    Drop,
+}
+
+impl Verdict {
+    /// `goto gone`.
+    pub const GONE: Self = Self::OnDemand(OnDemand::Gone);
+
+    /// The chain it goes to; `None`: it drops.
+    #[must_use]
+    pub fn chain(self) -> Option<ChainName> {
+        match self {
+            Self::OnDemand(chain) => Some(ChainName::OnDemand(chain)),
+            Self::ExternalLocal => Some(ChainName::ExternalLocal),
+            Self::ExternalLocalNodeport => Some(ChainName::ExternalLocalNodeport),
+            Self::Restricted => Some(ChainName::Restricted),
+            Self::Deny => Some(ChainName::Deny),
+            Self::Refuse => Some(ChainName::Refuse),
+            Self::ToExternal => Some(ChainName::ToExternal),
+            Self::ToExternalLocal => Some(ChainName::ToExternalLocal),
+            Self::Unremembered => Some(ChainName::Unremembered),
+            Self::GoneOutside => Some(ChainName::GoneOutside),
+            Self::Drop => None,
+        }
+    }
+
+    /// The verdict that goes to the chain of this name.
+    #[must_use]
+    pub fn goto(chain: &str) -> Option<Self> {
+        let fixed = [
+            Self::ExternalLocal,
+            Self::ExternalLocalNodeport,
+            Self::Restricted,
+            Self::Deny,
+            Self::Refuse,
+            Self::ToExternal,
+            Self::ToExternalLocal,
+            Self::Unremembered,
+            Self::GoneOutside,
+        ];
+        let named = |verdict: &Self| {
+            let name = verdict.chain().map(|name| name.to_string());
+            name.as_deref() == Some(chain)
+        };
+        let fixed = fixed.into_iter().find(named);
+        fixed.or_else(|| chain.parse().ok().map(Self::OnDemand))
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.chain() {
+            Some(chain) => write!(f, "goto {chain}"),
+            None => f.write_str("drop"),
+        }
+    }
+}
+
+/// What an element carries besides its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Value<A> {
+    /// Nothing: an element of a set.
+    Nothing,
+    /// What to do with the packet.
+    Verdict(Verdict),
+    /// Where to send the connection.
+    Endpoint(A, u16),
+}
+
+/// An element with the set or map it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Element<A: Address> {
+    /// The set or map.
+    pub set: SetName,
+    /// Its key; one per set.
+    pub key: Key<A>,
+    /// Its value.
+    pub value: Value<A>,
+    /// Whose it is, for a reader of the listing.
+    pub comment: Option<Comment>,
+}
+
+impl<A: Address> fmt::Display for Element<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.key)?;
+        if let Some(comment) = &self.comment {
+            write!(f, " comment \"{}\"", comment.parts().0)?;
+        }
+        match self.value {
+            Value::Nothing => Ok(()),
+            Value::Verdict(verdict) => write!(f, " : {verdict}"),
+            Value::Endpoint(address, port) => write!(f, " : {address} . {port}"),
+        }
+    }
+}
+
+impl<A: Address> Value<A> {
+    /// An endpoint as the kernel holds it; `None` for any other value.
+    #[must_use]
+    pub fn endpoint_bytes(&self) -> Option<Vec<u8>> {
+        match *self {
+            Self::Endpoint(address, port) => Some(Registers::new().address(address).port(port).0),
+            Self::Nothing | Self::Verdict(_) => None,
+        }
+    }
+
+    /// The endpoint that the kernel holds as `bytes`.
+    #[must_use]
+    pub fn endpoint_from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader(bytes);
+        let endpoint = Self::Endpoint(reader.address()?, reader.port()?);
+        reader.0.is_empty().then_some(endpoint)
+    }
+
+    /// Whether an element of `name` carries such a value.
+    #[must_use]
+    pub fn suits(&self, name: SetName) -> bool {
+        let kind = match self {
+            Self::Nothing => Data::Nothing,
+            Self::Verdict(_) => Data::Verdict,
+            Self::Endpoint(..) => Data::Endpoint,
+        };
+        set(name).data == kind
+    }
+}

@@ -1,0 +1,430 @@
+//! Keys of elements, as text and as the bytes that the kernel holds: both follow from the fields
+//! that [`super::SETS`] declares.
+
+use std::fmt;
+
+use super::{KeyField, SetName, set};
+use crate::planner::model::{Address, Protocol};
+
+/// `IP_CT_DIR_ORIGINAL` of `linux/netfilter/nf_conntrack_tuple_common.h`.
+const ORIGINAL: u8 = 0;
+
+/// The key of an element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key<A: Address> {
+    /// A range of addresses.
+    Net(A::Net),
+    /// An address.
+    Address(A),
+    /// A protocol.
+    Protocol(Protocol),
+    /// The direction of a connection's first packet (`IP_CT_DIR_ORIGINAL`).
+    Original,
+    /// A port.
+    Port(u16),
+    /// Two addresses.
+    Pair(A, A),
+    /// An address and a port.
+    AddressPort(A, u16),
+    /// A frontend.
+    Frontend(Protocol, A, u16),
+    /// A slot of a frontend.
+    Slot(Protocol, A, u16, u32),
+    /// A node port.
+    Nodeport(Protocol, u16),
+    /// A slot of a node port.
+    NodeportSlot(Protocol, u16, u32),
+    /// A frontend and a range of sources.
+    SourceRange(Protocol, A, u16, A::Net),
+    /// A client, and the address and port that it connected to.
+    Client(A, A, u16),
+    /// A frontend's address and port, and those of an endpoint.
+    Sent(A, u16, A, u16),
+}
+
+/// A field of a key with its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part<A: Address> {
+    /// A protocol.
+    Protocol(Protocol),
+    /// An address.
+    Address(A),
+    /// A range of addresses.
+    Net(A::Net),
+    /// A port.
+    Port(u16),
+    /// A slot.
+    Slot(u32),
+    /// The direction of a connection's first packet.
+    Original,
+}
+
+impl<A: Address> Part<A> {
+    fn field(&self) -> KeyField {
+        match self {
+            Self::Protocol(_) => KeyField::Protocol,
+            Self::Address(_) => KeyField::Address,
+            Self::Net(_) => KeyField::Net,
+            Self::Port(_) => KeyField::Port,
+            Self::Slot(_) => KeyField::Slot,
+            Self::Original => KeyField::Direction,
+        }
+    }
+}
+
+impl<A: Address> fmt::Display for Part<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Protocol(protocol) => write!(f, "{protocol}"),
+            Self::Address(address) => write!(f, "{address}"),
+            // nft prints a range of one address as that address.
+            Self::Net(net) if A::is_single(*net) => write!(f, "{}", A::bounds(*net).0),
+            Self::Net(net) => write!(f, "{net}"),
+            Self::Port(port) => write!(f, "{port}"),
+            Self::Slot(slot) => write!(f, "{slot}"),
+            Self::Original => f.write_str("original"),
+        }
+    }
+}
+
+impl<A: Address> fmt::Display for Key<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, part) in self.parts().enumerate() {
+            if position > 0 {
+                f.write_str(" . ")?;
+            }
+            part.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// Appends fields as nf_tables' registers hold them: network byte order, but for a slot, which
+/// `numgen` writes in the host's; in a concatenation each field is padded to 4 bytes.
+pub(super) struct Registers(pub(super) Vec<u8>);
+
+impl Registers {
+    pub(super) fn new() -> Self {
+        Self(Vec::with_capacity(36))
+    }
+
+    fn protocol(self, protocol: Protocol) -> Self {
+        self.bytes(&[protocol.number(), 0, 0, 0])
+    }
+
+    pub(super) fn port(self, port: u16) -> Self {
+        let [high, low] = port.to_be_bytes();
+        self.bytes(&[high, low, 0, 0])
+    }
+
+    fn slot(self, slot: u32) -> Self {
+        self.bytes(&slot.to_ne_bytes())
+    }
+
+    pub(super) fn address<A: Address>(mut self, address: A) -> Self {
+        address.push_bytes(&mut self.0);
+        self
+    }
+
+    fn bytes(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+}
+
+impl<A: Address> Key<A> {
+    /// Protocol, address and port of a frontend, without address if it is a node port; `None` for
+    /// any other key.
+    #[must_use]
+    pub fn frontend(&self) -> Option<(Protocol, Option<A>, u16)> {
+        if let Self::Frontend(protocol, address, port) = *self {
+            Some((protocol, Some(address), port))
+        } else if let Self::Nodeport(protocol, port) = *self {
+            Some((protocol, None, port))
+        } else {
+            None
+        }
+    }
+
+    /// The fields in the order of the set's key.
+    fn parts(&self) -> impl Iterator<Item = Part<A>> + use<A> {
+        use Part as P;
+        let parts = match *self {
+            Self::Net(net) => [Some(P::Net(net)), None, None, None],
+            Self::Address(address) => [Some(P::Address(address)), None, None, None],
+            Self::Protocol(protocol) => [Some(P::Protocol(protocol)), None, None, None],
+            Self::Original => [Some(P::Original), None, None, None],
+            Self::Port(port) => [Some(P::Port(port)), None, None, None],
+            Self::Pair(one, other) => [Some(P::Address(one)), Some(P::Address(other)), None, None],
+            Self::AddressPort(address, port) => {
+                [Some(P::Address(address)), Some(P::Port(port)), None, None]
+            }
+            Self::Frontend(protocol, address, port) => [
+                Some(P::Protocol(protocol)),
+                Some(P::Address(address)),
+                Some(P::Port(port)),
+                None,
+            ],
+            Self::Slot(protocol, address, port, slot) => [
+                Some(P::Protocol(protocol)),
+                Some(P::Address(address)),
+                Some(P::Port(port)),
+                Some(P::Slot(slot)),
+            ],
+            Self::Nodeport(protocol, port) => {
+                [Some(P::Protocol(protocol)), Some(P::Port(port)), None, None]
+            }
+            Self::NodeportSlot(protocol, port, slot) => [
+                Some(P::Protocol(protocol)),
+                Some(P::Port(port)),
+                Some(P::Slot(slot)),
+                None,
+            ],
+            Self::SourceRange(protocol, address, port, net) => [
+                Some(P::Address(address)),
+                Some(P::Protocol(protocol)),
+                Some(P::Port(port)),
+                Some(P::Net(net)),
+            ],
+            Self::Client(client, address, port) => [
+                Some(P::Address(client)),
+                Some(P::Address(address)),
+                Some(P::Port(port)),
+                None,
+            ],
+            Self::Sent(address, port, endpoint, number) => [
+                Some(P::Address(address)),
+                Some(P::Port(port)),
+                Some(P::Address(endpoint)),
+                Some(P::Port(number)),
+            ],
+        };
+        parts.into_iter().flatten()
+    }
+
+    /// The key with these fields; `None` if no set has such a key.
+    #[must_use]
+    pub fn of_parts(parts: &[Part<A>]) -> Option<Self> {
+        Some(match *parts {
+            [Part::Net(net)] => Self::Net(net),
+            [Part::Address(address)] => Self::Address(address),
+            [Part::Protocol(protocol)] => Self::Protocol(protocol),
+            [Part::Port(port)] => Self::Port(port),
+            [Part::Original] => Self::Original,
+            [Part::Address(one), Part::Address(other)] => Self::Pair(one, other),
+            [Part::Address(address), Part::Port(port)] => Self::AddressPort(address, port),
+            [
+                Part::Protocol(protocol),
+                Part::Address(address),
+                Part::Port(port),
+            ] => Self::Frontend(protocol, address, port),
+            [
+                Part::Protocol(protocol),
+                Part::Address(address),
+                Part::Port(port),
+                Part::Slot(slot),
+            ] => Self::Slot(protocol, address, port, slot),
+            [Part::Protocol(protocol), Part::Port(port)] => Self::Nodeport(protocol, port),
+            [Part::Protocol(protocol), Part::Port(port), Part::Slot(slot)] => {
+                Self::NodeportSlot(protocol, port, slot)
+            }
+            [
+                Part::Address(address),
+                Part::Protocol(protocol),
+                Part::Port(port),
+                Part::Net(net),
+            ] => Self::SourceRange(protocol, address, port, net),
+            [
+                Part::Address(client),
+                Part::Address(address),
+                Part::Port(port),
+            ] => Self::Client(client, address, port),
+            [
+                Part::Address(address),
+                Part::Port(port),
+                Part::Address(endpoint),
+                Part::Port(number),
+            ] => Self::Sent(address, port, endpoint, number),
+            _ => return None,
+        })
+    }
+
+    /// Whether a set has keys of these fields.
+    #[must_use]
+    pub fn suits(&self, name: SetName) -> bool {
+        self.parts()
+            .map(|part| part.field())
+            .eq(set(name).key.iter().copied())
+    }
+
+    /// The key as the kernel holds it; of a range, its first address.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match *self {
+            // Alone, a field is not padded.
+            Self::Protocol(protocol) => vec![protocol.number()],
+            Self::Port(port) => port.to_be_bytes().into(),
+            Self::Original => vec![ORIGINAL],
+            Self::Net(_)
+            | Self::Address(_)
+            | Self::Pair(..)
+            | Self::AddressPort(..)
+            | Self::Frontend(..)
+            | Self::Slot(..)
+            | Self::Nodeport(..)
+            | Self::NodeportSlot(..)
+            | Self::SourceRange(..)
+            | Self::Client(..)
+            | Self::Sent(..) => self.registers(|net| A::bounds(net).0),
+        }
+    }
+
+    /// Where a key that ends in a range ends, as the kernel holds it: the last address of the
+    /// range. `None` for other keys.
+    #[must_use]
+    pub fn end_bytes(&self) -> Option<Vec<u8>> {
+        matches!(self, Self::SourceRange(..)).then(|| self.registers(A::last))
+    }
+
+    fn registers(&self, of_range: impl Fn(A::Net) -> A) -> Vec<u8> {
+        let append = |registers: Registers, part| match part {
+            Part::Protocol(protocol) => registers.protocol(protocol),
+            Part::Address(address) => registers.address(address),
+            Part::Net(net) => registers.address(of_range(net)),
+            Part::Port(port) => registers.port(port),
+            Part::Slot(slot) => registers.slot(slot),
+            Part::Original => registers.bytes(&[ORIGINAL, 0, 0, 0]),
+        };
+        self.parts().fold(Registers::new(), append).0
+    }
+
+    /// The key of an element of `name` that the kernel holds as `start`, and as `end` if it ends in
+    /// a range; `None` if it cannot be one of ours. Sets of ranges alone have two elements for each:
+    /// see [`crate::netlink`].
+    #[must_use]
+    pub fn from_bytes(name: SetName, start: &[u8], end: Option<&[u8]>) -> Option<Self> {
+        let fields = set(name).key;
+        match (fields, start) {
+            ([KeyField::Protocol], [number]) => {
+                return Some(Self::Protocol(Protocol::from_number(*number)?));
+            }
+            ([KeyField::Port], [high, low]) => {
+                return Some(Self::Port(u16::from_be_bytes([*high, *low])));
+            }
+            ([KeyField::Direction], [ORIGINAL]) => return Some(Self::Original),
+            ([KeyField::Protocol | KeyField::Port | KeyField::Net | KeyField::Direction], _) => {
+                return None;
+            }
+            _ => {}
+        }
+        let mut reader = Reader(start);
+        let mut parts = Vec::with_capacity(fields.len());
+        for field in fields {
+            parts.push(match field {
+                KeyField::Protocol => Part::Protocol(reader.protocol()?),
+                KeyField::Address => Part::Address(reader.address()?),
+                KeyField::Port => Part::Port(reader.port()?),
+                KeyField::Slot => Part::Slot(reader.slot()?),
+                KeyField::Direction => return None,
+                KeyField::Net => {
+                    let (first, end) = (reader.address::<A>()?, end?);
+                    let last = A::from_bytes(end.get(end.len().checked_sub(A::LEN)?..)?)?;
+                    let [net] = A::between(first, last)[..] else {
+                        return None;
+                    };
+                    Part::Net(net)
+                }
+            });
+        }
+        reader.0.is_empty().then(|| Self::of_parts(&parts))?
+    }
+}
+
+/// Takes fields off the front of the bytes of a register.
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+
+impl Reader<'_> {
+    fn take(&mut self, len: usize) -> Option<&[u8]> {
+        let (front, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(front)
+    }
+
+    fn array(&mut self) -> Option<[u8; 4]> {
+        self.take(4)?.try_into().ok()
+    }
+
+    fn protocol(&mut self) -> Option<Protocol> {
+        let [number, ..] = self.array()?;
+        Protocol::from_number(number)
+    }
+
+    pub(super) fn port(&mut self) -> Option<u16> {
+        let [high, low, ..] = self.array()?;
+        Some(u16::from_be_bytes([high, low]))
+    }
+
+    fn slot(&mut self) -> Option<u32> {
+        self.array().map(u32::from_ne_bytes)
+    }
+
+    pub(super) fn address<A: Address>(&mut self) -> Option<A> {
+        self.take(A::LEN).and_then(A::from_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    fn keys<A: Address>(one: A, other: A) -> Vec<(SetName, Key<A>)> {
+        vec![
+            (SetName::NodeIps, Key::Address(one)),
+            (SetName::ExternalNodeports(Protocol::Udp), Key::Port(30080)),
+            (SetName::Hairpin, Key::Pair(one, other)),
+            (SetName::External(Protocol::Tcp), Key::AddressPort(one, 80)),
+            (SetName::Services, Key::Frontend(Protocol::Sctp, one, 80)),
+            (SetName::Endpoints, Key::Slot(Protocol::Tcp, one, 80, 65537)),
+            (SetName::Nodeports, Key::Nodeport(Protocol::Udp, 30080)),
+            (
+                SetName::NodeportEndpoints,
+                Key::NodeportSlot(Protocol::Udp, 30080, 9),
+            ),
+        ]
+    }
+
+    fn round_trip<A: Address>(one: A, other: A) {
+        for (name, key) in keys(one, other) {
+            assert!(key.suits(name), "{name}");
+            assert!(!Key::Client(one, other, 1).suits(name), "{name}");
+            let bytes = key.to_bytes();
+            assert_eq!(
+                u32::try_from(bytes.len()),
+                Ok(set(name).key_len(A::FAMILY)),
+                "{name}"
+            );
+            assert_eq!(Key::from_bytes(name, &bytes, None), Some(key), "{name}");
+            assert_eq!(
+                Key::<A>::from_bytes(name, &[&bytes[..], &[0]].concat(), None),
+                None,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_key_is_read_as_it_is_written() {
+        round_trip(Ipv4Addr::new(10, 96, 0, 1), Ipv4Addr::new(10, 244, 1, 9));
+        round_trip(Ipv6Addr::LOCALHOST, "fd00:10:96::1".parse().unwrap());
+    }
+
+    #[test]
+    fn a_key_is_what_nft_debug_shows() {
+        let key = Key::Slot(Protocol::Tcp, Ipv4Addr::new(203, 0, 113, 5), 80, 65536);
+        let expected = [6, 0, 0, 0, 203, 0, 113, 5, 0, 80, 0, 0];
+        assert_eq!(key.to_bytes()[..12], expected);
+        assert_eq!(key.to_bytes()[12..], 65536_u32.to_ne_bytes());
+    }
+}
