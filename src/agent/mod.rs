@@ -19,6 +19,7 @@ use crate::admin::{Addresses, Admin, Connections};
 use crate::config::{Config, ConfigFile};
 use crate::events::{self, Teller};
 use crate::health::Lag;
+use crate::kube_proxy;
 use crate::logging;
 use crate::metrics::{Exposition, Metrics};
 use crate::netlink::Kernel;
@@ -27,7 +28,6 @@ use crate::planner::model::Events;
 use crate::planner::model::addr::Family;
 use crate::sync::{self, Crank, Inquiry, State};
 use crate::sysctl;
-use crate::takeover;
 use crate::watch::{addresses, apiserver, manifests};
 
 /// Reports that may wait for the crank. A source that runs ahead of the kernel waits in its turn;
@@ -169,7 +169,7 @@ fn admin(
 fn take_over() {
     let thread = thread::Builder::new().name("takeover".to_owned());
     let spawned = runtime().and_then(|runtime| {
-        let taking_over = move || runtime.block_on(takeover::remove_and_tell());
+        let taking_over = move || runtime.block_on(kube_proxy::remove_and_tell());
         Ok(thread.spawn(taking_over)?)
     });
     if let Err(error) = spawned {

@@ -7,11 +7,12 @@ use clap::Args;
 use tracing::{info, warn};
 
 use super::processes;
-use crate::netlink::{Error, Kernel, Standing, virtual_servers};
+use crate::kube_proxy::takeover::{self, Done, Takeover};
+use crate::kube_proxy::virtual_servers;
+use crate::netlink::{Error, Kernel, Standing};
 use crate::planner::model::Address;
 use crate::planner::model::addr::Family;
 use crate::planner::ruleset::TABLE;
-use crate::takeover::{self, Done, Takeover};
 
 /// `cleanup`.
 #[derive(Debug, Args)]

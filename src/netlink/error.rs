@@ -4,7 +4,7 @@ use std::io;
 
 use nix::errno::Errno;
 
-use super::Ability;
+use crate::netlink::Ability;
 use crate::planner::model::ServiceName;
 use crate::planner::model::addr::Family;
 
@@ -63,19 +63,19 @@ pub enum Error {
 }
 
 impl Error {
-    pub(super) fn socket(attempt: &'static str) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn socket(attempt: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Socket { attempt, source }
     }
 
     /// Of the number of an error, whether this system has a name for it or not.
-    pub(super) fn number(attempt: &'static str) -> impl FnOnce(i32) -> Self {
+    pub(crate) fn number(attempt: &'static str) -> impl FnOnce(i32) -> Self {
         move |number| Self::Socket {
             attempt,
             source: io::Error::from_raw_os_error(number),
         }
     }
 
-    pub(super) fn errno(attempt: &'static str) -> impl FnOnce(Errno) -> Self {
+    pub(crate) fn errno(attempt: &'static str) -> impl FnOnce(Errno) -> Self {
         move |errno| Self::Socket {
             attempt,
             source: errno.into(),

@@ -31,11 +31,11 @@ pub fn give_back_memory() {
 macro_rules! owner {
     ($(#[$doc:meta])* $Owner:ident, $raw:ident, $free:ident, $set:ident) => {
         $(#[$doc])*
-        pub(super) struct $Owner(NonNull<sys::$raw>);
+        pub(crate) struct $Owner(NonNull<sys::$raw>);
 
         impl $Owner {
             /// Sets an attribute to these bytes; libnftnl copies them.
-            pub(super) fn set(&mut self, attribute: u32, value: &[u8]) -> &mut Self {
+            pub(crate) fn set(&mut self, attribute: u32, value: &[u8]) -> &mut Self {
                 let attribute = attribute_number(attribute);
                 let len = data_len(value);
                 // SAFETY: the object is alive, since we own it; `value` holds `len` bytes, which
@@ -46,12 +46,12 @@ macro_rules! owner {
             }
 
             /// Sets an attribute to a number.
-            pub(super) fn set_u32(&mut self, attribute: u32, value: u32) -> &mut Self {
+            pub(crate) fn set_u32(&mut self, attribute: u32, value: u32) -> &mut Self {
                 self.set(attribute, &value.to_ne_bytes())
             }
 
             /// Sets an attribute to a text.
-            pub(super) fn set_str(&mut self, attribute: u32, value: &CStr) -> &mut Self {
+            pub(crate) fn set_str(&mut self, attribute: u32, value: &CStr) -> &mut Self {
                 self.set(attribute, value.to_bytes_with_nul())
             }
 
@@ -117,34 +117,34 @@ fn allocated<T>(object: *mut T) -> NonNull<T> {
 }
 
 impl Table {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // SAFETY: allocates; no argument.
         Self(allocated(unsafe { sys::nftnl_table_alloc() }))
     }
 }
 
 impl Chain {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // SAFETY: allocates; no argument.
         Self(allocated(unsafe { sys::nftnl_chain_alloc() }))
     }
 }
 
 impl Rule {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // SAFETY: allocates; no argument.
         Self(allocated(unsafe { sys::nftnl_rule_alloc() }))
     }
 
     /// Appends an expression.
-    pub(super) fn push(&mut self, expr: Expr) -> &mut Self {
+    pub(crate) fn push(&mut self, expr: Expr) -> &mut Self {
         // SAFETY: both objects are alive; the rule owns the expression from now on.
         unsafe { sys::nftnl_rule_add_expr(self.0.as_ptr(), expr.give()) };
         self
     }
 
     /// The expressions as `nft --debug=netlink` prints them, one a line.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut buffer = vec![0_u8; 8192];
         // SAFETY: writes at most `buffer.len()` bytes, with a NUL at the end, and returns the
         // number that the whole text takes.
@@ -166,7 +166,7 @@ impl Rule {
     }
 
     /// The rule in a netlink message of the kernel; `None` if it cannot be parsed.
-    pub(super) fn parse(message: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(message: &[u8]) -> Option<Self> {
         let message = AlignedMessage::copy(message)?;
         let rule = Self::new();
         // SAFETY: `message` is aligned and as long as its header says; libnftnl reads only that.
@@ -175,7 +175,7 @@ impl Rule {
     }
 
     /// The name of its chain.
-    pub(super) fn chain(&self) -> String {
+    pub(crate) fn chain(&self) -> String {
         let attribute = attribute_number(sys::NFTNL_RULE_CHAIN);
         // SAFETY: the object is alive; the text, if any, is its own and ends with a NUL.
         let name = unsafe { sys::nftnl_rule_get_str(self.0.as_ptr(), attribute) };
@@ -190,46 +190,46 @@ impl Rule {
 
 impl Expr {
     /// An expression of this kind; it must be one that libnftnl knows.
-    pub(super) fn new(kind: &'static CStr) -> Self {
+    pub(crate) fn new(kind: &'static CStr) -> Self {
         // SAFETY: `kind` ends with a NUL; libnftnl only reads it.
         Self(allocated(unsafe { sys::nftnl_expr_alloc(kind.as_ptr()) }))
     }
 }
 
 impl Set {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // SAFETY: allocates; no argument.
         Self(allocated(unsafe { sys::nftnl_set_alloc() }))
     }
 
     /// Gives each element of the set this expression.
-    pub(super) fn push_expr(&mut self, expr: Expr) {
+    pub(crate) fn push_expr(&mut self, expr: Expr) {
         // SAFETY: both objects are alive; the set owns the expression from now on.
         unsafe { sys::nftnl_set_add_expr(self.0.as_ptr(), expr.give()) };
     }
 
     /// Appends an element.
-    pub(super) fn push(&mut self, elem: Elem) {
+    pub(crate) fn push(&mut self, elem: Elem) {
         // SAFETY: both objects are alive; the set owns the element from now on.
         unsafe { sys::nftnl_set_elem_add(self.0.as_ptr(), elem.give()) };
     }
 }
 
 impl Elem {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // SAFETY: allocates; no argument.
         Self(allocated(unsafe { sys::nftnl_set_elem_alloc() }))
     }
 
     /// Sets a key or data, which a register must be able to hold.
-    pub(super) fn set_register(&mut self, attribute: u32, value: &[u8]) -> &mut Self {
+    pub(crate) fn set_register(&mut self, attribute: u32, value: &[u8]) -> &mut Self {
         let value = value.get(..MAX_DATA).unwrap_or(value);
         self.set(attribute, value)
     }
 }
 
 /// What a message is about.
-pub(super) enum Payload {
+pub(crate) enum Payload {
     Table(Table),
     Chain(Chain),
     Rule(Rule),
@@ -238,17 +238,17 @@ pub(super) enum Payload {
 }
 
 /// A netlink message to nf_tables.
-pub(super) struct Message {
+pub(crate) struct Message {
     /// `NFT_MSG_*`.
-    pub(super) kind: i32,
+    pub(crate) kind: i32,
     /// `NFPROTO_*`.
-    pub(super) family: u16,
+    pub(crate) family: u16,
     /// `NLM_F_*`; never ACK: hundreds of them overflow the receive buffer.
-    pub(super) flags: i32,
+    pub(crate) flags: i32,
     /// What it is about.
-    pub(super) payload: Payload,
+    pub(crate) payload: Payload,
     /// The sequence number it was written with.
-    pub(super) sequence: Cell<u32>,
+    pub(crate) sequence: Cell<u32>,
 }
 
 // SAFETY: a message is at most `nft_nlmsg_maxsize()` long. Only elements come near: their list is
@@ -319,29 +319,29 @@ impl AlignedMessage {
 }
 
 /// A netlink socket that may move to another thread.
-pub(super) struct NetlinkSocket(mnl::Socket);
+pub(crate) struct NetlinkSocket(mnl::Socket);
 
 // SAFETY: libmnl's `struct mnl_socket` is a descriptor and an address on the heap; nothing of it
 // belongs to a thread, and we only ever use it through one owner.
 unsafe impl Send for NetlinkSocket {}
 
 impl NetlinkSocket {
-    pub(super) fn open(bus: mnl::Bus) -> std::io::Result<Self> {
+    pub(crate) fn open(bus: mnl::Bus) -> std::io::Result<Self> {
         mnl::Socket::new(bus).map(Self)
     }
 
-    pub(super) fn raw_fd(&self) -> RawFd {
+    pub(crate) fn raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
 
     /// The descriptor as the system-call wrappers want it.
-    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         // SAFETY: the descriptor is open as long as `self` lives, which the result borrows.
         unsafe { BorrowedFd::borrow_raw(self.raw_fd()) }
     }
 
     /// Turns on a netlink option (`NETLINK_EXT_ACK`, `NETLINK_CAP_ACK`): netlink(7).
-    pub(super) fn turn_on(&self, option: i32) -> std::io::Result<()> {
+    pub(crate) fn turn_on(&self, option: i32) -> std::io::Result<()> {
         let on: libc::c_int = 1;
         // SAFETY: the descriptor is open; the value is an int that lives over the call.
         let result = unsafe {
@@ -362,7 +362,7 @@ impl NetlinkSocket {
 }
 
 /// A descriptor that can be waited for on the runtime of the caller.
-pub(super) fn awaited(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn awaited(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is the same open descriptor until it is dropped, which the result owns.
     let registered = unsafe { AsyncFd::register(fd) };
     registered.map_err(std::io::Error::from)

@@ -2,10 +2,11 @@
 
 use super::Finding;
 use crate::commands::processes::{self, Listener};
-use crate::leftovers::{AnyChain, Ruleset, removal};
-use crate::netlink::{Kernel, virtual_servers};
+use crate::kube_proxy::leftovers::{AnyChain, Ruleset, removal};
+use crate::kube_proxy::takeover::{IPVS_DEVICE, has_device, ip_sets, legacy_iptables};
+use crate::kube_proxy::virtual_servers;
+use crate::netlink::Kernel;
 use crate::planner::ruleset::{DSTNAT, Hook, TABLE};
-use crate::takeover::{IPVS_DEVICE, has_device, ip_sets, legacy_iptables};
 
 /// What the rules in the kernel show.
 pub(super) fn of_rules(kernel: &mut Kernel) -> Vec<Finding> {

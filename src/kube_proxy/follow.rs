@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tracing::{error, info};
 
-use super::{Done, Takeover};
-use crate::leftovers::removal;
+use super::takeover::{Done, Takeover};
+use crate::kube_proxy::leftovers::removal;
 use crate::netlink::{Error, Kernel};
 
 /// How long after an attempt the next one comes: at first, and at most.

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
-use super::attribute::{self, Attribute, REQUEST};
-use super::socket::Dump;
-use super::{Error, Kernel};
+use crate::netlink::socket::Dump;
+use crate::netlink::socket::attribute::{self, Attribute, REQUEST};
+use crate::netlink::{Error, Kernel};
 
 /// Messages and attributes of `linux/netfilter/ipset/ip_set.h`.
 const IPSET_CMD_DESTROY: i32 = 3;

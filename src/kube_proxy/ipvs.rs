@@ -4,9 +4,9 @@ use std::io::IoSlice;
 
 use nix::errno::Errno;
 
-use super::Error;
-use super::attribute;
-use super::socket::{Dump, Socket};
+use crate::netlink::Error;
+use crate::netlink::socket::attribute;
+use crate::netlink::socket::{Dump, Socket};
 
 /// The family that knows the others, and how it is asked (`linux/genetlink.h`). What stands in
 /// nfnetlink's header for the family is the command here.

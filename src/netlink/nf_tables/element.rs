@@ -6,16 +6,16 @@ use std::time::Duration;
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
-use super::Error;
-use super::attribute::{Attribute, Attributes};
-use super::encode::{COMMENT, REST_OF_NAME, family_number};
-use super::numbers::{
+use crate::netlink::Error;
+use crate::netlink::nf_tables::encode::{COMMENT, REST_OF_NAME, family_number};
+use crate::netlink::socket::attribute::{Attribute, Attributes};
+use crate::netlink::socket::{Dump, Socket};
+use crate::netlink::uapi::{
     NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_EXPIRATION,
     NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_KEY_END, NFTA_SET_ELEM_LIST_ELEMENTS,
     NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_TIMEOUT, NFTA_SET_ELEM_USERDATA, NFTA_TABLE,
     NFTA_VERDICT_CHAIN, NFTA_VERDICT_CODE,
 };
-use super::socket::{Dump, Socket};
 use crate::planner::diff::Time;
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Protocol};
@@ -33,7 +33,7 @@ pub struct Client<A: Address> {
 }
 
 /// Reads which endpoint the clients of a protocol have.
-pub(super) fn affinity<A: Address>(
+pub(crate) fn affinity<A: Address>(
     socket: &mut Socket,
     protocol: Protocol,
 ) -> Result<Vec<Client<A>>, Error> {
@@ -68,7 +68,7 @@ fn time(attributes: &Attributes<'_>) -> Option<Time> {
 
 /// Dumps a set that packets change all the while, and gives the attributes of each element to
 /// `each`: an incomplete dump is as good as a dump of it gets.
-pub(super) fn changing(
+pub(crate) fn changing(
     socket: &mut Socket,
     family: Family,
     name: SetName,
@@ -86,14 +86,14 @@ pub(super) fn changing(
 }
 
 /// The chain that an element of a verdict map goes to.
-pub(super) fn chain(attributes: &Attributes<'_>) -> Option<String> {
+pub(crate) fn chain(attributes: &Attributes<'_>) -> Option<String> {
     let data = attributes.get(NFTA_SET_ELEM_DATA)?.nested();
     let verdict = data.get(NFTA_DATA_VERDICT)?.nested();
     verdict.get(NFTA_VERDICT_CHAIN)?.text().map(str::to_owned)
 }
 
 /// The comment of an element.
-pub(super) fn comment(attributes: &Attributes<'_>) -> Option<Comment> {
+pub(crate) fn comment(attributes: &Attributes<'_>) -> Option<Comment> {
     let data = attributes.get(NFTA_SET_ELEM_USERDATA)?;
     let (comment, after) = text(COMMENT, data.value)?;
     let rest = if after.is_empty() {
@@ -113,7 +113,7 @@ fn text(kind: u8, data: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 /// The element of a set or map that is no interval set; `None` if it is not one of ours.
-pub(super) fn element<A: Address>(
+pub(crate) fn element<A: Address>(
     name: SetName,
     attributes: &Attributes<'_>,
 ) -> Option<Element<A>> {
@@ -151,7 +151,7 @@ fn verdict(attributes: &Attributes<'_>) -> Option<Verdict> {
 
 /// Where a range of an interval set starts (`true`), or the address after its end (`false`). In
 /// order, the end of a range comes before the start of the next at the same address.
-pub(super) fn bound<A: Address>(attributes: &Attributes<'_>) -> Option<(A, bool)> {
+pub(crate) fn bound<A: Address>(attributes: &Attributes<'_>) -> Option<(A, bool)> {
     let key = attributes.get(NFTA_SET_ELEM_KEY)?.nested();
     let address = A::from_bytes(key.get(NFTA_DATA_VALUE)?.value)?;
     let flags = attributes.get(NFTA_SET_ELEM_FLAGS);
@@ -160,7 +160,7 @@ pub(super) fn bound<A: Address>(attributes: &Attributes<'_>) -> Option<(A, bool)
     Some((address, !end))
 }
 
-pub(super) fn ranges<A: Address>(bounds: &BTreeSet<(A, bool)>) -> Vec<A::Net> {
+pub(crate) fn ranges<A: Address>(bounds: &BTreeSet<(A, bool)>) -> Vec<A::Net> {
     let mut nets = Vec::new();
     let mut start = None;
     for (address, starts) in bounds {

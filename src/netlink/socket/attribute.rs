@@ -1,10 +1,10 @@
 //! Netlink messages and attributes as bytes (`linux/netlink.h`), read and written in safe code.
 
 /// Bytes of a message's header (`struct nlmsghdr`).
-pub(super) const HEADER: usize = 16;
+pub(crate) const HEADER: usize = 16;
 
 /// Bytes of the header after it in every message of nfnetlink (`struct nfgenmsg`).
-pub(super) const NFGEN: usize = 4;
+pub(crate) const NFGEN: usize = 4;
 
 /// The bits of an attribute's type that are flags (`NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`).
 const TYPE_MASK: u16 = 0x3fff;
@@ -13,21 +13,21 @@ const TYPE_MASK: u16 = 0x3fff;
 const NESTED: u16 = 0x8000;
 
 /// `NLM_F_REQUEST`.
-pub(super) const REQUEST: u16 = 1;
+pub(crate) const REQUEST: u16 = 1;
 
 /// A message.
 #[derive(Clone, Copy)]
-pub(super) struct Message<'a> {
-    pub(super) kind: u16,
-    pub(super) flags: u16,
-    pub(super) sequence: u32,
+pub(crate) struct Message<'a> {
+    pub(crate) kind: u16,
+    pub(crate) flags: u16,
+    pub(crate) sequence: u32,
     /// The whole message, header and all.
-    pub(super) bytes: &'a [u8],
+    pub(crate) bytes: &'a [u8],
 }
 
 impl<'a> Message<'a> {
     /// What stands after the message's header and the header of nfnetlink: attributes.
-    pub(super) fn attributes(&self) -> Attributes<'a> {
+    pub(crate) fn attributes(&self) -> Attributes<'a> {
         Attributes {
             base: HEADER + NFGEN,
             rest: self.bytes.get(HEADER + NFGEN..).unwrap_or_default(),
@@ -36,7 +36,7 @@ impl<'a> Message<'a> {
 }
 
 /// Splits a buffer into messages; stops at what is no whole message.
-pub(super) fn messages(mut buffer: &[u8]) -> impl Iterator<Item = Message<'_>> {
+pub(crate) fn messages(mut buffer: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let len = usize::try_from(u32_at(buffer, 0)?).ok()?;
         let bytes = buffer.get(..len).filter(|bytes| bytes.len() >= HEADER)?;
@@ -52,23 +52,23 @@ pub(super) fn messages(mut buffer: &[u8]) -> impl Iterator<Item = Message<'_>> {
 }
 
 /// The number at `position`, in the host's byte order.
-pub(super) fn u32_at(bytes: &[u8], position: usize) -> Option<u32> {
+pub(crate) fn u32_at(bytes: &[u8], position: usize) -> Option<u32> {
     let chunk = bytes.get(position..)?.first_chunk()?;
     Some(u32::from_ne_bytes(*chunk))
 }
 
 /// An attribute.
 #[derive(Clone, Copy)]
-pub(super) struct Attribute<'a> {
-    pub(super) kind: u16,
+pub(crate) struct Attribute<'a> {
+    pub(crate) kind: u16,
     /// Where the attribute starts in its message.
-    pub(super) offset: usize,
-    pub(super) value: &'a [u8],
+    pub(crate) offset: usize,
+    pub(crate) value: &'a [u8],
 }
 
 impl<'a> Attribute<'a> {
     /// The attributes nested in this one.
-    pub(super) fn nested(self) -> Attributes<'a> {
+    pub(crate) fn nested(self) -> Attributes<'a> {
         Attributes {
             base: self.offset + 4,
             rest: self.value,
@@ -76,12 +76,12 @@ impl<'a> Attribute<'a> {
     }
 
     /// A number in network byte order.
-    pub(super) fn number(self) -> Option<u32> {
+    pub(crate) fn number(self) -> Option<u32> {
         self.value.try_into().ok().map(u32::from_be_bytes)
     }
 
     /// A text that ends with a NUL.
-    pub(super) fn text(self) -> Option<&'a str> {
+    pub(crate) fn text(self) -> Option<&'a str> {
         let end = self.value.iter().position(|byte| *byte == 0);
         let text = self.value.get(..end.unwrap_or(self.value.len()))?;
         std::str::from_utf8(text).ok()
@@ -90,19 +90,19 @@ impl<'a> Attribute<'a> {
 
 /// Attributes that follow each other.
 #[derive(Clone)]
-pub(super) struct Attributes<'a> {
+pub(crate) struct Attributes<'a> {
     base: usize,
     rest: &'a [u8],
 }
 
 impl<'a> Attributes<'a> {
     /// Attributes that start `base` bytes into their message.
-    pub(super) fn at(base: usize, rest: &'a [u8]) -> Self {
+    pub(crate) fn at(base: usize, rest: &'a [u8]) -> Self {
         Self { base, rest }
     }
 
     /// The first attribute of this kind.
-    pub(super) fn get(&self, kind: u16) -> Option<Attribute<'a>> {
+    pub(crate) fn get(&self, kind: u16) -> Option<Attribute<'a>> {
         let mut attributes = self.clone();
         attributes.find(|attribute| attribute.kind == kind)
     }
@@ -129,13 +129,13 @@ impl<'a> Iterator for Attributes<'a> {
 
 /// The type of a message of nfnetlink: its subsystem stands in the upper byte
 /// (`linux/netfilter/nfnetlink.h`).
-pub(super) fn kind(subsystem: i32, message: i32) -> u16 {
+pub(crate) fn kind(subsystem: i32, message: i32) -> u16 {
     // Both are below 256.
     u16::try_from((subsystem << 8) | message).unwrap_or(0)
 }
 
 /// A request to nfnetlink: header, nfnetlink's header, and attributes as [`push`] wrote them.
-pub(super) fn request(
+pub(crate) fn request(
     kind: u16,
     flags: u16,
     family: u8,
@@ -156,7 +156,7 @@ pub(super) fn request(
 }
 
 /// Appends an attribute. The kernel's lengths are of 16 bits; ours are far below.
-pub(super) fn push(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
+pub(crate) fn push(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
     let len = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
     bytes.extend_from_slice(&len.to_ne_bytes());
     bytes.extend_from_slice(&kind.to_ne_bytes());
@@ -165,12 +165,12 @@ pub(super) fn push(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
 }
 
 /// Appends an attribute that holds attributes.
-pub(super) fn push_nested(bytes: &mut Vec<u8>, kind: u16, attributes: &[u8]) {
+pub(crate) fn push_nested(bytes: &mut Vec<u8>, kind: u16, attributes: &[u8]) {
     push(bytes, NESTED | kind, attributes);
 }
 
 /// Texts as attributes.
-pub(super) fn texts(texts: &[(u16, &str)]) -> Vec<u8> {
+pub(crate) fn texts(texts: &[(u16, &str)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (kind, text) in texts {
         push(&mut bytes, *kind, &[text.as_bytes(), &[0]].concat());

@@ -4,8 +4,9 @@ use std::fmt;
 
 use nix::errno::Errno;
 
-use super::batch::Batch;
-use super::{Commit, Error, Kernel, encode, table};
+use super::{Kernel, encode, table};
+use crate::netlink::nf_tables::batch::Batch;
+use crate::netlink::{Commit, Error};
 use crate::planner::model::Protocol;
 use crate::planner::model::addr::Family;
 use crate::planner::ruleset::{

@@ -2,23 +2,23 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::attribute::Attributes;
-use super::numbers::{
+use crate::netlink::socket::attribute::Attributes;
+use crate::netlink::uapi::{
     CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_IP_V6_DST, CTA_IP_V6_SRC, CTA_PROTO_DST_PORT, CTA_PROTO_NUM,
     CTA_PROTO_SRC_PORT, CTA_TUPLE_IP, CTA_TUPLE_PROTO,
 };
 use crate::planner::model::Protocol;
 
 /// Who sends what to whom.
-pub(super) struct Tuple {
-    pub(super) protocol: Protocol,
-    pub(super) source: SocketAddr,
-    pub(super) destination: SocketAddr,
+pub(crate) struct Tuple {
+    pub(crate) protocol: Protocol,
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
 }
 
 impl Tuple {
     /// `None` if it is not of a protocol that a Service can have.
-    pub(super) fn parse(tuple: &Attributes<'_>) -> Option<Self> {
+    pub(crate) fn parse(tuple: &Attributes<'_>) -> Option<Self> {
         let ips = tuple.get(CTA_TUPLE_IP)?.nested();
         let transport = tuple.get(CTA_TUPLE_PROTO)?.nested();
         let number = transport.get(CTA_PROTO_NUM)?.value.first()?;

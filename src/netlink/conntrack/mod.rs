@@ -1,5 +1,8 @@
 //! Connection tracking over netlink: dump the entries of a family and protocol, delete some.
 
+pub(crate) mod connections;
+mod tuple;
+
 use std::collections::BTreeSet;
 use std::io::IoSlice;
 use std::net::SocketAddr;
@@ -7,18 +10,18 @@ use std::net::SocketAddr;
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
-use super::Error;
-use super::attribute::{self, Attributes, Message};
-use super::encode::family_number;
-use super::numbers::{
+use crate::netlink::Error;
+use crate::netlink::nf_tables::encode::family_number;
+use crate::netlink::socket::attribute::{self, Attributes, Message};
+use crate::netlink::socket::{Dump, Socket};
+use crate::netlink::uapi::{
     CTA_FILTER, CTA_FILTER_ORIG_FLAGS, CTA_ID, CTA_PROTO_NUM, CTA_PROTOINFO, CTA_PROTOINFO_SCTP,
     CTA_PROTOINFO_SCTP_STATE, CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE, CTA_STATUS,
     CTA_STATUS_MASK, CTA_TUPLE_ORIG, CTA_TUPLE_PROTO, CTA_TUPLE_REPLY, CTA_ZONE,
 };
-use super::socket::{Dump, Socket};
-use super::tuple::Tuple;
 use crate::planner::conntrack::Entry;
 use crate::planner::model::{Address, Protocol};
+use tuple::Tuple;
 
 /// Messages of `linux/netfilter/nfnetlink_conntrack.h`.
 const IPCTNL_MSG_CT_GET: i32 = 1;

@@ -5,14 +5,14 @@ use std::ops::Range;
 
 use nftnl::{FinalizedBatch, MsgType};
 
-use super::attribute::{self, Attributes};
-use super::ffi::Message;
-use super::numbers::NFTA_SET_ELEM_LIST_ELEMENTS;
+use crate::netlink::ffi::Message;
+use crate::netlink::socket::attribute::{self, Attributes};
+use crate::netlink::uapi::NFTA_SET_ELEM_LIST_ELEMENTS;
 use crate::planner::model::addr::Family;
 
 /// What a message is about, to name it when the kernel refuses it.
 #[derive(Clone, Debug)]
-pub(super) enum About {
+pub(crate) enum About {
     /// A part of the fixed program, in nft's words.
     Program(String),
     /// These operations of a family's transaction.
@@ -20,30 +20,30 @@ pub(super) enum About {
 }
 
 /// Messages that the kernel takes together or not at all.
-pub(super) struct Batch {
+pub(crate) struct Batch {
     batch: nftnl::Batch,
     index: Vec<(u32, About)>,
 }
 
 impl Batch {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             batch: nftnl::Batch::new(),
             index: Vec::new(),
         }
     }
 
-    pub(super) fn push(&mut self, message: &Message, about: About) {
+    pub(crate) fn push(&mut self, message: &Message, about: About) {
         // The message says itself whether it adds or deletes.
         self.batch.add(message, MsgType::Add);
         self.index.push((message.sequence.get(), about));
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.index.is_empty()
     }
 
-    pub(super) fn finish(self) -> Finished {
+    pub(crate) fn finish(self) -> Finished {
         Finished {
             batch: self.batch.finalize(),
             index: self.index,
@@ -52,20 +52,20 @@ impl Batch {
 }
 
 /// A batch as it is sent.
-pub(super) struct Finished {
+pub(crate) struct Finished {
     batch: FinalizedBatch,
     index: Vec<(u32, About)>,
 }
 
 impl Finished {
     /// The pages of the batch.
-    pub(super) fn pages(&self) -> Vec<IoSlice<'_>> {
+    pub(crate) fn pages(&self) -> Vec<IoSlice<'_>> {
         self.batch.iter().map(IoSlice::new).collect()
     }
 
     /// What the message with this sequence number is about; of a message of elements, only the
     /// element at `offset` bytes into the message if the kernel said so.
-    pub(super) fn about(&self, sequence: u32, offset: Option<usize>) -> Option<About> {
+    pub(crate) fn about(&self, sequence: u32, offset: Option<usize>) -> Option<About> {
         let position = self
             .index
             .binary_search_by_key(&sequence, |(key, _)| *key)

@@ -5,9 +5,11 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, NetlinkAddr, getsockname, recv, sendmsg, setsockopt, sockopt};
 use std::io::IoSlice;
 
-use super::Error;
-use super::attribute::{self, Attributes, HEADER, u32_at};
-use super::ffi::NetlinkSocket;
+use crate::netlink::Error;
+pub(crate) mod attribute;
+
+use self::attribute::{Attributes, HEADER, u32_at};
+use crate::netlink::ffi::NetlinkSocket;
 
 /// Bytes of the buffer that answers are received in; the kernel fills at most 32 KiB of it for a
 /// dump (`NLMSG_GOODSIZE`, `netlink_dump` of `net/netlink/af_netlink.c`).
@@ -26,31 +28,31 @@ const NLM_F_ACK_TLVS: u16 = 0x200;
 
 /// A message that the kernel answered with an error.
 #[derive(Debug)]
-pub(super) struct Refused {
-    pub(super) sequence: u32,
-    pub(super) errno: Errno,
+pub(crate) struct Refused {
+    pub(crate) sequence: u32,
+    pub(crate) errno: Errno,
     /// The number as it came: a subsystem has numbers of its own from 4096 on, which `errno` does not
     /// know.
-    pub(super) number: i32,
+    pub(crate) number: i32,
     /// Where in the message the wrong attribute is, in bytes.
-    pub(super) offset: Option<usize>,
-    pub(super) explanation: Option<String>,
+    pub(crate) offset: Option<usize>,
+    pub(crate) explanation: Option<String>,
 }
 
 /// A socket to nfnetlink.
-pub(super) struct Socket {
+pub(crate) struct Socket {
     inner: NetlinkSocket,
     buffer: Vec<u8>,
     sequence: u32,
 }
 
 impl Socket {
-    pub(super) fn open() -> Result<Self, Error> {
+    pub(crate) fn open() -> Result<Self, Error> {
         Self::open_on(mnl::Bus::Netfilter)
     }
 
     /// A socket to another subsystem of netlink.
-    pub(super) fn open_on(bus: mnl::Bus) -> Result<Self, Error> {
+    pub(crate) fn open_on(bus: mnl::Bus) -> Result<Self, Error> {
         let socket = NetlinkSocket::open(bus).map_err(Error::socket("open"))?;
         socket
             .turn_on(libc::NETLINK_EXT_ACK)
@@ -74,7 +76,7 @@ impl Socket {
     ///
     /// One `sendmsg`: the kernel aborts a batch that comes in pieces. It has finished with the
     /// batch when the call returns, so that whatever it has to say is waiting.
-    pub(super) fn send(&mut self, pages: &[IoSlice<'_>]) -> Result<Vec<Refused>, Error> {
+    pub(crate) fn send(&mut self, pages: &[IoSlice<'_>]) -> Result<Vec<Refused>, Error> {
         let size: usize = pages.iter().map(|page| page.len()).sum();
         let fd = self.inner.descriptor();
         // `netlink_sendmsg` takes what fits the send buffer less 32 bytes.
@@ -126,13 +128,13 @@ impl Socket {
     }
 
     /// The port that the kernel knows it by.
-    pub(super) fn port(&self) -> u32 {
+    pub(crate) fn port(&self) -> u32 {
         let address = getsockname::<NetlinkAddr>(self.inner.raw_fd());
         address.map_or(0, |address| address.pid())
     }
 
     /// Asks for one thing; what `take` makes of the answer.
-    pub(super) fn ask<T>(
+    pub(crate) fn ask<T>(
         &mut self,
         kind: u16,
         take: impl FnOnce(attribute::Message<'_>) -> Option<T>,
@@ -145,7 +147,7 @@ impl Socket {
     }
 
     /// As [`Self::ask`], of a family, and with what names the thing.
-    pub(super) fn ask_for<T>(
+    pub(crate) fn ask_for<T>(
         &mut self,
         kind: u16,
         family: u8,
@@ -175,7 +177,7 @@ impl Socket {
 
     /// Asks for a dump and gives each message of it to `each`. `false`: the ruleset changed
     /// meanwhile and the dump must be asked for again (`NLM_F_DUMP_INTR`).
-    pub(super) fn dump(
+    pub(crate) fn dump(
         &mut self,
         kind: i32,
         family: u8,
@@ -187,7 +189,7 @@ impl Socket {
     }
 
     /// As [`Self::dump`], of whatever subsystem of nfnetlink `kind` names in its upper byte.
-    pub(super) fn dump_of(
+    pub(crate) fn dump_of(
         &mut self,
         kind: u16,
         family: u8,
@@ -233,7 +235,7 @@ impl Socket {
 
 /// Why a dump did not come.
 #[derive(Debug)]
-pub(super) enum Dump {
+pub(crate) enum Dump {
     /// The kernel refused: ENOENT if there is no such table.
     Refused(Errno),
     /// The socket failed.
@@ -242,7 +244,7 @@ pub(super) enum Dump {
 
 impl Dump {
     /// The same as an error of what was attempted.
-    pub(super) fn error(self, attempt: &'static str) -> Error {
+    pub(crate) fn error(self, attempt: &'static str) -> Error {
         match self {
             Self::Refused(Errno::EPERM) => Error::Permission,
             Self::Refused(errno) => Error::errno(attempt)(errno),

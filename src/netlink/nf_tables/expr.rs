@@ -5,8 +5,8 @@
 
 use nftnl::nftnl_sys::{self as sys, libc};
 
-use super::ffi::{Expr, Rule};
 use super::name;
+use crate::netlink::ffi::{Expr, Rule};
 use crate::planner::model::Protocol;
 use crate::planner::model::addr::Family;
 use crate::planner::ruleset::{ChainName, Field, Interface, SetName, Statement};
@@ -31,7 +31,7 @@ const PORT_UNREACHABLE: u8 = 3;
 const PORT_UNREACHABLE_V6: u8 = 4;
 
 /// Appends the expressions of `statement` to `rule`.
-pub(super) fn push(rule: &mut Rule, statement: &Statement, family: Family) {
+pub(crate) fn push(rule: &mut Rule, statement: &Statement, family: Family) {
     match statement {
         Statement::NotDnat => push_status_unlike(rule, CT_STATUS_DNAT, CT_STATUS_DNAT),
         Statement::Confirmed => push_status_unlike(rule, CT_STATUS_CONFIRMED, 0),

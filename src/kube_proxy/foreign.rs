@@ -5,15 +5,15 @@ use std::io::IoSlice;
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
-use super::attribute::{self, Attribute, Attributes, REQUEST};
-use super::numbers::{
+use crate::kube_proxy::leftovers::{AnyChain, AnyRule, ChainId, Removal, Ruleset, TableName};
+use crate::netlink::socket::attribute::{self, Attribute, Attributes, REQUEST};
+use crate::netlink::socket::{Dump, Refused};
+use crate::netlink::uapi::{
     NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TYPE, NFTA_DATA_VERDICT,
     NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY, NFTA_IMMEDIATE_DATA,
     NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_TABLE, NFTA_VERDICT_CHAIN,
 };
-use super::socket::{Dump, Refused};
-use super::{Error, Kernel};
-use crate::leftovers::{AnyChain, AnyRule, ChainId, Removal, Ruleset, TableName};
+use crate::netlink::{Error, Kernel};
 
 /// Where nfnetlink's header has the family (`struct nfgenmsg`).
 const FAMILY: usize = attribute::HEADER;

@@ -3,13 +3,16 @@
 use nftnl::nftnl_sys::{self as sys, libc};
 use nix::errno::Errno;
 
-use super::attribute::Attribute;
-use super::batch::{About, Batch};
-use super::encode::{comment_data, family_number, message};
-use super::ffi::{self, Message, Payload};
-use super::numbers::{NFT_MSG_DESTROYSETELEM, NFTA_TABLE, NFTA_TABLE_FLAGS, NFTA_TABLE_OWNER};
-use super::socket::Socket;
-use super::{Error, name};
+use super::name;
+use crate::netlink::Error;
+use crate::netlink::ffi::{self, Message, Payload};
+use crate::netlink::nf_tables::batch::{About, Batch};
+use crate::netlink::nf_tables::encode::{comment_data, family_number, message};
+use crate::netlink::socket::Socket;
+use crate::netlink::socket::attribute::Attribute;
+use crate::netlink::uapi::{
+    NFT_MSG_DESTROYSETELEM, NFTA_TABLE, NFTA_TABLE_FLAGS, NFTA_TABLE_OWNER,
+};
 use crate::planner::model::addr::Family;
 use crate::planner::ruleset::{TABLE, TABLE_COMMENT};
 
@@ -23,15 +26,15 @@ const NFT_TABLE_F_PERSIST: u32 = 0x4;
 const PROBE: &str = "kube-dnat-probe";
 
 /// A table of our name.
-pub(super) struct TableFound {
+pub(crate) struct TableFound {
     /// The port of the socket that owns it.
-    pub(super) owner: Option<u32>,
+    pub(crate) owner: Option<u32>,
     /// Whether it stays when its owner goes.
-    pub(super) persists: bool,
+    pub(crate) persists: bool,
 }
 
 /// Looks for the table.
-pub(super) fn find(socket: &mut Socket, family: Family) -> Result<Option<TableFound>, Error> {
+pub(crate) fn find(socket: &mut Socket, family: Family) -> Result<Option<TableFound>, Error> {
     let mut found = None;
     let dumped = socket.dump(
         libc::NFT_MSG_GETTABLE,
@@ -57,7 +60,7 @@ pub(super) fn find(socket: &mut Socket, family: Family) -> Result<Option<TableFo
 }
 
 /// Adds messages that make the table anew: whatever it held before is gone.
-pub(super) fn push_anew(batch: &mut Batch, family: Family, owner: bool) {
+pub(crate) fn push_anew(batch: &mut Batch, family: Family, owner: bool) {
     // Deleting needs the table to exist. Without flags: those of a table cannot be changed at will.
     let exists = table(family, TABLE, None);
     let created = table(family, TABLE, Some(flags(owner)));
@@ -71,22 +74,22 @@ pub(super) fn push_anew(batch: &mut Batch, family: Family, owner: bool) {
 }
 
 /// Adds the message that makes us the owner of a table that has lost its own.
-pub(super) fn push_take_over(batch: &mut Batch, family: Family) {
+pub(crate) fn push_take_over(batch: &mut Batch, family: Family) {
     let object = table(family, TABLE, Some(flags(true)));
     push(batch, libc::NFT_MSG_NEWTABLE, family, object);
 }
 
 /// Adds the message that deletes the table.
-pub(super) fn push_delete(batch: &mut Batch, family: Family) {
+pub(crate) fn push_delete(batch: &mut Batch, family: Family) {
     let object = table(family, TABLE, None);
     push(batch, libc::NFT_MSG_DELTABLE, family, object);
 }
 
 /// How the message that undoes a transaction is named.
-pub(super) const UNDO: &str = "undo";
+pub(crate) const UNDO: &str = "undo";
 
 /// Adds a message that must fail, so that the kernel checks all before it and undoes it.
-pub(super) fn push_undo(batch: &mut Batch) {
+pub(crate) fn push_undo(batch: &mut Batch) {
     let object = table(Family::Ipv6, PROBE, None);
     let message = message(
         libc::NFT_MSG_DELTABLE,
@@ -99,7 +102,7 @@ pub(super) fn push_undo(batch: &mut Batch) {
 
 /// Whether the kernel knows tables with an owner: a transaction whose second message must fail says
 /// what it thinks of its first.
-pub(super) fn can_be_owned(socket: &mut Socket) -> Result<bool, Error> {
+pub(crate) fn can_be_owned(socket: &mut Socket) -> Result<bool, Error> {
     let mut batch = Batch::new();
     let owned = table(Family::Ipv4, PROBE, Some(flags(true)));
     push(&mut batch, libc::NFT_MSG_NEWTABLE, Family::Ipv4, owned);
@@ -110,7 +113,7 @@ pub(super) fn can_be_owned(socket: &mut Socket) -> Result<bool, Error> {
 
 /// Whether the kernel can delete elements that may be gone already. It knows no such message, or no
 /// such table.
-pub(super) fn can_destroy_elements(socket: &mut Socket) -> Result<bool, Error> {
+pub(crate) fn can_destroy_elements(socket: &mut Socket) -> Result<bool, Error> {
     let mut batch = Batch::new();
     let mut set = ffi::Set::new();
     set.set_u32(sys::NFTNL_SET_FAMILY, family_number(Family::Ipv4).into())

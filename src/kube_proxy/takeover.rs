@@ -1,16 +1,13 @@
 //! Removes what kube-proxy left on this node, whichever mode it ran in.
 
-mod follow;
-
 use std::path::Path;
 
 use anyhow::Context;
 use futures::TryStreamExt;
 
-pub use follow::remove_and_tell;
-
-use crate::leftovers::{is_ip_set_of_kube_proxy, removal};
-use crate::netlink::{Error, Kernel, flush_ipvs};
+use super::flush_ipvs;
+use crate::kube_proxy::leftovers::{is_ip_set_of_kube_proxy, removal};
+use crate::netlink::{Error, Kernel};
 
 /// The device that kube-proxy's mode ipvs gives the `ClusterIPs` to.
 pub const IPVS_DEVICE: &str = "kube-ipvs0";
@@ -55,7 +52,7 @@ pub struct Takeover {
     /// Whether what shows mode ipvs was ever there: else the virtual servers may be another's.
     was_ipvs: bool,
     /// Whether its rules were removed: those that are there later were made since.
-    rules_went: bool,
+    pub(super) rules_went: bool,
 }
 
 /// What an attempt came to.

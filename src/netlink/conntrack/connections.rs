@@ -9,10 +9,10 @@ use nix::sys::socket::{
     socket, sockopt,
 };
 
-use super::Error;
-use super::attribute::{Attributes, messages};
-use super::numbers::{CTA_TUPLE_ORIG, CTA_TUPLE_REPLY};
-use super::tuple::Tuple;
+use crate::netlink::Error;
+use crate::netlink::conntrack::tuple::Tuple;
+use crate::netlink::socket::attribute::{Attributes, messages};
+use crate::netlink::uapi::{CTA_TUPLE_ORIG, CTA_TUPLE_REPLY};
 use crate::planner::model::Protocol;
 
 /// `1 << (NFNLGRP_CONNTRACK_NEW - 1)`. Without a listener the kernel makes no such messages

@@ -6,18 +6,19 @@ use std::time::Duration;
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
-use super::attribute::{self, Attribute, Attributes};
-use super::element::{self};
-use super::encode::{self, family_number};
-use super::numbers::{
+use super::{Kernel, table};
+use crate::netlink::nf_tables::element::{self};
+use crate::netlink::nf_tables::encode::{self, family_number};
+use crate::netlink::nf_tables::read::{read_elements, read_shape};
+use crate::netlink::socket::attribute::{self, Attribute, Attributes};
+use crate::netlink::socket::{Dump, Socket};
+use crate::netlink::uapi::{
     NFTA_CMP_DATA, NFTA_DATA_VALUE, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_LIST_ELEM,
     NFTA_LOOKUP_SET, NFTA_META_KEY, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_SET_COUNT,
     NFTA_SET_ELEM_EXPIRATION, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_LIST_ELEMENTS,
     NFTA_SET_ELEM_LIST_SET, NFTA_SET_EXPR, NFTA_SET_NAME, NFTA_TABLE,
 };
-use super::read::{read_elements, read_shape};
-use super::socket::{Dump, Socket};
-use super::{Error, Found, Kernel, table};
+use crate::netlink::{Error, Found};
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{
@@ -187,13 +188,13 @@ impl Kernel {
     /// # Errors
     /// [`Error::Refused`] names what it would not take.
     pub fn rehearse(&mut self, fixed: &Program, families: &[Family]) -> Result<(), Error> {
-        let mut batch = super::Batch::new();
+        let mut batch = crate::netlink::nf_tables::batch::Batch::new();
         for family in families {
             table::push_anew(&mut batch, *family, false);
             encode::push_objects(&mut batch, *family, fixed, &rehearsed(fixed));
         }
         table::push_undo(&mut batch);
-        match self.send(batch, &super::Commit::default()) {
+        match self.send(batch, &crate::netlink::Commit::default()) {
             Err(Error::Refused(refusals)) => {
                 let mut real = refusals;
                 real.retain(|refusal| refusal.operation != table::UNDO);

@@ -13,8 +13,8 @@ use nix::sys::socket::{
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, timeout_at};
 
-use super::attribute::{Message, messages, u32_at};
-use super::{Error, ffi};
+use crate::netlink::socket::attribute::{Message, messages, u32_at};
+use crate::netlink::{Error, ffi};
 use crate::planner::ruleset::TABLE;
 
 /// Every object of nf_tables has its table's name first, and an element its set's second; what

@@ -5,18 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
-use super::attribute::{Attribute, Attributes};
-use super::element::{bound, element, ranges};
-use super::encode::{family_number, rules};
-use super::ffi::Rule;
-use super::numbers::{
+use super::{NFT_DATA_VERDICT, table};
+use crate::netlink::Error;
+use crate::netlink::ffi::Rule;
+use crate::netlink::nf_tables::element::{bound, element, ranges};
+use crate::netlink::nf_tables::encode::{family_number, rules};
+use crate::netlink::socket::attribute::{Attribute, Attributes};
+use crate::netlink::socket::{Dump, Socket};
+use crate::netlink::uapi::{
     NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_TYPE, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY,
     NFTA_SET_DATA_LEN, NFTA_SET_DATA_TYPE, NFTA_SET_DESC, NFTA_SET_DESC_SIZE,
     NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET, NFTA_SET_EXPR, NFTA_SET_FLAGS,
     NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_USERDATA, NFTA_TABLE,
 };
-use super::socket::{Dump, Socket};
-use super::{Error, NFT_DATA_VERDICT, table};
 use crate::planner::model::Address;
 use crate::planner::model::addr::Family;
 use crate::planner::ruleset::{
@@ -38,12 +39,12 @@ pub enum Found<A: Address> {
 }
 
 /// Reads the table of family `A`.
-pub(super) fn read<A: Address>(socket: &mut Socket, fixed: &Program) -> Result<Found<A>, Error> {
+pub(crate) fn read<A: Address>(socket: &mut Socket, fixed: &Program) -> Result<Found<A>, Error> {
     read_by(socket, |reader| reader.read(fixed))
 }
 
 /// Reads all of it but elements.
-pub(super) fn read_shape<A: Address>(
+pub(crate) fn read_shape<A: Address>(
     socket: &mut Socket,
     fixed: &Program,
 ) -> Result<Found<A>, Error> {
@@ -51,7 +52,7 @@ pub(super) fn read_shape<A: Address>(
 }
 
 /// Reads nothing but the elements of these sets and maps, whatever else is there.
-pub(super) fn read_elements<A: Address>(
+pub(crate) fn read_elements<A: Address>(
     socket: &mut Socket,
     shape: &Table<A>,
     names: &[SetName],

@@ -5,10 +5,10 @@ use std::ops::Range;
 
 use nftnl::nftnl_sys::{self as sys, libc};
 
-use super::batch::{About, Batch};
-use super::ffi::{self, Elem, Expr, Message, Payload, Rule};
-use super::numbers::NFT_MSG_DESTROYSETELEM;
-use super::{expr, name};
+use super::{NFT_DATA_VERDICT, expr, name};
+use crate::netlink::ffi::{self, Elem, Expr, Message, Payload, Rule};
+use crate::netlink::nf_tables::batch::{About, Batch};
+use crate::netlink::uapi::NFT_MSG_DESTROYSETELEM;
 use crate::planner::diff::{Op, Time, Transaction};
 use crate::planner::model::Address;
 use crate::planner::model::addr::Family;
@@ -34,12 +34,12 @@ const TIME: usize = 4 + 8;
 const VERDICT_OVERHEAD: usize = 32;
 
 /// `NFTNL_UDATA_TABLE_COMMENT` and `NFTNL_UDATA_SET_ELEM_COMMENT` of libnftnl's `udata.h`.
-pub(super) const COMMENT: u8 = 0;
+pub(crate) const COMMENT: u8 = 0;
 /// Ours: what of a name does not fit into a comment. libnftnl numbers its own kinds from 0.
-pub(super) const REST_OF_NAME: u8 = 128;
+pub(crate) const REST_OF_NAME: u8 = 128;
 
 /// netfilter's number of a family.
-pub(super) fn family_number(family: Family) -> u8 {
+pub(crate) fn family_number(family: Family) -> u8 {
     let number = match family {
         Family::Ipv4 => libc::NFPROTO_IPV4,
         Family::Ipv6 => libc::NFPROTO_IPV6,
@@ -48,7 +48,7 @@ pub(super) fn family_number(family: Family) -> u8 {
     u8::try_from(number).unwrap_or(0)
 }
 
-pub(super) fn message(kind: i32, family: Family, flags: i32, payload: Payload) -> Message {
+pub(crate) fn message(kind: i32, family: Family, flags: i32, payload: Payload) -> Message {
     Message {
         kind,
         family: family_number(family).into(),
@@ -59,7 +59,7 @@ pub(super) fn message(kind: i32, family: Family, flags: i32, payload: Payload) -
 }
 
 /// A comment as nft keeps it in user data: kind, length, text with a NUL.
-pub(super) fn comment_data(comment: &str) -> Vec<u8> {
+pub(crate) fn comment_data(comment: &str) -> Vec<u8> {
     text_data(COMMENT, comment)
 }
 
@@ -81,12 +81,12 @@ fn name_data(name: &Comment) -> Vec<u8> {
 }
 
 /// Adds the sets, chains and rules of an empty table.
-pub(super) fn push_program(batch: &mut Batch, family: Family, fixed: &Program) {
+pub(crate) fn push_program(batch: &mut Batch, family: Family, fixed: &Program) {
     push_objects(batch, family, fixed, &program(fixed));
 }
 
 /// Adds the sets of a program, and these chains.
-pub(super) fn push_objects(batch: &mut Batch, family: Family, fixed: &Program, chains: &[Chain]) {
+pub(crate) fn push_objects(batch: &mut Batch, family: Family, fixed: &Program, chains: &[Chain]) {
     for (id, name) in (1..).zip(SetName::all()) {
         let about = About::Program(format!("add {name}"));
         batch.push(&declaration(&fixed.set(name), id, family), about);
@@ -130,7 +130,7 @@ fn declaration(declared: &Set, id: u32, family: Family) -> Message {
         Data::Verdict => {
             flags |= libc::NFT_SET_MAP;
             object
-                .set_u32(sys::NFTNL_SET_DATA_TYPE, super::NFT_DATA_VERDICT)
+                .set_u32(sys::NFTNL_SET_DATA_TYPE, NFT_DATA_VERDICT)
                 .set_u32(sys::NFTNL_SET_DATA_LEN, 0);
         }
         Data::Endpoint => {
@@ -178,7 +178,7 @@ fn push_chain(batch: &mut Batch, chain: &Chain, family: Family) {
 }
 
 /// The rules of a chain, in order.
-pub(super) fn rules(chain: &Chain, family: Family) -> impl Iterator<Item = Rule> {
+pub(crate) fn rules(chain: &Chain, family: Family) -> impl Iterator<Item = Rule> {
     chain.rules.iter().map(move |statements| {
         let mut rule = Rule::new();
         rule.set_u32(sys::NFTNL_RULE_FAMILY, family_number(family).into())
@@ -200,12 +200,12 @@ fn push_rules(batch: &mut Batch, chain: &Chain, family: Family, about: &dyn Fn()
 }
 
 /// Adds the messages of a transaction; neighbours that add to, or delete from, one set share one.
-pub(super) fn push_transaction<A: Address>(batch: &mut Batch, transaction: &Transaction<A>) {
+pub(crate) fn push_transaction<A: Address>(batch: &mut Batch, transaction: &Transaction<A>) {
     push_operations(batch, transaction, libc::NFT_MSG_DELSETELEM);
 }
 
 /// Adds the messages of a transaction that deletes elements which may be gone already (Linux 6.3).
-pub(super) fn push_tolerant<A: Address>(batch: &mut Batch, transaction: &Transaction<A>) {
+pub(crate) fn push_tolerant<A: Address>(batch: &mut Batch, transaction: &Transaction<A>) {
     push_operations(batch, transaction, NFT_MSG_DESTROYSETELEM);
 }
 

@@ -2,13 +2,13 @@
 
 use nix::errno::Errno;
 
-use super::Error;
-use super::attribute::Attributes;
-use super::element;
-use super::numbers::{
+use crate::netlink::Error;
+use crate::netlink::nf_tables::element;
+use crate::netlink::socket::attribute::Attributes;
+use crate::netlink::socket::{Dump, Socket};
+use crate::netlink::uapi::{
     NFTA_COUNTER_PACKETS, NFTA_DATA_VALUE, NFTA_EXPR_DATA, NFTA_SET_ELEM_EXPR, NFTA_SET_ELEM_KEY,
 };
-use super::socket::{Dump, Socket};
 use crate::planner::model::Address;
 use crate::planner::ruleset::{Comment, Key, SetName};
 
@@ -29,7 +29,7 @@ pub struct Counted<A: Address> {
 ///
 /// # Errors
 /// If the kernel does not give out the set.
-pub(super) fn packets<A: Address>(
+pub(crate) fn packets<A: Address>(
     socket: &mut Socket,
     name: SetName,
 ) -> Result<Vec<Counted<A>>, Error> {
