@@ -1,4 +1,4 @@
-//! Each golden ruleset loads with nft, and is what nft lists of it.
+//! Each golden ruleset loads with nft, whole and as program and difference, and is what nft lists.
 
 use std::fs;
 use std::path::Path;
@@ -14,23 +14,39 @@ pub(super) fn tests() -> Vec<Trial> {
 }
 
 fn each_loads_and_is_listed_as_it_is_written() {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"));
+    let program = fs::read_to_string(root.join("nothing/table.nft")).expect("the program");
     for folder in fs::read_dir(root).expect("the goldens") {
         let path = folder.expect("a folder").path();
         let namespace = Namespace::new("golden");
         let text = render(&namespace, &path);
         namespace.command_with_input("nft", &["--check", "--file", "-"], &text);
-        nft::load(&namespace, &text);
-        let listed = nft::normalise(&nft::list(&namespace));
-        // The count of a counter is state; nft lists the counter itself with each element.
-        let listed = listed.replace(" counter comment", " comment");
-        let listed = listed.replace(" counter\n", "\n");
-        let text = as_listed(&nft::normalise(&text));
-        assert_eq!(listed, text, "{}", path.display());
+        let expected = as_listed(&nft::normalise(&text));
+        assert_eq!(loaded(&namespace, &[&text]), expected, "{}", path.display());
+
+        let Ok(difference) = fs::read_to_string(path.join("difference.nft")) else {
+            assert!(path.ends_with("nothing"), "{}", path.display());
+            assert_eq!(text, program);
+            continue;
+        };
+        namespace.command("nft", &["flush", "ruleset"]);
+        let reviewed = loaded(&namespace, &[&program, &difference]);
+        assert_eq!(reviewed, expected, "{}", path.display());
     }
 }
 
-/// What the program renders of the objects: the goldens are parts of it.
+/// What nft lists after it has loaded these texts.
+fn loaded(namespace: &Namespace, texts: &[&str]) -> String {
+    for text in texts {
+        nft::load(namespace, text);
+    }
+    let listed = nft::normalise(&nft::list(namespace));
+    // The count of a counter is state; nft lists the counter itself with each element.
+    let listed = listed.replace(" counter comment", " comment");
+    listed.replace(" counter\n", "\n")
+}
+
+/// The whole ruleset of a folder's objects.
 fn render(namespace: &Namespace, folder: &Path) -> String {
     let flags = fs::read_to_string(folder.join("flags"));
     let flags =
