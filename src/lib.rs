@@ -13,12 +13,12 @@
 //! [`sync`] turns the crank; [`ruleset`] is the shape of the tables; [`agent`] wires it all.
 //! Nothing flows back but "committed" or "operation n was refused".
 
-pub mod admin;
 pub mod agent;
+pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod events;
-pub mod health;
+pub mod http;
 pub mod kube_proxy;
 pub mod logging;
 pub mod metrics;

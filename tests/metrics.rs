@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use kube_dnat::admin::{CONNECTIONS, HIDDEN};
+use kube_dnat::http::admin::{CONNECTIONS, HIDDEN};
 use kube_dnat::metrics::Metrics;
 use serde_json::Value;
 

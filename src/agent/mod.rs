@@ -1,6 +1,5 @@
 //! Wires the parts of the daemon: a source of objects, the crank on its own thread, and signals.
 
-mod http;
 mod settings;
 
 use std::convert::Infallible;
@@ -15,10 +14,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
 
-use crate::admin::{Addresses, Admin, Connections};
 use crate::config::{Config, ConfigFile};
 use crate::events::{self, Teller};
-use crate::health::Lag;
+use crate::http;
+use crate::http::admin::{Addresses, Admin, Connections};
 use crate::kube_proxy;
 use crate::logging;
 use crate::metrics::{Exposition, Metrics};
@@ -26,6 +25,7 @@ use crate::netlink::Kernel;
 use crate::planner::desired::NodeFacts;
 use crate::planner::model::Events;
 use crate::planner::model::addr::Family;
+use crate::sync::SyncHealth;
 use crate::sync::{self, Crank, Inquiry, State};
 use crate::sysctl;
 use crate::watch::{addresses, apiserver, manifests};
@@ -83,7 +83,7 @@ pub fn run(source: Source, config: Config, options: Options) -> anyhow::Result<(
         // Later than the source: a kubeconfig that cannot be used changes nothing of the node.
         settings::make(&mut kernel.conntrack, &config)?;
         let needs_node = matches!(source, Opened::ApiServer(_));
-        let lag = Arc::new(Lag::new(config.sync_period * 2, needs_node));
+        let lag = Arc::new(SyncHealth::new(config.sync_period * 2, needs_node));
         let (metrics, exposition) = Metrics::new();
         let (teller, telling) = tell(&source, &config.node, &metrics);
         let counted = (metrics.clone(), exposition);
@@ -105,7 +105,7 @@ pub fn run(source: Source, config: Config, options: Options) -> anyhow::Result<(
         let (stop, stopped) = watch::channel(false);
         let (health, changes) = mpsc::unbounded_channel();
         let told = (Arc::clone(&lag), metrics.clone(), teller.clone());
-        let serving = http::serve(admin, addresses, changes, told)?;
+        let serving = http::serve(admin, addresses, self::runtime()?, changes, told)?;
         let mut crank = Crank::new(kernel, state, ipv6, health, lag, metrics)
             .context("cannot start a thread")?
             .paced(min_sync_period, sync_period)
@@ -138,7 +138,7 @@ fn admin(
     config: &Config,
     options: Options,
     ipv6: bool,
-    lag: &Arc<Lag>,
+    lag: &Arc<SyncHealth>,
     (metrics, mut exposition): (Metrics, Exposition),
     teller: Teller,
 ) -> anyhow::Result<(Admin, Addresses, mpsc::Receiver<Inquiry>)> {

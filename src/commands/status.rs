@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::ask;
 use super::output::{Format, code};
 use super::processes::{self, Listener, Process};
-use crate::health;
+use crate::clock;
 use crate::netlink::{Kernel, Standing};
 use crate::planner::model::Address;
 use crate::planner::ruleset::{SetName, TABLE, layer, service_and_port};
@@ -221,7 +221,7 @@ impl Daemon {
             return;
         }
         let sum = |name: &str| ask::sum(metrics, name);
-        let now = health::now().duration_since(UNIX_EPOCH);
+        let now = clock::now().duration_since(UNIX_EPOCH);
         let last = ask::latest(metrics, &format!("{SYNC}_last_timestamp_seconds"));
         self.last_sync_seconds = last
             .filter(|last| *last > 0.0)

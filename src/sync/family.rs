@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::remembered::{Affinity, Stale};
+use super::affinity::{Affinity, Stale};
 use crate::planner::conntrack::{Frontends, Touched};
 use crate::planner::desired::{
     Claim, Claims, Contribution, HealthCheck, Lists, NodeContribution, NodeFacts, NotServed,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use crate::clock;
 use crate::events::Reason;
-use crate::health;
 use crate::metrics::{
     Metrics, OfFamily, OfKind, OfPolicy, OfReason, OfSet, Outcome, RejectedAs, seconds_of,
 };
@@ -45,7 +45,7 @@ impl Measure {
         Self {
             metrics,
             families,
-            started: milliseconds_of(health::now()),
+            started: milliseconds_of(clock::now()),
             triggers: Vec::new(),
             sent_bytes: 0,
             elements: BTreeMap::new(),
@@ -83,7 +83,7 @@ impl Measure {
             }
             Kind::Node | Kind::ServiceCidr => {}
         }
-        let now = seconds_of(health::now());
+        let now = seconds_of(clock::now());
         for family in self.of_families() {
             self.metrics.last_queued.get_or_create(&family).set(now);
         }
@@ -129,7 +129,7 @@ impl Measure {
             .inc_by(u64::try_from(commit.len()).unwrap_or(u64::MAX));
         metrics.endpoint_changes_pending.set(0);
         metrics.service_changes_pending.set(0);
-        let now = health::now();
+        let now = clock::now();
         for family in self.of_families() {
             metrics
                 .last_sync

@@ -1,15 +1,14 @@
 //! The crank: take in what was reported, plan, commit, take in that it is committed, or try again.
 
 mod affinity;
-mod clean;
 mod complaints;
+mod conntrack;
 mod describe;
 mod drift;
 mod family;
-mod forget;
+mod health;
 mod measure;
 mod opened;
-mod remembered;
 mod state;
 mod timers;
 mod trust;
@@ -24,24 +23,24 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::warn;
 
-use affinity::FullMaps;
-use clean::Cleaner;
+pub use affinity::Stale;
+use affinity::{Forgetter, FullMaps};
 pub use complaints::{Complaint, Subject};
+use conntrack::Cleaner;
 pub use describe::{Inquiry, Question};
 use drift::Drift;
 pub use family::{Basis, FamilyState, Prepared};
-use forget::Forgetter;
+pub use health::SyncHealth;
 use measure::Measure;
 pub use opened::Opened;
-pub use remembered::Stale;
 pub use state::{Plans, Progress, State};
 use timers::{Retry, Timer, Timers};
 use trust::Trust;
 
 use crate::events::Teller;
-use crate::health::{Change, Lag};
 use crate::metrics::Metrics;
 use crate::netlink::{Commit, Kernel, Notices};
+use crate::planner::desired::HealthCheckChange;
 use crate::planner::model::Events;
 
 /// How long after a failure the next attempt is made at the latest, unless the configuration says another.
@@ -56,8 +55,8 @@ pub struct Crank {
     kernel: Kernel,
     forgetter: Forgetter,
     drift: Drift,
-    health: UnboundedSender<Change>,
-    lag: Arc<Lag>,
+    health: UnboundedSender<HealthCheckChange>,
+    lag: Arc<SyncHealth>,
     cleaner: Cleaner,
     full_maps: FullMaps,
     measure: Measure,
@@ -88,8 +87,8 @@ impl Crank {
         open: Opened,
         state: State,
         ipv6: bool,
-        health: UnboundedSender<Change>,
-        lag: Arc<Lag>,
+        health: UnboundedSender<HealthCheckChange>,
+        lag: Arc<SyncHealth>,
         metrics: Metrics,
     ) -> io::Result<Self> {
         let Opened {

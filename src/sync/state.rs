@@ -11,8 +11,8 @@ use tracing::info;
 use super::complaints::{Complaint, Complaints, Reasons, Subject, worded};
 use super::family::{Basis, FamilyState, Prepared};
 use crate::events::Reason;
-use crate::health::Change;
 use crate::planner::conntrack::Touched;
+use crate::planner::desired::HealthCheckChange;
 use crate::planner::desired::{HealthCheck, NodeContribution, NodeFacts};
 use crate::planner::model::{Address, Changed, Event, Kind, ServiceName, Store};
 use crate::planner::ruleset::{Inconsistent, Program, Table};
@@ -61,7 +61,7 @@ pub struct State {
 struct HealthChanges<A> {
     /// What was told last of where they are answered.
     addresses: Option<Vec<IpAddr>>,
-    changes: Vec<Change>,
+    changes: Vec<HealthCheckChange>,
     family: PhantomData<A>,
 }
 
@@ -85,10 +85,11 @@ impl<A: Address> HealthChanges<A> {
         let addresses = node.health_check_ips(facts);
         if self.addresses.as_ref() != Some(&addresses) {
             self.addresses = Some(addresses.clone());
-            self.changes.push(Change::Addresses(A::FAMILY, addresses));
+            self.changes
+                .push(HealthCheckChange::Addresses(A::FAMILY, addresses));
         }
         let checks = checks.into_iter();
-        let checks = checks.map(|(name, check)| Change::Service(A::FAMILY, name, check));
+        let checks = checks.map(|(name, check)| HealthCheckChange::Service(A::FAMILY, name, check));
         self.changes.extend(checks);
     }
 }
@@ -287,7 +288,7 @@ impl State {
     }
 
     /// The health checks that changed by what was committed since this was last asked.
-    pub fn take_health_changes(&mut self) -> [Vec<Change>; 2] {
+    pub fn take_health_changes(&mut self) -> [Vec<HealthCheckChange>; 2] {
         [&mut self.ipv4_health.changes, &mut self.ipv6_health.changes].map(std::mem::take)
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use super::forget::When;
+use super::affinity::When;
 use super::trust::{Trust, basis, part};
 use super::{Basis, Crank, Plans, Progress};
 use crate::netlink::{Commit, Error, Part, Refusal, give_back_memory};

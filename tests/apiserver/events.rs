@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use kube_dnat::events::{Pace, Reason, Remark};
-use kube_dnat::health::{self, Change};
+use kube_dnat::http::{Slots, health_check};
 use kube_dnat::metrics::Metrics;
 use kube_dnat::planner::desired::HealthCheck;
+use kube_dnat::planner::desired::HealthCheckChange;
 use kube_dnat::planner::model::addr::Family;
 use kube_dnat::planner::model::{ObjectKey, ServiceName};
 use serde_json::{Value, json};
@@ -337,10 +338,10 @@ async fn a_health_check_whose_port_is_taken_is_told() {
     let lag = Arc::default();
     let (metrics, exposition) = Metrics::new();
     let teller = node.teller.clone();
-    tokio::spawn(health::serve(
+    tokio::spawn(health_check::serve(
         seen,
         lag,
-        health::Slots::new(),
+        Slots::new(),
         metrics,
         teller,
     ));
@@ -353,8 +354,8 @@ async fn a_health_check_whose_port_is_taken_is_told() {
     };
     let name = ServiceName::new("shop", "cart");
     for change in [
-        Change::Addresses(Family::Ipv4, addresses),
-        Change::Service(Family::Ipv4, name, Some(check)),
+        HealthCheckChange::Addresses(Family::Ipv4, addresses),
+        HealthCheckChange::Service(Family::Ipv4, name, Some(check)),
     ] {
         changes.send(change).unwrap();
     }

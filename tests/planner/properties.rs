@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kube_dnat::health::Change;
+use kube_dnat::planner::desired::HealthCheckChange;
 use kube_dnat::planner::diff::between;
 use kube_dnat::planner::model::Event;
 use kube_dnat::planner::ruleset::Table;
@@ -88,10 +88,10 @@ proptest! {
                 commit(&mut state, &mut kernel);
                 for change in state.take_health_changes().into_iter().flatten() {
                     match change {
-                        Change::Service(family, name, check) => {
+                        HealthCheckChange::Service(family, name, check) => {
                             health.insert((family, Some(name)), (check, Vec::new()));
                         }
-                        Change::Addresses(family, at) => {
+                        HealthCheckChange::Addresses(family, at) => {
                             health.insert((family, None), (None, at));
                         }
                     }

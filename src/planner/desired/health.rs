@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use super::{Claims, NodeContribution, eligible::ready_here, health_check_claim};
-use crate::planner::model::{Address, Service, Store};
+use crate::planner::model::addr::Family;
+use crate::planner::model::{Address, Service, ServiceName, Store};
 
 /// The answer of one family of a `healthCheckNodePort`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,15 @@ pub struct HealthCheck {
     /// The addresses of ready endpoints on this node, each once. An endpoint that terminates does
     /// not count though it may still serve: load balancers are to turn away in time.
     pub local_endpoints: usize,
+}
+
+/// A change of what health checks answer, once it is committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HealthCheckChange {
+    /// The health check of a Service in one family; `None`: it has none.
+    Service(Family, ServiceName, Option<HealthCheck>),
+    /// The addresses of a family that health checks are answered on.
+    Addresses(Family, Vec<IpAddr>),
 }
 
 /// The health check of `service` in family `A`, if it has one, and no older Service has its port. Its

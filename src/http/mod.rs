@@ -6,33 +6,41 @@ use std::thread;
 
 use anyhow::Context;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tracing::debug;
 
-use super::runtime;
-use crate::admin::{self, Addresses, Admin, Taken};
+pub mod admin;
+pub mod health_check;
+mod server;
+mod slots;
+
+pub use slots::Slots;
+
 use crate::events::Teller;
-use crate::health::{self, Change, Lag, Slots};
 use crate::metrics::Metrics;
+use crate::planner::desired::HealthCheckChange;
+use crate::sync::SyncHealth;
+use admin::{Addresses, Admin, Taken};
 
 /// Serves health checks, health and metrics on a thread of its own. The future ends when the crank
 /// does, or with what is to end the process.
 ///
 /// # Errors
 /// If the thread cannot be.
-pub(super) fn serve(
+pub fn serve(
     admin: Admin,
     addresses: Addresses,
-    changes: UnboundedReceiver<Change>,
-    (lag, metrics, teller): (Arc<Lag>, Metrics, Teller),
+    runtime: Runtime,
+    changes: UnboundedReceiver<HealthCheckChange>,
+    (lag, metrics, teller): (Arc<SyncHealth>, Metrics, Teller),
 ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>>> {
     allow_file_descriptors();
-    let runtime = runtime()?;
     let (ends, ended) = oneshot::channel();
     let serving = async move {
         let slots = Slots::new();
-        let checks = health::serve(changes, lag, Arc::clone(&slots), metrics, teller);
+        let checks = health_check::serve(changes, lag, Arc::clone(&slots), metrics, teller);
         let result: Result<(), Taken> = tokio::select! {
             result = admin::run(admin, addresses, slots) => result.map(|never| match never {}),
             () = checks => Ok(()),

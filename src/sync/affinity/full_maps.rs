@@ -12,12 +12,12 @@ use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::AFFINITY_SIZE;
 
 /// How often it is looked at while any Service has session affinity, and how often at most.
-pub(super) const EVERY: Duration = Duration::from_mins(1);
+pub(in crate::sync) const EVERY: Duration = Duration::from_mins(1);
 const AT_MOST: Duration = Duration::from_secs(1);
 
 /// What was counted when it was last looked at.
 #[derive(Default)]
-pub(super) struct FullMaps {
+pub(in crate::sync) struct FullMaps {
     last: Option<Instant>,
     seen: BTreeMap<(Family, Protocol), u64>,
 }
@@ -25,7 +25,7 @@ pub(super) struct FullMaps {
 impl FullMaps {
     /// Says which maps turned new clients away since the last look, the first of which only sees
     /// what an earlier process left.
-    pub(super) fn look(&mut self, kernel: &mut Kernel, ipv6: bool) {
+    pub(in crate::sync) fn look(&mut self, kernel: &mut Kernel, ipv6: bool) {
         if self.last.is_some_and(|last| last.elapsed() < AT_MOST) {
             return;
         }

@@ -20,10 +20,11 @@ use tracing::{error, info};
 pub use connections::{CONNECTIONS, Connections, HIDDEN};
 
 use crate::events::{Reason, Teller};
-use crate::health::serve::{Answer, listen_everywhere, serve};
-use crate::health::{Lag, Slots};
+use crate::http::Slots;
+use crate::http::server::{Answer, listen_everywhere, serve};
 use crate::metrics::{Exposition, Metrics};
 use crate::sync::Inquiry;
+use crate::sync::SyncHealth;
 
 /// How long after a port could not be had it is tried again, as kube-proxy does.
 const RETRY: Duration = Duration::from_secs(5);
@@ -31,7 +32,7 @@ const RETRY: Duration = Duration::from_secs(5);
 /// What is told.
 pub struct Admin {
     /// Whether what was reported reaches the kernel.
-    pub lag: Arc<Lag>,
+    pub lag: Arc<SyncHealth>,
     /// The families of the node, for kube-proxy's `status`.
     pub ipv6: bool,
     /// What is counted.

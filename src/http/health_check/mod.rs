@@ -1,9 +1,6 @@
 //! What this node tells of itself over HTTP: the health checks of load balancers.
 
 mod answer;
-mod lag;
-pub mod serve;
-mod slots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -17,30 +14,21 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use super::{Slots, server};
 use crate::events::{Reason, Remark, Teller};
 use crate::metrics::{Metrics, OfReason};
-use crate::planner::desired::HealthCheck;
+use crate::planner::desired::HealthCheckChange;
 use crate::planner::model::addr::Family;
 use crate::planner::model::{ObjectKey, ServiceName};
+use crate::sync::SyncHealth;
 use answer::Health;
-pub use lag::{Lag, now};
-pub use slots::Slots;
 
 /// How long after a port could not be had it is tried again.
 const RETRY: Duration = Duration::from_secs(3);
 
-/// What changed of the health checks, once it is committed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Of a Service in one family; `None`: it has none.
-    Service(Family, ServiceName, Option<HealthCheck>),
-    /// The addresses of a family that health checks are answered on.
-    Addresses(Family, Vec<IpAddr>),
-}
-
 /// The servers of every health check.
 struct Servers {
-    lag: Arc<Lag>,
+    lag: Arc<SyncHealth>,
     metrics: Metrics,
     slots: Arc<Slots>,
     teller: Teller,
@@ -74,8 +62,8 @@ impl Drop for Listener {
 /// Serves the health checks as they change, until nobody reports any more. Users are told of those
 /// that cannot be, and they are counted.
 pub async fn serve(
-    mut changes: UnboundedReceiver<Change>,
-    lag: Arc<Lag>,
+    mut changes: UnboundedReceiver<HealthCheckChange>,
+    lag: Arc<SyncHealth>,
     slots: Arc<Slots>,
     metrics: Metrics,
     teller: Teller,
@@ -101,9 +89,9 @@ pub async fn serve(
 }
 
 impl Servers {
-    fn take_in(&mut self, change: Change) {
+    fn take_in(&mut self, change: HealthCheckChange) {
         match change {
-            Change::Addresses(family, addresses) => {
+            HealthCheckChange::Addresses(family, addresses) => {
                 for ((of, name), served) in &mut self.services {
                     if *of == family {
                         served.open(name, &addresses, &self.slots, &self.teller);
@@ -111,10 +99,10 @@ impl Servers {
                 }
                 self.addresses.insert(family, addresses);
             }
-            Change::Service(family, name, None) => {
+            HealthCheckChange::Service(family, name, None) => {
                 self.services.remove(&(family, name));
             }
-            Change::Service(family, name, Some(check)) => {
+            HealthCheckChange::Service(family, name, Some(check)) => {
                 let key = (family, name);
                 if self
                     .services
@@ -200,7 +188,7 @@ impl Served {
                 continue;
             }
             let at = SocketAddr::new(*ip, self.port);
-            match serve::listen(at) {
+            match server::listen(at) {
                 Ok(listener) => {
                     if had.is_some() {
                         info!(%service, %at, "the health check is served now");

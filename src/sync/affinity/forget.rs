@@ -53,7 +53,7 @@ struct Job {
 
 /// When clients are to be forgotten.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum When {
+pub(in crate::sync) enum When {
     /// Before their endpoint goes.
     Before,
     /// After it went.
@@ -69,7 +69,7 @@ struct Looked {
 }
 
 /// The thread, and what it found, as the crank sees them.
-pub(super) struct Forgetter {
+pub(in crate::sync) struct Forgetter {
     jobs: Sender<Job>,
     looked: Receiver<Looked>,
     /// Told after each look.
@@ -90,7 +90,7 @@ impl Forgetter {
     ///
     /// # Errors
     /// If there can be no thread.
-    pub(super) fn start(mut kernel: Kernel) -> io::Result<Self> {
+    pub(in crate::sync) fn start(mut kernel: Kernel) -> io::Result<Self> {
         let (jobs, received) = channel::<Job>();
         let (finished, looked) = channel();
         let told = Arc::new(Notify::new());
@@ -135,7 +135,7 @@ impl Forgetter {
 
     /// Has these clients forgotten. `false` if that is not done yet: [`Self::wait`], then
     /// [`Self::step`].
-    pub(super) fn forget(
+    pub(in crate::sync) fn forget(
         &mut self,
         kernel: &mut Kernel,
         ipv4: Stale<Ipv4Addr>,
@@ -182,7 +182,7 @@ impl Forgetter {
     }
 
     /// Waits until there is something to do; for ever if there is nothing.
-    pub(super) async fn wait(&mut self) {
+    pub(in crate::sync) async fn wait(&mut self) {
         while self.deletes.is_empty() {
             self.told.notified().await;
             // Told perhaps of a look that a sync waited for.
@@ -197,7 +197,7 @@ impl Forgetter {
     }
 
     /// Deletes some of what was found. Whether every client is forgotten now that should be.
-    pub(super) fn step(&mut self, kernel: &mut Kernel) -> bool {
+    pub(in crate::sync) fn step(&mut self, kernel: &mut Kernel) -> bool {
         if let Some(commit) = self.deletes.pop_front() {
             self.delete(commit, kernel);
         }
@@ -223,13 +223,13 @@ impl Forgetter {
     }
 
     /// After how long all are to be looked for again, because something failed.
-    pub(super) fn must_look_again(&self) -> Option<Duration> {
+    pub(in crate::sync) fn must_look_again(&self) -> Option<Duration> {
         let must = self.failed && self.is_done();
         must.then(|| (AGAIN * 2u32.saturating_pow(self.failures)).min(LAST_AGAIN))
     }
 
     /// Looks for all that must not be remembered, after something failed.
-    pub(super) fn look_again(
+    pub(in crate::sync) fn look_again(
         &mut self,
         kernel: &mut Kernel,
         ipv4: Stale<Ipv4Addr>,

@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_blocking;
 
 use super::Admin;
-use crate::health::serve::Answer;
+use crate::http::server::Answer;
 use crate::logging;
 use crate::sync::{Inquiry, Question};
 

@@ -37,13 +37,13 @@ const BODY: usize = 64;
 const BACKLOG: u32 = 4096;
 
 /// What is answered.
-pub type Answer = Response<Full<Bytes>>;
+pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// Listens at an address of this node, of its own family only.
 ///
 /// # Errors
 /// If the port cannot be had.
-pub fn listen(at: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen(at: SocketAddr) -> io::Result<TcpListener> {
     open(at, true)
 }
 
@@ -52,7 +52,7 @@ pub fn listen(at: SocketAddr) -> io::Result<TcpListener> {
 ///
 /// # Errors
 /// If the port cannot be had.
-pub fn listen_everywhere(at: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen_everywhere(at: SocketAddr) -> io::Result<TcpListener> {
     if !at.ip().is_unspecified() {
         return open(at, true);
     }
@@ -83,7 +83,7 @@ fn open(at: SocketAddr, of_own_family: bool) -> io::Result<TcpListener> {
 ///
 /// It never waits for one peer: connections are accepted as they come, and when too many are held the
 /// longest idle gives way.
-pub async fn serve<A, R>(listener: TcpListener, slots: Arc<Slots>, answer: A)
+pub(crate) async fn serve<A, R>(listener: TcpListener, slots: Arc<Slots>, answer: A)
 where
     A: Fn(SocketAddr, Request<Bytes>) -> R + Clone + Send + 'static,
     R: Future<Output = Answer> + Send + 'static,

@@ -3,23 +3,15 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::clock;
+
 /// How long a change may wait to be committed before we are unhealthy: twice kube-proxy's
 /// `syncPeriod` of 30 s, as `pkg/proxy/healthcheck/proxy_health.go` has it.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The time of day, for whoever tells it or counts by it.
-#[must_use]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "what is told over HTTP bears the time"
-)]
-pub fn now() -> SystemTime {
-    SystemTime::now()
-}
-
 /// Since when something waits to be committed. Shared by who commits and who tells.
 #[derive(Debug)]
-pub struct Lag {
+pub struct SyncHealth {
     patience: Duration,
     /// Whether there should be a Node object.
     needs_node: bool,
@@ -34,13 +26,13 @@ struct Known {
     node_is_leaving: Option<bool>,
 }
 
-impl Default for Lag {
+impl Default for SyncHealth {
     fn default() -> Self {
         Self::new(PATIENCE, false)
     }
 }
 
-impl Lag {
+impl SyncHealth {
     /// Nothing is known yet. A change may wait for `patience`; without a Node object the node is
     /// eligible only if none is needed.
     #[must_use]
@@ -65,7 +57,7 @@ impl Lag {
     pub fn committed(&self) {
         let mut known = self.known();
         known.waits_since = None;
-        known.committed_at = Some(now());
+        known.committed_at = Some(clock::now());
     }
 
     /// What our Node says of itself.
@@ -107,7 +99,7 @@ mod tests {
 
     #[test]
     fn only_what_waits_for_long_is_unhealthy() {
-        let lag = Lag::default();
+        let lag = SyncHealth::default();
         let (now, later) = (Instant::now(), Instant::now() + PATIENCE * 2);
         assert!(lag.is_healthy_at(later));
         lag.waiting();
@@ -124,12 +116,12 @@ mod tests {
 
     #[test]
     fn a_node_that_is_unknown_or_about_to_go_is_not_eligible() {
-        let lag = Lag::new(PATIENCE, true);
+        let lag = SyncHealth::new(PATIENCE, true);
         assert!(!lag.is_eligible());
         lag.node(Some(false));
         assert!(lag.is_eligible());
         lag.node(Some(true));
         assert!(!lag.is_eligible());
-        assert!(Lag::new(PATIENCE, false).is_eligible());
+        assert!(SyncHealth::new(PATIENCE, false).is_eligible());
     }
 }

@@ -10,7 +10,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Response, StatusCode};
 use tokio::net::TcpListener;
 
-use super::{Lag, Slots};
+use super::{Slots, SyncHealth};
 use crate::planner::model::ServiceName;
 
 /// What is told of one Service in one family.
@@ -18,7 +18,7 @@ use crate::planner::model::ServiceName;
 pub(super) struct Health {
     pub(super) service: ServiceName,
     pub(super) local_endpoints: AtomicUsize,
-    pub(super) lag: Arc<Lag>,
+    pub(super) lag: Arc<SyncHealth>,
 }
 
 impl Health {
@@ -45,5 +45,5 @@ impl Health {
 
 /// Answers whatever is asked, until the task is aborted.
 pub(super) async fn serve(listener: TcpListener, slots: Arc<Slots>, health: Arc<Health>) {
-    super::serve::serve(listener, slots, move |_, _| ready(health.response())).await;
+    crate::http::server::serve(listener, slots, move |_, _| ready(health.response())).await;
 }

@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use super::Admin;
 use super::answers::{json, not_found, text};
-use crate::health::{self, serve::Answer};
+use crate::clock;
+use crate::http::server::Answer;
 use crate::metrics::Code;
 
 impl Admin {
@@ -40,7 +41,7 @@ impl Admin {
     }
 
     fn report(&self, eligible: Option<bool>) -> Answer {
-        let now = health::now();
+        let now = clock::now();
         let committed = self.lag.committed_at();
         // Never before the first commit, where kube-proxy is.
         let healthy = committed.is_some() && self.lag.is_healthy();

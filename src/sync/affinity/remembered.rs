@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::family::{Basis, FamilyState, Prepared};
 use crate::planner::desired::{
     Forget, Lost, Memory, NodeContribution, Right, Sides, found_gone, gone_key, lost_of,
 };
 use crate::planner::diff::{Change, GoneElements, Kept, Left, Plan, Time};
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{Key, Value, Verdict};
+use crate::sync::family::{Basis, FamilyState, Prepared};
 
 /// Clients that must lose the endpoint they had.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub struct Stale<A: Address> {
     forget: Forget<A>,
     /// After a start: all that may be remembered. Everything else is stale.
     right: Option<Right<A>>,
-    pub(super) sides: Sides<A>,
+    pub(in crate::sync) sides: Sides<A>,
 }
 
 impl<A: Address> Stale<A> {
@@ -72,16 +72,16 @@ impl<A: Address> Stale<A> {
 }
 
 /// What a plan does about session affinity.
-pub(super) struct Affinity<A: Address> {
-    pub(super) stale: Stale<A>,
-    pub(super) gone: GoneElements<A>,
-    pub(super) leaving: GoneElements<A>,
+pub(in crate::sync) struct Affinity<A: Address> {
+    pub(in crate::sync) stale: Stale<A>,
+    pub(in crate::sync) gone: GoneElements<A>,
+    pub(in crate::sync) leaving: GoneElements<A>,
 }
 
 impl<A: Address> FamilyState<A> {
     /// Who is to be forgotten, and what keeps them from endpoints that are gone until they are. In a
     /// table that was found, clients may remember what an earlier process programmed.
-    pub(super) fn affinity(
+    pub(in crate::sync) fn affinity(
         &self,
         change: &Change<A>,
         kept: &Kept<A>,

@@ -1,0 +1,11 @@
+//! Session affinity between syncs: clients lose an endpoint that they may not keep, and a map that is
+//! full is reported.
+
+mod forget;
+mod full_maps;
+mod remembered;
+
+pub(super) use forget::{Forgetter, When};
+pub(super) use full_maps::{EVERY, FullMaps};
+pub(super) use remembered::Affinity;
+pub use remembered::Stale;
