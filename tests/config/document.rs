@@ -1,4 +1,4 @@
-//! docs/configuration.md names every field and flag, and says of each whether it has a meaning.
+//! docs/configuration.md names every field and flag, and says of each whether it has an effect.
 
 use std::collections::BTreeSet;
 
@@ -43,7 +43,7 @@ fn each_setting_has_a_row_that_names_its_field_and_its_flags() {
             names(&row[1]).is_superset(&flags),
             "{row:?} has not {flags:?}"
         );
-        let idle = row[3].starts_with("no meaning");
+        let idle = row[3].starts_with("no effect");
         assert_eq!(idle, setting.here == Here::WithoutMeaning, "{row:?}");
     }
 }
