@@ -2,16 +2,16 @@
 //!
 //! ```text
 //! API server or a directory of manifests
-//!    -> watch    what was reported: a full list or an event at a time, only the fields we use
-//!    -> model    typed; an invalid part of an object is rejected with a reason, alone
-//!    -> desired  pure: the elements that one Service wants on this node
-//!    -> diff     pure: the picture of the kernel against that -> ordered operations
-//!    -> netlink  one transaction; all or nothing; a refused operation is named
-//!    -> kernel   every packet, without us
+//!    -> watch              full lists and events, only the fields in use
+//!    -> planner::model     typed; an invalid part of an object is rejected with a reason, alone
+//!    -> planner::desired   the elements that one Service wants on this node
+//!    -> planner::diff      the operations between what is applied and what is desired
+//!    -> netlink            one transaction; all or nothing; a rejected operation is named
+//!    -> kernel             every packet, without us
 //! ```
 //!
-//! [`sync`] turns the crank; [`ruleset`] is the shape of the tables; [`agent`] wires it all.
-//! Nothing flows back but "committed" or "operation n was refused".
+//! [`sync`] drives the path; [`planner::ruleset`] is the shape of the tables; [`agent`] starts all
+//! parts. Nothing flows back but "committed" or "operation n was rejected".
 
 pub mod agent;
 pub mod clock;

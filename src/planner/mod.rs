@@ -1,7 +1,7 @@
 //! From Kubernetes' objects to nftables operations: the pure half of the program.
 //!
 //! Values in, values out: nothing in this folder reads a clock, a file or a socket, waits, or logs.
-//! `tests/layers.rs` holds it to that.
+//! `tests/layers` holds it to that.
 //!
 //! - [`model`] is what an object means to the rules;
 //! - [`ruleset`] is the shape of the tables;

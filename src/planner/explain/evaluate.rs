@@ -1,7 +1,7 @@
 //! An evaluator of rules for one symbolic packet: the first of a connection.
 //!
 //! A source without an address is a kind of source: a match on it holds as it does for that kind, and
-//! what depends on the very address is noted ([`Evaluation::only_from`]).
+//! what depends on the very address is noted in the steps.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
