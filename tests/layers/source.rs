@@ -83,22 +83,19 @@ impl Reader {
     fn name(&mut self, path: &[String]) {
         let mut from_root = Vec::new();
         let mut rest = path;
-        match path.first().map(String::as_str) {
-            Some("self" | "super") => {
-                from_root = vec!["crate".to_owned()];
-                from_root.extend(self.module.iter().cloned());
-                while let Some((first, after)) = rest.split_first() {
-                    match first.as_str() {
-                        "self" => {}
-                        "super" => {
-                            from_root.pop();
-                        }
-                        _ => break,
+        if matches!(path.first().map(String::as_str), Some("self" | "super")) {
+            from_root = vec!["crate".to_owned()];
+            from_root.extend(self.module.iter().cloned());
+            while let Some((first, after)) = rest.split_first() {
+                match first.as_str() {
+                    "self" => {}
+                    "super" => {
+                        from_root.pop();
                     }
-                    rest = after;
+                    _ => break,
                 }
+                rest = after;
             }
-            _ => {}
         }
         from_root.extend(rest.iter().cloned());
         self.named.push(from_root);
@@ -131,12 +128,16 @@ fn is_for_tests(attributes: &[Attribute]) -> bool {
 
 impl<'ast> Visit<'ast> for Reader {
     fn visit_item(&mut self, item: &'ast Item) {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "`syn::Item` is non-exhaustive"
+        )]
         let is_for_tests = match item {
             Item::Mod(ItemMod { attrs, .. })
             | Item::Use(ItemUse { attrs, .. })
             | Item::Fn(ItemFn { attrs, .. })
             | Item::Impl(ItemImpl { attrs, .. }) => is_for_tests(attrs),
-            _other_kind => false,
+            _ => false,
         };
         if !is_for_tests {
             visit::visit_item(self, item);

@@ -198,7 +198,7 @@ impl Kernel {
         element::affinity::<A>(&mut self.socket, protocol)
     }
 
-    /// Commits what deletes clients ([`Part::forget`](super::commit::Part::forget)); who timed out meanwhile is forgotten too. `false`:
+    /// Commits what deletes clients (`Part::forget`); who timed out meanwhile is forgotten too. `false`:
     /// one timed out, and this kernel (before Linux 6.3) has deleted none.
     ///
     /// # Errors
