@@ -6,12 +6,12 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::family::FamilyState;
+use super::pace::{Look, Pace};
 use super::state::State;
 use super::turn::milliseconds;
 use crate::metrics::Metrics;
@@ -19,34 +19,27 @@ use crate::netlink::Conntrack;
 use crate::planner::conntrack::{Entry, Touched};
 use crate::planner::model::{Address, Protocol};
 
-/// How long after entries were deleted conntrack is looked through once more: an answer that was
-/// on its way may have made an entry of its own, which would keep its client where it was. Doubled
-/// each time.
-const LATE_ANSWERS: Duration = Duration::from_millis(50);
-
-/// How often it is looked through once more at most: some hosts send from such an address unasked.
-const LOOKS: u32 = 6;
-
-/// Connection tracking, and what to look for in it again.
+/// Connection tracking, and what to look for in it.
 pub(super) struct Cleaner {
     conntrack: Conntrack,
     metrics: Metrics,
     ipv6: bool,
-    again4: Again<Ipv4Addr>,
-    again6: Again<Ipv6Addr>,
-    /// How often that was looked for already.
-    looks: u32,
+    wanted4: Wanted<Ipv4Addr>,
+    wanted6: Wanted<Ipv6Addr>,
+    /// Whether some of it may be made again after a look that finds nothing.
+    is_early: bool,
+    pace: Pace,
 }
 
-/// What to look for again.
-struct Again<A> {
+/// What to look for.
+struct Wanted<A> {
     touched: Touched<A>,
     /// The answers that may come late to entries that were deleted. Nothing else tells an entry that
     /// one makes from a flow of the node itself.
     answers: BTreeSet<Entry<A>>,
 }
 
-impl<A> Default for Again<A> {
+impl<A> Default for Wanted<A> {
     fn default() -> Self {
         Self {
             touched: Touched::default(),
@@ -61,54 +54,64 @@ impl Cleaner {
             conntrack,
             metrics,
             ipv6,
-            again4: Again::default(),
-            again6: Again::default(),
-            looks: 0,
+            wanted4: Wanted::default(),
+            wanted6: Wanted::default(),
+            is_early: false,
+            pace: Pace::default(),
         }
     }
 
-    /// Looks through the table for what was touched by commits since the last time: once a family and
-    /// protocol, and not at all if no frontend was touched. Once more later if it deleted any, or if not
-    /// all clients are forgotten yet that session affinity would send to an endpoint that is gone.
+    /// Takes in what commits touched since the last time, and looks for it unless it is too early. Not at
+    /// all if no frontend was touched. `forgotten` says whether all clients are forgotten that session
+    /// affinity would send to an endpoint that is gone: if not, the look is repeated.
     pub(super) fn clean(&mut self, state: &mut State, forgotten: bool) {
         let (ipv4, ipv6) = state.take_touched();
-        let deleted = self.look(state, &ipv4, &ipv6);
-        if deleted > 0 || !forgotten {
-            self.again4.touched.extend(ipv4);
-            self.again6.touched.extend(ipv6);
-            self.looks = 0;
+        if ipv4.is_empty() && (ipv6.is_empty() || !self.ipv6) {
+            return;
         }
+        self.wanted4.touched.extend(ipv4);
+        self.wanted6.touched.extend(ipv6);
+        self.is_early |= !forgotten;
+        self.pace.touched();
+        self.look_if_due(state);
     }
 
-    /// After how long to look again: entries were deleted that may have come back by a packet that
-    /// was on its way.
-    pub(super) fn must_look_again(&self) -> Option<Duration> {
-        let must = !self.again4.touched.is_empty() || !self.again6.touched.is_empty();
-        must.then(|| LATE_ANSWERS * 2u32.saturating_pow(self.looks))
+    /// All clients are forgotten: what they had made again meanwhile is looked for.
+    pub(super) fn all_forgotten(&mut self, state: &State) {
+        self.pace.repeat_now(Instant::now());
+        self.look_if_due(state);
     }
 
-    /// Looks through the table once more for those.
-    pub(super) fn clean_again(&mut self, state: &State) {
-        let ipv4 = std::mem::take(&mut self.again4.touched);
-        let ipv6 = std::mem::take(&mut self.again6.touched);
-        self.looks += 1;
-        if self.look(state, &ipv4, &ipv6) > 0 && self.looks < LOOKS {
-            self.again4.touched = ipv4;
-            self.again6.touched = ipv6;
-        } else {
-            self.again4.answers.clear();
-            self.again6.answers.clear();
+    /// When to look next, if there is anything to look for.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        self.pace.next(Instant::now())
+    }
+
+    /// Looks through the table: once a family and protocol.
+    pub(super) fn look_if_due(&mut self, state: &State) {
+        let began = Instant::now();
+        if self.pace.next(began).is_none_or(|next| next > began) {
+            return;
+        }
+        let found = self.look(state) > 0;
+        let look = Look {
+            began,
+            ended: Instant::now(),
+            found,
+            is_early: std::mem::take(&mut self.is_early),
+        };
+        if !self.pace.looked(look) {
+            self.wanted4 = Wanted::default();
+            self.wanted6 = Wanted::default();
         }
     }
 
     /// How many entries were deleted.
-    fn look(&mut self, state: &State, ipv4: &Touched<Ipv4Addr>, ipv6: &Touched<Ipv6Addr>) -> usize {
+    fn look(&mut self, state: &State) -> usize {
         let (conntrack, metrics) = (&mut self.conntrack, &self.metrics);
-        let answers = &mut self.again4.answers;
-        let mut deleted = delete(conntrack, metrics, &state.ipv4, ipv4, answers);
+        let mut deleted = delete(conntrack, metrics, &state.ipv4, &mut self.wanted4);
         if self.ipv6 {
-            let answers = &mut self.again6.answers;
-            deleted += delete(conntrack, metrics, &state.ipv6, ipv6, answers);
+            deleted += delete(conntrack, metrics, &state.ipv6, &mut self.wanted6);
         }
         deleted
     }
@@ -120,9 +123,9 @@ fn delete<A: Address>(
     conntrack: &mut Conntrack,
     metrics: &Metrics,
     family: &FamilyState<A>,
-    touched: &Touched<A>,
-    answers: &mut BTreeSet<Entry<A>>,
+    wanted: &mut Wanted<A>,
 ) -> usize {
+    let Wanted { touched, answers } = wanted;
     if touched.is_empty() {
         return 0;
     }

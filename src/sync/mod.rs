@@ -9,6 +9,7 @@ mod family;
 mod health;
 mod measure;
 mod opened;
+mod pace;
 mod state;
 mod timers;
 mod trust;
@@ -182,7 +183,7 @@ impl Crank {
                 }
                 () = timers.next_turn.wait() => {}
                 () = timers.unused_chains.wait() => self.delete_unused_chains(),
-                () = timers.late_answers.wait() => self.cleaner.clean_again(&self.state),
+                () = timers.conntrack.wait() => self.cleaner.look_if_due(&self.state),
                 () = self.forgetter.wait() => self.forget_some(),
                 () = timers.forget.wait() => self.forget_again(),
                 () = timers.full_maps.wait() => self.look_for_full_maps(),
@@ -261,9 +262,7 @@ impl Crank {
         if let Some(after) = self.forgetter.must_look_again() {
             timers.forget.start(after);
         }
-        if let Some(after) = self.cleaner.must_look_again() {
-            timers.late_answers.start(after);
-        }
+        timers.conntrack = Timer::at(self.cleaner.next_look());
     }
 
     fn take_in(&mut self, events: Events) {

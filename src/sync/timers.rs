@@ -11,7 +11,7 @@ pub(super) struct Timers {
     pub(super) next_turn: Timer,
     pub(super) repair: Timer,
     pub(super) unused_chains: Timer,
-    pub(super) late_answers: Timer,
+    pub(super) conntrack: Timer,
     pub(super) full_maps: Timer,
     pub(super) forget: Timer,
 }
@@ -58,6 +58,11 @@ pub(super) struct Timer {
 }
 
 impl Timer {
+    /// One that ends then.
+    pub(super) fn at(at: Option<Instant>) -> Self {
+        Self { at }
+    }
+
     /// Starts it, unless it is running. `false` if it was.
     pub(super) fn start(&mut self, after: Duration) -> bool {
         let starts = self.at.is_none();

@@ -195,7 +195,7 @@ impl Crank {
     pub(super) fn forget_some(&mut self) {
         if self.forgetter.step(&mut self.kernel) {
             self.all_forgotten();
-            self.cleaner.clean_again(&self.state);
+            self.cleaner.all_forgotten(&self.state);
         }
     }
 
