@@ -27,3 +27,4 @@ pub mod planner;
 pub mod sync;
 pub mod sysctl;
 pub mod watch;
+mod yaml;

@@ -1,20 +1,10 @@
-//! A YAML or JSON document with every field that is written, also those that are written twice.
+//! From a document to the fields that exist, with what kube-proxy's lenient decoder passes over.
 
-use std::fmt;
+use std::borrow::Cow;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
-/// A node of the document.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Node {
-    /// Null, a boolean, a number or text.
-    Leaf(Value),
-    /// A list.
-    List(Vec<Node>),
-    /// The fields in their order.
-    Fields(Vec<(String, Node)>),
-}
+use crate::yaml::Yaml;
 
 /// What kube-proxy's strict decoder refuses and its lenient one passes over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,58 +24,71 @@ impl Lenience {
     }
 }
 
-impl Node {
-    /// The document as serde takes it, with the fields of `known` alone; what is left out is added
-    /// to `lenience`. Null is as good as unset; an empty object is one with any fields, and an empty
-    /// list one with any elements.
-    pub(super) fn into_json(self, known: &Value, path: &str, lenience: &mut Lenience) -> Value {
-        match self {
-            Self::Leaf(Value::String(text)) if known.is_boolean() => {
-                yaml_1_1_boolean(&text).map_or(Value::String(text), Value::Bool)
-            }
-            Self::Leaf(value) => value,
-            Self::List(nodes) => {
-                let known = known.get(0).unwrap_or(&Value::Null);
-                let nodes = nodes.into_iter().enumerate();
-                nodes
-                    .map(|(i, node)| node.into_json(known, &format!("{path}[{i}]"), lenience))
-                    .collect()
-            }
-            Self::Fields(fields) => {
-                let mut object = Map::new();
-                for (name, node) in fields {
-                    let path = join(path, &name);
-                    let known = match known.as_object() {
-                        Some(fields) if !fields.is_empty() => {
-                            let Some(known) = fields.get(&name) else {
-                                lenience.unknown.push(path + &meant(fields, &name));
-                                continue;
-                            };
-                            known
-                        }
-                        _ => &Value::Null,
-                    };
-                    if object.contains_key(&name) && !lenience.duplicate.contains(&path) {
-                        lenience.duplicate.push(path.clone());
-                    }
-                    object.insert(name, node.into_json(known, &path, lenience));
-                }
-                object.retain(|_, value| !value.is_null());
-                object.into()
-            }
+/// The document as serde takes it, with the fields of `known` alone; what is left out is added to
+/// `lenience`. Null is as good as unset; an empty object is one with any fields, and an empty list
+/// one with any elements.
+pub(super) fn into_json(
+    document: Yaml<'_>,
+    known: &Value,
+    path: &str,
+    lenience: &mut Lenience,
+) -> Value {
+    match document {
+        Yaml::Null => Value::Null,
+        Yaml::Bool(value) => value.into(),
+        Yaml::Whole(value) => value.into(),
+        Yaml::Large(value) => value.into(),
+        // It is finite, or the document would not have been read.
+        Yaml::Real(value) => value.into(),
+        Yaml::Text(text) if known.is_boolean() => {
+            yaml_1_1_boolean(&text).map_or(text.into(), Value::Bool)
         }
+        Yaml::Text(text) => text.into(),
+        Yaml::List(values) => {
+            let known = known.get(0).unwrap_or(&Value::Null);
+            let values = values.into_iter().enumerate();
+            values
+                .map(|(i, value)| into_json(value, known, &format!("{path}[{i}]"), lenience))
+                .collect()
+        }
+        Yaml::Fields(fields) => object(fields, known, path, lenience),
     }
+}
 
-    /// The text of a field of the document itself.
-    pub(super) fn text(&self, field: &str) -> Option<&str> {
-        let Self::Fields(fields) = self else {
-            return None;
+fn object(
+    fields: Vec<(Cow<'_, str>, Yaml<'_>)>,
+    known: &Value,
+    path: &str,
+    lenience: &mut Lenience,
+) -> Value {
+    let mut object = Map::new();
+    for (name, value) in fields {
+        let path = join(path, &name);
+        let known = match known.as_object() {
+            Some(fields) if !fields.is_empty() => {
+                let Some(known) = fields.get(&*name) else {
+                    lenience.unknown.push(path + &meant(fields, &name));
+                    continue;
+                };
+                known
+            }
+            _ => &Value::Null,
         };
-        match fields.iter().rfind(|(name, _)| name == field) {
-            Some((_, Self::Leaf(Value::String(text)))) => Some(text),
-            _ => None,
+        if object.contains_key(&*name) && !lenience.duplicate.contains(&path) {
+            lenience.duplicate.push(path.clone());
         }
+        let value = into_json(value, known, &path, lenience);
+        object.insert(name.into_owned(), value);
     }
+    object.retain(|_, value| !value.is_null());
+    object.into()
+}
+
+/// The text of a field of the document itself; of several, the last counts.
+pub(super) fn text_of<'d>(document: &'d Yaml<'_>, field: &str) -> Option<&'d str> {
+    let mut fields = document.fields().iter();
+    let (_, value) = fields.rfind(|(name, _)| name == field)?;
+    value.text()
 }
 
 /// Which of the fields differs from `name` by its case alone.
@@ -109,67 +112,5 @@ fn yaml_1_1_boolean(text: &str) -> Option<bool> {
         "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Some(true),
         "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => Some(false),
         _ => None,
-    }
-}
-
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader)
-    }
-}
-
-struct Reader;
-
-impl<'de> Visitor<'de> for Reader {
-    type Value = Node;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a YAML or JSON document")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Node, E> {
-        Ok(Node::Leaf(Value::Null))
-    }
-
-    fn visit_none<E: Error>(self) -> Result<Node, E> {
-        self.visit_unit()
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Node, E> {
-        Ok(Node::Leaf(value.into()))
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Node, E> {
-        Ok(Node::Leaf(value.into()))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Node, E> {
-        Ok(Node::Leaf(value.into()))
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Node, E> {
-        Number::from_f64(value)
-            .map(|number| Node::Leaf(number.into()))
-            .ok_or_else(|| E::custom("a number that is infinite or none"))
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<Node, E> {
-        Ok(Node::Leaf(value.into()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Node, A::Error> {
-        let mut nodes = Vec::new();
-        while let Some(node) = list.next_element()? {
-            nodes.push(node);
-        }
-        Ok(Node::List(nodes))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
-        let mut fields = Vec::new();
-        while let Some(field) = map.next_entry()? {
-            fields.push(field);
-        }
-        Ok(Node::Fields(fields))
     }
 }

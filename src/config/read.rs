@@ -4,12 +4,12 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::document::Node;
+use super::document::{into_json, text_of};
 use super::schema::{API_VERSION, KIND, VModule};
 use super::{KubeProxyConfiguration, Lenience};
+use crate::yaml::Yaml;
 
 /// The size of an object of Kubernetes is limited to this, and so is that of a file in a
 /// `ConfigMap`.
@@ -99,8 +99,8 @@ pub fn parse(text: &str, path: &Path) -> Result<(KubeProxyConfiguration, Lenienc
     };
     // kube-proxy reads the first document of several.
     let mut documents = yaml_serde::Deserializer::from_str(text);
-    let document = documents.next().map(Node::deserialize).transpose();
-    let document = document.map_err(syntax)?.unwrap_or(Node::Leaf(Value::Null));
+    let document = documents.next().map(Yaml::strict).transpose();
+    let document = document.map_err(syntax)?.unwrap_or(Yaml::Null);
     check_kind(&document).map_err(|reason| Unreadable::Kind {
         path: path.to_owned(),
         reason,
@@ -110,7 +110,7 @@ pub fn parse(text: &str, path: &Path) -> Result<(KubeProxyConfiguration, Lenienc
     if let Some(modules) = shape.pointer_mut("/logging/vmodule") {
         *modules = serde_json::to_value([VModule::default()]).unwrap_or_default();
     }
-    let json = document.into_json(&shape, "", &mut lenience);
+    let json = into_json(document, &shape, "", &mut lenience);
     let config = serde_path_to_error::deserialize(json).map_err(|error| Unreadable::Field {
         path: path.to_owned(),
         field: error.path().to_string(),
@@ -124,8 +124,8 @@ pub(super) fn known() -> Value {
     serde_json::to_value(KubeProxyConfiguration::defaulted()).unwrap_or_default()
 }
 
-fn check_kind(document: &Node) -> Result<(), String> {
-    match (document.text("apiVersion"), document.text("kind")) {
+fn check_kind(document: &Yaml<'_>) -> Result<(), String> {
+    match (text_of(document, "apiVersion"), text_of(document, "kind")) {
         (Some(API_VERSION), Some(KIND)) => Ok(()),
         (Some("v1"), Some("ConfigMap")) => Err(format!(
             "it is the ConfigMap, and the {KIND} is the text that it holds"

@@ -13,9 +13,10 @@ use std::path::Path;
 use source::{Source, sources};
 
 /// The layers, each after those it may name.
-const LAYERS: [&[&str]; 20] = [
+const LAYERS: [&[&str]; 21] = [
     &["logging"],
     &["clock"],
+    &["yaml"],
     &["planner", "model"],
     &["planner", "ruleset"],
     &["planner", "explain"],

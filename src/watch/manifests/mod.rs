@@ -17,7 +17,6 @@ mod files;
 mod follow;
 mod index;
 mod notice;
-mod tree;
 mod walk;
 
 pub use content::SyntaxError;

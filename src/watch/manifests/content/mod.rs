@@ -10,8 +10,7 @@ use serde::de::{
 
 use crate::planner::model::wire::Metadata;
 use crate::planner::model::{Kind, Rejected, Update, parse};
-
-use super::tree::Tree;
+use crate::yaml::Yaml;
 
 /// How a manifest is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,10 +211,10 @@ impl<'de> Visitor<'de> for Objects<'de, '_> {
         let mut meta = self.inherited;
         let mut fields = Vec::new();
         let read_before = self.content.updates.len();
-        while let Some(key) = map.next_key::<Tree>()? {
+        while let Some(key) = map.next_key::<Yaml>()? {
             match key.text() {
-                Some("apiVersion") => meta.api_version = map.next_value::<Tree>()?.into_text(),
-                Some("kind") => meta.kind = map.next_value::<Tree>()?.into_text(),
+                Some("apiVersion") => meta.api_version = map.next_value::<Yaml>()?.into_text(),
+                Some("kind") => meta.kind = map.next_value::<Yaml>()?.into_text(),
                 _ if meta.is_known_and_skipped() => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -236,7 +235,7 @@ impl<'de> Visitor<'de> for Objects<'de, '_> {
         self.content.updates.truncate(read_before);
         match meta.watched() {
             Some(kind) => {
-                let update = update(kind, &Tree::Map(fields), self.our_node);
+                let update = update(kind, &Yaml::Fields(fields), self.our_node);
                 self.content.updates.push(update);
             }
             None => *self.content.skipped.entry(meta.label()).or_default() += 1,
@@ -245,27 +244,27 @@ impl<'de> Visitor<'de> for Objects<'de, '_> {
     }
 }
 
-fn update(kind: Kind, tree: &Tree, our_node: &str) -> Update {
+fn update(kind: Kind, object: &Yaml, our_node: &str) -> Update {
     match kind {
-        Kind::Service => decoded(kind, tree, |service| parse::service(&service)),
-        Kind::EndpointSlice => decoded(kind, tree, |slice| parse::slice(&slice, our_node)),
-        Kind::Endpoints => decoded(kind, tree, |endpoints| {
+        Kind::Service => decoded(kind, object, |service| parse::service(&service)),
+        Kind::EndpointSlice => decoded(kind, object, |slice| parse::slice(&slice, our_node)),
+        Kind::Endpoints => decoded(kind, object, |endpoints| {
             parse::endpoints(&endpoints, our_node)
         }),
-        Kind::Node => decoded(kind, tree, |node| parse::node(&node, our_node)),
-        Kind::ServiceCidr => decoded(kind, tree, |cidr| parse::service_cidr(&cidr)),
+        Kind::Node => decoded(kind, object, |node| parse::node(&node, our_node)),
+        Kind::ServiceCidr => decoded(kind, object, |cidr| parse::service_cidr(&cidr)),
     }
 }
 
 fn decoded<T: DeserializeOwned>(
     kind: Kind,
-    tree: &Tree,
+    object: &Yaml,
     parse: impl FnOnce(T) -> Update,
 ) -> Update {
-    match tree.decode() {
+    match object.decode() {
         Ok(object) => parse(object),
         Err(error) => Update {
-            key: parse::key(kind, &readable_name(tree)),
+            key: parse::key(kind, &readable_name(object)),
             object: None,
             rejected: vec![Rejected::Malformed(error.to_string().into())],
             triggered: None,
@@ -274,9 +273,9 @@ fn decoded<T: DeserializeOwned>(
 }
 
 /// The name of an object that does not decode.
-fn readable_name(tree: &Tree) -> Metadata {
+fn readable_name(object: &Yaml) -> Metadata {
     let text = |key| {
-        let value = tree.field("metadata")?.field(key)?;
+        let value = object.field("metadata")?.field(key)?;
         value.text().map(str::to_owned)
     };
     Metadata {
