@@ -53,7 +53,7 @@ fn decode(criterion: &mut Criterion) {
     let text = slice::json(cluster, 0, 0, 0..100).to_string();
     criterion.bench_function("decode a slice of 100 endpoints", |bencher| {
         bencher.iter(|| {
-            let slice: wire::EndpointSlice = serde_json::from_str(black_box(&text)).unwrap();
+            let slice: wire::WireEndpointSlice = serde_json::from_str(black_box(&text)).unwrap();
             parse::slice(&slice, "node-1")
         });
     });

@@ -46,7 +46,7 @@ pub fn start() {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .event_format(Lines {
+        .event_format(LogLines {
             text: format::format().with_target(false),
             json: format::format()
                 .json()
@@ -94,12 +94,12 @@ fn filter(verbosity: u32) {
 }
 
 /// Lines in the format that is asked for at the moment.
-struct Lines {
+struct LogLines {
     text: Format,
     json: Format<format::Json>,
 }
 
-impl<S, N> FormatEvent<S, N> for Lines
+impl<S, N> FormatEvent<S, N> for LogLines
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -120,9 +120,9 @@ where
 
 /// An error with what caused it, on one line; many errors quote their cause themselves, and then it
 /// is not said twice.
-pub struct Causes<'a>(pub &'a (dyn Error + 'static));
+pub struct ErrorChain<'a>(pub &'a (dyn Error + 'static));
 
-impl fmt::Display for Causes<'_> {
+impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = self.0.to_string();
         let mut cause = self.0.source();

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            tracing::error!("{}", logging::Causes(error.as_ref()));
+            tracing::error!("{}", logging::ErrorChain(error.as_ref()));
             ExitCode::FAILURE
         }
     }

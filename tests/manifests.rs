@@ -13,8 +13,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use kube_dnat::planner::model::{Event, Events, Kind, Object};
-use kube_dnat::watch::manifests::{Handle, watch};
+use kube_dnat::planner::model::{Event, Events, Object, ObjectKind};
+use kube_dnat::watch::manifests::{WatchHandle, watch};
 use tempfile::TempDir;
 use tokio::sync::mpsc::{Receiver, channel, error::TryRecvError};
 
@@ -23,11 +23,11 @@ const DEADLINE: Duration = Duration::from_secs(10);
 struct Followed {
     folder: TempDir,
     events: Receiver<Events>,
-    listed: BTreeSet<Kind>,
+    listed: BTreeSet<ObjectKind>,
     objects: BTreeMap<String, Object>,
     rejected: BTreeMap<String, String>,
     reports: Vec<String>,
-    _handle: Handle,
+    _handle: WatchHandle,
 }
 
 impl Followed {
@@ -46,7 +46,7 @@ impl Followed {
             _handle: handle,
         };
         followed.until("the first list", |followed| {
-            followed.listed.len() == Kind::ALL.len()
+            followed.listed.len() == ObjectKind::ALL.len()
         });
         followed
     }

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use kube_dnat::planner::ruleset::{
-    Chain, ChainName, Data, KeyField, Program, Row, SETS, SetName, program, set,
+    Chain, ChainName, ElementType, KeyField, Program, SETS, SetName, SetRow, program, set,
 };
 
 use clap::{Command, CommandFactory as _};
@@ -141,7 +141,7 @@ fn every_link_of_the_documents_leads_somewhere() {
 }
 
 /// A row of the document's table of sets, from the row of the code.
-fn row_of_sets(row: &Row) -> String {
+fn row_of_sets(row: &SetRow) -> String {
     let names: Vec<_> = row
         .names
         .iter()
@@ -167,10 +167,10 @@ fn row_of_sets(row: &Row) -> String {
         key = format!("{key}, at most {size}");
     }
     let value = match (row.data, typed) {
-        (Data::Nothing, _) => " ",
-        (Data::Verdict, _) => " `verdict` ",
-        (Data::Endpoint, false) => " `ipv4_addr . inet_service` ",
-        (Data::Endpoint, true) => " `ip daddr . th dport` ",
+        (ElementType::Nothing, _) => " ",
+        (ElementType::Verdict, _) => " `verdict` ",
+        (ElementType::Endpoint, false) => " `ipv4_addr . inet_service` ",
+        (ElementType::Endpoint, true) => " `ip daddr . th dport` ",
     };
     format!("| {} | {key} |{value}| {} |", names.join(", "), row.meaning)
 }

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use kube_dnat::planner::model::{
-    Addresses, Endpoint, EndpointSlice, Event, Kind, Object, ObjectKey, Protocol, Service,
-    ServiceName, ServicePort, SlicePort, TrafficPolicy, Update,
+    Endpoint, EndpointSlice, Event, Object, ObjectKey, ObjectKind, Protocol, Service, ServiceName,
+    ServicePort, SliceEndpoints, SlicePort, TrafficPolicy, Update,
 };
 
 /// A cluster of Services that look alike.
@@ -65,7 +65,7 @@ impl Cluster {
             });
             [self.service(number)].into_iter().chain(slices)
         });
-        let listed = Kind::ALL.map(Event::Listed);
+        let listed = ObjectKind::ALL.map(Event::Listed);
         objects.chain(listed)
     }
 
@@ -118,7 +118,7 @@ impl Cluster {
             }],
         };
         update(
-            Kind::Service,
+            ObjectKind::Service,
             name(number),
             Some(Object::Service(service.into())),
         )
@@ -165,10 +165,14 @@ impl Cluster {
                 protocol: self.protocol,
                 port: ENDPOINT_PORT,
             }],
-            addresses: Addresses::Ipv4(endpoints.into_iter().map(endpoint).collect()),
+            addresses: SliceEndpoints::Ipv4(endpoints.into_iter().map(endpoint).collect()),
         };
         let name = format!("{}-{first}", name(service));
-        update(Kind::EndpointSlice, name, Some(Object::Slices(vec![slice])))
+        update(
+            ObjectKind::EndpointSlice,
+            name,
+            Some(Object::Slices(vec![slice])),
+        )
     }
 }
 
@@ -185,7 +189,7 @@ fn name(number: u32) -> String {
     format!("bench/service-{number}")
 }
 
-fn update(kind: Kind, name: String, object: Option<Object>) -> Event {
+fn update(kind: ObjectKind, name: String, object: Option<Object>) -> Event {
     let name = name.into();
     Event::Update(Update {
         key: ObjectKey { kind, name },

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kube_dnat::netlink::{Commit, Found, Kernel, Part};
+use kube_dnat::netlink::{Commit, FamilyCommit, Kernel, ReadTable};
 use kube_dnat::planner::desired::{NodeFacts, PodSource};
 use kube_dnat::planner::model::Event;
 use kube_dnat::planner::ruleset::Program;
@@ -81,7 +81,7 @@ impl Node {
     /// are, and how many operations were sent.
     pub(crate) fn adopt(&mut self) -> (u32, u32) {
         let found = self.kernel.read::<Ipv4Addr>(&self.program);
-        let Found::Ours(table) = found.expect("a table") else {
+        let ReadTable::Ours(table) = found.expect("a table") else {
             panic!("the table is not ours")
         };
         let elements = u32::try_from(table.len()).expect("some elements");
@@ -96,11 +96,11 @@ impl Node {
         let operations = u32::try_from(plans.ipv4.transaction.len()).expect("some operations");
         let planned = Instant::now();
         let commit = Commit {
-            ipv4: Part {
+            ipv4: FamilyCommit {
                 rebuild,
                 transaction: std::mem::take(&mut plans.ipv4.transaction),
             },
-            ipv6: Part::default(),
+            ipv6: FamilyCommit::default(),
         };
         self.kernel.commit(&commit).expect("the kernel takes it");
         let committed = Instant::now();

@@ -15,9 +15,9 @@ use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
 
 use crate::config::{Config, ConfigFile};
-use crate::events::{self, Teller};
+use crate::events::{self, EventRecorder};
 use crate::http;
-use crate::http::admin::{Addresses, Admin, Connections};
+use crate::http::admin::{AdminServer, BindAddresses, ConnectionMetrics};
 use crate::kube_proxy;
 use crate::logging;
 use crate::metrics::{Exposition, Metrics};
@@ -26,7 +26,7 @@ use crate::planner::desired::NodeFacts;
 use crate::planner::model::Events;
 use crate::planner::model::addr::Family;
 use crate::sync::SyncHealth;
-use crate::sync::{self, Crank, Inquiry, State};
+use crate::sync::{self, DebugRequest, State, Syncer};
 use crate::sysctl;
 use crate::watch::{addresses, apiserver, manifests};
 
@@ -38,7 +38,7 @@ pub use settings::init;
 
 /// Where the objects come from.
 #[derive(Debug)]
-pub enum Source {
+pub enum ObjectSource {
     /// A directory of manifests.
     Manifests(PathBuf),
     /// An API server.
@@ -74,15 +74,15 @@ fn families(ipv6: bool) -> &'static [Family] {
 ///
 /// # Errors
 /// What keeps it from starting.
-pub fn run(source: Source, config: Config, options: Options) -> anyhow::Result<()> {
+pub fn run(source: ObjectSource, config: Config, options: Options) -> anyhow::Result<()> {
     let ipv6 = sysctl::has_ipv6();
-    let mut kernel = sync::Opened::open(options.table_owner, families(ipv6))?;
+    let mut kernel = sync::Sockets::open(options.table_owner, families(ipv6))?;
     let runtime = runtime()?;
     runtime.block_on(async {
         let source = source.open().await?;
         // Later than the source: a kubeconfig that cannot be used changes nothing of the node.
         settings::make(&mut kernel.conntrack, &config)?;
-        let needs_node = matches!(source, Opened::ApiServer(_));
+        let needs_node = matches!(source, OpenSource::ApiServer(_));
         let lag = Arc::new(SyncHealth::new(config.sync_period * 2, needs_node));
         let (metrics, exposition) = Metrics::new();
         let (teller, telling) = tell(&source, &config.node, &metrics);
@@ -106,7 +106,7 @@ pub fn run(source: Source, config: Config, options: Options) -> anyhow::Result<(
         let (health, changes) = mpsc::unbounded_channel();
         let told = (Arc::clone(&lag), metrics.clone(), teller.clone());
         let serving = http::serve(admin, addresses, self::runtime()?, changes, told)?;
-        let mut crank = Crank::new(kernel, state, ipv6, health, lag, metrics)
+        let mut crank = Syncer::new(kernel, state, ipv6, health, lag, metrics)
             .context("cannot start a thread")?
             .paced(min_sync_period, sync_period)
             .telling(teller);
@@ -140,9 +140,9 @@ fn admin(
     ipv6: bool,
     lag: &Arc<SyncHealth>,
     (metrics, mut exposition): (Metrics, Exposition),
-    teller: Teller,
-) -> anyhow::Result<(Admin, Addresses, mpsc::Receiver<Inquiry>)> {
-    let addresses = Addresses {
+    teller: EventRecorder,
+) -> anyhow::Result<(AdminServer, BindAddresses, mpsc::Receiver<DebugRequest>)> {
+    let addresses = BindAddresses {
         health: config.healthz_bind_address,
         metrics: config.metrics_bind_address,
         hard_fail: config.bind_address_hard_fail,
@@ -150,10 +150,10 @@ fn admin(
     let counted = !config.facts.without_counters && options.connection_metrics_limit > 0;
     if counted && config.metrics_bind_address.is_some() {
         let limit = options.connection_metrics_limit;
-        exposition.add(Connections::new(Kernel::open()?, ipv6, limit));
+        exposition.add(ConnectionMetrics::new(Kernel::open()?, ipv6, limit));
     }
     let (inquiries, asked) = mpsc::channel(1);
-    let admin = Admin {
+    let admin = AdminServer {
         lag: Arc::clone(lag),
         ipv6,
         metrics,
@@ -182,13 +182,13 @@ fn take_over() {
 
 /// Tells users of what is wrong by Events, if there is an API server to take them.
 fn tell(
-    source: &Opened,
+    source: &OpenSource,
     node: &str,
     metrics: &Metrics,
-) -> (Teller, impl Future<Output = ()> + use<>) {
+) -> (EventRecorder, impl Future<Output = ()> + use<>) {
     let (teller, writing) = match source {
-        Opened::Manifests(_) => (Teller::default(), None),
-        Opened::ApiServer(client) => {
+        OpenSource::Manifests(_) => (EventRecorder::default(), None),
+        OpenSource::ApiServer(client) => {
             let (teller, writing) = events::to(client.clone(), node.into(), metrics);
             (teller, Some(writing))
         }
@@ -250,9 +250,9 @@ pub fn runtime() -> anyhow::Result<Runtime> {
 
 /// Starts the crank on its own thread: it blocks while the kernel commits.
 fn start_crank(
-    crank: Crank,
+    crank: Syncer,
     reported: mpsc::Receiver<Events>,
-    asked: mpsc::Receiver<Inquiry>,
+    asked: mpsc::Receiver<DebugRequest>,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<thread::JoinHandle<()>> {
     let runtime = runtime()?;
@@ -263,18 +263,18 @@ fn start_crank(
 }
 
 /// A source that is configured as it should be.
-enum Opened {
+enum OpenSource {
     Manifests(PathBuf),
     ApiServer(Client),
 }
 
-impl Source {
-    async fn open(self) -> anyhow::Result<Opened> {
+impl ObjectSource {
+    async fn open(self) -> anyhow::Result<OpenSource> {
         match self {
-            Self::Manifests(dir) => Ok(Opened::Manifests(dir)),
+            Self::Manifests(dir) => Ok(OpenSource::Manifests(dir)),
             Self::ApiServer { kubeconfig, master } => {
                 let client = apiserver::client(kubeconfig.as_deref(), master.as_deref());
-                Ok(Opened::ApiServer(client.await?))
+                Ok(OpenSource::ApiServer(client.await?))
             }
         }
     }
@@ -283,16 +283,16 @@ impl Source {
 /// Follows a source for as long as it lasts, which is for ever but for a directory that cannot be
 /// followed at all.
 async fn follow(
-    source: Opened,
+    source: OpenSource,
     node: Arc<str>,
     events: mpsc::Sender<Events>,
 ) -> anyhow::Result<()> {
     match source {
-        Opened::Manifests(dir) => {
+        OpenSource::Manifests(dir) => {
             let _following = manifests::watch(&dir, node, events)?;
             std::future::pending().await
         }
-        Opened::ApiServer(client) => {
+        OpenSource::ApiServer(client) => {
             let watching = apiserver::watch(client, node, events);
             Box::pin(watching).await;
             Ok(())

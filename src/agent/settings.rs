@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 use crate::config::Config;
 use crate::netlink::Conntrack;
 use crate::planner::model::Protocol;
-use crate::sysctl::{self, Outcome};
+use crate::sysctl::{self, SysctlOutcome};
 
 /// Makes the kernel settings, and no more.
 ///
@@ -31,14 +31,14 @@ pub(super) fn make(conntrack: &mut Conntrack, config: &Config) -> anyhow::Result
     let sysctls = sysctl::wanted(&config.conntrack, sysctl::online_cpus());
     let root = Path::new("/proc/sys");
     let mut made = sysctl::apply(root, &sysctls);
-    if made.as_ref().is_err_and(sysctl::Error::is_missing) {
+    if made.as_ref().is_err_and(sysctl::SysctlError::is_missing) {
         // Whoever asks for its entries makes the kernel load connection tracking.
         conntrack.delete::<Ipv4Addr>(&BTreeSet::from([Protocol::Udp]), |_| false)?;
         made = sysctl::apply(root, &sysctls);
     }
     for outcome in made? {
         match outcome {
-            Outcome::Set { sysctl, before } => {
+            SysctlOutcome::Set { sysctl, before } => {
                 info!(
                     setting = sysctl.path,
                     value = sysctl.value,
@@ -46,7 +46,7 @@ pub(super) fn make(conntrack: &mut Conntrack, config: &Config) -> anyhow::Result
                     "kernel setting changed"
                 );
             }
-            Outcome::LeftAlone {
+            SysctlOutcome::LeftAlone {
                 sysctl,
                 value,
                 reason,

@@ -7,9 +7,9 @@ use clap::Args;
 use tracing::{info, warn};
 
 use super::processes;
-use crate::kube_proxy::takeover::{self, Done, Takeover};
+use crate::kube_proxy::takeover::{self, Takeover, TakeoverResult};
 use crate::kube_proxy::virtual_servers;
-use crate::netlink::{Error, Kernel, Standing};
+use crate::netlink::{Error, Kernel, TableStatus};
 use crate::planner::model::Address;
 use crate::planner::model::addr::Family;
 use crate::planner::ruleset::TABLE;
@@ -73,14 +73,15 @@ fn owned(kernel: &mut Kernel, family: Family) -> String {
 /// The netlink port of the socket that owns the table.
 fn owner<A: Address>(kernel: &mut Kernel) -> Option<u32> {
     match kernel.look::<A>() {
-        Ok(Standing::Ours(shape)) => shape.owner,
-        Ok(Standing::Nothing | Standing::Foreign(_)) | Err(_) => None,
+        Ok(TableStatus::Ours(shape)) => shape.owner,
+        Ok(TableStatus::Nothing | TableStatus::Foreign(_)) | Err(_) => None,
     }
 }
 
 fn of_kube_proxy(kernel: &mut Kernel) -> anyhow::Result<()> {
     let mut takeover = Takeover::default();
-    let Done { removed, stays } = crate::agent::runtime()?.block_on(takeover.remove(kernel));
+    let TakeoverResult { removed, stays } =
+        crate::agent::runtime()?.block_on(takeover.remove(kernel));
     for removed in &removed {
         info!("{removed} deleted");
     }

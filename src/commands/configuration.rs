@@ -3,7 +3,7 @@
 use anyhow::Context;
 
 use super::flags::{DaemonFlags, NodeFlags};
-use crate::config::{Config, ConfigFile, KubeProxyConfiguration, Note, notes};
+use crate::config::{Config, ConfigFile, ConfigNotice, KubeProxyConfiguration, notes};
 
 /// The configuration that the flags ask for, and what there is to say of it.
 ///
@@ -13,7 +13,7 @@ pub(super) fn load(
     node: NodeFlags,
     daemon: Option<DaemonFlags>,
     given: &[String],
-) -> anyhow::Result<(Config, Vec<Note>)> {
+) -> anyhow::Result<(Config, Vec<ConfigNotice>)> {
     let host_name = nix::unistd::gethostname().context("cannot read the host name")?;
     let host_name = host_name.to_string_lossy();
     let Some(path) = &node.config else {

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::{Parser, Subcommand};
 
-use crate::netlink::{Kernel, Shape, Standing};
+use crate::netlink::{Kernel, TableShape, TableStatus};
 use crate::planner::model::Address;
 use crate::planner::ruleset::TABLE;
 
@@ -100,11 +100,11 @@ impl CommandLine {
 }
 
 /// The shape of our table of family `A`; `None`: there is none.
-fn ours<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<Shape<A>>> {
+fn ours<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<TableShape<A>>> {
     match kernel.look::<A>()? {
-        Standing::Nothing => Ok(None),
-        Standing::Ours(shape) => Ok(Some(shape)),
-        Standing::Foreign(why) => bail!(
+        TableStatus::Nothing => Ok(None),
+        TableStatus::Ours(shape) => Ok(Some(shape)),
+        TableStatus::Foreign(why) => bail!(
             "the {} table {TABLE} is not of this version ({why}): use the kube-dnat that made it",
             A::FAMILY
         ),

@@ -15,14 +15,14 @@ pub(super) const NOTHING: u8 = 3;
 
 /// A form of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
+pub(super) enum OutputFormat {
     /// For people.
     Text,
     /// For programs: one JSON value.
     Json,
 }
 
-impl Format {
+impl OutputFormat {
     /// Prints an answer.
     pub(super) fn print(self, answer: &(impl Display + Serialize)) -> anyhow::Result<()> {
         let text = match self {

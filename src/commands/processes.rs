@@ -39,7 +39,7 @@ pub(super) fn of_netlink_port(port: u32) -> Option<Process> {
 
 /// Who listens at a TCP port of any address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Listener {
+pub(super) enum PortListener {
     /// Nobody.
     Nobody,
     /// A process that cannot be seen from here.
@@ -49,15 +49,15 @@ pub(super) enum Listener {
 }
 
 /// Looks who listens at a TCP port, without a socket of our own.
-pub(super) fn listener(port: u16) -> Listener {
+pub(super) fn listener(port: u16) -> PortListener {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
     let mut inodes = tables.iter().filter_map(|path| {
         let sockets = fs::read_to_string(path).ok()?;
         listening(&sockets, port).map(str::to_owned)
     });
     match inodes.next() {
-        None => Listener::Nobody,
-        Some(inode) => of_socket(&inode).map_or(Listener::Hidden, Listener::Seen),
+        None => PortListener::Nobody,
+        Some(inode) => of_socket(&inode).map_or(PortListener::Hidden, PortListener::Seen),
     }
 }
 

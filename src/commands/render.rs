@@ -9,7 +9,7 @@ use clap::Args;
 use tracing::warn;
 
 use super::configuration::load;
-use super::flags::{Given, NodeFlags};
+use super::flags::{GivenFlags, NodeFlags};
 use crate::planner::ruleset::render;
 use crate::sync::State;
 use crate::watch::manifests::{self, Listing};
@@ -22,7 +22,7 @@ use crate::watch::manifests::{self, Listing};
     kube-dnat render --manifests DIR | nft --check --file -")]
 pub(super) struct Render {
     #[command(flatten)]
-    given: Given<RenderFlags>,
+    given: GivenFlags<RenderFlags>,
 }
 
 /// The flags of `render`.
@@ -38,7 +38,7 @@ struct RenderFlags {
 
 impl Render {
     pub(super) fn execute(self) -> anyhow::Result<()> {
-        let Given { flags, names } = self.given;
+        let GivenFlags { flags, names } = self.given;
         let RenderFlags { manifests, node } = flags;
         let (config, notes) = load(node, None, &names)?;
         for note in notes {

@@ -7,8 +7,8 @@ use tracing::info;
 
 use super::cleanup::Cleanup;
 use super::configuration::load;
-use super::flags::{DaemonFlags, Given, NodeFlags, SWITCH, switch};
-use crate::agent::{self, Options, Source};
+use super::flags::{DaemonFlags, GivenFlags, NodeFlags, SWITCH, switch};
+use crate::agent::{self, ObjectSource, Options};
 use crate::config;
 use crate::logging;
 
@@ -21,7 +21,7 @@ use crate::logging;
     kube-dnat run --manifests /etc/kube-dnat/manifests    (without a cluster)")]
 pub(super) struct Run {
     #[command(flatten)]
-    given: Given<RunFlags>,
+    given: GivenFlags<RunFlags>,
 }
 
 /// The flags of `run`: kube-proxy's, and `--manifests`.
@@ -83,7 +83,7 @@ struct RunFlags {
 
 impl Run {
     pub(super) fn execute(self) -> anyhow::Result<()> {
-        let Given { flags, names } = self.given;
+        let GivenFlags { flags, names } = self.given;
         let RunFlags {
             manifests,
             write_config_to,
@@ -116,8 +116,8 @@ impl Run {
             return agent::init(&config);
         }
         let source = match manifests {
-            Some(dir) => Source::Manifests(dir),
-            None => Source::ApiServer {
+            Some(dir) => ObjectSource::Manifests(dir),
+            None => ObjectSource::ApiServer {
                 kubeconfig: config.kubeconfig.clone(),
                 master: master.filter(|master| !master.is_empty()),
             },

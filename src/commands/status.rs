@@ -10,10 +10,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::ask;
-use super::output::{Format, code};
-use super::processes::{self, Listener, Process};
+use super::output::{OutputFormat, code};
+use super::processes::{self, PortListener, Process};
 use crate::clock;
-use crate::netlink::{Kernel, Standing};
+use crate::netlink::{Kernel, TableStatus};
 use crate::planner::model::Address;
 use crate::planner::ruleset::{SetName, TABLE, layer, service_and_port};
 
@@ -34,20 +34,20 @@ pub(super) struct Status {
 
     /// How to print the answer.
     #[arg(short, long, value_enum, default_value = "text")]
-    output: Format,
+    output: OutputFormat,
 }
 
 #[derive(Debug, Serialize)]
-struct Answer {
-    daemon: Daemon,
-    kernel: Abilities,
-    tables: Vec<Standings>,
+struct StatusReport {
+    daemon: DaemonStatus,
+    kernel: KernelStatus,
+    tables: Vec<TableReport>,
 }
 
 /// What the daemon says of itself.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Daemon {
+struct DaemonStatus {
     running: bool,
     process: Option<Process>,
     version: Option<String>,
@@ -70,7 +70,7 @@ struct Daemon {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Abilities {
+struct KernelStatus {
     release: String,
     /// Whether tables can be kept from others.
     owned_tables: bool,
@@ -79,7 +79,7 @@ struct Abilities {
 /// A table, as it stands in the kernel.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Standings {
+struct TableReport {
     family: String,
     #[serde(skip)]
     layer: &'static str,
@@ -87,12 +87,12 @@ struct Standings {
     problem: Option<String>,
     owned: bool,
     owner: Option<Process>,
-    numbers: Option<Numbers>,
+    numbers: Option<TableNumbers>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Numbers {
+struct TableNumbers {
     services: usize,
     frontends: usize,
     node_ports: usize,
@@ -111,14 +111,14 @@ impl Status {
         .flatten()
         .collect();
         let daemon = self.daemon(&tables);
-        let abilities = Abilities {
+        let abilities = KernelStatus {
             release: nix::sys::utsname::uname()?
                 .release()
                 .to_string_lossy()
                 .into_owned(),
             owned_tables: kernel.can_own_tables()?,
         };
-        let answer = Answer {
+        let answer = StatusReport {
             daemon,
             kernel: abilities,
             tables,
@@ -126,7 +126,7 @@ impl Status {
         self.output.print(&answer)?;
         let nothing = !answer.daemon.running && answer.tables.is_empty();
         let foreign = answer.tables.iter().any(|table| table.problem.is_some());
-        let Daemon {
+        let DaemonStatus {
             healthy, eligible, ..
         } = &answer.daemon;
         let healthy = *healthy != Some(false) && *eligible != Some(false);
@@ -134,14 +134,14 @@ impl Status {
         Ok(code(!well, nothing))
     }
 
-    fn daemon(&self, tables: &[Standings]) -> Daemon {
+    fn daemon(&self, tables: &[TableReport]) -> DaemonStatus {
         let owned = tables.iter().any(|table| table.owned);
         let process = tables.iter().find_map(|table| table.owner.clone());
         let process = process.or_else(|| processes::daemons().into_iter().next());
-        let mut daemon = Daemon {
+        let mut daemon = DaemonStatus {
             running: owned || process.is_some(),
             process,
-            ..Daemon::default()
+            ..DaemonStatus::default()
         };
         let cannot_ask = |what, why: &dyn fmt::Display| format!("cannot ask {what}: {why}");
         let is_another = |what| format!("{what} is answered by another program");
@@ -191,12 +191,12 @@ impl Status {
 /// Whether a daemon of ours listens at this port, as far as can be seen from here.
 fn may_be_ours(address: SocketAddr) -> bool {
     match processes::listener(address.port()) {
-        Listener::Seen(process) => process.name == TABLE,
-        Listener::Nobody | Listener::Hidden => true,
+        PortListener::Seen(process) => process.name == TABLE,
+        PortListener::Nobody | PortListener::Hidden => true,
     }
 }
 
-impl Daemon {
+impl DaemonStatus {
     /// What is wrong, a line each, as far as a screen has room for it.
     fn complaints(&self) -> Vec<String> {
         const LINES: usize = 20;
@@ -235,12 +235,12 @@ impl Daemon {
     }
 }
 
-fn standing<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<Standings>> {
+fn standing<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<TableReport>> {
     let family = A::FAMILY.to_string();
     let shape = match kernel.look::<A>()? {
-        Standing::Nothing => return Ok(None),
-        Standing::Foreign(why) => {
-            return Ok(Some(Standings {
+        TableStatus::Nothing => return Ok(None),
+        TableStatus::Foreign(why) => {
+            return Ok(Some(TableReport {
                 family,
                 layer: layer(A::FAMILY),
                 problem: Some(format!("not of this version: {why}")),
@@ -249,7 +249,7 @@ fn standing<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<Standings>
                 numbers: None,
             }));
         }
-        Standing::Ours(shape) => shape,
+        TableStatus::Ours(shape) => shape,
     };
     let counts = kernel.counts::<A>()?;
     let of =
@@ -265,13 +265,13 @@ fn standing<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<Standings>
             Some(service_and_port(comment).0)
         })
         .collect();
-    Ok(Some(Standings {
+    Ok(Some(TableReport {
         family,
         layer: layer(A::FAMILY),
         problem: None,
         owned: shape.owner.is_some(),
         owner: shape.owner.and_then(processes::of_netlink_port),
-        numbers: Some(Numbers {
+        numbers: Some(TableNumbers {
             services: services.len(),
             frontends: of(&[SetName::Services]),
             node_ports: of(&[SetName::Nodeports]),
@@ -281,7 +281,7 @@ fn standing<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<Standings>
     }))
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for StatusReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "daemon     {}", self.daemon)?;
         for why in &self.daemon.silent {
@@ -304,7 +304,7 @@ impl fmt::Display for Answer {
         for line in self.daemon.complaints() {
             writeln!(f, "{line}")?;
         }
-        let Abilities {
+        let KernelStatus {
             release,
             owned_tables,
         } = &self.kernel;
@@ -327,7 +327,7 @@ impl fmt::Display for Answer {
     }
 }
 
-impl fmt::Display for Daemon {
+impl fmt::Display for DaemonStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.running {
             return f.write_str("does not run");
@@ -350,7 +350,7 @@ impl fmt::Display for Daemon {
     }
 }
 
-impl fmt::Display for Standings {
+impl fmt::Display for TableReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<11}table {} {TABLE}", self.family, self.layer)?;
         match (&self.problem, &self.owner, self.owned) {
@@ -362,7 +362,7 @@ impl fmt::Display for Standings {
         let Some(numbers) = &self.numbers else {
             return Ok(());
         };
-        let Numbers {
+        let TableNumbers {
             services,
             frontends,
             node_ports,

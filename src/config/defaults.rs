@@ -5,8 +5,8 @@
 use std::net::IpAddr;
 
 use super::schema::{
-    API_VERSION, ClientConnection, Conntrack, Iptables, Ipvs, KIND, KubeProxyConfiguration,
-    Logging, Nftables,
+    API_VERSION, ClientConnection, ConntrackConfiguration, Iptables, Ipvs, KIND,
+    KubeProxyConfiguration, Logging, Nftables,
 };
 use super::{GoDuration, address};
 
@@ -102,7 +102,7 @@ impl Nftables {
     }
 }
 
-impl Conntrack {
+impl ConntrackConfiguration {
     fn set_defaults(&mut self) {
         self.max_per_core.get_or_insert(32 * 1024);
         self.min.get_or_insert(128 * 1024);

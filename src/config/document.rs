@@ -8,7 +8,7 @@ use crate::yaml::Yaml;
 
 /// What kube-proxy's strict decoder refuses and its lenient one passes over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lenience {
+pub struct LenientFields {
     /// Paths of fields that do not exist; those that differ from one that does by their case alone
     /// name it.
     pub unknown: Vec<String>,
@@ -16,7 +16,7 @@ pub struct Lenience {
     pub duplicate: Vec<String>,
 }
 
-impl Lenience {
+impl LenientFields {
     /// Whether the strict decoder had taken it.
     #[must_use]
     pub fn is_strict(&self) -> bool {
@@ -31,7 +31,7 @@ pub(super) fn into_json(
     document: Yaml<'_>,
     known: &Value,
     path: &str,
-    lenience: &mut Lenience,
+    lenience: &mut LenientFields,
 ) -> Value {
     match document {
         Yaml::Null => Value::Null,
@@ -59,7 +59,7 @@ fn object(
     fields: Vec<(Cow<'_, str>, Yaml<'_>)>,
     known: &Value,
     path: &str,
-    lenience: &mut Lenience,
+    lenience: &mut LenientFields,
 ) -> Value {
     let mut object = Map::new();
     for (name, value) in fields {

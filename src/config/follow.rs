@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::read::{self, Unreadable};
-use super::{KubeProxyConfiguration, Lenience};
+use super::read::{self, ReadError};
+use super::{KubeProxyConfiguration, LenientFields};
 
 /// How long a file is left in peace after a report: a writer may not be done.
 const SETTLED: Duration = Duration::from_millis(100);
@@ -24,7 +24,7 @@ pub struct ConfigFile {
 
 /// Why a file is not followed any longer.
 #[derive(Debug, thiserror::Error)]
-pub enum Ended {
+pub enum FollowError {
     /// It holds something else.
     #[error("configuration file {} has changed: ending, to be started anew", .0.display())]
     Changed(PathBuf),
@@ -43,7 +43,7 @@ impl ConfigFile {
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn read(path: &Path) -> Result<Self, Unreadable> {
+    pub fn read(path: &Path) -> Result<Self, ReadError> {
         Ok(Self {
             path: path.to_owned(),
             text: read::text(path)?,
@@ -60,13 +60,13 @@ impl ConfigFile {
     ///
     /// # Errors
     /// If it is no `KubeProxyConfiguration`.
-    pub fn parse(&self) -> Result<(KubeProxyConfiguration, Lenience), Unreadable> {
+    pub fn parse(&self) -> Result<(KubeProxyConfiguration, LenientFields), ReadError> {
         read::parse(&self.text, &self.path)
     }
 
     /// Waits until it holds something else. A file that is gone is waited for: it may be about to
     /// be replaced.
-    pub async fn changed(&self) -> Ended {
+    pub async fn changed(&self) -> FollowError {
         loop {
             let (reports, mut reported) = mpsc::channel(1);
             // Where links lead may have changed since.
@@ -74,13 +74,13 @@ impl ConfigFile {
                 Ok(watcher) => watcher,
                 Err(source) => {
                     let path = self.path.clone();
-                    return Ended::Unwatchable { path, source };
+                    return FollowError::Unwatchable { path, source };
                 }
             };
             // After the watch began, so that no change falls between.
             match read::text(&self.path) {
                 Ok(text) if text == self.text => {}
-                Ok(_) => return Ended::Changed(self.path.clone()),
+                Ok(_) => return FollowError::Changed(self.path.clone()),
                 Err(error) => warn!(%error, "waiting for the configuration file"),
             }
             // The watcher holds the other end.

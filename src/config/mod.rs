@@ -26,14 +26,14 @@ use std::time::Duration;
 use crate::planner::desired::NodeFacts;
 pub use crate::planner::model::parse::address;
 pub use defaults::{HEALTHZ_PORT, METRICS_PORT, append_port};
-pub use document::Lenience;
+pub use document::LenientFields;
 pub use duration::GoDuration;
-pub use follow::{ConfigFile, Ended};
-pub use notes::{Note, notes};
-pub use read::{Unreadable, parse};
+pub use follow::{ConfigFile, FollowError};
+pub use notes::{ConfigNotice, notes};
+pub use read::{ReadError, parse};
 pub use schema::KubeProxyConfiguration;
 use schema::VModule;
-pub use settings::{Here, SETTINGS, Setting};
+pub use settings::{SETTINGS, Setting, Support};
 pub use write::{to_yaml, write};
 
 /// A configuration that is valid, and says everything.
@@ -130,7 +130,7 @@ pub struct LogSettings {
 
 /// A setting that has no meaning, or contradicts another.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct InvalidSetting {
     /// The path of the field.
     pub field: String,
     /// What is wrong, to be read after the name of the field: `-1 is less than 0`.
@@ -139,12 +139,12 @@ pub struct Problem {
 
 /// A configuration that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct Refused {
+pub struct InvalidConfig {
     /// The file it is written in, if there is one.
     file: Option<PathBuf>,
     /// The flags that were given.
     given: Vec<String>,
-    problems: Vec<Problem>,
+    problems: Vec<InvalidSetting>,
 }
 
 impl Config {
@@ -158,10 +158,10 @@ impl Config {
         host_name: &str,
         file: Option<ConfigFile>,
         given: &[String],
-    ) -> Result<Self, Refused> {
+    ) -> Result<Self, InvalidConfig> {
         match resolve::resolve(written, host_name) {
             Ok(config) => Ok(Self { file, ..config }),
-            Err(problems) => Err(Refused {
+            Err(problems) => Err(InvalidConfig {
                 file: file.map(|file| file.path().to_owned()),
                 given: given.to_vec(),
                 problems,
@@ -170,11 +170,11 @@ impl Config {
     }
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for InvalidConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut in_file = Vec::new();
         let mut in_flags = Vec::new();
-        for Problem { field, what } in &self.problems {
+        for InvalidSetting { field, what } in &self.problems {
             match self.flag(field) {
                 Some(flag) => in_flags.push(format!("--{flag} {what}")),
                 None => in_file.push(format!("{field} {what}")),
@@ -192,7 +192,7 @@ impl fmt::Display for Refused {
     }
 }
 
-impl Refused {
+impl InvalidConfig {
     /// The flag that said what a field holds.
     fn flag(&self, field: &str) -> Option<&'static str> {
         let setting = Setting::of_field(field)?;

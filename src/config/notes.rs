@@ -6,17 +6,17 @@ use serde_json::Value;
 use tracing::{info, warn};
 
 use super::read::known;
-use super::{Config, Here, KubeProxyConfiguration, Lenience, Mode, SETTINGS, Setting};
+use super::{Config, KubeProxyConfiguration, LenientFields, Mode, SETTINGS, Setting, Support};
 
 /// A line of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
+pub enum ConfigNotice {
     /// What kube-proxy's strict decoder would have refused.
     Lenient {
         /// The file.
         file: PathBuf,
         /// What is passed over in it.
-        lenience: Lenience,
+        lenience: LenientFields,
     },
     /// Flags that do not count because there is a file.
     Overridden {
@@ -35,10 +35,10 @@ pub enum Note {
 /// passed over in it; `given` the names of the flags that were given.
 #[must_use]
 pub fn notes(
-    from_file: Option<(&Path, &KubeProxyConfiguration, Lenience)>,
+    from_file: Option<(&Path, &KubeProxyConfiguration, LenientFields)>,
     given: &[String],
     config: &Config,
-) -> Vec<Note> {
+) -> Vec<ConfigNotice> {
     let mut notes = Vec::new();
     let mut idle = Vec::new();
     let is_file = from_file.is_some();
@@ -46,13 +46,13 @@ pub fn notes(
         let file = || file.to_owned();
         let flags = dashed(given, |flag| !flag.counts_beside_a_file());
         if !lenience.is_strict() {
-            notes.push(Note::Lenient {
+            notes.push(ConfigNotice::Lenient {
                 file: file(),
                 lenience,
             });
         }
         if !flags.is_empty() {
-            notes.push(Note::Overridden {
+            notes.push(ConfigNotice::Overridden {
                 file: file(),
                 flags,
             });
@@ -60,16 +60,18 @@ pub fn notes(
         idle = idle_fields(written, config.mode);
     }
     idle.extend(dashed(given, |flag| {
-        flag.here == Here::WithoutMeaning && (!is_file || flag.counts_beside_a_file())
+        flag.here == Support::WithoutMeaning && (!is_file || flag.counts_beside_a_file())
     }));
     match config.mode {
         Mode::Nftables => {}
         // With flags alone nobody has chosen a mode.
         Mode::Unset if !is_file => {}
-        mode @ (Mode::Unset | Mode::Iptables | Mode::Ipvs) => notes.push(Note::OtherMode(mode)),
+        mode @ (Mode::Unset | Mode::Iptables | Mode::Ipvs) => {
+            notes.push(ConfigNotice::OtherMode(mode))
+        }
     }
     if !idle.is_empty() {
-        notes.push(Note::WithoutMeaning(idle));
+        notes.push(ConfigNotice::WithoutMeaning(idle));
     }
     notes
 }
@@ -92,9 +94,9 @@ fn idle_fields(written: &KubeProxyConfiguration, mode: Mode) -> Vec<String> {
         Mode::Iptables | Mode::Unset => field.starts_with("iptables."),
     };
     let is_idle = |setting: &&Setting| match setting.here {
-        Here::Honoured => false,
-        Here::WithoutMeaning => true,
-        Here::InSectionOfMode => !in_section(setting.field),
+        Support::Honoured => false,
+        Support::WithoutMeaning => true,
+        Support::InSectionOfMode => !in_section(setting.field),
     };
     let differs = |setting: &&Setting| {
         let at = |value: &Value| value.pointer(&pointer(setting.field)).cloned();
@@ -110,12 +112,12 @@ fn pointer(field: &str) -> String {
     format!("/{}", field.replace('.', "/"))
 }
 
-impl Note {
+impl ConfigNotice {
     /// Logs it.
     pub fn log(&self) {
         match self {
             Self::Lenient { file, lenience } => {
-                let Lenience { unknown, duplicate } = lenience;
+                let LenientFields { unknown, duplicate } = lenience;
                 warn!(
                     file = %file.display(),
                     unknown = unknown.join(", "),

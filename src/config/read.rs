@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::document::{into_json, text_of};
 use super::schema::{API_VERSION, KIND, VModule};
-use super::{KubeProxyConfiguration, Lenience};
+use super::{KubeProxyConfiguration, LenientFields};
 use crate::yaml::Yaml;
 
 /// The size of an object of Kubernetes is limited to this, and so is that of a file in a
@@ -17,7 +17,7 @@ const LARGEST: u64 = 1024 * 1024;
 
 /// Why a file is no configuration.
 #[derive(Debug, thiserror::Error)]
-pub enum Unreadable {
+pub enum ReadError {
     /// It cannot be read.
     #[error("cannot read {}: {source}", .path.display())]
     Read {
@@ -67,22 +67,22 @@ pub enum Unreadable {
 }
 
 /// What is in a file.
-pub(super) fn text(path: &Path) -> Result<String, Unreadable> {
-    let failed = |source| Unreadable::Read {
+pub(super) fn text(path: &Path) -> Result<String, ReadError> {
+    let failed = |source| ReadError::Read {
         path: path.to_owned(),
         source,
     };
     // Before it is opened: opening a pipe waits for its writer.
     if !fs::metadata(path).map_err(failed)?.is_file() {
         let path = path.to_owned();
-        return Err(Unreadable::NotAFile { path });
+        return Err(ReadError::NotAFile { path });
     }
     let mut text = String::new();
     let mut file = File::open(path).map_err(failed)?.take(LARGEST + 1);
     let size = file.read_to_string(&mut text).map_err(failed)?;
     if size as u64 > LARGEST {
         let path = path.to_owned();
-        return Err(Unreadable::TooLarge { path });
+        return Err(ReadError::TooLarge { path });
     }
     Ok(text)
 }
@@ -92,8 +92,11 @@ pub(super) fn text(path: &Path) -> Result<String, Unreadable> {
 ///
 /// # Errors
 /// If it is no `KubeProxyConfiguration`.
-pub fn parse(text: &str, path: &Path) -> Result<(KubeProxyConfiguration, Lenience), Unreadable> {
-    let syntax = |error: yaml_serde::Error| Unreadable::Syntax {
+pub fn parse(
+    text: &str,
+    path: &Path,
+) -> Result<(KubeProxyConfiguration, LenientFields), ReadError> {
+    let syntax = |error: yaml_serde::Error| ReadError::Syntax {
         path: path.to_owned(),
         reason: error.to_string(),
     };
@@ -101,17 +104,17 @@ pub fn parse(text: &str, path: &Path) -> Result<(KubeProxyConfiguration, Lenienc
     let mut documents = yaml_serde::Deserializer::from_str(text);
     let document = documents.next().map(Yaml::strict).transpose();
     let document = document.map_err(syntax)?.unwrap_or(Yaml::Null);
-    check_kind(&document).map_err(|reason| Unreadable::Kind {
+    check_kind(&document).map_err(|reason| ReadError::Kind {
         path: path.to_owned(),
         reason,
     })?;
-    let mut lenience = Lenience::default();
+    let mut lenience = LenientFields::default();
     let mut shape = known();
     if let Some(modules) = shape.pointer_mut("/logging/vmodule") {
         *modules = serde_json::to_value([VModule::default()]).unwrap_or_default();
     }
     let json = into_json(document, &shape, "", &mut lenience);
-    let config = serde_path_to_error::deserialize(json).map_err(|error| Unreadable::Field {
+    let config = serde_path_to_error::deserialize(json).map_err(|error| ReadError::Field {
         path: path.to_owned(),
         field: error.path().to_string(),
         reason: error.inner().to_string(),
@@ -142,7 +145,7 @@ fn check_kind(document: &Yaml<'_>) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    fn parse(body: &str) -> Result<(KubeProxyConfiguration, Lenience), String> {
+    fn parse(body: &str) -> Result<(KubeProxyConfiguration, LenientFields), String> {
         let text = format!("apiVersion: {API_VERSION}\nkind: {KIND}\n{body}");
         super::parse(&text, Path::new("config.conf")).map_err(|error| error.to_string())
     }

@@ -46,7 +46,7 @@ pub struct KubeProxyConfiguration {
     pub cluster_cidr: String,
     pub node_port_addresses: Vec<String>,
     pub oom_score_adj: Option<i32>,
-    pub conntrack: Conntrack,
+    pub conntrack: ConntrackConfiguration,
     pub config_sync_period: GoDuration,
     pub port_range: String,
     pub windows_run_as_service: bool,
@@ -176,7 +176,7 @@ pub struct DetectLocal {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "as above")]
-pub struct Conntrack {
+pub struct ConntrackConfiguration {
     pub max_per_core: Option<i32>,
     pub min: Option<i32>,
     pub tcp_established_timeout: Option<GoDuration>,

@@ -8,12 +8,12 @@ pub struct Setting {
     /// The names of the flags, without dashes.
     pub flags: &'static [&'static str],
     /// Whether it has a meaning here.
-    pub here: Here,
+    pub here: Support,
 }
 
 /// Whether a setting has a meaning here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Here {
+pub enum Support {
     /// As kube-proxy's nftables mode has it.
     Honoured,
     /// In the section of the mode that is asked for; the others' have none.
@@ -22,9 +22,9 @@ pub enum Here {
     WithoutMeaning,
 }
 
-use Here::{Honoured, InSectionOfMode, WithoutMeaning};
+use Support::{Honoured, InSectionOfMode, WithoutMeaning};
 
-const fn setting(field: &'static str, flags: &'static [&'static str], here: Here) -> Setting {
+const fn setting(field: &'static str, flags: &'static [&'static str], here: Support) -> Setting {
     Setting { field, flags, here }
 }
 

@@ -10,7 +10,7 @@ use super::KubeProxyConfiguration;
 
 /// Why a configuration is not written.
 #[derive(Debug, thiserror::Error)]
-pub enum Unwritten {
+pub enum WriteError {
     /// The file cannot be written.
     #[error("cannot write {}: {source}", .path.display())]
     Write {
@@ -31,9 +31,9 @@ pub enum Unwritten {
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn write(config: &KubeProxyConfiguration, path: &Path) -> Result<(), Unwritten> {
+pub fn write(config: &KubeProxyConfiguration, path: &Path) -> Result<(), WriteError> {
     let text = to_yaml(config)?;
-    fs::write(path, text).map_err(|source| Unwritten::Write {
+    fs::write(path, text).map_err(|source| WriteError::Write {
         path: path.to_owned(),
         source,
     })
@@ -43,7 +43,7 @@ pub fn write(config: &KubeProxyConfiguration, path: &Path) -> Result<(), Unwritt
 ///
 /// # Errors
 /// If a number in it is infinite or none.
-pub fn to_yaml(config: &KubeProxyConfiguration) -> Result<String, Unwritten> {
+pub fn to_yaml(config: &KubeProxyConfiguration) -> Result<String, WriteError> {
     let mut value = serde_json::to_value(config)?;
     leave_out(&mut value, &["featureGates"]);
     leave_out(&mut value, &["windowsRunAsService"]);
@@ -110,7 +110,7 @@ fn whole_numbers(value: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Lenience, parse};
+    use crate::config::{LenientFields, parse};
 
     #[test]
     fn what_is_written_is_read_back() {
@@ -122,7 +122,7 @@ mod tests {
         for config in [KubeProxyConfiguration::defaulted(), config] {
             let text = to_yaml(&config).unwrap();
             let (mut read, lenience) = parse(&text, Path::new("written")).unwrap();
-            assert_eq!(lenience, Lenience::default());
+            assert_eq!(lenience, LenientFields::default());
             read.set_defaults();
             assert_eq!(read, config);
         }

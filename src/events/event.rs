@@ -5,8 +5,8 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 
-use super::Remark;
-use super::reason::Reason;
+use super::NewEvent;
+use super::reason::EventReason;
 
 const CONTROLLER: &str = "kube-dnat";
 
@@ -19,7 +19,7 @@ const NAME: usize = 253 - 17;
 
 /// The Event that says `remark`, made at `at` by the program on `node`.
 pub(super) fn event(
-    remark: &Remark,
+    remark: &NewEvent,
     regarding: ObjectReference,
     node: &str,
     at: Timestamp,
@@ -52,8 +52,8 @@ pub(super) fn event(
 
 /// The object's name, and a number that follows from what is said of which object; by which node, if
 /// only it can know; and when, if each time counts.
-fn name(remark: &Remark, regarding: &ObjectReference, node: &str, at: Timestamp) -> String {
-    let is_start = remark.reason == Reason::Starting;
+fn name(remark: &NewEvent, regarding: &ObjectReference, node: &str, at: Timestamp) -> String {
+    let is_start = remark.reason == EventReason::Starting;
     let time = is_start.then(|| at.as_nanosecond().to_string());
     let node = remark.reason.is_of_this_node().then_some(node);
     let number = number(&[
@@ -93,10 +93,10 @@ fn clip(text: &str, bytes: usize, mark: &str) -> String {
 mod tests {
     use super::super::objects::reference;
     use super::*;
-    use crate::planner::model::{Kind, ObjectKey};
+    use crate::planner::model::{ObjectKey, ObjectKind};
 
-    fn remark(kind: Kind, name: &str, reason: Reason, note: &str) -> Remark {
-        Remark {
+    fn remark(kind: ObjectKind, name: &str, reason: EventReason, note: &str) -> NewEvent {
+        NewEvent {
             object: ObjectKey {
                 kind,
                 name: name.into(),
@@ -106,7 +106,7 @@ mod tests {
         }
     }
 
-    fn made(remark: &Remark, uid: &str, node: &str, second: i64) -> Event {
+    fn made(remark: &NewEvent, uid: &str, node: &str, second: i64) -> Event {
         let at = Timestamp::from_second(second).unwrap();
         event(
             remark,
@@ -118,8 +118,8 @@ mod tests {
 
     #[test]
     fn it_says_who_tells_what_of_which_object() {
-        let reason = Reason::FrontendConflict;
-        let remark = remark(Kind::Service, "shop/cart", reason, "taken");
+        let reason = EventReason::FrontendConflict;
+        let remark = remark(ObjectKind::Service, "shop/cart", reason, "taken");
         let event = made(&remark, "u-1", "node-1", 1);
         let json = serde_json::to_value(&event).unwrap();
         let name = json["metadata"]["name"].as_str().unwrap();
@@ -145,26 +145,26 @@ mod tests {
     #[test]
     fn what_all_nodes_see_is_one_event_and_what_one_knows_is_its_own() {
         let name = |reason, note, uid, node, second| {
-            let remark = remark(Kind::Service, "shop/cart", reason, note);
+            let remark = remark(ObjectKind::Service, "shop/cart", reason, note);
             made(&remark, uid, node, second).metadata.name.unwrap()
         };
-        let seen = name(Reason::InvalidAddress, "bad", "u-1", "node-1", 1);
+        let seen = name(EventReason::InvalidAddress, "bad", "u-1", "node-1", 1);
         assert_eq!(
             seen,
-            name(Reason::InvalidAddress, "bad", "u-1", "node-2", 2)
+            name(EventReason::InvalidAddress, "bad", "u-1", "node-2", 2)
         );
         // Something else; of another object of that name; of another sort.
         for other in [
-            name(Reason::InvalidAddress, "worse", "u-1", "node-1", 1),
-            name(Reason::InvalidAddress, "bad", "u-2", "node-1", 1),
-            name(Reason::InvalidObject, "bad", "u-1", "node-1", 1),
+            name(EventReason::InvalidAddress, "worse", "u-1", "node-1", 1),
+            name(EventReason::InvalidAddress, "bad", "u-2", "node-1", 1),
+            name(EventReason::InvalidObject, "bad", "u-1", "node-1", 1),
         ] {
             assert_ne!(seen, other);
         }
-        let refused = |node, second| name(Reason::RefusedByKernel, "no", "u-1", node, second);
+        let refused = |node, second| name(EventReason::RefusedByKernel, "no", "u-1", node, second);
         assert_eq!(refused("node-1", 1), refused("node-1", 2));
         assert_ne!(refused("node-1", 1), refused("node-2", 1));
-        let starts = |second| name(Reason::Starting, "", "u-1", "node-1", second);
+        let starts = |second| name(EventReason::Starting, "", "u-1", "node-1", second);
         assert_ne!(starts(1), starts(2));
     }
 
@@ -172,7 +172,7 @@ mod tests {
     fn what_is_too_long_is_cut() {
         let long = "a.".repeat(126) + "a";
         let note = "ä".repeat(600);
-        let remark = remark(Kind::Node, &long, Reason::InvalidObject, &note);
+        let remark = remark(ObjectKind::Node, &long, EventReason::InvalidObject, &note);
         let event = made(&remark, "u-1", &long, 1);
         assert_eq!(event.metadata.namespace.unwrap(), "default");
         let name = event.metadata.name.unwrap();

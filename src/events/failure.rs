@@ -5,11 +5,11 @@ use std::time::Duration;
 use kube::Error;
 use kube::core::Status;
 
-use crate::logging::Causes;
+use crate::logging::ErrorChain;
 
 /// What to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Remedy {
+pub(super) enum WriteRecovery {
     /// Nothing: it is told already, or there is no place for it any more.
     Nothing,
     /// Give this one up: the API server does not take it.
@@ -21,16 +21,16 @@ pub(super) enum Remedy {
     Again(Duration),
 }
 
-pub(super) fn remedy(error: &Error) -> Remedy {
+pub(super) fn remedy(error: &Error) -> WriteRecovery {
     let Error::Api(status) = error else {
-        return Remedy::Again(Duration::ZERO);
+        return WriteRecovery::Again(Duration::ZERO);
     };
     match status.code {
-        409 => Remedy::Nothing,
-        403 | 404 if is_of_namespace(status) => Remedy::Nothing,
-        403 | 404 => Remedy::Hold,
-        400 | 413 | 422 => Remedy::GiveUp,
-        _ => Remedy::Again(retry_after(status)),
+        409 => WriteRecovery::Nothing,
+        403 | 404 if is_of_namespace(status) => WriteRecovery::Nothing,
+        403 | 404 => WriteRecovery::Hold,
+        400 | 413 | 422 => WriteRecovery::GiveUp,
+        _ => WriteRecovery::Again(retry_after(status)),
     }
 }
 
@@ -54,7 +54,7 @@ pub(super) fn text(error: &Error) -> String {
     if let Error::Api(status) = error {
         format!("{} ({})", status.message, status.code)
     } else {
-        Causes(error).to_string()
+        ErrorChain(error).to_string()
     }
 }
 
@@ -64,7 +64,7 @@ mod tests {
 
     use super::*;
 
-    fn remedy_of(code: u16, details: &Value) -> Remedy {
+    fn remedy_of(code: u16, details: &Value) -> WriteRecovery {
         let status = json!({"code": code, "details": details});
         let status: Status = serde_json::from_value(status).unwrap();
         remedy(&Error::Api(status.boxed()))
@@ -73,22 +73,28 @@ mod tests {
     #[test]
     fn each_failure_has_its_remedy() {
         let nothing = json!({});
-        assert_eq!(remedy_of(409, &nothing), Remedy::Nothing);
-        assert_eq!(remedy_of(403, &nothing), Remedy::Hold);
-        assert_eq!(remedy_of(404, &nothing), Remedy::Hold);
-        assert_eq!(remedy_of(422, &nothing), Remedy::GiveUp);
-        assert_eq!(remedy_of(500, &nothing), Remedy::Again(Duration::ZERO));
+        assert_eq!(remedy_of(409, &nothing), WriteRecovery::Nothing);
+        assert_eq!(remedy_of(403, &nothing), WriteRecovery::Hold);
+        assert_eq!(remedy_of(404, &nothing), WriteRecovery::Hold);
+        assert_eq!(remedy_of(422, &nothing), WriteRecovery::GiveUp);
+        assert_eq!(
+            remedy_of(500, &nothing),
+            WriteRecovery::Again(Duration::ZERO)
+        );
         let wait = json!({"retryAfterSeconds": 7});
-        assert_eq!(remedy_of(429, &wait), Remedy::Again(Duration::from_secs(7)));
+        assert_eq!(
+            remedy_of(429, &wait),
+            WriteRecovery::Again(Duration::from_secs(7))
+        );
         let unreachable = Error::ReadEvents(std::io::Error::other("connection refused"));
-        assert_eq!(remedy(&unreachable), Remedy::Again(Duration::ZERO));
+        assert_eq!(remedy(&unreachable), WriteRecovery::Again(Duration::ZERO));
     }
 
     #[test]
     fn a_namespace_that_goes_is_nobodys_fault() {
         let terminating = json!({"causes": [{"reason": "NamespaceTerminating"}]});
-        assert_eq!(remedy_of(403, &terminating), Remedy::Nothing);
+        assert_eq!(remedy_of(403, &terminating), WriteRecovery::Nothing);
         let gone = json!({"kind": "namespaces", "name": "shop"});
-        assert_eq!(remedy_of(404, &gone), Remedy::Nothing);
+        assert_eq!(remedy_of(404, &gone), WriteRecovery::Nothing);
     }
 }

@@ -5,7 +5,7 @@
 //! node. Here the name of an Event follows from what it says, so that the first node makes it and the
 //! others are answered that it is there already: one Event, whatever the size of the cluster, for as
 //! long as the API server keeps it (an hour, unless configured). So that the answers do not come all
-//! at once either, each node waits for its moment within [`Pace::spread`]. What only this node knows
+//! at once either, each node waits for its moment within [`WritePace::spread`]. What only this node knows
 //! (a port that is taken, a kernel that refuses) bears its name, and is told by each node.
 //!
 //! Nobody waits for an Event and none is worth a storm. They are limited as client-go limits them: 25
@@ -33,29 +33,29 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::metrics::Metrics;
-use crate::planner::model::{Kind, ObjectKey};
-pub use limit::{Limiter, Verdict};
-pub use reason::Reason;
-use writer::Writer;
+use crate::planner::model::{ObjectKey, ObjectKind};
+pub use limit::{EventLimiter, LimitDecision};
+pub use reason::EventReason;
+use writer::EventWriter;
 
 /// What may wait to be written.
 const QUEUE: usize = 1000;
 
 /// What is to be told of an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Remark {
+pub struct NewEvent {
     /// Which object.
     pub object: ObjectKey,
     /// Of which sort.
-    pub reason: Reason,
+    pub reason: EventReason,
     /// The sentence for the user.
     pub note: String,
 }
 
 /// A remark that waits to be written.
 #[derive(Debug)]
-struct Told {
-    remark: Remark,
+struct QueuedEvent {
+    remark: NewEvent,
     /// When it was made, for who reads it and for who waits.
     at: Timestamp,
     since: Instant,
@@ -63,7 +63,7 @@ struct Told {
 
 /// How long to wait for what.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub struct WritePace {
     /// The nodes of a cluster tell what all of them see within this time of each other.
     pub spread: Duration,
     /// The first pause after a failure; each one after that is twice as long, up to a minute.
@@ -75,7 +75,7 @@ pub struct Pace {
     pub forbidden: Duration,
 }
 
-impl Default for Pace {
+impl Default for WritePace {
     fn default() -> Self {
         Self {
             spread: Duration::from_secs(10),
@@ -88,20 +88,20 @@ impl Default for Pace {
 
 /// Takes remarks, and makes nobody wait. The default tells nobody.
 #[derive(Clone, Debug, Default)]
-pub struct Teller(Option<Queue>);
+pub struct EventRecorder(Option<EventQueue>);
 
 #[derive(Clone, Debug)]
-struct Queue {
+struct EventQueue {
     node: Arc<str>,
-    told: mpsc::Sender<Told>,
-    dropped: Dropped,
+    told: mpsc::Sender<QueuedEvent>,
+    dropped: DroppedEvents,
 }
 
-impl Teller {
+impl EventRecorder {
     /// Tells it, some time, unless too much is told already.
-    pub fn tell(&self, remark: Remark) {
+    pub fn tell(&self, remark: NewEvent) {
         let Some(queue) = &self.0 else { return };
-        let told = Told {
+        let told = QueuedEvent {
             remark,
             at: Timestamp::now(),
             since: Instant::now(),
@@ -112,13 +112,13 @@ impl Teller {
     }
 
     /// Tells it of this Node.
-    pub fn tell_of_node(&self, reason: Reason, note: String) {
+    pub fn tell_of_node(&self, reason: EventReason, note: String) {
         let Some(queue) = &self.0 else { return };
         let object = ObjectKey {
-            kind: Kind::Node,
+            kind: ObjectKind::Node,
             name: Arc::clone(&queue.node),
         };
-        self.tell(Remark {
+        self.tell(NewEvent {
             object,
             reason,
             note,
@@ -128,12 +128,12 @@ impl Teller {
 
 /// Counts what is not told.
 #[derive(Clone, Debug)]
-struct Dropped {
+struct DroppedEvents {
     count: prometheus_client::metrics::counter::Counter,
     said: Arc<AtomicBool>,
 }
 
-impl Dropped {
+impl DroppedEvents {
     /// For a reason that was said.
     fn one(&self) {
         self.count.inc();
@@ -157,29 +157,29 @@ pub fn to(
     client: Client,
     node: Arc<str>,
     metrics: &Metrics,
-) -> (Teller, impl Future<Output = ()> + use<>) {
-    to_with(Pace::default(), client, node, metrics)
+) -> (EventRecorder, impl Future<Output = ()> + use<>) {
+    to_with(WritePace::default(), client, node, metrics)
 }
 
 /// [`to`] at another pace.
 pub fn to_with(
-    pace: Pace,
+    pace: WritePace,
     client: Client,
     node: Arc<str>,
     metrics: &Metrics,
-) -> (Teller, impl Future<Output = ()> + use<>) {
+) -> (EventRecorder, impl Future<Output = ()> + use<>) {
     let (told, remarks) = mpsc::channel(QUEUE);
-    let dropped = Dropped {
+    let dropped = DroppedEvents {
         count: metrics.events_dropped.clone(),
         said: Arc::default(),
     };
-    let teller = Teller(Some(Queue {
+    let teller = EventRecorder(Some(EventQueue {
         node: Arc::clone(&node),
         told,
         dropped: dropped.clone(),
     }));
     let version = env!("CARGO_PKG_VERSION");
-    teller.tell_of_node(Reason::Starting, format!("kube-dnat {version} starts"));
-    let writer = Writer::new(pace, client, node, dropped);
+    teller.tell_of_node(EventReason::Starting, format!("kube-dnat {version} starts"));
+    let writer = EventWriter::new(pace, client, node, dropped);
     (teller, writer.run(remarks))
 }

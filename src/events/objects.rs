@@ -6,16 +6,16 @@ use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::{Api, Client, Error};
 
-use crate::planner::model::{Kind, ObjectKey};
+use crate::planner::model::{ObjectKey, ObjectKind};
 
 /// Where the API server has objects of a kind.
-fn resource(kind: Kind) -> ApiResource {
+fn resource(kind: ObjectKind) -> ApiResource {
     match kind {
-        Kind::Service => ApiResource::erase::<Service>(&()),
-        Kind::EndpointSlice => ApiResource::erase::<EndpointSlice>(&()),
-        Kind::Endpoints => ApiResource::erase::<Endpoints>(&()),
-        Kind::Node => ApiResource::erase::<Node>(&()),
-        Kind::ServiceCidr => ApiResource::erase::<ServiceCIDR>(&()),
+        ObjectKind::Service => ApiResource::erase::<Service>(&()),
+        ObjectKind::EndpointSlice => ApiResource::erase::<EndpointSlice>(&()),
+        ObjectKind::Endpoints => ApiResource::erase::<Endpoints>(&()),
+        ObjectKind::Node => ApiResource::erase::<Node>(&()),
+        ObjectKind::ServiceCidr => ApiResource::erase::<ServiceCIDR>(&()),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Why something is told: what users and their alerts look for.
 
-use crate::planner::desired::NotServed;
-use crate::planner::model::Rejected;
+use crate::planner::desired::UnservedReason;
+use crate::planner::model::RejectReason;
 
 /// Why an Event is made; where kube-proxy has one for it, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reason {
+pub enum EventReason {
     /// This program starts, of the Node.
     Starting,
     /// An older Service has what this one claims.
@@ -30,7 +30,7 @@ pub enum Reason {
     FailedToStartProxierHealthcheck,
 }
 
-impl Reason {
+impl EventReason {
     /// Why an object is not served, or not as asked.
     pub const OF_OBJECTS: [Self; 9] = [
         Self::FrontendConflict,
@@ -104,29 +104,29 @@ impl Reason {
     }
 }
 
-impl From<&Rejected> for Reason {
-    fn from(rejected: &Rejected) -> Self {
+impl From<&RejectReason> for EventReason {
+    fn from(rejected: &RejectReason) -> Self {
         match rejected {
-            Rejected::Address { .. } => Self::InvalidAddress,
-            Rejected::FurtherAddresses(_) => Self::InvalidEndpoint,
-            Rejected::Port { .. }
-            | Rejected::Protocol { .. }
-            | Rejected::Name { .. }
-            | Rejected::Timestamp { .. }
-            | Rejected::NoService
-            | Rejected::Contradiction(_)
-            | Rejected::Malformed(_) => Self::InvalidObject,
+            RejectReason::Address { .. } => Self::InvalidAddress,
+            RejectReason::FurtherAddresses(_) => Self::InvalidEndpoint,
+            RejectReason::Port { .. }
+            | RejectReason::Protocol { .. }
+            | RejectReason::Name { .. }
+            | RejectReason::Timestamp { .. }
+            | RejectReason::NoService
+            | RejectReason::Contradiction(_)
+            | RejectReason::Malformed(_) => Self::InvalidObject,
         }
     }
 }
 
-impl From<&NotServed> for Reason {
-    fn from(not_served: &NotServed) -> Self {
+impl From<&UnservedReason> for EventReason {
+    fn from(not_served: &UnservedReason) -> Self {
         match not_served {
-            NotServed::Contested { .. } => Self::FrontendConflict,
-            NotServed::ClusterIpAsEndpoint { .. } => Self::InvalidEndpoint,
-            NotServed::TooManyEndpoints => Self::TooManyEndpoints,
-            NotServed::OutsidePodRanges { .. } => Self::EndpointOutsidePodRanges,
+            UnservedReason::Contested { .. } => Self::FrontendConflict,
+            UnservedReason::ClusterIpAsEndpoint { .. } => Self::InvalidEndpoint,
+            UnservedReason::TooManyEndpoints => Self::TooManyEndpoints,
+            UnservedReason::OutsidePodRanges { .. } => Self::EndpointOutsidePodRanges,
         }
     }
 }

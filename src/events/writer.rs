@@ -13,11 +13,11 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::event::{event, number};
-use super::failure::{self, Remedy};
-use super::limit::{Limiter, Verdict};
+use super::failure::{self, WriteRecovery};
+use super::limit::{EventLimiter, LimitDecision};
 use super::objects::{self, Uid};
-use super::{Dropped, Pace, Told};
-use crate::planner::model::Kind;
+use super::{DroppedEvents, QueuedEvent, WritePace};
+use crate::planner::model::ObjectKind;
 
 /// How often one is tried, as client-go does.
 const TRIES: usize = 12;
@@ -27,12 +27,12 @@ const ANSWER: Duration = Duration::from_secs(30);
 
 const NOT_TAKEN: &str = "the API server does not take an Event";
 
-pub(super) struct Writer {
-    pace: Pace,
+pub(super) struct EventWriter {
+    pace: WritePace,
     client: Client,
     node: Arc<str>,
-    dropped: Dropped,
-    limiter: Limiter,
+    dropped: DroppedEvents,
+    limiter: EventLimiter,
     /// Since when the API server forbids it.
     forbidden_since: Option<Instant>,
     /// Nothing is written before this time.
@@ -41,14 +41,19 @@ pub(super) struct Writer {
     said: BTreeSet<&'static str>,
 }
 
-impl Writer {
-    pub(super) fn new(pace: Pace, client: Client, node: Arc<str>, dropped: Dropped) -> Self {
+impl EventWriter {
+    pub(super) fn new(
+        pace: WritePace,
+        client: Client,
+        node: Arc<str>,
+        dropped: DroppedEvents,
+    ) -> Self {
         Self {
             pace,
             client,
             node,
             dropped,
-            limiter: Limiter::default(),
+            limiter: EventLimiter::default(),
             forbidden_since: None,
             held_until: None,
             said: BTreeSet::new(),
@@ -56,7 +61,7 @@ impl Writer {
     }
 
     /// Until nobody tells anything any more.
-    pub(super) async fn run(mut self, mut remarks: mpsc::Receiver<Told>) {
+    pub(super) async fn run(mut self, mut remarks: mpsc::Receiver<QueuedEvent>) {
         while let Some(told) = remarks.recv().await {
             let now = Instant::now();
             if self.held_until.is_some_and(|until| now < until) {
@@ -64,9 +69,9 @@ impl Writer {
                 continue;
             }
             match self.limiter.admit(&told.remark, now) {
-                Verdict::Repeated => {}
-                Verdict::TooMany => self.dropped.too_many(),
-                Verdict::After(wait) => {
+                LimitDecision::Repeated => {}
+                LimitDecision::TooMany => self.dropped.too_many(),
+                LimitDecision::After(wait) => {
                     sleep(wait.max(self.turn(&told, now))).await;
                     self.tell(&told).await;
                 }
@@ -75,7 +80,7 @@ impl Writer {
     }
 
     /// How long until it is this node's turn to say what all nodes see.
-    fn turn(&self, told: &Told, now: Instant) -> Duration {
+    fn turn(&self, told: &QueuedEvent, now: Instant) -> Duration {
         if told.remark.reason.is_of_this_node() {
             return Duration::ZERO;
         }
@@ -84,7 +89,7 @@ impl Writer {
         turn.saturating_duration_since(now)
     }
 
-    async fn tell(&mut self, told: &Told) {
+    async fn tell(&mut self, told: &QueuedEvent) {
         let mut pauses = ExponentialBuilder::new()
             .with_min_delay(self.pace.first_pause)
             .with_max_delay(Duration::from_mins(1))
@@ -99,14 +104,14 @@ impl Writer {
                 Err(_elapsed) => self.unanswered(),
             };
             let pause = match remedy {
-                Remedy::Nothing => return self.well(),
-                Remedy::GiveUp => None,
-                Remedy::Hold => self
+                WriteRecovery::Nothing => return self.well(),
+                WriteRecovery::GiveUp => None,
+                WriteRecovery::Hold => self
                     .forbidden(Instant::now())
                     .then(|| pauses.next())
                     .flatten(),
                 // `Retry-After` gives every node the same pause; the jitter keeps a fleet from retrying at one time.
-                Remedy::Again(at_least) => pauses.next().map(|pause| at_least + pause),
+                WriteRecovery::Again(at_least) => pauses.next().map(|pause| at_least + pause),
             };
             let Some(pause) = pause else {
                 return self.dropped.one();
@@ -131,13 +136,13 @@ impl Writer {
         for_a_moment
     }
 
-    async fn write(&self, told: &Told) -> Result<(), Error> {
+    async fn write(&self, told: &QueuedEvent) -> Result<(), Error> {
         let object = &told.remark.object;
         let uid = match objects::uid(&self.client, object).await? {
             Uid::Is(uid) => Some(uid),
             Uid::Hidden => None,
             // A Node may be told of before it is registered.
-            Uid::Gone if object.kind == Kind::Node => None,
+            Uid::Gone if object.kind == ObjectKind::Node => None,
             Uid::Gone => {
                 debug!(%object, "gone before an Event could be made of it");
                 return Ok(());
@@ -162,16 +167,16 @@ impl Writer {
     }
 
     /// Says it once until all is well.
-    fn failed(&mut self, error: &Error) -> Remedy {
+    fn failed(&mut self, error: &Error) -> WriteRecovery {
         let remedy = failure::remedy(error);
         let said = match remedy {
-            Remedy::Nothing => return remedy,
-            Remedy::GiveUp => NOT_TAKEN,
-            Remedy::Hold => {
+            WriteRecovery::Nothing => return remedy,
+            WriteRecovery::GiveUp => NOT_TAKEN,
+            WriteRecovery::Hold => {
                 "Events are not written, the log has it all: the ClusterRole must allow to create \
                  events of events.k8s.io"
             }
-            Remedy::Again(_) => "an Event cannot be written, will try again",
+            WriteRecovery::Again(_) => "an Event cannot be written, will try again",
         };
         if self.said.insert(said) {
             warn!(error = failure::text(error), "{said}");
@@ -179,11 +184,11 @@ impl Writer {
         remedy
     }
 
-    fn unanswered(&mut self) -> Remedy {
+    fn unanswered(&mut self) -> WriteRecovery {
         let said = "the API server does not answer when an Event is written, will try again";
         if self.said.insert(said) {
             warn!("{said}");
         }
-        Remedy::Again(Duration::ZERO)
+        WriteRecovery::Again(Duration::ZERO)
     }
 }

@@ -16,13 +16,13 @@ pub mod health_check;
 mod server;
 mod slots;
 
-pub use slots::Slots;
+pub use slots::ConnectionSlots;
 
-use crate::events::Teller;
+use crate::events::EventRecorder;
 use crate::metrics::Metrics;
 use crate::planner::desired::HealthCheckChange;
 use crate::sync::SyncHealth;
-use admin::{Addresses, Admin, Taken};
+use admin::{AdminServer, BindAddresses, BindError};
 
 /// Serves health checks, health and metrics on a thread of its own. The future ends when the crank
 /// does, or with what is to end the process.
@@ -30,18 +30,18 @@ use admin::{Addresses, Admin, Taken};
 /// # Errors
 /// If the thread cannot be.
 pub fn serve(
-    admin: Admin,
-    addresses: Addresses,
+    admin: AdminServer,
+    addresses: BindAddresses,
     runtime: Runtime,
     changes: UnboundedReceiver<HealthCheckChange>,
-    (lag, metrics, teller): (Arc<SyncHealth>, Metrics, Teller),
+    (lag, metrics, teller): (Arc<SyncHealth>, Metrics, EventRecorder),
 ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>>> {
     allow_file_descriptors();
     let (ends, ended) = oneshot::channel();
     let serving = async move {
-        let slots = Slots::new();
+        let slots = ConnectionSlots::new();
         let checks = health_check::serve(changes, lag, Arc::clone(&slots), metrics, teller);
-        let result: Result<(), Taken> = tokio::select! {
+        let result: Result<(), BindError> = tokio::select! {
             result = admin::run(admin, addresses, slots) => result.map(|never| match never {}),
             () = checks => Ok(()),
         };

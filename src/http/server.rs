@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
-use super::slots::{Slot, Slots, is_own};
+use super::slots::{ConnectionSlot, ConnectionSlots, is_own};
 
 /// How long a request may take to arrive, and after that its answer to be made and taken.
 const ARRIVES: Duration = Duration::from_secs(2);
@@ -37,7 +37,7 @@ const BODY: usize = 64;
 const BACKLOG: u32 = 4096;
 
 /// What is answered.
-pub(crate) type Answer = Response<Full<Bytes>>;
+pub(crate) type HttpResponse = Response<Full<Bytes>>;
 
 /// Listens at an address of this node, of its own family only.
 ///
@@ -83,10 +83,10 @@ fn open(at: SocketAddr, of_own_family: bool) -> io::Result<TcpListener> {
 ///
 /// It never waits for one peer: connections are accepted as they come, and when too many are held the
 /// longest idle gives way.
-pub(crate) async fn serve<A, R>(listener: TcpListener, slots: Arc<Slots>, answer: A)
+pub(crate) async fn serve<A, R>(listener: TcpListener, slots: Arc<ConnectionSlots>, answer: A)
 where
     A: Fn(SocketAddr, Request<Bytes>) -> R + Clone + Send + 'static,
-    R: Future<Output = Answer> + Send + 'static,
+    R: Future<Output = HttpResponse> + Send + 'static,
 {
     loop {
         let (stream, from) = match listener.accept().await {
@@ -122,12 +122,12 @@ fn lacks_resources(error: &io::Error) -> bool {
 }
 
 /// Answers one request. A peer that asks wrongly, slowly or not at all gets no answer.
-async fn converse<A, R>(stream: TcpStream, from: SocketAddr, slot: Slot, answer: A)
+async fn converse<A, R>(stream: TcpStream, from: SocketAddr, slot: ConnectionSlot, answer: A)
 where
     A: Fn(SocketAddr, Request<Bytes>) -> R + Clone + Send + 'static,
-    R: Future<Output = Answer> + Send + 'static,
+    R: Future<Output = HttpResponse> + Send + 'static,
 {
-    let Slot { holder, closed } = slot;
+    let ConnectionSlot { holder, closed } = slot;
     let asking = Arc::clone(&holder);
     let service = service_fn(move |request| {
         let (answer, asking) = (answer.clone(), Arc::clone(&asking));
@@ -167,8 +167,8 @@ async fn whole(request: Request<Incoming>) -> Option<Request<Bytes>> {
     Some(Request::from_parts(head, body.to_bytes()))
 }
 
-fn too_long() -> Answer {
-    let mut answer = Answer::default();
+fn too_long() -> HttpResponse {
+    let mut answer = HttpResponse::default();
     *answer.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
     answer
 }

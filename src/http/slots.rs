@@ -17,21 +17,21 @@ const OWN: usize = 128;
 
 /// The connections that there are.
 #[derive(Debug)]
-pub struct Slots {
-    held: Mutex<Held>,
+pub struct ConnectionSlots {
+    held: Mutex<HeldSlots>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct HeldSlots {
     next: u64,
-    own: Share,
-    others: Share,
+    own: SlotShare,
+    others: SlotShare,
 }
 
 /// Those of one kind of peer, each with what closes it when it is dropped. Numbers grow, so the first
 /// is the oldest.
 #[derive(Debug)]
-struct Share {
+struct SlotShare {
     limit: usize,
     /// Their request has not arrived.
     idle: BTreeMap<u64, oneshot::Sender<()>>,
@@ -39,7 +39,7 @@ struct Share {
     asking: BTreeMap<u64, oneshot::Sender<()>>,
 }
 
-impl Share {
+impl SlotShare {
     fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -59,8 +59,8 @@ impl Share {
     }
 }
 
-impl Held {
-    fn share(&mut self, is_own: bool) -> &mut Share {
+impl HeldSlots {
+    fn share(&mut self, is_own: bool) -> &mut SlotShare {
         if is_own {
             &mut self.own
         } else {
@@ -69,7 +69,7 @@ impl Held {
     }
 }
 
-impl Slots {
+impl ConnectionSlots {
     /// Nobody holds one.
     #[must_use]
     pub fn new() -> Arc<Self> {
@@ -78,21 +78,21 @@ impl Slots {
 
     fn of(own: usize, others: usize) -> Arc<Self> {
         Arc::new(Self {
-            held: Mutex::new(Held {
+            held: Mutex::new(HeldSlots {
                 next: 0,
-                own: Share::new(own),
-                others: Share::new(others),
+                own: SlotShare::new(own),
+                others: SlotShare::new(others),
             }),
         })
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, HeldSlots> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A slot for a new connection. If there is none, the one of its share that is idle for longest
     /// gives way, and the answer says so.
-    pub(super) fn take(self: &Arc<Self>, is_own: bool) -> (Slot, bool) {
+    pub(super) fn take(self: &Arc<Self>, is_own: bool) -> (ConnectionSlot, bool) {
         let mut held = self.held();
         let number = held.next;
         held.next += 1;
@@ -101,13 +101,13 @@ impl Slots {
         let (close, closed) = oneshot::channel();
         share.idle.insert(number, close);
         drop(held);
-        let holder = Holder {
+        let holder = SlotHolder {
             slots: Arc::clone(self),
             is_own,
             number,
             has_asked: AtomicBool::new(false),
         };
-        let slot = Slot {
+        let slot = ConnectionSlot {
             holder: Arc::new(holder),
             closed,
         };
@@ -129,21 +129,21 @@ pub(super) fn is_own(from: SocketAddr, at: SocketAddr) -> bool {
 }
 
 /// The slot of one connection.
-pub(super) struct Slot {
-    pub(super) holder: Arc<Holder>,
+pub(super) struct ConnectionSlot {
+    pub(super) holder: Arc<SlotHolder>,
     /// Ends when the connection has to give way.
     pub(super) closed: oneshot::Receiver<()>,
 }
 
 /// Holds the slot until it is dropped.
-pub(super) struct Holder {
-    slots: Arc<Slots>,
+pub(super) struct SlotHolder {
+    slots: Arc<ConnectionSlots>,
     is_own: bool,
     number: u64,
     has_asked: AtomicBool,
 }
 
-impl Holder {
+impl SlotHolder {
     /// The whole request is here.
     pub(super) fn asks(&self) {
         self.has_asked.store(true, Ordering::Relaxed);
@@ -159,7 +159,7 @@ impl Holder {
     }
 }
 
-impl Drop for Holder {
+impl Drop for SlotHolder {
     fn drop(&mut self) {
         let mut held = self.slots.held();
         let share = held.share(self.is_own);
@@ -174,19 +174,20 @@ mod tests {
 
     use super::*;
 
-    fn is_open(slot: &mut Slot) -> bool {
+    fn is_open(slot: &mut ConnectionSlot) -> bool {
         slot.closed.try_recv() == Err(TryRecvError::Empty)
     }
 
     #[test]
     fn the_longest_idle_gives_way_before_one_that_asked() {
-        let slots = Slots::of(1, 3);
+        let slots = ConnectionSlots::of(1, 3);
         let mut taken: Vec<_> = (0..3).map(|_| slots.take(false).0).collect();
         taken[0].holder.asks();
         let (fourth, crowded) = slots.take(false);
         assert!(crowded);
         taken.push(fourth);
-        let open = |taken: &mut Vec<Slot>| taken.iter_mut().map(is_open).collect::<Vec<_>>();
+        let open =
+            |taken: &mut Vec<ConnectionSlot>| taken.iter_mut().map(is_open).collect::<Vec<_>>();
         assert_eq!(open(&mut taken), [true, false, true, true]);
         // One that ended makes room.
         drop(taken.remove(2));
@@ -203,7 +204,7 @@ mod tests {
 
     #[test]
     fn others_never_take_what_is_kept_for_the_node() {
-        let slots = Slots::of(1, 2);
+        let slots = ConnectionSlots::of(1, 2);
         let (mut own, crowded) = slots.take(true);
         assert!(!crowded);
         let others: Vec<_> = (0..10).map(|_| slots.take(false).0).collect();

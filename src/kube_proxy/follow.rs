@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::{error, info};
 
-use super::takeover::{Done, Takeover};
+use super::takeover::{Takeover, TakeoverResult};
 use crate::kube_proxy::leftovers::removal;
 use crate::netlink::{Error, Kernel};
 
@@ -20,7 +20,7 @@ pub async fn remove_and_tell() {
     let mut told = String::new();
     let mut pause = FIRST;
     loop {
-        let Done { removed, stays } = attempt(&mut takeover).await;
+        let TakeoverResult { removed, stays } = attempt(&mut takeover).await;
         found |= !removed.is_empty() || !stays.is_empty();
         if !removed.is_empty() {
             info!(removed = removed.join(", "), "taken over from kube-proxy");
@@ -50,10 +50,10 @@ pub async fn remove_and_tell() {
     }
 }
 
-async fn attempt(takeover: &mut Takeover) -> Done {
+async fn attempt(takeover: &mut Takeover) -> TakeoverResult {
     match Kernel::open() {
         Ok(mut kernel) => takeover.remove(&mut kernel).await,
-        Err(error) => Done {
+        Err(error) => TakeoverResult {
             removed: Vec::new(),
             stays: vec![error.into()],
         },

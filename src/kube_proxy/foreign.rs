@@ -5,9 +5,11 @@ use std::io::IoSlice;
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
-use crate::kube_proxy::leftovers::{AnyChain, AnyRule, ChainId, Removal, Ruleset, TableName};
+use crate::kube_proxy::leftovers::{
+    ChainId, ForeignChain, ForeignRule, Removal, Ruleset, TableName,
+};
 use crate::netlink::socket::attribute::{self, Attribute, Attributes, REQUEST};
-use crate::netlink::socket::{Dump, Refused};
+use crate::netlink::socket::{DumpError, RejectedMessage};
 use crate::netlink::uapi::{
     NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TYPE, NFTA_DATA_VERDICT,
     NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY, NFTA_IMMEDIATE_DATA,
@@ -61,7 +63,7 @@ impl Kernel {
             take(family, &message.attributes());
         });
         match dumped {
-            Ok(_) | Err(Dump::Refused(Errno::EINTR)) => Ok(()),
+            Ok(_) | Err(DumpError::Refused(Errno::EINTR)) => Ok(()),
             Err(dump) => Err(dump.error("read nftables")),
         }
     }
@@ -96,11 +98,13 @@ impl Kernel {
         let refused = self.socket.send(&[IoSlice::new(&batch.finish())])?;
         match refused.first() {
             None => Ok(()),
-            Some(Refused {
+            Some(RejectedMessage {
                 errno: Errno::EPERM,
                 ..
             }) => Err(Error::Permission),
-            Some(Refused { errno, .. }) => Err(Error::errno("delete what kube-proxy left")(*errno)),
+            Some(RejectedMessage { errno, .. }) => {
+                Err(Error::errno("delete what kube-proxy left")(*errno))
+            }
         }
     }
 }
@@ -159,7 +163,7 @@ fn table(family: u8, attributes: &Attributes<'_>) -> Option<TableName> {
     Some(TableName { family, name })
 }
 
-fn chain(family: u8, attributes: &Attributes<'_>) -> Option<AnyChain> {
+fn chain(family: u8, attributes: &Attributes<'_>) -> Option<ForeignChain> {
     const NF_DROP: u32 = 0;
     let hook = attributes.get(NFTA_CHAIN_HOOK).map(Attribute::nested);
     let hook = hook.and_then(|hook| {
@@ -171,7 +175,7 @@ fn chain(family: u8, attributes: &Attributes<'_>) -> Option<AnyChain> {
         .get(NFTA_CHAIN_POLICY)
         .and_then(Attribute::number);
     let kind = attributes.get(NFTA_CHAIN_TYPE).and_then(Attribute::text);
-    Some(AnyChain {
+    Some(ForeignChain {
         id: ChainId {
             table: table(family, attributes)?,
             name: attributes.get(NFTA_CHAIN_NAME)?.text()?.to_owned(),
@@ -182,11 +186,11 @@ fn chain(family: u8, attributes: &Attributes<'_>) -> Option<AnyChain> {
     })
 }
 
-fn rule(family: u8, attributes: &Attributes<'_>) -> Option<AnyRule> {
+fn rule(family: u8, attributes: &Attributes<'_>) -> Option<ForeignRule> {
     let handle = attributes.get(NFTA_RULE_HANDLE)?.value.try_into().ok()?;
     let expressions = attributes.get(NFTA_RULE_EXPRESSIONS);
     let mut expressions = expressions.into_iter().flat_map(Attribute::nested);
-    Some(AnyRule {
+    Some(ForeignRule {
         chain: ChainId {
             table: table(family, attributes)?,
             name: attributes.get(NFTA_RULE_CHAIN)?.text()?.to_owned(),

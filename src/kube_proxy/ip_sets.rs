@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
-use crate::netlink::socket::Dump;
+use crate::netlink::socket::DumpError;
 use crate::netlink::socket::attribute::{self, Attribute, REQUEST};
 use crate::netlink::{Error, Kernel};
 
@@ -36,7 +36,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// Why an IP set was not destroyed.
 #[derive(Debug, thiserror::Error)]
-pub enum Stays {
+pub enum IpSetError {
     /// A rule or an IP set needs it.
     #[error("it is in use by another program's rule or IP set")]
     InUse,
@@ -79,13 +79,13 @@ impl Kernel {
         match listed {
             Ok(_) => Ok(names),
             // Neither built in nor loaded.
-            Err(Dump::Refused(Errno::EINVAL | Errno::EOPNOTSUPP)) => Ok(Vec::new()),
+            Err(DumpError::Refused(Errno::EINVAL | Errno::EOPNOTSUPP)) => Ok(Vec::new()),
             Err(dump) => Err(dump.error("list IP sets")),
         }
     }
 
     /// Destroys all of these. Those that stay, and why; one that is gone already is none of them.
-    pub fn destroy_ip_sets(&mut self, names: Vec<String>) -> Vec<(String, Stays)> {
+    pub fn destroy_ip_sets(&mut self, names: Vec<String>) -> Vec<(String, IpSetError)> {
         let deadline = Instant::now() + BUSY;
         let mut tried = names;
         let mut failed = Vec::new();
@@ -94,12 +94,12 @@ impl Kernel {
             for name in tried {
                 match self.destroy_ip_set(&name) {
                     Ok(()) => {}
-                    Err(Stays::InUse) => busy.push(name),
-                    Err(why @ Stays::Failed(_)) => failed.push((name, why)),
+                    Err(IpSetError::InUse) => busy.push(name),
+                    Err(why @ IpSetError::Failed(_)) => failed.push((name, why)),
                 }
             }
             if busy.is_empty() || Instant::now() > deadline {
-                failed.extend(busy.into_iter().map(|name| (name, Stays::InUse)));
+                failed.extend(busy.into_iter().map(|name| (name, IpSetError::InUse)));
                 return failed;
             }
             thread::sleep(PAUSE);
@@ -107,7 +107,7 @@ impl Kernel {
         }
     }
 
-    fn destroy_ip_set(&mut self, name: &str) -> Result<(), Stays> {
+    fn destroy_ip_set(&mut self, name: &str) -> Result<(), IpSetError> {
         let mut attributes = protocol();
         attributes.extend(attribute::texts(&[(IPSET_ATTR_SETNAME, name)]));
         let request = attribute::request(kind(IPSET_CMD_DESTROY), REQUEST, IPV4, 1, &attributes);
@@ -118,7 +118,7 @@ impl Kernel {
         match (refused.number, refused.errno) {
             (_, Errno::ENOENT) => Ok(()),
             (_, Errno::EPERM) => Err(Error::Permission.into()),
-            (IPSET_ERR_BUSY, _) => Err(Stays::InUse),
+            (IPSET_ERR_BUSY, _) => Err(IpSetError::InUse),
             (number, _) => Err(Error::number("destroy an IP set")(number).into()),
         }
     }

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use crate::netlink::Error;
 use crate::netlink::socket::attribute;
-use crate::netlink::socket::{Dump, Socket};
+use crate::netlink::socket::{DumpError, Socket};
 
 /// The family that knows the others, and how it is asked (`linux/genetlink.h`). What stands in
 /// nfnetlink's header for the family is the command here.
@@ -54,7 +54,7 @@ pub fn flush_ipvs() -> Result<bool, Error> {
     });
     let family = match family {
         Ok(Some(family)) => family,
-        Ok(None) | Err(Dump::Refused(Errno::ENOENT)) => return Ok(false),
+        Ok(None) | Err(DumpError::Refused(Errno::ENOENT)) => return Ok(false),
         Err(dump) => return Err(dump.error("look for IPVS")),
     };
     let request = attribute::request(family, attribute::REQUEST, IPVS_CMD_FLUSH, 1, &[]);

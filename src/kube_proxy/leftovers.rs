@@ -28,7 +28,7 @@ pub struct ChainId {
 
 /// A chain of any table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AnyChain {
+pub struct ForeignChain {
     /// Which.
     pub id: ChainId,
     /// Where it is hooked: hook number and priority; `None`: others call it.
@@ -41,7 +41,7 @@ pub struct AnyChain {
 
 /// A rule of any chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AnyRule {
+pub struct ForeignRule {
     /// Its chain.
     pub chain: ChainId,
     /// The kernel's number for it.
@@ -56,9 +56,9 @@ pub struct Ruleset {
     /// The tables.
     pub tables: Vec<TableName>,
     /// Their chains.
-    pub chains: Vec<AnyChain>,
+    pub chains: Vec<ForeignChain>,
     /// The rules of their chains.
-    pub rules: Vec<AnyRule>,
+    pub rules: Vec<ForeignRule>,
 }
 
 /// What is to be deleted, in this order.
@@ -272,7 +272,10 @@ pub fn removal(ruleset: &Ruleset) -> Removal {
 }
 
 /// The chains that are reached from those of others.
-fn needed(jumps: &[(&AnyRule, ChainId)], others: impl Fn(&ChainId) -> bool) -> BTreeSet<ChainId> {
+fn needed(
+    jumps: &[(&ForeignRule, ChainId)],
+    others: impl Fn(&ChainId) -> bool,
+) -> BTreeSet<ChainId> {
     let mut reached = BTreeSet::new();
     loop {
         let more: Vec<_> = jumps
@@ -313,7 +316,7 @@ mod tests {
             ],
             chains: chains
                 .iter()
-                .map(|(name, hooked)| AnyChain {
+                .map(|(name, hooked)| ForeignChain {
                     id: id(name),
                     hook: hooked.then_some((0, -100)),
                     translates: *hooked,
@@ -322,7 +325,7 @@ mod tests {
                 .collect(),
             rules: (1..)
                 .zip(jumps)
-                .map(|(handle, (from, to))| AnyRule {
+                .map(|(handle, (from, to))| ForeignRule {
                     chain: id(from),
                     handle,
                     target: Some((*to).to_owned()),

@@ -10,5 +10,5 @@ pub mod leftovers;
 pub mod takeover;
 
 pub use follow::remove_and_tell;
-pub use ip_sets::Stays;
+pub use ip_sets::IpSetError;
 pub use ipvs::{flush_ipvs, virtual_servers};

@@ -57,14 +57,14 @@ pub struct Takeover {
 
 /// What an attempt came to.
 #[derive(Debug, Default)]
-pub struct Done {
+pub struct TakeoverResult {
     /// What was removed.
     pub removed: Vec<String>,
     /// Why the rest stays; none: nothing does.
     pub stays: Vec<anyhow::Error>,
 }
 
-impl Done {
+impl TakeoverResult {
     /// Takes what one part came to: what was removed, if anything was there.
     fn take(&mut self, part: anyhow::Result<Option<String>>) {
         match part {
@@ -77,8 +77,8 @@ impl Done {
 impl Takeover {
     /// Removes all of it: rules in one transaction, then IP sets, IPVS, the device. What stays keeps
     /// nothing else.
-    pub async fn remove(&mut self, kernel: &mut Kernel) -> Done {
-        let mut done = Done::default();
+    pub async fn remove(&mut self, kernel: &mut Kernel) -> TakeoverResult {
+        let mut done = TakeoverResult::default();
         let rules = remove_rules(kernel);
         self.rules_went |= rules.is_ok();
         done.take(rules);
@@ -105,7 +105,7 @@ impl Takeover {
     }
 }
 
-fn destroy(kernel: &mut Kernel, sets: Vec<String>, done: &mut Done) {
+fn destroy(kernel: &mut Kernel, sets: Vec<String>, done: &mut TakeoverResult) {
     let all = sets.len();
     let stay = kernel.destroy_ip_sets(sets);
     if all > stay.len() {

@@ -3,16 +3,16 @@
 use prometheus_client::encoding::EncodeLabelSet;
 
 use crate::planner::model::addr::Family;
-use crate::planner::model::{Kind, Rejected};
+use crate::planner::model::{ObjectKind, RejectReason};
 use crate::planner::ruleset::SetName;
 
 /// Of one IP family: `IPv4` or `IPv6`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OfFamily {
+pub struct FamilyLabel {
     ip_family: &'static str,
 }
 
-impl From<Family> for OfFamily {
+impl From<Family> for FamilyLabel {
     fn from(family: Family) -> Self {
         Self {
             ip_family: family.as_str(),
@@ -22,12 +22,12 @@ impl From<Family> for OfFamily {
 
 /// Of a family and a traffic policy: `internal` or `external`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OfPolicy {
+pub struct PolicyLabel {
     ip_family: &'static str,
     traffic_policy: &'static str,
 }
 
-impl OfPolicy {
+impl PolicyLabel {
     /// For connections to `ClusterIPs`.
     #[must_use]
     pub fn internal(family: Family) -> Self {
@@ -49,12 +49,12 @@ impl OfPolicy {
 
 /// Of a family and a set of its table.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OfSet {
+pub struct SetLabel {
     ip_family: &'static str,
     set: &'static str,
 }
 
-impl OfSet {
+impl SetLabel {
     /// Of this set.
     #[must_use]
     pub fn new(family: Family, set: SetName) -> Self {
@@ -67,11 +67,11 @@ impl OfSet {
 
 /// An HTTP status.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Code {
+pub struct CodeLabel {
     code: u16,
 }
 
-impl Code {
+impl CodeLabel {
     /// This one.
     #[must_use]
     pub fn new(code: u16) -> Self {
@@ -81,11 +81,11 @@ impl Code {
 
 /// What became of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Outcome {
+pub struct OutcomeLabel {
     outcome: &'static str,
 }
 
-impl Outcome {
+impl OutcomeLabel {
     /// The kernel holds it.
     pub const COMMITTED: Self = Self {
         outcome: "committed",
@@ -98,12 +98,12 @@ impl Outcome {
 
 /// Of a kind of object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OfKind {
+pub struct KindLabel {
     kind: String,
 }
 
-impl From<Kind> for OfKind {
-    fn from(kind: Kind) -> Self {
+impl From<ObjectKind> for KindLabel {
+    fn from(kind: ObjectKind) -> Self {
         Self {
             kind: kind.to_string(),
         }
@@ -112,11 +112,11 @@ impl From<Kind> for OfKind {
 
 /// Of objects that are not served as asked: the reason as Events have it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OfReason {
+pub struct ReasonLabel {
     reason: &'static str,
 }
 
-impl OfReason {
+impl ReasonLabel {
     /// For this reason.
     #[must_use]
     pub fn new(reason: &'static str) -> Self {
@@ -126,15 +126,15 @@ impl OfReason {
 
 /// Of a kind of object, and why a part of it was left out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct RejectedAs {
+pub struct RejectionLabel {
     kind: String,
     reason: &'static str,
 }
 
-impl RejectedAs {
+impl RejectionLabel {
     /// For this reason.
     #[must_use]
-    pub fn new(kind: Kind, rejected: &Rejected) -> Self {
+    pub fn new(kind: ObjectKind, rejected: &RejectReason) -> Self {
         Self {
             kind: kind.to_string(),
             reason: rejected.label(),

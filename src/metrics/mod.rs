@@ -18,13 +18,16 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::planner::model::addr::Family;
-pub use labels::{Code, OfFamily, OfKind, OfPolicy, OfReason, OfSet, Outcome, RejectedAs};
+pub use labels::{
+    CodeLabel, FamilyLabel, KindLabel, OutcomeLabel, PolicyLabel, ReasonLabel, RejectionLabel,
+    SetLabel,
+};
 
 /// A number with a fraction.
 pub type Seconds = Gauge<f64, AtomicU64>;
 
 /// Histograms by family.
-pub type Durations = Labelled<OfFamily, Histogram, fn() -> Histogram>;
+pub type Durations = Labelled<FamilyLabel, Histogram, fn() -> Histogram>;
 
 /// Declares what is counted: a field, its type, the name and help of the metric, and its first value.
 macro_rules! metrics {
@@ -49,7 +52,7 @@ macro_rules! metrics {
                     let $field: $Type = $new;
                     registry.register($name, $help, $field.clone());
                 )*
-                registry.register_collector(Box::new(process::Process));
+                registry.register_collector(Box::new(process::ProcessCollector));
                 (Self { $($field,)* }, Exposition(registry))
             }
         }
@@ -66,9 +69,9 @@ metrics! {
         "Time of a sync of what changed", durations(sync_durations);
     programming: Durations = "kubeproxy_network_programming_duration_seconds",
         "Time from the change of a Pod or Service until the kernel has it", durations(programming_durations);
-    last_sync: Labelled<OfFamily, Seconds> = "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
+    last_sync: Labelled<FamilyLabel, Seconds> = "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
         "When the last sync was committed, in seconds since 1970", Labelled::default();
-    last_queued: Labelled<OfFamily, Seconds> = "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds",
+    last_queued: Labelled<FamilyLabel, Seconds> = "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds",
         "When something was last reported that wants a sync, in seconds since 1970", Labelled::default();
     endpoint_changes_pending: Gauge = "kubeproxy_sync_proxy_rules_endpoint_changes_pending",
         "Changes of EndpointSlices that wait for a sync", Gauge::default();
@@ -78,25 +81,25 @@ metrics! {
         "Changes of Services that wait for a sync", Gauge::default();
     service_changes: Counter = "kubeproxy_sync_proxy_rules_service_changes",
         "Changes of Services", Counter::default();
-    no_local_endpoints: Labelled<OfPolicy, Gauge> = "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
+    no_local_endpoints: Labelled<PolicyLabel, Gauge> = "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
         "Ports of Services with policy Local that have endpoints on other nodes only", Labelled::default();
-    sync_failures: Labelled<OfFamily, Counter> = "kubeproxy_sync_proxy_rules_nftables_sync_failures",
+    sync_failures: Labelled<FamilyLabel, Counter> = "kubeproxy_sync_proxy_rules_nftables_sync_failures",
         "Syncs that failed", Labelled::default();
-    cleanup_failures: Labelled<OfFamily, Counter> = "kubeproxy_sync_proxy_rules_nftables_cleanup_failures",
+    cleanup_failures: Labelled<FamilyLabel, Counter> = "kubeproxy_sync_proxy_rules_nftables_cleanup_failures",
         "Deletions of unused chains that failed", Labelled::default();
     conntrack: Durations = "kubeproxy_conntrack_reconciler_sync_duration_seconds",
         "Time of a look through connection tracking", durations(sync_durations);
-    conntrack_deleted: Labelled<OfFamily, Counter> = "kubeproxy_conntrack_reconciler_deleted_entries",
+    conntrack_deleted: Labelled<FamilyLabel, Counter> = "kubeproxy_conntrack_reconciler_deleted_entries",
         "Entries deleted from connection tracking", Labelled::default();
-    healthz: Labelled<Code, Counter> = "kubeproxy_proxy_healthz",
+    healthz: Labelled<CodeLabel, Counter> = "kubeproxy_proxy_healthz",
         "Answers of /healthz", Labelled::default();
-    livez: Labelled<Code, Counter> = "kubeproxy_proxy_livez",
+    livez: Labelled<CodeLabel, Counter> = "kubeproxy_proxy_livez",
         "Answers of /livez", Labelled::default();
-    elements: Labelled<OfSet, Gauge> = "kube_dnat_elements",
+    elements: Labelled<SetLabel, Gauge> = "kube_dnat_elements",
         "Elements of each set and map", Labelled::default();
-    services: Labelled<OfFamily, Gauge> = "kube_dnat_services",
+    services: Labelled<FamilyLabel, Gauge> = "kube_dnat_services",
         "Services with elements", Labelled::default();
-    transactions: Labelled<Outcome, Counter> = "kube_dnat_transactions",
+    transactions: Labelled<OutcomeLabel, Counter> = "kube_dnat_transactions",
         "Transactions by what became of them", Labelled::default();
     transaction_durations: Histogram = "kube_dnat_transaction_duration_seconds",
         "Time to encode a transaction and have it committed",
@@ -107,15 +110,15 @@ metrics! {
         "Bytes of transactions", Counter::default();
     refused: Counter = "kube_dnat_refused_operations",
         "Messages that the kernel refused", Counter::default();
-    rejected: Labelled<RejectedAs, Counter> = "kube_dnat_rejected",
+    rejected: Labelled<RejectionLabel, Counter> = "kube_dnat_rejected",
         "Parts of objects that make no sense and are left out", Labelled::default();
     not_served: Counter = "kube_dnat_not_served",
         "Parts of valid Services that were found not to be served", Counter::default();
-    objects_not_served: Labelled<OfReason, Gauge> = "kube_dnat_objects_not_served",
+    objects_not_served: Labelled<ReasonLabel, Gauge> = "kube_dnat_objects_not_served",
         "Objects that are not served, or not as asked, by the reason that Events have", Labelled::default();
     repairs: Counter = "kube_dnat_drift_repairs",
         "Repairs of what other processes did to the tables", Counter::default();
-    interruptions: Labelled<OfKind, Counter> = "kube_dnat_watch_restarts",
+    interruptions: Labelled<KindLabel, Counter> = "kube_dnat_watch_restarts",
         "Watches that failed and began anew", Labelled::default();
     events_dropped: Counter = "kube_dnat_events_dropped",
         "Events for users that were not written: too many, or not taken by the API server", Counter::default();
@@ -141,7 +144,7 @@ fn durations(make: fn() -> Histogram) -> Durations {
 impl Metrics {
     /// Shows these families with zeros from the start, as kube-proxy does.
     pub fn begin(&self, families: &[Family]) {
-        for family in families.iter().copied().map(OfFamily::from) {
+        for family in families.iter().copied().map(FamilyLabel::from) {
             drop(self.last_sync.get_or_create(&family));
             drop(self.last_queued.get_or_create(&family));
             drop(self.sync_failures.get_or_create(&family));

@@ -16,9 +16,9 @@ const KILOBYTE: f64 = 1024.0;
 
 /// Reads `/proc/self` when it is asked.
 #[derive(Debug)]
-pub(super) struct Process;
+pub(super) struct ProcessCollector;
 
-impl Collector for Process {
+impl Collector for ProcessCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let mut gauge = |name: &str, help: &str, value: f64| {
             let metric = ConstGauge::new(value);

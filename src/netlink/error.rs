@@ -11,7 +11,7 @@ use crate::planner::model::addr::Family;
 /// An operation that the kernel refused.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{operation}: {errno}{}", explanation.as_deref().map(|text| format!(" ({text})")).unwrap_or_default())]
-pub struct Refusal {
+pub struct Rejection {
     /// The operation in nft's words.
     pub operation: String,
     /// The Services it is for: one, unless the kernel did not say which element of a message it
@@ -23,7 +23,7 @@ pub struct Refusal {
     pub explanation: Option<String>,
 }
 
-impl Refusal {
+impl Rejection {
     /// Whether the kernel had no memory for it.
     #[must_use]
     pub fn lacks_memory(&self) -> bool {
@@ -44,7 +44,7 @@ pub enum Error {
     },
     /// The kernel refused the transaction; nothing of it took effect.
     #[error("the kernel refused {}", list(.0))]
-    Refused(Vec<Refusal>),
+    Refused(Vec<Rejection>),
     /// The kernel said more than the receive buffer holds: what it did is not known.
     #[error("the kernel's answer was lost, the table must be read again")]
     Lost,
@@ -88,8 +88,8 @@ fn words(abilities: &[Ability]) -> String {
     words.join(", ")
 }
 
-fn list(refusals: &[Refusal]) -> String {
-    let shown: Vec<_> = refusals.iter().take(3).map(Refusal::to_string).collect();
+fn list(refusals: &[Rejection]) -> String {
+    let shown: Vec<_> = refusals.iter().take(3).map(Rejection::to_string).collect();
     let more = refusals.len().saturating_sub(shown.len());
     let more = if more > 0 {
         format!(" and {more} more")

@@ -238,7 +238,7 @@ pub(crate) enum Payload {
 }
 
 /// A netlink message to nf_tables.
-pub(crate) struct Message {
+pub(crate) struct NftMessage {
     /// `NFT_MSG_*`.
     pub(crate) kind: i32,
     /// `NFPROTO_*`.
@@ -254,7 +254,7 @@ pub(crate) struct Message {
 // SAFETY: a message is at most `nft_nlmsg_maxsize()` long. Only elements come near: their list is
 // one attribute, whose length is 16 bits, and `netlink::encode` keeps it under that; the rest of
 // the message is two names, for which the page that `nft_nlmsg_maxsize()` adds is enough.
-unsafe impl NlMsg for Message {
+unsafe impl NlMsg for NftMessage {
     unsafe fn write(&self, buffer: *mut c_void, sequence: u32, _: MsgType) {
         self.sequence.set(sequence);
         let kind = u16::try_from(self.kind).unwrap_or(u16::MAX);

@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use crate::events::{Reason, Remark};
-use crate::planner::model::{Kind, ObjectKey, ServiceName};
+use crate::events::{EventReason, NewEvent};
+use crate::planner::model::{ObjectKey, ObjectKind, ServiceName};
 
 /// Something that an operator must hear about one object, once.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Complaint {
+pub struct Diagnostic {
     /// Of what.
-    pub subject: Subject,
+    pub subject: DiagnosticSubject,
     /// Of which sort.
-    pub sort: Reason,
+    pub sort: EventReason,
     /// What is wrong.
     pub reason: String,
 }
@@ -23,7 +23,7 @@ pub struct Complaint {
 /// What is complained of. What an object says and how it is served are apart: that one is mended
 /// says nothing of the other.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Subject {
+pub enum DiagnosticSubject {
     /// What an object says.
     Text(ObjectKey),
     /// How a Service is served.
@@ -34,7 +34,7 @@ pub enum Subject {
     Node(Arc<str>),
 }
 
-impl fmt::Display for Subject {
+impl fmt::Display for DiagnosticSubject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(object) => object.fmt(f),
@@ -45,7 +45,7 @@ impl fmt::Display for Subject {
     }
 }
 
-impl Complaint {
+impl Diagnostic {
     /// Says it in the log.
     pub fn log(&self) {
         let object = self.subject.to_string();
@@ -54,16 +54,18 @@ impl Complaint {
 
     /// The same for users.
     #[must_use]
-    pub fn remark(self) -> Remark {
+    pub fn remark(self) -> NewEvent {
         let object = match self.subject {
-            Subject::Text(object) => object,
-            Subject::Served(service) | Subject::Programmed(service) => ObjectKey::service(&service),
-            Subject::Node(name) => ObjectKey {
-                kind: Kind::Node,
+            DiagnosticSubject::Text(object) => object,
+            DiagnosticSubject::Served(service) | DiagnosticSubject::Programmed(service) => {
+                ObjectKey::service(&service)
+            }
+            DiagnosticSubject::Node(name) => ObjectKey {
+                kind: ObjectKind::Node,
                 name,
             },
         };
-        Remark {
+        NewEvent {
             object,
             reason: self.sort,
             note: format!("not served as asked: {}", self.reason),
@@ -72,35 +74,39 @@ impl Complaint {
 }
 
 /// What is wrong, each with its sort.
-pub(super) type Reasons = BTreeMap<String, Reason>;
+pub(super) type DiagnosticReasons = BTreeMap<String, EventReason>;
 
 /// Adds what is wrong as it is said.
-pub(super) fn worded<'a, R>(wrong: impl IntoIterator<Item = &'a R>) -> Reasons
+pub(super) fn worded<'a, R>(wrong: impl IntoIterator<Item = &'a R>) -> DiagnosticReasons
 where
     R: fmt::Display + 'a,
-    Reason: From<&'a R>,
+    EventReason: From<&'a R>,
 {
     let wrong = wrong.into_iter();
     wrong
-        .map(|wrong| (wrong.to_string(), Reason::from(wrong)))
+        .map(|wrong| (wrong.to_string(), EventReason::from(wrong)))
         .collect()
 }
 
-fn sorts(reasons: &Reasons) -> BTreeSet<Reason> {
+fn sorts(reasons: &DiagnosticReasons) -> BTreeSet<EventReason> {
     reasons.values().copied().collect()
 }
 
 /// What is wrong now with each object, as last said.
 #[derive(Debug, Default)]
-pub(super) struct Complaints {
-    said: BTreeMap<Subject, Reasons>,
+pub(super) struct Diagnostics {
+    said: BTreeMap<DiagnosticSubject, DiagnosticReasons>,
     /// How many objects there are with something wrong of each sort.
-    objects: BTreeMap<Reason, usize>,
+    objects: BTreeMap<EventReason, usize>,
 }
 
-impl Complaints {
+impl Diagnostics {
     /// Takes in all that is wrong with `subject` now; returns what was not said before.
-    pub(super) fn now(&mut self, subject: Subject, reasons: Reasons) -> Vec<Complaint> {
+    pub(super) fn now(
+        &mut self,
+        subject: DiagnosticSubject,
+        reasons: DiagnosticReasons,
+    ) -> Vec<Diagnostic> {
         if reasons.is_empty() {
             self.forget(&subject);
             return Vec::new();
@@ -108,7 +114,7 @@ impl Complaints {
         let before = self.said.get(&subject);
         let is_new = |reason: &String| before.is_none_or(|before| !before.contains_key(reason));
         let new = reasons.iter().filter(|(reason, _)| is_new(reason));
-        let complaints = new.map(|(reason, sort)| Complaint {
+        let complaints = new.map(|(reason, sort)| Diagnostic {
             subject: subject.clone(),
             sort: *sort,
             reason: reason.clone(),
@@ -124,17 +130,17 @@ impl Complaints {
     }
 
     /// Whether anything is wrong with `subject`.
-    pub(super) fn has(&self, subject: &Subject) -> bool {
+    pub(super) fn has(&self, subject: &DiagnosticSubject) -> bool {
         self.said.contains_key(subject)
     }
 
     /// All that is wrong.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&Subject, &Reasons)> {
+    pub(super) fn all(&self) -> impl Iterator<Item = (&DiagnosticSubject, &DiagnosticReasons)> {
         self.said.iter()
     }
 
     /// Takes in that `subject` is gone, or nothing is wrong with it any more. `false` if nothing was.
-    pub(super) fn forget(&mut self, subject: &Subject) -> bool {
+    pub(super) fn forget(&mut self, subject: &DiagnosticSubject) -> bool {
         let before = self.said.remove(subject);
         if let Some(before) = &before {
             self.uncount(before);
@@ -142,7 +148,7 @@ impl Complaints {
         before.is_some()
     }
 
-    fn uncount(&mut self, reasons: &Reasons) {
+    fn uncount(&mut self, reasons: &DiagnosticReasons) {
         for sort in sorts(reasons) {
             if let Some(count) = self.objects.get_mut(&sort) {
                 *count = count.saturating_sub(1);
@@ -151,7 +157,7 @@ impl Complaints {
     }
 
     /// How many objects there are with something wrong of each sort that there is or was.
-    pub(super) fn objects(&self) -> &BTreeMap<Reason, usize> {
+    pub(super) fn objects(&self) -> &BTreeMap<EventReason, usize> {
         &self.objects
     }
 }
@@ -160,7 +166,7 @@ impl Complaints {
 mod tests {
     use super::*;
 
-    fn reasons(complaints: Vec<Complaint>) -> Vec<String> {
+    fn reasons(complaints: Vec<Diagnostic>) -> Vec<String> {
         complaints
             .into_iter()
             .map(|complaint| complaint.reason)
@@ -169,11 +175,13 @@ mod tests {
 
     #[test]
     fn a_thing_is_said_once_until_it_is_mended() {
-        let mut complaints = Complaints::default();
+        let mut complaints = Diagnostics::default();
         let mut now = |list: &[&str]| {
             let list = list.iter().map(ToString::to_string);
-            let list = list.map(|reason| (reason, Reason::InvalidObject)).collect();
-            let subject = Subject::Served(ServiceName::new("shop", "cart"));
+            let list = list
+                .map(|reason| (reason, EventReason::InvalidObject))
+                .collect();
+            let subject = DiagnosticSubject::Served(ServiceName::new("shop", "cart"));
             reasons(complaints.now(subject, list))
         };
         assert_eq!(now(&["port"]), ["port"]);
@@ -185,16 +193,16 @@ mod tests {
 
     #[test]
     fn an_object_counts_once_for_each_sort_until_it_is_mended() {
-        let mut complaints = Complaints::default();
-        let subject = || Subject::Served(ServiceName::new("shop", "cart"));
-        let mut now = |list: &[(&str, Reason)]| {
+        let mut complaints = Diagnostics::default();
+        let subject = || DiagnosticSubject::Served(ServiceName::new("shop", "cart"));
+        let mut now = |list: &[(&str, EventReason)]| {
             let list = list
                 .iter()
                 .map(|(reason, sort)| ((*reason).to_owned(), *sort));
             complaints.now(subject(), list.collect());
             complaints.objects().clone()
         };
-        let (conflict, endpoint) = (Reason::FrontendConflict, Reason::InvalidEndpoint);
+        let (conflict, endpoint) = (EventReason::FrontendConflict, EventReason::InvalidEndpoint);
         let two = [
             ("port", conflict),
             ("address", conflict),

@@ -16,11 +16,11 @@ use super::state::State;
 use super::turn::milliseconds;
 use crate::metrics::Metrics;
 use crate::netlink::Conntrack;
-use crate::planner::conntrack::{Entry, Touched};
+use crate::planner::conntrack::{ConntrackEntry, DirtyFrontends};
 use crate::planner::model::{Address, Protocol};
 
 /// Connection tracking, and what to look for in it.
-pub(super) struct Cleaner {
+pub(super) struct ConntrackCleaner {
     conntrack: Conntrack,
     metrics: Metrics,
     ipv6: bool,
@@ -33,22 +33,22 @@ pub(super) struct Cleaner {
 
 /// What to look for.
 struct Wanted<A> {
-    touched: Touched<A>,
+    touched: DirtyFrontends<A>,
     /// The answers that may come late to entries that were deleted. Nothing else tells an entry that
     /// one makes from a flow of the node itself.
-    answers: BTreeSet<Entry<A>>,
+    answers: BTreeSet<ConntrackEntry<A>>,
 }
 
 impl<A> Default for Wanted<A> {
     fn default() -> Self {
         Self {
-            touched: Touched::default(),
+            touched: DirtyFrontends::default(),
             answers: BTreeSet::new(),
         }
     }
 }
 
-impl Cleaner {
+impl ConntrackCleaner {
     pub(super) fn new(conntrack: Conntrack, ipv6: bool, metrics: Metrics) -> Self {
         Self {
             conntrack,
@@ -150,7 +150,7 @@ fn delete<A: Address>(
             of_family.inc_by(deleted);
             let datagrams = cleaned.stale.iter();
             let datagrams = datagrams.filter(|entry| entry.protocol == Protocol::Udp);
-            answers.extend(datagrams.filter_map(Entry::late_answer));
+            answers.extend(datagrams.filter_map(ConntrackEntry::late_answer));
             cleaned.deleted
         }
         Err(error) => {

@@ -8,16 +8,16 @@ use crate::planner::model::Address;
 
 /// Asks the crank, which answers between two turns.
 #[derive(Debug)]
-pub struct Inquiry {
+pub struct DebugRequest {
     /// What is asked.
-    pub question: Question,
+    pub question: DebugQuestion,
     /// Where the answer goes.
     pub answer: oneshot::Sender<Value>,
 }
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Question {
+pub enum DebugQuestion {
     /// All that is programmed, what is not and why.
     State,
     /// Only what is wrong with which object.
@@ -27,15 +27,15 @@ pub enum Question {
 impl State {
     /// The answer, as JSON.
     #[must_use]
-    pub fn answer(&self, question: Question) -> Value {
+    pub fn answer(&self, question: DebugQuestion) -> Value {
         match question {
-            Question::State => json!({
+            DebugQuestion::State => json!({
                 "everythingListed": self.is_complete(),
                 "IPv4": self.ipv4.describe(),
                 "IPv6": self.ipv6.describe(),
                 "wrong": self.wrong(),
             }),
-            Question::Wrong => Value::Object(self.wrong()),
+            DebugQuestion::Wrong => Value::Object(self.wrong()),
         }
     }
 

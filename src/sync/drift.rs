@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::netlink::{Commit, Foreign, Kernel, Notices};
+use crate::netlink::{Commit, ForeignChange, Kernel, TableMonitor};
 
 /// Commits of more operations than this, and those of a whole program, are not listened to.
 const MANY: usize = 1_000;
@@ -18,8 +18,8 @@ const LAST_PAUSE: Duration = Duration::from_secs(30);
 const CALM: Duration = Duration::from_secs(10);
 
 /// Foreign changes of our tables, and how we answer them.
-pub(super) struct Drift {
-    notices: Notices,
+pub(super) struct DriftMonitor {
+    notices: TableMonitor,
     /// Whether nobody else can change our tables: then there is nothing to hear.
     alone: bool,
     /// The number of the kernel's ruleset before a commit that is not listened to.
@@ -29,12 +29,12 @@ pub(super) struct Drift {
     last: Option<Instant>,
     pause: Duration,
     /// Who changed something that is not repaired yet.
-    by: Option<Foreign>,
+    by: Option<ForeignChange>,
 }
 
-impl Drift {
+impl DriftMonitor {
     /// For tables that are ours alone, or that others may change.
-    pub(super) fn new(notices: Notices, alone: bool) -> Self {
+    pub(super) fn new(notices: TableMonitor, alone: bool) -> Self {
         Self {
             notices,
             alone,
@@ -63,7 +63,7 @@ impl Drift {
         self.answer(foreign)
     }
 
-    fn answer(&mut self, foreign: Foreign) -> Duration {
+    fn answer(&mut self, foreign: ForeignChange) -> Duration {
         let now = Instant::now();
         let calm = self
             .last

@@ -4,15 +4,19 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::affinity::{Affinity, Stale};
-use crate::planner::conntrack::{Frontends, Touched};
+use super::affinity::{AffinityChanges, StaleClients};
+use crate::planner::conntrack::{AnsweringFrontends, DirtyFrontends};
 use crate::planner::desired::{
-    Claim, Claims, Contribution, HealthCheck, Lists, NodeContribution, NodeFacts, NotServed,
-    PortContribution, Sides, Slots, claims, cluster_ips, contribution, health_check,
+    Claim, Claims, ClientSides, EndpointLists, HealthCheck, NodeElements, NodeFacts, PortElements,
+    ServiceElements, Slots, UnservedReason, claims, cluster_ips, contribution, health_check,
 };
-use crate::planner::diff::{Change, GoneElements, Kept, Picture, Plan, Transaction, between, kept};
-use crate::planner::model::{Address, Changed, Protocol, Service, ServiceName, Store};
-use crate::planner::ruleset::{Inconsistent, Key, List, SetName, Table, Value, service_and_port};
+use crate::planner::diff::{
+    Applied, DesiredChange, GoneElements, KeptElements, Plan, Transaction, between, kept,
+};
+use crate::planner::model::{Address, Protocol, Service, ServiceName, Store, StoreChange};
+use crate::planner::ruleset::{
+    EndpointList, InconsistentTable, Key, SetName, Table, Value, service_and_port,
+};
 
 /// What is known of the kernel's table before a plan is made.
 #[derive(Debug)]
@@ -31,21 +35,21 @@ pub struct Prepared<A: Address> {
     /// What to send.
     pub transaction: Transaction<A>,
     /// What of each planned Service is not served.
-    pub not_served: Vec<(ServiceName, Vec<NotServed>)>,
+    pub not_served: Vec<(ServiceName, Vec<UnservedReason>)>,
     /// The health checks of the planned Services, of those that have or had one.
     health: Vec<(ServiceName, Option<HealthCheck>)>,
     /// Which clients are to be forgotten once it is committed.
-    pub stale: Stale<A>,
+    pub stale: StaleClients<A>,
     /// What clients are no longer to be remembered for before it is committed.
     pub(super) leaving: GoneElements<A>,
     plan: Plan<A>,
     /// The picture that the plan begins from, unless it is ours.
-    from: Option<Picture<A>>,
+    from: Option<Applied<A>>,
     basis: Basis<A>,
     names: BTreeSet<ServiceName>,
-    seen: Seen<A>,
+    seen: PlannedFor<A>,
     /// The frontends that it touches.
-    touched: Touched<A>,
+    touched: DirtyFrontends<A>,
 }
 
 impl<A: Address> Prepared<A> {
@@ -57,7 +61,7 @@ impl<A: Address> Prepared<A> {
 
 /// What of the node counts for every Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Seen<A: Address> {
+struct PlannedFor<A: Address> {
     zone: Option<Arc<str>>,
     primary_ip: Option<A>,
     service_cidrs: Vec<A::Net>,
@@ -68,9 +72,9 @@ struct Seen<A: Address> {
 #[derive(Debug)]
 pub struct FamilyState<A: Address> {
     claims: Claims<A>,
-    pub(super) picture: Picture<A>,
+    pub(super) picture: Applied<A>,
     /// Where clients were, as of the last commit.
-    pub(super) sides: Option<Sides<A>>,
+    pub(super) sides: Option<ClientSides<A>>,
     dirty: BTreeSet<ServiceName>,
     /// `ClusterIPs` that Services got or lost: an endpoint at one of them may be used no more, or again.
     cluster_ips: BTreeSet<A>,
@@ -79,10 +83,10 @@ pub struct FamilyState<A: Address> {
     numbers: BTreeSet<(Protocol, u16)>,
     node_dirty: bool,
     /// What the picture's Services were planned for.
-    seen: Option<Seen<A>>,
+    seen: Option<PlannedFor<A>>,
     /// Services whose operations the kernel refused: left out until the next retry.
     refused: BTreeSet<ServiceName>,
-    touched: Touched<A>,
+    touched: DirtyFrontends<A>,
     health: BTreeMap<ServiceName, HealthCheck>,
 }
 
@@ -90,7 +94,7 @@ impl<A: Address> Default for FamilyState<A> {
     fn default() -> Self {
         Self {
             claims: Claims::default(),
-            picture: Picture::default(),
+            picture: Applied::default(),
             sides: None,
             dirty: BTreeSet::new(),
             cluster_ips: BTreeSet::new(),
@@ -98,7 +102,7 @@ impl<A: Address> Default for FamilyState<A> {
             node_dirty: true,
             seen: None,
             refused: BTreeSet::new(),
-            touched: Touched::default(),
+            touched: DirtyFrontends::default(),
             health: BTreeMap::new(),
         }
     }
@@ -106,10 +110,10 @@ impl<A: Address> Default for FamilyState<A> {
 
 impl<A: Address> FamilyState<A> {
     /// Marks what a change of the store makes dirty.
-    pub fn note(&mut self, changed: &Changed) {
+    pub fn note(&mut self, changed: &StoreChange) {
         match changed {
-            Changed::Nothing => {}
-            Changed::Service { before, after } => {
+            StoreChange::Nothing => {}
+            StoreChange::Service { before, after } => {
                 let (before, after) = (before.as_deref(), after.as_deref());
                 let others = self.claims.update(before, after);
                 let own = [before, after].into_iter().flatten();
@@ -136,8 +140,8 @@ impl<A: Address> FamilyState<A> {
                 let numbers = changed.iter().map(|(claim, _)| claim.number());
                 self.numbers.extend(numbers);
             }
-            Changed::Endpoints(services) => self.dirty.extend(services.iter().cloned()),
-            Changed::Node => self.node_dirty = true,
+            StoreChange::Endpoints(services) => self.dirty.extend(services.iter().cloned()),
+            StoreChange::Node => self.node_dirty = true,
         }
     }
 
@@ -192,10 +196,10 @@ impl<A: Address> FamilyState<A> {
         store: &Store,
         facts: &NodeFacts,
         basis: Basis<A>,
-    ) -> Result<Prepared<A>, Inconsistent> {
+    ) -> Result<Prepared<A>, InconsistentTable> {
         let everything = !matches!(basis, Basis::Picture);
-        let node = NodeContribution::new(facts, store, &self.claims);
-        let seen = Seen {
+        let node = NodeElements::new(facts, store, &self.claims);
+        let seen = PlannedFor {
             zone: store.node().and_then(|node| node.zone.clone()),
             primary_ip: node.primary_ip(),
             service_cidrs: node.service_cidrs().to_vec(),
@@ -210,7 +214,7 @@ impl<A: Address> FamilyState<A> {
         }
         let names: BTreeSet<_> = names.difference(&self.refused).cloned().collect();
         let mut not_served = Vec::new();
-        let mut change = Change::default();
+        let mut change = DesiredChange::default();
         if everything || node != *self.picture.node() {
             change.node = Some(node.clone());
         }
@@ -221,14 +225,14 @@ impl<A: Address> FamilyState<A> {
         }
         let touched = self.touched(&change, &node, &basis);
         let kept = self.kept(&basis);
-        let Affinity {
+        let AffinityChanges {
             stale,
             gone,
             leaving,
         } = self.affinity(&change, &kept, &node, facts.sides(&node), &basis);
         change.gone = Some(gone);
         let health = self.health(store, &node, &names);
-        let from = everything.then(|| Picture::holding(kept));
+        let from = everything.then(|| Applied::holding(kept));
         let picture = from.as_ref().unwrap_or(&self.picture);
         let mut plan = Plan::new(picture, change);
         let transaction = match &basis {
@@ -259,7 +263,7 @@ impl<A: Address> FamilyState<A> {
     fn with_cluster_ips_as_endpoints(
         &self,
         store: &Store,
-        node: &NodeContribution<A>,
+        node: &NodeElements<A>,
     ) -> BTreeSet<ServiceName> {
         let ips = self.cluster_ips.iter().copied();
         let outside: BTreeSet<_> = ips.filter(|ip| !node.is_in_service_cidrs(*ip)).collect();
@@ -271,7 +275,7 @@ impl<A: Address> FamilyState<A> {
 
     /// The Services of which one may have, at an address of the node, what another claims, or no longer: what
     /// they claim changed, or the addresses that serve node ports.
-    fn rivals(&self, node: &NodeContribution<A>) -> BTreeSet<ServiceName> {
+    fn rivals(&self, node: &NodeElements<A>) -> BTreeSet<ServiceName> {
         let before: BTreeSet<_> = self.picture.node().node_ips().collect();
         let now: BTreeSet<_> = node.node_ips().collect();
         let mut rivals = self.claims.with_numbers(&self.numbers, &now);
@@ -284,11 +288,11 @@ impl<A: Address> FamilyState<A> {
     /// The frontends that a plan touches: from what is applied before it and after it.
     fn touched(
         &self,
-        change: &Change<A>,
-        node: &NodeContribution<A>,
+        change: &DesiredChange<A>,
+        node: &NodeElements<A>,
         basis: &Basis<A>,
-    ) -> Touched<A> {
-        let mut touched = Touched::default();
+    ) -> DirtyFrontends<A> {
+        let mut touched = DirtyFrontends::default();
         let before = self.picture.node();
         touched.node_ports_at(before.node_ips().chain(node.node_ips()));
         for (name, after) in &change.services {
@@ -320,7 +324,7 @@ impl<A: Address> FamilyState<A> {
     fn health(
         &self,
         store: &Store,
-        node: &NodeContribution<A>,
+        node: &NodeElements<A>,
         names: &BTreeSet<ServiceName>,
     ) -> Vec<(ServiceName, Option<HealthCheck>)> {
         // A load-balancer IP may have come to this machine, or gone.
@@ -341,9 +345,9 @@ impl<A: Address> FamilyState<A> {
 
     /// What stays of Services that are left out, also what an earlier process programmed: as long as
     /// they have the frontend.
-    fn kept(&self, basis: &Basis<A>) -> Kept<A> {
+    fn kept(&self, basis: &Basis<A>) -> KeptElements<A> {
         let Basis::Found(found) = basis else {
-            return Kept::new();
+            return KeptElements::new();
         };
         let refused = self.refused.iter().map(|name| (name.as_str(), name));
         let refused: BTreeMap<_, _> = refused.collect();
@@ -358,10 +362,10 @@ impl<A: Address> FamilyState<A> {
     fn wanted(
         &self,
         store: &Store,
-        node: &NodeContribution<A>,
+        node: &NodeElements<A>,
         name: &ServiceName,
         basis: &Basis<A>,
-    ) -> (Option<Contribution<A>>, Vec<NotServed>) {
+    ) -> (Option<ServiceElements<A>>, Vec<UnservedReason>) {
         let Some(service) = store.service(name) else {
             return (None, Vec::new());
         };
@@ -414,30 +418,30 @@ impl<A: Address> FamilyState<A> {
     }
 
     /// The frontends that were touched by what was committed since this was last asked.
-    pub fn take_touched(&mut self) -> Touched<A> {
+    pub fn take_touched(&mut self) -> DirtyFrontends<A> {
         std::mem::take(&mut self.touched)
     }
 
     /// These frontends with the endpoints that answer them now.
     #[must_use]
-    pub fn frontends<'a>(&'a self, touched: &'a Touched<A>) -> Frontends<'a, A> {
-        Frontends::new(touched, &self.picture, &self.claims)
+    pub fn frontends<'a>(&'a self, touched: &'a DirtyFrontends<A>) -> AnsweringFrontends<'a, A> {
+        AnsweringFrontends::new(touched, &self.picture, &self.claims)
     }
 
     /// The picture of the kernel.
     #[must_use]
-    pub fn picture(&self) -> &Picture<A> {
+    pub fn picture(&self) -> &Applied<A> {
         &self.picture
     }
 
     /// The picture of the kernel, to take in what was done to balance chains.
-    pub fn picture_mut(&mut self) -> &mut Picture<A> {
+    pub fn picture_mut(&mut self) -> &mut Applied<A> {
         &mut self.picture
     }
 }
 
 /// The slots of a port in a table that was read from the kernel.
-fn lists_in<A: Address>(found: &Table<A>, port: &PortContribution<A>) -> Lists<A> {
+fn lists_in<A: Address>(found: &Table<A>, port: &PortElements<A>) -> EndpointLists<A> {
     fn list<A: Address>(
         found: &Table<A>,
         slot: Option<impl Fn(u32) -> (SetName, Key<A>)>,
@@ -452,9 +456,9 @@ fn lists_in<A: Address>(found: &Table<A>, port: &PortContribution<A>) -> Lists<A
                 Value::Nothing | Value::Verdict(_) => None,
             }
         };
-        Slots::in_order((0..List::CLUSTER).map_while(endpoint))
+        Slots::in_order((0..EndpointList::CLUSTER).map_while(endpoint))
     }
-    Lists {
+    EndpointLists {
         cluster: list(found, port.cluster_slot()),
         local: list(found, port.local_slot()),
     }

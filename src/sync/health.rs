@@ -15,11 +15,11 @@ pub struct SyncHealth {
     patience: Duration,
     /// Whether there should be a Node object.
     needs_node: bool,
-    known: Mutex<Known>,
+    known: Mutex<SyncHealthState>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct SyncHealthState {
     waits_since: Option<Instant>,
     committed_at: Option<SystemTime>,
     /// Whether our Node is about to be deleted; `None`: no Node was seen.
@@ -44,7 +44,7 @@ impl SyncHealth {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, SyncHealthState> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use crate::clock;
-use crate::events::Reason;
+use crate::events::EventReason;
 use crate::metrics::{
-    Metrics, OfFamily, OfKind, OfPolicy, OfReason, OfSet, Outcome, RejectedAs, seconds_of,
+    FamilyLabel, KindLabel, Metrics, OutcomeLabel, PolicyLabel, ReasonLabel, RejectionLabel,
+    SetLabel, seconds_of,
 };
 use crate::netlink::{Commit, Error};
 use crate::planner::model::addr::Family;
-use crate::planner::model::{Address, Addresses, Event, Kind, Object, Update};
+use crate::planner::model::{Address, Event, Object, ObjectKind, SliceEndpoints, Update};
 use crate::planner::ruleset::SetName;
 
 use super::FamilyState;
@@ -20,7 +21,7 @@ use super::FamilyState;
 const TRIGGERS: usize = 16_384;
 
 /// Counts for the families that the node has.
-pub(super) struct Measure {
+pub(super) struct SyncMetrics {
     pub(super) metrics: Metrics,
     families: Vec<Family>,
     /// What was triggered before this, in milliseconds since 1970, was late before we were there.
@@ -30,16 +31,16 @@ pub(super) struct Measure {
     sent_bytes: u64,
     /// As last counted.
     elements: BTreeMap<(Family, SetName), usize>,
-    objects_not_served: BTreeMap<Reason, usize>,
+    objects_not_served: BTreeMap<EventReason, usize>,
 }
 
-impl Measure {
+impl SyncMetrics {
     pub(super) fn new(metrics: Metrics, ipv6: bool) -> Self {
         let mut families = vec![Family::Ipv4];
         families.extend(ipv6.then_some(Family::Ipv6));
         metrics.begin(&families);
-        for reason in Reason::OF_OBJECTS {
-            let of_reason = OfReason::new(reason.name());
+        for reason in EventReason::OF_OBJECTS {
+            let of_reason = ReasonLabel::new(reason.name());
             drop(metrics.objects_not_served.get_or_create(&of_reason));
         }
         Self {
@@ -53,8 +54,8 @@ impl Measure {
         }
     }
 
-    fn of_families(&self) -> impl Iterator<Item = OfFamily> {
-        self.families.iter().copied().map(OfFamily::from)
+    fn of_families(&self) -> impl Iterator<Item = FamilyLabel> {
+        self.families.iter().copied().map(FamilyLabel::from)
     }
 
     /// A source reported this.
@@ -62,7 +63,7 @@ impl Measure {
         let update = match event {
             Event::Interrupted(kind) => {
                 let restarts = &self.metrics.interruptions;
-                restarts.get_or_create(&OfKind::from(*kind)).inc();
+                restarts.get_or_create(&KindLabel::from(*kind)).inc();
                 return;
             }
             Event::Update(update) => update,
@@ -70,18 +71,18 @@ impl Measure {
         };
         let metrics = &self.metrics;
         match update.key.kind {
-            Kind::Service => {
+            ObjectKind::Service => {
                 metrics.service_changes.inc();
                 metrics.service_changes_pending.inc();
             }
-            Kind::EndpointSlice | Kind::Endpoints => {
+            ObjectKind::EndpointSlice | ObjectKind::Endpoints => {
                 metrics.endpoint_changes.inc();
                 metrics.endpoint_changes_pending.inc();
                 let room = TRIGGERS - self.triggers.len();
                 let triggers = triggers(update, self.started);
                 self.triggers.extend(triggers.into_iter().take(room));
             }
-            Kind::Node | Kind::ServiceCidr => {}
+            ObjectKind::Node | ObjectKind::ServiceCidr => {}
         }
         let now = seconds_of(clock::now());
         for family in self.of_families() {
@@ -90,14 +91,14 @@ impl Measure {
     }
 
     /// Parts of an object were found to make no sense, and that was said.
-    pub(super) fn rejected(&self, labels: Vec<RejectedAs>) {
+    pub(super) fn rejected(&self, labels: Vec<RejectionLabel>) {
         for label in labels {
             self.metrics.rejected.get_or_create(&label).inc();
         }
     }
 
     /// So many objects are not served as asked.
-    pub(super) fn not_served(&mut self, objects: &BTreeMap<Reason, usize>) {
+    pub(super) fn not_served(&mut self, objects: &BTreeMap<EventReason, usize>) {
         if self.objects_not_served == *objects {
             return;
         }
@@ -105,7 +106,7 @@ impl Measure {
         for (reason, count) in objects {
             let objects = &self.metrics.objects_not_served;
             objects
-                .get_or_create(&OfReason::new(reason.name()))
+                .get_or_create(&ReasonLabel::new(reason.name()))
                 .set(number(*count));
         }
     }
@@ -121,7 +122,7 @@ impl Measure {
         let metrics = &self.metrics;
         metrics
             .transactions
-            .get_or_create(&Outcome::COMMITTED)
+            .get_or_create(&OutcomeLabel::COMMITTED)
             .inc();
         metrics.transaction_durations.observe(kernel.as_secs_f64());
         metrics
@@ -145,7 +146,7 @@ impl Measure {
         }
     }
 
-    fn observe(&self, family: &OfFamily, full: bool, elapsed: Duration) {
+    fn observe(&self, family: &FamilyLabel, full: bool, elapsed: Duration) {
         let metrics = &self.metrics;
         let seconds = elapsed.as_secs_f64();
         metrics.syncs.get_or_create(family).observe(seconds);
@@ -163,14 +164,14 @@ impl Measure {
             Error::Refused(refusals) => {
                 let count = u64::try_from(refusals.len()).unwrap_or(u64::MAX);
                 self.metrics.refused.inc_by(count);
-                Outcome::REFUSED
+                OutcomeLabel::REFUSED
             }
             Error::Socket { .. }
             | Error::Lost
             | Error::Owned(_)
             | Error::Permission
             | Error::Lacks(_)
-            | Error::NoNftables => Outcome::FAILED,
+            | Error::NoNftables => OutcomeLabel::FAILED,
         };
         self.metrics.transactions.get_or_create(&outcome).inc();
         self.failed(full, elapsed);
@@ -206,7 +207,7 @@ impl Measure {
         for (set, count) in picture.elements() {
             // Few change in a sync.
             if self.elements.insert((A::FAMILY, *set), *count) != Some(*count) {
-                let of_set = OfSet::new(A::FAMILY, *set);
+                let of_set = SetLabel::new(A::FAMILY, *set);
                 metrics.elements.get_or_create(&of_set).set(number(*count));
             }
         }
@@ -215,10 +216,10 @@ impl Measure {
         drop(services);
         let without = picture.without_local_endpoints();
         let no_local = &metrics.no_local_endpoints;
-        let internal = no_local.get_or_create(&OfPolicy::internal(A::FAMILY));
+        let internal = no_local.get_or_create(&PolicyLabel::internal(A::FAMILY));
         internal.set(number(without.internal));
         drop(internal);
-        let external = no_local.get_or_create(&OfPolicy::external(A::FAMILY));
+        let external = no_local.get_or_create(&PolicyLabel::external(A::FAMILY));
         external.set(number(without.external));
     }
 }
@@ -228,13 +229,13 @@ fn number(count: usize) -> i64 {
 }
 
 /// What of an object makes no sense.
-pub(super) fn rejected(event: &Event) -> Vec<RejectedAs> {
+pub(super) fn rejected(event: &Event) -> Vec<RejectionLabel> {
     let Event::Update(update) = event else {
         return Vec::new();
     };
     let rejected = update.rejected.iter();
     rejected
-        .map(|rejected| RejectedAs::new(update.key.kind, rejected))
+        .map(|rejected| RejectionLabel::new(update.key.kind, rejected))
         .collect()
 }
 
@@ -244,8 +245,8 @@ fn triggers(update: &Update, started: i64) -> Option<(Family, i64)> {
         return None;
     };
     let family = match slices.first()?.addresses {
-        Addresses::Ipv4(_) => Family::Ipv4,
-        Addresses::Ipv6(_) => Family::Ipv6,
+        SliceEndpoints::Ipv4(_) => Family::Ipv4,
+        SliceEndpoints::Ipv6(_) => Family::Ipv6,
     };
     let trigger = update.triggered.filter(|trigger| *trigger >= started)?;
     Some((family, trigger))
@@ -266,7 +267,7 @@ mod tests {
     #[test]
     fn what_is_never_committed_costs_no_more_memory() {
         let (metrics, _) = Metrics::new();
-        let mut measure = Measure::new(metrics, false);
+        let mut measure = SyncMetrics::new(metrics, false);
         measure.started = 0;
         let slice = "{metadata: {namespace: shop, name: a, \
                      labels: {kubernetes.io/service-name: cart}, annotations: \

@@ -24,23 +24,23 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::warn;
 
-pub use affinity::Stale;
-use affinity::{Forgetter, FullMaps};
-pub use complaints::{Complaint, Subject};
-use conntrack::Cleaner;
-pub use describe::{Inquiry, Question};
-use drift::Drift;
+pub use affinity::StaleClients;
+use affinity::{AffinityReaper, FullMaps};
+pub use complaints::{Diagnostic, DiagnosticSubject};
+use conntrack::ConntrackCleaner;
+pub use describe::{DebugQuestion, DebugRequest};
+use drift::DriftMonitor;
 pub use family::{Basis, FamilyState, Prepared};
 pub use health::SyncHealth;
-use measure::Measure;
-pub use opened::Opened;
-pub use state::{Plans, Progress, State};
+use measure::SyncMetrics;
+pub use opened::Sockets;
+pub use state::{Plans, State, SyncOutcome};
 use timers::{Retry, Timer, Timers};
 use trust::Trust;
 
-use crate::events::Teller;
+use crate::events::EventRecorder;
 use crate::metrics::Metrics;
-use crate::netlink::{Commit, Kernel, Notices};
+use crate::netlink::{Commit, Kernel, TableMonitor};
 use crate::planner::desired::HealthCheckChange;
 use crate::planner::model::Events;
 
@@ -52,16 +52,16 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 const UNUSED_CHAINS: Duration = Duration::from_mins(10);
 
 /// The crank and what it turns.
-pub struct Crank {
+pub struct Syncer {
     kernel: Kernel,
-    forgetter: Forgetter,
-    drift: Drift,
+    forgetter: AffinityReaper,
+    drift: DriftMonitor,
     health: UnboundedSender<HealthCheckChange>,
     lag: Arc<SyncHealth>,
-    cleaner: Cleaner,
+    cleaner: ConntrackCleaner,
     full_maps: FullMaps,
-    measure: Measure,
-    teller: Teller,
+    measure: SyncMetrics,
+    teller: EventRecorder,
     state: State,
     /// Whether the node has IPv6 at all.
     ipv6: bool,
@@ -78,36 +78,36 @@ pub struct Crank {
     then: Option<fn()>,
 }
 
-impl Crank {
+impl Syncer {
     /// A crank for a kernel; `ipv6` tells whether there is such a family. It reports to `health`
     /// which health checks changed, and to `lag` whether anything waits to be committed.
     ///
     /// # Errors
     /// If the thread that it starts cannot be.
     pub fn new(
-        open: Opened,
+        open: Sockets,
         state: State,
         ipv6: bool,
         health: UnboundedSender<HealthCheckChange>,
         lag: Arc<SyncHealth>,
         metrics: Metrics,
     ) -> io::Result<Self> {
-        let Opened {
+        let Sockets {
             kernel,
             for_clients,
             conntrack,
         } = open;
-        let drift = Drift::new(Notices::new(kernel.port()), kernel.owns_tables());
+        let drift = DriftMonitor::new(TableMonitor::new(kernel.port()), kernel.owns_tables());
         Ok(Self {
             kernel,
             drift,
-            forgetter: Forgetter::start(for_clients)?,
+            forgetter: AffinityReaper::start(for_clients)?,
             health,
             lag,
-            cleaner: Cleaner::new(conntrack, ipv6, metrics.clone()),
+            cleaner: ConntrackCleaner::new(conntrack, ipv6, metrics.clone()),
             full_maps: FullMaps::default(),
-            measure: Measure::new(metrics, ipv6),
-            teller: Teller::default(),
+            measure: SyncMetrics::new(metrics, ipv6),
+            teller: EventRecorder::default(),
             state,
             ipv6,
             min_sync_period: Duration::ZERO,
@@ -142,7 +142,7 @@ impl Crank {
 
     /// Tells users what is not served as asked, too.
     #[must_use]
-    pub fn telling(self, teller: Teller) -> Self {
+    pub fn telling(self, teller: EventRecorder) -> Self {
         Self { teller, ..self }
     }
 
@@ -151,7 +151,7 @@ impl Crank {
     pub async fn run(
         mut self,
         mut events: mpsc::Receiver<Events>,
-        mut asked: mpsc::Receiver<Inquiry>,
+        mut asked: mpsc::Receiver<DebugRequest>,
         mut stop: watch::Receiver<bool>,
     ) {
         let mut timers = Timers::default();
@@ -216,25 +216,25 @@ impl Crank {
     }
 
     /// Takes in what a turn came to.
-    fn after(&mut self, progress: Progress, timers: &mut Timers, retry: &mut Retry) {
-        if progress != Progress::Waiting {
+    fn after(&mut self, progress: SyncOutcome, timers: &mut Timers, retry: &mut Retry) {
+        if progress != SyncOutcome::Waiting {
             self.lag.committed();
         }
         match progress {
-            Progress::Complete => {
+            SyncOutcome::Complete => {
                 if let Some(then) = self.then.take() {
                     then();
                 }
                 timers.retry = Timer::default();
                 *retry = Retry::default();
             }
-            Progress::LeftOut => {
+            SyncOutcome::LeftOut => {
                 retry.failing = false;
                 if timers.retry.start(retry.pause) {
                     retry.longer(self.last_retry);
                 }
             }
-            Progress::Waiting => {
+            SyncOutcome::Waiting => {
                 if !retry.failing {
                     *retry = Retry::failing();
                 }
@@ -286,7 +286,7 @@ impl Crank {
         })
     }
 
-    fn complain(&self, complaints: Vec<Complaint>) {
+    fn complain(&self, complaints: Vec<Diagnostic>) {
         for complaint in complaints {
             complaint.log();
             self.teller.tell(complaint.remark());

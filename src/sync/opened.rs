@@ -6,7 +6,7 @@ use crate::netlink::{Conntrack, Error, Kernel};
 use crate::planner::model::addr::Family;
 
 /// The kernel of the node's network namespace, opened for each that works with it.
-pub struct Opened {
+pub struct Sockets {
     /// For the crank.
     pub kernel: Kernel,
     /// For the thread that looks for clients to forget.
@@ -15,7 +15,7 @@ pub struct Opened {
     pub conntrack: Conntrack,
 }
 
-impl Opened {
+impl Sockets {
     /// Opens it for the network namespace of the calling thread; the tables are to be ours alone
     /// if `owner` and the kernel can. `families` are those that get a table: where there is none yet,
     /// each ability that the tables need is tried.

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use tracing::info;
 
-use super::complaints::{Complaint, Complaints, Reasons, Subject, worded};
+use super::complaints::{Diagnostic, DiagnosticReasons, DiagnosticSubject, Diagnostics, worded};
 use super::family::{Basis, FamilyState, Prepared};
-use crate::events::Reason;
-use crate::planner::conntrack::Touched;
+use crate::events::EventReason;
+use crate::planner::conntrack::DirtyFrontends;
 use crate::planner::desired::HealthCheckChange;
-use crate::planner::desired::{HealthCheck, NodeContribution, NodeFacts};
-use crate::planner::model::{Address, Changed, Event, Kind, ServiceName, Store};
-use crate::planner::ruleset::{Inconsistent, Program, Table};
+use crate::planner::desired::{HealthCheck, NodeElements, NodeFacts};
+use crate::planner::model::{Address, Event, ObjectKind, ServiceName, Store, StoreChange};
+use crate::planner::ruleset::{InconsistentTable, Program, Table};
 
 /// Plans for both families.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub struct Plans {
 
 /// How far the kernel holds what it should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum SyncOutcome {
     /// It holds everything.
     Complete,
     /// It holds everything but what it refuses of some Services. Health speaks of the others.
@@ -42,10 +42,10 @@ pub enum Progress {
 pub struct State {
     store: Store,
     facts: NodeFacts,
-    listed: BTreeSet<Kind>,
-    complaints: Complaints,
+    listed: BTreeSet<ObjectKind>,
+    complaints: Diagnostics,
     /// What of Services is not served in IPv4, and in IPv6: a commit may be of one family.
-    not_served: [BTreeMap<ServiceName, Reasons>; 2],
+    not_served: [BTreeMap<ServiceName, DiagnosticReasons>; 2],
     /// What this node is called, if that is known, and whether there must be an object of it.
     name: Option<(Arc<str>, bool)>,
     /// IPv4.
@@ -79,7 +79,7 @@ impl<A: Address> HealthChanges<A> {
     fn take_in(
         &mut self,
         checks: Vec<(ServiceName, Option<HealthCheck>)>,
-        node: &NodeContribution<A>,
+        node: &NodeElements<A>,
         facts: &NodeFacts,
     ) {
         let addresses = node.health_check_ips(facts);
@@ -102,7 +102,7 @@ impl State {
             store: Store::default(),
             facts,
             listed: BTreeSet::new(),
-            complaints: Complaints::default(),
+            complaints: Diagnostics::default(),
             not_served: <[_; 2]>::default(),
             name: None,
             ipv4: FamilyState::default(),
@@ -122,7 +122,7 @@ impl State {
     }
 
     /// Looks whether the objects know a node of our name, once all were seen; returns what is newly wrong.
-    pub fn look_for_node(&mut self) -> Vec<Complaint> {
+    pub fn look_for_node(&mut self) -> Vec<Diagnostic> {
         let Some((name, needs_object)) = &self.name else {
             return Vec::new();
         };
@@ -137,9 +137,9 @@ impl State {
         };
         let reasons = why.map(|why| {
             let reason = format!("{why}: is --hostname-override right?");
-            (reason, Reason::UnknownNode)
+            (reason, EventReason::UnknownNode)
         });
-        let subject = Subject::Node(Arc::clone(name));
+        let subject = DiagnosticSubject::Node(Arc::clone(name));
         self.complaints.now(subject, reasons.into_iter().collect())
     }
 
@@ -150,7 +150,7 @@ impl State {
     }
 
     /// Takes in what a source of objects reports; returns what is newly wrong.
-    pub fn apply(&mut self, event: Event) -> Vec<Complaint> {
+    pub fn apply(&mut self, event: Event) -> Vec<Diagnostic> {
         let update = match event {
             Event::Update(update) => update,
             Event::Listed(kind) => {
@@ -161,21 +161,21 @@ impl State {
             Event::OwnAddresses(addresses) => {
                 if self.facts.own_addresses.as_ref() != Some(&addresses) {
                     self.facts.own_addresses = Some(addresses);
-                    self.ipv4.note(&Changed::Node);
-                    self.ipv6.note(&Changed::Node);
+                    self.ipv4.note(&StoreChange::Node);
+                    self.ipv6.note(&StoreChange::Node);
                 }
                 return Vec::new();
             }
         };
-        let subject = Subject::Text(update.key.clone());
+        let subject = DiagnosticSubject::Text(update.key.clone());
         let complaints = self.complaints.now(subject, worded(&update.rejected));
         let changed = self.store.apply(update);
-        if let Changed::Service {
+        if let StoreChange::Service {
             before: Some(service),
             after: None,
         } = &changed
         {
-            let subject = Subject::Served(service.name.clone());
+            let subject = DiagnosticSubject::Served(service.name.clone());
             self.complaints.forget(&subject);
             for known in &mut self.not_served {
                 known.remove(&service.name);
@@ -190,18 +190,22 @@ impl State {
     /// not seen yet would be cut off. Endpoints are only in manifests, which are read at once.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        let mut kinds = Kind::ALL.iter().filter(|kind| **kind != Kind::Endpoints);
+        let mut kinds = ObjectKind::ALL
+            .iter()
+            .filter(|kind| **kind != ObjectKind::Endpoints);
         kinds.all(|kind| self.listed.contains(kind))
     }
 
     /// What is wrong with which object.
-    pub(super) fn complaints(&self) -> impl Iterator<Item = (&Subject, &Reasons)> {
+    pub(super) fn complaints(
+        &self,
+    ) -> impl Iterator<Item = (&DiagnosticSubject, &DiagnosticReasons)> {
         self.complaints.all()
     }
 
     /// How many objects are not served, or not as asked, for each reason that there is or was.
     #[must_use]
-    pub fn objects_not_served(&self) -> &BTreeMap<Reason, usize> {
+    pub fn objects_not_served(&self) -> &BTreeMap<EventReason, usize> {
         self.complaints.objects()
     }
 
@@ -219,7 +223,7 @@ impl State {
         &self,
         ipv4: Basis<Ipv4Addr>,
         ipv6: Basis<Ipv6Addr>,
-    ) -> Result<Plans, Inconsistent> {
+    ) -> Result<Plans, InconsistentTable> {
         Ok(Plans {
             ipv4: self.ipv4.prepare(&self.store, &self.facts, ipv4)?,
             ipv6: self.ipv6.prepare(&self.store, &self.facts, ipv6)?,
@@ -227,7 +231,7 @@ impl State {
     }
 
     /// Takes in that the kernel committed both plans; returns what is newly wrong.
-    pub fn committed(&mut self, plans: Plans) -> Vec<Complaint> {
+    pub fn committed(&mut self, plans: Plans) -> Vec<Diagnostic> {
         let complaints = self.served(&plans);
         self.programmed(plans.ipv4.names());
         self.programmed(plans.ipv6.names());
@@ -244,20 +248,21 @@ impl State {
 
     /// Takes in that the kernel refuses a Service, which is left out; returns that once, however often it is
     /// tried again.
-    pub fn refused(&mut self, service: &ServiceName, why: impl fmt::Display) -> Vec<Complaint> {
-        let subject = Subject::Programmed(service.clone());
+    pub fn refused(&mut self, service: &ServiceName, why: impl fmt::Display) -> Vec<Diagnostic> {
+        let subject = DiagnosticSubject::Programmed(service.clone());
         if self.complaints.has(&subject) {
             return Vec::new();
         }
         let reason = format!("the kernel refuses it: {why}");
-        let reasons = [(reason, Reason::RefusedByKernel)].into();
+        let reasons = [(reason, EventReason::RefusedByKernel)].into();
         self.complaints.now(subject, reasons)
     }
 
     /// Whether the kernel refused the Service when it was last tried.
     #[must_use]
     pub fn is_refused(&self, service: &ServiceName) -> bool {
-        self.complaints.has(&Subject::Programmed(service.clone()))
+        self.complaints
+            .has(&DiagnosticSubject::Programmed(service.clone()))
     }
 
     /// Whether the tables must be read back before the next plan.
@@ -269,7 +274,10 @@ impl State {
     /// Takes in that those of these Services that the kernel refused before are programmed.
     fn programmed(&mut self, names: &BTreeSet<ServiceName>) {
         for name in names {
-            if self.complaints.forget(&Subject::Programmed(name.clone())) {
+            if self
+                .complaints
+                .forget(&DiagnosticSubject::Programmed(name.clone()))
+            {
                 info!(service = %name, "the kernel no longer refuses the Service");
             }
         }
@@ -277,13 +285,13 @@ impl State {
 
     /// How far the kernel holds what it should, on a node with IPv6 or without.
     #[must_use]
-    pub fn progress(&self, ipv6: bool) -> Progress {
+    pub fn progress(&self, ipv6: bool) -> SyncOutcome {
         if self.ipv4.is_dirty() || (ipv6 && self.ipv6.is_dirty()) {
-            Progress::Waiting
+            SyncOutcome::Waiting
         } else if self.ipv4.is_clean() && (!ipv6 || self.ipv6.is_clean()) {
-            Progress::Complete
+            SyncOutcome::Complete
         } else {
-            Progress::LeftOut
+            SyncOutcome::LeftOut
         }
     }
 
@@ -293,11 +301,11 @@ impl State {
     }
 
     /// The frontends that were touched by what was committed since this was last asked.
-    pub fn take_touched(&mut self) -> (Touched<Ipv4Addr>, Touched<Ipv6Addr>) {
+    pub fn take_touched(&mut self) -> (DirtyFrontends<Ipv4Addr>, DirtyFrontends<Ipv6Addr>) {
         (self.ipv4.take_touched(), self.ipv6.take_touched())
     }
 
-    fn served(&mut self, plans: &Plans) -> Vec<Complaint> {
+    fn served(&mut self, plans: &Plans) -> Vec<Diagnostic> {
         let of_families = [&plans.ipv4.not_served, &plans.ipv6.not_served];
         let mut names = BTreeSet::new();
         for (known, now) in self.not_served.iter_mut().zip(of_families) {
@@ -315,7 +323,7 @@ impl State {
             let of_families = self.not_served.iter().filter_map(|known| known.get(name));
             let reasons = of_families.flatten();
             let reasons = reasons.map(|(reason, sort)| (reason.clone(), *sort));
-            let subject = Subject::Served(name.clone());
+            let subject = DiagnosticSubject::Served(name.clone());
             complaints.extend(self.complaints.now(subject, reasons.collect()));
         }
         complaints
@@ -325,7 +333,7 @@ impl State {
     ///
     /// # Errors
     /// Never, unless the planner is wrong.
-    pub fn not_served(&mut self) -> Result<Vec<Complaint>, Inconsistent> {
+    pub fn not_served(&mut self) -> Result<Vec<Diagnostic>, InconsistentTable> {
         let plans = self.prepare(Basis::Empty, Basis::Empty)?;
         Ok(self.served(&plans))
     }
@@ -334,7 +342,7 @@ impl State {
     ///
     /// # Errors
     /// Never, unless the planner is wrong.
-    pub fn fresh(&self) -> Result<(Table<Ipv4Addr>, Table<Ipv6Addr>), Inconsistent> {
+    pub fn fresh(&self) -> Result<(Table<Ipv4Addr>, Table<Ipv6Addr>), InconsistentTable> {
         let plans = self.prepare(Basis::Empty, Basis::Empty)?;
         let (mut ipv4, mut ipv6) = (Table::default(), Table::default());
         plans.ipv4.transaction.apply(&mut ipv4)?;
@@ -353,13 +361,13 @@ mod tests {
         let mut state = State::new(NodeFacts::default()).called("n1".into(), true);
         let said = state.look_for_node();
         assert_eq!(said.len(), 1);
-        assert_eq!(said[0].sort, Reason::UnknownNode);
+        assert_eq!(said[0].sort, EventReason::UnknownNode);
         assert_eq!(said[0].subject.to_string(), "Node n1");
         assert_eq!(state.look_for_node(), []);
         let node = yaml_serde::from_str("metadata: {name: n1}").unwrap();
         let _ = state.apply(Event::Update(parse::node(&node, "n1")));
         assert_eq!(state.look_for_node(), []);
-        assert_eq!(state.objects_not_served()[&Reason::UnknownNode], 0);
+        assert_eq!(state.objects_not_served()[&EventReason::UnknownNode], 0);
         // A directory of manifests needs no Node.
         let mut state = State::new(NodeFacts::default()).called("n1".into(), false);
         assert_eq!(state.look_for_node(), []);
@@ -369,11 +377,15 @@ mod tests {
     fn nothing_is_programmed_before_everything_was_seen() {
         let mut state = State::new(NodeFacts::default());
         // Without the Node its node ports, without the ServiceCIDRs their addresses would go.
-        for kind in [Kind::Service, Kind::EndpointSlice, Kind::Node] {
+        for kind in [
+            ObjectKind::Service,
+            ObjectKind::EndpointSlice,
+            ObjectKind::Node,
+        ] {
             let _ = state.apply(Event::Listed(kind));
             assert!(!state.is_complete(), "{kind}");
         }
-        let _ = state.apply(Event::Listed(Kind::ServiceCidr));
+        let _ = state.apply(Event::Listed(ObjectKind::ServiceCidr));
         assert!(state.is_complete());
     }
 }

@@ -3,7 +3,7 @@
 use tracing::{info, warn};
 
 use super::family::Basis;
-use crate::netlink::{Error, Found, Kernel, Part};
+use crate::netlink::{Error, FamilyCommit, Kernel, ReadTable};
 use crate::planner::diff::Transaction;
 use crate::planner::model::Address;
 use crate::planner::ruleset::Program;
@@ -31,12 +31,12 @@ pub(super) fn basis<A: Address>(
         Trust::Read => {}
     }
     match kernel.read::<A>(program)? {
-        Found::Nothing => Ok((Basis::Empty, true)),
-        Found::Ours(table) => {
+        ReadTable::Nothing => Ok((Basis::Empty, true)),
+        ReadTable::Ours(table) => {
             info!(family = %A::FAMILY, elements = table.len(), "adopting the table");
             Ok((Basis::Found(Box::new(table)), false))
         }
-        Found::Foreign(reason) => {
+        ReadTable::Foreign(reason) => {
             warn!(family = %A::FAMILY, %reason, "the table is not of this version, replacing it");
             Ok((Basis::Empty, true))
         }
@@ -46,8 +46,8 @@ pub(super) fn basis<A: Address>(
 pub(super) fn part<A: Address>(
     transaction: &mut Transaction<A>,
     rebuild: Option<Program>,
-) -> Part<A> {
-    Part {
+) -> FamilyCommit<A> {
+    FamilyCommit {
         rebuild,
         transaction: std::mem::take(transaction),
     }

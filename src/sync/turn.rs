@@ -8,10 +8,10 @@ use tracing::{debug, error, info, warn};
 
 use super::affinity::When;
 use super::trust::{Trust, basis, part};
-use super::{Basis, Crank, Plans, Progress};
-use crate::netlink::{Commit, Error, Part, Refusal, give_back_memory};
+use super::{Basis, Plans, SyncOutcome, Syncer};
+use crate::netlink::{Commit, Error, FamilyCommit, Rejection, give_back_memory};
 use crate::planner::diff::Plan;
-use crate::planner::ruleset::Inconsistent;
+use crate::planner::ruleset::InconsistentTable;
 
 /// After a commit of more operations than this, memory is given back.
 const LARGE: usize = 10_000;
@@ -21,21 +21,21 @@ const ATTEMPTS: usize = 16;
 
 /// What one turn of the crank failed by.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum SyncError {
     #[error(transparent)]
     Kernel(#[from] Error),
     #[error("the planner contradicts itself: {0}")]
-    Planner(#[from] Inconsistent),
+    Planner(#[from] InconsistentTable),
 }
 
-impl Crank {
+impl Syncer {
     pub(super) fn is_clean(&self) -> bool {
         let dirty = self.state.ipv4.is_dirty() || self.state.ipv6.is_dirty();
         !dirty && self.trust == Trust::Picture
     }
 
     /// Brings the kernel up to date.
-    pub(super) fn turn(&mut self) -> Progress {
+    pub(super) fn turn(&mut self) -> SyncOutcome {
         match self.synchronise() {
             Ok(progress) => {
                 self.owned_by_other = false;
@@ -44,14 +44,14 @@ impl Crank {
             Err(failure) => {
                 self.failed(&failure);
                 self.trust = Trust::Read;
-                Progress::Waiting
+                SyncOutcome::Waiting
             }
         }
     }
 
     /// Says so. As long as another process owns the tables that is said once.
-    fn failed(&mut self, failure: &Failure) {
-        let owned = matches!(failure, Failure::Kernel(Error::Owned(_)));
+    fn failed(&mut self, failure: &SyncError) {
+        let owned = matches!(failure, SyncError::Kernel(Error::Owned(_)));
         let known = std::mem::replace(&mut self.owned_by_other, owned);
         if known && owned {
             debug!(error = %failure, "cannot program the kernel, will try again");
@@ -61,7 +61,7 @@ impl Crank {
     }
 
     /// Commits what is dirty.
-    fn synchronise(&mut self) -> Result<Progress, Failure> {
+    fn synchronise(&mut self) -> Result<SyncOutcome, SyncError> {
         for _ in 0..ATTEMPTS {
             if self.is_clean() {
                 break;
@@ -106,7 +106,7 @@ impl Crank {
         Ok(self.state.progress(self.ipv6))
     }
 
-    fn prepare(&mut self) -> Result<(Plans, Commit), Failure> {
+    fn prepare(&mut self) -> Result<(Plans, Commit), SyncError> {
         let trust = self.trust;
         let program4 = self.state.program::<Ipv4Addr>();
         let program6 = self.state.program::<Ipv6Addr>();
@@ -122,7 +122,7 @@ impl Crank {
             ipv6: if self.ipv6 {
                 part(&mut plans.ipv6.transaction, new6.then_some(program6))
             } else {
-                Part::default()
+                FamilyCommit::default()
             },
         };
         Ok((plans, commit))
@@ -251,17 +251,17 @@ impl Crank {
     }
 
     /// Decides what to do about a transaction that was not committed, before the next attempt.
-    fn work_around(&mut self, error: Error) -> Result<(), Failure> {
+    fn work_around(&mut self, error: Error) -> Result<(), SyncError> {
         let refusals = match (remedy(&error, self.trust), &error) {
-            (Remedy::Read, error) => {
+            (SyncRecovery::Read, error) => {
                 if let Error::Refused(refusals) = error {
                     self.tell_first_refusal(refusals, error);
                 }
                 self.trust = Trust::Read;
                 return Ok(());
             }
-            (Remedy::LeaveOut, Error::Refused(refusals)) => refusals,
-            (Remedy::LeaveOut | Remedy::Wait, _) => return Err(error.into()),
+            (SyncRecovery::LeaveOut, Error::Refused(refusals)) => refusals,
+            (SyncRecovery::LeaveOut | SyncRecovery::Wait, _) => return Err(error.into()),
         };
         let mut new = false;
         let mut complaints = Vec::new();
@@ -287,7 +287,7 @@ impl Crank {
         Ok(())
     }
 
-    fn tell_first_refusal(&self, refusals: &[Refusal], error: &Error) {
+    fn tell_first_refusal(&self, refusals: &[Rejection], error: &Error) {
         if self.are_known(refusals) {
             debug!(%error, "the kernel refused it again, reading the tables back");
         } else {
@@ -296,8 +296,8 @@ impl Crank {
     }
 
     /// Whether all that is refused is of Services that are known to be refused.
-    fn are_known(&self, refusals: &[Refusal]) -> bool {
-        let is_known = |refusal: &Refusal| {
+    fn are_known(&self, refusals: &[Rejection]) -> bool {
+        let is_known = |refusal: &Rejection| {
             let mut services = refusal.services.iter();
             !refusal.services.is_empty() && services.all(|name| self.state.is_refused(name))
         };
@@ -307,7 +307,7 @@ impl Crank {
 
 /// What to do about a transaction that was not committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Remedy {
+enum SyncRecovery {
     /// Read the tables back: perhaps they are not what we think.
     Read,
     /// Leave out the Services that the kernel refuses; if it names none, recreate the tables.
@@ -316,13 +316,15 @@ enum Remedy {
     Wait,
 }
 
-fn remedy(error: &Error, trust: Trust) -> Remedy {
+fn remedy(error: &Error, trust: Trust) -> SyncRecovery {
     match (error, trust) {
         // It is not for what it asks that it is refused, and a whole table takes more memory.
-        (Error::Refused(refusals), _) if refusals.iter().any(Refusal::lacks_memory) => Remedy::Wait,
-        (Error::Lost, _) | (Error::Refused(_), Trust::Picture) => Remedy::Read,
-        (Error::Refused(_), Trust::Read | Trust::Rebuild) => Remedy::LeaveOut,
-        _ => Remedy::Wait,
+        (Error::Refused(refusals), _) if refusals.iter().any(Rejection::lacks_memory) => {
+            SyncRecovery::Wait
+        }
+        (Error::Lost, _) | (Error::Refused(_), Trust::Picture) => SyncRecovery::Read,
+        (Error::Refused(_), Trust::Read | Trust::Rebuild) => SyncRecovery::LeaveOut,
+        _ => SyncRecovery::Wait,
     }
 }
 
@@ -341,7 +343,7 @@ mod tests {
     fn without_memory_no_service_is_left_out_and_no_table_recreated() {
         let refused = |errno| {
             let operation = "the transaction".to_owned();
-            Error::Refused(vec![Refusal {
+            Error::Refused(vec![Rejection {
                 operation,
                 services: Vec::new(),
                 errno,
@@ -349,11 +351,11 @@ mod tests {
             }])
         };
         for trust in [Trust::Picture, Trust::Read, Trust::Rebuild] {
-            assert_eq!(remedy(&refused(Errno::ENOMEM), trust), Remedy::Wait);
-            assert_eq!(remedy(&refused(Errno::ENOBUFS), trust), Remedy::Wait);
+            assert_eq!(remedy(&refused(Errno::ENOMEM), trust), SyncRecovery::Wait);
+            assert_eq!(remedy(&refused(Errno::ENOBUFS), trust), SyncRecovery::Wait);
         }
         let invalid = refused(Errno::EINVAL);
-        assert_eq!(remedy(&invalid, Trust::Picture), Remedy::Read);
-        assert_eq!(remedy(&invalid, Trust::Read), Remedy::LeaveOut);
+        assert_eq!(remedy(&invalid, Trust::Picture), SyncRecovery::Read);
+        assert_eq!(remedy(&invalid, Trust::Read), SyncRecovery::LeaveOut);
     }
 }

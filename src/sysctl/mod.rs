@@ -21,12 +21,12 @@ pub struct Sysctl {
     /// What it should be.
     pub value: u64,
     /// Of whom it is.
-    pub scope: Scope,
+    pub scope: SysctlScope,
 }
 
 /// Of whom a setting is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum SysctlScope {
     /// Of the machine: never made smaller, and left alone where it may not be written, which is so
     /// in every network namespace but the first.
     Machine,
@@ -36,7 +36,7 @@ pub enum Scope {
 
 /// What became of one that was not as it should be.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum SysctlOutcome {
     /// It is now.
     Set {
         /// Which.
@@ -58,13 +58,13 @@ pub enum Outcome {
 /// A setting cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {attempt} the kernel setting {}: {source}", .path.replace('/', "."))]
-pub struct Error {
+pub struct SysctlError {
     attempt: String,
     path: &'static str,
     source: io::Error,
 }
 
-impl Error {
+impl SysctlError {
     /// Whether there is no such setting, as when the kernel's module is not loaded.
     #[must_use]
     pub fn is_missing(&self) -> bool {
@@ -87,12 +87,12 @@ pub fn wanted(settings: &ConntrackSettings, cpus: u32) -> Vec<Sysctl> {
     let machine = |path, value| Sysctl {
         path,
         value,
-        scope: Scope::Machine,
+        scope: SysctlScope::Machine,
     };
     let ours = |path, value| Sysctl {
         path,
         value,
-        scope: Scope::Namespace,
+        scope: SysctlScope::Namespace,
     };
     let mut sysctls = Vec::new();
     if *max_per_core > 0 {
@@ -134,12 +134,12 @@ pub fn wanted(settings: &ConntrackSettings, cpus: u32) -> Vec<Sysctl> {
 ///
 /// # Errors
 /// If one cannot be read, or one of the namespace cannot be written though the file system can.
-pub fn apply(root: &Path, sysctls: &[Sysctl]) -> Result<Vec<Outcome>, Error> {
+pub fn apply(root: &Path, sysctls: &[Sysctl]) -> Result<Vec<SysctlOutcome>, SysctlError> {
     let mut outcomes = Vec::new();
     for &sysctl in sysctls {
         let Sysctl { path, value, scope } = sysctl;
         let failed = |attempt: String| {
-            move |source| Error {
+            move |source| SysctlError {
                 attempt,
                 path,
                 source,
@@ -148,16 +148,16 @@ pub fn apply(root: &Path, sysctls: &[Sysctl]) -> Result<Vec<Outcome>, Error> {
         let file = root.join(path);
         let before = number(&file).map_err(failed("read".to_owned()))?;
         let is_so = match scope {
-            Scope::Machine => before >= value,
-            Scope::Namespace => before == value,
+            SysctlScope::Machine => before >= value,
+            SysctlScope::Namespace => before == value,
         };
         if is_so {
             continue;
         }
         match fs::write(&file, value.to_string()) {
-            Ok(()) => outcomes.push(Outcome::Set { sysctl, before }),
+            Ok(()) => outcomes.push(SysctlOutcome::Set { sysctl, before }),
             Err(reason) if may_be_left(scope, &reason) => {
-                outcomes.push(Outcome::LeftAlone {
+                outcomes.push(SysctlOutcome::LeftAlone {
                     sysctl,
                     value: before,
                     reason,
@@ -170,10 +170,10 @@ pub fn apply(root: &Path, sysctls: &[Sysctl]) -> Result<Vec<Outcome>, Error> {
 }
 
 /// A container has `/proc/sys` read-only unless it is privileged: Services work all the same.
-fn may_be_left(scope: Scope, error: &io::Error) -> bool {
+fn may_be_left(scope: SysctlScope, error: &io::Error) -> bool {
     let kind = error.kind();
     kind == ErrorKind::ReadOnlyFilesystem
-        || (kind == ErrorKind::PermissionDenied && scope == Scope::Machine)
+        || (kind == ErrorKind::PermissionDenied && scope == SysctlScope::Machine)
 }
 
 fn number(file: &Path) -> io::Result<u64> {

@@ -96,8 +96,8 @@ fn only_what_differs_is_written_and_the_machines_never_made_smaller() {
     let set: Vec<_> = outcomes
         .iter()
         .map(|outcome| match outcome {
-            Outcome::Set { sysctl, before } => (sysctl.value, *before),
-            Outcome::LeftAlone { .. } => panic!("{outcome:?}"),
+            SysctlOutcome::Set { sysctl, before } => (sysctl.value, *before),
+            SysctlOutcome::LeftAlone { .. } => panic!("{outcome:?}"),
         })
         .collect();
     assert_eq!(set, [(32 * 1024, 1000), (86_400, 432_000)]);

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use kube_dnat::planner::model::Kind;
-use kube_dnat::watch::apiserver::{Timeouts, client, watch_with};
+use kube_dnat::planner::model::ObjectKind;
+use kube_dnat::watch::apiserver::{WatchTimeouts, client, watch_with};
 use serde_json::json;
 use tokio::sync::mpsc::channel;
 
@@ -80,7 +80,7 @@ async fn a_token_file_is_used() {
 
     let seen = Seen::listed(&kubeconfig, TIMEOUTS).await;
 
-    assert!(seen.has(Kind::Service, "shop/cart"));
+    assert!(seen.has(ObjectKind::Service, "shop/cart"));
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn a_client_certificate_is_used() {
 
     let seen = Seen::listed(&kubeconfig, TIMEOUTS).await;
 
-    assert!(seen.has(Kind::Service, "shop/cart"));
+    assert!(seen.has(ObjectKind::Service, "shop/cart"));
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn a_master_stands_for_the_server_of_the_kubeconfig() {
         .await
         .unwrap();
     let (sender, mut events) = channel(16);
-    let timeouts = Timeouts::default();
+    let timeouts = WatchTimeouts::default();
     tokio::spawn(watch_with(timeouts, client, "node-1".into(), sender));
 
     events.recv().await.unwrap();

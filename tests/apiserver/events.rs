@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use kube_dnat::events::{Pace, Reason, Remark};
-use kube_dnat::http::{Slots, health_check};
+use kube_dnat::events::{EventReason, NewEvent, WritePace};
+use kube_dnat::http::{ConnectionSlots, health_check};
 use kube_dnat::metrics::Metrics;
 use kube_dnat::planner::desired::HealthCheck;
 use kube_dnat::planner::desired::HealthCheckChange;
@@ -164,7 +164,7 @@ async fn the_same_is_not_told_again() {
 async fn what_all_nodes_see_is_one_event() {
     let server = Server::start();
     conflict(&server);
-    let pace = Pace {
+    let pace = WritePace {
         spread: Duration::from_millis(50),
         ..PACE
     };
@@ -177,7 +177,7 @@ async fn what_all_nodes_see_is_one_event() {
     // Each has had its answer when it tells the next thing.
     for node in &nodes {
         let end = "the end".to_owned();
-        node.teller.tell_of_node(Reason::RefusedByKernel, end);
+        node.teller.tell_of_node(EventReason::RefusedByKernel, end);
     }
     server.until_requested("events", 9).await;
 
@@ -242,7 +242,7 @@ async fn who_may_write_events_again_writes_them() {
     let (_guard, logged) = log();
     let server = Server::start();
     server.bar("events", 403);
-    let pace = Pace {
+    let pace = WritePace {
         forbidden: Duration::from_millis(50),
         ..PACE
     };
@@ -265,9 +265,9 @@ async fn what_may_not_be_written_for_a_moment_is_written_within_seconds() {
     let (_guard, logged) = log();
     let server = Server::start();
     server.bar("events", 403);
-    let pace = Pace {
+    let pace = WritePace {
         spread: Duration::ZERO,
-        ..Pace::default()
+        ..WritePace::default()
     };
     let node = Node::started(&server, OUR_NODE, pace).await;
     until("it is tried", || server.requests("events").len() > 1).await;
@@ -315,9 +315,9 @@ async fn an_object_that_is_gone_is_told_of_no_more() {
     let node = Node::started(&server, OUR_NODE, PACE).await;
 
     for name in ["gone", "cart"] {
-        node.teller.tell(Remark {
+        node.teller.tell(NewEvent {
             object: ObjectKey::service(&ServiceName::new("shop", name)),
-            reason: Reason::RefusedByKernel,
+            reason: EventReason::RefusedByKernel,
             note: "no".to_owned(),
         });
     }
@@ -341,7 +341,7 @@ async fn a_health_check_whose_port_is_taken_is_told() {
     tokio::spawn(health_check::serve(
         seen,
         lag,
-        Slots::new(),
+        ConnectionSlots::new(),
         metrics,
         teller,
     ));

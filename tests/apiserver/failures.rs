@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use kube_dnat::planner::model::Kind;
-use kube_dnat::watch::apiserver::Timeouts;
+use kube_dnat::planner::model::ObjectKind;
+use kube_dnat::watch::apiserver::WatchTimeouts;
 
 use super::objects::{node, service, service_cidr};
 use super::seen::{OUR_NODE, Seen, TIMEOUTS};
@@ -18,7 +18,7 @@ async fn errors_of_the_server_are_retried() {
 
         let seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
 
-        assert_eq!(seen.names(Kind::Service), ["shop/cart"]);
+        assert_eq!(seen.names(ObjectKind::Service), ["shop/cart"]);
         assert_eq!(server.requests("services").len(), 2, "{status}");
     };
     tokio::join!(retried(429), retried(500), retried(503));
@@ -35,7 +35,7 @@ async fn a_watch_that_cannot_be_taken_up_is_retried_and_loses_nothing() {
     server.until_requested("services", 2).await;
     server.apply(service("shop/till", "10.96.0.2"));
 
-    seen.until_there(Kind::Service, "shop/till").await;
+    seen.until_there(ObjectKind::Service, "shop/till").await;
     assert_eq!(seen.gone, [""; 0]);
 }
 
@@ -63,7 +63,7 @@ async fn a_place_that_cannot_be_watched_from_is_given_up() {
     server.until_requested("services", asked + 1).await;
     server.delete("services", "shop/cart");
 
-    seen.until_gone(Kind::Service, "shop/cart").await;
+    seen.until_gone(ObjectKind::Service, "shop/cart").await;
     assert_eq!(lists(), 2);
 }
 
@@ -72,14 +72,14 @@ async fn a_server_that_does_not_answer_is_asked_again() {
     let server = Server::start();
     server.apply(service("shop/cart", "10.96.0.1"));
     server.fail("services", "", Fault::Silence, 1);
-    let timeouts = Timeouts {
+    let timeouts = WatchTimeouts {
         answer: Duration::from_secs(1),
         ..TIMEOUTS
     };
 
     let seen = Seen::listed(&server.kubeconfig(), timeouts).await;
 
-    assert_eq!(seen.names(Kind::Service), ["shop/cart"]);
+    assert_eq!(seen.names(ObjectKind::Service), ["shop/cart"]);
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn what_changes_while_the_server_is_down_is_seen_when_it_is_up() {
     server.apply(service("shop/comes", "10.96.0.3"));
     server.come_up();
 
-    seen.until_there(Kind::Service, "shop/comes").await;
+    seen.until_there(ObjectKind::Service, "shop/comes").await;
     assert_eq!(seen.gone, ["Service shop/goes"]);
 }
 
@@ -109,7 +109,7 @@ async fn a_token_that_is_refused_is_tried_again() {
 
     server.admit("services");
 
-    seen.until_there(Kind::Service, "shop/cart").await;
+    seen.until_there(ObjectKind::Service, "shop/cart").await;
 }
 
 #[tokio::test]
@@ -121,7 +121,7 @@ async fn what_we_can_do_without_holds_nothing_up_and_is_asked_for_rarely() {
 
     let seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
 
-    assert_eq!(seen.names(Kind::Service), ["shop/cart"]);
+    assert_eq!(seen.names(ObjectKind::Service), ["shop/cart"]);
     assert_eq!(server.requests("servicecidrs").len(), 1);
     assert_eq!(server.requests("nodes").len(), 1);
 }
@@ -133,7 +133,7 @@ async fn what_we_did_without_is_seen_once_it_is_there() {
     server.apply(service_cidr("kubernetes", "10.96.0.0/12"));
     server.bar("servicecidrs", 404);
     server.bar("nodes", 403);
-    let timeouts = Timeouts {
+    let timeouts = WatchTimeouts {
         unavailable: Duration::from_millis(200),
         ..TIMEOUTS
     };
@@ -144,8 +144,9 @@ async fn what_we_did_without_is_seen_once_it_is_there() {
     server.admit("servicecidrs");
     server.admit("nodes");
 
-    seen.until_there(Kind::ServiceCidr, "kubernetes").await;
-    seen.until_there(Kind::Node, OUR_NODE).await;
+    seen.until_there(ObjectKind::ServiceCidr, "kubernetes")
+        .await;
+    seen.until_there(ObjectKind::Node, OUR_NODE).await;
     assert_eq!(seen.listed.len(), 4, "{:?}", seen.listed);
 }
 
@@ -157,8 +158,8 @@ async fn what_is_refused_for_a_moment_is_seen_within_seconds() {
     server.apply(service_cidr("kubernetes", "10.96.0.0/12"));
     server.bar("servicecidrs", 404);
     server.bar("nodes", 403);
-    let timeouts = Timeouts {
-        unavailable: Timeouts::default().unavailable,
+    let timeouts = WatchTimeouts {
+        unavailable: WatchTimeouts::default().unavailable,
         ..TIMEOUTS
     };
     let mut seen = Seen::listed(&server.kubeconfig(), timeouts).await;
@@ -166,8 +167,9 @@ async fn what_is_refused_for_a_moment_is_seen_within_seconds() {
     server.admit("servicecidrs");
     server.admit("nodes");
 
-    seen.until_there(Kind::ServiceCidr, "kubernetes").await;
-    seen.until_there(Kind::Node, OUR_NODE).await;
+    seen.until_there(ObjectKind::ServiceCidr, "kubernetes")
+        .await;
+    seen.until_there(ObjectKind::Node, OUR_NODE).await;
 }
 
 #[tokio::test]
@@ -179,9 +181,9 @@ async fn services_that_we_may_not_see_are_not_taken_for_none() {
     seen.until("the other kinds are listed", |seen| seen.listed.len() == 3)
         .await;
     server.until_requested("services", 2).await;
-    assert!(!seen.listed.contains(&Kind::Service));
+    assert!(!seen.listed.contains(&ObjectKind::Service));
 
     server.admit("services");
 
-    seen.until_there(Kind::Service, "shop/cart").await;
+    seen.until_there(ObjectKind::Service, "shop/cart").await;
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use kube_dnat::planner::model::{Kind, Rejected};
-use kube_dnat::watch::apiserver::Timeouts;
+use kube_dnat::planner::model::{ObjectKind, RejectReason};
+use kube_dnat::watch::apiserver::WatchTimeouts;
 use serde_json::json;
 
 use super::objects::{service, service_cidr};
@@ -28,7 +28,7 @@ async fn a_list_is_one_stream() {
 
     let seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
 
-    assert_eq!(seen.names(Kind::Service).len(), 10_000);
+    assert_eq!(seen.names(ObjectKind::Service).len(), 10_000);
     let requests = server.requests("services");
     assert_eq!(requests.len(), 1);
     assert!(requests[0].asks("sendInitialEvents", "true"));
@@ -43,15 +43,15 @@ async fn a_server_that_refuses_streaming_lists_is_listed_in_pages() {
 
     let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
 
-    assert_eq!(seen.names(Kind::Service).len(), MANY);
+    assert_eq!(seen.names(ObjectKind::Service).len(), MANY);
     let requests = server.requests("services");
     let pages = requests.iter().filter(|request| !request.is_watch());
     assert_eq!(pages.count(), 3);
 
     server.apply(service("shop/cart", "10.97.0.1"));
-    seen.until_there(Kind::Service, "shop/cart").await;
+    seen.until_there(ObjectKind::Service, "shop/cart").await;
     server.delete("services", "shop/service-0");
-    seen.until_gone(Kind::Service, "shop/service-0").await;
+    seen.until_gone(ObjectKind::Service, "shop/service-0").await;
 }
 
 #[tokio::test]
@@ -59,18 +59,18 @@ async fn a_server_that_ignores_streaming_lists_is_listed_in_pages_after_a_while(
     let server = Server::start();
     server.set_streaming_lists(StreamingLists::Ignored);
     apply_services(&server, MANY);
-    let timeouts = Timeouts {
+    let timeouts = WatchTimeouts {
         streaming_list: Duration::from_millis(500),
         ..TIMEOUTS
     };
 
     let mut seen = Seen::listed(&server.kubeconfig(), timeouts).await;
 
-    assert_eq!(seen.names(Kind::Service).len(), MANY);
+    assert_eq!(seen.names(ObjectKind::Service).len(), MANY);
     let requests = server.requests("services");
     assert!(requests.iter().any(|request| !request.is_watch()));
     server.apply(service("shop/cart", "10.97.0.1"));
-    seen.until_there(Kind::Service, "shop/cart").await;
+    seen.until_there(ObjectKind::Service, "shop/cart").await;
     assert_eq!(seen.gone, [""; 0]);
 }
 
@@ -79,14 +79,14 @@ async fn a_server_that_closes_streaming_lists_is_listed_in_pages() {
     let server = Server::start();
     server.set_streaming_lists(StreamingLists::Ignored);
     apply_services(&server, 1);
-    let timeouts = Timeouts {
+    let timeouts = WatchTimeouts {
         watch: 1,
         ..TIMEOUTS
     };
 
     let seen = Seen::listed(&server.kubeconfig(), timeouts).await;
 
-    assert_eq!(seen.names(Kind::Service), ["shop/service-0"]);
+    assert_eq!(seen.names(ObjectKind::Service), ["shop/service-0"]);
 }
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn a_list_that_expires_between_pages_is_begun_again() {
 
     let seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
 
-    assert_eq!(seen.names(Kind::Service).len(), MANY);
+    assert_eq!(seen.names(ObjectKind::Service).len(), MANY);
     assert_eq!(seen.gone, [""; 0]);
 }
 
@@ -116,9 +116,9 @@ async fn a_relist_that_breaks_off_loses_nothing() {
     server.fail("services", "continue=", Fault::Status(500), 1);
     server.come_up();
 
-    seen.until_gone(Kind::Service, "shop/service-7").await;
+    seen.until_gone(ObjectKind::Service, "shop/service-7").await;
     assert_eq!(seen.gone, ["Service shop/service-7"]);
-    assert_eq!(seen.names(Kind::Service).len(), MANY - 1);
+    assert_eq!(seen.names(ObjectKind::Service).len(), MANY - 1);
 }
 
 #[tokio::test]
@@ -136,9 +136,9 @@ async fn a_kind_is_reported_as_listed_once() {
     server.apply(service("shop/till", "10.96.0.2"));
     server.come_up();
 
-    seen.until_gone(Kind::ServiceCidr, "kubernetes").await;
-    seen.until_there(Kind::Service, "shop/till").await;
-    assert!(seen.has(Kind::Service, "shop/cart"));
+    seen.until_gone(ObjectKind::ServiceCidr, "kubernetes").await;
+    seen.until_there(ObjectKind::Service, "shop/till").await;
+    assert!(seen.has(ObjectKind::Service, "shop/cart"));
     assert_eq!(seen.listed.len(), 4, "{:?}", seen.listed);
 }
 
@@ -156,18 +156,20 @@ async fn an_object_that_does_not_decode_costs_only_itself() {
 
         let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
 
-        assert_eq!(seen.names(Kind::Service), ["shop/a", "shop/z"]);
-        let rejected = seen.rejected.remove(&key(Kind::Service, "shop/broken"));
+        assert_eq!(seen.names(ObjectKind::Service), ["shop/a", "shop/z"]);
+        let rejected = seen
+            .rejected
+            .remove(&key(ObjectKind::Service, "shop/broken"));
         assert!(matches!(
             rejected.as_deref(),
-            Some([Rejected::Malformed(_)])
+            Some([RejectReason::Malformed(_)])
         ));
 
         broken["metadata"]["name"] = json!("broken-later");
         server.apply(broken);
         server.apply(service("shop/later", "10.96.0.4"));
-        seen.until_there(Kind::Service, "shop/later").await;
-        let later = key(Kind::Service, "shop/broken-later");
+        seen.until_there(ObjectKind::Service, "shop/later").await;
+        let later = key(ObjectKind::Service, "shop/broken-later");
         assert!(seen.rejected.contains_key(&later));
         assert_eq!(server.requests("services").len(), requests);
     }

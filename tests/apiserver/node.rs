@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use kube_dnat::events::{self, Pace, Teller};
+use kube_dnat::events::{self, EventRecorder, WritePace};
 use kube_dnat::metrics::Metrics;
 use kube_dnat::planner::desired::NodeFacts;
 use kube_dnat::planner::model::Events;
-use kube_dnat::sync::{Basis, Complaint, State};
+use kube_dnat::sync::{Basis, Diagnostic, State};
 use kube_dnat::watch::apiserver::{client, watch_with};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::timeout;
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::seen::{DEADLINE, TIMEOUTS};
 use super::server::Server;
 
-pub(crate) const PACE: Pace = Pace {
+pub(crate) const PACE: WritePace = WritePace {
     spread: Duration::ZERO,
     first_pause: Duration::from_millis(20),
     moment: Duration::ZERO,
@@ -24,14 +24,14 @@ pub(crate) const PACE: Pace = Pace {
 
 pub(crate) struct Node {
     pub(crate) state: State,
-    pub(crate) teller: Teller,
+    pub(crate) teller: EventRecorder,
     metrics: Metrics,
     reported: Receiver<Events>,
 }
 
 impl Node {
     /// Begins to follow the server, and to tell it what is wrong.
-    pub(crate) async fn start(server: &Server, name: &str, pace: Pace) -> Self {
+    pub(crate) async fn start(server: &Server, name: &str, pace: WritePace) -> Self {
         let client = client(Some(&server.kubeconfig()), None)
             .await
             .expect("a client");
@@ -49,7 +49,7 @@ impl Node {
     }
 
     /// The same, until what is there was served.
-    pub(crate) async fn started(server: &Server, name: &str, pace: Pace) -> Self {
+    pub(crate) async fn started(server: &Server, name: &str, pace: WritePace) -> Self {
         let mut node = Self::start(server, name, pace).await;
         node.until("everything is listed", State::is_complete).await;
         node
@@ -90,7 +90,7 @@ impl Node {
         self.complain(complaints);
     }
 
-    fn complain(&self, complaints: Vec<Complaint>) {
+    fn complain(&self, complaints: Vec<Diagnostic>) {
         for complaint in complaints {
             self.teller.tell(complaint.remark());
         }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use kube_dnat::planner::model::{Kind, Object};
+use kube_dnat::planner::model::{Object, ObjectKind};
 use serde_json::Value;
 
 use super::objects::{labelled, node, service, service_cidr, slice};
@@ -46,14 +46,14 @@ pub(crate) async fn lists_and_follows(server: &impl ApiServer) {
     server.apply(node(OUR_NODE, "192.0.2.1")).await;
 
     let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
-    assert!(seen.has(Kind::Service, "default/one"));
-    assert!(seen.has(Kind::EndpointSlice, "default/one-1"));
-    assert!(seen.has(Kind::Node, OUR_NODE));
+    assert!(seen.has(ObjectKind::Service, "default/one"));
+    assert!(seen.has(ObjectKind::EndpointSlice, "default/one-1"));
+    assert!(seen.has(ObjectKind::Node, OUR_NODE));
 
     server.apply(service("default/two", "10.96.0.12")).await;
-    seen.until_there(Kind::Service, "default/two").await;
+    seen.until_there(ObjectKind::Service, "default/two").await;
     server.apply(service_cidr("second", "10.97.0.0/24")).await;
-    seen.until_there(Kind::ServiceCidr, "second").await;
+    seen.until_there(ObjectKind::ServiceCidr, "second").await;
     server
         .apply(slice("default/one-1", "one", "10.0.0.2"))
         .await;
@@ -64,14 +64,15 @@ pub(crate) async fn lists_and_follows(server: &impl ApiServer) {
     .await;
 
     server.delete("services", "default/one").await;
-    seen.until_gone(Kind::Service, "default/one").await;
+    seen.until_gone(ObjectKind::Service, "default/one").await;
     server.delete("endpointslices", "default/one-1").await;
-    seen.until_gone(Kind::EndpointSlice, "default/one-1").await;
+    seen.until_gone(ObjectKind::EndpointSlice, "default/one-1")
+        .await;
     server.delete("servicecidrs", "second").await;
-    seen.until_gone(Kind::ServiceCidr, "second").await;
+    seen.until_gone(ObjectKind::ServiceCidr, "second").await;
     server.delete("services", "default/two").await;
     server.delete("nodes", OUR_NODE).await;
-    seen.until_gone(Kind::Node, OUR_NODE).await;
+    seen.until_gone(ObjectKind::Node, OUR_NODE).await;
 }
 
 const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
@@ -95,23 +96,25 @@ pub(crate) async fn selects(server: &impl ApiServer) {
     server.apply(node(OUR_NODE, "192.0.2.1")).await;
 
     let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
-    assert!(seen.has(Kind::Service, "default/ours"));
-    assert!(!seen.has(Kind::Service, "default/headless"));
-    assert!(!seen.has(Kind::Service, "default/others"));
-    assert!(seen.has(Kind::EndpointSlice, "default/ours-1"));
-    assert!(!seen.has(Kind::EndpointSlice, "default/headless-1"));
-    assert_eq!(seen.names(Kind::Node), [OUR_NODE]);
+    assert!(seen.has(ObjectKind::Service, "default/ours"));
+    assert!(!seen.has(ObjectKind::Service, "default/headless"));
+    assert!(!seen.has(ObjectKind::Service, "default/others"));
+    assert!(seen.has(ObjectKind::EndpointSlice, "default/ours-1"));
+    assert!(!seen.has(ObjectKind::EndpointSlice, "default/headless-1"));
+    assert_eq!(seen.names(ObjectKind::Node), [OUR_NODE]);
 
     let labelled_ours = labelled(ours.clone(), OTHER_PROXY, "mesh");
     server.apply(labelled_ours).await;
-    seen.until_gone(Kind::Service, "default/ours").await;
+    seen.until_gone(ObjectKind::Service, "default/ours").await;
     server.apply(ours).await;
-    seen.until_there(Kind::Service, "default/ours").await;
+    seen.until_there(ObjectKind::Service, "default/ours").await;
     server.apply(labelled(our_slice, HEADLESS, "")).await;
-    seen.until_gone(Kind::EndpointSlice, "default/ours-1").await;
+    seen.until_gone(ObjectKind::EndpointSlice, "default/ours-1")
+        .await;
     // The label counts on slices only.
     server.apply(labelled(others, HEADLESS, "")).await;
-    seen.until_there(Kind::Service, "default/others").await;
+    seen.until_there(ObjectKind::Service, "default/others")
+        .await;
 
     for name in ["ours", "others", "headless"] {
         server.delete("services", &format!("default/{name}")).await;
@@ -122,7 +125,7 @@ pub(crate) async fn selects(server: &impl ApiServer) {
     }
     server.delete("nodes", "node-2").await;
     server.delete("nodes", OUR_NODE).await;
-    seen.until_gone(Kind::Node, OUR_NODE).await;
+    seen.until_gone(ObjectKind::Node, OUR_NODE).await;
 }
 
 /// While the API server restarts nothing is said to be gone, and then changes are followed again.
@@ -133,13 +136,13 @@ pub(crate) async fn outlives_a_restart(server: &mut impl ApiServer) {
 
     server.restart().await;
     server.apply(service("default/after", "10.96.0.32")).await;
-    seen.until_there(Kind::Service, "default/after").await;
+    seen.until_there(ObjectKind::Service, "default/after").await;
     assert_eq!(seen.gone, [""; 0]);
 
     server.delete("services", "default/before").await;
-    seen.until_gone(Kind::Service, "default/before").await;
+    seen.until_gone(ObjectKind::Service, "default/before").await;
     server.delete("services", "default/after").await;
-    seen.until_gone(Kind::Service, "default/after").await;
+    seen.until_gone(ObjectKind::Service, "default/after").await;
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use kube_dnat::planner::model::{Event, Events, Kind, Object, ObjectKey, Rejected};
-use kube_dnat::watch::apiserver::{Timeouts, client, watch_with};
+use kube_dnat::planner::model::{Event, Events, Object, ObjectKey, ObjectKind, RejectReason};
+use kube_dnat::watch::apiserver::{WatchTimeouts, client, watch_with};
 use tokio::sync::mpsc::{Receiver, channel};
 
 pub(crate) const OUR_NODE: &str = "node-1";
@@ -15,7 +15,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Long enough to never matter on a loaded machine, but where a test makes one shorter; pauses
 /// cost time only.
-pub(crate) const TIMEOUTS: Timeouts = Timeouts {
+pub(crate) const TIMEOUTS: WatchTimeouts = WatchTimeouts {
     watch: 120,
     answer: DEADLINE,
     streaming_list: DEADLINE,
@@ -27,16 +27,16 @@ pub(crate) const TIMEOUTS: Timeouts = Timeouts {
 pub(crate) struct Seen {
     events: Receiver<Events>,
     pub(crate) objects: BTreeMap<ObjectKey, Object>,
-    pub(crate) rejected: BTreeMap<ObjectKey, Vec<Rejected>>,
+    pub(crate) rejected: BTreeMap<ObjectKey, Vec<RejectReason>>,
     /// Every kind that was reported as listed, as often as it was.
-    pub(crate) listed: Vec<Kind>,
+    pub(crate) listed: Vec<ObjectKind>,
     /// Every object that was reported as gone or meaningless, in this order.
     pub(crate) gone: Vec<String>,
 }
 
 impl Seen {
     /// Begins to watch the server of `kubeconfig`.
-    pub(crate) async fn watch(kubeconfig: &Path, timeouts: Timeouts) -> Self {
+    pub(crate) async fn watch(kubeconfig: &Path, timeouts: WatchTimeouts) -> Self {
         let client = client(Some(kubeconfig), None).await.expect("a client");
         let (sender, events) = channel(16);
         tokio::spawn(watch_with(timeouts, client, OUR_NODE.into(), sender));
@@ -50,10 +50,10 @@ impl Seen {
     }
 
     /// Begins to watch, and waits for the first lists of all kinds.
-    pub(crate) async fn listed(kubeconfig: &Path, timeouts: Timeouts) -> Self {
+    pub(crate) async fn listed(kubeconfig: &Path, timeouts: WatchTimeouts) -> Self {
         let mut seen = Self::watch(kubeconfig, timeouts).await;
         seen.until("all kinds are listed", |seen| {
-            let kinds: BTreeSet<Kind> = seen.listed.iter().copied().collect();
+            let kinds: BTreeSet<ObjectKind> = seen.listed.iter().copied().collect();
             kinds.len() == 4
         })
         .await;
@@ -81,20 +81,20 @@ impl Seen {
     }
 
     /// Takes events until this object is there.
-    pub(crate) async fn until_there(&mut self, kind: Kind, name: &str) {
+    pub(crate) async fn until_there(&mut self, kind: ObjectKind, name: &str) {
         self.until(name, |seen| seen.has(kind, name)).await;
     }
 
     /// Takes events until this object is not there.
-    pub(crate) async fn until_gone(&mut self, kind: Kind, name: &str) {
+    pub(crate) async fn until_gone(&mut self, kind: ObjectKind, name: &str) {
         self.until(name, |seen| !seen.has(kind, name)).await;
     }
 
-    pub(crate) fn has(&self, kind: Kind, name: &str) -> bool {
+    pub(crate) fn has(&self, kind: ObjectKind, name: &str) -> bool {
         self.objects.contains_key(&key(kind, name))
     }
 
-    pub(crate) fn names(&self, kind: Kind) -> Vec<&str> {
+    pub(crate) fn names(&self, kind: ObjectKind) -> Vec<&str> {
         let keys = self.objects.keys().filter(|key| key.kind == kind);
         keys.map(|key| &*key.name).collect()
     }
@@ -118,7 +118,7 @@ impl Seen {
     }
 }
 
-pub(crate) fn key(kind: Kind, name: &str) -> ObjectKey {
+pub(crate) fn key(kind: ObjectKind, name: &str) -> ObjectKey {
     let name = name.into();
     ObjectKey { kind, name }
 }

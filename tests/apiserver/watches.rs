@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use kube_dnat::planner::model::Kind;
-use kube_dnat::watch::apiserver::Timeouts;
+use kube_dnat::planner::model::ObjectKind;
+use kube_dnat::watch::apiserver::WatchTimeouts;
 
 use super::objects::{service, slice};
 use super::seen::{Seen, TIMEOUTS};
@@ -27,7 +27,7 @@ async fn a_watch_that_is_closed_goes_on_where_it_was() {
     for (name, address) in [("shop/a", "10.96.0.2"), ("shop/b", "10.96.0.3")] {
         server.close_watches();
         server.apply(service(name, address));
-        seen.until_there(Kind::Service, name).await;
+        seen.until_there(ObjectKind::Service, name).await;
     }
 
     assert_eq!(seen.gone, [""; 0]);
@@ -39,12 +39,14 @@ async fn a_watch_whose_connection_is_cut_goes_on_where_it_was() {
     let server = Server::start();
     let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
     server.apply(slice("shop/cart-1", "cart", "10.0.0.1"));
-    seen.until_there(Kind::EndpointSlice, "shop/cart-1").await;
+    seen.until_there(ObjectKind::EndpointSlice, "shop/cart-1")
+        .await;
 
     server.cut_watches();
     server.delete("endpointslices", "shop/cart-1");
 
-    seen.until_gone(Kind::EndpointSlice, "shop/cart-1").await;
+    seen.until_gone(ObjectKind::EndpointSlice, "shop/cart-1")
+        .await;
     assert!(!was_listed_again(&server, "endpointslices"));
 }
 
@@ -60,13 +62,13 @@ async fn watches_that_end_at_once_are_not_a_busy_loop() {
 
     assert!(start.elapsed() > Duration::from_secs(1));
     server.apply(service("shop/cart", "10.96.0.1"));
-    seen.until_there(Kind::Service, "shop/cart").await;
+    seen.until_there(ObjectKind::Service, "shop/cart").await;
 }
 
 #[tokio::test]
 async fn a_watch_that_hangs_is_given_up_and_goes_on_where_it_was() {
     let server = Server::start();
-    let timeouts = Timeouts {
+    let timeouts = WatchTimeouts {
         watch: 1,
         ..TIMEOUTS
     };
@@ -75,7 +77,7 @@ async fn a_watch_that_hangs_is_given_up_and_goes_on_where_it_was() {
     server.hang_watches();
     server.apply(service("shop/cart", "10.96.0.1"));
 
-    seen.until_there(Kind::Service, "shop/cart").await;
+    seen.until_there(ObjectKind::Service, "shop/cart").await;
     assert!(!was_listed_again(&server, "services"));
 }
 
@@ -86,7 +88,8 @@ async fn a_bookmark_saves_a_relist() {
 
     // Changes of another kind leave the watch of Services behind but for the bookmark.
     server.apply(slice("shop/cart-1", "cart", "10.0.0.1"));
-    seen.until_there(Kind::EndpointSlice, "shop/cart-1").await;
+    seen.until_there(ObjectKind::EndpointSlice, "shop/cart-1")
+        .await;
     server.send_bookmarks();
     server.close_watches();
     server.until_requested("services", 2).await;
@@ -94,7 +97,7 @@ async fn a_bookmark_saves_a_relist() {
     server.compact(Gone::Event);
     server.apply(service("shop/cart", "10.96.0.1"));
 
-    seen.until_there(Kind::Service, "shop/cart").await;
+    seen.until_there(ObjectKind::Service, "shop/cart").await;
     assert!(!was_listed_again(&server, "services"));
     let requests = server.requests("services");
     assert!(requests[1].asks("resourceVersion", "2"), "{requests:?}");
@@ -115,8 +118,11 @@ async fn a_watch_that_is_left_behind_is_listed_again() {
         server.compact(gone);
         server.come_up();
 
-        seen.until_gone(Kind::Service, "shop/goes").await;
-        assert_eq!(seen.names(Kind::Service), ["shop/comes", "shop/stays"]);
+        seen.until_gone(ObjectKind::Service, "shop/goes").await;
+        assert_eq!(
+            seen.names(ObjectKind::Service),
+            ["shop/comes", "shop/stays"]
+        );
         assert_eq!(seen.gone, ["Service shop/goes"]);
         assert!(was_listed_again(&server, "services"));
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
-use kube_dnat::config::{ConfigFile, Ended};
+use kube_dnat::config::{ConfigFile, FollowError};
 use tokio::time::timeout;
 
 use super::write_config;
@@ -25,7 +25,7 @@ fn assert_changed(file: &Path, unchanged: impl FnOnce(), change: impl FnOnce()) 
         assert!(early.is_err(), "nothing has changed: {early:?}");
         change();
         let ended = timeout(Duration::from_secs(5), changed).await;
-        assert!(matches!(ended, Ok(Ended::Changed(path)) if path == file));
+        assert!(matches!(ended, Ok(FollowError::Changed(path)) if path == file));
     });
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kube_dnat::config::{
-    Config, ConfigFile, KubeProxyConfiguration, LogFormat, Mode, Note, notes, parse, schema,
+    Config, ConfigFile, ConfigNotice, KubeProxyConfiguration, LogFormat, Mode, notes, parse, schema,
 };
 use kube_dnat::planner::desired::{NodeFacts, NodePortAddresses, PodSource};
 
@@ -221,9 +221,9 @@ fn the_notes_of_a_file_are_values() {
     assert!(matches!(
         notes.as_slice(),
         [
-            Note::Lenient { .. },
-            Note::OtherMode(Mode::Ipvs),
-            Note::WithoutMeaning(_)
+            ConfigNotice::Lenient { .. },
+            ConfigNotice::OtherMode(Mode::Ipvs),
+            ConfigNotice::WithoutMeaning(_)
         ]
     ));
 }

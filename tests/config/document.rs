@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kube_dnat::config::{Here, SETTINGS};
+use kube_dnat::config::{SETTINGS, Support};
 
 /// The rows of its tables: the first three cells and the last.
 fn rows() -> Vec<[String; 4]> {
@@ -44,7 +44,7 @@ fn each_setting_has_a_row_that_names_its_field_and_its_flags() {
             "{row:?} has not {flags:?}"
         );
         let idle = row[3].starts_with("no effect");
-        assert_eq!(idle, setting.here == Here::WithoutMeaning, "{row:?}");
+        assert_eq!(idle, setting.here == Support::WithoutMeaning, "{row:?}");
     }
 }
 

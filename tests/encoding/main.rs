@@ -13,17 +13,17 @@
 use kube_dnat::netlink::debug_rules;
 use kube_dnat::planner::model::addr::Family;
 use kube_dnat::planner::ruleset::{
-    Data, KeyField, OnDemand, Pods, Program, Set, SetName, program, set,
+    DynamicChain, ElementType, KeyField, PodMatch, Program, Set, SetName, program, set,
 };
 
 /// The on-demand chains of the listing, in its order, and the fixed program.
 fn rules(family: Family, on_demand: &[&str]) -> String {
     let on_demand = on_demand
         .iter()
-        .map(|name| name.parse::<OnDemand>().unwrap());
-    let on_demand: Vec<_> = on_demand.map(OnDemand::chain).collect();
+        .map(|name| name.parse::<DynamicChain>().unwrap());
+    let on_demand: Vec<_> = on_demand.map(DynamicChain::chain).collect();
     let fixed = program(&Program {
-        pods: Pods::Cidrs,
+        pods: PodMatch::Cidrs,
         masquerade_all: false,
         without_counters: false,
     });
@@ -67,13 +67,13 @@ fn nfts(text: &str) -> String {
 /// The set without its user data, and that.
 fn declaration(set: &Set, family: Family) -> (String, String) {
     let (data, len) = match set.data {
-        Data::Nothing => (0, 0),
-        Data::Verdict => (0xffff_ff00, 0),
-        Data::Endpoint => (Set::endpoint_type(family), Set::endpoint_len(family)),
+        ElementType::Nothing => (0, 0),
+        ElementType::Verdict => (0xffff_ff00, 0),
+        ElementType::Endpoint => (Set::endpoint_type(family), Set::endpoint_len(family)),
     };
     let flags = [
         (set.is_interval(), 0x4),
-        (set.data != Data::Nothing, 0x8),
+        (set.data != ElementType::Nothing, 0x8),
         (set.dynamic.is_some(), 0x30),
         (set.is_interval() && !set.is_ranges(), 0x80),
     ];

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use kube_dnat::planner::diff::{Left, Time};
+use kube_dnat::planner::diff::{ElementTimeout, TimeLeft};
 use kube_dnat::planner::model::{
-    Address as _, Addresses, EndpointSlice, Event, Kind, Object, Protocol, Service, ServiceName,
-    ServicePort, SlicePort, TrafficPolicy,
+    Address as _, EndpointSlice, Event, Object, ObjectKind, Protocol, Service, ServiceName,
+    ServicePort, SliceEndpoints, SlicePort, TrafficPolicy,
 };
 use kube_dnat::planner::ruleset::{Key, SetName, Table, Value, Verdict};
-use kube_dnat::sync::{Basis, Stale, State};
+use kube_dnat::sync::{Basis, StaleClients, State};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -113,15 +113,15 @@ fn gone(table: &Table<Ipv4Addr>, (_, asked): Client, (endpoint, number): At) -> 
     }
 }
 
-fn is_forgotten(stale: &Stale<Ipv4Addr>, (source, asked): Client, (ip, number): At) -> bool {
+fn is_forgotten(stale: &StaleClients<Ipv4Addr>, (source, asked): Client, (ip, number): At) -> bool {
     let (protocol, address, port) = asked;
     let key = Key::Client(source, address, port);
     stale.covers(protocol, &key, &Value::Endpoint(ip, number))
 }
 
 /// Of a time-out of so many seconds, what is left after ten.
-fn ten_seconds_later(seconds: u32) -> Time {
-    Time {
+fn ten_seconds_later(seconds: u32) -> ElementTimeout {
+    ElementTimeout {
         whole: Duration::from_secs(seconds.into()),
         left: Duration::from_secs(u64::from(seconds) - 10),
     }
@@ -129,7 +129,7 @@ fn ten_seconds_later(seconds: u32) -> Time {
 
 /// The time that a client has left who connected ten seconds ago, when its time-out was of so many seconds,
 /// if that is another now.
-fn time(stale: &Stale<Ipv4Addr>, (source, asked): Client, seconds: u32) -> Option<Left> {
+fn time(stale: &StaleClients<Ipv4Addr>, (source, asked): Client, seconds: u32) -> Option<TimeLeft> {
     let (protocol, address, port) = asked;
     let key = Key::Client(source, address, port);
     stale.time(protocol, &key, ten_seconds_later(seconds), Duration::ZERO)
@@ -145,7 +145,7 @@ fn is_sticky(table: &Table<Ipv4Addr>, (_, (protocol, address, port)): Client) ->
 }
 
 /// Commits what is dirty, or after a restart everything; who is to be forgotten then.
-fn commit(state: &mut State, kernel: &mut Tables, restarted: bool) -> Stale<Ipv4Addr> {
+fn commit(state: &mut State, kernel: &mut Tables, restarted: bool) -> StaleClients<Ipv4Addr> {
     let (ipv4, ipv6) = if restarted {
         let found = |table| Basis::Found(Box::new(table));
         let ipv6 = Basis::Found(Box::new(kernel.ipv6.clone()));
@@ -185,7 +185,7 @@ fn long_named() -> Event {
         ports: vec![port("http", 80), port("https", 81)],
     };
     update(
-        key(Kind::Service, &name),
+        key(ObjectKind::Service, &name),
         Some(Object::Service(service.into())),
     )
 }
@@ -204,10 +204,10 @@ fn long_named_slice(last: &[u8]) -> Event {
         mirrored: false,
         triggered: None,
         ports: vec![port("http", 8080), port("https", 8443)],
-        addresses: Addresses::Ipv4(last.iter().map(endpoint).collect()),
+        addresses: SliceEndpoints::Ipv4(last.iter().map(endpoint).collect()),
     };
     update(
-        key(Kind::EndpointSlice, &name),
+        key(ObjectKind::EndpointSlice, &name),
         Some(Object::Slices(vec![slice])),
     )
 }
@@ -266,7 +266,7 @@ proptest! {
                 let forgotten = is_forgotten(&affected, *client, *endpoint);
                 prop_assert_eq!(!forgotten, keeps.is_some(), "{:?} {:?}", client, endpoint);
                 if let Some(now) = keeps {
-                    let left = (now != *seconds).then(|| Left::Time(ten_seconds_later(now)));
+                    let left = (now != *seconds).then(|| TimeLeft::Time(ten_seconds_later(now)));
                     prop_assert_eq!(time(&affected, *client, *seconds), left, "{:?}", client);
                 }
                 // Until it is forgotten, nobody gets there.

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::{env, fs};
 
 use kube_dnat::planner::model::{
-    Addresses, EndpointSlice, Event, Kind, Object, Protocol, Service, ServiceName, ServicePort,
-    SlicePort, TrafficPolicy,
+    EndpointSlice, Event, Object, ObjectKind, Protocol, Service, ServiceName, ServicePort,
+    SliceEndpoints, SlicePort, TrafficPolicy,
 };
 
 use kube_dnat::netlink::Commit;
@@ -35,7 +35,7 @@ fn service(node_port: Option<u16>) -> Event {
         ports: vec![port(node_port)],
     };
     update(
-        key(Kind::Service, NAME),
+        key(ObjectKind::Service, NAME),
         Some(Object::Service(service.into())),
     )
 }
@@ -62,7 +62,7 @@ pub(crate) fn service_named(name: &str, last: u8) -> Event {
         ports: vec![port(None)],
     };
     update(
-        key(Kind::Service, name),
+        key(ObjectKind::Service, name),
         Some(Object::Service(service.into())),
     )
 }
@@ -78,7 +78,7 @@ pub(crate) fn slice_named(name: &str, endpoints: impl IntoIterator<Item = u32>) 
             protocol: Protocol::Tcp,
             port: 8080,
         }],
-        addresses: Addresses::Ipv4(
+        addresses: SliceEndpoints::Ipv4(
             endpoints
                 .into_iter()
                 .map(|number| remote_endpoint(Ipv4Addr::from(0x0af4_0000 + number)))
@@ -86,7 +86,7 @@ pub(crate) fn slice_named(name: &str, endpoints: impl IntoIterator<Item = u32>) 
         ),
     };
     update(
-        key(Kind::EndpointSlice, name),
+        key(ObjectKind::EndpointSlice, name),
         Some(Object::Slices(vec![slice])),
     )
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use kube_dnat::events::Reason;
-use kube_dnat::planner::model::{Event, Kind, ServiceName};
+use kube_dnat::events::EventReason;
+use kube_dnat::planner::model::{Event, ObjectKind, ServiceName};
 use kube_dnat::planner::ruleset::{Key, SetName, Table, Value, service_and_port};
-use kube_dnat::sync::{Basis, Progress, State};
+use kube_dnat::sync::{Basis, State, SyncOutcome};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -79,9 +79,9 @@ fn what_is_left_out_is_said_once_and_is_not_what_others_wait_for() {
     let refused = ServiceName::new("shop", "cart");
     let (mut state, mut kernel) = (state(), Tables::default());
     apply(&mut state, clusters());
-    assert_eq!(state.progress(true), Progress::Waiting);
+    assert_eq!(state.progress(true), SyncOutcome::Waiting);
     commit(&mut state, &mut kernel);
-    assert_eq!(state.progress(true), Progress::Complete);
+    assert_eq!(state.progress(true), SyncOutcome::Complete);
     apply(
         &mut state,
         [
@@ -100,14 +100,14 @@ fn what_is_left_out_is_said_once_and_is_not_what_others_wait_for() {
     };
     let said = refuse(&mut state, "add element endpoints { slot 1 }: ENFILE");
     assert_eq!(said.len(), 1);
-    assert_eq!(said[0].sort, Reason::RefusedByKernel);
+    assert_eq!(said[0].sort, EventReason::RefusedByKernel);
     assert_eq!(
         state.progress(true),
-        Progress::Waiting,
+        SyncOutcome::Waiting,
         "the other is not committed"
     );
     read_and_commit(&mut state, &mut kernel);
-    assert_eq!(state.progress(true), Progress::LeftOut);
+    assert_eq!(state.progress(true), SyncOutcome::LeftOut);
 
     // Tried again and refused again, in other words.
     state.ipv4.take_in_again();
@@ -118,13 +118,13 @@ fn what_is_left_out_is_said_once_and_is_not_what_others_wait_for() {
         []
     );
     read_and_commit(&mut state, &mut kernel);
-    assert_eq!(state.progress(true), Progress::LeftOut);
+    assert_eq!(state.progress(true), SyncOutcome::LeftOut);
 
     // Once it is taken, it may be refused anew.
     state.ipv4.take_in_again();
     state.ipv6.take_in_again();
     read_and_commit(&mut state, &mut kernel);
-    assert_eq!(state.progress(true), Progress::Complete);
+    assert_eq!(state.progress(true), SyncOutcome::Complete);
     assert!(!state.must_read());
     assert_eq!(refuse(&mut state, "ENFILE").len(), 1);
 }
@@ -140,11 +140,14 @@ fn a_service_that_goes_while_it_is_left_out_goes_at_once() {
     state.ipv6.leave_out(&refused);
     let _ = state.refused(&refused, "ENFILE");
     read_and_commit(&mut state, &mut kernel);
-    apply(&mut state, [update(key(Kind::Service, "shop/cart"), None)]);
-    assert_eq!(state.progress(true), Progress::Waiting);
+    apply(
+        &mut state,
+        [update(key(ObjectKind::Service, "shop/cart"), None)],
+    );
+    assert_eq!(state.progress(true), SyncOutcome::Waiting);
     assert!(state.must_read());
     read_and_commit(&mut state, &mut kernel);
-    assert_eq!(state.progress(true), Progress::Complete);
+    assert_eq!(state.progress(true), SyncOutcome::Complete);
     assert!(!state.is_refused(&refused));
     let left = normalised(&kernel.ipv4);
     assert!(

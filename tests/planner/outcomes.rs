@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use kube_dnat::planner::desired::NodePortAddresses;
-use kube_dnat::planner::explain::{Frontend, Kind, Lookup, Outcome, Source, walk};
+use kube_dnat::planner::explain::{Destination, Lookup, Outcome, Source, SourceKind, walk};
 use kube_dnat::planner::model::{Address, Event, Object, Protocol};
-use kube_dnat::planner::ruleset::{Element, Entry, Key, SetName, Table, Value};
+use kube_dnat::planner::ruleset::{Element, ElementData, Key, SetName, Table, Value};
 use kube_dnat::sync::State;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -25,7 +25,7 @@ struct Memory<'a, A: Address> {
 impl<A: Address> Lookup<A> for Memory<'_, A> {
     type Error = Infallible;
 
-    fn get(&mut self, set: SetName, key: &Key<A>) -> Result<Option<Entry<A>>, Infallible> {
+    fn get(&mut self, set: SetName, key: &Key<A>) -> Result<Option<ElementData<A>>, Infallible> {
         Ok(self.table.get(set, key).cloned())
     }
 
@@ -101,13 +101,13 @@ fn agree<A: Address>(
     for (protocol, address, port) in frontends {
         for source in sources.into_iter().chain(own) {
             let kind = if own == Some(source) {
-                Kind::Node
+                SourceKind::Node
             } else if A::holds(pods, source) {
-                Kind::Pod
+                SourceKind::Pod
             } else {
-                Kind::Elsewhere
+                SourceKind::Elsewhere
             };
-            let frontend = Frontend {
+            let frontend = Destination {
                 protocol,
                 address,
                 port,

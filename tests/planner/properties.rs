@@ -6,7 +6,7 @@ use kube_dnat::planner::desired::HealthCheckChange;
 use kube_dnat::planner::diff::between;
 use kube_dnat::planner::model::Event;
 use kube_dnat::planner::ruleset::Table;
-use kube_dnat::sync::{Basis, Question};
+use kube_dnat::sync::{Basis, DebugQuestion};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -99,7 +99,7 @@ proptest! {
             }
             let nothing = (None, Vec::new());
             health.retain(|_, told| *told != nothing);
-            let wrong = state.answer(Question::Wrong);
+            let wrong = state.answer(DebugQuestion::Wrong);
             (normalised(&kernel.ipv4), normalised(&kernel.ipv6), health, wrong)
         });
         prop_assert_eq!(&ended[0], &ended[1]);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube_dnat::planner::model::{
-    Address, Endpoint, EndpointSlice, Event, Kind, Object, Protocol, Service, ServicePort,
+    Address, Endpoint, EndpointSlice, Event, Object, ObjectKind, Protocol, Service, ServicePort,
     TrafficPolicy,
 };
 
@@ -56,7 +56,7 @@ impl Objects {
                     objects.zone = node.zone.as_deref().map(str::to_owned);
                     objects.pod_cidrs.clone_from(&node.pod_cidrs);
                 }
-                (Some(Object::ServiceCidr(cidr)), Kind::ServiceCidr) => {
+                (Some(Object::ServiceCidr(cidr)), ObjectKind::ServiceCidr) => {
                     objects.cidrs.clone_from(&cidr.cidrs);
                 }
                 _ => {}

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use kube_dnat::planner::conntrack::{Entry, Touched};
+use kube_dnat::planner::conntrack::{ConntrackEntry, DirtyFrontends};
 use kube_dnat::planner::model::{Event, Protocol};
 use kube_dnat::planner::ruleset::{Key, SetName, Table};
 use kube_dnat::sync::{Basis, State};
@@ -74,11 +74,11 @@ impl World {
     }
 
     /// The entries that the rules make for these destinations.
-    fn entries(&self, destinations: &BTreeSet<(Protocol, At)>) -> Vec<Entry<Ipv4Addr>> {
+    fn entries(&self, destinations: &BTreeSet<(Protocol, At)>) -> Vec<ConntrackEntry<Ipv4Addr>> {
         let mut entries = Vec::new();
         for (protocol, destination) in destinations {
             for source in SOURCES.into_iter().chain(self.node.primary_ip) {
-                let entry = |answered_by, masqueraded: bool| Entry {
+                let entry = |answered_by, masqueraded: bool| ConntrackEntry {
                     protocol: *protocol,
                     source: (source, SOURCE_PORT),
                     destination: *destination,
@@ -108,14 +108,14 @@ impl World {
     }
 
     /// Whether the rules would make this entry for its client, too.
-    fn would_make(&self, entry: &Entry<Ipv4Addr>) -> bool {
+    fn would_make(&self, entry: &ConntrackEntry<Ipv4Addr>) -> bool {
         let one = BTreeSet::from([(entry.protocol, entry.destination)]);
         self.entries(&one).contains(entry)
     }
 
     /// Whether the entry is useless: its client would get something else by it than by the rules, and
     /// whoever is to answer does not.
-    fn is_useless(&self, entry: &Entry<Ipv4Addr>) -> bool {
+    fn is_useless(&self, entry: &ConntrackEntry<Ipv4Addr>) -> bool {
         let answering = self
             .objects
             .answering(&self.node, entry.protocol, entry.destination);
@@ -134,13 +134,13 @@ impl World {
 }
 
 /// What was touched by the last commit.
-fn touched(state: &mut State) -> Touched<Ipv4Addr> {
+fn touched(state: &mut State) -> DirtyFrontends<Ipv4Addr> {
     state.take_touched().0
 }
 
 /// Entries that are there: what the rules made, and nothing deleted yet.
 #[derive(Default)]
-struct Conntrack(BTreeSet<Entry<Ipv4Addr>>);
+struct Conntrack(BTreeSet<ConntrackEntry<Ipv4Addr>>);
 
 impl Conntrack {
     /// Every client sends, before and after a change. Deletes what is stale by then: all that is
@@ -148,7 +148,7 @@ impl Conntrack {
     fn change(
         &mut self,
         state: &State,
-        touched: &Touched<Ipv4Addr>,
+        touched: &DirtyFrontends<Ipv4Addr>,
         before: &World,
         after: &World,
     ) {
@@ -171,12 +171,12 @@ impl Conntrack {
 
 /// Flows that have a number of a Service, and are none of it.
 fn assert_others_left_alone(
-    frontends: &kube_dnat::planner::conntrack::Frontends<'_, Ipv4Addr>,
+    frontends: &kube_dnat::planner::conntrack::AnsweringFrontends<'_, Ipv4Addr>,
     destinations: &BTreeSet<(Protocol, At)>,
     is_node_port: impl Fn(At) -> bool,
 ) {
     for (protocol, at) in destinations {
-        let entry = |source, destination, answered_by| Entry {
+        let entry = |source, destination, answered_by| ConntrackEntry {
             protocol: *protocol,
             source,
             destination,

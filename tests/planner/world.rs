@@ -7,11 +7,11 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use kube_dnat::planner::desired::{NodeFacts, NodePortAddresses, PodSource};
 use kube_dnat::planner::model::{
-    Address, Addresses, Endpoint, EndpointSlice, Event, Hints, Kind, Node, Object, ObjectKey,
-    OwnAddresses, Protocol, Service, ServiceCidr, ServiceName, ServicePort, SlicePort,
-    TrafficPolicy, Update,
+    Address, Endpoint, EndpointSlice, Event, Hints, Node, Object, ObjectKey, ObjectKind,
+    OwnAddresses, Protocol, Service, ServiceCidr, ServiceName, ServicePort, SliceEndpoints,
+    SlicePort, TrafficPolicy, Update,
 };
-use kube_dnat::planner::ruleset::{Key, List, SetName, Table, Value};
+use kube_dnat::planner::ruleset::{EndpointList, Key, SetName, Table, Value};
 use kube_dnat::sync::{Basis, State};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -37,7 +37,7 @@ pub(crate) fn state_serving(node_port_addresses: NodePortAddresses) -> State {
     })
 }
 
-pub(crate) fn key(kind: Kind, name: &str) -> ObjectKey {
+pub(crate) fn key(kind: ObjectKind, name: &str) -> ObjectKey {
     ObjectKey {
         kind,
         name: name.into(),
@@ -187,12 +187,12 @@ fn endpoint<A: Address>(address: impl Fn(u8) -> A + Clone) -> impl Strategy<Valu
     )
 }
 
-fn addresses() -> impl Strategy<Value = Addresses> {
+fn addresses() -> impl Strategy<Value = SliceEndpoints> {
     let ipv4 = |last| Ipv4Addr::new(10, 244, 1, last);
     let ipv6 = |last: u8| Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 0, last.into());
     prop_oneof![
-        3 => vec(endpoint(ipv4), 0..7).prop_map(Addresses::Ipv4),
-        1 => vec(endpoint(ipv6), 0..7).prop_map(Addresses::Ipv6),
+        3 => vec(endpoint(ipv4), 0..7).prop_map(SliceEndpoints::Ipv4),
+        1 => vec(endpoint(ipv6), 0..7).prop_map(SliceEndpoints::Ipv6),
     ]
 }
 
@@ -224,7 +224,7 @@ fn slice(service: String) -> impl Strategy<Value = EndpointSlice> {
 pub(crate) fn event() -> impl Strategy<Value = Event> {
     let name = || (0_u8..4).prop_map(|number| format!("shop/service-{number}"));
     let of_service = name().prop_flat_map(|name| {
-        let key = key(Kind::Service, &name);
+        let key = key(ObjectKind::Service, &name);
         prop::option::weighted(0.8, service(name)).prop_map(move |service| {
             update(
                 key.clone(),
@@ -233,7 +233,7 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         })
     });
     let of_slice = (0_u8..6, name()).prop_flat_map(|(number, service)| {
-        let key = key(Kind::EndpointSlice, &format!("shop/slice-{number}"));
+        let key = key(ObjectKind::EndpointSlice, &format!("shop/slice-{number}"));
         prop::option::weighted(0.8, slice(service)).prop_map(move |slice| {
             update(key.clone(), slice.map(|slice| Object::Slices(vec![slice])))
         })
@@ -254,12 +254,12 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
                 .collect(),
             is_leaving: false,
         };
-        update(key(Kind::Node, "node-1"), Some(Object::Node(node)))
+        update(key(ObjectKind::Node, "node-1"), Some(Object::Node(node)))
     });
     let of_cidr = prop::option::of(8_u8..13).prop_map(|len| {
         let cidr = |len| vec![format!("10.96.0.0/{len}").parse().unwrap()];
         let object = len.map(|len| Object::ServiceCidr(ServiceCidr { cidrs: cidr(len) }));
-        update(key(Kind::ServiceCidr, "kubernetes"), object)
+        update(key(ObjectKind::ServiceCidr, "kubernetes"), object)
     });
     let of_machine = (vec(address(3), 0..3), vec(address(6), 0..3));
     let of_machine = of_machine.prop_map(|(of_default_route, others)| {
@@ -324,11 +324,11 @@ pub(crate) fn normalised<A: Address>(table: &Table<A>) -> Vec<String> {
     for element in table.elements() {
         let (frontend, slot) = match element.key {
             Key::Slot(protocol, address, port, slot) => {
-                let list = slot / List::CLUSTER * List::CLUSTER;
+                let list = slot / EndpointList::CLUSTER * EndpointList::CLUSTER;
                 (Key::Slot(protocol, address, port, list), slot - list)
             }
             Key::NodeportSlot(protocol, port, slot) => {
-                let list = slot / List::CLUSTER * List::CLUSTER;
+                let list = slot / EndpointList::CLUSTER * EndpointList::CLUSTER;
                 (Key::NodeportSlot(protocol, port, list), slot - list)
             }
             Key::Net(_)

@@ -6,18 +6,18 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use anyhow::Context;
 use nix::errno::Errno;
 
-use super::Finding;
-use crate::netlink::{Ability, Error, Kernel, Standing};
+use super::CheckResult;
+use crate::netlink::{Ability, Error, Kernel, TableStatus};
 use crate::planner::model::Address;
 use crate::planner::model::addr::Family;
-use crate::planner::ruleset::{Pods, Program};
+use crate::planner::ruleset::{PodMatch, Program};
 use crate::sysctl;
 
 /// `CAP_NET_ADMIN` of `linux/capability.h`.
 const CAP_NET_ADMIN: u32 = 12;
 
 /// Whether this process may change nftables.
-pub(super) fn capability() -> anyhow::Result<Finding> {
+pub(super) fn capability() -> anyhow::Result<CheckResult> {
     const WHAT: &str = "capability";
     let status =
         fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
@@ -27,20 +27,20 @@ pub(super) fn capability() -> anyhow::Result<Finding> {
         .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
         .context("/proc/self/status does not tell the capabilities")?;
     Ok(if effective & (1 << CAP_NET_ADMIN) == 0 {
-        Finding::failure(
+        CheckResult::failure(
             WHAT,
             "CAP_NET_ADMIN is missing: nftables cannot be changed",
             "run as root, or give the container the capability NET_ADMIN",
         )
     } else {
-        Finding::ok(WHAT, "CAP_NET_ADMIN is there")
+        CheckResult::ok(WHAT, "CAP_NET_ADMIN is there")
     })
 }
 
-pub(super) fn no_nftables(error: &Error) -> Finding {
+pub(super) fn no_nftables(error: &Error) -> CheckResult {
     const WHAT: &str = "nftables";
     match error {
-        Error::Permission => Finding::failure(
+        Error::Permission => CheckResult::failure(
             WHAT,
             "it cannot be looked at without CAP_NET_ADMIN",
             "run this check as root",
@@ -50,7 +50,7 @@ pub(super) fn no_nftables(error: &Error) -> Finding {
         | Error::Refused(_)
         | Error::Lost
         | Error::Lacks(_)
-        | Error::Owned(_) => Finding::failure(WHAT, error.to_string(), "modprobe nf_tables"),
+        | Error::Owned(_) => CheckResult::failure(WHAT, error.to_string(), "modprobe nf_tables"),
     }
 }
 
@@ -58,48 +58,48 @@ pub(super) fn no_nftables(error: &Error) -> Finding {
 const LEAST: (u32, u32) = (5, 13);
 
 /// Which kernel it is.
-pub(super) fn release() -> anyhow::Result<Finding> {
+pub(super) fn release() -> anyhow::Result<CheckResult> {
     let name = nix::sys::utsname::uname().context("cannot ask which kernel this is")?;
     Ok(of_release(&name.release().to_string_lossy()))
 }
 
-fn of_release(release: &str) -> Finding {
+fn of_release(release: &str) -> CheckResult {
     const WHAT: &str = "kernel";
     let found = format!("Linux {release}");
     let mut numbers = release
         .split(|c: char| !c.is_ascii_digit())
         .map(str::parse::<u32>);
     let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
-        return Finding::warning(
+        return CheckResult::warning(
             WHAT,
             format!("{found}: it is not known how old that is"),
             "Linux 5.13 or newer is supported",
         );
     };
     if (major, minor) < LEAST {
-        Finding::warning(
+        CheckResult::warning(
             WHAT,
             format!("{found} is older than 5.13, the least supported one"),
             "use Linux 5.13 or newer; what is tried below may work all the same",
         )
     } else {
-        Finding::ok(WHAT, found)
+        CheckResult::ok(WHAT, found)
     }
 }
 
 /// Whether the kernel takes our tables, and what it can besides.
-pub(super) fn abilities(kernel: &mut Kernel) -> Vec<Finding> {
+pub(super) fn abilities(kernel: &mut Kernel) -> Vec<CheckResult> {
     vec![takes_our_tables(kernel), owner(kernel)]
 }
 
-fn takes_our_tables(kernel: &mut Kernel) -> Finding {
+fn takes_our_tables(kernel: &mut Kernel) -> CheckResult {
     const WHAT: &str = "nftables";
     let there = [is_there::<Ipv4Addr>(kernel), is_there::<Ipv6Addr>(kernel)];
     if there.contains(&true) {
-        return Finding::ok(WHAT, "the kernel takes our tables: they are there");
+        return CheckResult::ok(WHAT, "the kernel takes our tables: they are there");
     }
     let everything = Program {
-        pods: Pods::Cidrs,
+        pods: PodMatch::Cidrs,
         masquerade_all: false,
         without_counters: false,
     };
@@ -110,14 +110,14 @@ fn takes_our_tables(kernel: &mut Kernel) -> Finding {
         &[Family::Ipv4]
     };
     match kernel.rehearse(&everything, families) {
-        Ok(()) => Finding::ok(
+        Ok(()) => CheckResult::ok(
             WHAT,
             "the kernel takes our tables: all of them were tried in a transaction and undone",
         ),
         Err(Error::Refused(refusals))
             if refusals.iter().all(|refusal| refusal.errno == Errno::EPERM) =>
         {
-            Finding::failure(
+            CheckResult::failure(
                 WHAT,
                 "another process owns a table of our name, which is not of this version",
                 "stop it, or let the rolling update of its DaemonSet do so",
@@ -132,38 +132,38 @@ fn takes_our_tables(kernel: &mut Kernel) -> Finding {
             };
             match kernel.missing(families) {
                 Ok(missing) if !missing.is_empty() => lacks(missing),
-                _ => Finding::failure(
+                _ => CheckResult::failure(
                     WHAT,
                     format!("the kernel refuses {first}{more}"),
                     "Linux 5.13 or newer is needed",
                 ),
             }
         }
-        Err(error) => Finding::failure(WHAT, error.to_string(), "run this check as root"),
+        Err(error) => CheckResult::failure(WHAT, error.to_string(), "run this check as root"),
     }
 }
 
 fn is_there<A: Address>(kernel: &mut Kernel) -> bool {
-    matches!(kernel.look::<A>(), Ok(Standing::Ours(_)))
+    matches!(kernel.look::<A>(), Ok(TableStatus::Ours(_)))
 }
 
 /// The same words as the start, and how to load what is missing.
-fn lacks(missing: Vec<Ability>) -> Finding {
+fn lacks(missing: Vec<Ability>) -> CheckResult {
     let modules: Vec<_> = missing.iter().map(|ability| ability.modules()).collect();
     let fix = format!("modprobe -a {}", modules.join(" "));
-    Finding::failure("nftables", Error::Lacks(missing).to_string(), fix)
+    CheckResult::failure("nftables", Error::Lacks(missing).to_string(), fix)
 }
 
-fn owner(kernel: &mut Kernel) -> Finding {
+fn owner(kernel: &mut Kernel) -> CheckResult {
     const WHAT: &str = "table owner";
     match kernel.can_own_tables() {
-        Ok(true) => Finding::ok(WHAT, "the tables can be kept from other programs"),
-        Ok(false) => Finding::warning(
+        Ok(true) => CheckResult::ok(WHAT, "the tables can be kept from other programs"),
+        Ok(false) => CheckResult::warning(
             WHAT,
             "other programs, `nft flush ruleset` too, can change the tables; that is repaired",
             "nothing need be done; Linux 6.9 or newer keeps them out",
         ),
-        Err(error) => Finding::warning(WHAT, error.to_string(), "run this check as root"),
+        Err(error) => CheckResult::warning(WHAT, error.to_string(), "run this check as root"),
     }
 }
 

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::output::{Format, code};
+use super::output::{OutputFormat, code};
 
 /// `check`.
 #[derive(Debug, Args)]
@@ -23,7 +23,7 @@ use super::output::{Format, code};
 pub(super) struct Check {
     /// How to print the answer.
     #[arg(short, long, value_enum, default_value = "text")]
-    output: Format,
+    output: OutputFormat,
 }
 
 /// How bad it is.
@@ -40,7 +40,7 @@ enum Level {
 
 /// What was found of one thing.
 #[derive(Debug, Serialize)]
-struct Finding {
+struct CheckResult {
     what: &'static str,
     level: Level,
     found: String,
@@ -49,7 +49,7 @@ struct Finding {
     mend: Option<String>,
 }
 
-impl Finding {
+impl CheckResult {
     fn ok(what: &'static str, found: impl Into<String>) -> Self {
         Self {
             what,
@@ -80,9 +80,9 @@ impl Finding {
 
 /// The answer.
 #[derive(Debug, Serialize)]
-struct Answer {
+struct CheckReport {
     ready: bool,
-    findings: Vec<Finding>,
+    findings: Vec<CheckResult>,
 }
 
 impl Check {
@@ -101,12 +101,12 @@ impl Check {
         let ready = findings
             .iter()
             .all(|finding| finding.level != Level::Failure);
-        output.print(&Answer { ready, findings })?;
+        output.print(&CheckReport { ready, findings })?;
         Ok(code(!ready, false))
     }
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.findings.iter().map(|finding| finding.what.len()).max();
         let width = width.unwrap_or_default();

@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use nix::ifaddrs::getifaddrs;
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 
-use super::Finding;
+use super::CheckResult;
 
 const NET: &str = "/proc/sys/net";
 
@@ -16,7 +16,7 @@ fn read(setting: &str) -> Option<String> {
     Some(text.trim().to_owned())
 }
 
-pub(super) fn all() -> Vec<Finding> {
+pub(super) fn all() -> Vec<CheckResult> {
     [
         Some(forwarding()),
         ipv6_forwarding(),
@@ -29,11 +29,11 @@ pub(super) fn all() -> Vec<Finding> {
     .collect()
 }
 
-fn forwarding() -> Finding {
+fn forwarding() -> CheckResult {
     const WHAT: &str = "ip_forward";
     match read("ipv4/ip_forward").as_deref() {
-        Some("1") => Finding::ok(WHAT, "IPv4 packets are forwarded"),
-        _ => Finding::failure(
+        Some("1") => CheckResult::ok(WHAT, "IPv4 packets are forwarded"),
+        _ => CheckResult::failure(
             WHAT,
             "net.ipv4.ip_forward is 0: no Pod and nobody outside reaches an endpoint through this node",
             "sysctl -w net.ipv4.ip_forward=1, and the same line in /etc/sysctl.d",
@@ -42,20 +42,20 @@ fn forwarding() -> Finding {
 }
 
 /// `None`: no IPv6 here.
-fn ipv6_forwarding() -> Option<Finding> {
+fn ipv6_forwarding() -> Option<CheckResult> {
     const WHAT: &str = "ipv6 forwarding";
     let value = read("ipv6/conf/all/forwarding")?;
     if value == "1" {
-        return Some(Finding::ok(WHAT, "IPv6 packets are forwarded"));
+        return Some(CheckResult::ok(WHAT, "IPv6 packets are forwarded"));
     }
     Some(if has_global_ipv6() {
-        Finding::warning(
+        CheckResult::warning(
             WHAT,
             "net.ipv6.conf.all.forwarding is 0, and this node has IPv6 addresses",
             "in a cluster with IPv6: sysctl -w net.ipv6.conf.all.forwarding=1",
         )
     } else {
-        Finding::ok(WHAT, "off, and this node has no global IPv6 address")
+        CheckResult::ok(WHAT, "off, and this node has no global IPv6 address")
     })
 }
 
@@ -70,7 +70,7 @@ fn has_global_ipv6() -> bool {
 
 /// The kernel takes the stricter of `all` and the interface's own
 /// (`Documentation/networking/ip-sysctl.rst`).
-fn reverse_path() -> Finding {
+fn reverse_path() -> CheckResult {
     const WHAT: &str = "rp_filter";
     let value = |interface: &str| -> u8 {
         let value = read(&format!("ipv4/conf/{interface}/rp_filter"));
@@ -86,7 +86,7 @@ fn reverse_path() -> Finding {
         .collect();
     strict.sort_unstable();
     if strict.is_empty() {
-        return Finding::ok(WHAT, "no interface filters strictly by the reverse path");
+        return CheckResult::ok(WHAT, "no interface filters strictly by the reverse path");
     }
     let shown = strict.len().min(3);
     let more = match strict.len() - shown {
@@ -94,7 +94,7 @@ fn reverse_path() -> Finding {
         more => format!(" and {more} more"),
     };
     let names = strict.get(..shown).unwrap_or_default().join(", ");
-    Finding::warning(
+    CheckResult::warning(
         WHAT,
         format!(
             "strict on {names}{more}: what comes in by another interface than its answer would take is dropped"
@@ -104,13 +104,13 @@ fn reverse_path() -> Finding {
 }
 
 /// `None`: no bridge has ports.
-fn bridges() -> Option<Finding> {
+fn bridges() -> Option<CheckResult> {
     const WHAT: &str = "bridge-nf-call";
     let name = match bridge_with_ports() {
         Ok(name) => name?,
         Err(error) => {
             let found = format!("{error:#}");
-            return Some(Finding::warning(WHAT, found, "run this check as root"));
+            return Some(CheckResult::warning(WHAT, found, "run this check as root"));
         }
     };
     let calls = [
@@ -119,9 +119,9 @@ fn bridges() -> Option<Finding> {
     ];
     let on = calls.map(|setting| read(setting).as_deref() == Some("1"));
     Some(if on == [true, true] {
-        Finding::ok(WHAT, "what crosses a bridge is seen by nftables")
+        CheckResult::ok(WHAT, "what crosses a bridge is seen by nftables")
     } else {
-        Finding::warning(
+        CheckResult::warning(
             WHAT,
             format!(
                 "answers between two ports of the bridge {name} do not pass nftables: a Pod that \
@@ -167,21 +167,21 @@ fn bridge_with_ports() -> anyhow::Result<Option<String>> {
     Ok(with_ports.find_map(name))
 }
 
-fn conntrack() -> Finding {
+fn conntrack() -> CheckResult {
     const WHAT: &str = "conntrack";
     let number = |setting: &str| read(setting).and_then(|value| value.parse::<u64>().ok());
     let Some(max) = number("netfilter/nf_conntrack_max") else {
-        return Finding::ok(WHAT, "not loaded yet; the daemon loads it");
+        return CheckResult::ok(WHAT, "not loaded yet; the daemon loads it");
     };
     let count = number("netfilter/nf_conntrack_count").unwrap_or(0);
     let found = format!("{count} of {max} connections are followed");
     if count > max / 10 * 8 {
-        Finding::warning(
+        CheckResult::warning(
             WHAT,
             found,
             "raise conntrack.maxPerCore in the configuration",
         )
     } else {
-        Finding::ok(WHAT, found)
+        CheckResult::ok(WHAT, found)
     }
 }

@@ -7,31 +7,31 @@ use std::time::Duration;
 use anyhow::Context;
 use nix::ifaddrs::getifaddrs;
 
-use crate::netlink::{Error, Kernel, Shape};
-use crate::planner::explain::{Kind, Lookup};
+use crate::netlink::{Error, Kernel, TableShape};
+use crate::planner::explain::{Lookup, SourceKind};
 use crate::planner::model::{Address, Protocol};
-use crate::planner::ruleset::{Element, Entry, Key, Pods, SetName, Table, Value};
+use crate::planner::ruleset::{Element, ElementData, Key, PodMatch, SetName, Table, Value};
 
 /// As what the rules may see a source; all that they tell apart without an address.
 pub(super) fn kinds<A: Address>(
-    live: &mut Live<'_, A>,
+    live: &mut LiveLookup<'_, A>,
     address: Option<A>,
-) -> anyhow::Result<Vec<Kind>> {
-    use Kind::{Elsewhere, Node, Pod};
+) -> anyhow::Result<Vec<SourceKind>> {
+    use SourceKind::{Elsewhere, Node, Pod};
     let pods = live.shape.program.pods.clone();
     let Some(address) = address else {
         return Ok(match pods {
-            Pods::Unknown => vec![Node, Elsewhere],
-            Pods::Cidrs | Pods::Interface(_) => vec![Pod, Node, Elsewhere],
+            PodMatch::Unknown => vec![Node, Elsewhere],
+            PodMatch::Cidrs | PodMatch::Interface(_) => vec![Pod, Node, Elsewhere],
         });
     };
     if live.is_own(address) {
         return Ok(vec![Node]);
     }
     Ok(match pods {
-        Pods::Unknown => vec![Elsewhere],
-        Pods::Interface(_) => vec![Pod, Elsewhere],
-        Pods::Cidrs => {
+        PodMatch::Unknown => vec![Elsewhere],
+        PodMatch::Interface(_) => vec![Pod, Elsewhere],
+        PodMatch::Cidrs => {
             let cidrs = live.all(SetName::PodCidrs)?;
             let holds = |element: &Element<A>| matches!(element.key, Key::Net(net) if A::holds(net, address));
             vec![if cidrs.iter().any(holds) {
@@ -55,16 +55,16 @@ pub(super) fn own_addresses() -> anyhow::Result<BTreeSet<IpAddr>> {
 }
 
 /// The elements in the kernel.
-pub(super) struct Live<'a, A: Address> {
+pub(super) struct LiveLookup<'a, A: Address> {
     pub(super) kernel: &'a mut Kernel,
-    pub(super) shape: Shape<A>,
+    pub(super) shape: TableShape<A>,
     pub(super) own: BTreeSet<IpAddr>,
 }
 
-impl<A: Address> Lookup<A> for Live<'_, A> {
+impl<A: Address> Lookup<A> for LiveLookup<'_, A> {
     type Error = Error;
 
-    fn get(&mut self, set: SetName, key: &Key<A>) -> Result<Option<Entry<A>>, Error> {
+    fn get(&mut self, set: SetName, key: &Key<A>) -> Result<Option<ElementData<A>>, Error> {
         self.kernel.element(set, key)
     }
 

@@ -9,13 +9,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use live::{Live, kinds, own_addresses};
+use live::{LiveLookup, kinds, own_addresses};
 use serde::Serialize;
 
 use super::ours;
-use super::output::{Format, code};
+use super::output::{OutputFormat, code};
 use crate::netlink::Kernel;
-use crate::planner::explain::{Explanation, Frontend, Known, Lookup, Query, Source, near, walk};
+use crate::planner::explain::{
+    Destination, Explanation, KnownFrontend, Lookup, Query, Source, near, walk,
+};
 use crate::planner::model::Address;
 use crate::planner::ruleset::{Element, Key, SetName, TABLE};
 
@@ -38,12 +40,12 @@ pub(super) struct Explain {
 
     /// How to print the answer.
     #[arg(short, long, value_enum, default_value = "text")]
-    output: Format,
+    output: OutputFormat,
 }
 
 /// The answer.
 #[derive(Debug, Serialize)]
-struct Answer {
+struct ExplainReport {
     connections: Vec<Explanation>,
     /// If there is none: what was looked at, and what is near.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,7 +59,7 @@ struct Missing {
     near: Vec<String>,
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for ExplainReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, explanation) in self.connections.iter().enumerate() {
             if position > 0 {
@@ -83,11 +85,11 @@ impl Explain {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let Self { to, from, output } = self;
         let mut kernel = Kernel::open()?;
-        let mut asked = Asked {
+        let mut asked = ExplainRequest {
             to,
             from: from.map(|from| from.to_canonical()),
             tables: 0,
-            answer: Answer {
+            answer: ExplainReport {
                 connections: Vec::new(),
                 missing: None,
             },
@@ -115,18 +117,18 @@ impl Explain {
 }
 
 /// What was asked, and what is known so far.
-struct Asked {
+struct ExplainRequest {
     to: Query,
     from: Option<IpAddr>,
     tables: usize,
-    answer: Answer,
+    answer: ExplainReport,
     missing: Missing,
-    known: Vec<Known>,
+    known: Vec<KnownFrontend>,
     /// This machine's addresses.
     own: BTreeSet<IpAddr>,
 }
 
-impl Asked {
+impl ExplainRequest {
     fn check(&self) -> anyhow::Result<()> {
         if let Some(from) = self.from.filter(IpAddr::is_loopback) {
             bail!(
@@ -165,11 +167,11 @@ impl Asked {
             return Ok(());
         }
         let own = self.own.clone();
-        let mut live = Live { kernel, shape, own };
+        let mut live = LiveLookup { kernel, shape, own };
         let frontends = match &self.to {
             Query::Frontend(target) => {
                 let address = A::of(target.address).context("an address of this family")?;
-                vec![Frontend {
+                vec![Destination {
                     protocol: target.protocol,
                     address,
                     port: target.port,
@@ -191,8 +193,8 @@ impl Asked {
     /// The frontends of the Service that is asked for; remembers what there is besides.
     fn frontends<A: Address>(
         &mut self,
-        live: &mut Live<'_, A>,
-    ) -> anyhow::Result<Vec<Frontend<A>>> {
+        live: &mut LiveLookup<'_, A>,
+    ) -> anyhow::Result<Vec<Destination<A>>> {
         let mut frontends = Vec::new();
         let mut node_ips = live.all(SetName::NodeIps)?.into_iter();
         let node_ip = node_ips.find_map(|element| {
@@ -216,7 +218,7 @@ impl Asked {
                 };
                 let service = comment.as_deref().unwrap_or_default().to_owned();
                 let at = own.or(node_ip);
-                self.known.push(Known {
+                self.known.push(KnownFrontend {
                     protocol,
                     address: own.map(Into::into),
                     port,
@@ -225,7 +227,7 @@ impl Asked {
                 if let Some(address) = at
                     && wanted
                 {
-                    frontends.push(Frontend {
+                    frontends.push(Destination {
                         protocol,
                         address,
                         port,
@@ -242,7 +244,7 @@ impl Asked {
         Ok(frontends)
     }
 
-    fn answer(self) -> Answer {
+    fn answer(self) -> ExplainReport {
         let Self {
             to,
             mut answer,
@@ -263,8 +265,8 @@ impl Asked {
 
 /// What happens to connections to a frontend, by kind of source.
 fn explain<A: Address>(
-    live: &mut Live<'_, A>,
-    frontend: Frontend<A>,
+    live: &mut LiveLookup<'_, A>,
+    frontend: Destination<A>,
     from: Option<IpAddr>,
 ) -> anyhow::Result<Explanation> {
     let address = from.and_then(A::of);

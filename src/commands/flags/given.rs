@@ -11,7 +11,7 @@ use crate::config::Setting;
 /// As with kube-proxy's (`pflag`): a flag that is given again takes the place of the first, a switch
 /// is `--switch`, `--switch=true` or `--switch=false`, and a number may be below zero.
 #[derive(Debug)]
-pub(in crate::commands) struct Given<T> {
+pub(in crate::commands) struct GivenFlags<T> {
     /// The flags.
     pub(in crate::commands) flags: T,
     /// Without dashes.
@@ -28,7 +28,7 @@ fn names(matches: &ArgMatches) -> Vec<String> {
         .collect()
 }
 
-impl<T: FromArgMatches> FromArgMatches for Given<T> {
+impl<T: FromArgMatches> FromArgMatches for GivenFlags<T> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
         Self::from_arg_matches_mut(&mut matches.clone())
     }
@@ -45,7 +45,7 @@ impl<T: FromArgMatches> FromArgMatches for Given<T> {
     }
 }
 
-impl<T: Args> Args for Given<T> {
+impl<T: Args> Args for GivenFlags<T> {
     fn augment_args(command: Command) -> Command {
         T::augment_args(command)
             .args_override_self(true)

@@ -9,7 +9,7 @@ mod unused;
 mod value;
 
 use clap::Args;
-pub(super) use given::Given;
+pub(super) use given::GivenFlags;
 use kernel::KernelFlags;
 use logging::LoggingFlags;
 use network::NetworkFlags;

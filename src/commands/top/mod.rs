@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Args;
-use sample::{HEARING, Heard, Sampler};
-use table::{Order, Rates};
+use sample::{HEARING, HeardConnections, Sampler};
+use table::{Rates, SortOrder};
 use tracing::warn;
 use view::View;
 
-use super::output::{Format, code};
+use super::output::{OutputFormat, code};
 use crate::planner::ruleset::TABLE;
 
 /// `top`.
@@ -41,11 +41,11 @@ pub(super) struct Top {
 
     /// What comes first.
     #[arg(long, value_enum, default_value = "rate")]
-    sort: Order,
+    sort: SortOrder,
 
     /// How to print the table of --once.
     #[arg(short, long, value_enum, default_value = "text", requires = "once")]
-    output: Format,
+    output: OutputFormat,
 }
 
 fn interval(text: &str) -> Result<f64, String> {
@@ -85,11 +85,11 @@ impl Top {
     }
 }
 
-fn one(sampler: &mut Sampler, interval: Duration, order: Order) -> anyhow::Result<Rates> {
+fn one(sampler: &mut Sampler, interval: Duration, order: SortOrder) -> anyhow::Result<Rates> {
     let before = sampler.counters()?;
     // What began before is not of this interval.
-    sampler.hear(&before, &mut Heard::default())?;
-    let mut heard = Heard::default();
+    sampler.hear(&before, &mut HeardConnections::default())?;
+    let mut heard = HeardConnections::default();
     let since = Instant::now();
     loop {
         let left = interval.saturating_sub(since.elapsed());

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use super::table::{At, Counter, Sample, ToEndpoints};
+use super::table::{FrontendCounter, FrontendId, Sample, ToEndpoints};
 use crate::commands::ours;
 use crate::netlink::{Connection, Kernel, NewConnections};
 use crate::planner::model::Address;
@@ -20,7 +20,7 @@ pub(super) const HEARING: Duration = Duration::from_millis(100);
 
 /// What was heard since the last time.
 #[derive(Default)]
-pub(super) struct Heard {
+pub(super) struct HeardConnections {
     pub(super) to: ToEndpoints,
     pub(super) missed: bool,
 }
@@ -57,7 +57,7 @@ impl Sampler {
                 let name = counted.comment;
                 let name = name.map(|name| name.distinct(protocol, port));
                 let at = (protocol, address.map(Into::into), port);
-                let counter = sample.entry(at).or_insert_with(|| Counter {
+                let counter = sample.entry(at).or_insert_with(|| FrontendCounter {
                     service: name.unwrap_or_default(),
                     chain: counted.chain,
                     connections: 0,
@@ -70,7 +70,11 @@ impl Sampler {
     }
 
     /// Hears of the connections to these frontends since it was last asked.
-    pub(super) fn hear(&mut self, frontends: &Sample, heard: &mut Heard) -> anyhow::Result<()> {
+    pub(super) fn hear(
+        &mut self,
+        frontends: &Sample,
+        heard: &mut HeardConnections,
+    ) -> anyhow::Result<()> {
         heard.missed |= self.connections.drain(|connection| {
             if let Some(service) = service(&connection, frontends) {
                 let to = (service.to_owned(), connection.answered_by);
@@ -88,8 +92,8 @@ fn service<'a>(connection: &Connection, frontends: &'a Sample) -> Option<&'a str
         to,
         answered_by,
     } = *connection;
-    let find = |address: Option<IpAddr>| -> Option<&Counter> {
-        let at: At = (protocol, address, to.port());
+    let find = |address: Option<IpAddr>| -> Option<&FrontendCounter> {
+        let at: FrontendId = (protocol, address, to.port());
         frontends.get(&at)
     };
     // A port of another machine may have the number of a node port: that is not translated.

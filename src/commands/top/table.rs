@@ -11,11 +11,11 @@ use serde::Serialize;
 use crate::planner::model::Protocol;
 
 /// A frontend, or a node port if it has no address.
-pub(super) type At = (Protocol, Option<IpAddr>, u16);
+pub(super) type FrontendId = (Protocol, Option<IpAddr>, u16);
 
 /// What one frontend has counted since its element was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Counter {
+pub(super) struct FrontendCounter {
     /// `namespace/name:port-name`.
     pub(super) service: String,
     /// The chain that it goes to: an element with another was made anew.
@@ -24,14 +24,14 @@ pub(super) struct Counter {
 }
 
 /// The counters of all frontends at one time.
-pub(super) type Sample = BTreeMap<At, Counter>;
+pub(super) type Sample = BTreeMap<FrontendId, FrontendCounter>;
 
 /// New connections of each Service to each endpoint in an interval.
 pub(super) type ToEndpoints = BTreeMap<(String, SocketAddr), u64>;
 
 /// What the rows are sorted by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum Order {
+pub(super) enum SortOrder {
     /// The most connections a second first.
     #[default]
     Rate,
@@ -44,7 +44,7 @@ pub(super) enum Order {
 /// A Service's port.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Row {
+pub(super) struct ServiceRow {
     pub(super) service: String,
     pub(super) connections_per_second: f64,
     /// Since its elements were made.
@@ -68,7 +68,7 @@ pub(super) struct Rates {
     pub(super) seconds: f64,
     /// Whether there were too many connections to hear of all: those of endpoints are too few.
     pub(super) missed: bool,
-    pub(super) services: Vec<Row>,
+    pub(super) services: Vec<ServiceRow>,
 }
 
 #[expect(
@@ -115,7 +115,7 @@ impl Rates {
                 endpoint: endpoint.to_string(),
                 connections_per_second: per_second(*count, seconds),
             });
-            Row {
+            ServiceRow {
                 service: service.to_owned(),
                 connections_per_second: per_second(new, seconds),
                 connections,
@@ -129,7 +129,7 @@ impl Rates {
         }
     }
 
-    pub(super) fn sort(&mut self, order: Order) {
+    pub(super) fn sort(&mut self, order: SortOrder) {
         self.services.sort_by(|one, other| {
             let by_name = one.service.cmp(&other.service);
             let by_rate = other
@@ -137,9 +137,9 @@ impl Rates {
                 .total_cmp(&one.connections_per_second);
             let by_total = Reverse(one.connections).cmp(&Reverse(other.connections));
             match order {
-                Order::Rate => by_rate.then(by_total).then(by_name),
-                Order::Total => by_total.then(by_name),
-                Order::Service => by_name,
+                SortOrder::Rate => by_rate.then(by_total).then(by_name),
+                SortOrder::Total => by_total.then(by_name),
+                SortOrder::Service => by_name,
             }
         });
         for row in &mut self.services {
@@ -166,7 +166,7 @@ impl fmt::Display for Rates {
             "SERVICE", "NEW/S", "CONNECTIONS"
         )?;
         for row in &self.services {
-            let Row {
+            let ServiceRow {
                 service,
                 connections_per_second,
                 connections,
@@ -195,20 +195,24 @@ impl fmt::Display for Rates {
 mod tests {
     use super::*;
 
-    fn counter(service: &str, chain: &str, connections: u64) -> Counter {
-        Counter {
+    fn counter(service: &str, chain: &str, connections: u64) -> FrontendCounter {
+        FrontendCounter {
             service: service.to_owned(),
             chain: Some(chain.to_owned()),
             connections,
         }
     }
 
-    fn at(port: u16) -> At {
+    fn at(port: u16) -> FrontendId {
         (Protocol::Tcp, "10.96.0.1".parse().ok(), port)
     }
 
-    fn rates(before: &[(u16, Counter)], after: &[(u16, Counter)], heard: &[(&str, u64)]) -> Rates {
-        let sample = |list: &[(u16, Counter)]| {
+    fn rates(
+        before: &[(u16, FrontendCounter)],
+        after: &[(u16, FrontendCounter)],
+        heard: &[(&str, u64)],
+    ) -> Rates {
+        let sample = |list: &[(u16, FrontendCounter)]| {
             let list = list.iter().cloned();
             list.map(|(port, counter)| (at(port), counter)).collect()
         };
@@ -218,7 +222,7 @@ mod tests {
             .map(|(port, (service, count))| (((*service).to_owned(), endpoint(port)), *count))
             .collect();
         let mut rates = Rates::new(&sample(before), &sample(after), &heard, false, 2.0);
-        rates.sort(Order::Rate);
+        rates.sort(SortOrder::Rate);
         rates
     }
 

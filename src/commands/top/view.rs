@@ -11,51 +11,51 @@ use ratatui::text::Line;
 use ratatui::widgets::{Cell, Paragraph, Row as TableRow, Table, TableState};
 use ratatui::{DefaultTerminal, Frame};
 
-use super::sample::{HEARING, Heard, Sampler};
-use super::table::{Order, Rates, Row};
+use super::sample::{HEARING, HeardConnections, Sampler};
+use super::table::{Rates, ServiceRow, SortOrder};
 
 /// What is shown, and how.
 #[derive(Debug)]
 pub(super) struct View {
     rates: Rates,
-    order: Order,
+    order: SortOrder,
     endpoints: bool,
     scroll: TableState,
 }
 
 /// What a key asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
+enum KeyCommand {
     Leave,
-    Order(Order),
+    Order(SortOrder),
     Endpoints,
     Down,
     Up,
 }
 
-const KEYS: [(KeyCode, Asked); 10] = [
-    (KeyCode::Char('q'), Asked::Leave),
-    (KeyCode::Esc, Asked::Leave),
-    (KeyCode::Char('s'), Asked::Order(Order::Service)),
-    (KeyCode::Char('r'), Asked::Order(Order::Rate)),
-    (KeyCode::Char('t'), Asked::Order(Order::Total)),
-    (KeyCode::Char('e'), Asked::Endpoints),
-    (KeyCode::Down, Asked::Down),
-    (KeyCode::Char('j'), Asked::Down),
-    (KeyCode::Up, Asked::Up),
-    (KeyCode::Char('k'), Asked::Up),
+const KEYS: [(KeyCode, KeyCommand); 10] = [
+    (KeyCode::Char('q'), KeyCommand::Leave),
+    (KeyCode::Esc, KeyCommand::Leave),
+    (KeyCode::Char('s'), KeyCommand::Order(SortOrder::Service)),
+    (KeyCode::Char('r'), KeyCommand::Order(SortOrder::Rate)),
+    (KeyCode::Char('t'), KeyCommand::Order(SortOrder::Total)),
+    (KeyCode::Char('e'), KeyCommand::Endpoints),
+    (KeyCode::Down, KeyCommand::Down),
+    (KeyCode::Char('j'), KeyCommand::Down),
+    (KeyCode::Up, KeyCommand::Up),
+    (KeyCode::Char('k'), KeyCommand::Up),
 ];
 
-fn asked(code: KeyCode, control: bool) -> Option<Asked> {
+fn asked(code: KeyCode, control: bool) -> Option<KeyCommand> {
     if control {
-        return (code == KeyCode::Char('c')).then_some(Asked::Leave);
+        return (code == KeyCode::Char('c')).then_some(KeyCommand::Leave);
     }
     let mut keys = KEYS.into_iter();
     keys.find(|(key, _)| *key == code).map(|(_, asked)| asked)
 }
 
 impl View {
-    pub(super) fn new(order: Order) -> Self {
+    pub(super) fn new(order: SortOrder) -> Self {
         Self {
             rates: Rates::default(),
             order,
@@ -72,10 +72,10 @@ impl View {
         interval: Duration,
     ) -> anyhow::Result<()> {
         let mut before = sampler.counters()?;
-        let mut heard = Heard::default();
+        let mut heard = HeardConnections::default();
         let mut since = Instant::now();
         // What began before is of no interval.
-        sampler.hear(&before, &mut Heard::default())?;
+        sampler.hear(&before, &mut HeardConnections::default())?;
         loop {
             terminal.draw(|frame| self.draw(frame))?;
             let happened = loop {
@@ -92,7 +92,7 @@ impl View {
                 {
                     let control = key.modifiers.contains(KeyModifiers::CONTROL);
                     match asked(key.code, control) {
-                        Some(Asked::Leave) => return Ok(()),
+                        Some(KeyCommand::Leave) => return Ok(()),
                         Some(asked) => self.take(asked),
                         None => {}
                     }
@@ -110,16 +110,16 @@ impl View {
         }
     }
 
-    fn take(&mut self, asked: Asked) {
+    fn take(&mut self, asked: KeyCommand) {
         match asked {
-            Asked::Leave => {}
-            Asked::Order(order) => {
+            KeyCommand::Leave => {}
+            KeyCommand::Order(order) => {
                 self.order = order;
                 self.rates.sort(order);
             }
-            Asked::Endpoints => self.endpoints = !self.endpoints,
-            Asked::Down => self.scroll.scroll_down_by(1),
-            Asked::Up => self.scroll.scroll_up_by(1),
+            KeyCommand::Endpoints => self.endpoints = !self.endpoints,
+            KeyCommand::Down => self.scroll.scroll_down_by(1),
+            KeyCommand::Up => self.scroll.scroll_up_by(1),
         }
     }
 
@@ -164,7 +164,7 @@ fn number(number: impl Display, columns: usize) -> Cell<'static> {
     Cell::from(format!("{:>columns$}", number.to_string()))
 }
 
-fn rows(row: &Row, endpoints: bool) -> Vec<TableRow<'static>> {
+fn rows(row: &ServiceRow, endpoints: bool) -> Vec<TableRow<'static>> {
     let rate = |rate: f64| number(format!("{rate:.1}"), RATE);
     let mut rows = vec![TableRow::new([
         Cell::from(row.service.clone()),
@@ -190,8 +190,8 @@ mod tests {
     use super::*;
     use crate::commands::top::table::EndpointRow;
 
-    fn row(service: &str, rate: f64, connections: u64) -> Row {
-        Row {
+    fn row(service: &str, rate: f64, connections: u64) -> ServiceRow {
+        ServiceRow {
             service: service.to_owned(),
             connections_per_second: rate,
             connections,
@@ -219,9 +219,9 @@ mod tests {
 
     #[test]
     fn it_is_sorted_as_asked() {
-        let mut view = View::new(Order::Rate);
+        let mut view = View::new(SortOrder::Rate);
         view.rates.services = vec![row("shop/cart", 2.5, 900), row("shop/till", 7.0, 10)];
-        view.take(Asked::Order(Order::Rate));
+        view.take(KeyCommand::Order(SortOrder::Rate));
         let shown = screen(&mut view);
         assert_eq!(
             shown[0],
@@ -233,17 +233,20 @@ mod tests {
         );
         assert_eq!(shown[2], "  10.244.1.9:8080                    7.0");
         assert!(shown[3].starts_with("shop/cart"), "{shown:#?}");
-        view.take(Asked::Order(Order::Total));
+        view.take(KeyCommand::Order(SortOrder::Total));
         assert!(screen(&mut view)[1].starts_with("shop/cart"));
-        view.take(Asked::Endpoints);
+        view.take(KeyCommand::Endpoints);
         assert!(screen(&mut view)[2].starts_with("shop/till"));
     }
 
     #[test]
     fn keys() {
-        assert_eq!(asked(KeyCode::Char('q'), false), Some(Asked::Leave));
-        assert_eq!(asked(KeyCode::Char('c'), true), Some(Asked::Leave));
+        assert_eq!(asked(KeyCode::Char('q'), false), Some(KeyCommand::Leave));
+        assert_eq!(asked(KeyCode::Char('c'), true), Some(KeyCommand::Leave));
         assert_eq!(asked(KeyCode::Char('c'), false), None);
-        assert_eq!(asked(KeyCode::Char('e'), false), Some(Asked::Endpoints));
+        assert_eq!(
+            asked(KeyCode::Char('e'), false),
+            Some(KeyCommand::Endpoints)
+        );
     }
 }

@@ -10,19 +10,19 @@ mod unused;
 use std::path::PathBuf;
 
 use network::{node_ip, node_ports, pods, socket_address};
-use problems::Problems;
+use problems::InvalidSettings;
 use unused::check_unused;
 
-use super::schema::{Conntrack, KubeProxyConfiguration, Logging};
-use super::{Config, ConntrackSettings, GoDuration, LogFormat, LogSettings, Mode, Problem};
+use super::schema::{ConntrackConfiguration, KubeProxyConfiguration, Logging};
+use super::{Config, ConntrackSettings, GoDuration, InvalidSetting, LogFormat, LogSettings, Mode};
 use crate::planner::desired::NodeFacts;
 
 /// What `written`, with its defaults set, means on a machine of this name.
 pub(super) fn resolve(
     written: KubeProxyConfiguration,
     host_name: &str,
-) -> Result<Config, Vec<Problem>> {
-    let mut problems = Problems::default();
+) -> Result<Config, Vec<InvalidSetting>> {
+    let mut problems = InvalidSettings::default();
     let mode = mode(&written, &mut problems);
     let (masquerade_all, sync_period, min_sync_period) = section(&written, mode, &mut problems);
     check_unused(&written, mode, &mut problems);
@@ -35,7 +35,7 @@ pub(super) fn resolve(
         own_addresses: None,
         without_counters: false,
     };
-    let bind = |field: &str, text: &str, problems: &mut Problems| {
+    let bind = |field: &str, text: &str, problems: &mut InvalidSettings| {
         let address = (!text.is_empty()).then(|| socket_address(text)).transpose();
         problems.take(field, address)
     };
@@ -80,7 +80,7 @@ pub(super) fn resolve(
     }
 }
 
-fn mode(written: &KubeProxyConfiguration, problems: &mut Problems) -> Mode {
+fn mode(written: &KubeProxyConfiguration, problems: &mut InvalidSettings) -> Mode {
     match written.mode.as_str() {
         "" => Mode::Unset,
         "iptables" => Mode::Iptables,
@@ -100,7 +100,7 @@ fn mode(written: &KubeProxyConfiguration, problems: &mut Problems) -> Mode {
 fn section(
     written: &KubeProxyConfiguration,
     mode: Mode,
-    problems: &mut Problems,
+    problems: &mut InvalidSettings,
 ) -> (bool, GoDuration, GoDuration) {
     let KubeProxyConfiguration {
         iptables,
@@ -156,7 +156,10 @@ fn node(written: &str, host_name: &str) -> Result<String, String> {
     }
 }
 
-fn hidden_metrics(written: &KubeProxyConfiguration, problems: &mut Problems) -> Option<String> {
+fn hidden_metrics(
+    written: &KubeProxyConfiguration,
+    problems: &mut InvalidSettings,
+) -> Option<String> {
     let version = &written.show_hidden_metrics_for_version;
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let valid = version
@@ -172,7 +175,10 @@ fn hidden_metrics(written: &KubeProxyConfiguration, problems: &mut Problems) -> 
     Some(version.clone())
 }
 
-fn conntrack(written: &Conntrack, problems: &mut Problems) -> ConntrackSettings {
+fn conntrack(
+    written: &ConntrackConfiguration,
+    problems: &mut InvalidSettings,
+) -> ConntrackSettings {
     problems.within("conntrack.maxPerCore", written.max_per_core, 0..=i32::MAX);
     problems.within("conntrack.min", written.min, 0..=i32::MAX);
     let count = |value: Option<i32>| u32::try_from(value.unwrap_or_default()).unwrap_or_default();
@@ -197,7 +203,7 @@ fn conntrack(written: &Conntrack, problems: &mut Problems) -> ConntrackSettings 
     }
 }
 
-fn logging(written: &Logging, problems: &mut Problems) -> LogSettings {
+fn logging(written: &Logging, problems: &mut InvalidSettings) -> LogSettings {
     let format = match written.format.as_str() {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::problems::Problems;
+use super::problems::InvalidSettings;
 use crate::config::{KubeProxyConfiguration, address};
 use crate::planner::desired::{NodePortAddresses, PodSource};
 use crate::planner::model::parse::range;
@@ -39,7 +39,7 @@ pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// How this node's Pods are known.
-pub(super) fn pods(written: &KubeProxyConfiguration, problems: &mut Problems) -> PodSource {
+pub(super) fn pods(written: &KubeProxyConfiguration, problems: &mut InvalidSettings) -> PodSource {
     let local = &written.detect_local;
     match written.detect_local_mode.to_lowercase().as_str() {
         "" | "clustercidr" => {
@@ -68,7 +68,7 @@ pub(super) fn pods(written: &KubeProxyConfiguration, problems: &mut Problems) ->
     }
 }
 
-fn interface(field: &str, name: &str, problems: &mut Problems) {
+fn interface(field: &str, name: &str, problems: &mut InvalidSettings) {
     // IFNAMSIZ with its NUL; nft takes no quote in a name.
     let usable = !name.is_empty() && name.len() < 16 && !name.contains(['"', '/', ' ', '*']);
     if !usable {
@@ -102,7 +102,7 @@ pub(super) fn cidr(text: &str) -> Result<IpNet, String> {
 }
 
 /// Which of the node's addresses serve node ports.
-pub(super) fn node_ports(texts: &[String], problems: &mut Problems) -> NodePortAddresses {
+pub(super) fn node_ports(texts: &[String], problems: &mut InvalidSettings) -> NodePortAddresses {
     let texts: Vec<_> = texts.iter().map(|text| text.trim()).collect();
     match texts.as_slice() {
         // As kube-proxy's nftables mode.

@@ -2,15 +2,15 @@
 
 use std::ops::RangeInclusive;
 
-use crate::config::{GoDuration, Problem};
+use crate::config::{GoDuration, InvalidSetting};
 
 /// So far.
 #[derive(Debug, Default)]
-pub(super) struct Problems(pub(super) Vec<Problem>);
+pub(super) struct InvalidSettings(pub(super) Vec<InvalidSetting>);
 
-impl Problems {
+impl InvalidSettings {
     pub(super) fn add(&mut self, field: &str, what: impl Into<String>) {
-        self.0.push(Problem {
+        self.0.push(InvalidSetting {
             field: field.to_owned(),
             what: what.into(),
         });

@@ -1,10 +1,10 @@
 use std::path::Path;
 
-use crate::config::{Config, KubeProxyConfiguration, Mode, Problem, parse};
+use crate::config::{Config, InvalidSetting, KubeProxyConfiguration, Mode, parse};
 use crate::planner::desired::{NodePortAddresses, PodSource};
 use crate::planner::ruleset::Interface;
 
-fn config(body: &str) -> Result<Config, Vec<Problem>> {
+fn config(body: &str) -> Result<Config, Vec<InvalidSetting>> {
     let text = format!(
         "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n{body}"
     );

@@ -1,11 +1,15 @@
 //! What has no meaning here, and is refused all the same where kube-proxy refuses it.
 
 use super::network::cidr;
-use super::problems::Problems;
+use super::problems::InvalidSettings;
 use crate::config::{KubeProxyConfiguration, Mode};
 
 /// Checks it.
-pub(super) fn check_unused(written: &KubeProxyConfiguration, mode: Mode, problems: &mut Problems) {
+pub(super) fn check_unused(
+    written: &KubeProxyConfiguration,
+    mode: Mode,
+    problems: &mut InvalidSettings,
+) {
     let KubeProxyConfiguration {
         client_connection,
         config_sync_period,

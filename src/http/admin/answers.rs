@@ -12,17 +12,17 @@ use serde_json::json as value;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_blocking;
 
-use super::Admin;
-use crate::http::server::Answer;
+use super::AdminServer;
+use crate::http::server::HttpResponse;
 use crate::logging;
-use crate::sync::{Inquiry, Question};
+use crate::sync::{DebugQuestion, DebugRequest};
 
 /// How many may read the counters at once; who else asks waits, and costs nothing when it gives up.
 static READERS: Semaphore = Semaphore::const_new(2);
 
-impl Admin {
+impl AdminServer {
     /// What is asked at the address for metrics.
-    pub(super) async fn metrics(&self, from: SocketAddr, request: Request<Bytes>) -> Answer {
+    pub(super) async fn metrics(&self, from: SocketAddr, request: Request<Bytes>) -> HttpResponse {
         match (request.method(), request.uri().path()) {
             (&Method::PUT, "/debug/flags/v") => set_verbosity(from, &request),
             (&Method::GET | &Method::HEAD, path) => self.get(path).await,
@@ -30,7 +30,7 @@ impl Admin {
         }
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    async fn get(&self, path: &str) -> HttpResponse {
         match path {
             "/metrics" => self.exposed().await,
             "/healthz" => self.ready(),
@@ -39,14 +39,14 @@ impl Admin {
                 let group = value!({ "kubeproxy.config.k8s.io": self.configuration });
                 json(StatusCode::OK, &group)
             }
-            "/debug/state" => self.ask(Question::State).await,
-            "/debug/wrong" => self.ask(Question::Wrong).await,
+            "/debug/state" => self.ask(DebugQuestion::State).await,
+            "/debug/wrong" => self.ask(DebugQuestion::Wrong).await,
             _ => not_found(),
         }
     }
 
     /// On a thread of its own: it reads the counters of all frontends.
-    async fn exposed(&self) -> Answer {
+    async fn exposed(&self) -> HttpResponse {
         let exposition = Arc::clone(&self.exposition);
         let reader = READERS.acquire().await;
         let read = move || {
@@ -61,9 +61,9 @@ impl Admin {
         }
     }
 
-    async fn ask(&self, question: Question) -> Answer {
+    async fn ask(&self, question: DebugQuestion) -> HttpResponse {
         let (answer, told) = oneshot::channel();
-        let inquiry = Inquiry { question, answer };
+        let inquiry = DebugRequest { question, answer };
         if self.inquiries.send(inquiry).await.is_ok()
             && let Ok(told) = told.await
         {
@@ -74,7 +74,7 @@ impl Admin {
 }
 
 /// kube-proxy's `PUT /debug/flags/v`, from this node only.
-fn set_verbosity(from: SocketAddr, request: &Request<Bytes>) -> Answer {
+fn set_verbosity(from: SocketAddr, request: &Request<Bytes>) -> HttpResponse {
     if !from.ip().to_canonical().is_loopback() {
         return text(StatusCode::FORBIDDEN, "only from this node itself");
     }
@@ -91,22 +91,22 @@ fn set_verbosity(from: SocketAddr, request: &Request<Bytes>) -> Answer {
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-pub(super) fn not_found() -> Answer {
+pub(super) fn not_found() -> HttpResponse {
     text(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
-pub(super) fn text(status: StatusCode, body: impl Into<String>) -> Answer {
+pub(super) fn text(status: StatusCode, body: impl Into<String>) -> HttpResponse {
     with_type(status, "text/plain; charset=utf-8", body.into())
 }
 
-pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
     match serde_json::to_string(body) {
         Ok(body) => with_type(status, "application/json", body),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
 }
 
-fn with_type(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+fn with_type(status: StatusCode, content_type: &'static str, body: String) -> HttpResponse {
     let mut answer = Response::new(Full::<Bytes>::from(body));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();

@@ -29,35 +29,35 @@ pub const HIDDEN: (&str, &str) = (
 );
 
 /// Reads the kernel whenever it is asked.
-pub struct Connections {
-    seen: Mutex<Seen>,
+pub struct ConnectionMetrics {
+    seen: Mutex<CountedTotals>,
     ipv6: bool,
     /// At most so many ports are shown: those with the most connections.
     limit: usize,
 }
 
-struct Seen {
+struct CountedTotals {
     kernel: Kernel,
-    elements: BTreeMap<String, Element>,
+    elements: BTreeMap<String, CountedFrontend>,
 }
 
 /// One frontend. Its counter begins anew when its element is made anew, mostly since it goes to
 /// another chain then.
 #[derive(Clone, Default)]
-struct Element {
+struct CountedFrontend {
     chain: Option<String>,
     last: u64,
     before: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
-struct OfPort {
+struct PortLabel {
     namespace: String,
     service: String,
     port_name: String,
 }
 
-impl OfPort {
+impl PortLabel {
     /// From `namespace/name:port-name`.
     fn of(name: &str) -> Self {
         let (service, port) = service_and_port(name);
@@ -70,18 +70,18 @@ impl OfPort {
     }
 }
 
-impl fmt::Debug for Connections {
+impl fmt::Debug for ConnectionMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connections").finish_non_exhaustive()
     }
 }
 
-impl Connections {
+impl ConnectionMetrics {
     /// Read by this kernel.
     #[must_use]
     pub fn new(kernel: Kernel, ipv6: bool, limit: usize) -> Self {
         Self {
-            seen: Mutex::new(Seen {
+            seen: Mutex::new(CountedTotals {
                 kernel,
                 elements: BTreeMap::new(),
             }),
@@ -90,7 +90,7 @@ impl Connections {
         }
     }
 
-    fn totals(&self) -> BTreeMap<OfPort, u64> {
+    fn totals(&self) -> BTreeMap<PortLabel, u64> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut totals = BTreeMap::new();
         let before = std::mem::take(&mut seen.elements);
@@ -102,11 +102,11 @@ impl Connections {
     }
 }
 
-impl Seen {
+impl CountedTotals {
     fn read<A: Address>(
         &mut self,
-        before: &BTreeMap<String, Element>,
-        totals: &mut BTreeMap<OfPort, u64>,
+        before: &BTreeMap<String, CountedFrontend>,
+        totals: &mut BTreeMap<PortLabel, u64>,
     ) {
         let counted = match self.kernel.connections::<A>() {
             Ok(counted) => counted,
@@ -129,13 +129,13 @@ impl Seen {
             }
             element.chain = counted.chain;
             element.last = counted.packets;
-            *totals.entry(OfPort::of(&name)).or_insert(0) += element.before + element.last;
+            *totals.entry(PortLabel::of(&name)).or_insert(0) += element.before + element.last;
             self.elements.insert(key, element);
         }
     }
 }
 
-impl Collector for Connections {
+impl Collector for ConnectionMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let mut totals: Vec<_> = self.totals().into_iter().collect();
         totals.sort_by_key(|(_, connections)| std::cmp::Reverse(*connections));

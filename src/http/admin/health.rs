@@ -9,15 +9,15 @@ use hyper::{Request, StatusCode};
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 
-use super::Admin;
+use super::AdminServer;
 use super::answers::{json, not_found, text};
 use crate::clock;
-use crate::http::server::Answer;
-use crate::metrics::Code;
+use crate::http::server::HttpResponse;
+use crate::metrics::CodeLabel;
 
-impl Admin {
+impl AdminServer {
     /// What is asked at the address for health.
-    pub(super) fn health(&self, request: &Request<Bytes>) -> Answer {
+    pub(super) fn health(&self, request: &Request<Bytes>) -> HttpResponse {
         let path = request.uri().path();
         let (counter, eligible) = match path {
             "/healthz" => (&self.metrics.healthz, Some(self.lag.is_eligible())),
@@ -26,13 +26,13 @@ impl Admin {
             _ => return not_found(),
         };
         let answer = self.report(eligible);
-        let code = Code::new(answer.status().as_u16());
+        let code = CodeLabel::new(answer.status().as_u16());
         counter.get_or_create(&code).inc();
         answer
     }
 
     /// Whether everything was committed once.
-    pub(super) fn ready(&self) -> Answer {
+    pub(super) fn ready(&self) -> HttpResponse {
         if self.lag.committed_at().is_some() {
             text(StatusCode::OK, "ok")
         } else {
@@ -40,7 +40,7 @@ impl Admin {
         }
     }
 
-    fn report(&self, eligible: Option<bool>) -> Answer {
+    fn report(&self, eligible: Option<bool>) -> HttpResponse {
         let now = clock::now();
         let committed = self.lag.committed_at();
         // Never before the first commit, where kube-proxy is.
@@ -52,11 +52,11 @@ impl Admin {
             Some(_) if self.ipv6 => &["IPv4", "IPv6"],
             Some(_) => &["IPv4"],
         };
-        let of_family = || OfFamily {
+        let of_family = || FamilyHealth {
             last_updated: updated.clone(),
             healthy,
         };
-        let report = Report {
+        let report = HealthReport {
             current_time: rfc3339(now),
             node_eligible: eligible,
             healthy: healthy && eligible.unwrap_or(true),
@@ -78,18 +78,18 @@ impl Admin {
 /// kube-proxy's `ProxyHealth`, in its order.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Report {
+struct HealthReport {
     last_updated: String,
     current_time: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     node_eligible: Option<bool>,
     healthy: bool,
-    status: BTreeMap<&'static str, OfFamily>,
+    status: BTreeMap<&'static str, FamilyHealth>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct OfFamily {
+struct FamilyHealth {
     last_updated: String,
     healthy: bool,
 }

@@ -17,20 +17,20 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tracing::{error, info};
 
-pub use connections::{CONNECTIONS, Connections, HIDDEN};
+pub use connections::{CONNECTIONS, ConnectionMetrics, HIDDEN};
 
-use crate::events::{Reason, Teller};
-use crate::http::Slots;
-use crate::http::server::{Answer, listen_everywhere, serve};
+use crate::events::{EventReason, EventRecorder};
+use crate::http::ConnectionSlots;
+use crate::http::server::{HttpResponse, listen_everywhere, serve};
 use crate::metrics::{Exposition, Metrics};
-use crate::sync::Inquiry;
+use crate::sync::DebugRequest;
 use crate::sync::SyncHealth;
 
 /// How long after a port could not be had it is tried again, as kube-proxy does.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// What is told.
-pub struct Admin {
+pub struct AdminServer {
     /// Whether what was reported reaches the kernel.
     pub lag: Arc<SyncHealth>,
     /// The families of the node, for kube-proxy's `status`.
@@ -42,14 +42,14 @@ pub struct Admin {
     /// The configuration, as JSON.
     pub configuration: serde_json::Value,
     /// Who knows what is programmed.
-    pub inquiries: mpsc::Sender<Inquiry>,
+    pub inquiries: mpsc::Sender<DebugRequest>,
     /// Who tells users that health cannot be served.
-    pub teller: Teller,
+    pub teller: EventRecorder,
 }
 
 /// Where it is told.
 #[derive(Clone, Copy, Debug)]
-pub struct Addresses {
+pub struct BindAddresses {
     /// `/healthz`, `/livez` and `/readyz`; `None`: nowhere.
     pub health: Option<SocketAddr>,
     /// Everything else; `None`: nowhere.
@@ -61,7 +61,7 @@ pub struct Addresses {
 /// An address that cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot serve {what} at {at}: {source}")]
-pub struct Taken {
+pub struct BindError {
     what: &'static str,
     at: SocketAddr,
     source: io::Error,
@@ -72,12 +72,12 @@ pub struct Taken {
 /// # Errors
 /// If an address cannot be had and that is to end the process; else it is tried again.
 pub async fn run(
-    admin: Admin,
-    addresses: Addresses,
-    slots: Arc<Slots>,
-) -> Result<Infallible, Taken> {
+    admin: AdminServer,
+    addresses: BindAddresses,
+    slots: Arc<ConnectionSlots>,
+) -> Result<Infallible, BindError> {
     let admin = Arc::new(admin);
-    let Addresses {
+    let BindAddresses {
         health,
         metrics,
         hard_fail,
@@ -89,7 +89,7 @@ pub async fn run(
     };
     let told = |at: SocketAddr, error: &io::Error| {
         let note = format!("cannot serve health at {at}, will try again: {error}");
-        let reason = Reason::FailedToStartProxierHealthcheck;
+        let reason = EventReason::FailedToStartProxierHealthcheck;
         admin.teller.tell_of_node(reason, note);
     };
     let health = run_one("health", (health, hard_fail), &slots, answer, told);
@@ -108,13 +108,13 @@ pub async fn run(
 async fn run_one<A, R>(
     what: &'static str,
     (at, hard_fail): (Option<SocketAddr>, bool),
-    slots: &Arc<Slots>,
+    slots: &Arc<ConnectionSlots>,
     answer: A,
     told: impl Fn(SocketAddr, &io::Error),
-) -> Result<Infallible, Taken>
+) -> Result<Infallible, BindError>
 where
     A: Fn(SocketAddr, Request<Bytes>) -> R + Clone + Send + 'static,
-    R: Future<Output = Answer> + Send + 'static,
+    R: Future<Output = HttpResponse> + Send + 'static,
 {
     let Some(at) = at else {
         return std::future::pending().await;
@@ -129,7 +129,7 @@ where
                 failed = false;
                 serve(listener, Arc::clone(slots), answer.clone()).await;
             }
-            Err(source) if hard_fail => return Err(Taken { what, at, source }),
+            Err(source) if hard_fail => return Err(BindError { what, at, source }),
             Err(error) if !failed => {
                 failed = true;
                 error!(%at, %error, "cannot serve {what}, will try again");

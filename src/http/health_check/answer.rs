@@ -10,18 +10,18 @@ use hyper::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Response, StatusCode};
 use tokio::net::TcpListener;
 
-use super::{Slots, SyncHealth};
+use super::{ConnectionSlots, SyncHealth};
 use crate::planner::model::ServiceName;
 
 /// What is told of one Service in one family.
 #[derive(Debug)]
-pub(super) struct Health {
+pub(super) struct ServiceHealth {
     pub(super) service: ServiceName,
     pub(super) local_endpoints: AtomicUsize,
     pub(super) lag: Arc<SyncHealth>,
 }
 
-impl Health {
+impl ServiceHealth {
     /// The answer, as kube-proxy's `pkg/proxy/healthcheck/service_health.go` gives it.
     fn response(&self) -> Response<Full<Bytes>> {
         let count = self.local_endpoints.load(Ordering::Relaxed);
@@ -44,6 +44,10 @@ impl Health {
 }
 
 /// Answers whatever is asked, until the task is aborted.
-pub(super) async fn serve(listener: TcpListener, slots: Arc<Slots>, health: Arc<Health>) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    slots: Arc<ConnectionSlots>,
+    health: Arc<ServiceHealth>,
+) {
     crate::http::server::serve(listener, slots, move |_, _| ready(health.response())).await;
 }

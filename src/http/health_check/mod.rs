@@ -14,44 +14,44 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::{Slots, server};
-use crate::events::{Reason, Remark, Teller};
-use crate::metrics::{Metrics, OfReason};
+use super::{ConnectionSlots, server};
+use crate::events::{EventReason, EventRecorder, NewEvent};
+use crate::metrics::{Metrics, ReasonLabel};
 use crate::planner::desired::HealthCheckChange;
 use crate::planner::model::addr::Family;
 use crate::planner::model::{ObjectKey, ServiceName};
 use crate::sync::SyncHealth;
-use answer::Health;
+use answer::ServiceHealth;
 
 /// How long after a port could not be had it is tried again.
 const RETRY: Duration = Duration::from_secs(3);
 
 /// The servers of every health check.
-struct Servers {
+struct HealthCheckServers {
     lag: Arc<SyncHealth>,
     metrics: Metrics,
-    slots: Arc<Slots>,
-    teller: Teller,
+    slots: Arc<ConnectionSlots>,
+    teller: EventRecorder,
     addresses: BTreeMap<Family, Vec<IpAddr>>,
-    services: BTreeMap<(Family, ServiceName), Served>,
+    services: BTreeMap<(Family, ServiceName), HealthCheckServer>,
 }
 
 /// One Service in one family.
-struct Served {
+struct HealthCheckServer {
     port: u16,
     /// Where it is served besides the node's addresses.
     load_balancer_ips: Vec<IpAddr>,
-    health: Arc<Health>,
-    listeners: BTreeMap<IpAddr, Listener>,
+    health: Arc<ServiceHealth>,
+    listeners: BTreeMap<IpAddr, CheckListener>,
 }
 
-enum Listener {
+enum CheckListener {
     Open(AbortHandle),
     /// The port cannot be had, which was said.
     Failed,
 }
 
-impl Drop for Listener {
+impl Drop for CheckListener {
     fn drop(&mut self) {
         if let Self::Open(task) = self {
             task.abort();
@@ -64,11 +64,11 @@ impl Drop for Listener {
 pub async fn serve(
     mut changes: UnboundedReceiver<HealthCheckChange>,
     lag: Arc<SyncHealth>,
-    slots: Arc<Slots>,
+    slots: Arc<ConnectionSlots>,
     metrics: Metrics,
-    teller: Teller,
+    teller: EventRecorder,
 ) {
-    let mut servers = Servers {
+    let mut servers = HealthCheckServers {
         lag,
         slots,
         metrics,
@@ -88,7 +88,7 @@ pub async fn serve(
     }
 }
 
-impl Servers {
+impl HealthCheckServers {
     fn take_in(&mut self, change: HealthCheckChange) {
         match change {
             HealthCheckChange::Addresses(family, addresses) => {
@@ -113,16 +113,19 @@ impl Servers {
                 }
                 let name = key.1.clone();
                 let lag = &self.lag;
-                let served = self.services.entry(key).or_insert_with(|| Served {
-                    port: check.port,
-                    load_balancer_ips: Vec::new(),
-                    health: Arc::new(Health {
-                        service: name.clone(),
-                        local_endpoints: AtomicUsize::new(0),
-                        lag: Arc::clone(lag),
-                    }),
-                    listeners: BTreeMap::new(),
-                });
+                let served = self
+                    .services
+                    .entry(key)
+                    .or_insert_with(|| HealthCheckServer {
+                        port: check.port,
+                        load_balancer_ips: Vec::new(),
+                        health: Arc::new(ServiceHealth {
+                            service: name.clone(),
+                            local_endpoints: AtomicUsize::new(0),
+                            lag: Arc::clone(lag),
+                        }),
+                        listeners: BTreeMap::new(),
+                    });
                 served.load_balancer_ips = check.load_balancer_ips;
                 let count = &served.health.local_endpoints;
                 count.store(check.local_endpoints, Ordering::Relaxed);
@@ -134,7 +137,7 @@ impl Servers {
     }
 
     fn lacks_any(&self) -> bool {
-        self.services.values().any(Served::lacks_any)
+        self.services.values().any(HealthCheckServer::lacks_any)
     }
 
     /// Says how many Services are not served as asked.
@@ -144,7 +147,7 @@ impl Servers {
             .iter()
             .filter(|(_, served)| served.lacks_any());
         let lacking: BTreeSet<_> = lacking.map(|((_, name), _)| name).collect();
-        let reason = OfReason::new(Reason::FailedToStartServiceHealthcheck.name());
+        let reason = ReasonLabel::new(EventReason::FailedToStartServiceHealthcheck.name());
         let objects = &self.metrics.objects_not_served;
         let count = i64::try_from(lacking.len()).unwrap_or(i64::MAX);
         objects.get_or_create(&reason).set(count);
@@ -159,10 +162,10 @@ impl Servers {
     }
 }
 
-impl Served {
+impl HealthCheckServer {
     fn lacks_any(&self) -> bool {
         let mut listeners = self.listeners.values();
-        listeners.any(|listener| matches!(listener, Listener::Failed))
+        listeners.any(|listener| matches!(listener, CheckListener::Failed))
     }
 
     /// Where it is to be served, on a node with these addresses.
@@ -177,14 +180,14 @@ impl Served {
         &mut self,
         service: &ServiceName,
         addresses: &[IpAddr],
-        slots: &Arc<Slots>,
-        teller: &Teller,
+        slots: &Arc<ConnectionSlots>,
+        teller: &EventRecorder,
     ) {
         let wanted = self.wanted(addresses);
         self.listeners.retain(|ip, _| wanted.contains(ip));
         for ip in &wanted {
             let had = self.listeners.get(ip);
-            if matches!(had, Some(Listener::Open(_))) {
+            if matches!(had, Some(CheckListener::Open(_))) {
                 continue;
             }
             let at = SocketAddr::new(*ip, self.port);
@@ -196,22 +199,27 @@ impl Served {
                     let answering =
                         answer::serve(listener, Arc::clone(slots), Arc::clone(&self.health));
                     let task = tokio::spawn(answering);
-                    let open = Listener::Open(task.abort_handle());
+                    let open = CheckListener::Open(task.abort_handle());
                     self.listeners.insert(*ip, open);
                 }
                 Err(error) => {
                     if had.is_none() {
                         cannot_be_served(service, at, &error, teller);
                     }
-                    self.listeners.insert(*ip, Listener::Failed);
+                    self.listeners.insert(*ip, CheckListener::Failed);
                 }
             }
         }
     }
 }
 
-fn cannot_be_served(service: &ServiceName, at: SocketAddr, error: &io::Error, teller: &Teller) {
-    let reason = Reason::FailedToStartServiceHealthcheck;
+fn cannot_be_served(
+    service: &ServiceName,
+    at: SocketAddr,
+    error: &io::Error,
+    teller: &EventRecorder,
+) {
+    let reason = EventReason::FailedToStartServiceHealthcheck;
     warn!(
         %service,
         %at,
@@ -219,7 +227,7 @@ fn cannot_be_served(service: &ServiceName, at: SocketAddr, error: &io::Error, te
         reason = reason.name(),
         "the health check of the Service cannot be served, will try again"
     );
-    teller.tell(Remark {
+    teller.tell(NewEvent {
         object: ObjectKey::service(service),
         reason,
         note: format!(

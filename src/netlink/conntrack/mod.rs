@@ -12,14 +12,14 @@ use nix::errno::Errno;
 
 use crate::netlink::Error;
 use crate::netlink::nf_tables::encode::family_number;
-use crate::netlink::socket::attribute::{self, Attributes, Message};
-use crate::netlink::socket::{Dump, Socket};
+use crate::netlink::socket::attribute::{self, Attributes, NetlinkMessage};
+use crate::netlink::socket::{DumpError, Socket};
 use crate::netlink::uapi::{
     CTA_FILTER, CTA_FILTER_ORIG_FLAGS, CTA_ID, CTA_PROTO_NUM, CTA_PROTOINFO, CTA_PROTOINFO_SCTP,
     CTA_PROTOINFO_SCTP_STATE, CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE, CTA_STATUS,
     CTA_STATUS_MASK, CTA_TUPLE_ORIG, CTA_TUPLE_PROTO, CTA_TUPLE_REPLY, CTA_ZONE,
 };
-use crate::planner::conntrack::Entry;
+use crate::planner::conntrack::ConntrackEntry;
 use crate::planner::model::{Address, Protocol};
 use tuple::Tuple;
 
@@ -48,13 +48,13 @@ const DELETIONS: usize = 1024;
 
 /// What became of one look through the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cleaned<A> {
+pub struct CleanResult<A> {
     /// How many entries the kernel gave out that may be stale.
     pub entries: usize,
     /// How many of them were deleted.
     pub deleted: usize,
     /// Those that were stale.
-    pub stale: Vec<Entry<A>>,
+    pub stale: Vec<ConntrackEntry<A>>,
 }
 
 /// Connection tracking of the network namespace that the calling thread was in when it was opened.
@@ -85,9 +85,9 @@ impl Conntrack {
     pub fn delete<A: Address>(
         &mut self,
         protocols: &BTreeSet<Protocol>,
-        stale: impl Fn(&Entry<A>) -> bool,
-    ) -> Result<Cleaned<A>, Error> {
-        let mut all = Found::default();
+        stale: impl Fn(&ConntrackEntry<A>) -> bool,
+    ) -> Result<CleanResult<A>, Error> {
+        let mut all = DumpedEntries::default();
         for protocol in protocols {
             let found = self.find(*protocol, &stale)?;
             all.entries += found.entries;
@@ -107,7 +107,7 @@ impl Conntrack {
             failed = failed.or(refused.find(|errno| *errno != Errno::ENOENT));
         }
         match failed {
-            None => Ok(Cleaned {
+            None => Ok(CleanResult {
                 entries: all.entries,
                 deleted,
                 stale: all.stale,
@@ -121,11 +121,11 @@ impl Conntrack {
     fn find<A: Address>(
         &mut self,
         protocol: Protocol,
-        stale: impl Fn(&Entry<A>) -> bool,
-    ) -> Result<Found<A>, Error> {
-        let mut found = Found::default();
+        stale: impl Fn(&ConntrackEntry<A>) -> bool,
+    ) -> Result<DumpedEntries<A>, Error> {
+        let mut found = DumpedEntries::default();
         for _ in 0..ATTEMPTS {
-            found = Found::default();
+            found = DumpedEntries::default();
             let whole = self.dump::<A>(protocol, |message| {
                 let Some(entry) = entry::<A>(protocol, &message.attributes()) else {
                     return;
@@ -140,9 +140,11 @@ impl Conntrack {
             });
             match whole {
                 Ok(true) => break,
-                Ok(false) | Err(Dump::Refused(Errno::EINTR)) => {}
-                Err(Dump::Refused(errno)) => return Err(Error::errno("dump conntrack")(errno)),
-                Err(Dump::Failed(error)) => return Err(error),
+                Ok(false) | Err(DumpError::Refused(Errno::EINTR)) => {}
+                Err(DumpError::Refused(errno)) => {
+                    return Err(Error::errno("dump conntrack")(errno));
+                }
+                Err(DumpError::Failed(error)) => return Err(error),
             }
         }
         Ok(found)
@@ -153,8 +155,8 @@ impl Conntrack {
     fn dump<A: Address>(
         &mut self,
         protocol: Protocol,
-        mut each: impl FnMut(Message<'_>),
-    ) -> Result<bool, Dump> {
+        mut each: impl FnMut(NetlinkMessage<'_>),
+    ) -> Result<bool, DumpError> {
         let kind = kind(IPCTNL_MSG_CT_GET);
         let family = family_number(A::FAMILY);
         if self.filters {
@@ -162,7 +164,7 @@ impl Conntrack {
                 .socket
                 .dump_of(kind, family, &only(protocol), &mut each)
             {
-                Err(Dump::Refused(Errno::EOPNOTSUPP | Errno::EINVAL)) => self.filters = false,
+                Err(DumpError::Refused(Errno::EOPNOTSUPP | Errno::EINVAL)) => self.filters = false,
                 result => return result,
             }
         }
@@ -171,14 +173,14 @@ impl Conntrack {
 }
 
 /// What a dump held.
-struct Found<A> {
+struct DumpedEntries<A> {
     entries: usize,
-    stale: Vec<Entry<A>>,
+    stale: Vec<ConntrackEntry<A>>,
     /// The message that deletes each of them.
     deletions: Vec<Vec<u8>>,
 }
 
-impl<A> Default for Found<A> {
+impl<A> Default for DumpedEntries<A> {
     fn default() -> Self {
         Self {
             entries: 0,
@@ -238,14 +240,14 @@ fn deletion<A: Address>(attributes: &Attributes<'_>, sequence: u32) -> Vec<u8> {
 
 /// The entry that a message of a dump is; `None` if it is not of this protocol and family, or was
 /// answered where that counts.
-fn entry<A: Address>(protocol: Protocol, attributes: &Attributes<'_>) -> Option<Entry<A>> {
+fn entry<A: Address>(protocol: Protocol, attributes: &Attributes<'_>) -> Option<ConntrackEntry<A>> {
     let original = Tuple::parse(&attributes.get(CTA_TUPLE_ORIG)?.nested())?;
     let reply = Tuple::parse(&attributes.get(CTA_TUPLE_REPLY)?.nested())?;
     if original.protocol != protocol || !may_be_stale(protocol, attributes)? {
         return None;
     }
     let end = |at: SocketAddr| Some((A::of(at.ip())?, at.port()));
-    Some(Entry {
+    Some(ConntrackEntry {
         protocol,
         source: end(original.source)?,
         destination: end(original.destination)?,

@@ -10,7 +10,8 @@ use crate::netlink::{Commit, Error};
 use crate::planner::model::Protocol;
 use crate::planner::model::addr::Family;
 use crate::planner::ruleset::{
-    Chain, ChainName, Field, Frontends, Hook, List, OnDemand, Program, SetName, Statement,
+    Chain, ChainName, DynamicChain, EndpointList, FrontendKind, Hook, LookupField, Program,
+    SetName, Statement,
 };
 
 /// An ability of nf_tables, which a module of the kernel brings.
@@ -72,12 +73,12 @@ impl Ability {
                 vec![vec![Statement::SourceIsLocal, Statement::Return]],
             ),
             Self::Dnat => {
-                let fields = vec![Field::Saddr, Field::Daddr, Field::Dport];
+                let fields = vec![LookupField::Saddr, LookupField::Daddr, LookupField::Dport];
                 let map = SetName::Affinity(Protocol::Tcp);
                 (prerouting, vec![vec![Statement::Dnat { fields, map }]])
             }
             Self::Numgen => {
-                let pick = OnDemand::Pick(Frontends::Address, List::Own, 1);
+                let pick = DynamicChain::Pick(FrontendKind::Address, EndpointList::Own, 1);
                 (prerouting, pick.chain().rules)
             }
             Self::Masquerade => (postrouting, vec![vec![Statement::Masquerade]]),

@@ -5,14 +5,14 @@ use std::ops::Range;
 
 use nftnl::{FinalizedBatch, MsgType};
 
-use crate::netlink::ffi::Message;
+use crate::netlink::ffi::NftMessage;
 use crate::netlink::socket::attribute::{self, Attributes};
 use crate::netlink::uapi::NFTA_SET_ELEM_LIST_ELEMENTS;
 use crate::planner::model::addr::Family;
 
 /// What a message is about, to name it when the kernel refuses it.
 #[derive(Clone, Debug)]
-pub(crate) enum About {
+pub(crate) enum MessageSubject {
     /// A part of the fixed program, in nft's words.
     Program(String),
     /// These operations of a family's transaction.
@@ -22,7 +22,7 @@ pub(crate) enum About {
 /// Messages that the kernel takes together or not at all.
 pub(crate) struct Batch {
     batch: nftnl::Batch,
-    index: Vec<(u32, About)>,
+    index: Vec<(u32, MessageSubject)>,
 }
 
 impl Batch {
@@ -33,7 +33,7 @@ impl Batch {
         }
     }
 
-    pub(crate) fn push(&mut self, message: &Message, about: About) {
+    pub(crate) fn push(&mut self, message: &NftMessage, about: MessageSubject) {
         // The message says itself whether it adds or deletes.
         self.batch.add(message, MsgType::Add);
         self.index.push((message.sequence.get(), about));
@@ -43,8 +43,8 @@ impl Batch {
         self.index.is_empty()
     }
 
-    pub(crate) fn finish(self) -> Finished {
-        Finished {
+    pub(crate) fn finish(self) -> FinishedBatch {
+        FinishedBatch {
             batch: self.batch.finalize(),
             index: self.index,
         }
@@ -52,12 +52,12 @@ impl Batch {
 }
 
 /// A batch as it is sent.
-pub(crate) struct Finished {
+pub(crate) struct FinishedBatch {
     batch: FinalizedBatch,
-    index: Vec<(u32, About)>,
+    index: Vec<(u32, MessageSubject)>,
 }
 
-impl Finished {
+impl FinishedBatch {
     /// The pages of the batch.
     pub(crate) fn pages(&self) -> Vec<IoSlice<'_>> {
         self.batch.iter().map(IoSlice::new).collect()
@@ -65,20 +65,20 @@ impl Finished {
 
     /// What the message with this sequence number is about; of a message of elements, only the
     /// element at `offset` bytes into the message if the kernel said so.
-    pub(crate) fn about(&self, sequence: u32, offset: Option<usize>) -> Option<About> {
+    pub(crate) fn about(&self, sequence: u32, offset: Option<usize>) -> Option<MessageSubject> {
         let position = self
             .index
             .binary_search_by_key(&sequence, |(key, _)| *key)
             .ok()?;
         let (_, about) = self.index.get(position)?;
-        let About::Operations(family, operations) = about else {
+        let MessageSubject::Operations(family, operations) = about else {
             return Some(about.clone());
         };
         let one = offset
             .and_then(|offset| self.position(sequence, offset))
             .and_then(|position| operations.clone().nth(position));
         let operations = one.map_or(operations.clone(), |one| one..one + 1);
-        Some(About::Operations(*family, operations))
+        Some(MessageSubject::Operations(*family, operations))
     }
 
     /// Which element of its message stands at `offset`. (Ranges, of two elements each, are never

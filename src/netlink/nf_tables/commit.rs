@@ -3,22 +3,22 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::batch::Batch;
-use super::element::Client;
+use super::element::PinnedClient;
 use super::{encode, table};
-use crate::planner::diff::{Left, Op, Operation, Transaction};
+use crate::planner::diff::{Op, Operation, TimeLeft, Transaction};
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{Element, Program, SetName};
 
 /// What is committed for one family.
 #[derive(Debug)]
-pub struct Part<A: Address> {
+pub struct FamilyCommit<A: Address> {
     /// Make the table anew first: whatever it holds goes, in the same transaction.
     pub rebuild: Option<Program>,
     /// The operations, after that.
     pub transaction: Transaction<A>,
 }
 
-impl<A: Address> Default for Part<A> {
+impl<A: Address> Default for FamilyCommit<A> {
     fn default() -> Self {
         Self {
             rebuild: None,
@@ -27,14 +27,14 @@ impl<A: Address> Default for Part<A> {
     }
 }
 
-impl<A: Address> Part<A> {
+impl<A: Address> FamilyCommit<A> {
     /// Deletes these clients from the affinity map of a protocol, but for those that have a time left:
     /// that is their time then.
     #[must_use]
-    pub fn forget(protocol: Protocol, clients: &[(Client<A>, Left)]) -> Self {
+    pub fn forget(protocol: Protocol, clients: &[(PinnedClient<A>, TimeLeft)]) -> Self {
         let set = SetName::Affinity(protocol);
-        let delete = |(client, _): &(Client<A>, _)| Op::Delete(set, client.key);
-        let keep = |(client, left): &(Client<A>, Left)| {
+        let delete = |(client, _): &(PinnedClient<A>, _)| Op::Delete(set, client.key);
+        let keep = |(client, left): &(PinnedClient<A>, TimeLeft)| {
             let element = Element {
                 set,
                 key: client.key,
@@ -42,8 +42,8 @@ impl<A: Address> Part<A> {
                 comment: None,
             };
             match left {
-                Left::Nothing => None,
-                Left::Time(time) => Some(Op::AddFor(element, *time)),
+                TimeLeft::Nothing => None,
+                TimeLeft::Time(time) => Some(Op::AddFor(element, *time)),
             }
         };
         let deletes = clients.iter().map(delete);
@@ -62,9 +62,9 @@ impl<A: Address> Part<A> {
 #[derive(Debug, Default)]
 pub struct Commit {
     /// For `table ip kube-dnat`.
-    pub ipv4: Part<Ipv4Addr>,
+    pub ipv4: FamilyCommit<Ipv4Addr>,
     /// For `table ip6 kube-dnat`.
-    pub ipv6: Part<Ipv6Addr>,
+    pub ipv6: FamilyCommit<Ipv6Addr>,
 }
 
 impl Commit {
@@ -122,21 +122,21 @@ impl Commit {
     }
 }
 
-impl From<Part<Ipv4Addr>> for Commit {
-    fn from(ipv4: Part<Ipv4Addr>) -> Self {
-        let ipv6 = Part::default();
+impl From<FamilyCommit<Ipv4Addr>> for Commit {
+    fn from(ipv4: FamilyCommit<Ipv4Addr>) -> Self {
+        let ipv6 = FamilyCommit::default();
         Self { ipv4, ipv6 }
     }
 }
 
-impl From<Part<Ipv6Addr>> for Commit {
-    fn from(ipv6: Part<Ipv6Addr>) -> Self {
-        let ipv4 = Part::default();
+impl From<FamilyCommit<Ipv6Addr>> for Commit {
+    fn from(ipv6: FamilyCommit<Ipv6Addr>) -> Self {
+        let ipv4 = FamilyCommit::default();
         Self { ipv4, ipv6 }
     }
 }
 
-fn push<A: Address>(batch: &mut Batch, part: &Part<A>, owner: bool) {
+fn push<A: Address>(batch: &mut Batch, part: &FamilyCommit<A>, owner: bool) {
     if let Some(fixed) = &part.rebuild {
         table::push_anew(batch, A::FAMILY, owner);
         encode::push_program(batch, A::FAMILY, fixed);

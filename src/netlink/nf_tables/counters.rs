@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use crate::netlink::Error;
 use crate::netlink::nf_tables::element;
 use crate::netlink::socket::attribute::Attributes;
-use crate::netlink::socket::{Dump, Socket};
+use crate::netlink::socket::{DumpError, Socket};
 use crate::netlink::uapi::{
     NFTA_COUNTER_PACKETS, NFTA_DATA_VALUE, NFTA_EXPR_DATA, NFTA_SET_ELEM_EXPR, NFTA_SET_ELEM_KEY,
 };
@@ -14,7 +14,7 @@ use crate::planner::ruleset::{Comment, Key, SetName};
 
 /// An element that counts: its key, its comment, and how many packets it has counted since it was
 /// added.
-pub struct Counted<A: Address> {
+pub struct CountedElement<A: Address> {
     /// Its key.
     pub key: Key<A>,
     /// Whose it is: `namespace/name:port-name`.
@@ -32,23 +32,26 @@ pub struct Counted<A: Address> {
 pub(crate) fn packets<A: Address>(
     socket: &mut Socket,
     name: SetName,
-) -> Result<Vec<Counted<A>>, Error> {
+) -> Result<Vec<CountedElement<A>>, Error> {
     let mut counted = Vec::new();
     // Added or deleted meanwhile, an element has counted nothing or no longer counts.
     let dumped = element::changing(socket, A::FAMILY, name, |attributes| {
         counted.extend(counted_element(name, attributes));
     });
     match dumped {
-        Ok(()) | Err(Dump::Refused(Errno::ENOENT)) => Ok(counted),
-        Err(Dump::Refused(errno)) => Err(Error::errno("read the counters of a set")(errno)),
-        Err(Dump::Failed(error)) => Err(error),
+        Ok(()) | Err(DumpError::Refused(Errno::ENOENT)) => Ok(counted),
+        Err(DumpError::Refused(errno)) => Err(Error::errno("read the counters of a set")(errno)),
+        Err(DumpError::Failed(error)) => Err(error),
     }
 }
 
-fn counted_element<A: Address>(name: SetName, attributes: &Attributes<'_>) -> Option<Counted<A>> {
+fn counted_element<A: Address>(
+    name: SetName,
+    attributes: &Attributes<'_>,
+) -> Option<CountedElement<A>> {
     let key = attributes.get(NFTA_SET_ELEM_KEY)?.nested();
     let key = Key::from_bytes(name, key.get(NFTA_DATA_VALUE)?.value, None)?;
-    Some(Counted {
+    Some(CountedElement {
         key,
         comment: element::comment(attributes),
         chain: element::chain(attributes),

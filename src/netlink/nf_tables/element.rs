@@ -9,58 +9,60 @@ use nix::errno::Errno;
 use crate::netlink::Error;
 use crate::netlink::nf_tables::encode::{COMMENT, REST_OF_NAME, family_number};
 use crate::netlink::socket::attribute::{Attribute, Attributes};
-use crate::netlink::socket::{Dump, Socket};
+use crate::netlink::socket::{DumpError, Socket};
 use crate::netlink::uapi::{
     NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_EXPIRATION,
     NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_KEY_END, NFTA_SET_ELEM_LIST_ELEMENTS,
     NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_TIMEOUT, NFTA_SET_ELEM_USERDATA, NFTA_TABLE,
     NFTA_VERDICT_CHAIN, NFTA_VERDICT_CODE,
 };
-use crate::planner::diff::Time;
+use crate::planner::diff::ElementTimeout;
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Protocol};
-use crate::planner::ruleset::{Comment, Data, Element, Key, SetName, TABLE, Value, Verdict, set};
+use crate::planner::ruleset::{
+    Comment, Element, ElementType, Key, SetName, TABLE, Value, Verdict, set,
+};
 
 /// A client that is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Client<A: Address> {
+pub struct PinnedClient<A: Address> {
     /// The client, and the frontend.
     pub key: Key<A>,
     /// The endpoint that it has.
     pub endpoint: Value<A>,
     /// For how long; `None`: for ever.
-    pub time: Option<Time>,
+    pub time: Option<ElementTimeout>,
 }
 
 /// Reads which endpoint the clients of a protocol have.
 pub(crate) fn affinity<A: Address>(
     socket: &mut Socket,
     protocol: Protocol,
-) -> Result<Vec<Client<A>>, Error> {
+) -> Result<Vec<PinnedClient<A>>, Error> {
     let name = SetName::Affinity(protocol);
     let mut clients = Vec::new();
     let dumped = changing(socket, A::FAMILY, name, |attributes| {
-        clients.extend(element(name, attributes).map(|element| Client {
+        clients.extend(element(name, attributes).map(|element| PinnedClient {
             key: element.key,
             endpoint: element.value,
             time: time(attributes),
         }));
     });
     match dumped {
-        Ok(()) | Err(Dump::Refused(Errno::ENOENT)) => Ok(clients),
-        Err(Dump::Refused(errno)) => Err(Error::errno("dump the affinity of clients")(errno)),
-        Err(Dump::Failed(error)) => Err(error),
+        Ok(()) | Err(DumpError::Refused(Errno::ENOENT)) => Ok(clients),
+        Err(DumpError::Refused(errno)) => Err(Error::errno("dump the affinity of clients")(errno)),
+        Err(DumpError::Failed(error)) => Err(error),
     }
 }
 
 /// For how long an element is there.
-fn time(attributes: &Attributes<'_>) -> Option<Time> {
+fn time(attributes: &Attributes<'_>) -> Option<ElementTimeout> {
     let milliseconds = |kind| {
         let value = attributes.get(kind)?.value;
         let number = u64::from_be_bytes(value.try_into().ok()?);
         Some(Duration::from_millis(number))
     };
-    Some(Time {
+    Some(ElementTimeout {
         whole: milliseconds(NFTA_SET_ELEM_TIMEOUT)?,
         left: milliseconds(NFTA_SET_ELEM_EXPIRATION)?,
     })
@@ -73,7 +75,7 @@ pub(crate) fn changing(
     family: Family,
     name: SetName,
     mut each: impl FnMut(&Attributes<'_>),
-) -> Result<(), Dump> {
+) -> Result<(), DumpError> {
     let texts = [(NFTA_TABLE, TABLE), (NFTA_SET_ELEM_LIST_SET, name.as_str())];
     let family = family_number(family);
     let dumped = socket.dump(libc::NFT_MSG_GETSETELEM, family, &texts, |message| {
@@ -122,9 +124,9 @@ pub(crate) fn element<A: Address>(
     let end = value_of(NFTA_SET_ELEM_KEY_END).map(|end| end.value);
     let key = Key::from_bytes(name, start, end)?;
     let value = match set(name).data {
-        Data::Nothing => Value::Nothing,
-        Data::Endpoint => Value::endpoint_from_bytes(value_of(NFTA_SET_ELEM_DATA)?.value)?,
-        Data::Verdict => {
+        ElementType::Nothing => Value::Nothing,
+        ElementType::Endpoint => Value::endpoint_from_bytes(value_of(NFTA_SET_ELEM_DATA)?.value)?,
+        ElementType::Verdict => {
             let data = attributes.get(NFTA_SET_ELEM_DATA)?.nested();
             Value::Verdict(verdict(&data.get(NFTA_DATA_VERDICT)?.nested())?)
         }

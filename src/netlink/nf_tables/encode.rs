@@ -6,14 +6,14 @@ use std::ops::Range;
 use nftnl::nftnl_sys::{self as sys, libc};
 
 use super::{NFT_DATA_VERDICT, expr, name};
-use crate::netlink::ffi::{self, Elem, Expr, Message, Payload, Rule};
-use crate::netlink::nf_tables::batch::{About, Batch};
+use crate::netlink::ffi::{self, Elem, Expr, NftMessage, Payload, Rule};
+use crate::netlink::nf_tables::batch::{Batch, MessageSubject};
 use crate::netlink::uapi::NFT_MSG_DESTROYSETELEM;
-use crate::planner::diff::{Op, Time, Transaction};
+use crate::planner::diff::{ElementTimeout, Op, Transaction};
 use crate::planner::model::Address;
 use crate::planner::model::addr::Family;
 use crate::planner::ruleset::{
-    Chain, Comment, Data, Element, Key, Program, Set, SetName, TABLE, Value, program,
+    Chain, Comment, Element, ElementType, Key, Program, Set, SetName, TABLE, Value, program,
 };
 
 /// The bytes of elements in one message. The list of elements is one attribute, whose length is
@@ -48,8 +48,8 @@ pub(crate) fn family_number(family: Family) -> u8 {
     u8::try_from(number).unwrap_or(0)
 }
 
-pub(crate) fn message(kind: i32, family: Family, flags: i32, payload: Payload) -> Message {
-    Message {
+pub(crate) fn message(kind: i32, family: Family, flags: i32, payload: Payload) -> NftMessage {
+    NftMessage {
         kind,
         family: family_number(family).into(),
         flags,
@@ -88,7 +88,7 @@ pub(crate) fn push_program(batch: &mut Batch, family: Family, fixed: &Program) {
 /// Adds the sets of a program, and these chains.
 pub(crate) fn push_objects(batch: &mut Batch, family: Family, fixed: &Program, chains: &[Chain]) {
     for (id, name) in (1..).zip(SetName::all()) {
-        let about = About::Program(format!("add {name}"));
+        let about = MessageSubject::Program(format!("add {name}"));
         batch.push(&declaration(&fixed.set(name), id, family), about);
     }
     for chain in chains {
@@ -96,12 +96,12 @@ pub(crate) fn push_objects(batch: &mut Batch, family: Family, fixed: &Program, c
     }
     for chain in chains {
         push_rules(batch, chain, family, &|| {
-            About::Program(format!("add rule {}", chain.name))
+            MessageSubject::Program(format!("add rule {}", chain.name))
         });
     }
 }
 
-fn declaration(declared: &Set, id: u32, family: Family) -> Message {
+fn declaration(declared: &Set, id: u32, family: Family) -> NftMessage {
     let mut flags = 0;
     if declared.is_interval() {
         flags |= libc::NFT_SET_INTERVAL;
@@ -126,14 +126,14 @@ fn declaration(declared: &Set, id: u32, family: Family) -> Message {
         .set_u32(sys::NFTNL_SET_KEY_LEN, declared.key_len(family))
         .set(sys::NFTNL_SET_USERDATA, &declared.user_data(family));
     match declared.data {
-        Data::Nothing => {}
-        Data::Verdict => {
+        ElementType::Nothing => {}
+        ElementType::Verdict => {
             flags |= libc::NFT_SET_MAP;
             object
                 .set_u32(sys::NFTNL_SET_DATA_TYPE, NFT_DATA_VERDICT)
                 .set_u32(sys::NFTNL_SET_DATA_LEN, 0);
         }
-        Data::Endpoint => {
+        ElementType::Endpoint => {
             flags |= libc::NFT_SET_MAP;
             object
                 .set_u32(sys::NFTNL_SET_DATA_TYPE, Set::endpoint_type(family))
@@ -173,7 +173,7 @@ fn push_chain(batch: &mut Batch, chain: &Chain, family: Family) {
     let message = message(libc::NFT_MSG_NEWCHAIN, family, libc::NLM_F_CREATE, payload);
     batch.push(
         &message,
-        About::Program(format!("add chain {}", chain.name)),
+        MessageSubject::Program(format!("add chain {}", chain.name)),
     );
 }
 
@@ -191,7 +191,12 @@ pub(crate) fn rules(chain: &Chain, family: Family) -> impl Iterator<Item = Rule>
     })
 }
 
-fn push_rules(batch: &mut Batch, chain: &Chain, family: Family, about: &dyn Fn() -> About) {
+fn push_rules(
+    batch: &mut Batch,
+    chain: &Chain,
+    family: Family,
+    about: &dyn Fn() -> MessageSubject,
+) {
     for rule in rules(chain, family) {
         let flags = libc::NLM_F_CREATE | libc::NLM_F_APPEND;
         let message = message(libc::NFT_MSG_NEWRULE, family, flags, Payload::Rule(rule));
@@ -211,14 +216,14 @@ pub(crate) fn push_tolerant<A: Address>(batch: &mut Batch, transaction: &Transac
 
 fn push_operations<A: Address>(batch: &mut Batch, transaction: &Transaction<A>, deletes: i32) {
     let family = A::FAMILY;
-    let mut pending: Option<Pending> = None;
+    let mut pending: Option<PendingElements> = None;
     for (index, operation) in transaction.operations.iter().enumerate() {
         let (kind, name) = match &operation.op {
             Op::Add(element) | Op::AddFor(element, _) => (libc::NFT_MSG_NEWSETELEM, element.set),
             Op::Delete(set, _) => (deletes, *set),
             Op::AddChain(balance) => {
                 flush(batch, &mut pending, family);
-                let about = || About::Operations(family, index..index + 1);
+                let about = || MessageSubject::Operations(family, index..index + 1);
                 let chain = balance.chain();
                 let payload = Payload::Chain(chain_object(&chain, family));
                 let flags = libc::NLM_F_CREATE;
@@ -233,7 +238,10 @@ fn push_operations<A: Address>(batch: &mut Batch, transaction: &Transaction<A>, 
                 flush(batch, &mut pending, family);
                 let payload = Payload::Chain(chain_object(&balance.chain(), family));
                 let message = message(libc::NFT_MSG_DELCHAIN, family, 0, payload);
-                batch.push(&message, About::Operations(family, index..index + 1));
+                batch.push(
+                    &message,
+                    MessageSubject::Operations(family, index..index + 1),
+                );
                 continue;
             }
         };
@@ -248,7 +256,8 @@ fn push_operations<A: Address>(batch: &mut Batch, transaction: &Transaction<A>, 
         if !fits {
             flush(batch, &mut pending, family);
         }
-        let pending = pending.get_or_insert_with(|| Pending::new(kind, name, index, family));
+        let pending =
+            pending.get_or_insert_with(|| PendingElements::new(kind, name, index, family));
         pending.size += size;
         pending.operations.end = index + 1;
         match &operation.op {
@@ -262,7 +271,7 @@ fn push_operations<A: Address>(batch: &mut Batch, transaction: &Transaction<A>, 
 }
 
 /// A message of elements that is not full yet.
-struct Pending {
+struct PendingElements {
     kind: i32,
     name: SetName,
     set: ffi::Set,
@@ -270,7 +279,7 @@ struct Pending {
     size: usize,
 }
 
-impl Pending {
+impl PendingElements {
     fn new(kind: i32, set_name: SetName, first: usize, family: Family) -> Self {
         let mut set = ffi::Set::new();
         set.set_u32(sys::NFTNL_SET_FAMILY, family_number(family).into())
@@ -286,7 +295,7 @@ impl Pending {
     }
 }
 
-fn flush(batch: &mut Batch, pending: &mut Option<Pending>, family: Family) {
+fn flush(batch: &mut Batch, pending: &mut Option<PendingElements>, family: Family) {
     if let Some(pending) = pending.take() {
         let flags = if pending.kind == libc::NFT_MSG_NEWSETELEM {
             libc::NLM_F_CREATE
@@ -295,7 +304,10 @@ fn flush(batch: &mut Batch, pending: &mut Option<Pending>, family: Family) {
         };
         let payload = Payload::Elements(pending.set);
         let message = message(pending.kind, family, flags, payload);
-        batch.push(&message, About::Operations(family, pending.operations));
+        batch.push(
+            &message,
+            MessageSubject::Operations(family, pending.operations),
+        );
     }
 }
 
@@ -343,7 +355,11 @@ fn interval_end<A: Address>(key: &Key<A>) -> Option<Elem> {
     Some(elem)
 }
 
-fn push_element<A: Address>(set: &mut ffi::Set, element: &Element<A>, time: Option<Time>) {
+fn push_element<A: Address>(
+    set: &mut ffi::Set,
+    element: &Element<A>,
+    time: Option<ElementTimeout>,
+) {
     let mut elem = Elem::new();
     elem.set_register(sys::NFTNL_SET_ELEM_KEY, &element.key.to_bytes());
     if let Some(end) = element.key.end_bytes() {
@@ -369,7 +385,7 @@ fn push_element<A: Address>(set: &mut ffi::Set, element: &Element<A>, time: Opti
     if let Some(comment) = &element.comment {
         elem.set(sys::NFTNL_SET_ELEM_USERDATA, &name_data(comment));
     }
-    if let Some(Time { whole, left }) = time {
+    if let Some(ElementTimeout { whole, left }) = time {
         for (kind, time) in [
             (sys::NFTNL_SET_ELEM_TIMEOUT, whole),
             (sys::NFTNL_SET_ELEM_EXPIRATION, left),

@@ -9,7 +9,7 @@ use super::name;
 use crate::netlink::ffi::{Expr, Rule};
 use crate::planner::model::Protocol;
 use crate::planner::model::addr::Family;
-use crate::planner::ruleset::{ChainName, Field, Interface, SetName, Statement};
+use crate::planner::ruleset::{ChainName, Interface, LookupField, SetName, Statement};
 
 /// `IP_CT_DIR_ORIGINAL` of `linux/netfilter/nf_conntrack_tuple_common.h`.
 const ORIGINAL: u8 = 0;
@@ -102,7 +102,7 @@ fn register(index: u32) -> u32 {
     }
 }
 
-fn push_fields(rule: &mut Rule, fields: &[Field], family: Family) {
+fn push_fields(rule: &mut Rule, fields: &[LookupField], family: Family) {
     let mut index = 0;
     for field in fields {
         rule.push(load(*field, family, register(index)));
@@ -111,27 +111,35 @@ fn push_fields(rule: &mut Rule, fields: &[Field], family: Family) {
 }
 
 /// The registers of 4 bytes that the fields take.
-fn words(fields: &[Field], family: Family) -> u32 {
-    let of_field = |field: &Field| match (field, family) {
-        (Field::Saddr | Field::Daddr | Field::OriginalDaddr, Family::Ipv6) => 4,
+fn words(fields: &[LookupField], family: Family) -> u32 {
+    let of_field = |field: &LookupField| match (field, family) {
+        (LookupField::Saddr | LookupField::Daddr | LookupField::OriginalDaddr, Family::Ipv6) => 4,
         _ => 1,
     };
     fields.iter().map(of_field).sum()
 }
 
-fn load(field: Field, family: Family, register: u32) -> Expr {
+fn load(field: LookupField, family: Family, register: u32) -> Expr {
     match (field, family) {
-        (Field::Protocol, _) => meta_protocol(register),
-        (Field::Saddr, Family::Ipv4) => payload(libc::NFT_PAYLOAD_NETWORK_HEADER, 12, 4, register),
-        (Field::Daddr, Family::Ipv4) => payload(libc::NFT_PAYLOAD_NETWORK_HEADER, 16, 4, register),
-        (Field::Saddr, Family::Ipv6) => payload(libc::NFT_PAYLOAD_NETWORK_HEADER, 8, 16, register),
-        (Field::Daddr, Family::Ipv6) => payload(libc::NFT_PAYLOAD_NETWORK_HEADER, 24, 16, register),
-        (Field::Dport, _) => payload(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, register),
-        (Field::OriginalDaddr, Family::Ipv4) => original(libc::NFT_CT_DST_IP, register),
-        (Field::OriginalDaddr, Family::Ipv6) => original(libc::NFT_CT_DST_IP6, register),
-        (Field::OriginalDport, _) => original(libc::NFT_CT_PROTO_DST, register),
-        (Field::Direction, _) => ct(libc::NFT_CT_DIRECTION, register),
-        (Field::Random { slots, list }, _) => {
+        (LookupField::Protocol, _) => meta_protocol(register),
+        (LookupField::Saddr, Family::Ipv4) => {
+            payload(libc::NFT_PAYLOAD_NETWORK_HEADER, 12, 4, register)
+        }
+        (LookupField::Daddr, Family::Ipv4) => {
+            payload(libc::NFT_PAYLOAD_NETWORK_HEADER, 16, 4, register)
+        }
+        (LookupField::Saddr, Family::Ipv6) => {
+            payload(libc::NFT_PAYLOAD_NETWORK_HEADER, 8, 16, register)
+        }
+        (LookupField::Daddr, Family::Ipv6) => {
+            payload(libc::NFT_PAYLOAD_NETWORK_HEADER, 24, 16, register)
+        }
+        (LookupField::Dport, _) => payload(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, register),
+        (LookupField::OriginalDaddr, Family::Ipv4) => original(libc::NFT_CT_DST_IP, register),
+        (LookupField::OriginalDaddr, Family::Ipv6) => original(libc::NFT_CT_DST_IP6, register),
+        (LookupField::OriginalDport, _) => original(libc::NFT_CT_PROTO_DST, register),
+        (LookupField::Direction, _) => ct(libc::NFT_CT_DIRECTION, register),
+        (LookupField::Random { slots, list }, _) => {
             let mut numgen = Expr::new(c"numgen");
             let random = libc::NFT_NG_RANDOM.unsigned_abs();
             numgen
@@ -236,7 +244,11 @@ fn push_client(
     seconds: Option<u32>,
     family: Family,
 ) {
-    let key = [Field::Saddr, Field::OriginalDaddr, Field::OriginalDport];
+    let key = [
+        LookupField::Saddr,
+        LookupField::OriginalDaddr,
+        LookupField::OriginalDport,
+    ];
     push_fields(rule, &key, family);
     let data = match family {
         Family::Ipv4 => words(&key, family).next_multiple_of(4),
@@ -244,7 +256,7 @@ fn push_client(
         Family::Ipv6 => words(&key, family),
     };
     let mut index = data;
-    for field in [Field::Daddr, Field::Dport] {
+    for field in [LookupField::Daddr, LookupField::Dport] {
         rule.push(load(field, family, register(index)));
         index += words(&[field], family);
     }

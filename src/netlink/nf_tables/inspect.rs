@@ -11,19 +11,19 @@ use crate::netlink::nf_tables::element::{self};
 use crate::netlink::nf_tables::encode::{self, family_number};
 use crate::netlink::nf_tables::read::{read_elements, read_shape};
 use crate::netlink::socket::attribute::{self, Attribute, Attributes};
-use crate::netlink::socket::{Dump, Socket};
+use crate::netlink::socket::{DumpError, Socket};
 use crate::netlink::uapi::{
     NFTA_CMP_DATA, NFTA_DATA_VALUE, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_LIST_ELEM,
     NFTA_LOOKUP_SET, NFTA_META_KEY, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_SET_COUNT,
     NFTA_SET_ELEM_EXPIRATION, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_LIST_ELEMENTS,
     NFTA_SET_ELEM_LIST_SET, NFTA_SET_EXPR, NFTA_SET_NAME, NFTA_TABLE,
 };
-use crate::netlink::{Error, Found};
+use crate::netlink::{Error, ReadTable};
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{
-    Chain, ChainName, Entry, Frontends, Interface, Key, List, OnDemand, Pods, Program, SetName,
-    TABLE, Table, Value, program,
+    Chain, ChainName, DynamicChain, ElementData, EndpointList, FrontendKind, Interface, Key,
+    PodMatch, Program, SetName, TABLE, Table, Value, program,
 };
 
 /// Bytes of the name of an interface, with its NUL (`IFNAMSIZ`); what is shorter is a beginning.
@@ -31,18 +31,18 @@ const IFNAMSIZ: usize = 16;
 
 /// What stands under our table's name.
 #[derive(Debug)]
-pub enum Standing<A: Address> {
+pub enum TableStatus<A: Address> {
     /// No such table.
     Nothing,
     /// A table that is not of the shape this version makes; why.
     Foreign(String),
     /// Our table, without elements.
-    Ours(Shape<A>),
+    Ours(TableShape<A>),
 }
 
 /// A table of ours, without its elements.
 #[derive(Debug)]
-pub struct Shape<A: Address> {
+pub struct TableShape<A: Address> {
     /// What its fixed chains were made from.
     pub program: Program,
     /// Its chains that are made on demand; no element.
@@ -56,15 +56,15 @@ impl Kernel {
     ///
     /// # Errors
     /// If the kernel does not give it out.
-    pub fn look<A: Address>(&mut self) -> Result<Standing<A>, Error> {
+    pub fn look<A: Address>(&mut self) -> Result<TableStatus<A>, Error> {
         let Some(found) = table::find(&mut self.socket, A::FAMILY)? else {
-            return Ok(Standing::Nothing);
+            return Ok(TableStatus::Nothing);
         };
         let program = detect::<A>(&mut self.socket)?;
         Ok(match read_shape(&mut self.socket, &program)? {
-            Found::Nothing => Standing::Nothing,
-            Found::Foreign(why) => Standing::Foreign(why),
-            Found::Ours(table) => Standing::Ours(Shape {
+            ReadTable::Nothing => TableStatus::Nothing,
+            ReadTable::Foreign(why) => TableStatus::Foreign(why),
+            ReadTable::Ours(table) => TableStatus::Ours(TableShape {
                 program,
                 table,
                 owner: found.owner,
@@ -83,8 +83,8 @@ impl Kernel {
         names: &[SetName],
     ) -> Result<Option<Table<A>>, Error> {
         match read_elements(&mut self.socket, shape, names)? {
-            Found::Ours(table) => Ok(Some(table)),
-            Found::Nothing | Found::Foreign(_) => Ok(None),
+            ReadTable::Ours(table) => Ok(Some(table)),
+            ReadTable::Nothing | ReadTable::Foreign(_) => Ok(None),
         }
     }
 
@@ -133,10 +133,10 @@ impl Kernel {
         &mut self,
         name: SetName,
         key: &Key<A>,
-    ) -> Result<Option<Entry<A>>, Error> {
+    ) -> Result<Option<ElementData<A>>, Error> {
         self.ask_element(name, key, |element| {
             let element = element::element::<A>(name, element)?;
-            Some(Entry {
+            Some(ElementData {
                 value: element.value,
                 comment: element.comment,
             })
@@ -177,7 +177,7 @@ impl Kernel {
             });
         match answer {
             Ok(found) => Ok(found),
-            Err(Dump::Refused(Errno::ENOENT)) => Ok(None),
+            Err(DumpError::Refused(Errno::ENOENT)) => Ok(None),
             Err(dump) => Err(dump.error("look for an element")),
         }
     }
@@ -211,12 +211,12 @@ impl Kernel {
 
 /// The chains of the program, and one of each kind that is made on demand.
 fn rehearsed(fixed: &Program) -> Vec<Chain> {
-    let on_demand = [Frontends::Address, Frontends::Nodeport]
-        .map(|frontends| OnDemand::Sticky(frontends, List::Own, 1))
+    let on_demand = [FrontendKind::Address, FrontendKind::Nodeport]
+        .map(|frontends| DynamicChain::Sticky(frontends, EndpointList::Own, 1))
         .into_iter()
-        .chain([OnDemand::Learn(1), OnDemand::Gone]);
+        .chain([DynamicChain::Learn(1), DynamicChain::Gone]);
     let mut chains = program(fixed);
-    chains.extend(on_demand.map(OnDemand::chain));
+    chains.extend(on_demand.map(DynamicChain::chain));
     chains
 }
 
@@ -256,12 +256,14 @@ fn detect<A: Address>(socket: &mut Socket) -> Result<Program, Error> {
     allowed(rules)?;
     let pods = SetName::PodCidrsLocal.as_str();
     program.pods = match sources.into_iter().next() {
-        Some(Matched {
+        Some(MatchedLookups {
             interface: Some(interface),
             ..
-        }) => Pods::Interface(interface),
-        Some(Matched { sets, .. }) if sets.first().is_some_and(|set| set == pods) => Pods::Cidrs,
-        _ => Pods::Unknown,
+        }) => PodMatch::Interface(interface),
+        Some(MatchedLookups { sets, .. }) if sets.first().is_some_and(|set| set == pods) => {
+            PodMatch::Cidrs
+        }
+        _ => PodMatch::Unknown,
     };
     let sets = socket.dump(libc::NFT_MSG_GETSET, family, &texts, |message| {
         let attributes = message.attributes();
@@ -276,21 +278,21 @@ fn detect<A: Address>(socket: &mut Socket) -> Result<Program, Error> {
     Ok(program)
 }
 
-fn allowed(dumped: Result<bool, Dump>) -> Result<(), Error> {
+fn allowed(dumped: Result<bool, DumpError>) -> Result<(), Error> {
     match dumped {
-        Ok(_) | Err(Dump::Refused(Errno::ENOENT)) => Ok(()),
+        Ok(_) | Err(DumpError::Refused(Errno::ENOENT)) => Ok(()),
         Err(dump) => Err(dump.error("dump the table")),
     }
 }
 
 /// What a rule looks up, in order, and the interface that it compares with.
-struct Matched {
+struct MatchedLookups {
     sets: Vec<String>,
     interface: Option<Interface>,
 }
 
-fn matched(rule: &Attributes<'_>) -> Matched {
-    let mut matched = Matched {
+fn matched(rule: &Attributes<'_>) -> MatchedLookups {
+    let mut matched = MatchedLookups {
         sets: Vec::new(),
         interface: None,
     };

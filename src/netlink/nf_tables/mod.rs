@@ -17,18 +17,18 @@ use std::ffi::CString;
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
-use crate::netlink::error::{Error, Refusal};
-use crate::netlink::socket::{self, Dump, Socket, attribute};
+use crate::netlink::error::{Error, Rejection};
+use crate::netlink::socket::{self, DumpError, Socket, attribute};
 use crate::netlink::uapi::NFTA_GEN_ID;
 use crate::planner::diff::Operation;
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{Key, Program, SetName};
-use batch::{About, Batch, Finished};
+use batch::{Batch, FinishedBatch, MessageSubject};
 use commit::Commit;
-use counters::Counted;
-use element::Client;
-use read::Found;
+use counters::CountedElement;
+use element::PinnedClient;
+use read::ReadTable;
 
 /// nf_tables' type of a verdict, as data of a map.
 const NFT_DATA_VERDICT: u32 = libc::NFT_DATA_VERDICT;
@@ -63,12 +63,12 @@ impl Kernel {
                 destroys: None,
                 sent_bytes: 0,
             }),
-            Err(Dump::Refused(Errno::EPERM)) => Err(Error::Permission),
-            Err(Dump::Refused(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT)) => {
+            Err(DumpError::Refused(Errno::EPERM)) => Err(Error::Permission),
+            Err(DumpError::Refused(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT)) => {
                 Err(Error::NoNftables)
             }
-            Err(Dump::Refused(errno)) => Err(Error::errno("read nftables")(errno)),
-            Err(Dump::Failed(error)) => Err(error),
+            Err(DumpError::Refused(errno)) => Err(Error::errno("read nftables")(errno)),
+            Err(DumpError::Failed(error)) => Err(error),
         }
     }
 
@@ -138,7 +138,7 @@ impl Kernel {
     ///
     /// # Errors
     /// [`Error::Refused`] names what the kernel refused, and then nothing was done;
-    /// [`Error::Lost`] says that it is not known what was done.
+    /// [`Error::LostEndpoint`] says that it is not known what was done.
     pub fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
         self.send(commit.batch(self.owner), commit)
     }
@@ -169,13 +169,13 @@ impl Kernel {
     ///
     /// # Errors
     /// If the kernel does not give it out, it changes all the while, or another process owns it.
-    pub fn read<A: Address>(&mut self, fixed: &Program) -> Result<Found<A>, Error> {
+    pub fn read<A: Address>(&mut self, fixed: &Program) -> Result<ReadTable<A>, Error> {
         if let Some(found) = table::find(&mut self.socket, A::FAMILY)? {
             if found.owner.is_some_and(|owner| owner != self.port()) {
                 return Err(Error::Owned(A::FAMILY));
             }
             if self.owner && !found.persists {
-                return Ok(Found::Foreign("anyone can change it".to_owned()));
+                return Ok(ReadTable::Foreign("anyone can change it".to_owned()));
             }
             if self.owner && found.owner.is_none() {
                 self.take_over(A::FAMILY)?;
@@ -194,7 +194,10 @@ impl Kernel {
     ///
     /// # Errors
     /// If the kernel does not give them out.
-    pub fn clients<A: Address>(&mut self, protocol: Protocol) -> Result<Vec<Client<A>>, Error> {
+    pub fn clients<A: Address>(
+        &mut self,
+        protocol: Protocol,
+    ) -> Result<Vec<PinnedClient<A>>, Error> {
         element::affinity::<A>(&mut self.socket, protocol)
     }
 
@@ -243,7 +246,7 @@ impl Kernel {
     ///
     /// # Errors
     /// If the kernel does not give it out.
-    pub fn connections<A: Address>(&mut self) -> Result<Vec<Counted<A>>, Error> {
+    pub fn connections<A: Address>(&mut self) -> Result<Vec<CountedElement<A>>, Error> {
         let mut counted = self.counted(SetName::Services)?;
         counted.extend(self.counted(SetName::Nodeports)?);
         Ok(counted)
@@ -253,7 +256,7 @@ impl Kernel {
     ///
     /// # Errors
     /// If the kernel does not give it out.
-    pub fn counted<A: Address>(&mut self, set: SetName) -> Result<Vec<Counted<A>>, Error> {
+    pub fn counted<A: Address>(&mut self, set: SetName) -> Result<Vec<CountedElement<A>>, Error> {
         counters::packets(&mut self.socket, set)
     }
 
@@ -274,7 +277,8 @@ impl Kernel {
             .map(|refused| name_refused(refused, &finished, commit))
             .collect();
         // The batch itself is refused when the caller may not change nftables at all.
-        let whole = |refused: &socket::Refused| finished.about(refused.sequence, None).is_none();
+        let whole =
+            |refused: &socket::RejectedMessage| finished.about(refused.sequence, None).is_none();
         match refused.iter().find(|refused| whole(refused)) {
             Some(refused) if refused.errno == Errno::EPERM => Err(Error::Permission),
             _ => Err(Error::Refused(refusals)),
@@ -282,22 +286,26 @@ impl Kernel {
     }
 }
 
-fn all(refusals: &[Refusal], errno: Errno) -> bool {
+fn all(refusals: &[Rejection], errno: Errno) -> bool {
     refusals.iter().all(|refusal| refusal.errno == errno)
 }
 
-fn name_refused(refused: &socket::Refused, finished: &Finished, commit: &Commit) -> Refusal {
+fn name_refused(
+    refused: &socket::RejectedMessage,
+    finished: &FinishedBatch,
+    commit: &Commit,
+) -> Rejection {
     let (operation, services) = match finished.about(refused.sequence, refused.offset) {
         None => ("the transaction".to_owned(), Vec::new()),
-        Some(About::Program(what)) => (what, Vec::new()),
-        Some(About::Operations(Family::Ipv4, range)) => {
+        Some(MessageSubject::Program(what)) => (what, Vec::new()),
+        Some(MessageSubject::Operations(Family::Ipv4, range)) => {
             describe(commit.ipv4.transaction.operations.get(range))
         }
-        Some(About::Operations(Family::Ipv6, range)) => {
+        Some(MessageSubject::Operations(Family::Ipv6, range)) => {
             describe(commit.ipv6.transaction.operations.get(range))
         }
     };
-    Refusal {
+    Rejection {
         operation,
         services,
         errno: refused.errno,

@@ -13,7 +13,7 @@ use nix::sys::socket::{
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, timeout_at};
 
-use crate::netlink::socket::attribute::{Message, messages, u32_at};
+use crate::netlink::socket::attribute::{NetlinkMessage, messages, u32_at};
 use crate::netlink::{Error, ffi};
 use crate::planner::ruleset::TABLE;
 
@@ -41,7 +41,7 @@ const NAMED_WITHIN: Duration = Duration::from_millis(50);
 
 /// A change of our tables that was not ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Foreign {
+pub struct ForeignChange {
     /// Who made it, if the kernel said: name and process ID.
     pub process: Option<String>,
 }
@@ -50,23 +50,23 @@ pub struct Foreign {
 ///
 /// While it is open the kernel makes a message of each element that anyone changes, which costs
 /// more than the change: it is to be closed while much is committed.
-pub struct Notices {
+pub struct TableMonitor {
     socket: Option<AsyncFd<OwnedFd>>,
     /// The port of our own socket.
     own: u32,
     buffer: Vec<u8>,
-    heard: Option<Heard>,
+    heard: Option<PendingChange>,
 }
 
 /// A change of our tables that is not told of yet.
-struct Heard {
+struct PendingChange {
     /// Who made it: the last message of a transaction says so.
     by: Option<String>,
     /// How long that message is waited for.
     until: Instant,
 }
 
-impl Heard {
+impl PendingChange {
     fn now() -> Self {
         Self {
             by: None,
@@ -75,7 +75,7 @@ impl Heard {
     }
 }
 
-impl Notices {
+impl TableMonitor {
     /// Closed; what the socket with this port changes is not told of.
     #[must_use]
     pub fn new(own: u32) -> Self {
@@ -121,7 +121,7 @@ impl Notices {
 
     /// Waits until others changed our tables, or perhaps did: too much happened to tell. For ever
     /// while it is closed. What was heard is kept when the wait is broken off.
-    pub async fn foreign(&mut self) -> Foreign {
+    pub async fn foreign(&mut self) -> ForeignChange {
         let Self {
             socket,
             own,
@@ -133,11 +133,13 @@ impl Notices {
         };
         loop {
             let ready = match heard {
-                Some(Heard { by: Some(_), .. }) => break,
-                Some(Heard { until, .. }) => match timeout_at(*until, socket.readable()).await {
-                    Ok(ready) => ready,
-                    Err(_elapsed) => break,
-                },
+                Some(PendingChange { by: Some(_), .. }) => break,
+                Some(PendingChange { until, .. }) => {
+                    match timeout_at(*until, socket.readable()).await {
+                        Ok(ready) => ready,
+                        Err(_elapsed) => break,
+                    }
+                }
                 None => socket.readable().await,
             };
             let Ok(mut ready) = ready else {
@@ -147,16 +149,16 @@ impl Notices {
             let read = ready.try_io(|socket| read(socket.as_raw_fd(), buffer, *own, heard));
             if let Ok(Err(_)) = read {
                 // What cannot be heard may have been about us.
-                heard.get_or_insert_with(Heard::now);
+                heard.get_or_insert_with(PendingChange::now);
             }
         }
         let process = heard.take().and_then(|heard| heard.by);
-        Foreign { process }
+        ForeignChange { process }
     }
 }
 
 /// Reads all that waits, and ends with [`Errno::EAGAIN`] or what is wrong.
-fn read(fd: i32, buffer: &mut [u8], own: u32, heard: &mut Option<Heard>) -> io::Result<()> {
+fn read(fd: i32, buffer: &mut [u8], own: u32, heard: &mut Option<PendingChange>) -> io::Result<()> {
     loop {
         match recv(fd, buffer, MsgFlags::MSG_DONTWAIT) {
             Ok(len) => {
@@ -167,26 +169,26 @@ fn read(fd: i32, buffer: &mut [u8], own: u32, heard: &mut Option<Heard>) -> io::
                             heard.by.get_or_insert(process);
                         }
                     } else if is_about_us(&message) {
-                        heard.get_or_insert_with(Heard::now);
+                        heard.get_or_insert_with(PendingChange::now);
                     }
                 }
             }
             Err(Errno::EINTR) => {}
             // Some were lost.
             Err(Errno::ENOBUFS) => {
-                heard.get_or_insert_with(Heard::now);
+                heard.get_or_insert_with(PendingChange::now);
             }
             Err(errno) => return Err(errno.into()),
         }
     }
 }
 
-fn is_own(message: &Message<'_>, own: u32) -> bool {
+fn is_own(message: &NetlinkMessage<'_>, own: u32) -> bool {
     u32_at(message.bytes, PORT) == Some(own)
 }
 
 /// Who made the transaction that this message ends; `None` if it is another message.
-fn process(message: &Message<'_>) -> Option<String> {
+fn process(message: &NetlinkMessage<'_>) -> Option<String> {
     if i32::from(message.kind) & 0xff != libc::NFT_MSG_NEWGEN {
         return None;
     }
@@ -198,7 +200,7 @@ fn process(message: &Message<'_>) -> Option<String> {
 
 /// Whether the message is about one of our tables. Who is remembered for which endpoint is not: it
 /// changes with packets, and what is lost of it is drawn anew.
-fn is_about_us(message: &Message<'_>) -> bool {
+fn is_about_us(message: &NetlinkMessage<'_>) -> bool {
     let attributes = message.attributes();
     let text = |kind| attributes.get(kind)?.text();
     let elements = [libc::NFT_MSG_NEWSETELEM, libc::NFT_MSG_DELSETELEM];

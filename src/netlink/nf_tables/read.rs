@@ -11,7 +11,7 @@ use crate::netlink::ffi::Rule;
 use crate::netlink::nf_tables::element::{bound, element, ranges};
 use crate::netlink::nf_tables::encode::{family_number, rules};
 use crate::netlink::socket::attribute::{Attribute, Attributes};
-use crate::netlink::socket::{Dump, Socket};
+use crate::netlink::socket::{DumpError, Socket};
 use crate::netlink::uapi::{
     NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_TYPE, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY,
     NFTA_SET_DATA_LEN, NFTA_SET_DATA_TYPE, NFTA_SET_DESC, NFTA_SET_DESC_SIZE,
@@ -21,7 +21,8 @@ use crate::netlink::uapi::{
 use crate::planner::model::Address;
 use crate::planner::model::addr::Family;
 use crate::planner::ruleset::{
-    Chain, Data, Element, Key, OnDemand, Program, Set, SetName, TABLE, Table, Value, program, set,
+    Chain, DynamicChain, Element, ElementType, Key, Program, Set, SetName, TABLE, Table, Value,
+    program, set,
 };
 
 /// How often a dump is asked for again because the ruleset changed meanwhile.
@@ -29,7 +30,7 @@ const ATTEMPTS: usize = 20;
 
 /// What stands in the kernel under our table's name.
 #[derive(Debug)]
-pub enum Found<A: Address> {
+pub enum ReadTable<A: Address> {
     /// No such table.
     Nothing,
     /// A table that is not of the shape this version makes; why.
@@ -39,7 +40,10 @@ pub enum Found<A: Address> {
 }
 
 /// Reads the table of family `A`.
-pub(crate) fn read<A: Address>(socket: &mut Socket, fixed: &Program) -> Result<Found<A>, Error> {
+pub(crate) fn read<A: Address>(
+    socket: &mut Socket,
+    fixed: &Program,
+) -> Result<ReadTable<A>, Error> {
     read_by(socket, |reader| reader.read(fixed))
 }
 
@@ -47,7 +51,7 @@ pub(crate) fn read<A: Address>(socket: &mut Socket, fixed: &Program) -> Result<F
 pub(crate) fn read_shape<A: Address>(
     socket: &mut Socket,
     fixed: &Program,
-) -> Result<Found<A>, Error> {
+) -> Result<ReadTable<A>, Error> {
     read_by(socket, |reader| reader.shape(fixed))
 }
 
@@ -56,7 +60,7 @@ pub(crate) fn read_elements<A: Address>(
     socket: &mut Socket,
     shape: &Table<A>,
     names: &[SetName],
-) -> Result<Found<A>, Error> {
+) -> Result<ReadTable<A>, Error> {
     read_by(socket, |reader| {
         reader.table = shape.clone();
         names.iter().try_for_each(|name| reader.elements(*name))
@@ -65,55 +69,55 @@ pub(crate) fn read_elements<A: Address>(
 
 fn read_by<A: Address>(
     socket: &mut Socket,
-    read: impl Fn(&mut Reader<'_, A>) -> Result<(), Stop>,
-) -> Result<Found<A>, Error> {
+    read: impl Fn(&mut TableReader<'_, A>) -> Result<(), ReadStop>,
+) -> Result<ReadTable<A>, Error> {
     for _ in 0..ATTEMPTS {
-        let mut reader = Reader::<A> {
+        let mut reader = TableReader::<A> {
             socket: &mut *socket,
             table: Table::default(),
         };
         match read(&mut reader) {
-            Ok(()) => return Ok(Found::Ours(reader.table)),
-            Err(Stop::NoTable) => return Ok(Found::Nothing),
-            Err(Stop::Foreign(why)) => return Ok(Found::Foreign(why)),
-            Err(Stop::Failed(error)) => return Err(error),
-            Err(Stop::Changed) => {}
+            Ok(()) => return Ok(ReadTable::Ours(reader.table)),
+            Err(ReadStop::NoTable) => return Ok(ReadTable::Nothing),
+            Err(ReadStop::Foreign(why)) => return Ok(ReadTable::Foreign(why)),
+            Err(ReadStop::Failed(error)) => return Err(error),
+            Err(ReadStop::Changed) => {}
         }
     }
     Err(Error::Lost)
 }
 
 /// Why reading ends early.
-enum Stop {
+enum ReadStop {
     NoTable,
     Foreign(String),
     Changed,
     Failed(Error),
 }
 
-impl From<Dump> for Stop {
-    fn from(dump: Dump) -> Self {
+impl From<DumpError> for ReadStop {
+    fn from(dump: DumpError) -> Self {
         match dump {
-            Dump::Refused(Errno::ENOENT) => Self::NoTable,
-            Dump::Refused(Errno::EINTR | Errno::EAGAIN) => Self::Changed,
-            dump @ (Dump::Refused(_) | Dump::Failed(_)) => {
+            DumpError::Refused(Errno::ENOENT) => Self::NoTable,
+            DumpError::Refused(Errno::EINTR | Errno::EAGAIN) => Self::Changed,
+            dump @ (DumpError::Refused(_) | DumpError::Failed(_)) => {
                 Self::Failed(dump.error("dump the table"))
             }
         }
     }
 }
 
-fn foreign<T>(why: impl Into<String>) -> Result<T, Stop> {
-    Err(Stop::Foreign(why.into()))
+fn foreign<T>(why: impl Into<String>) -> Result<T, ReadStop> {
+    Err(ReadStop::Foreign(why.into()))
 }
 
-struct Reader<'a, A: Address> {
+struct TableReader<'a, A: Address> {
     socket: &'a mut Socket,
     table: Table<A>,
 }
 
-impl<A: Address> Reader<'_, A> {
-    fn read(&mut self, fixed: &Program) -> Result<(), Stop> {
+impl<A: Address> TableReader<'_, A> {
+    fn read(&mut self, fixed: &Program) -> Result<(), ReadStop> {
         self.shape(fixed)?;
         // What packets added is not ours to compare.
         for name in SetName::all().filter(|name| set(*name).dynamic.is_none()) {
@@ -122,7 +126,7 @@ impl<A: Address> Reader<'_, A> {
         Ok(())
     }
 
-    fn shape(&mut self, fixed: &Program) -> Result<(), Stop> {
+    fn shape(&mut self, fixed: &Program) -> Result<(), ReadStop> {
         self.sets(fixed)?;
         let chains = self.chains(fixed)?;
         self.rules(&chains)
@@ -134,7 +138,7 @@ impl<A: Address> Reader<'_, A> {
         kind: i32,
         texts: &[(u16, &str)],
         mut each: impl FnMut(Attributes<'_>, &[u8]),
-    ) -> Result<(), Stop> {
+    ) -> Result<(), ReadStop> {
         let family = family_number(A::FAMILY);
         let whole = self.socket.dump(kind, family, texts, |message| {
             let attributes = message.attributes();
@@ -143,10 +147,14 @@ impl<A: Address> Reader<'_, A> {
                 each(attributes, message.bytes);
             }
         })?;
-        if whole { Ok(()) } else { Err(Stop::Changed) }
+        if whole {
+            Ok(())
+        } else {
+            Err(ReadStop::Changed)
+        }
     }
 
-    fn sets(&mut self, fixed: &Program) -> Result<(), Stop> {
+    fn sets(&mut self, fixed: &Program) -> Result<(), ReadStop> {
         let mut wrong = None;
         let mut count = 0;
         self.dump(
@@ -167,9 +175,9 @@ impl<A: Address> Reader<'_, A> {
             Some(wrong) => foreign(wrong),
             // A table without sets: the kernel has no error for a table that is not there.
             None if count == 0 => {
-                match table::find(self.socket, A::FAMILY).map_err(Stop::Failed)? {
+                match table::find(self.socket, A::FAMILY).map_err(ReadStop::Failed)? {
                     Some(_) => foreign("it has no sets"),
-                    None => Err(Stop::NoTable),
+                    None => Err(ReadStop::NoTable),
                 }
             }
             None if count < SetName::all().count() => foreign("a set is missing"),
@@ -179,7 +187,7 @@ impl<A: Address> Reader<'_, A> {
 
     /// Returns the chains that the table should have: the fixed ones, and the balance chains
     /// found.
-    fn chains(&mut self, fixed: &Program) -> Result<Vec<Chain>, Stop> {
+    fn chains(&mut self, fixed: &Program) -> Result<Vec<Chain>, ReadStop> {
         let mut expected = program(fixed);
         let mut found = BTreeMap::new();
         self.dump(
@@ -189,20 +197,20 @@ impl<A: Address> Reader<'_, A> {
                 let name = attributes.get(NFTA_CHAIN_NAME).and_then(Attribute::text);
                 found.insert(
                     name.unwrap_or_default().to_owned(),
-                    Hooked::read(&attributes),
+                    ChainHook::read(&attributes),
                 );
             },
         )?;
         for chain in &expected {
             let name = chain.name.to_string();
-            if found.remove(&name) != Some(Hooked::of(chain)) {
+            if found.remove(&name) != Some(ChainHook::of(chain)) {
                 return foreign(format!("chain {name} is not as this version makes it"));
             }
         }
         let mut on_demand = BTreeSet::new();
         for (name, hooked) in found {
-            match name.parse::<OnDemand>() {
-                Ok(chain) if hooked == Hooked::default() => {
+            match name.parse::<DynamicChain>() {
+                Ok(chain) if hooked == ChainHook::default() => {
                     expected.push(chain.chain());
                     on_demand.insert(chain);
                 }
@@ -218,7 +226,7 @@ impl<A: Address> Reader<'_, A> {
         Ok(expected)
     }
 
-    fn rules(&mut self, chains: &[Chain]) -> Result<(), Stop> {
+    fn rules(&mut self, chains: &[Chain]) -> Result<(), ReadStop> {
         let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
         self.dump(
             libc::NFT_MSG_GETRULE,
@@ -243,7 +251,7 @@ impl<A: Address> Reader<'_, A> {
         Ok(())
     }
 
-    fn elements(&mut self, name: SetName) -> Result<(), Stop> {
+    fn elements(&mut self, name: SetName) -> Result<(), ReadStop> {
         let texts = [(NFTA_TABLE, TABLE), (NFTA_SET_ELEM_LIST_SET, name.as_str())];
         let mut elements = Vec::new();
         let mut bounds = BTreeSet::new();
@@ -291,9 +299,9 @@ fn is_declared(declared: &Set, found: &Attributes<'_>, family: Family) -> bool {
             .unwrap_or(0)
     };
     let (data_type, data_len) = match declared.data {
-        Data::Nothing => (0, 0),
-        Data::Verdict => (NFT_DATA_VERDICT, 0),
-        Data::Endpoint => (Set::endpoint_type(family), Set::endpoint_len(family)),
+        ElementType::Nothing => (0, 0),
+        ElementType::Verdict => (NFT_DATA_VERDICT, 0),
+        ElementType::Endpoint => (Set::endpoint_type(family), Set::endpoint_len(family)),
     };
     let interval = number(NFTA_SET_FLAGS) & libc::NFT_SET_INTERVAL.unsigned_abs() != 0;
     let size = found.get(NFTA_SET_DESC).map(Attribute::nested);
@@ -303,7 +311,7 @@ fn is_declared(declared: &Set, found: &Attributes<'_>, family: Family) -> bool {
         && number(NFTA_SET_KEY_LEN) == declared.key_len(family)
         && number(NFTA_SET_DATA_TYPE) == data_type
         // The kernel gives the length of a verdict in its own terms.
-        && (declared.data == Data::Verdict || number(NFTA_SET_DATA_LEN) == data_len)
+        && (declared.data == ElementType::Verdict || number(NFTA_SET_DATA_LEN) == data_len)
         && interval == declared.is_interval()
         && size == declared.dynamic
         && found.get(NFTA_SET_EXPR).is_some() == declared.counter
@@ -312,13 +320,13 @@ fn is_declared(declared: &Set, found: &Attributes<'_>, family: Family) -> bool {
 
 /// How a chain is hooked; all empty for a chain that others call.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Hooked {
+struct ChainHook {
     kind: Option<String>,
     hook: Option<u32>,
     priority: Option<i32>,
 }
 
-impl Hooked {
+impl ChainHook {
     fn of(chain: &Chain) -> Self {
         let Some((hook, priority)) = chain.hook else {
             return Self::default();

@@ -5,8 +5,8 @@ use nix::errno::Errno;
 
 use super::name;
 use crate::netlink::Error;
-use crate::netlink::ffi::{self, Message, Payload};
-use crate::netlink::nf_tables::batch::{About, Batch};
+use crate::netlink::ffi::{self, NftMessage, Payload};
+use crate::netlink::nf_tables::batch::{Batch, MessageSubject};
 use crate::netlink::nf_tables::encode::{comment_data, family_number, message};
 use crate::netlink::socket::Socket;
 use crate::netlink::socket::attribute::Attribute;
@@ -97,7 +97,7 @@ pub(crate) fn push_undo(batch: &mut Batch) {
         0,
         Payload::Table(object),
     );
-    batch.push(&message, About::Program(UNDO.to_owned()));
+    batch.push(&message, MessageSubject::Program(UNDO.to_owned()));
 }
 
 /// Whether the kernel knows tables with an owner: a transaction whose second message must fail says
@@ -125,7 +125,7 @@ pub(crate) fn can_destroy_elements(socket: &mut Socket) -> Result<bool, Error> {
         0,
         Payload::Elements(set),
     );
-    batch.push(&destroy, About::Program(PROBE.to_owned()));
+    batch.push(&destroy, MessageSubject::Program(PROBE.to_owned()));
     let refused = socket.send(&batch.finish().pages())?;
     Ok(refused.iter().all(|refused| refused.errno == Errno::ENOENT))
 }
@@ -157,6 +157,6 @@ fn push(batch: &mut Batch, kind: i32, family: Family, object: ffi::Table) {
     } else {
         0
     };
-    let message: Message = message(kind, family, flags, Payload::Table(object));
-    batch.push(&message, About::Program(TABLE.to_owned()));
+    let message: NftMessage = message(kind, family, flags, Payload::Table(object));
+    batch.push(&message, MessageSubject::Program(TABLE.to_owned()));
 }

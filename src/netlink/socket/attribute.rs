@@ -17,7 +17,7 @@ pub(crate) const REQUEST: u16 = 1;
 
 /// A message.
 #[derive(Clone, Copy)]
-pub(crate) struct Message<'a> {
+pub(crate) struct NetlinkMessage<'a> {
     pub(crate) kind: u16,
     pub(crate) flags: u16,
     pub(crate) sequence: u32,
@@ -25,7 +25,7 @@ pub(crate) struct Message<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
-impl<'a> Message<'a> {
+impl<'a> NetlinkMessage<'a> {
     /// What stands after the message's header and the header of nfnetlink: attributes.
     pub(crate) fn attributes(&self) -> Attributes<'a> {
         Attributes {
@@ -36,13 +36,13 @@ impl<'a> Message<'a> {
 }
 
 /// Splits a buffer into messages; stops at what is no whole message.
-pub(crate) fn messages(mut buffer: &[u8]) -> impl Iterator<Item = Message<'_>> {
+pub(crate) fn messages(mut buffer: &[u8]) -> impl Iterator<Item = NetlinkMessage<'_>> {
     std::iter::from_fn(move || {
         let len = usize::try_from(u32_at(buffer, 0)?).ok()?;
         let bytes = buffer.get(..len).filter(|bytes| bytes.len() >= HEADER)?;
         let [kind_low, kind_high, flags_low, flags_high] = *bytes.get(4..)?.first_chunk()?;
         buffer = buffer.get(len.next_multiple_of(4)..).unwrap_or_default();
-        Some(Message {
+        Some(NetlinkMessage {
             kind: u16::from_ne_bytes([kind_low, kind_high]),
             flags: u16::from_ne_bytes([flags_low, flags_high]),
             sequence: u32_at(bytes, 8)?,

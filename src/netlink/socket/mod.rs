@@ -28,7 +28,7 @@ const NLM_F_ACK_TLVS: u16 = 0x200;
 
 /// A message that the kernel answered with an error.
 #[derive(Debug)]
-pub(crate) struct Refused {
+pub(crate) struct RejectedMessage {
     pub(crate) sequence: u32,
     pub(crate) errno: Errno,
     /// The number as it came: a subsystem has numbers of its own from 4096 on, which `errno` does not
@@ -76,7 +76,7 @@ impl Socket {
     ///
     /// One `sendmsg`: the kernel aborts a batch that comes in pieces. It has finished with the
     /// batch when the call returns, so that whatever it has to say is waiting.
-    pub(crate) fn send(&mut self, pages: &[IoSlice<'_>]) -> Result<Vec<Refused>, Error> {
+    pub(crate) fn send(&mut self, pages: &[IoSlice<'_>]) -> Result<Vec<RejectedMessage>, Error> {
         let size: usize = pages.iter().map(|page| page.len()).sum();
         let fd = self.inner.descriptor();
         // `netlink_sendmsg` takes what fits the send buffer less 32 bytes.
@@ -97,7 +97,7 @@ impl Socket {
         self.drain()
     }
 
-    fn drain(&mut self) -> Result<Vec<Refused>, Error> {
+    fn drain(&mut self) -> Result<Vec<RejectedMessage>, Error> {
         let mut refused = Vec::new();
         loop {
             match recv(
@@ -137,12 +137,12 @@ impl Socket {
     pub(crate) fn ask<T>(
         &mut self,
         kind: u16,
-        take: impl FnOnce(attribute::Message<'_>) -> Option<T>,
+        take: impl FnOnce(attribute::NetlinkMessage<'_>) -> Option<T>,
     ) -> Result<Option<T>, Error> {
         match self.ask_for(kind, 0, &[], take) {
             Ok(answer) => Ok(answer),
-            Err(Dump::Refused(errno)) => Err(Error::errno("ask")(errno)),
-            Err(Dump::Failed(error)) => Err(error),
+            Err(DumpError::Refused(errno)) => Err(Error::errno("ask")(errno)),
+            Err(DumpError::Failed(error)) => Err(error),
         }
     }
 
@@ -152,13 +152,13 @@ impl Socket {
         kind: u16,
         family: u8,
         attributes: &[u8],
-        take: impl FnOnce(attribute::Message<'_>) -> Option<T>,
-    ) -> Result<Option<T>, Dump> {
+        take: impl FnOnce(attribute::NetlinkMessage<'_>) -> Option<T>,
+    ) -> Result<Option<T>, DumpError> {
         self.sequence = self.sequence.wrapping_add(1);
         let request =
             attribute::request(kind, attribute::REQUEST, family, self.sequence, attributes);
         let pages = [IoSlice::new(&request)];
-        let failed = |attempt| move |errno| Dump::Failed(Error::errno(attempt)(errno));
+        let failed = |attempt| move |errno| DumpError::Failed(Error::errno(attempt)(errno));
         sendmsg::<()>(self.inner.raw_fd(), &pages, &[], MsgFlags::empty(), None)
             .map_err(failed("ask"))?;
         // The kernel has answered when the call returns.
@@ -182,8 +182,8 @@ impl Socket {
         kind: i32,
         family: u8,
         texts: &[(u16, &str)],
-        each: impl FnMut(attribute::Message<'_>),
-    ) -> Result<bool, Dump> {
+        each: impl FnMut(attribute::NetlinkMessage<'_>),
+    ) -> Result<bool, DumpError> {
         let kind = attribute::kind(libc::NFNL_SUBSYS_NFTABLES, kind);
         self.dump_of(kind, family, &attribute::texts(texts), each)
     }
@@ -194,8 +194,8 @@ impl Socket {
         kind: u16,
         family: u8,
         attributes: &[u8],
-        mut each: impl FnMut(attribute::Message<'_>),
-    ) -> Result<bool, Dump> {
+        mut each: impl FnMut(attribute::NetlinkMessage<'_>),
+    ) -> Result<bool, DumpError> {
         let flags = u16::try_from(libc::NLM_F_REQUEST | libc::NLM_F_DUMP).unwrap_or(0);
         self.sequence = self.sequence.wrapping_add(1);
         let sequence = self.sequence;
@@ -203,13 +203,13 @@ impl Socket {
         let pages = [IoSlice::new(&request)];
         sendmsg::<()>(self.inner.raw_fd(), &pages, &[], MsgFlags::empty(), None)
             .map_err(Error::errno("ask for a dump"))
-            .map_err(Dump::Failed)?;
+            .map_err(DumpError::Failed)?;
         let mut whole = true;
         loop {
             let len = match recv(self.inner.raw_fd(), &mut self.buffer, MsgFlags::empty()) {
                 Ok(len) => len,
                 Err(Errno::EINTR) => continue,
-                Err(errno) => return Err(Dump::Failed(Error::errno("receive a dump")(errno))),
+                Err(errno) => return Err(DumpError::Failed(Error::errno("receive a dump")(errno))),
             };
             let received = self.buffer.get(..len).unwrap_or_default();
             for message in attribute::messages(received) {
@@ -235,14 +235,14 @@ impl Socket {
 
 /// Why a dump did not come.
 #[derive(Debug)]
-pub(crate) enum Dump {
+pub(crate) enum DumpError {
     /// The kernel refused: ENOENT if there is no such table.
     Refused(Errno),
     /// The socket failed.
     Failed(Error),
 }
 
-impl Dump {
+impl DumpError {
     /// The same as an error of what was attempted.
     pub(crate) fn error(self, attempt: &'static str) -> Error {
         match self {
@@ -253,8 +253,8 @@ impl Dump {
     }
 }
 
-impl From<Refused> for Dump {
-    fn from(refused: Refused) -> Self {
+impl From<RejectedMessage> for DumpError {
+    fn from(refused: RejectedMessage) -> Self {
         if refused.errno == Errno::UnknownErrno {
             return Self::Failed(Error::number("ask")(refused.number));
         }
@@ -263,7 +263,7 @@ impl From<Refused> for Dump {
 }
 
 /// What an answer refuses; `None` if it is an acknowledgement or no answer.
-fn refusal(message: attribute::Message<'_>) -> Option<Refused> {
+fn refusal(message: attribute::NetlinkMessage<'_>) -> Option<RejectedMessage> {
     if i32::from(message.kind) != libc::NLMSG_ERROR {
         return None;
     }
@@ -286,7 +286,7 @@ fn refusal(message: attribute::Message<'_>) -> Option<Refused> {
     let offset = words
         .get(NLMSGERR_ATTR_OFFS)
         .and_then(|offset| u32_at(offset.value, 0));
-    Some(Refused {
+    Some(RejectedMessage {
         sequence: u32_at(message.bytes, HEADER + 4 + 8)?,
         errno: Errno::from_raw(code.saturating_neg()),
         number: code.saturating_neg(),

@@ -11,16 +11,16 @@ mod touched;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-pub use touched::{Had, Touched};
+pub use touched::{DirtyFrontends, PreviousEndpoints};
 
-use crate::planner::desired::{Answering, Claim, Claims};
-use crate::planner::diff::Picture;
+use crate::planner::desired::{AnsweringEndpoints, Claim, Claims};
+use crate::planner::diff::Applied;
 use crate::planner::model::{Address, Protocol};
 
 /// An entry of connection tracking: addresses and ports, in the order of its two tuples. Of TCP and
 /// SCTP only one that was never answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Entry<A> {
+pub struct ConntrackEntry<A> {
     /// Its protocol.
     pub protocol: Protocol,
     /// Who sent the first packet.
@@ -33,7 +33,7 @@ pub struct Entry<A> {
     pub answered_to: (A, u16),
 }
 
-impl<A: Address> Entry<A> {
+impl<A: Address> ConntrackEntry<A> {
     /// The entry that an answer makes which was on its way when this one, which nothing translated, was
     /// deleted. What the client sends would be taken for a reply to it, and never be translated.
     #[must_use]
@@ -52,30 +52,34 @@ impl<A: Address> Entry<A> {
 
 /// A frontend that was touched.
 #[derive(Debug)]
-struct Frontend<A> {
+struct DirtyFrontend<A> {
     /// Who answers there now; `None`: no Service has it.
-    answering: Option<Arc<Answering<A>>>,
-    had: Had<A>,
+    answering: Option<Arc<AnsweringEndpoints<A>>>,
+    had: PreviousEndpoints<A>,
 }
 
 /// Frontends that were touched, and who answers each of them now; of an entry to any other nothing
 /// is known.
 #[derive(Debug)]
-pub struct Frontends<'a, A: Address> {
-    touched: &'a Touched<A>,
-    known: BTreeMap<Claim<A>, Frontend<A>>,
+pub struct AnsweringFrontends<'a, A: Address> {
+    touched: &'a DirtyFrontends<A>,
+    known: BTreeMap<Claim<A>, DirtyFrontend<A>>,
     claims: &'a Claims<A>,
-    picture: &'a Picture<A>,
+    picture: &'a Applied<A>,
     /// The addresses that serve node ports now.
     node_ips: BTreeSet<A>,
 }
 
-impl<'a, A: Address> Frontends<'a, A> {
+impl<'a, A: Address> AnsweringFrontends<'a, A> {
     /// The frontends of `touched` as the kernel holds them now. Linear in those and in their endpoints.
     #[must_use]
-    pub fn new(touched: &'a Touched<A>, picture: &'a Picture<A>, claims: &'a Claims<A>) -> Self {
+    pub fn new(
+        touched: &'a DirtyFrontends<A>,
+        picture: &'a Applied<A>,
+        claims: &'a Claims<A>,
+    ) -> Self {
         let node_ips: BTreeSet<_> = picture.node().node_ips().collect();
-        let mut alike: BTreeMap<_, Arc<Answering<A>>> = BTreeMap::new();
+        let mut alike: BTreeMap<_, Arc<AnsweringEndpoints<A>>> = BTreeMap::new();
         let mut answering = |claim: &Claim<A>| {
             let holder = claims.holder(claim)?;
             let (port, route) = picture.contribution(holder)?.frontend(claim)?;
@@ -100,7 +104,7 @@ impl<'a, A: Address> Frontends<'a, A> {
             };
             let answering = answering(claim).or_else(|| answering(&at_node(claim)?));
             let had = had.clone();
-            (*claim, Frontend { answering, had })
+            (*claim, DirtyFrontend { answering, had })
         });
         Self {
             touched,
@@ -145,7 +149,7 @@ impl<'a, A: Address> Frontends<'a, A> {
     /// - It leads to an endpoint that does not answer there any more.
     /// - Nothing translates it, and a Service has the frontend now.
     #[must_use]
-    pub fn is_stale(&self, entry: &Entry<A>) -> bool {
+    pub fn is_stale(&self, entry: &ConntrackEntry<A>) -> bool {
         let (address, port) = entry.destination;
         let claim = Claim::Frontend(entry.protocol, address, port);
         if let Some(frontend) = self.known.get(&claim) {
@@ -168,7 +172,11 @@ impl<'a, A: Address> Frontends<'a, A> {
 /// Whether an entry must go that was sent to a frontend where these answer now. `is_ours` says whether
 /// its translation, if there is one, can be the Service's: another program may translate the node's
 /// addresses, too.
-fn is_stale<A: Address>(entry: &Entry<A>, answering: Option<&Answering<A>>, is_ours: bool) -> bool {
+fn is_stale<A: Address>(
+    entry: &ConntrackEntry<A>,
+    answering: Option<&AnsweringEndpoints<A>>,
+    is_ours: bool,
+) -> bool {
     let endpoint = entry.answered_by;
     let source_kept = entry.source.0 == entry.answered_to.0;
     let is_right = answering.is_some_and(|answering| match entry.protocol {

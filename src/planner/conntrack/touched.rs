@@ -2,27 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::planner::desired::{Claim, Contribution, Endpoint, PortContribution, Route};
+use crate::planner::desired::{Claim, EndpointAddr, PortElements, Route, ServiceElements};
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{Key, SetName, Table, Value};
 
 /// The endpoints that a node port had: only a translation to one of them is the Service's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Had<A> {
+pub enum PreviousEndpoints<A> {
     /// Nothing is known of what was applied before: any.
     Unknown,
     /// These.
-    Endpoints(BTreeSet<Endpoint<A>>),
+    Endpoints(BTreeSet<EndpointAddr<A>>),
 }
 
-impl<A: Address> Had<A> {
+impl<A: Address> PreviousEndpoints<A> {
     fn none() -> Self {
         Self::Endpoints(BTreeSet::new())
     }
 
     /// Whether a translation to this endpoint may be the Service's.
     #[must_use]
-    pub fn may_be(&self, endpoint: &Endpoint<A>) -> bool {
+    pub fn may_be(&self, endpoint: &EndpointAddr<A>) -> bool {
         match self {
             Self::Unknown => true,
             Self::Endpoints(endpoints) => endpoints.contains(endpoint),
@@ -40,13 +40,13 @@ impl<A: Address> Had<A> {
 
 /// Frontends that started, stopped, or lost an endpoint, and the addresses where that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Touched<A> {
-    frontends: BTreeMap<Claim<A>, Had<A>>,
+pub struct DirtyFrontends<A> {
+    frontends: BTreeMap<Claim<A>, PreviousEndpoints<A>>,
     /// The addresses that serve or served node ports.
     node_ips: BTreeSet<A>,
 }
 
-impl<A> Default for Touched<A> {
+impl<A> Default for DirtyFrontends<A> {
     fn default() -> Self {
         Self {
             frontends: BTreeMap::new(),
@@ -56,9 +56,9 @@ impl<A> Default for Touched<A> {
 }
 
 /// A port of a Service, and where the connections to one of its frontends go.
-type Applied<'a, A> = (&'a PortContribution<A>, Route);
+type PortRoute<'a, A> = (&'a PortElements<A>, Route);
 
-impl<A: Address> Touched<A> {
+impl<A: Address> DirtyFrontends<A> {
     /// Whether there is none, so that no entry can be stale.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -66,7 +66,7 @@ impl<A: Address> Touched<A> {
     }
 
     /// The frontends, and what the node ports among them had.
-    pub fn frontends(&self) -> impl Iterator<Item = (&Claim<A>, &Had<A>)> {
+    pub fn frontends(&self) -> impl Iterator<Item = (&Claim<A>, &PreviousEndpoints<A>)> {
         self.frontends.iter()
     }
 
@@ -90,33 +90,37 @@ impl<A: Address> Touched<A> {
     }
 
     /// Takes in what changed of a Service. Linear in the Service.
-    pub fn service(&mut self, before: Option<&Contribution<A>>, after: Option<&Contribution<A>>) {
+    pub fn service(
+        &mut self,
+        before: Option<&ServiceElements<A>>,
+        after: Option<&ServiceElements<A>>,
+    ) {
         let (had, has) = (applied(before), applied(after));
         for (claim, before) in &had {
             if has
                 .get(claim)
                 .is_none_or(|after| differs(*claim, *before, *after))
             {
-                self.touch(*claim, Had::before(*claim, *before));
+                self.touch(*claim, PreviousEndpoints::before(*claim, *before));
             }
         }
         let new = has.keys().filter(|claim| !had.contains_key(claim));
-        new.for_each(|claim| self.touch(*claim, Had::none()));
+        new.for_each(|claim| self.touch(*claim, PreviousEndpoints::none()));
     }
 
     /// Takes in all that Services have: their frontends are applied anew.
-    pub fn whole(&mut self, contribution: &Contribution<A>) {
+    pub fn whole(&mut self, contribution: &ServiceElements<A>) {
         for (claim, port, route) in contribution.frontends() {
-            self.touch(claim, Had::before(claim, (port, route)));
+            self.touch(claim, PreviousEndpoints::before(claim, (port, route)));
         }
     }
 
     /// Takes in the node ports of a Service: the addresses that serve them changed.
-    pub fn node_ports(&mut self, contribution: &Contribution<A>) {
+    pub fn node_ports(&mut self, contribution: &ServiceElements<A>) {
         let frontends = contribution.frontends();
         let node_ports = frontends.filter(|(claim, ..)| matches!(claim, Claim::Nodeport(..)));
         for (claim, port, route) in node_ports {
-            self.touch(claim, Had::before(claim, (port, route)));
+            self.touch(claim, PreviousEndpoints::before(claim, (port, route)));
         }
     }
 
@@ -126,13 +130,16 @@ impl<A: Address> Touched<A> {
         for element in table.elements() {
             match (element.key, element.value) {
                 (Key::Frontend(protocol, address, port), _) => {
-                    self.touch(Claim::Frontend(protocol, address, port), Had::none());
+                    self.touch(
+                        Claim::Frontend(protocol, address, port),
+                        PreviousEndpoints::none(),
+                    );
                 }
                 (Key::Nodeport(protocol, port), _) => {
-                    self.touch(Claim::Nodeport(protocol, port), Had::none());
+                    self.touch(Claim::Nodeport(protocol, port), PreviousEndpoints::none());
                 }
                 (Key::NodeportSlot(protocol, port, _), Value::Endpoint(address, number)) => {
-                    let had = Had::Endpoints([(address, number)].into());
+                    let had = PreviousEndpoints::Endpoints([(address, number)].into());
                     self.touch(Claim::Nodeport(protocol, port), had);
                 }
                 (Key::Address(address), _) if element.set == SetName::NodeIps => {
@@ -147,20 +154,20 @@ impl<A: Address> Touched<A> {
     pub fn forget_history(&mut self) {
         self.frontends
             .values_mut()
-            .for_each(|had| *had = Had::Unknown);
+            .for_each(|had| *had = PreviousEndpoints::Unknown);
     }
 
-    fn touch(&mut self, claim: Claim<A>, had: Had<A>) {
+    fn touch(&mut self, claim: Claim<A>, had: PreviousEndpoints<A>) {
         self.frontends
             .entry(claim)
-            .or_insert_with(Had::none)
+            .or_insert_with(PreviousEndpoints::none)
             .extend(had);
     }
 }
 
-impl<A: Address> Had<A> {
+impl<A: Address> PreviousEndpoints<A> {
     /// What a frontend had. An address with a port is the Service's alone: nobody asks there.
-    fn before(claim: Claim<A>, (port, route): Applied<'_, A>) -> Self {
+    fn before(claim: Claim<A>, (port, route): PortRoute<'_, A>) -> Self {
         match claim {
             Claim::Frontend(..) => Self::none(),
             Claim::Nodeport(..) => Self::Endpoints(port.answering(route).endpoints().collect()),
@@ -168,8 +175,8 @@ impl<A: Address> Had<A> {
     }
 }
 
-fn applied<A: Address>(of: Option<&Contribution<A>>) -> BTreeMap<Claim<A>, Applied<'_, A>> {
-    let frontends = of.into_iter().flat_map(Contribution::frontends);
+fn applied<A: Address>(of: Option<&ServiceElements<A>>) -> BTreeMap<Claim<A>, PortRoute<'_, A>> {
+    let frontends = of.into_iter().flat_map(ServiceElements::frontends);
     frontends
         .map(|(claim, port, route)| (claim, (port, route)))
         .collect()
@@ -177,7 +184,7 @@ fn applied<A: Address>(of: Option<&Contribution<A>>) -> BTreeMap<Claim<A>, Appli
 
 /// Whether an entry that was right before may be wrong now. Another endpoint beside those that there
 /// were makes none wrong.
-fn differs<A: Address>(claim: Claim<A>, before: Applied<'_, A>, after: Applied<'_, A>) -> bool {
+fn differs<A: Address>(claim: Claim<A>, before: PortRoute<'_, A>, after: PortRoute<'_, A>) -> bool {
     let ((before, route), (after, route_after)) = (before, after);
     if route != route_after {
         return true;

@@ -77,13 +77,13 @@ impl<A: Address> Claim<A> {
 /// The order in which Services get what they claim: older first, then by name. Hand-made Services
 /// without a creation time come last.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
+struct ClaimRank {
     undated: bool,
     created: Option<i64>,
     name: ServiceName,
 }
 
-impl Rank {
+impl ClaimRank {
     fn of(service: &Service) -> Self {
         Self {
             undated: service.created.is_none(),
@@ -96,9 +96,9 @@ impl Rank {
 /// The claims of all Services of one family.
 #[derive(Debug)]
 pub struct Claims<A> {
-    holders: HashMap<Claim<A>, Rank>,
+    holders: HashMap<Claim<A>, ClaimRank>,
     /// Who would have a claim if its holder gave it up; only contested claims are here.
-    waiting: BTreeMap<Claim<A>, BTreeSet<Rank>>,
+    waiting: BTreeMap<Claim<A>, BTreeSet<ClaimRank>>,
     /// How many Services have each `ClusterIP`.
     cluster_ips: HashMap<A, usize>,
     /// How many Services have each address, of whatever kind.
@@ -190,9 +190,9 @@ impl<A: Address> Claims<A> {
             service.into_iter().flat_map(cluster_ips).collect()
         };
         count(&mut self.cluster_ips, of(before), of(after));
-        let of = |service: Option<&Service>| -> BTreeSet<(Claim<A>, Rank)> {
+        let of = |service: Option<&Service>| -> BTreeSet<(Claim<A>, ClaimRank)> {
             let ranked = |service: &Service| {
-                let rank = Rank::of(service);
+                let rank = ClaimRank::of(service);
                 let claims = claims(service).into_iter();
                 claims.map(move |claim| (claim, rank.clone()))
             };
@@ -212,7 +212,7 @@ impl<A: Address> Claims<A> {
     }
 
     /// Adds who gets it instead, and who waits for it: they name its holder.
-    fn give_up(&mut self, claim: Claim<A>, rank: &Rank, others: &mut BTreeSet<ServiceName>) {
+    fn give_up(&mut self, claim: Claim<A>, rank: &ClaimRank, others: &mut BTreeSet<ServiceName>) {
         let mut waiting = self.waiting.remove(&claim).unwrap_or_default();
         if self.holders.get(&claim) == Some(rank) {
             self.holders.remove(&claim);
@@ -229,7 +229,7 @@ impl<A: Address> Claims<A> {
     }
 
     /// Adds who lost it, and who waits for it: they name its holder.
-    fn take(&mut self, claim: Claim<A>, rank: &Rank, others: &mut BTreeSet<ServiceName>) {
+    fn take(&mut self, claim: Claim<A>, rank: &ClaimRank, others: &mut BTreeSet<ServiceName>) {
         let Some(holder) = self.holders.get_mut(&claim) else {
             self.holders.insert(claim, rank.clone());
             return;
@@ -266,7 +266,7 @@ impl<A: Address> Claims<A> {
     #[must_use]
     pub fn rival(&self, service: &Service, claim: &Claim<A>) -> Option<&ServiceName> {
         let holder = self.holders.get(claim)?;
-        let is_older = holder.name != service.name && *holder < Rank::of(service);
+        let is_older = holder.name != service.name && *holder < ClaimRank::of(service);
         is_older.then_some(&holder.name)
     }
 

@@ -5,10 +5,10 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::answering::Unused;
-use super::port::{PortContribution, PortShape, Route};
+use super::answering::UnusedEndpoints;
+use super::port::{PortElements, PortSpec, Route};
 use super::{
-    Claim, Claims, Eligible, Endpoint, NodeContribution, Slots, cluster_ips, eligible,
+    Claim, Claims, EligibleEndpoints, EndpointAddr, NodeElements, Slots, cluster_ips, eligible,
     health_check_claim,
 };
 use crate::planner::model::{
@@ -18,14 +18,14 @@ use crate::planner::ruleset::{Comment, Element};
 
 /// What a Service puts into the table: its ports, each with its frontends and endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Contribution<A: Address> {
+pub struct ServiceElements<A: Address> {
     /// The ports, in the Service's order.
-    pub ports: Vec<PortContribution<A>>,
+    pub ports: Vec<PortElements<A>>,
 }
 
 /// Ports of Services that drop connections for want of an endpoint on this node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WithoutLocal {
+pub struct WithoutLocalEndpoints {
     /// To `ClusterIPs`.
     pub internal: usize,
     /// To other frontends, from outside.
@@ -34,7 +34,7 @@ pub struct WithoutLocal {
 
 /// Why a part of a valid Service is not served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotServed {
+pub enum UnservedReason {
     /// An older Service has what it claims.
     #[error("{frontend} is taken by the older Service {holder}")]
     Contested {
@@ -66,14 +66,14 @@ pub enum NotServed {
 
 /// The slots of a port: of its own list and, for external policy Local, of all endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lists<A> {
+pub struct EndpointLists<A> {
     /// The list that policy Cluster uses.
     pub cluster: Slots<A>,
     /// The list that policy Local uses.
     pub local: Slots<A>,
 }
 
-impl<A> Default for Lists<A> {
+impl<A> Default for EndpointLists<A> {
     fn default() -> Self {
         Self {
             cluster: Slots::default(),
@@ -84,21 +84,21 @@ impl<A> Default for Lists<A> {
 
 /// What `service` puts into the table, given what is in the store, who has which frontend, and what
 /// is known of the node; and what of it is not served. The slots are those of a fresh start: see
-/// [`Contribution::settle`]. Linear in the Service.
+/// [`ServiceElements::settle`]. Linear in the Service.
 #[must_use]
 pub fn contribution<A: Address>(
     service: &Service,
     store: &Store,
     claims: &Claims<A>,
-    node: &NodeContribution<A>,
-) -> (Contribution<A>, Vec<NotServed>) {
+    node: &NodeElements<A>,
+) -> (ServiceElements<A>, Vec<UnservedReason>) {
     // kube-proxy's `ServicePortMap` skips it, too.
     if cluster_ips::<A>(service).next().is_none() {
-        return (Contribution { ports: Vec::new() }, Vec::new());
+        return (ServiceElements { ports: Vec::new() }, Vec::new());
     }
     let slices: Vec<_> = store.slices(service).collect();
     let zone = store.node().and_then(|node| node.zone.as_deref());
-    let mut builder = Builder {
+    let mut builder = ElementsBuilder {
         service,
         slices: &slices,
         zone,
@@ -112,20 +112,20 @@ pub fn contribution<A: Address>(
         builder.won_as(claim, |at| format!("the health check at {at}"));
     }
     builder.look_for_strays();
-    (Contribution { ports }, builder.not_served)
+    (ServiceElements { ports }, builder.not_served)
 }
 
-struct Builder<'a, A: Address> {
+struct ElementsBuilder<'a, A: Address> {
     service: &'a Service,
     slices: &'a [&'a EndpointSlice],
     zone: Option<&'a str>,
     claims: &'a Claims<A>,
-    node: &'a NodeContribution<A>,
-    not_served: Vec<NotServed>,
+    node: &'a NodeElements<A>,
+    not_served: Vec<UnservedReason>,
 }
 
-impl<A: Address> Builder<'_, A> {
-    fn port(&mut self, port: &ServicePort) -> Option<PortContribution<A>> {
+impl<A: Address> ElementsBuilder<'_, A> {
+    fn port(&mut self, port: &ServicePort) -> Option<PortElements<A>> {
         let service = self.service;
         let mut seen = BTreeSet::new();
         let cluster_ips = self.addresses(port, &service.cluster_ips, &mut seen);
@@ -161,12 +161,12 @@ impl<A: Address> Builder<'_, A> {
             let mut routes = routes.iter();
             routes.any(|(route, exists)| *exists && wanted.contains(route))
         };
-        let lists = Lists {
+        let lists = EndpointLists {
             cluster: self.slots(eligible.cluster, uses(&[Route::Cluster, Route::Split])),
             local: self.slots(eligible.local, uses(&[Route::Local, Route::Split])),
         };
-        let unused = Unused::of(eligible.ready, eligible.draining, &lists);
-        let shape = PortShape {
+        let unused = UnusedEndpoints::of(eligible.ready, eligible.draining, &lists);
+        let shape = PortSpec {
             comment: Comment::new(&service.name, &port.name),
             protocol: port.protocol,
             port: port.port,
@@ -179,7 +179,7 @@ impl<A: Address> Builder<'_, A> {
             external: external_route,
             affinity: service.affinity,
         };
-        Some(PortContribution {
+        Some(PortElements {
             shape,
             lists,
             here: eligible.here,
@@ -188,7 +188,7 @@ impl<A: Address> Builder<'_, A> {
     }
 
     /// The endpoints by who may use them, without those that are `ClusterIPs`.
-    fn eligible(&mut self, port: &ServicePort) -> Eligible<A> {
+    fn eligible(&mut self, port: &ServicePort) -> EligibleEndpoints<A> {
         let cluster_ip = Cell::new(None);
         let eligible = eligible(port, self.slices, self.zone, |address| {
             let is_cluster_ip =
@@ -199,7 +199,7 @@ impl<A: Address> Builder<'_, A> {
             !is_cluster_ip
         });
         if let Some(address) = cluster_ip.get() {
-            self.not_served.push(NotServed::ClusterIpAsEndpoint {
+            self.not_served.push(UnservedReason::ClusterIpAsEndpoint {
                 address: address.into(),
             });
         }
@@ -216,7 +216,7 @@ impl<A: Address> Builder<'_, A> {
         if let Some(address) = outside.min() {
             let address = address.into();
             self.not_served
-                .push(NotServed::OutsidePodRanges { address });
+                .push(UnservedReason::OutsidePodRanges { address });
         }
     }
 
@@ -261,7 +261,7 @@ impl<A: Address> Builder<'_, A> {
 
     fn contested(&mut self, frontend: String, holder: ServiceName) {
         self.not_served
-            .push(NotServed::Contested { frontend, holder });
+            .push(UnservedReason::Contested { frontend, holder });
     }
 
     fn addresses(&mut self, port: &ServicePort, ips: &[IpAddr], seen: &mut BTreeSet<A>) -> Vec<A> {
@@ -272,12 +272,12 @@ impl<A: Address> Builder<'_, A> {
             .collect()
     }
 
-    fn slots(&mut self, endpoints: Vec<Endpoint<A>>, used: bool) -> Slots<A> {
+    fn slots(&mut self, endpoints: Vec<EndpointAddr<A>>, used: bool) -> Slots<A> {
         if !used {
             return Slots::default();
         }
         if endpoints.len() > Slots::<A>::MAX {
-            self.not_served.push(NotServed::TooManyEndpoints);
+            self.not_served.push(UnservedReason::TooManyEndpoints);
         }
         Slots::in_order(endpoints)
     }
@@ -301,17 +301,17 @@ impl<A: Address> Builder<'_, A> {
     }
 }
 
-impl<A: Address> Contribution<A> {
+impl<A: Address> ServiceElements<A> {
     /// Gives the endpoints of each port their slots, changing as few as can be of those that
     /// `before` says the port had.
     pub fn settle<'a>(
         &mut self,
-        before: impl Fn(&PortContribution<A>) -> Option<Cow<'a, Lists<A>>>,
+        before: impl Fn(&PortElements<A>) -> Option<Cow<'a, EndpointLists<A>>>,
     ) {
         for port in &mut self.ports {
             let Some(had) = before(port) else { continue };
-            let Lists { cluster, local } = std::mem::take(&mut port.lists);
-            port.lists = Lists {
+            let EndpointLists { cluster, local } = std::mem::take(&mut port.lists);
+            port.lists = EndpointLists {
                 cluster: had.cluster.settle(cluster),
                 local: had.local.settle(local),
             };
@@ -321,11 +321,10 @@ impl<A: Address> Contribution<A> {
     /// How many ports have endpoints elsewhere but none that their policy Local allows: for
     /// connections to their `ClusterIPs`, and for others.
     #[must_use]
-    pub fn without_local_endpoints(&self) -> WithoutLocal {
-        let count = |is: fn(&PortContribution<A>) -> bool| {
-            self.ports.iter().filter(|port| is(port)).count()
-        };
-        WithoutLocal {
+    pub fn without_local_endpoints(&self) -> WithoutLocalEndpoints {
+        let count =
+            |is: fn(&PortElements<A>) -> bool| self.ports.iter().filter(|port| is(port)).count();
+        WithoutLocalEndpoints {
             internal: count(|port| port.shape.internal == Route::Drop),
             external: count(|port| {
                 port.shape.external == Route::Split && port.lists.local.is_empty()
@@ -335,12 +334,12 @@ impl<A: Address> Contribution<A> {
 
     /// The slots of the port that is called as `port` and has its protocol.
     #[must_use]
-    pub fn lists_of(&self, port: &PortContribution<A>) -> Option<&Lists<A>> {
+    pub fn lists_of(&self, port: &PortElements<A>) -> Option<&EndpointLists<A>> {
         self.port_like(port).map(|own| &own.lists)
     }
 
     /// The port that is called as `port` and has its protocol.
-    pub(super) fn port_like(&self, port: &PortContribution<A>) -> Option<&PortContribution<A>> {
+    pub(super) fn port_like(&self, port: &PortElements<A>) -> Option<&PortElements<A>> {
         let mut ports = self.ports.iter();
         let wanted = &port.shape;
         ports.find(|own| {
@@ -364,8 +363,7 @@ impl<A: Address> Contribution<A> {
     #[must_use]
     pub fn elements_unlike(&self, other: &Self) -> Vec<Element<A>> {
         let ports = || self.ports.iter().zip(&other.ports);
-        let alike =
-            |(port, other): (&PortContribution<A>, _)| port.differs_in_endpoints_only(other);
+        let alike = |(port, other): (&PortElements<A>, _)| port.differs_in_endpoints_only(other);
         if self.ports.len() != other.ports.len() || !ports().all(alike) {
             return self.elements();
         }

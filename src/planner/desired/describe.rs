@@ -4,19 +4,19 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Value, json};
 
-use super::port::{PortContribution, Route};
-use super::{Contribution, Slots};
+use super::port::{PortElements, Route};
+use super::{ServiceElements, Slots};
 use crate::planner::model::Address;
 
-impl<A: Address> Contribution<A> {
+impl<A: Address> ServiceElements<A> {
     /// Its ports with their frontends, endpoints by slot, and what happens to connections.
     #[must_use]
     pub fn describe(&self) -> Value {
-        self.ports.iter().map(PortContribution::describe).collect()
+        self.ports.iter().map(PortElements::describe).collect()
     }
 }
 
-impl<A: Address> PortContribution<A> {
+impl<A: Address> PortElements<A> {
     fn describe(&self) -> Value {
         let shape = &self.shape;
         let ranges = shape.source_ranges.as_ref().map(|ranges| texts(ranges));

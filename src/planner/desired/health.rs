@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Claims, NodeContribution, eligible::ready_here, health_check_claim};
+use super::{Claims, NodeElements, eligible::ready_here, health_check_claim};
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Service, ServiceName, Store};
 
@@ -34,7 +34,7 @@ pub fn health_check<A: Address>(
     service: &Service,
     store: &Store,
     claims: &Claims<A>,
-    node: &NodeContribution<A>,
+    node: &NodeElements<A>,
 ) -> Option<HealthCheck> {
     let port = service.health_check_node_port?;
     let claim = health_check_claim(service)?;
@@ -85,7 +85,7 @@ mod tests {
     fn count<A: Address>(service: &Service, store: &Store) -> Option<usize> {
         let mut claims = Claims::<A>::default();
         claims.update(None, Some(service));
-        let check = health_check(service, store, &claims, &NodeContribution::default());
+        let check = health_check(service, store, &claims, &NodeElements::default());
         check.map(|check| check.local_endpoints)
     }
 

@@ -12,13 +12,16 @@ mod port;
 mod slots;
 
 pub use affinity::{
-    Asked, Forget, Lost, Memory, Right, Side, Sides, found_gone, gone_key, lost_of,
+    AffinityMemory, AllowedClients, ClientSide, ClientSides, ClientTarget, ClientsToForget,
+    LostEndpoint, found_gone, gone_key, lost_of,
 };
-pub use answering::Answering;
+pub use answering::AnsweringEndpoints;
 pub use claims::{Claim, Claims, claims, cluster_ips, health_check_claim};
-pub use contribution::{Contribution, Lists, NotServed, WithoutLocal, contribution};
-pub use eligible::{Eligible, eligible};
+pub use contribution::{
+    EndpointLists, ServiceElements, UnservedReason, WithoutLocalEndpoints, contribution,
+};
+pub use eligible::{EligibleEndpoints, eligible};
 pub use health::{HealthCheck, HealthCheckChange, health_check};
-pub use node::{NodeContribution, NodeFacts, NodePortAddresses, PodSource};
-pub use port::{PortContribution, Route};
-pub use slots::{Endpoint, Slots};
+pub use node::{NodeElements, NodeFacts, NodePortAddresses, PodSource};
+pub use port::{PortElements, Route};
+pub use slots::{EndpointAddr, Slots};

@@ -5,10 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{Claims, Sides};
+use super::{Claims, ClientSides};
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, OwnAddresses, Protocol, Store};
-use crate::planner::ruleset::{Element, Interface, Key, Pods, Program, SetName, Value, Verdict};
+use crate::planner::ruleset::{
+    Element, Interface, Key, PodMatch, Program, SetName, Value, Verdict,
+};
 
 /// How this node's Pods are known (`--detect-local-mode`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,13 +65,13 @@ impl NodeFacts {
             PodSource::ClusterCidr(cidrs) => {
                 let mut cidrs = cidrs.iter();
                 if cidrs.any(|cidr| A::net_of(*cidr).is_some()) {
-                    Pods::Cidrs
+                    PodMatch::Cidrs
                 } else {
-                    Pods::Unknown
+                    PodMatch::Unknown
                 }
             }
-            PodSource::NodeCidr => Pods::Cidrs,
-            PodSource::Interface(interface) => Pods::Interface(interface.clone()),
+            PodSource::NodeCidr => PodMatch::Cidrs,
+            PodSource::Interface(interface) => PodMatch::Interface(interface.clone()),
         };
         Program {
             pods,
@@ -82,10 +84,10 @@ impl NodeFacts {
 impl NodeFacts {
     /// How the side of a client is known.
     #[must_use]
-    pub fn sides<A: Address>(&self, node: &NodeContribution<A>) -> Sides<A> {
+    pub fn sides<A: Address>(&self, node: &NodeElements<A>) -> ClientSides<A> {
         let by_interface = matches!(self.pods, PodSource::Interface(_));
         let own = self.own_addresses.iter().flat_map(|own| &own.all);
-        Sides {
+        ClientSides {
             pods: (!by_interface).then(|| node.own_pod_cidrs.clone()),
             own: own
                 .copied()
@@ -99,7 +101,7 @@ impl NodeFacts {
 
 /// The elements of one family that belong to no Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeContribution<A: Address> {
+pub struct NodeElements<A: Address> {
     pod_cidrs: Vec<A::Net>,
     /// Those of this node's Pods.
     own_pod_cidrs: Vec<A::Net>,
@@ -117,7 +119,7 @@ pub struct NodeContribution<A: Address> {
     denies: bool,
 }
 
-impl<A: Address> Default for NodeContribution<A> {
+impl<A: Address> Default for NodeElements<A> {
     fn default() -> Self {
         Self {
             pod_cidrs: Vec::new(),
@@ -133,7 +135,7 @@ impl<A: Address> Default for NodeContribution<A> {
     }
 }
 
-impl<A: Address> NodeContribution<A> {
+impl<A: Address> NodeElements<A> {
     /// What `facts` and the objects in `store` say of family `A`, given what Services claim.
     #[must_use]
     pub fn new(facts: &NodeFacts, store: &Store, claims: &Claims<A>) -> Self {
@@ -364,13 +366,13 @@ mod tests {
             }),
             ..NodeFacts::default()
         };
-        let ipv4 = NodeContribution::<Ipv4Addr>::new(&facts, &Store::default(), &Claims::default());
+        let ipv4 = NodeElements::<Ipv4Addr>::new(&facts, &Store::default(), &Claims::default());
         assert_eq!(ipv4.primary_ip(), "192.0.2.9".parse().ok());
         assert_eq!(
             ipv4.node_ips().collect::<Vec<_>>(),
             ["192.0.2.9".parse::<Ipv4Addr>().unwrap()]
         );
-        let ipv6 = NodeContribution::<Ipv6Addr>::new(&facts, &Store::default(), &Claims::default());
+        let ipv6 = NodeElements::<Ipv6Addr>::new(&facts, &Store::default(), &Claims::default());
         assert_eq!(ipv6.primary_ip(), "2001:db8::1".parse().ok());
     }
 
@@ -396,7 +398,7 @@ mod tests {
             }),
             ..NodeFacts::default()
         };
-        let node = NodeContribution::<Ipv4Addr>::new(&facts, &store, &Claims::default());
+        let node = NodeElements::<Ipv4Addr>::new(&facts, &store, &Claims::default());
         node.own_pod_cidrs.iter().map(ToString::to_string).collect()
     }
 
@@ -415,7 +417,7 @@ mod tests {
                 }),
                 ..NodeFacts::default()
             };
-            let node = NodeContribution::<Ipv4Addr>::new(&facts, &store, &Claims::default());
+            let node = NodeElements::<Ipv4Addr>::new(&facts, &store, &Claims::default());
             node.is_outside_pod_ranges(address.parse().unwrap())
         };
         let range = || PodSource::ClusterCidr(vec!["10.244.0.0/16".parse().unwrap()]);

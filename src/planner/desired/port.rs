@@ -1,10 +1,10 @@
 //! One port of a Service as elements.
 
-use super::answering::Unused;
-use super::{Endpoint, Lists, Slots};
+use super::answering::UnusedEndpoints;
+use super::{EndpointAddr, EndpointLists, Slots};
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{
-    Comment, Element, Frontends, Key, List, OnDemand, SetName, Value, Verdict,
+    Comment, DynamicChain, Element, EndpointList, FrontendKind, Key, SetName, Value, Verdict,
 };
 
 /// What happens to new connections to a frontend.
@@ -24,19 +24,19 @@ pub enum Route {
 
 /// One port of a Service in the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortContribution<A: Address> {
-    pub(super) shape: PortShape<A>,
+pub struct PortElements<A: Address> {
+    pub(super) shape: PortSpec<A>,
     /// Its endpoints and their slots.
-    pub(super) lists: Lists<A>,
+    pub(super) lists: EndpointLists<A>,
     /// The addresses of those endpoints that are on this node, in order.
     pub(super) here: Vec<A>,
     /// Its endpoints that are in no list and answer all the same.
-    pub(super) unused: Unused<A>,
+    pub(super) unused: UnusedEndpoints<A>,
 }
 
 /// All of a port but its endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PortShape<A: Address> {
+pub(super) struct PortSpec<A: Address> {
     pub(super) comment: Comment,
     pub(super) protocol: Protocol,
     pub(super) port: u16,
@@ -62,13 +62,13 @@ type SlotKey<A> = (SetName, Key<A>);
 
 /// One frontend, or node port.
 #[derive(Clone, Copy)]
-pub(super) enum At<A> {
+pub(super) enum FrontendKey<A> {
     Frontend(Protocol, A, u16),
     Nodeport(Protocol, u16),
 }
 
 /// The maps that a kind of frontend is in.
-struct Maps {
+struct FrontendMaps {
     dispatch: SetName,
     cluster: SetName,
     local: SetName,
@@ -77,9 +77,9 @@ struct Maps {
     external_local: Verdict,
 }
 
-fn maps(frontends: Frontends) -> Maps {
+fn maps(frontends: FrontendKind) -> FrontendMaps {
     match frontends {
-        Frontends::Address => Maps {
+        FrontendKind::Address => FrontendMaps {
             dispatch: SetName::Services,
             cluster: SetName::ServicesCluster,
             local: SetName::ServicesLocal,
@@ -87,7 +87,7 @@ fn maps(frontends: Frontends) -> Maps {
             sticky: SetName::Sticky,
             external_local: Verdict::ExternalLocal,
         },
-        Frontends::Nodeport => Maps {
+        FrontendKind::Nodeport => FrontendMaps {
             dispatch: SetName::Nodeports,
             cluster: SetName::NodeportsCluster,
             local: SetName::NodeportsLocal,
@@ -100,27 +100,27 @@ fn maps(frontends: Frontends) -> Maps {
 
 /// A frontend, where its connections go, and the map that says so.
 #[derive(Clone, Copy)]
-struct Dispatched<A> {
-    at: At<A>,
+struct DispatchedFrontend<A> {
+    at: FrontendKey<A>,
     route: Route,
     map: SetName,
 }
 
-impl<A: Address> PortShape<A> {
-    fn at_address(&self, address: A) -> At<A> {
-        At::Frontend(self.protocol, address, self.port)
+impl<A: Address> PortSpec<A> {
+    fn at_address(&self, address: A) -> FrontendKey<A> {
+        FrontendKey::Frontend(self.protocol, address, self.port)
     }
 
-    fn internal_frontends(&self) -> impl Iterator<Item = At<A>> {
+    fn internal_frontends(&self) -> impl Iterator<Item = FrontendKey<A>> {
         let addresses = self.cluster_ips.iter();
         addresses.map(|address| self.at_address(*address))
     }
 
-    fn external_frontends(&self) -> impl Iterator<Item = At<A>> {
+    fn external_frontends(&self) -> impl Iterator<Item = FrontendKey<A>> {
         let addresses = self.external_ips.iter().chain(&self.load_balancer_ips);
         let addresses = addresses.map(|address| self.at_address(*address));
         let node_port = self.node_port;
-        addresses.chain(node_port.map(|port| At::Nodeport(self.protocol, port)))
+        addresses.chain(node_port.map(|port| FrontendKey::Nodeport(self.protocol, port)))
     }
 
     /// The load-balancer frontends that `loadBalancerSourceRanges` restrict.
@@ -132,27 +132,32 @@ impl<A: Address> PortShape<A> {
     }
 
     /// Every frontend, and where its connections go.
-    pub(super) fn frontends(&self) -> impl Iterator<Item = (At<A>, Route)> {
+    pub(super) fn frontends(&self) -> impl Iterator<Item = (FrontendKey<A>, Route)> {
         let internal = self.internal_frontends().map(|at| (at, self.internal));
         let external = self.external_frontends().map(|at| (at, self.external));
         internal.chain(external)
     }
 
     /// Every frontend with the map that says how an endpoint is picked.
-    fn dispatched(&self) -> impl Iterator<Item = Dispatched<A>> {
+    fn dispatched(&self) -> impl Iterator<Item = DispatchedFrontend<A>> {
         self.frontends().map(|(at, route)| {
             let map = match at {
-                At::Frontend(_, address, _) if self.restricted().contains(&address) => {
+                FrontendKey::Frontend(_, address, _) if self.restricted().contains(&address) => {
                     SetName::ServicesRestricted
                 }
-                At::Frontend(..) | At::Nodeport(..) => maps(at.frontends()).dispatch,
+                FrontendKey::Frontend(..) | FrontendKey::Nodeport(..) => {
+                    maps(at.frontends()).dispatch
+                }
             };
-            Dispatched { at, route, map }
+            DispatchedFrontend { at, route, map }
         })
     }
 
     /// Where a table has the slots of a list: of the frontend that stands for all that have it.
-    fn representative(&self, lists: [(Route, List); 2]) -> Option<(At<A>, List)> {
+    fn representative(
+        &self,
+        lists: [(Route, EndpointList); 2],
+    ) -> Option<(FrontendKey<A>, EndpointList)> {
         let of = |route: Route| {
             let listed = lists.into_iter().find(|(listed, _)| *listed == route);
             listed.map(|(_, list)| list)
@@ -163,11 +168,14 @@ impl<A: Address> PortShape<A> {
     }
 }
 
-impl<A: Address> PortContribution<A> {
+impl<A: Address> PortElements<A> {
     /// Where a table has the slots of the list that policy Cluster uses.
     #[must_use]
     pub fn cluster_slot(&self) -> Option<impl Fn(u32) -> SlotKey<A> + use<A>> {
-        let lists = [(Route::Cluster, List::Own), (Route::Split, List::Cluster)];
+        let lists = [
+            (Route::Cluster, EndpointList::Own),
+            (Route::Split, EndpointList::Cluster),
+        ];
         let (at, list) = self.shape.representative(lists)?;
         Some(move |slot| at.slot(list, slot))
     }
@@ -175,7 +183,10 @@ impl<A: Address> PortContribution<A> {
     /// Where a table has the slots of the list that policy Local uses.
     #[must_use]
     pub fn local_slot(&self) -> Option<impl Fn(u32) -> SlotKey<A> + use<A>> {
-        let lists = [(Route::Local, List::Own), (Route::Split, List::Own)];
+        let lists = [
+            (Route::Local, EndpointList::Own),
+            (Route::Split, EndpointList::Own),
+        ];
         let (at, list) = self.shape.representative(lists)?;
         Some(move |slot| at.slot(list, slot))
     }
@@ -188,7 +199,7 @@ impl<A: Address> PortContribution<A> {
             SetName::ClusterIps
         };
         elements.extend(cluster_ips.map(|ip| shared(set, Key::Address(*ip))));
-        let mut push = Push::new(&self.shape, elements);
+        let mut push = ElementWriter::new(&self.shape, elements);
         for dispatched in self.shape.dispatched() {
             push.route(dispatched, &self.lists);
         }
@@ -197,8 +208,8 @@ impl<A: Address> PortContribution<A> {
         }
         push.source_ranges();
         self.push_slots(
-            &Balanced::all(&self.lists.cluster),
-            &Balanced::all(&self.lists.local),
+            &SlotChanges::all(&self.lists.cluster),
+            &SlotChanges::all(&self.lists.local),
             elements,
         );
         self.push_hairpin(elements);
@@ -218,26 +229,26 @@ impl<A: Address> PortContribution<A> {
 
     /// The elements of the slots that `other` has not, and of their number if it has another.
     pub(super) fn push_slots_unlike(&self, other: &Self, elements: &mut Vec<Element<A>>) {
-        let cluster = Balanced::unlike(&self.lists.cluster, &other.lists.cluster);
-        let local = Balanced::unlike(&self.lists.local, &other.lists.local);
+        let cluster = SlotChanges::unlike(&self.lists.cluster, &other.lists.cluster);
+        let local = SlotChanges::unlike(&self.lists.local, &other.lists.local);
         self.push_slots(&cluster, &local, elements);
     }
 
     fn push_slots(
         &self,
-        cluster: &Balanced<A>,
-        local: &Balanced<A>,
+        cluster: &SlotChanges<A>,
+        local: &SlotChanges<A>,
         elements: &mut Vec<Element<A>>,
     ) {
-        let mut push = Push::new(&self.shape, elements);
-        for Dispatched { at, route, map } in self.shape.dispatched() {
+        let mut push = ElementWriter::new(&self.shape, elements);
+        for DispatchedFrontend { at, route, map } in self.shape.dispatched() {
             let maps = maps(at.frontends());
             match route {
-                Route::Cluster => push.balance(map, at, List::Own, cluster),
-                Route::Local => push.balance(map, at, List::Own, local),
+                Route::Cluster => push.balance(map, at, EndpointList::Own, cluster),
+                Route::Local => push.balance(map, at, EndpointList::Own, local),
                 Route::Split => {
-                    push.balance(maps.cluster, at, List::Cluster, cluster);
-                    push.balance(maps.local, at, List::Own, local);
+                    push.balance(maps.cluster, at, EndpointList::Cluster, cluster);
+                    push.balance(maps.local, at, EndpointList::Own, local);
                 }
                 Route::Drop | Route::Refuse => {}
             }
@@ -256,13 +267,13 @@ fn shared<A: Address>(set: SetName, key: Key<A>) -> Element<A> {
 }
 
 /// A list, or a part of it.
-struct Balanced<A> {
+struct SlotChanges<A> {
     /// The number of all endpoints, if its verdict is meant too.
     count: Option<u32>,
-    slots: Vec<(Endpoint<A>, u16)>,
+    slots: Vec<(EndpointAddr<A>, u16)>,
 }
 
-impl<A: Address> Balanced<A> {
+impl<A: Address> SlotChanges<A> {
     fn count(list: &Slots<A>) -> Option<u32> {
         u32::try_from(list.len()).ok().filter(|count| *count > 0)
     }
@@ -282,11 +293,11 @@ impl<A: Address> Balanced<A> {
     }
 }
 
-impl<A: Address> At<A> {
-    fn frontends(self) -> Frontends {
+impl<A: Address> FrontendKey<A> {
+    fn frontends(self) -> FrontendKind {
         match self {
-            Self::Frontend(..) => Frontends::Address,
-            Self::Nodeport(..) => Frontends::Nodeport,
+            Self::Frontend(..) => FrontendKind::Address,
+            Self::Nodeport(..) => FrontendKind::Nodeport,
         }
     }
 
@@ -306,7 +317,7 @@ impl<A: Address> At<A> {
         }
     }
 
-    fn slot(self, list: List, slot: u32) -> SlotKey<A> {
+    fn slot(self, list: EndpointList, slot: u32) -> SlotKey<A> {
         let slot = list.base() + slot;
         match self {
             Self::Frontend(protocol, address, port) => {
@@ -321,13 +332,13 @@ impl<A: Address> At<A> {
 }
 
 /// Appends the elements of a port, each with its comment.
-struct Push<'a, A: Address> {
-    port: &'a PortShape<A>,
+struct ElementWriter<'a, A: Address> {
+    port: &'a PortSpec<A>,
     elements: &'a mut Vec<Element<A>>,
 }
 
-impl<'a, A: Address> Push<'a, A> {
-    fn new(port: &'a PortShape<A>, elements: &'a mut Vec<Element<A>>) -> Self {
+impl<'a, A: Address> ElementWriter<'a, A> {
+    fn new(port: &'a PortSpec<A>, elements: &'a mut Vec<Element<A>>) -> Self {
         Self { port, elements }
     }
 
@@ -340,12 +351,16 @@ impl<'a, A: Address> Push<'a, A> {
         });
     }
 
-    fn verdict(&mut self, set: SetName, at: At<A>, verdict: Verdict) {
+    fn verdict(&mut self, set: SetName, at: FrontendKey<A>, verdict: Verdict) {
         self.element(set, at.key(), Value::Verdict(verdict));
     }
 
     /// All of a route but its slots.
-    fn route(&mut self, Dispatched { at, route, map }: Dispatched<A>, lists: &Lists<A>) {
+    fn route(
+        &mut self,
+        DispatchedFrontend { at, route, map }: DispatchedFrontend<A>,
+        lists: &EndpointLists<A>,
+    ) {
         let maps = maps(at.frontends());
         if map == SetName::ServicesRestricted {
             self.verdict(maps.dispatch, at, Verdict::Restricted);
@@ -364,17 +379,23 @@ impl<'a, A: Address> Push<'a, A> {
         if let (Some(seconds), Route::Cluster | Route::Local | Route::Split) =
             (self.port.affinity, route)
         {
-            let learn = Verdict::OnDemand(OnDemand::Learn(seconds));
+            let learn = Verdict::OnDemand(DynamicChain::Learn(seconds));
             let set = (maps.sticky)(self.port.protocol);
             self.element(set, at.key_of_protocol(), Value::Verdict(learn));
         }
     }
 
-    fn balance(&mut self, map: SetName, at: At<A>, list: List, balanced: &Balanced<A>) {
+    fn balance(
+        &mut self,
+        map: SetName,
+        at: FrontendKey<A>,
+        list: EndpointList,
+        balanced: &SlotChanges<A>,
+    ) {
         if let Some(count) = balanced.count {
             let chain = match self.port.affinity {
-                Some(_) => OnDemand::Sticky(at.frontends(), list, count),
-                None => OnDemand::Pick(at.frontends(), list, count),
+                Some(_) => DynamicChain::Sticky(at.frontends(), list, count),
+                None => DynamicChain::Pick(at.frontends(), list, count),
             };
             self.verdict(map, at, Verdict::OnDemand(chain));
         }
@@ -385,7 +406,7 @@ impl<'a, A: Address> Push<'a, A> {
     }
 
     /// How connections to an external frontend are masqueraded.
-    fn external(&mut self, at: At<A>) {
+    fn external(&mut self, at: FrontendKey<A>) {
         let verdict = match self.port.external {
             Route::Cluster => Verdict::ToExternal,
             Route::Split => Verdict::ToExternalLocal,

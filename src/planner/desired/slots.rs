@@ -3,12 +3,12 @@
 use std::cmp::Ordering;
 
 /// An endpoint: address and port.
-pub type Endpoint<A> = (A, u16);
+pub type EndpointAddr<A> = (A, u16);
 
 /// A list's endpoints, each once and with a slot 0..N-1 of its own, in the order of the endpoints:
 /// so that two lists are compared in one pass. A slot fits 16 bits, as there are at most 65,536.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slots<A>(Vec<(Endpoint<A>, u16)>);
+pub struct Slots<A>(Vec<(EndpointAddr<A>, u16)>);
 
 impl<A> Default for Slots<A> {
     fn default() -> Self {
@@ -23,7 +23,7 @@ impl<A: Copy + Ord> Slots<A> {
     /// Each endpoint in the slot of its position; the first of equal ones counts, and none beyond
     /// [`Self::MAX`].
     #[must_use]
-    pub fn in_order(endpoints: impl IntoIterator<Item = Endpoint<A>>) -> Self {
+    pub fn in_order(endpoints: impl IntoIterator<Item = EndpointAddr<A>>) -> Self {
         let mut slots: Vec<_> = endpoints.into_iter().zip(0..=u16::MAX).collect();
         slots.sort_unstable();
         slots.dedup_by_key(|(endpoint, _)| *endpoint);
@@ -43,25 +43,25 @@ impl<A: Copy + Ord> Slots<A> {
     }
 
     /// Each endpoint and its slot, in the order of the endpoints.
-    pub fn iter(&self) -> impl Iterator<Item = (Endpoint<A>, u16)> {
+    pub fn iter(&self) -> impl Iterator<Item = (EndpointAddr<A>, u16)> {
         self.0.iter().copied()
     }
 
     /// The endpoints, in order.
-    pub fn endpoints(&self) -> impl Iterator<Item = Endpoint<A>> {
+    pub fn endpoints(&self) -> impl Iterator<Item = EndpointAddr<A>> {
         self.iter().map(|(endpoint, _)| endpoint)
     }
 
     /// Whether the endpoint has a slot.
     #[must_use]
-    pub fn holds(&self, endpoint: Endpoint<A>) -> bool {
+    pub fn holds(&self, endpoint: EndpointAddr<A>) -> bool {
         let known = self.0.binary_search_by(|(known, _)| known.cmp(&endpoint));
         known.is_ok()
     }
 
     /// What of it `other` has not, endpoint and slot.
     #[must_use]
-    pub fn unlike(&self, other: &Self) -> Vec<(Endpoint<A>, u16)> {
+    pub fn unlike(&self, other: &Self) -> Vec<(EndpointAddr<A>, u16)> {
         let mut unlike = Vec::new();
         let (mut own, mut others) = (self.0.as_slice(), other.0.as_slice());
         while let [first, rest @ ..] = own {
@@ -79,8 +79,8 @@ impl<A: Copy + Ord> Slots<A> {
 
     /// The endpoints that `other` has in no slot.
     #[must_use]
-    pub fn gone_from(&self, other: &Self) -> Vec<Endpoint<A>> {
-        let missing = |endpoint: &Endpoint<A>| !other.holds(*endpoint);
+    pub fn gone_from(&self, other: &Self) -> Vec<EndpointAddr<A>> {
+        let missing = |endpoint: &EndpointAddr<A>| !other.holds(*endpoint);
         // Only what changed its slot can have gone.
         let unlike = self.unlike(other).into_iter();
         unlike

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Picture;
+use super::Applied;
 use crate::planner::model::{Address, ServiceName};
 use crate::planner::ruleset::{Element, Key, SetName, Table, Value, Verdict};
 
 /// The elements of each Service that is left out, in the order of sets and keys.
-pub type Kept<A> = BTreeMap<ServiceName, Vec<Element<A>>>;
+pub type KeptElements<A> = BTreeMap<ServiceName, Vec<Element<A>>>;
 
 /// The elements of `found` that stay: those that `whose` names a Service for, and those without a
 /// name that these need: of its `ClusterIPs`, and of its endpoints that may be sent back to themselves.
@@ -15,7 +15,7 @@ pub type Kept<A> = BTreeMap<ServiceName, Vec<Element<A>>>;
 pub fn kept<A: Address>(
     found: &Table<A>,
     whose: impl Fn(&Element<A>) -> Option<ServiceName>,
-) -> Kept<A> {
+) -> KeptElements<A> {
     let mut kept: BTreeMap<ServiceName, BTreeSet<Element<A>>> = BTreeMap::new();
     for element in found.elements() {
         let Some(service) = whose(&element) else {
@@ -54,10 +54,10 @@ fn needed<A: Address>(element: &Element<A>) -> impl Iterator<Item = Element<A>> 
         })
 }
 
-impl<A: Address> Picture<A> {
+impl<A: Address> Applied<A> {
     /// A picture of a table that holds no more than `kept`.
     #[must_use]
-    pub fn holding(kept: Kept<A>) -> Self {
+    pub fn holding(kept: KeptElements<A>) -> Self {
         let mut picture = Self::default();
         for element in kept.values().flatten() {
             if super::plan::is_shared(element.set) {

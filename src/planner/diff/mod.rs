@@ -5,7 +5,7 @@ mod op;
 mod picture;
 mod plan;
 
-pub use kept::{Kept, kept};
-pub use op::{Left, Op, Operation, Time, Transaction};
-pub use picture::Picture;
-pub use plan::{Change, GoneElements, Plan, between};
+pub use kept::{KeptElements, kept};
+pub use op::{ElementTimeout, Op, Operation, TimeLeft, Transaction};
+pub use picture::Applied;
+pub use plan::{DesiredChange, GoneElements, Plan, between};

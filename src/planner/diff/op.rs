@@ -4,26 +4,26 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::planner::model::{Address, ServiceName};
-use crate::planner::ruleset::{Element, Inconsistent, Key, OnDemand, SetName, Table};
+use crate::planner::ruleset::{DynamicChain, Element, InconsistentTable, Key, SetName, Table};
 
 /// One operation, in nft's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op<A: Address> {
     /// `add chain`, with its rule.
-    AddChain(OnDemand),
+    AddChain(DynamicChain),
     /// `delete chain`.
-    DeleteChain(OnDemand),
+    DeleteChain(DynamicChain),
     /// `add element`.
     Add(Element<A>),
     /// `add element`, which times out.
-    AddFor(Element<A>, Time),
+    AddFor(Element<A>, ElementTimeout),
     /// `delete element`.
     Delete(SetName, Key<A>),
 }
 
 /// For how long an element is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Time {
+pub struct ElementTimeout {
     /// Since it was last made or renewed.
     pub whole: Duration,
     /// From now on; not longer.
@@ -32,18 +32,18 @@ pub struct Time {
 
 /// What is left of the time that a client is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
+pub enum TimeLeft {
     /// Nothing.
     Nothing,
     /// This.
-    Time(Time),
+    Time(ElementTimeout),
 }
 
-impl Time {
+impl ElementTimeout {
     /// What is left once the time-out is another, which it became not longer than `since` ago. A packet may have renewed the element since then: it begins the new time-out, but the
     /// element keeps the old one (`nft_dynset_eval`).
     #[must_use]
-    pub fn under(self, whole: Duration, since: Duration) -> Left {
+    pub fn under(self, whole: Duration, since: Duration) -> TimeLeft {
         let renewed = whole
             .checked_sub(self.left)
             .is_some_and(|gone| gone <= since);
@@ -54,9 +54,9 @@ impl Time {
             whole.saturating_sub(gone)
         };
         if left.is_zero() {
-            Left::Nothing
+            TimeLeft::Nothing
         } else {
-            Left::Time(Self { whole, left })
+            TimeLeft::Time(Self { whole, left })
         }
     }
 }
@@ -76,7 +76,7 @@ impl<A: Address> fmt::Display for Op<A> {
             Self::AddChain(chain) => write!(f, "add chain {chain}"),
             Self::DeleteChain(chain) => write!(f, "delete chain {chain}"),
             Self::Add(element) => write!(f, "add element {} {{ {element} }}", element.set),
-            Self::AddFor(element, Time { whole, left }) => write!(
+            Self::AddFor(element, ElementTimeout { whole, left }) => write!(
                 f,
                 "add element {} {{ {element} timeout {whole:?} expires {left:?} }}",
                 element.set
@@ -130,7 +130,7 @@ impl<A: Address> Transaction<A> {
     ///
     /// # Errors
     /// If `table` cannot take an operation; those before it are done.
-    pub fn apply(&self, table: &mut Table<A>) -> Result<(), Inconsistent> {
+    pub fn apply(&self, table: &mut Table<A>) -> Result<(), InconsistentTable> {
         for operation in &self.operations {
             match &operation.op {
                 Op::AddChain(chain) => table.add_chain(*chain)?,
@@ -174,13 +174,13 @@ mod tests {
     fn what_is_left_of_a_time_counts_from_when_it_began() {
         let seconds = Duration::from_secs;
         let left = |whole, left, now, since| {
-            let time = Time {
+            let time = ElementTimeout {
                 whole: seconds(whole),
                 left: seconds(left),
             };
             match time.under(seconds(now), seconds(since)) {
-                Left::Nothing => None,
-                Left::Time(time) => Some((time.whole.as_secs(), time.left.as_secs())),
+                TimeLeft::Nothing => None,
+                TimeLeft::Time(time) => Some((time.whole.as_secs(), time.left.as_secs())),
             }
         };
         assert_eq!(left(10_800, 10_790, 60, 1), Some((60, 50)), "shorter");

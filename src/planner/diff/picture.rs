@@ -3,62 +3,66 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::plan::gone_elements;
-use super::{Change, GoneElements, Kept, Op, Operation, Plan, Transaction};
+use super::{DesiredChange, GoneElements, KeptElements, Op, Operation, Plan, Transaction};
 use crate::planner::desired::{
-    Contribution, Lists, NodeContribution, PortContribution, WithoutLocal,
+    EndpointLists, NodeElements, PortElements, ServiceElements, WithoutLocalEndpoints,
 };
 use crate::planner::model::{Address, ServiceName};
-use crate::planner::ruleset::{Element, Inconsistent, Key, OnDemand, SetName, Table};
+use crate::planner::ruleset::{DynamicChain, Element, InconsistentTable, Key, SetName, Table};
 
 /// What the kernel holds, by whose it is.
 #[derive(Debug)]
-pub struct Picture<A: Address> {
-    pub(super) services: HashMap<ServiceName, Contribution<A>>,
+pub struct Applied<A: Address> {
+    pub(super) services: HashMap<ServiceName, ServiceElements<A>>,
     /// What was found of Services that are left out since.
-    pub(super) kept: Kept<A>,
-    pub(super) node: NodeContribution<A>,
+    pub(super) kept: KeptElements<A>,
+    pub(super) node: NodeElements<A>,
     /// How many Services want an element that several may share.
     pub(super) shared: HashMap<(SetName, Key<A>), usize>,
     /// The balance chains that exist, and how many elements go to each.
-    pub(super) chains: BTreeMap<OnDemand, usize>,
+    pub(super) chains: BTreeMap<DynamicChain, usize>,
     /// How many elements there are of each set.
     pub(super) elements: BTreeMap<SetName, usize>,
-    without_local: WithoutLocal,
+    without_local: WithoutLocalEndpoints,
     /// The endpoints that clients must not keep.
     pub(super) gone: GoneElements<A>,
 }
 
-impl<A: Address> Default for Picture<A> {
+impl<A: Address> Default for Applied<A> {
     fn default() -> Self {
         Self {
             services: HashMap::new(),
-            kept: Kept::new(),
-            node: NodeContribution::default(),
+            kept: KeptElements::new(),
+            node: NodeElements::default(),
             shared: HashMap::new(),
             chains: BTreeMap::new(),
             elements: BTreeMap::new(),
-            without_local: WithoutLocal::default(),
+            without_local: WithoutLocalEndpoints::default(),
             gone: GoneElements::new(),
         }
     }
 }
 
-impl<A: Address> Picture<A> {
+impl<A: Address> Applied<A> {
     /// The slots that a port of `service` has in the kernel.
     #[must_use]
-    pub fn lists_of(&self, service: &ServiceName, port: &PortContribution<A>) -> Option<&Lists<A>> {
+    pub fn lists_of(
+        &self,
+        service: &ServiceName,
+        port: &PortElements<A>,
+    ) -> Option<&EndpointLists<A>> {
         self.services.get(service)?.lists_of(port)
     }
 
     /// What this Service contributes.
     #[must_use]
-    pub fn contribution(&self, service: &ServiceName) -> Option<&Contribution<A>> {
+    pub fn contribution(&self, service: &ServiceName) -> Option<&ServiceElements<A>> {
         self.services.get(service)
     }
 
     /// What the node contributes.
     #[must_use]
-    pub fn node(&self) -> &NodeContribution<A> {
+    pub fn node(&self) -> &NodeElements<A> {
         &self.node
     }
 
@@ -66,7 +70,7 @@ impl<A: Address> Picture<A> {
     pub(super) fn elements_of(&self, service: &ServiceName) -> Vec<Element<A>> {
         let kept = || self.kept.get(service).cloned().unwrap_or_default();
         let contribution = self.services.get(service);
-        contribution.map_or_else(kept, Contribution::elements)
+        contribution.map_or_else(kept, ServiceElements::elements)
     }
 
     /// The endpoints that clients must not keep, and who still has them.
@@ -84,7 +88,7 @@ impl<A: Address> Picture<A> {
             elements,
             ..
         } = plan;
-        let Change {
+        let DesiredChange {
             services,
             node,
             gone,
@@ -92,7 +96,7 @@ impl<A: Address> Picture<A> {
         for (name, contribution) in services {
             let count = contribution
                 .as_ref()
-                .map(Contribution::without_local_endpoints);
+                .map(ServiceElements::without_local_endpoints);
             self.kept.remove(&name);
             let before = match contribution {
                 Some(contribution) => self.services.insert(name, contribution),
@@ -122,20 +126,20 @@ impl<A: Address> Picture<A> {
     }
 
     /// Takes in that these chains exist too, though nothing goes there.
-    pub fn has_unused(&mut self, chains: impl IntoIterator<Item = OnDemand>) {
+    pub fn has_unused(&mut self, chains: impl IntoIterator<Item = DynamicChain>) {
         let new = chains.into_iter();
         let new: Vec<_> = new
             .filter(|chain| !self.chains.contains_key(chain))
             .collect();
         self.chains.extend(new.iter().map(|chain| (*chain, 0)));
-        for chain in new.into_iter().filter_map(OnDemand::needs) {
+        for chain in new.into_iter().filter_map(DynamicChain::needs) {
             *self.chains.entry(chain).or_insert(0) += 1;
         }
     }
 
     /// The Services that have elements, in order, and what each contributes.
     #[must_use]
-    pub fn contributions(&self) -> BTreeMap<&ServiceName, &Contribution<A>> {
+    pub fn contributions(&self) -> BTreeMap<&ServiceName, &ServiceElements<A>> {
         #[expect(clippy::disallowed_methods, reason = "collected into an ordered map")]
         self.services.iter().collect()
     }
@@ -154,7 +158,7 @@ impl<A: Address> Picture<A> {
 
     /// How many ports of Services drop connections for want of an endpoint here.
     #[must_use]
-    pub fn without_local_endpoints(&self) -> WithoutLocal {
+    pub fn without_local_endpoints(&self) -> WithoutLocalEndpoints {
         self.without_local
     }
 
@@ -162,7 +166,7 @@ impl<A: Address> Picture<A> {
     #[must_use]
     pub fn has_affinity(&self) -> bool {
         let mut used = self.chains.iter().filter(|(_, count)| **count > 0);
-        used.any(|(chain, _)| matches!(chain, OnDemand::Learn(_)))
+        used.any(|(chain, _)| matches!(chain, DynamicChain::Learn(_)))
     }
 
     /// The operations that delete the balance chains that nothing goes to.
@@ -200,7 +204,7 @@ impl<A: Address> Picture<A> {
     ///
     /// # Errors
     /// Never, unless the planner is wrong.
-    pub fn table(&self) -> Result<Table<A>, Inconsistent> {
+    pub fn table(&self) -> Result<Table<A>, InconsistentTable> {
         let mut table = Table::default();
         for chain in self.chains.keys().filter(|chain| !chain.is_initial()) {
             table.add_chain(*chain)?;
@@ -213,7 +217,7 @@ impl<A: Address> Picture<A> {
         }
         #[expect(clippy::disallowed_methods, reason = "a table is ordered")]
         let contributions = self.services.values();
-        let elements = contributions.flat_map(Contribution::elements);
+        let elements = contributions.flat_map(ServiceElements::elements);
         for element in elements.chain(self.kept.values().flatten().cloned()) {
             let shared = self.shared.contains_key(&(element.set, element.key));
             if shared && table.get(element.set, &element.key).is_some() {

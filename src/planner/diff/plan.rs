@@ -3,18 +3,18 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use super::{Op, Operation, Picture, Transaction};
-use crate::planner::desired::{Contribution, NodeContribution};
+use super::{Applied, Op, Operation, Transaction};
+use crate::planner::desired::{NodeElements, ServiceElements};
 use crate::planner::model::{Address, ServiceName};
-use crate::planner::ruleset::{Element, Key, OnDemand, SetName, Table, Value, Verdict};
+use crate::planner::ruleset::{DynamicChain, Element, Key, SetName, Table, Value, Verdict};
 
 /// What should differ from the picture.
 #[derive(Clone, Debug)]
-pub struct Change<A: Address> {
+pub struct DesiredChange<A: Address> {
     /// Services that may differ, and what each should contribute; `None`: nothing.
-    pub services: BTreeMap<ServiceName, Option<Contribution<A>>>,
+    pub services: BTreeMap<ServiceName, Option<ServiceElements<A>>>,
     /// What the node should contribute, if that may differ.
-    pub node: Option<NodeContribution<A>>,
+    pub node: Option<NodeElements<A>>,
     /// The endpoints that clients must not keep, if that may differ.
     pub gone: Option<GoneElements<A>>,
 }
@@ -22,7 +22,7 @@ pub struct Change<A: Address> {
 /// What happens to clients who still have an endpoint that they must not keep.
 pub type GoneElements<A> = BTreeMap<(SetName, Key<A>), Verdict>;
 
-impl<A: Address> Default for Change<A> {
+impl<A: Address> Default for DesiredChange<A> {
     fn default() -> Self {
         Self {
             services: BTreeMap::new(),
@@ -37,9 +37,9 @@ impl<A: Address> Default for Change<A> {
 pub struct Plan<A: Address> {
     /// What to send.
     pub transaction: Transaction<A>,
-    pub(super) change: Change<A>,
+    pub(super) change: DesiredChange<A>,
     pub(super) shared: BTreeMap<(SetName, Key<A>), usize>,
-    pub(super) chains: BTreeMap<OnDemand, usize>,
+    pub(super) chains: BTreeMap<DynamicChain, usize>,
     /// How many elements there are of the sets that change.
     pub(super) elements: BTreeMap<SetName, usize>,
 }
@@ -47,7 +47,7 @@ pub struct Plan<A: Address> {
 impl<A: Address> Plan<A> {
     /// Plans `change`. Linear in the Services that `change` names.
     #[must_use]
-    pub fn new(picture: &Picture<A>, change: Change<A>) -> Self {
+    pub fn new(picture: &Applied<A>, change: DesiredChange<A>) -> Self {
         let mut planner = Planner {
             picture,
             deletes: Vec::new(),
@@ -71,7 +71,7 @@ impl<A: Address> Plan<A> {
                     let after = after.as_ref();
                     (
                         picture.elements_of(name),
-                        after.map_or_else(Vec::new, Contribution::elements),
+                        after.map_or_else(Vec::new, ServiceElements::elements),
                     )
                 }
             };
@@ -101,7 +101,7 @@ pub(super) fn is_shared(set: SetName) -> bool {
     )
 }
 
-fn chain_of<A>(value: &Value<A>) -> Option<OnDemand> {
+fn chain_of<A>(value: &Value<A>) -> Option<DynamicChain> {
     match value {
         Value::Verdict(Verdict::OnDemand(chain)) => Some(*chain),
         Value::Verdict(_) | Value::Nothing | Value::Endpoint(..) => None,
@@ -109,13 +109,13 @@ fn chain_of<A>(value: &Value<A>) -> Option<OnDemand> {
 }
 
 struct Planner<'a, A: Address> {
-    picture: &'a Picture<A>,
+    picture: &'a Applied<A>,
     deletes: Vec<Operation<A>>,
     adds: Vec<Operation<A>>,
     /// How many want each shared element afterwards, and whose doing that is.
     shared: BTreeMap<(SetName, Key<A>), (usize, Option<ServiceName>)>,
     /// How many elements go to each chain afterwards.
-    chains: BTreeMap<OnDemand, usize>,
+    chains: BTreeMap<DynamicChain, usize>,
 }
 
 impl<A: Address> Planner<'_, A> {
@@ -190,12 +190,12 @@ impl<A: Address> Planner<'_, A> {
         self.shared.entry(key).or_insert_with(now)
     }
 
-    fn chain_count(&mut self, chain: OnDemand) -> &mut usize {
+    fn chain_count(&mut self, chain: DynamicChain) -> &mut usize {
         let now = || self.picture.chains.get(&chain).copied().unwrap_or(0);
         self.chains.entry(chain).or_insert_with(now)
     }
 
-    fn finish(mut self, change: Change<A>) -> Plan<A> {
+    fn finish(mut self, change: DesiredChange<A>) -> Plan<A> {
         for (key, (count, who)) in &self.shared {
             let before = self.picture.shared.get(key).copied().unwrap_or(0);
             let (set, key) = *key;
@@ -220,7 +220,7 @@ impl<A: Address> Planner<'_, A> {
                 service: who.clone(),
             });
         }
-        let is_new = |chain: &OnDemand| is_new_chain(self.picture, *chain);
+        let is_new = |chain: &DynamicChain| is_new_chain(self.picture, *chain);
         let mut new_chains: Vec<_> = self.chains.keys().copied().filter(is_new).collect();
         let needed: Vec<_> = new_chains
             .iter()
@@ -263,7 +263,7 @@ impl<A: Address> Planner<'_, A> {
 
 /// How many elements the sets have after these operations that they change.
 fn elements<A: Address>(
-    picture: &Picture<A>,
+    picture: &Applied<A>,
     operations: &[Operation<A>],
 ) -> BTreeMap<SetName, usize> {
     let mut elements = BTreeMap::new();
@@ -284,11 +284,11 @@ fn elements<A: Address>(
     elements
 }
 
-fn is_new_chain<A: Address>(picture: &Picture<A>, chain: OnDemand) -> bool {
+fn is_new_chain<A: Address>(picture: &Applied<A>, chain: DynamicChain) -> bool {
     !chain.is_initial() && !picture.chains.contains_key(&chain)
 }
 
-fn add_chain<A: Address>(chain: OnDemand) -> Operation<A> {
+fn add_chain<A: Address>(chain: DynamicChain) -> Operation<A> {
     Operation {
         op: Op::AddChain(chain),
         service: None,

@@ -6,17 +6,17 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use super::{Held, Kind, Lookup, Step};
+use super::{Lookup, LookupStep, PinnedEndpoint, SourceKind};
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{
-    Chain, ChainName, Element, Entry, Field, Key, List, Part, Program, Rule, SetName, Statement,
-    TABLE, Value, layer, program, rule_text, set,
+    Chain, ChainName, Element, ElementData, EndpointList, Key, KeyPart, LookupField, Program, Rule,
+    SetName, Statement, TABLE, Value, layer, program, rule_text, set,
 };
 
 /// What a client connects to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Frontend<A> {
+pub struct Destination<A> {
     /// The protocol.
     pub protocol: Protocol,
     /// The address.
@@ -31,12 +31,12 @@ pub struct Source<A> {
     /// Its address, if it is known.
     pub address: Option<A>,
     /// How the rules see it.
-    pub kind: Kind,
+    pub kind: SourceKind,
 }
 
 /// How the evaluation of a chain ends, if it does not return to its caller.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum End {
+pub(super) enum ChainEnd {
     /// The connection is sent to one of [`Evaluation::drawn`].
     Translated,
     /// It is refused.
@@ -48,17 +48,17 @@ pub(super) enum End {
 }
 
 /// What comes after a rule.
-enum Flow {
+enum RuleFlow {
     NextRule,
     Return,
     Jump(ChainName),
     Goto(ChainName),
-    End(End),
+    End(ChainEnd),
 }
 
 /// Whether a match holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Match {
+enum RuleMatch {
     Yes,
     No,
     /// For the endpoint itself, if it is the source.
@@ -66,31 +66,31 @@ enum Match {
 }
 
 /// An endpoint that the connection may be sent to, and how probable that is.
-pub(super) type Drawn<A> = ((A, u16), f64);
+pub(super) type DrawnEndpoint<A> = ((A, u16), f64);
 
 /// The evaluation of a connection's first packet.
 pub(super) struct Evaluation<'a, A: Address, L> {
     rules: &'a mut L,
     chains: BTreeMap<ChainName, Chain>,
-    frontend: Frontend<A>,
+    frontend: Destination<A>,
     source: Source<A>,
     /// Where the packet goes after DNAT.
     translated: Option<(A, u16)>,
-    looked_up: BTreeMap<(SetName, Key<A>), Option<Entry<A>>>,
+    looked_up: BTreeMap<(SetName, Key<A>), Option<ElementData<A>>>,
     /// The probability that no endpoint was drawn yet.
     left: f64,
     /// What was found, in order.
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<LookupStep>,
     /// The comment of the first element found that has one.
     pub(super) service: Option<String>,
     /// The chains that were evaluated.
     pub(super) trail: Vec<ChainName>,
     /// All endpoints that may be drawn.
-    pub(super) drawn: Vec<Drawn<A>>,
+    pub(super) drawn: Vec<DrawnEndpoint<A>>,
     /// The ranges that the source must be in, where that was looked up.
     pub(super) ranges: Option<Vec<String>>,
     /// The endpoint that the client has had and keeps.
-    pub(super) held: Option<Held>,
+    pub(super) held: Option<PinnedEndpoint>,
     /// For how many seconds a client is remembered.
     pub(super) affinity_seconds: Option<u32>,
 }
@@ -104,7 +104,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
     pub(super) fn new(
         rules: &'a mut L,
         fixed: &Program,
-        frontend: Frontend<A>,
+        frontend: Destination<A>,
         source: Source<A>,
     ) -> Self {
         let chains = program(fixed).into_iter();
@@ -127,10 +127,10 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
     }
 
     /// Evaluates what the kernel calls before routing, or where the node itself sends.
-    pub(super) fn dispatch(&mut self) -> Result<Option<End>, L::Error> {
+    pub(super) fn dispatch(&mut self) -> Result<Option<ChainEnd>, L::Error> {
         let [first, then] = match self.source.kind {
-            Kind::Node => [ChainName::NatOutput, ChainName::NatOutputUnserved],
-            Kind::Pod | Kind::Elsewhere => {
+            SourceKind::Node => [ChainName::NatOutput, ChainName::NatOutputUnserved],
+            SourceKind::Pod | SourceKind::Elsewhere => {
                 [ChainName::NatPrerouting, ChainName::NatPreroutingUnserved]
             }
         };
@@ -147,19 +147,19 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
     pub(super) fn leave(&mut self, endpoint: (A, u16)) -> Result<Option<String>, L::Error> {
         self.translated = Some(endpoint);
         // What ends on the node without having begun there does not pass postrouting.
-        let ends_here = self.source.kind != Kind::Node && self.rules.is_own(endpoint.0);
+        let ends_here = self.source.kind != SourceKind::Node && self.rules.is_own(endpoint.0);
         let end = self.chain(if ends_here {
             ChainName::NatInput
         } else {
             ChainName::NatPostrouting
         })?;
         Ok(match end {
-            Some(End::Masqueraded(why)) => Some(why),
-            Some(End::Translated | End::Refused | End::Dropped(_)) | None => None,
+            Some(ChainEnd::Masqueraded(why)) => Some(why),
+            Some(ChainEnd::Translated | ChainEnd::Refused | ChainEnd::Dropped(_)) | None => None,
         })
     }
 
-    fn chain(&mut self, name: ChainName) -> Result<Option<End>, L::Error> {
+    fn chain(&mut self, name: ChainName) -> Result<Option<ChainEnd>, L::Error> {
         let rules = if let ChainName::OnDemand(chain) = name {
             chain.chain().rules
         } else {
@@ -169,11 +169,11 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         self.trail.push(name);
         for rule in &rules {
             let end = match self.rule(name, rule)? {
-                Flow::NextRule => None,
-                Flow::Return => return Ok(None),
-                Flow::Jump(chain) => self.chain(chain)?,
-                Flow::Goto(chain) => return self.chain(chain),
-                Flow::End(end) => Some(end),
+                RuleFlow::NextRule => None,
+                RuleFlow::Return => return Ok(None),
+                RuleFlow::Jump(chain) => self.chain(chain)?,
+                RuleFlow::Goto(chain) => return self.chain(chain),
+                RuleFlow::End(end) => Some(end),
             };
             if end.is_some() {
                 return Ok(end);
@@ -182,7 +182,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         Ok(None)
     }
 
-    fn rule(&mut self, chain: ChainName, rule: &Rule) -> Result<Flow, L::Error> {
+    fn rule(&mut self, chain: ChainName, rule: &Rule) -> Result<RuleFlow, L::Error> {
         let mut steps = Vec::new();
         let mut itself = false;
         let flow = 'rule: {
@@ -194,21 +194,27 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                     Statement::Dnat { fields, map } => {
                         self.dnat(chain, fields, *map, &mut steps)?
                     }
-                    Statement::Masquerade if itself && self.source.address.is_none() => Flow::End(
-                        End::Masqueraded("only if it reaches itself (@hairpin)".to_owned()),
-                    ),
+                    Statement::Masquerade if itself && self.source.address.is_none() => {
+                        RuleFlow::End(ChainEnd::Masqueraded(
+                            "only if it reaches itself (@hairpin)".to_owned(),
+                        ))
+                    }
                     Statement::Masquerade => {
                         let matches = rule.get(..position).unwrap_or_default();
-                        Flow::End(End::Masqueraded(masqueraded_by(chain, matches, A::FAMILY)))
+                        RuleFlow::End(ChainEnd::Masqueraded(masqueraded_by(
+                            chain,
+                            matches,
+                            A::FAMILY,
+                        )))
                     }
                     Statement::RejectTcp if self.frontend.protocol != Protocol::Tcp => {
-                        break 'rule Flow::NextRule;
+                        break 'rule RuleFlow::NextRule;
                     }
-                    Statement::RejectTcp | Statement::Reject => Flow::End(End::Refused),
-                    Statement::Drop => Flow::End(End::Dropped(chain)),
-                    Statement::Return => Flow::Return,
-                    Statement::Jump(chain) => Flow::Jump(*chain),
-                    Statement::Goto(chain) => Flow::Goto(*chain),
+                    Statement::RejectTcp | Statement::Reject => RuleFlow::End(ChainEnd::Refused),
+                    Statement::Drop => RuleFlow::End(ChainEnd::Dropped(chain)),
+                    Statement::Return => RuleFlow::Return,
+                    Statement::Jump(chain) => RuleFlow::Jump(*chain),
+                    Statement::Goto(chain) => RuleFlow::Goto(*chain),
                     Statement::NotDnat
                     | Statement::Confirmed
                     | Statement::SourceIsLocal
@@ -219,23 +225,23 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                     | Statement::Forget { .. }
                     | Statement::Lookup { .. } => {
                         match self.matches(chain, statement, &mut steps)? {
-                            Match::Yes => continue,
-                            Match::Itself => {
+                            RuleMatch::Yes => continue,
+                            RuleMatch::Itself => {
                                 itself = true;
                                 continue;
                             }
-                            Match::No => break 'rule Flow::NextRule,
+                            RuleMatch::No => break 'rule RuleFlow::NextRule,
                         }
                     }
                 };
                 break 'rule flow;
             }
-            Flow::NextRule
+            RuleFlow::NextRule
         };
         let before = self.translated.is_none();
         // Source ranges that do not hold the source are what decides.
         let denied = chain == ChainName::Restricted;
-        if before && (denied || !matches!(flow, Flow::NextRule | Flow::Return)) {
+        if before && (denied || !matches!(flow, RuleFlow::NextRule | RuleFlow::Return)) {
             self.steps.append(&mut steps);
         }
         Ok(flow)
@@ -245,8 +251,8 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         &mut self,
         chain: ChainName,
         statement: &Statement,
-        steps: &mut Vec<Step>,
-    ) -> Result<Match, L::Error> {
+        steps: &mut Vec<LookupStep>,
+    ) -> Result<RuleMatch, L::Error> {
         let (holds, inverted) = match statement {
             Statement::NotDnat => (self.translated.is_none(), false),
             // What is explained are new connections.
@@ -254,11 +260,11 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
             Statement::SourceIsLocal => {
                 let address = self.source.address;
                 let own = address.is_some_and(|address| self.rules.is_own(address));
-                (self.source.kind == Kind::Node || own, false)
+                (self.source.kind == SourceKind::Node || own, false)
             }
             Statement::DestinationIsLocal => (self.rules.is_own(self.frontend.address), false),
             Statement::InputInterface { inverted, .. } => {
-                (self.source.kind == Kind::Pod, *inverted)
+                (self.source.kind == SourceKind::Pod, *inverted)
             }
             Statement::Protocol(protocol) => (self.frontend.protocol == *protocol, false),
             Statement::Lookup {
@@ -266,9 +272,9 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                 set,
                 inverted,
             } => match self.is_in(chain, fields, *set, steps)? {
-                Match::Itself => return Ok(Match::Itself),
-                Match::Yes => (true, *inverted),
-                Match::No => (false, *inverted),
+                RuleMatch::Itself => return Ok(RuleMatch::Itself),
+                RuleMatch::Yes => (true, *inverted),
+                RuleMatch::No => (false, *inverted),
             },
             Statement::Learn { seconds, .. } => {
                 self.affinity_seconds = Some(*seconds);
@@ -286,25 +292,25 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
             | Statement::Goto(_) => (true, false),
         };
         Ok(if holds == inverted {
-            Match::No
+            RuleMatch::No
         } else {
-            Match::Yes
+            RuleMatch::Yes
         })
     }
 
     fn is_in(
         &mut self,
         chain: ChainName,
-        fields: &[Field],
+        fields: &[LookupField],
         name: SetName,
-        steps: &mut Vec<Step>,
-    ) -> Result<Match, L::Error> {
-        let yes = |holds| if holds { Match::Yes } else { Match::No };
+        steps: &mut Vec<LookupStep>,
+    ) -> Result<RuleMatch, L::Error> {
+        let yes = |holds| if holds { RuleMatch::Yes } else { RuleMatch::No };
         if set(name).is_ranges() {
-            let Some([Part::Address(address)]) =
+            let Some([KeyPart::Address(address)]) =
                 self.parts(fields).as_deref().map(|parts| [parts[0]])
             else {
-                return Ok(yes(self.source.kind == Kind::Pod));
+                return Ok(yes(self.source.kind == SourceKind::Pod));
             };
             let holds = |element: &Element<A>| matches!(element.key, Key::Net(net) if A::holds(net, address));
             let found = self.rules.all(name)?.into_iter().find(holds);
@@ -319,7 +325,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         match self.parts(fields) {
             Some(parts) => {
                 let Some(key) = Key::of_parts(&parts) else {
-                    return Ok(Match::No);
+                    return Ok(RuleMatch::No);
                 };
                 let found = self.get(name, key)?;
                 if let Some(entry) = &found {
@@ -328,24 +334,24 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                 Ok(yes(found.is_some()))
             }
             // Of all Pods the endpoint itself is the one that the set of hairpins may have.
-            None if self.source.kind == Kind::Pod => {
+            None if self.source.kind == SourceKind::Pod => {
                 let endpoint = self.destination().0;
                 let found = self.get(name, Key::Pair(endpoint, endpoint))?;
                 Ok(match found {
-                    Some(_) => Match::Itself,
-                    None => Match::No,
+                    Some(_) => RuleMatch::Itself,
+                    None => RuleMatch::No,
                 })
             }
-            None => Ok(Match::No),
+            None => Ok(RuleMatch::No),
         }
     }
 
     fn is_in_source_ranges(
         &mut self,
         chain: ChainName,
-        steps: &mut Vec<Step>,
+        steps: &mut Vec<LookupStep>,
     ) -> Result<bool, L::Error> {
-        let Frontend {
+        let Destination {
             protocol,
             address,
             port,
@@ -371,16 +377,16 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
     fn verdict(
         &mut self,
         chain: ChainName,
-        fields: &[Field],
+        fields: &[LookupField],
         map: SetName,
-        steps: &mut Vec<Step>,
-    ) -> Result<Flow, L::Error> {
+        steps: &mut Vec<LookupStep>,
+    ) -> Result<RuleFlow, L::Error> {
         let key = self.parts(fields);
         let Some(key) = key.and_then(|parts| Key::of_parts(&parts)) else {
-            return Ok(Flow::NextRule);
+            return Ok(RuleFlow::NextRule);
         };
         let Some(entry) = self.get(map, key)? else {
-            return Ok(Flow::NextRule);
+            return Ok(RuleFlow::NextRule);
         };
         steps.push(found_element(chain, map, key, &entry));
         if let Some(comment) = &entry.comment {
@@ -388,35 +394,35 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         }
         Ok(match entry.value {
             Value::Verdict(verdict) => match verdict.chain() {
-                Some(chain) => Flow::Goto(chain),
-                None => Flow::End(End::Dropped(chain)),
+                Some(chain) => RuleFlow::Goto(chain),
+                None => RuleFlow::End(ChainEnd::Dropped(chain)),
             },
-            Value::Nothing | Value::Endpoint(..) => Flow::NextRule,
+            Value::Nothing | Value::Endpoint(..) => RuleFlow::NextRule,
         })
     }
 
     fn dnat(
         &mut self,
         chain: ChainName,
-        fields: &[Field],
+        fields: &[LookupField],
         map: SetName,
-        steps: &mut Vec<Step>,
-    ) -> Result<Flow, L::Error> {
-        let Some(Field::Random { slots, list }) = fields.last() else {
+        steps: &mut Vec<LookupStep>,
+    ) -> Result<RuleFlow, L::Error> {
+        let Some(LookupField::Random { slots, list }) = fields.last() else {
             self.keep(chain, fields)?;
-            return Ok(Flow::NextRule);
+            return Ok(RuleFlow::NextRule);
         };
         let mut keys = Vec::new();
         let share = self.left / f64::from(*slots);
         let known = self.parts(fields.get(..fields.len() - 1).unwrap_or_default());
         let known = known.unwrap_or_default();
         for slot in list.base()..list.base() + slots {
-            let parts = [&known[..], &[Part::Slot(slot)]].concat();
+            let parts = [&known[..], &[KeyPart::Slot(slot)]].concat();
             let Some(key) = Key::of_parts(&parts) else {
                 continue;
             };
             keys.push(key);
-            if let Some(Entry {
+            if let Some(ElementData {
                 value: Value::Endpoint(address, port),
                 ..
             }) = self.rules.get(map, &key)?
@@ -426,9 +432,9 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
             }
         }
         if self.drawn.is_empty() {
-            return Ok(Flow::NextRule);
+            return Ok(RuleFlow::NextRule);
         }
-        steps.push(Step {
+        steps.push(LookupStep {
             chain: chain.to_string(),
             found: format!("one of {slots} at random"),
             command: format!("nft list chain {} {chain}", table::<A>()),
@@ -437,13 +443,13 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         if self.left > f64::EPSILON * f64::from(*slots) {
             // What is drawn from a slot that is empty goes on to the next rule.
             self.steps.append(steps);
-            return Ok(Flow::NextRule);
+            return Ok(RuleFlow::NextRule);
         }
-        Ok(Flow::End(End::Translated))
+        Ok(RuleFlow::End(ChainEnd::Translated))
     }
 
     /// Looks for the endpoint that the client has had.
-    fn keep(&mut self, chain: ChainName, fields: &[Field]) -> Result<(), L::Error> {
+    fn keep(&mut self, chain: ChainName, fields: &[LookupField]) -> Result<(), L::Error> {
         let key = self.parts(fields);
         let Some(key) = key.and_then(|parts| Key::of_parts(&parts)) else {
             return Ok(());
@@ -451,12 +457,12 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         let protocol = self.frontend.protocol;
         if let Some((Value::Endpoint(address, port), left)) = self.rules.client(protocol, &key)? {
             let map = SetName::Affinity(protocol);
-            self.steps.push(Step {
+            self.steps.push(LookupStep {
                 chain: chain.to_string(),
                 found: format!("@{map}: {key} : {address} . {port}"),
                 command: format!("nft get element {} {map} '{{ {key} }}'", table::<A>()),
             });
-            self.held = Some(Held {
+            self.held = Some(PinnedEndpoint {
                 endpoint: SocketAddr::new(address.into(), port).to_string(),
                 seconds_left: left.as_secs(),
             });
@@ -464,7 +470,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         Ok(())
     }
 
-    fn get(&mut self, name: SetName, key: Key<A>) -> Result<Option<Entry<A>>, L::Error> {
+    fn get(&mut self, name: SetName, key: Key<A>) -> Result<Option<ElementData<A>>, L::Error> {
         if let Some(known) = self.looked_up.get(&(name, key)) {
             return Ok(known.clone());
         }
@@ -475,23 +481,23 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
 
     /// Where the packet goes now.
     fn destination(&self) -> (A, u16) {
-        let Frontend { address, port, .. } = self.frontend;
+        let Destination { address, port, .. } = self.frontend;
         self.translated.unwrap_or((address, port))
     }
 
     /// The values of these fields; `None` if one of them is not known.
-    fn parts(&self, fields: &[Field]) -> Option<Vec<Part<A>>> {
+    fn parts(&self, fields: &[LookupField]) -> Option<Vec<KeyPart<A>>> {
         let (address, port) = self.destination();
-        let value = |field: &Field| {
+        let value = |field: &LookupField| {
             Some(match field {
-                Field::Protocol => Part::Protocol(self.frontend.protocol),
-                Field::Saddr => Part::Address(self.source.address?),
-                Field::Daddr => Part::Address(address),
-                Field::Dport => Part::Port(port),
-                Field::OriginalDaddr => Part::Address(self.frontend.address),
-                Field::OriginalDport => Part::Port(self.frontend.port),
-                Field::Direction => Part::Original,
-                Field::Random { .. } => return None,
+                LookupField::Protocol => KeyPart::Protocol(self.frontend.protocol),
+                LookupField::Saddr => KeyPart::Address(self.source.address?),
+                LookupField::Daddr => KeyPart::Address(address),
+                LookupField::Dport => KeyPart::Port(port),
+                LookupField::OriginalDaddr => KeyPart::Address(self.frontend.address),
+                LookupField::OriginalDport => KeyPart::Port(self.frontend.port),
+                LookupField::Direction => KeyPart::Original,
+                LookupField::Random { .. } => return None,
             })
         };
         fields.iter().map(value).collect()
@@ -502,22 +508,22 @@ fn found_element<A: Address>(
     chain: ChainName,
     name: SetName,
     key: Key<A>,
-    entry: &Entry<A>,
-) -> Step {
+    entry: &ElementData<A>,
+) -> LookupStep {
     let value = match entry.value {
         Value::Nothing => String::new(),
         Value::Verdict(verdict) => format!(" : {verdict}"),
         Value::Endpoint(address, port) => format!(" : {address} . {port}"),
     };
-    Step {
+    LookupStep {
         chain: chain.to_string(),
         found: format!("@{name}: {key}{value}"),
         command: format!("nft get element {} {name} '{{ {key} }}'", table::<A>()),
     }
 }
 
-fn listed<A: Address>(chain: ChainName, name: SetName, found: &str) -> Step {
-    Step {
+fn listed<A: Address>(chain: ChainName, name: SetName, found: &str) -> LookupStep {
+    LookupStep {
         chain: chain.to_string(),
         found: format!("@{name}: {found}"),
         command: format!("nft list set {} {name}", table::<A>()),
@@ -528,10 +534,10 @@ fn listed<A: Address>(chain: ChainName, name: SetName, found: &str) -> Step {
 fn of_slots<A: Address>(
     chain: ChainName,
     map: SetName,
-    list: List,
+    list: EndpointList,
     slots: u32,
     keys: &[Key<A>],
-) -> Step {
+) -> LookupStep {
     /// Keys that a command names one by one.
     const NAMED: usize = 16;
     let keys: Vec<_> = keys.iter().map(Key::to_string).collect();
@@ -545,7 +551,7 @@ fn of_slots<A: Address>(
     } else {
         format!("nft get element {table} {map} '{{ {} }}'", keys.join(", "))
     };
-    Step {
+    LookupStep {
         chain: chain.to_string(),
         found: format!("@{map}: slots {from} to {to}"),
         command,

@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-pub use evaluate::{Frontend, Source};
-pub use near::{Known, near};
+pub use evaluate::{Destination, Source};
+pub use near::{KnownFrontend, near};
 pub use outcome::walk;
-pub use query::{Query, Target, Wanted};
+pub use query::{Query, ServiceQuery, Target};
 
 use crate::planner::model::{Address, Protocol};
-use crate::planner::ruleset::{Element, Entry, Key, SetName, Value};
+use crate::planner::ruleset::{Element, ElementData, Key, SetName, Value};
 
 /// Where elements are looked up: the kernel, or a table in memory.
 pub trait Lookup<A: Address> {
@@ -29,7 +29,7 @@ pub trait Lookup<A: Address> {
     ///
     /// # Errors
     /// If it cannot be told.
-    fn get(&mut self, set: SetName, key: &Key<A>) -> Result<Option<Entry<A>>, Self::Error>;
+    fn get(&mut self, set: SetName, key: &Key<A>) -> Result<Option<ElementData<A>>, Self::Error>;
 
     /// All elements of a set or map.
     ///
@@ -54,7 +54,7 @@ pub trait Lookup<A: Address> {
 /// Who connects, as far as the rules tell sources apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Kind {
+pub enum SourceKind {
     /// A Pod, by its address or by the interface that its packets come in by.
     Pod,
     /// A process on the node itself.
@@ -63,7 +63,7 @@ pub enum Kind {
     Elsewhere,
 }
 
-impl Kind {
+impl SourceKind {
     /// In words.
     #[must_use]
     pub fn words(self) -> &'static str {
@@ -77,7 +77,7 @@ impl Kind {
 
 /// A look-up that decided something, in the order of the chains.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Step {
+pub struct LookupStep {
     /// The chain in which it happens.
     pub chain: String,
     /// What was found, in nft's words where it is an element.
@@ -88,7 +88,7 @@ pub struct Step {
 
 /// An endpoint that the connection may be sent to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Chance {
+pub struct EndpointChance {
     /// Address and port.
     pub endpoint: String,
     /// How probable, from 0 to 1.
@@ -101,7 +101,7 @@ pub struct Chance {
 /// The endpoint that a client has had and keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Held {
+pub struct PinnedEndpoint {
     /// Address and port.
     pub endpoint: String,
     /// For how many seconds still, unless it connects again.
@@ -118,9 +118,9 @@ pub enum Outcome {
         /// For how many seconds after its last connection a client keeps its endpoint.
         affinity_seconds: Option<u32>,
         /// The endpoint that this client keeps.
-        held: Option<Held>,
+        held: Option<PinnedEndpoint>,
         /// All that it may be sent to.
-        endpoints: Vec<Chance>,
+        endpoints: Vec<EndpointChance>,
         /// The only sources that are let through, if not all are.
         only_from: Option<Vec<String>>,
     },
@@ -145,9 +145,9 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Path {
     /// The kinds of source that this is so for.
-    pub from: Vec<Kind>,
+    pub from: Vec<SourceKind>,
     /// What was looked up.
-    pub steps: Vec<Step>,
+    pub steps: Vec<LookupStep>,
     /// What becomes of it.
     pub outcome: Outcome,
 }

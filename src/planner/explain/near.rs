@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::{Target, Wanted};
+use super::{ServiceQuery, Target};
 use crate::planner::model::Protocol;
 use crate::planner::ruleset::service_and_port;
 
 /// A frontend or node port that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct KnownFrontend {
     /// The protocol.
     pub protocol: Protocol,
     /// The address; `None`: a node port.
@@ -19,7 +19,7 @@ pub struct Known {
     pub service: String,
 }
 
-impl Known {
+impl KnownFrontend {
     fn words(&self) -> String {
         let Self {
             protocol,
@@ -45,7 +45,11 @@ const ALIKE: f64 = 0.7;
 
 /// What is like a frontend or a Service that is not there.
 #[must_use]
-pub fn near(frontend: Option<&Target>, service: Option<&Wanted>, known: &[Known]) -> Vec<String> {
+pub fn near(
+    frontend: Option<&Target>,
+    service: Option<&ServiceQuery>,
+    known: &[KnownFrontend],
+) -> Vec<String> {
     match (frontend, service) {
         (Some(target), _) => near_frontend(target, known),
         (None, Some(wanted)) => near_service(wanted, known),
@@ -54,27 +58,31 @@ pub fn near(frontend: Option<&Target>, service: Option<&Wanted>, known: &[Known]
 }
 
 /// Of the same address, then of the same port.
-fn near_frontend(target: &Target, known: &[Known]) -> Vec<String> {
-    let same_address = |known: &&Known| known.address == Some(target.address);
-    let same_port = |known: &&Known| known.port == target.port;
+fn near_frontend(target: &Target, known: &[KnownFrontend]) -> Vec<String> {
+    let same_address = |known: &&KnownFrontend| known.address == Some(target.address);
+    let same_port = |known: &&KnownFrontend| known.port == target.port;
     let first = known.iter().filter(same_address);
     let then = known
         .iter()
         .filter(same_port)
         .filter(|known| !same_address(known));
-    first.chain(then).take(SHOWN).map(Known::words).collect()
+    first
+        .chain(then)
+        .take(SHOWN)
+        .map(KnownFrontend::words)
+        .collect()
 }
 
 /// The other ports of the Service; else Services with a similar name.
-fn near_service(wanted: &Wanted, known: &[Known]) -> Vec<String> {
-    let service = |known: &Known| {
+fn near_service(wanted: &ServiceQuery, known: &[KnownFrontend]) -> Vec<String> {
+    let service = |known: &KnownFrontend| {
         let (service, _) = service_and_port(&known.service);
         service.to_owned()
     };
     let ports: Vec<_> = known
         .iter()
         .filter(|known| service(known) == wanted.service)
-        .map(Known::words)
+        .map(KnownFrontend::words)
         .collect();
     if !ports.is_empty() {
         return ports.into_iter().take(SHOWN).collect();
@@ -102,8 +110,8 @@ fn near_service(wanted: &Wanted, known: &[Known]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn known() -> Vec<Known> {
-        let at = |address: &str, port, service: &str| Known {
+    fn known() -> Vec<KnownFrontend> {
+        let at = |address: &str, port, service: &str| KnownFrontend {
             protocol: Protocol::Tcp,
             address: address.parse().ok(),
             port,
@@ -135,7 +143,7 @@ mod tests {
 
     #[test]
     fn services_of_a_similar_name() {
-        let wanted = |service: &str| Wanted {
+        let wanted = |service: &str| ServiceQuery {
             service: service.to_owned(),
             port: None,
         };

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::evaluate::{End, Evaluation, Frontend, Source, list};
-use super::{Chance, Lookup, Outcome, Path};
+use super::evaluate::{ChainEnd, Destination, Evaluation, Source, list};
+use super::{EndpointChance, Lookup, Outcome, Path};
 use crate::planner::model::Address;
 use crate::planner::ruleset::{ChainName, Program};
 
@@ -14,21 +14,25 @@ use crate::planner::ruleset::{ChainName, Program};
 pub fn walk<A: Address, L: Lookup<A>>(
     rules: &mut L,
     program: &Program,
-    frontend: Frontend<A>,
+    frontend: Destination<A>,
     source: Source<A>,
 ) -> Result<(Option<String>, Path), L::Error> {
     let mut evaluation = Evaluation::new(rules, program, frontend, source);
     let outcome = match evaluation.dispatch()? {
-        Some(End::Refused) => Outcome::Refused {
+        Some(ChainEnd::Refused) => Outcome::Refused {
             why: refused(&evaluation.trail).to_owned(),
         },
-        Some(End::Dropped(chain)) => Outcome::Dropped {
+        Some(ChainEnd::Dropped(chain)) => Outcome::Dropped {
             why: dropped(chain, &evaluation, source),
         },
-        Some(End::Masqueraded(_)) | None if evaluation.drawn.is_empty() => Outcome::Untouched {
-            why: "no Service has this address and port".to_owned(),
-        },
-        Some(End::Translated | End::Masqueraded(_)) | None => served(&mut evaluation, source)?,
+        Some(ChainEnd::Masqueraded(_)) | None if evaluation.drawn.is_empty() => {
+            Outcome::Untouched {
+                why: "no Service has this address and port".to_owned(),
+            }
+        }
+        Some(ChainEnd::Translated | ChainEnd::Masqueraded(_)) | None => {
+            served(&mut evaluation, source)?
+        }
     };
     let path = Path {
         from: vec![source.kind],
@@ -44,7 +48,7 @@ fn served<A: Address, L: Lookup<A>>(
 ) -> Result<Outcome, L::Error> {
     let mut endpoints = Vec::new();
     for ((address, port), probability) in evaluation.drawn.clone() {
-        endpoints.push(Chance {
+        endpoints.push(EndpointChance {
             endpoint: SocketAddr::new(address.into(), port).to_string(),
             probability,
             masqueraded: evaluation.leave((address, port))?,

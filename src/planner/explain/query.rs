@@ -12,7 +12,7 @@ pub enum Query {
     /// `ADDRESS:PORT[/PROTOCOL]`.
     Frontend(Target),
     /// `NAMESPACE/NAME[:PORT]`.
-    Service(Wanted),
+    Service(ServiceQuery),
 }
 
 /// Where a connection is addressed to.
@@ -28,14 +28,14 @@ pub struct Target {
 
 /// A Service, or a port of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct ServiceQuery {
     /// `namespace/name`.
     pub service: String,
     /// The name of the port, or its number.
     pub port: Option<String>,
 }
 
-impl Wanted {
+impl ServiceQuery {
     /// Whether a comment, `namespace/name:port-name`, is of this Service, and a frontend with this
     /// port of this port. One that is cut may be of several.
     #[must_use]
@@ -87,7 +87,7 @@ impl FromStr for Query {
         if to.parse::<SocketAddr>().is_ok() || namespace.parse::<IpAddr>().is_ok() {
             return Err(format!("{EXPECTED}; the protocols are tcp, udp and sctp"));
         }
-        Ok(Self::Service(Wanted {
+        Ok(Self::Service(ServiceQuery {
             service: service.to_owned(),
             port,
         }))

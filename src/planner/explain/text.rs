@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Explanation, Held, Kind, Outcome, Path, Step};
+use super::{Explanation, LookupStep, Outcome, Path, PinnedEndpoint, SourceKind};
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,7 +41,7 @@ impl fmt::Display for Explanation {
 }
 
 fn sources(path: &Path, client: Option<&str>, all: bool) -> String {
-    let kinds: Vec<_> = path.from.iter().copied().map(Kind::words).collect();
+    let kinds: Vec<_> = path.from.iter().copied().map(SourceKind::words).collect();
     match client {
         Some(client) => format!("{client} ({})", kinds.join(" or ")),
         None if all && path.from.len() > 1 => "anywhere".to_owned(),
@@ -52,7 +52,7 @@ fn sources(path: &Path, client: Option<&str>, all: bool) -> String {
 fn write_path(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
     let width = path.steps.iter().map(|step| step.chain.len()).max();
     let width = width.unwrap_or_default();
-    for Step { chain, found, .. } in &path.steps {
+    for LookupStep { chain, found, .. } in &path.steps {
         writeln!(f, "    {chain:width$}  {found}")?;
     }
     match &path.outcome {
@@ -67,7 +67,7 @@ fn write_path(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
         } => {
             match held {
                 None => writeln!(f, "    => goes to one of")?,
-                Some(Held {
+                Some(PinnedEndpoint {
                     endpoint,
                     seconds_left,
                 }) => writeln!(

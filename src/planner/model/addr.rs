@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 
-use super::endpoint::{Addresses, Endpoint};
+use super::endpoint::{Endpoint, SliceEndpoints};
 
 /// An address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,7 +56,7 @@ pub trait Address:
     fn net_of(net: IpNet) -> Option<Self::Net>;
 
     /// The endpoints of a slice, if they are of this family.
-    fn endpoints(addresses: &Addresses) -> Option<&[Endpoint<Self>]>;
+    fn endpoints(addresses: &SliceEndpoints) -> Option<&[Endpoint<Self>]>;
 
     /// Its bits.
     fn bits(self) -> Self::Bits;
@@ -139,10 +139,10 @@ impl Address for Ipv4Addr {
         }
     }
 
-    fn endpoints(addresses: &Addresses) -> Option<&[Endpoint<Self>]> {
+    fn endpoints(addresses: &SliceEndpoints) -> Option<&[Endpoint<Self>]> {
         match addresses {
-            Addresses::Ipv4(endpoints) => Some(endpoints),
-            Addresses::Ipv6(_) => None,
+            SliceEndpoints::Ipv4(endpoints) => Some(endpoints),
+            SliceEndpoints::Ipv6(_) => None,
         }
     }
 
@@ -214,10 +214,10 @@ impl Address for Ipv6Addr {
         }
     }
 
-    fn endpoints(addresses: &Addresses) -> Option<&[Endpoint<Self>]> {
+    fn endpoints(addresses: &SliceEndpoints) -> Option<&[Endpoint<Self>]> {
         match addresses {
-            Addresses::Ipv6(endpoints) => Some(endpoints),
-            Addresses::Ipv4(_) => None,
+            SliceEndpoints::Ipv6(endpoints) => Some(endpoints),
+            SliceEndpoints::Ipv4(_) => None,
         }
     }
 

@@ -19,7 +19,7 @@ pub struct EndpointSlice {
     /// The ports of every endpoint of this slice.
     pub ports: Vec<SlicePort>,
     /// The endpoints, one address each.
-    pub addresses: Addresses,
+    pub addresses: SliceEndpoints,
 }
 
 /// One port of every endpoint of a slice.
@@ -35,7 +35,7 @@ pub struct SlicePort {
 
 /// The endpoints of a slice: all of one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Addresses {
+pub enum SliceEndpoints {
     /// `addressType: IPv4`.
     Ipv4(Vec<Endpoint<Ipv4Addr>>),
     /// `addressType: IPv6`.
@@ -80,8 +80,8 @@ impl EndpointSlice {
     /// The addresses of its endpoints on this node.
     pub fn here(&self) -> impl Iterator<Item = IpAddr> {
         let (ipv4, ipv6) = match &self.addresses {
-            Addresses::Ipv4(endpoints) => (endpoints.as_slice(), [].as_slice()),
-            Addresses::Ipv6(endpoints) => ([].as_slice(), endpoints.as_slice()),
+            SliceEndpoints::Ipv4(endpoints) => (endpoints.as_slice(), [].as_slice()),
+            SliceEndpoints::Ipv6(endpoints) => ([].as_slice(), endpoints.as_slice()),
         };
         of_this_node(ipv4).chain(of_this_node(ipv6))
     }
@@ -90,8 +90,8 @@ impl EndpointSlice {
     #[must_use]
     pub fn elsewhere(&self) -> usize {
         match &self.addresses {
-            Addresses::Ipv4(endpoints) => of_other_nodes(endpoints),
-            Addresses::Ipv6(endpoints) => of_other_nodes(endpoints),
+            SliceEndpoints::Ipv4(endpoints) => of_other_nodes(endpoints),
+            SliceEndpoints::Ipv6(endpoints) => of_other_nodes(endpoints),
         }
     }
 }

@@ -14,11 +14,11 @@ mod store;
 pub mod wire;
 
 pub use addr::Address;
-pub use endpoint::{Addresses, Endpoint, EndpointSlice, Hints, SlicePort};
+pub use endpoint::{Endpoint, EndpointSlice, Hints, SliceEndpoints, SlicePort};
 pub use node::{Node, OwnAddresses, ServiceCidr};
-pub use rejected::Rejected;
+pub use rejected::RejectReason;
 pub use service::{Protocol, Service, ServicePort, TrafficPolicy};
-pub use store::{Changed, Store};
+pub use store::{Store, StoreChange};
 
 /// The full name of a Service: `namespace/name`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,7 +58,7 @@ impl fmt::Debug for ServiceName {
 
 /// The kinds of object that are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum ObjectKind {
     /// `v1` Service.
     Service,
     /// `discovery.k8s.io/v1` `EndpointSlice`.
@@ -71,7 +71,7 @@ pub enum Kind {
     ServiceCidr,
 }
 
-impl Kind {
+impl ObjectKind {
     /// Every kind.
     pub const ALL: [Self; 5] = [
         Self::Service,
@@ -82,7 +82,7 @@ impl Kind {
     ];
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ObjectKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Service => "Service",
@@ -98,7 +98,7 @@ impl fmt::Display for Kind {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
     /// The kind of the object.
-    pub kind: Kind,
+    pub kind: ObjectKind,
     /// `namespace/name`, or `name` for a cluster-wide kind.
     pub name: Arc<str>,
 }
@@ -108,7 +108,7 @@ impl ObjectKey {
     #[must_use]
     pub fn service(name: &ServiceName) -> Self {
         Self {
-            kind: Kind::Service,
+            kind: ObjectKind::Service,
             name: Arc::clone(&name.0),
         }
     }
@@ -125,7 +125,7 @@ impl fmt::Display for ObjectKey {
 pub enum Object {
     /// A Service that has frontends.
     Service(Arc<Service>),
-    /// Endpoints of one Service, of one or (for [`Kind::Endpoints`]) of both families.
+    /// Endpoints of one Service, of one or (for [`ObjectKind::WireEndpoints`]) of both families.
     Slices(Vec<EndpointSlice>),
     /// Our own Node.
     Node(Node),
@@ -142,7 +142,7 @@ pub struct Update {
     /// proxy's, wholly invalid).
     pub object: Option<Object>,
     /// The parts of it that are left out, and why.
-    pub rejected: Vec<Rejected>,
+    pub rejected: Vec<RejectReason>,
     /// When what it says was brought about, in milliseconds since 1970: of a slice that says so
     /// (`endpoints.kubernetes.io/last-change-trigger-time`).
     pub triggered: Option<i64>,
@@ -157,9 +157,9 @@ pub enum Event {
     /// An object appeared, changed or went.
     Update(Update),
     /// Every object of this kind that exists has been reported at least once.
-    Listed(Kind),
+    Listed(ObjectKind),
     /// A source had to begin anew with this kind: for a moment nothing was heard of it.
-    Interrupted(Kind),
+    Interrupted(ObjectKind),
     /// The addresses of this machine are now these.
     OwnAddresses(OwnAddresses),
 }

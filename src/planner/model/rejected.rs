@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 /// Why a part of an object, or all of it, is not programmed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Rejected {
+pub enum RejectReason {
     /// A port number that is not 1..=65535.
     #[error("{field} {value} is not a port number")]
     Port {
@@ -61,7 +61,7 @@ pub enum Rejected {
     Malformed(Arc<str>),
 }
 
-impl Rejected {
+impl RejectReason {
     /// The reason as a metric's label: one word out of a closed list.
     #[must_use]
     pub fn label(&self) -> &'static str {

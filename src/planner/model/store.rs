@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{
-    Address, EndpointSlice, Kind, Node, Object, ObjectKey, Service, ServiceCidr, ServiceName,
+    Address, EndpointSlice, Node, Object, ObjectKey, ObjectKind, Service, ServiceCidr, ServiceName,
     Update,
 };
 
@@ -25,7 +25,7 @@ pub struct Store {
 
 /// What a report changed.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Changed {
+pub enum StoreChange {
     /// Nothing.
     Nothing,
     /// A Service.
@@ -43,17 +43,17 @@ pub enum Changed {
 
 impl Store {
     /// Takes in a report. Linear in the object.
-    pub fn apply(&mut self, update: Update) -> Changed {
+    pub fn apply(&mut self, update: Update) -> StoreChange {
         let Update { key, object, .. } = update;
         match key.kind {
-            Kind::Service => self.apply_service(&key, object),
-            Kind::EndpointSlice | Kind::Endpoints => self.apply_slices(key, object),
-            Kind::Node => self.apply_node(object),
-            Kind::ServiceCidr => self.apply_service_cidr(key, object),
+            ObjectKind::Service => self.apply_service(&key, object),
+            ObjectKind::EndpointSlice | ObjectKind::Endpoints => self.apply_slices(key, object),
+            ObjectKind::Node => self.apply_node(object),
+            ObjectKind::ServiceCidr => self.apply_service_cidr(key, object),
         }
     }
 
-    fn apply_service(&mut self, key: &ObjectKey, object: Option<Object>) -> Changed {
+    fn apply_service(&mut self, key: &ObjectKey, object: Option<Object>) -> StoreChange {
         let name = ServiceName::of(&key.name);
         let after = match object {
             Some(Object::Service(service)) => Some(service),
@@ -64,13 +64,13 @@ impl Store {
             None => self.services.remove(&name),
         };
         if before == after {
-            Changed::Nothing
+            StoreChange::Nothing
         } else {
-            Changed::Service { before, after }
+            StoreChange::Service { before, after }
         }
     }
 
-    fn apply_slices(&mut self, key: ObjectKey, object: Option<Object>) -> Changed {
+    fn apply_slices(&mut self, key: ObjectKey, object: Option<Object>) -> StoreChange {
         let after = match object {
             Some(Object::Slices(slices)) => slices,
             _ => Vec::new(),
@@ -80,7 +80,7 @@ impl Store {
             if !after.is_empty() {
                 self.slices.insert(key, after);
             }
-            return Changed::Nothing;
+            return StoreChange::Nothing;
         }
         let mut touched = BTreeSet::new();
         let elsewhere = |slices: &[EndpointSlice]| -> usize {
@@ -115,37 +115,37 @@ impl Store {
         if !after.is_empty() {
             self.slices.insert(key, after);
         }
-        Changed::Endpoints(touched)
+        StoreChange::Endpoints(touched)
     }
 
-    fn apply_node(&mut self, object: Option<Object>) -> Changed {
+    fn apply_node(&mut self, object: Option<Object>) -> StoreChange {
         let after = match object {
             Some(Object::Node(node)) => Some(node),
             // Another Node, or ours is gone: what it said last stays true of this machine.
-            _ => return Changed::Nothing,
+            _ => return StoreChange::Nothing,
         };
         if self.node == after {
-            return Changed::Nothing;
+            return StoreChange::Nothing;
         }
         self.node = after;
-        Changed::Node
+        StoreChange::Node
     }
 
-    fn apply_service_cidr(&mut self, key: ObjectKey, object: Option<Object>) -> Changed {
+    fn apply_service_cidr(&mut self, key: ObjectKey, object: Option<Object>) -> StoreChange {
         let before = match object {
             Some(Object::ServiceCidr(cidr)) => {
                 let before = self.service_cidrs.insert(key.name, cidr.clone());
                 if before.as_ref() == Some(&cidr) {
-                    return Changed::Nothing;
+                    return StoreChange::Nothing;
                 }
-                return Changed::Node;
+                return StoreChange::Node;
             }
             _ => self.service_cidrs.remove(&key.name),
         };
         if before.is_some() {
-            Changed::Node
+            StoreChange::Node
         } else {
-            Changed::Nothing
+            StoreChange::Nothing
         }
     }
 

@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 /// `metadata` of any object.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Metadata {
+pub struct WireMetadata {
     /// `metadata.name`.
     #[serde(deserialize_with = "null_as_default")]
     pub name: String,
@@ -24,16 +24,16 @@ pub struct Metadata {
     pub deletion_timestamp: Option<String>,
     /// The labels we know.
     #[serde(deserialize_with = "null_as_default")]
-    pub labels: Labels,
+    pub labels: WireLabels,
     /// The annotations we know.
     #[serde(deserialize_with = "null_as_default")]
-    pub annotations: Annotations,
+    pub annotations: WireAnnotations,
 }
 
 /// The labels that have a meaning here; one without a value is there, and empty.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(default)]
-pub struct Labels {
+pub struct WireLabels {
     /// On a slice: the Service it belongs to.
     #[serde(rename = "kubernetes.io/service-name")]
     pub service_name: Option<String>,
@@ -60,7 +60,7 @@ pub struct Labels {
 /// The annotations that have a meaning here.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(default)]
-pub struct Annotations {
+pub struct WireAnnotations {
     /// On Endpoints: it is a leader-election lock and holds no endpoints.
     #[serde(
         rename = "control-plane.alpha.kubernetes.io/leader",
@@ -75,22 +75,22 @@ pub struct Annotations {
 /// `v1` Service.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Service {
+pub struct WireService {
     /// Name, namespace, labels.
     #[serde(deserialize_with = "null_as_default")]
-    pub metadata: Metadata,
+    pub metadata: WireMetadata,
     /// What is asked for.
     #[serde(deserialize_with = "null_as_default")]
-    pub spec: ServiceSpec,
+    pub spec: WireServiceSpec,
     /// What the load balancer's controller answered.
     #[serde(deserialize_with = "null_as_default")]
-    pub status: ServiceStatus,
+    pub status: WireServiceStatus,
 }
 
 /// `spec` of a Service.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct ServiceSpec {
+pub struct WireServiceSpec {
     /// `ClusterIP` (also when empty), `NodePort`, `LoadBalancer` or `ExternalName`.
     #[serde(rename = "type", deserialize_with = "null_as_default")]
     pub service_type: String,
@@ -105,7 +105,7 @@ pub struct ServiceSpec {
     pub external_ips: Vec<String>,
     /// The ports.
     #[serde(deserialize_with = "null_as_default")]
-    pub ports: Vec<ServicePort>,
+    pub ports: Vec<WireServicePort>,
     /// `Cluster` (also when absent) or `Local`.
     pub internal_traffic_policy: Option<String>,
     /// `Cluster` (also when absent) or `Local`.
@@ -117,7 +117,7 @@ pub struct ServiceSpec {
     pub session_affinity: Option<String>,
     /// The time-out of the affinity.
     #[serde(deserialize_with = "null_as_default")]
-    pub session_affinity_config: SessionAffinityConfig,
+    pub session_affinity_config: WireSessionAffinityConfig,
     /// Who may use the load balancer's addresses.
     #[serde(deserialize_with = "null_as_default")]
     pub load_balancer_source_ranges: Vec<String>,
@@ -129,16 +129,16 @@ pub struct ServiceSpec {
 /// `spec.sessionAffinityConfig` of a Service.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct SessionAffinityConfig {
+pub struct WireSessionAffinityConfig {
     /// For affinity `ClientIP`.
     #[serde(rename = "clientIP", deserialize_with = "null_as_default")]
-    pub client_ip: ClientIpConfig,
+    pub client_ip: WireClientIpConfig,
 }
 
 /// `spec.sessionAffinityConfig.clientIP` of a Service.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct ClientIpConfig {
+pub struct WireClientIpConfig {
     /// Seconds.
     pub timeout_seconds: Option<i64>,
 }
@@ -146,7 +146,7 @@ pub struct ClientIpConfig {
 /// One of `spec.ports` of a Service.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct ServicePort {
+pub struct WireServicePort {
     /// Its name; empty if it is the only one.
     #[serde(deserialize_with = "null_as_default")]
     pub name: String,
@@ -164,25 +164,25 @@ pub struct ServicePort {
 /// `status` of a Service.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct ServiceStatus {
+pub struct WireServiceStatus {
     /// The load balancer's addresses.
     #[serde(deserialize_with = "null_as_default")]
-    pub load_balancer: LoadBalancerStatus,
+    pub load_balancer: WireLoadBalancerStatus,
 }
 
 /// `status.loadBalancer` of a Service.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct LoadBalancerStatus {
+pub struct WireLoadBalancerStatus {
     /// Its addresses.
     #[serde(deserialize_with = "null_as_default")]
-    pub ingress: Vec<LoadBalancerIngress>,
+    pub ingress: Vec<WireLoadBalancerIngress>,
 }
 
 /// One of `status.loadBalancer.ingress` of a Service.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct LoadBalancerIngress {
+pub struct WireLoadBalancerIngress {
     /// Its address; empty when it has a host name only.
     #[serde(deserialize_with = "null_as_default")]
     pub ip: String,
@@ -190,57 +190,57 @@ pub struct LoadBalancerIngress {
     pub ip_mode: Option<String>,
 }
 
-/// `discovery.k8s.io/v1` `EndpointSlice`.
+/// `discovery.k8s.io/v1` `WireEndpointSlice`.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct EndpointSlice {
+pub struct WireEndpointSlice {
     /// Name, namespace, labels.
     #[serde(deserialize_with = "null_as_default")]
-    pub metadata: Metadata,
+    pub metadata: WireMetadata,
     /// `IPv4`, `IPv6` or `FQDN`.
     #[serde(deserialize_with = "null_as_default")]
     pub address_type: String,
     /// The endpoints.
     #[serde(deserialize_with = "null_as_default")]
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Vec<WireEndpoint>,
     /// The ports of every endpoint.
     #[serde(deserialize_with = "null_as_default")]
-    pub ports: Vec<EndpointPort>,
+    pub ports: Vec<WireEndpointPort>,
 }
 
-/// One of `endpoints` of an `EndpointSlice`.
+/// One of `endpoints` of an `WireEndpointSlice`.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Endpoint {
+pub struct WireEndpoint {
     /// Its addresses, of which the first counts.
     #[serde(deserialize_with = "null_as_default")]
     pub addresses: Vec<String>,
     /// Whether it takes connections.
     #[serde(deserialize_with = "null_as_default")]
-    pub conditions: EndpointConditions,
+    pub conditions: WireEndpointConditions,
     /// The Node it runs on.
     pub node_name: Option<String>,
     /// For whom the slice controller means it.
     #[serde(deserialize_with = "null_as_default")]
-    pub hints: EndpointHints,
+    pub hints: WireEndpointHints,
 }
 
 /// `hints` of an endpoint.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct EndpointHints {
+pub struct WireEndpointHints {
     /// The zones it is meant for.
     #[serde(deserialize_with = "null_as_default")]
-    pub for_zones: Vec<Named>,
+    pub for_zones: Vec<WireName>,
     /// The nodes it is meant for.
     #[serde(deserialize_with = "null_as_default")]
-    pub for_nodes: Vec<Named>,
+    pub for_nodes: Vec<WireName>,
 }
 
 /// Something by its name.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(default)]
-pub struct Named {
+pub struct WireName {
     /// The name.
     #[serde(deserialize_with = "null_as_default")]
     pub name: String,
@@ -249,7 +249,7 @@ pub struct Named {
 /// `conditions` of an endpoint.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct EndpointConditions {
+pub struct WireEndpointConditions {
     /// Whether it takes new connections; absent means yes.
     pub ready: Option<bool>,
     /// Whether it answers at all; absent means yes.
@@ -258,10 +258,10 @@ pub struct EndpointConditions {
     pub terminating: Option<bool>,
 }
 
-/// One of `ports` of an `EndpointSlice` or of a subset of Endpoints.
+/// One of `ports` of an `WireEndpointSlice` or of a subset of Endpoints.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct EndpointPort {
+pub struct WireEndpointPort {
     /// The name of the Service port it answers.
     #[serde(deserialize_with = "null_as_default")]
     pub name: String,
@@ -276,34 +276,34 @@ pub struct EndpointPort {
 /// `v1` Endpoints.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Endpoints {
+pub struct WireEndpoints {
     /// Name (that of the Service), namespace, labels.
     #[serde(deserialize_with = "null_as_default")]
-    pub metadata: Metadata,
+    pub metadata: WireMetadata,
     /// Groups of endpoints that share their ports.
     #[serde(deserialize_with = "null_as_default")]
-    pub subsets: Vec<EndpointSubset>,
+    pub subsets: Vec<WireEndpointSubset>,
 }
 
 /// One of `subsets` of Endpoints.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct EndpointSubset {
+pub struct WireEndpointSubset {
     /// Endpoints that take connections.
     #[serde(deserialize_with = "null_as_default")]
-    pub addresses: Vec<EndpointAddress>,
+    pub addresses: Vec<WireEndpointAddress>,
     /// Endpoints that do not yet, or no longer.
     #[serde(deserialize_with = "null_as_default")]
-    pub not_ready_addresses: Vec<EndpointAddress>,
+    pub not_ready_addresses: Vec<WireEndpointAddress>,
     /// The ports of every endpoint.
     #[serde(deserialize_with = "null_as_default")]
-    pub ports: Vec<EndpointPort>,
+    pub ports: Vec<WireEndpointPort>,
 }
 
 /// One address in a subset of Endpoints.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct EndpointAddress {
+pub struct WireEndpointAddress {
     /// The address, of either family.
     #[serde(deserialize_with = "null_as_default")]
     pub ip: String,
@@ -314,34 +314,34 @@ pub struct EndpointAddress {
 /// `v1` Node.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Node {
+pub struct WireNode {
     /// Its name.
     #[serde(deserialize_with = "null_as_default")]
-    pub metadata: Metadata,
+    pub metadata: WireMetadata,
     /// What it was given.
     #[serde(deserialize_with = "null_as_default")]
-    pub spec: NodeSpec,
+    pub spec: WireNodeSpec,
     /// What the kubelet reports.
     #[serde(deserialize_with = "null_as_default")]
-    pub status: NodeStatus,
+    pub status: WireNodeStatus,
 }
 
 /// `spec` of a Node.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct NodeSpec {
+pub struct WireNodeSpec {
     /// The ranges of its Pods' addresses; one a family.
     #[serde(rename = "podCIDRs", deserialize_with = "null_as_default")]
     pub pod_cidrs: Vec<String>,
     /// What keeps Pods away.
     #[serde(deserialize_with = "null_as_default")]
-    pub taints: Vec<Taint>,
+    pub taints: Vec<WireTaint>,
 }
 
 /// One of `spec.taints` of a Node.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(default)]
-pub struct Taint {
+pub struct WireTaint {
     /// What it is called.
     #[serde(deserialize_with = "null_as_default")]
     pub key: String,
@@ -350,16 +350,16 @@ pub struct Taint {
 /// `status` of a Node.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct NodeStatus {
+pub struct WireNodeStatus {
     /// Its addresses and names.
     #[serde(deserialize_with = "null_as_default")]
-    pub addresses: Vec<NodeAddress>,
+    pub addresses: Vec<WireNodeAddress>,
 }
 
 /// One of `status.addresses` of a Node.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct NodeAddress {
+pub struct WireNodeAddress {
     /// `InternalIP`, `ExternalIP`, `Hostname` and so on.
     #[serde(rename = "type", deserialize_with = "null_as_default")]
     pub address_type: String,
@@ -371,19 +371,19 @@ pub struct NodeAddress {
 /// `networking.k8s.io/v1` `ServiceCIDR`.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct ServiceCidr {
+pub struct WireServiceCidr {
     /// Its name.
     #[serde(deserialize_with = "null_as_default")]
-    pub metadata: Metadata,
+    pub metadata: WireMetadata,
     /// Its ranges.
     #[serde(deserialize_with = "null_as_default")]
-    pub spec: ServiceCidrSpec,
+    pub spec: WireServiceCidrSpec,
 }
 
 /// `spec` of a `ServiceCIDR`.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct ServiceCidrSpec {
+pub struct WireServiceCidrSpec {
     /// One range a family.
     #[serde(deserialize_with = "null_as_default")]
     pub cidrs: Vec<String>,

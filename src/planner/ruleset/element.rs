@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-use super::key::{Reader, Registers};
-use super::{ChainName, Comment, Data, Key, OnDemand, SetName, set};
+use super::key::{RegisterReader, Registers};
+use super::{ChainName, Comment, DynamicChain, ElementType, Key, SetName, set};
 use crate::planner::model::Address;
 
 /// What a verdict map says of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
     /// `goto` a chain that is made on demand.
-    OnDemand(OnDemand),
+    OnDemand(DynamicChain),
     /// `goto external-local`.
     ExternalLocal,
     /// `goto external-local-nodeport`.
@@ -35,7 +35,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// `goto gone`.
-    pub const GONE: Self = Self::OnDemand(OnDemand::Gone);
+    pub const GONE: Self = Self::OnDemand(DynamicChain::Gone);
 
     /// The chain it goes to; `None`: it drops.
     #[must_use]
@@ -138,7 +138,7 @@ impl<A: Address> Value<A> {
     /// The endpoint that the kernel holds as `bytes`.
     #[must_use]
     pub fn endpoint_from_bytes(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader(bytes);
+        let mut reader = RegisterReader(bytes);
         let endpoint = Self::Endpoint(reader.address()?, reader.port()?);
         reader.0.is_empty().then_some(endpoint)
     }
@@ -147,9 +147,9 @@ impl<A: Address> Value<A> {
     #[must_use]
     pub fn suits(&self, name: SetName) -> bool {
         let kind = match self {
-            Self::Nothing => Data::Nothing,
-            Self::Verdict(_) => Data::Verdict,
-            Self::Endpoint(..) => Data::Endpoint,
+            Self::Nothing => ElementType::Nothing,
+            Self::Verdict(_) => ElementType::Verdict,
+            Self::Endpoint(..) => ElementType::Endpoint,
         };
         set(name).data == kind
     }

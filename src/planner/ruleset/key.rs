@@ -44,7 +44,7 @@ pub enum Key<A: Address> {
 
 /// A field of a key with its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part<A: Address> {
+pub enum KeyPart<A: Address> {
     /// A protocol.
     Protocol(Protocol),
     /// An address.
@@ -59,7 +59,7 @@ pub enum Part<A: Address> {
     Original,
 }
 
-impl<A: Address> Part<A> {
+impl<A: Address> KeyPart<A> {
     fn field(&self) -> KeyField {
         match self {
             Self::Protocol(_) => KeyField::Protocol,
@@ -72,7 +72,7 @@ impl<A: Address> Part<A> {
     }
 }
 
-impl<A: Address> fmt::Display for Part<A> {
+impl<A: Address> fmt::Display for KeyPart<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Protocol(protocol) => write!(f, "{protocol}"),
@@ -147,8 +147,8 @@ impl<A: Address> Key<A> {
     }
 
     /// The fields in the order of the set's key.
-    fn parts(&self) -> impl Iterator<Item = Part<A>> + use<A> {
-        use Part as P;
+    fn parts(&self) -> impl Iterator<Item = KeyPart<A>> + use<A> {
+        use KeyPart as P;
         let parts = match *self {
             Self::Net(net) => [Some(P::Net(net)), None, None, None],
             Self::Address(address) => [Some(P::Address(address)), None, None, None],
@@ -204,46 +204,48 @@ impl<A: Address> Key<A> {
 
     /// The key with these fields; `None` if no set has such a key.
     #[must_use]
-    pub fn of_parts(parts: &[Part<A>]) -> Option<Self> {
+    pub fn of_parts(parts: &[KeyPart<A>]) -> Option<Self> {
         Some(match *parts {
-            [Part::Net(net)] => Self::Net(net),
-            [Part::Address(address)] => Self::Address(address),
-            [Part::Protocol(protocol)] => Self::Protocol(protocol),
-            [Part::Port(port)] => Self::Port(port),
-            [Part::Original] => Self::Original,
-            [Part::Address(one), Part::Address(other)] => Self::Pair(one, other),
-            [Part::Address(address), Part::Port(port)] => Self::AddressPort(address, port),
+            [KeyPart::Net(net)] => Self::Net(net),
+            [KeyPart::Address(address)] => Self::Address(address),
+            [KeyPart::Protocol(protocol)] => Self::Protocol(protocol),
+            [KeyPart::Port(port)] => Self::Port(port),
+            [KeyPart::Original] => Self::Original,
+            [KeyPart::Address(one), KeyPart::Address(other)] => Self::Pair(one, other),
+            [KeyPart::Address(address), KeyPart::Port(port)] => Self::AddressPort(address, port),
             [
-                Part::Protocol(protocol),
-                Part::Address(address),
-                Part::Port(port),
+                KeyPart::Protocol(protocol),
+                KeyPart::Address(address),
+                KeyPart::Port(port),
             ] => Self::Frontend(protocol, address, port),
             [
-                Part::Protocol(protocol),
-                Part::Address(address),
-                Part::Port(port),
-                Part::Slot(slot),
+                KeyPart::Protocol(protocol),
+                KeyPart::Address(address),
+                KeyPart::Port(port),
+                KeyPart::Slot(slot),
             ] => Self::Slot(protocol, address, port, slot),
-            [Part::Protocol(protocol), Part::Port(port)] => Self::Nodeport(protocol, port),
-            [Part::Protocol(protocol), Part::Port(port), Part::Slot(slot)] => {
-                Self::NodeportSlot(protocol, port, slot)
-            }
+            [KeyPart::Protocol(protocol), KeyPart::Port(port)] => Self::Nodeport(protocol, port),
             [
-                Part::Address(address),
-                Part::Protocol(protocol),
-                Part::Port(port),
-                Part::Net(net),
+                KeyPart::Protocol(protocol),
+                KeyPart::Port(port),
+                KeyPart::Slot(slot),
+            ] => Self::NodeportSlot(protocol, port, slot),
+            [
+                KeyPart::Address(address),
+                KeyPart::Protocol(protocol),
+                KeyPart::Port(port),
+                KeyPart::Net(net),
             ] => Self::SourceRange(protocol, address, port, net),
             [
-                Part::Address(client),
-                Part::Address(address),
-                Part::Port(port),
+                KeyPart::Address(client),
+                KeyPart::Address(address),
+                KeyPart::Port(port),
             ] => Self::Client(client, address, port),
             [
-                Part::Address(address),
-                Part::Port(port),
-                Part::Address(endpoint),
-                Part::Port(number),
+                KeyPart::Address(address),
+                KeyPart::Port(port),
+                KeyPart::Address(endpoint),
+                KeyPart::Port(number),
             ] => Self::Sent(address, port, endpoint, number),
             _ => return None,
         })
@@ -288,12 +290,12 @@ impl<A: Address> Key<A> {
 
     fn registers(&self, of_range: impl Fn(A::Net) -> A) -> Vec<u8> {
         let append = |registers: Registers, part| match part {
-            Part::Protocol(protocol) => registers.protocol(protocol),
-            Part::Address(address) => registers.address(address),
-            Part::Net(net) => registers.address(of_range(net)),
-            Part::Port(port) => registers.port(port),
-            Part::Slot(slot) => registers.slot(slot),
-            Part::Original => registers.bytes(&[ORIGINAL, 0, 0, 0]),
+            KeyPart::Protocol(protocol) => registers.protocol(protocol),
+            KeyPart::Address(address) => registers.address(address),
+            KeyPart::Net(net) => registers.address(of_range(net)),
+            KeyPart::Port(port) => registers.port(port),
+            KeyPart::Slot(slot) => registers.slot(slot),
+            KeyPart::Original => registers.bytes(&[ORIGINAL, 0, 0, 0]),
         };
         self.parts().fold(Registers::new(), append).0
     }
@@ -317,14 +319,14 @@ impl<A: Address> Key<A> {
             }
             _ => {}
         }
-        let mut reader = Reader(start);
+        let mut reader = RegisterReader(start);
         let mut parts = Vec::with_capacity(fields.len());
         for field in fields {
             parts.push(match field {
-                KeyField::Protocol => Part::Protocol(reader.protocol()?),
-                KeyField::Address => Part::Address(reader.address()?),
-                KeyField::Port => Part::Port(reader.port()?),
-                KeyField::Slot => Part::Slot(reader.slot()?),
+                KeyField::Protocol => KeyPart::Protocol(reader.protocol()?),
+                KeyField::Address => KeyPart::Address(reader.address()?),
+                KeyField::Port => KeyPart::Port(reader.port()?),
+                KeyField::Slot => KeyPart::Slot(reader.slot()?),
                 KeyField::Direction => return None,
                 KeyField::Net => {
                     let (first, end) = (reader.address::<A>()?, end?);
@@ -332,7 +334,7 @@ impl<A: Address> Key<A> {
                     let [net] = A::between(first, last)[..] else {
                         return None;
                     };
-                    Part::Net(net)
+                    KeyPart::Net(net)
                 }
             });
         }
@@ -341,9 +343,9 @@ impl<A: Address> Key<A> {
 }
 
 /// Takes fields off the front of the bytes of a register.
-pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+pub(super) struct RegisterReader<'a>(pub(super) &'a [u8]);
 
-impl Reader<'_> {
+impl RegisterReader<'_> {
     fn take(&mut self, len: usize) -> Option<&[u8]> {
         let (front, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;

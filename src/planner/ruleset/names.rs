@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::OnDemand;
+use super::DynamicChain;
 use crate::planner::model::Protocol;
 
 /// The name of our table, in the families `ip` and `ip6`.
@@ -110,7 +110,7 @@ impl fmt::Display for SetName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ChainName {
     /// Made on demand.
-    OnDemand(OnDemand),
+    OnDemand(DynamicChain),
     /// Finds the frontend.
     Services,
     /// Finds what is addressed to a `ClusterIP` that does not serve it.

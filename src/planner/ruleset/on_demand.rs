@@ -4,12 +4,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Chain, ChainName, Field, Rule, SetName, Statement};
+use super::{Chain, ChainName, LookupField, Rule, SetName, Statement};
 use crate::planner::model::Protocol;
 
 /// What the connections that a chain balances were sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Frontends {
+pub enum FrontendKind {
     /// An address and port.
     Address,
     /// A node port, on whichever address of the node.
@@ -18,15 +18,15 @@ pub enum Frontends {
 
 /// Which endpoints of a frontend a chain draws from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum List {
+pub enum EndpointList {
     /// The endpoints of its policy: slots from 0.
     Own,
-    /// All endpoints of a frontend with policy Local: slots from [`List::CLUSTER`].
+    /// All endpoints of a frontend with policy Local: slots from [`EndpointList::CLUSTER`].
     Cluster,
 }
 
-impl List {
-    /// The first slot of [`List::Cluster`].
+impl EndpointList {
+    /// The first slot of [`EndpointList::Cluster`].
     pub const CLUSTER: u32 = 65536;
 
     /// The first slot of this list.
@@ -41,12 +41,12 @@ impl List {
 
 /// A chain that is made on demand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum OnDemand {
+pub enum DynamicChain {
     /// `pick-N` and its like: draws one of N slots and sends the connection to its endpoint.
-    Pick(Frontends, List, u32),
+    Pick(FrontendKind, EndpointList, u32),
     /// `sticky-N` and its like: sends a client to the endpoint that it had last, or on to the
     /// `pick` of its kind.
-    Sticky(Frontends, List, u32),
+    Sticky(FrontendKind, EndpointList, u32),
     /// `learn-Ns`: remembers for N seconds which endpoint a client got.
     Learn(u32),
     /// `gone`: forgets which endpoint a client has, and drops what was sent there.
@@ -57,12 +57,14 @@ pub enum OnDemand {
 /// makes the kernel walk its elements (`nf_tables_bind_set`), of which an empty one has none.
 const FROM_THE_START: u32 = 16;
 
-impl OnDemand {
+impl DynamicChain {
     /// The balance chains that are there from the start.
     pub fn initial() -> impl Iterator<Item = Self> {
-        let kinds = [Frontends::Address, Frontends::Nodeport]
+        let kinds = [FrontendKind::Address, FrontendKind::Nodeport]
             .into_iter()
-            .flat_map(|frontends| [List::Own, List::Cluster].map(|list| (frontends, list)));
+            .flat_map(|frontends| {
+                [EndpointList::Own, EndpointList::Cluster].map(|list| (frontends, list))
+            });
         kinds.flat_map(|(frontends, list)| {
             (1..=FROM_THE_START).map(move |slots| Self::Pick(frontends, list, slots))
         })
@@ -90,7 +92,7 @@ impl OnDemand {
                 let pick = Self::Pick(frontends, list, slots);
                 let remembered = Protocol::ALL.map(|protocol| {
                     // meta l4proto tcp dnat ip to ip saddr . ip daddr . th dport map @affinity-tcp
-                    let fields = vec![Field::Saddr, Field::Daddr, Field::Dport];
+                    let fields = vec![LookupField::Saddr, LookupField::Daddr, LookupField::Dport];
                     let map = SetName::Affinity(protocol);
                     vec![
                         Statement::Protocol(protocol),
@@ -121,8 +123,8 @@ impl OnDemand {
 
     /// The name without its number.
     fn prefix(self) -> &'static str {
-        use Frontends::{Address, Nodeport};
-        use List::{Cluster, Own};
+        use EndpointList::{Cluster, Own};
+        use FrontendKind::{Address, Nodeport};
         match self {
             Self::Pick(Address, Own, _) => "pick",
             Self::Pick(Address, Cluster, _) => "pick-cluster",
@@ -141,10 +143,10 @@ impl OnDemand {
 /// Remembers which endpoint a client got, unless it must not keep it.
 fn learn(seconds: u32) -> Vec<Rule> {
     let sent = [
-        Field::OriginalDaddr,
-        Field::OriginalDport,
-        Field::Daddr,
-        Field::Dport,
+        LookupField::OriginalDaddr,
+        LookupField::OriginalDport,
+        LookupField::Daddr,
+        LookupField::Dport,
     ];
     let of_protocol = |protocol| {
         let of_protocol = Statement::Protocol(protocol);
@@ -157,7 +159,7 @@ fn learn(seconds: u32) -> Vec<Rule> {
     };
     // Only who finds the map full comes here (`nft_dynset_eval`: NFT_BREAK).
     let full = vec![Statement::Lookup {
-        fields: vec![Field::Protocol],
+        fields: vec![LookupField::Protocol],
         set: SetName::AffinityFull,
         inverted: false,
     }];
@@ -179,21 +181,26 @@ fn gone() -> Vec<Rule> {
 
 /// dnat ip to meta l4proto . ip daddr . th dport . numgen random mod N [offset 65536] map
 /// @endpoints; the same without the address for a node port.
-fn pick(frontends: Frontends, list: List, slots: u32) -> Statement {
-    let random = Field::Random { slots, list };
+fn pick(frontends: FrontendKind, list: EndpointList, slots: u32) -> Statement {
+    let random = LookupField::Random { slots, list };
     match frontends {
-        Frontends::Address => Statement::Dnat {
-            fields: vec![Field::Protocol, Field::Daddr, Field::Dport, random],
+        FrontendKind::Address => Statement::Dnat {
+            fields: vec![
+                LookupField::Protocol,
+                LookupField::Daddr,
+                LookupField::Dport,
+                random,
+            ],
             map: SetName::Endpoints,
         },
-        Frontends::Nodeport => Statement::Dnat {
-            fields: vec![Field::Protocol, Field::Dport, random],
+        FrontendKind::Nodeport => Statement::Dnat {
+            fields: vec![LookupField::Protocol, LookupField::Dport, random],
             map: SetName::NodeportEndpoints,
         },
     }
 }
 
-impl fmt::Display for OnDemand {
+impl fmt::Display for DynamicChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pick(_, _, slots) | Self::Sticky(_, _, slots) => {
@@ -208,22 +215,24 @@ impl fmt::Display for OnDemand {
 /// The name is not one of a chain that is made on demand.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not the name of a chain that is made on demand")]
-pub struct NotOnDemand;
+pub struct NotDynamicChain;
 
-impl FromStr for OnDemand {
-    type Err = NotOnDemand;
+impl FromStr for DynamicChain {
+    type Err = NotDynamicChain;
 
-    fn from_str(name: &str) -> Result<Self, NotOnDemand> {
+    fn from_str(name: &str) -> Result<Self, NotDynamicChain> {
         if name == Self::Gone.prefix() {
             return Ok(Self::Gone);
         }
-        let (_, number) = name.rsplit_once('-').ok_or(NotOnDemand)?;
+        let (_, number) = name.rsplit_once('-').ok_or(NotDynamicChain)?;
         let digits = number.strip_suffix('s').unwrap_or(number);
         let number = digits.parse().ok().filter(|number| *number > 0);
-        let number: u32 = number.ok_or(NotOnDemand)?;
-        let kinds = [Frontends::Address, Frontends::Nodeport]
+        let number: u32 = number.ok_or(NotDynamicChain)?;
+        let kinds = [FrontendKind::Address, FrontendKind::Nodeport]
             .into_iter()
-            .flat_map(|frontends| [List::Own, List::Cluster].map(|list| (frontends, list)));
+            .flat_map(|frontends| {
+                [EndpointList::Own, EndpointList::Cluster].map(|list| (frontends, list))
+            });
         let lists = kinds.flat_map(|(frontends, list)| {
             [
                 Self::Pick(frontends, list, number),
@@ -234,7 +243,7 @@ impl FromStr for OnDemand {
         lists
             .chain([Self::Learn(number)])
             .find(|chain| chain.to_string() == name)
-            .ok_or(NotOnDemand)
+            .ok_or(NotDynamicChain)
     }
 }
 
@@ -245,18 +254,18 @@ mod tests {
     #[test]
     fn a_name_is_read_as_it_is_written() {
         let kinds = [
-            (Frontends::Address, List::Own),
-            (Frontends::Address, List::Cluster),
-            (Frontends::Nodeport, List::Own),
-            (Frontends::Nodeport, List::Cluster),
+            (FrontendKind::Address, EndpointList::Own),
+            (FrontendKind::Address, EndpointList::Cluster),
+            (FrontendKind::Nodeport, EndpointList::Own),
+            (FrontendKind::Nodeport, EndpointList::Cluster),
         ];
         let mut names = std::collections::BTreeSet::new();
         for (frontends, list) in kinds {
             for chain in [
-                OnDemand::Pick(frontends, list, 65535),
-                OnDemand::Sticky(frontends, list, 1),
-                OnDemand::Learn(10800),
-                OnDemand::Gone,
+                DynamicChain::Pick(frontends, list, 65535),
+                DynamicChain::Sticky(frontends, list, 1),
+                DynamicChain::Learn(10800),
+                DynamicChain::Gone,
             ] {
                 assert_eq!(chain.to_string().parse(), Ok(chain));
                 names.insert(chain.to_string());
@@ -267,7 +276,11 @@ mod tests {
             "pick", "pick-", "pick-0", "pick-03", "pick-3s", "learn-3", "services", "refuse",
             "gone-1",
         ] {
-            assert_eq!(other.parse::<OnDemand>(), Err(NotOnDemand), "{other}");
+            assert_eq!(
+                other.parse::<DynamicChain>(),
+                Err(NotDynamicChain),
+                "{other}"
+            );
         }
     }
 }

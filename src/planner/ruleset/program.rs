@@ -3,7 +3,8 @@
 //! The rule in words stands above each rule; `../docs/ruleset.md` says what may be relied upon.
 
 use super::{
-    Chain, ChainName, Field, Hook, Interface, OnDemand, Rule, Set, SetName, Statement, set,
+    Chain, ChainName, DynamicChain, Hook, Interface, LookupField, Rule, Set, SetName, Statement,
+    set,
 };
 use crate::planner::model::Protocol;
 
@@ -23,7 +24,7 @@ const SRCNAT: i32 = 99;
 
 /// How we know that a source is a Pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Pods {
+pub enum PodMatch {
     /// We do not. Then nothing that goes to a `ClusterIP` is masqueraded, as kube-proxy has it
     /// without a local-traffic detector.
     #[default]
@@ -38,7 +39,7 @@ pub enum Pods {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Program {
     /// How we know Pods.
-    pub pods: Pods,
+    pub pods: PodMatch,
     /// Whether all that goes to a `ClusterIP` is masqueraded (`--masquerade-all`).
     pub masquerade_all: bool,
     /// Whether frontends do without a counter of their connections.
@@ -58,7 +59,7 @@ impl Program {
     }
 }
 
-impl Pods {
+impl PodMatch {
     /// The match on all but Pods; `None` if we do not know them.
     fn others(&self) -> Option<Statement> {
         self.matched(SetName::PodCidrs, true)
@@ -73,7 +74,7 @@ impl Pods {
         match self {
             Self::Unknown => None,
             Self::Cidrs => Some(Statement::Lookup {
-                fields: vec![Field::Saddr],
+                fields: vec![LookupField::Saddr],
                 set,
                 inverted,
             }),
@@ -89,7 +90,7 @@ impl Pods {
 #[must_use]
 pub fn program(program: &Program) -> Vec<Chain> {
     let chains = [
-        OnDemand::initial().map(OnDemand::chain).collect(),
+        DynamicChain::initial().map(DynamicChain::chain).collect(),
         dispatch(&program.pods),
         session_affinity(&program.pods),
         masquerading(program),
@@ -143,10 +144,14 @@ fn base_chains() -> Vec<Chain> {
     ]
 }
 
-const FRONTEND: [Field; 3] = [Field::Protocol, Field::Daddr, Field::Dport];
-const NODEPORT: [Field; 2] = [Field::Protocol, Field::Dport];
+const FRONTEND: [LookupField; 3] = [
+    LookupField::Protocol,
+    LookupField::Daddr,
+    LookupField::Dport,
+];
+const NODEPORT: [LookupField; 2] = [LookupField::Protocol, LookupField::Dport];
 
-fn lookup(fields: &[Field], set: SetName) -> Statement {
+fn lookup(fields: &[LookupField], set: SetName) -> Statement {
     Statement::Lookup {
         fields: fields.to_vec(),
         set,
@@ -154,7 +159,7 @@ fn lookup(fields: &[Field], set: SetName) -> Statement {
     }
 }
 
-fn vmap(fields: &[Field], map: SetName) -> Statement {
+fn vmap(fields: &[LookupField], map: SetName) -> Statement {
     Statement::Vmap {
         fields: fields.to_vec(),
         map,
@@ -162,7 +167,7 @@ fn vmap(fields: &[Field], map: SetName) -> Statement {
 }
 
 /// From a frontend to how its endpoint is picked, or to a refusal.
-fn dispatch(pods: &Pods) -> Vec<Chain> {
+fn dispatch(pods: &PodMatch) -> Vec<Chain> {
     let frontends = [SetName::ServicesCluster, SetName::ServicesLocal];
     let nodeports = [SetName::NodeportsCluster, SetName::NodeportsLocal];
     vec![
@@ -190,7 +195,7 @@ fn services() -> Chain {
             vec![vmap(&FRONTEND, SetName::Services)],
             // ip daddr @node-ips meta l4proto . th dport vmap @nodeports
             vec![
-                lookup(&[Field::Daddr], SetName::NodeIps),
+                lookup(&[LookupField::Daddr], SetName::NodeIps),
                 vmap(&NODEPORT, SetName::Nodeports),
             ],
         ],
@@ -207,7 +212,7 @@ fn unserved() -> Vec<Rule> {
     let sets = CLUSTER_IPS.into_iter().chain([SetName::ServiceCidrs]);
     let rules = sets.map(|set| {
         vec![
-            lookup(&[Field::Daddr], set),
+            lookup(&[LookupField::Daddr], set),
             Statement::Goto(ChainName::Unserved),
         ]
     });
@@ -235,14 +240,14 @@ fn unless_local() -> Chain {
 /// that is between two rules finds the maps empty and the rules still there (`nft_set_elem_active`
 /// goes by the new generation at once). It must not be refused then: what comes after serves it.
 fn denied() -> Rule {
-    vec![vmap(&[Field::Direction], SetName::Denied)]
+    vec![vmap(&[LookupField::Direction], SetName::Denied)]
 }
 
 fn deny() -> Chain {
     // ip daddr @cluster-ips goto refuse
     let refused = CLUSTER_IPS.map(|set| {
         vec![
-            lookup(&[Field::Daddr], set),
+            lookup(&[LookupField::Daddr], set),
             Statement::Goto(ChainName::Refuse),
         ]
     });
@@ -253,7 +258,11 @@ fn deny() -> Chain {
 /// External policy Local: this node's Pods and the node itself reach every endpoint, everyone else only
 /// this node's, or the element drops. An endpoint elsewhere answers a Pod of another node directly,
 /// so it would have to be masqueraded.
-fn external_local(pods: &Pods, key: &[Field], [cluster, local]: [SetName; 2]) -> Vec<Rule> {
+fn external_local(
+    pods: &PodMatch,
+    key: &[LookupField],
+    [cluster, local]: [SetName; 2],
+) -> Vec<Rule> {
     // ip saddr @pod-cidrs-local meta l4proto . ip daddr . th dport vmap @services-cluster
     let from_pods = pods
         .of_this_node()
@@ -271,7 +280,12 @@ fn external_local(pods: &Pods, key: &[Field], [cluster, local]: [SetName; 2]) ->
 
 /// `loadBalancerSourceRanges`: only frontends that have them come here. Another source is dropped.
 fn restricted() -> Chain {
-    let source = [Field::Daddr, Field::Protocol, Field::Dport, Field::Saddr];
+    let source = [
+        LookupField::Daddr,
+        LookupField::Protocol,
+        LookupField::Dport,
+        LookupField::Saddr,
+    ];
     regular(
         ChainName::Restricted,
         vec![
@@ -297,11 +311,11 @@ fn refuse() -> Chain {
 }
 
 /// The address and the port that the connection was first sent to.
-const ORIGINAL: [Field; 2] = [Field::OriginalDaddr, Field::OriginalDport];
-const ORIGINAL_PORT: [Field; 1] = [Field::OriginalDport];
+const ORIGINAL: [LookupField; 2] = [LookupField::OriginalDaddr, LookupField::OriginalDport];
+const ORIGINAL_PORT: [LookupField; 1] = [LookupField::OriginalDport];
 
 /// One rule a protocol: nft types `ct proto-dst` only where the protocol is known.
-fn by_protocol(fields: &[Field], map: fn(Protocol) -> SetName) -> Vec<Rule> {
+fn by_protocol(fields: &[LookupField], map: fn(Protocol) -> SetName) -> Vec<Rule> {
     // meta l4proto tcp ct original ip daddr . ct original proto-dst vmap @sticky-tcp
     let rules = Protocol::ALL
         .map(|protocol| vec![Statement::Protocol(protocol), vmap(fields, map(protocol))]);
@@ -310,7 +324,7 @@ fn by_protocol(fields: &[Field], map: fn(Protocol) -> SetName) -> Vec<Rule> {
 
 /// Session affinity is learned after DNAT: from what the connection was first sent to, and from
 /// where it goes now.
-fn session_affinity(pods: &Pods) -> Vec<Chain> {
+fn session_affinity(pods: &PodMatch) -> Vec<Chain> {
     // ip saddr @pod-cidrs-local return
     let from_pods = pods.of_this_node();
     let from_pods = from_pods.map(|source| vec![source, Statement::Return]);
@@ -336,7 +350,7 @@ fn masquerading(program: &Program) -> Vec<Chain> {
     // A Pod that drew itself: ip saddr . ip daddr @hairpin masquerade
     let hairpin = || {
         vec![
-            lookup(&[Field::Saddr, Field::Daddr], SetName::Hairpin),
+            lookup(&[LookupField::Saddr, LookupField::Daddr], SetName::Hairpin),
             Statement::Masquerade,
         ]
     };
@@ -377,7 +391,7 @@ fn postrouting() -> Vec<Rule> {
     // ct original ip daddr @cluster-ips goto to-cluster-ip
     let to_cluster_ip = |set| {
         vec![
-            lookup(&[Field::OriginalDaddr], set),
+            lookup(&[LookupField::OriginalDaddr], set),
             Statement::Goto(ChainName::ToClusterIp),
         ]
     };
@@ -390,7 +404,7 @@ fn postrouting() -> Vec<Rule> {
     rules.extend(by_protocol(&ORIGINAL, SetName::External));
     // ct original ip daddr @node-ips goto to-nodeport
     rules.push(vec![
-        lookup(&[Field::OriginalDaddr], SetName::NodeIps),
+        lookup(&[LookupField::OriginalDaddr], SetName::NodeIps),
         Statement::Goto(ChainName::ToNodeport),
     ]);
     rules
@@ -404,7 +418,7 @@ fn input() -> Vec<Rule> {
         vec![Statement::Jump(ChainName::Affinity)],
         // ct original ip daddr @node-ips goto affinity-nodeport
         vec![
-            lookup(&[Field::OriginalDaddr], SetName::NodeIps),
+            lookup(&[LookupField::OriginalDaddr], SetName::NodeIps),
             Statement::Goto(ChainName::AffinityNodeport),
         ],
     ]

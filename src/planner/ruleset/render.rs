@@ -4,7 +4,8 @@ use std::fmt::{self, Write};
 
 use super::statement::layer;
 use super::{
-    Chain, Hook, OnDemand, Program, Set, SetName, Statement, TABLE, TABLE_COMMENT, Table, program,
+    Chain, DynamicChain, Hook, Program, Set, SetName, Statement, TABLE, TABLE_COMMENT, Table,
+    program,
 };
 use crate::planner::model::Address;
 use crate::planner::model::addr::Family;
@@ -25,7 +26,7 @@ fn write_table<A: Address>(table: &Table<A>, fixed: &Program, text: &mut String)
         text.push('\n');
         write_set(table, &fixed.set(name), text)?;
     }
-    let balance = table.balance().iter().copied().map(OnDemand::chain);
+    let balance = table.balance().iter().copied().map(DynamicChain::chain);
     for chain in balance.chain(program(fixed)) {
         text.push('\n');
         write_chain(&chain, A::FAMILY, text)?;
@@ -37,8 +38,8 @@ fn write_table<A: Address>(table: &Table<A>, fixed: &Program, text: &mut String)
 fn write_set<A: Address>(table: &Table<A>, set: &Set, text: &mut String) -> fmt::Result {
     let name = set.name;
     let kind = match set.data {
-        super::Data::Nothing => "set",
-        super::Data::Verdict | super::Data::Endpoint => "map",
+        super::ElementType::Nothing => "set",
+        super::ElementType::Verdict | super::ElementType::Endpoint => "map",
     };
     writeln!(text, "\n\t{kind} {name} {{")?;
     writeln!(text, "\t\t{}", set.declaration(A::FAMILY))?;

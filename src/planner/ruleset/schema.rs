@@ -1,7 +1,7 @@
 //! What nft and the kernel must know of a set or map, derived from its row in [`SETS`].
 
 use super::typeof_data::typeof_records;
-use super::{Row, SETS, SetName};
+use super::{SETS, SetName, SetRow};
 use crate::planner::model::addr::Family;
 
 /// One field of a key.
@@ -23,7 +23,7 @@ pub enum KeyField {
 
 /// What an element carries besides its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Data {
+pub enum ElementType {
     /// Nothing: it is a set.
     Nothing,
     /// What to do with the packet.
@@ -40,7 +40,7 @@ pub struct Set {
     /// The fields of its key, concatenated if there are several.
     pub key: &'static [KeyField],
     /// What its elements carry.
-    pub data: Data,
+    pub data: ElementType,
     /// How many elements packets can add to it.
     pub dynamic: Option<u32>,
     /// Whether each element counts the packets that match it.
@@ -55,7 +55,7 @@ pub struct Set {
 )]
 #[expect(clippy::expect_used, reason = "a test holds that each set has a row")]
 pub fn set(name: SetName) -> Set {
-    let named = |row: &&Row| row.names.iter().any(|(own, _)| *own == name);
+    let named = |row: &&SetRow| row.names.iter().any(|(own, _)| *own == name);
     let row = SETS.iter().find(named).expect("a row for each set");
     Set {
         name,
@@ -175,9 +175,9 @@ impl Set {
             .map(|field| field.type_name(family))
             .collect();
         let data = match self.data {
-            Data::Nothing => "",
-            Data::Verdict => " : verdict",
-            Data::Endpoint => {
+            ElementType::Nothing => "",
+            ElementType::Verdict => " : verdict",
+            ElementType::Endpoint => {
                 return format!(
                     "type {} : {} . inet_service",
                     key.join(" . "),
@@ -213,7 +213,7 @@ impl Set {
                 _ => MIXED,
             },
         );
-        if self.data != Data::Nothing {
+        if self.data != ElementType::Nothing {
             record(DATA_BYTE_ORDER, MIXED);
         }
         if self.key.contains(&KeyField::Slot) {

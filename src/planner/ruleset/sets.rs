@@ -1,6 +1,6 @@
 //! The sets and maps of a table: one row declares each, and everything else is derived from it.
 
-use super::Data::{self, Endpoint, Nothing, Verdict};
+use super::ElementType::{self, Endpoint, Nothing, Verdict};
 use super::KeyField::{self, Address, Direction, Net, Port, Protocol, Slot};
 use super::SetName::{
     self, Affinity, AffinityFull, ClusterIps, ClusterIpsSticky, Denied, Endpoints, External,
@@ -12,13 +12,13 @@ use crate::planner::model::Protocol::{Sctp, Tcp, Udp};
 
 /// The declaration of a set or map, or of one for each protocol.
 #[derive(Debug)]
-pub struct Row {
+pub struct SetRow {
     /// Its name, here and in the table.
     pub names: &'static [(SetName, &'static str)],
     /// The fields of its key, concatenated if there are several.
     pub key: &'static [KeyField],
     /// What its elements carry.
-    pub data: Data,
+    pub data: ElementType,
     /// How many elements packets can add to it, which time out; `None`: packets add none.
     pub dynamic: Option<u32>,
     /// Whether each element counts the packets that match it.
@@ -35,10 +35,10 @@ pub const AFFINITY_SIZE: u32 = 1 << 20;
 const fn row(
     names: &'static [(SetName, &'static str)],
     key: &'static [KeyField],
-    data: Data,
+    data: ElementType,
     meaning: &'static str,
-) -> Row {
-    Row {
+) -> SetRow {
+    SetRow {
         names,
         key,
         data,
@@ -50,7 +50,7 @@ const fn row(
 
 /// Every set and map of a table, in the order of a listing. Three of a kind are one for each
 /// protocol: nft knows the type of `ct original proto-dst` only where the protocol is known.
-pub const SETS: &[Row] = &[
+pub const SETS: &[SetRow] = &[
     row(
         &[(PodCidrs, "pod-cidrs")],
         &[Net],
@@ -99,7 +99,7 @@ pub const SETS: &[Row] = &[
         Endpoint,
         "node port and slot: address and port of the endpoint",
     ),
-    Row {
+    SetRow {
         counter: true,
         ..row(
             &[(Services, "services")],
@@ -108,7 +108,7 @@ pub const SETS: &[Row] = &[
             "what happens to a new connection to this frontend: `goto pick-N` (N endpoints), `goto sticky-N` (with session affinity), `goto external-local` (external policy Local), `goto restricted` (source ranges), `goto refuse` (no endpoint), `drop` (internal policy Local, no endpoint here). Its counter counts new connections, refused and dropped ones too",
         )
     },
-    Row {
+    SetRow {
         counter: true,
         ..row(
             &[(Nodeports, "nodeports")],
@@ -161,7 +161,7 @@ pub const SETS: &[Row] = &[
         Verdict,
         "what happens to a new connection that a ClusterIP, a ServiceCIDR or source ranges do not serve: `goto deny`. An element, since the kernel takes elements away before rules when a table is deleted: a packet on its way goes on to the next table",
     ),
-    Row {
+    SetRow {
         dynamic: Some(AFFINITY_SIZE),
         ..row(
             &[
@@ -184,7 +184,7 @@ pub const SETS: &[Row] = &[
         Verdict,
         "frontend with session affinity (or the node's address with the node port) and an endpoint that its clients must not keep: what happens to a connection that all the same was sent there, until they are forgotten: `goto gone`, `goto gone-outside` (external policy Local: only from outside), `goto unremembered` (it is about to go)",
     ),
-    Row {
+    SetRow {
         counter: true,
         ..row(
             &[(AffinityFull, "affinity-full")],

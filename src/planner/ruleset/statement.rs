@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{ChainName, List, SetName};
+use super::{ChainName, EndpointList, SetName};
 use crate::planner::model::Protocol;
 use crate::planner::model::addr::Family;
 
@@ -47,7 +47,7 @@ impl fmt::Display for Timeout {
 
 /// A value that is looked up, alone or concatenated with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Field {
+pub enum LookupField {
     /// `meta l4proto`.
     Protocol,
     /// `ip saddr` or `ip6 saddr`.
@@ -67,7 +67,7 @@ pub enum Field {
         /// How many slots to draw from; at least 1.
         slots: u32,
         /// The list they are of.
-        list: List,
+        list: EndpointList,
     },
 }
 
@@ -109,7 +109,7 @@ pub enum Statement {
     /// Go on only if the fields are (or are not) in the set.
     Lookup {
         /// What is looked up.
-        fields: Vec<Field>,
+        fields: Vec<LookupField>,
         /// Where.
         set: SetName,
         /// Whether to go on if they are *not* there.
@@ -118,14 +118,14 @@ pub enum Statement {
     /// Do what the map says of the fields; go on if it says nothing.
     Vmap {
         /// What is looked up.
-        fields: Vec<Field>,
+        fields: Vec<LookupField>,
         /// Where.
         map: SetName,
     },
     /// Send the connection to the endpoint that the map has for the fields; go on if it has none.
     Dnat {
         /// What is looked up.
-        fields: Vec<Field>,
+        fields: Vec<LookupField>,
         /// Where.
         map: SetName,
     },
@@ -154,7 +154,7 @@ pub fn layer(family: Family) -> &'static str {
     }
 }
 
-impl Field {
+impl LookupField {
     fn write(self, family: Family, text: &mut impl fmt::Write) -> fmt::Result {
         let ip = layer(family);
         match self {
@@ -167,17 +167,21 @@ impl Field {
             Self::Direction => write!(text, "ct direction"),
             Self::Random {
                 slots,
-                list: List::Own,
+                list: EndpointList::Own,
             } => write!(text, "numgen random mod {slots}"),
             Self::Random {
                 slots,
-                list: List::Cluster,
-            } => write!(text, "numgen random mod {slots} offset {}", List::CLUSTER),
+                list: EndpointList::Cluster,
+            } => write!(
+                text,
+                "numgen random mod {slots} offset {}",
+                EndpointList::CLUSTER
+            ),
         }
     }
 }
 
-fn write_fields(fields: &[Field], family: Family, text: &mut impl fmt::Write) -> fmt::Result {
+fn write_fields(fields: &[LookupField], family: Family, text: &mut impl fmt::Write) -> fmt::Result {
     for (position, field) in fields.iter().enumerate() {
         if position > 0 {
             text.write_str(" . ")?;

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Comment, Element, Key, OnDemand, SetName, Value, Verdict};
+use super::{Comment, DynamicChain, Element, Key, SetName, Value, Verdict};
 use crate::planner::model::Address;
 
 /// What an element carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry<A> {
+pub struct ElementData<A> {
     /// Its value.
     pub value: Value<A>,
     /// Its comment.
@@ -17,8 +17,8 @@ pub struct Entry<A> {
 /// The content of our table of one family, as it is or as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table<A: Address> {
-    elements: BTreeMap<SetName, BTreeMap<Key<A>, Entry<A>>>,
-    balance: BTreeSet<OnDemand>,
+    elements: BTreeMap<SetName, BTreeMap<Key<A>, ElementData<A>>>,
+    balance: BTreeSet<DynamicChain>,
 }
 
 impl<A: Address> Default for Table<A> {
@@ -33,7 +33,7 @@ impl<A: Address> Default for Table<A> {
 /// A change that the table cannot take: the planner that made it is wrong, or the table is not
 /// what the planner thought.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Inconsistent {
+pub enum InconsistentTable {
     /// The key is there already.
     #[error("{set} already has {key}")]
     Exists {
@@ -68,18 +68,18 @@ pub enum Inconsistent {
     },
     /// The balance chain is there already.
     #[error("chain {0} already exists")]
-    ChainExists(OnDemand),
+    ChainExists(DynamicChain),
     /// The balance chain is not there.
     #[error("chain {0} does not exist")]
-    NoChain(OnDemand),
+    NoChain(DynamicChain),
     /// The balance chain is in use.
     #[error("chain {0} is in use")]
-    ChainInUse(OnDemand),
+    ChainInUse(DynamicChain),
 }
 
 impl<A: Address> Table<A> {
     /// Whether a balance chain is there: from the start, or added.
-    fn has_chain(&self, chain: OnDemand) -> bool {
+    fn has_chain(&self, chain: DynamicChain) -> bool {
         chain.is_initial() || self.balance.contains(&chain)
     }
 
@@ -87,16 +87,16 @@ impl<A: Address> Table<A> {
     ///
     /// # Errors
     /// If it is there already.
-    pub fn add_chain(&mut self, chain: OnDemand) -> Result<(), Inconsistent> {
+    pub fn add_chain(&mut self, chain: DynamicChain) -> Result<(), InconsistentTable> {
         if let Some(needed) = chain.needs()
             && !self.has_chain(needed)
         {
-            return Err(Inconsistent::NoChain(needed));
+            return Err(InconsistentTable::NoChain(needed));
         }
         if !chain.is_initial() && self.balance.insert(chain) {
             Ok(())
         } else {
-            Err(Inconsistent::ChainExists(chain))
+            Err(InconsistentTable::ChainExists(chain))
         }
     }
 
@@ -104,7 +104,7 @@ impl<A: Address> Table<A> {
     ///
     /// # Errors
     /// If it is not there or is in use.
-    pub fn delete_chain(&mut self, chain: OnDemand) -> Result<(), Inconsistent> {
+    pub fn delete_chain(&mut self, chain: DynamicChain) -> Result<(), InconsistentTable> {
         let target = Value::Verdict(Verdict::OnDemand(chain));
         let in_use = self
             .elements
@@ -113,12 +113,12 @@ impl<A: Address> Table<A> {
             .any(|entry| entry.value == target);
         let mut others = self.balance.iter();
         if in_use || others.any(|other| other.needs() == Some(chain)) {
-            return Err(Inconsistent::ChainInUse(chain));
+            return Err(InconsistentTable::ChainInUse(chain));
         }
         if self.balance.remove(&chain) {
             Ok(())
         } else {
-            Err(Inconsistent::NoChain(chain))
+            Err(InconsistentTable::NoChain(chain))
         }
     }
 
@@ -127,7 +127,7 @@ impl<A: Address> Table<A> {
     /// # Errors
     /// If its key is there already, its value does not suit the map, or it goes to a chain that
     /// is not there.
-    pub fn add(&mut self, element: Element<A>) -> Result<(), Inconsistent> {
+    pub fn add(&mut self, element: Element<A>) -> Result<(), InconsistentTable> {
         let Element {
             set,
             key,
@@ -135,13 +135,13 @@ impl<A: Address> Table<A> {
             comment,
         } = element;
         if !key.suits(set) {
-            return Err(Inconsistent::WrongKey {
+            return Err(InconsistentTable::WrongKey {
                 set,
                 key: key.to_string(),
             });
         }
         if !value.suits(set) {
-            return Err(Inconsistent::WrongValue {
+            return Err(InconsistentTable::WrongValue {
                 set,
                 key: key.to_string(),
             });
@@ -149,16 +149,16 @@ impl<A: Address> Table<A> {
         if let Value::Verdict(Verdict::OnDemand(chain)) = value
             && !self.has_chain(chain)
         {
-            return Err(Inconsistent::NoChain(chain));
+            return Err(InconsistentTable::NoChain(chain));
         }
         let entries = self.elements.entry(set).or_default();
         if entries.contains_key(&key) {
-            return Err(Inconsistent::Exists {
+            return Err(InconsistentTable::Exists {
                 set,
                 key: key.to_string(),
             });
         }
-        entries.insert(key, Entry { value, comment });
+        entries.insert(key, ElementData { value, comment });
         Ok(())
     }
 
@@ -166,8 +166,8 @@ impl<A: Address> Table<A> {
     ///
     /// # Errors
     /// If it is not there.
-    pub fn delete(&mut self, set: SetName, key: &Key<A>) -> Result<(), Inconsistent> {
-        let missing = || Inconsistent::Missing {
+    pub fn delete(&mut self, set: SetName, key: &Key<A>) -> Result<(), InconsistentTable> {
+        let missing = || InconsistentTable::Missing {
             set,
             key: key.to_string(),
         };
@@ -181,12 +181,12 @@ impl<A: Address> Table<A> {
 
     /// What is under `key` of `set`.
     #[must_use]
-    pub fn get(&self, set: SetName, key: &Key<A>) -> Option<&Entry<A>> {
+    pub fn get(&self, set: SetName, key: &Key<A>) -> Option<&ElementData<A>> {
         self.elements.get(&set)?.get(key)
     }
 
     /// The keys of one set or map, in order, and what is under them.
-    pub fn entries(&self, set: SetName) -> impl Iterator<Item = (&Key<A>, &Entry<A>)> {
+    pub fn entries(&self, set: SetName) -> impl Iterator<Item = (&Key<A>, &ElementData<A>)> {
         self.elements.get(&set).into_iter().flatten()
     }
 
@@ -207,7 +207,7 @@ impl<A: Address> Table<A> {
 
     /// The chains that were added, in order; those that are there from the start are not among them.
     #[must_use]
-    pub fn balance(&self) -> &BTreeSet<OnDemand> {
+    pub fn balance(&self) -> &BTreeSet<DynamicChain> {
         &self.balance
     }
 

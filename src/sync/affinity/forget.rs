@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
-use super::remembered::Stale;
-use crate::netlink::{Client, Commit, Kernel, Part};
-use crate::planner::diff::Left;
+use super::remembered::StaleClients;
+use crate::netlink::{Commit, FamilyCommit, Kernel, PinnedClient};
+use crate::planner::diff::TimeLeft;
 use crate::planner::model::{Address, Protocol};
 
 /// How long a sync waits for it afterwards: the usual map is small.
@@ -43,9 +43,9 @@ const CLIENTS: usize = 5_000;
 /// How often in a row, before what the kernel tells of it has to be read (`netlink/notices.rs`).
 const IN_A_ROW: usize = 4;
 
-struct Job {
-    ipv4: Stale<Ipv4Addr>,
-    ipv6: Option<Stale<Ipv6Addr>>,
+struct ReapJob {
+    ipv4: StaleClients<Ipv4Addr>,
+    ipv6: Option<StaleClients<Ipv6Addr>>,
     when: When,
     /// Since when it is so.
     since: Instant,
@@ -61,7 +61,7 @@ pub(in crate::sync) enum When {
 }
 
 /// What a look for these found: transactions that delete it.
-struct Looked {
+struct FoundClients {
     jobs: usize,
     deletes: Vec<Commit>,
     took: Duration,
@@ -69,9 +69,9 @@ struct Looked {
 }
 
 /// The thread, and what it found, as the crank sees them.
-pub(in crate::sync) struct Forgetter {
-    jobs: Sender<Job>,
-    looked: Receiver<Looked>,
+pub(in crate::sync) struct AffinityReaper {
+    jobs: Sender<ReapJob>,
+    looked: Receiver<FoundClients>,
     /// Told after each look.
     told: Arc<Notify>,
     /// Looks that are not over.
@@ -85,13 +85,13 @@ pub(in crate::sync) struct Forgetter {
     failures: u32,
 }
 
-impl Forgetter {
+impl AffinityReaper {
     /// Starts the thread, which ends with this value, but for a look that it is at.
     ///
     /// # Errors
     /// If there can be no thread.
     pub(in crate::sync) fn start(mut kernel: Kernel) -> io::Result<Self> {
-        let (jobs, received) = channel::<Job>();
+        let (jobs, received) = channel::<ReapJob>();
         let (finished, looked) = channel();
         let told = Arc::new(Notify::new());
         let teller = Arc::clone(&told);
@@ -106,7 +106,7 @@ impl Forgetter {
                 let mut found = look(&mut kernel, &ipv4);
                 found.extend(look(&mut kernel, &ipv6));
                 let failed = found.iter().any(Result::is_err);
-                let looked = Looked {
+                let looked = FoundClients {
                     jobs: jobs.len(),
                     deletes: found.into_iter().flatten().flatten().collect(),
                     took: started.elapsed(),
@@ -138,15 +138,18 @@ impl Forgetter {
     pub(in crate::sync) fn forget(
         &mut self,
         kernel: &mut Kernel,
-        ipv4: Stale<Ipv4Addr>,
-        ipv6: Option<Stale<Ipv6Addr>>,
+        ipv4: StaleClients<Ipv4Addr>,
+        ipv6: Option<StaleClients<Ipv6Addr>>,
         when: When,
     ) -> bool {
-        let protocols = ipv6.as_ref().map(Stale::protocols).unwrap_or_default();
+        let protocols = ipv6
+            .as_ref()
+            .map(StaleClients::protocols)
+            .unwrap_or_default();
         if protocols.is_empty() && ipv4.protocols().is_empty() {
             return self.is_forgotten();
         }
-        self.look_for(Job {
+        self.look_for(ReapJob {
             ipv4,
             ipv6,
             when,
@@ -232,8 +235,8 @@ impl Forgetter {
     pub(in crate::sync) fn look_again(
         &mut self,
         kernel: &mut Kernel,
-        ipv4: Stale<Ipv4Addr>,
-        ipv6: Option<Stale<Ipv6Addr>>,
+        ipv4: StaleClients<Ipv4Addr>,
+        ipv6: Option<StaleClients<Ipv6Addr>>,
     ) -> bool {
         self.begins_again();
         self.forget(kernel, ipv4, ipv6, When::After)
@@ -257,7 +260,7 @@ impl Forgetter {
         self.pending == 0 && self.deletes.is_empty()
     }
 
-    fn look_for(&mut self, job: Job) {
+    fn look_for(&mut self, job: ReapJob) {
         if self.jobs.send(job).is_ok() {
             self.pending += 1;
         } else {
@@ -266,7 +269,7 @@ impl Forgetter {
         }
     }
 
-    fn take(&mut self, looked: Looked) {
+    fn take(&mut self, looked: FoundClients) {
         self.pending -= looked.jobs;
         self.took = looked.took;
         self.failed |= looked.failed;
@@ -281,10 +284,10 @@ fn gather<T>(waiting: &Receiver<T>) -> Option<Vec<T>> {
 }
 
 /// Who is to be forgotten, and since when the time-outs are what they are; `None`: they are not yet.
-type Asked<'a, A> = (&'a Stale<A>, Option<Instant>);
+type ReapRequest<'a, A> = (&'a StaleClients<A>, Option<Instant>);
 
-impl Job {
-    fn of<'a, A: Address>(&self, stale: &'a Stale<A>) -> Asked<'a, A> {
+impl ReapJob {
+    fn of<'a, A: Address>(&self, stale: &'a StaleClients<A>) -> ReapRequest<'a, A> {
         (stale, (self.when == When::After).then_some(self.since))
     }
 }
@@ -293,9 +296,12 @@ impl Job {
 const ON_ITS_WAY: Duration = Duration::from_millis(200);
 
 /// What deletes the clients of each protocol, or that they could not be looked for.
-fn look<A: Address>(kernel: &mut Kernel, stale: &[Asked<'_, A>]) -> Vec<Result<Vec<Commit>, ()>>
+fn look<A: Address>(
+    kernel: &mut Kernel,
+    stale: &[ReapRequest<'_, A>],
+) -> Vec<Result<Vec<Commit>, ()>>
 where
-    Part<A>: Into<Commit>,
+    FamilyCommit<A>: Into<Commit>,
 {
     let look = |protocol| match kernel.clients::<A>(protocol) {
         Ok(clients) => Ok(deletes(protocol, clients, stale)),
@@ -311,11 +317,11 @@ where
 
 fn deletes<A: Address>(
     protocol: Protocol,
-    clients: Vec<Client<A>>,
-    stale: &[Asked<'_, A>],
+    clients: Vec<PinnedClient<A>>,
+    stale: &[ReapRequest<'_, A>],
 ) -> Vec<Commit>
 where
-    Part<A>: Into<Commit>,
+    FamilyCommit<A>: Into<Commit>,
 {
     let wrong = clients.into_iter().filter_map(|client| {
         let left = left(protocol, &client, stale)?;
@@ -326,7 +332,7 @@ where
         debug!(%protocol, clients = wrong.len(), "forgetting the clients of endpoints that are gone, or changing their time");
     }
     let parts = wrong.chunks(CLIENTS);
-    let parts = parts.map(|clients| Part::forget(protocol, clients));
+    let parts = parts.map(|clients| FamilyCommit::forget(protocol, clients));
     parts.map(Into::into).collect()
 }
 
@@ -334,10 +340,10 @@ where
 /// `None`: as it is.
 fn left<A: Address>(
     protocol: Protocol,
-    client: &Client<A>,
-    stale: &[Asked<'_, A>],
-) -> Option<Left> {
-    let Client {
+    client: &PinnedClient<A>,
+    stale: &[ReapRequest<'_, A>],
+) -> Option<TimeLeft> {
+    let PinnedClient {
         key,
         endpoint,
         time,
@@ -346,7 +352,7 @@ fn left<A: Address>(
         .iter()
         .any(|(stale, _)| stale.covers(protocol, key, endpoint))
     {
-        return Some(Left::Nothing);
+        return Some(TimeLeft::Nothing);
     }
     // The last job knows the time-out that is.
     stale.iter().rev().find_map(|(stale, since)| {
@@ -360,10 +366,10 @@ mod tests {
     use super::*;
 
     /// One whose thread does nothing; where its jobs arrive.
-    fn idle() -> (Forgetter, Receiver<Job>) {
+    fn idle() -> (AffinityReaper, Receiver<ReapJob>) {
         let (jobs, received) = channel();
         let (_, looked) = channel();
-        let forgetter = Forgetter {
+        let forgetter = AffinityReaper {
             jobs,
             looked,
             told: Arc::new(Notify::new()),
@@ -378,7 +384,7 @@ mod tests {
 
     #[test]
     fn a_look_that_failed_is_made_again_ever_later() {
-        let looked = |failed| Looked {
+        let looked = |failed| FoundClients {
             jobs: 1,
             deletes: Vec::new(),
             took: Duration::ZERO,

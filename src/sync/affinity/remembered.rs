@@ -4,23 +4,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::planner::desired::{
-    Forget, Lost, Memory, NodeContribution, Right, Sides, found_gone, gone_key, lost_of,
+    AffinityMemory, AllowedClients, ClientSides, ClientsToForget, LostEndpoint, NodeElements,
+    found_gone, gone_key, lost_of,
 };
-use crate::planner::diff::{Change, GoneElements, Kept, Left, Plan, Time};
+use crate::planner::diff::{
+    DesiredChange, ElementTimeout, GoneElements, KeptElements, Plan, TimeLeft,
+};
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{Key, Value, Verdict};
 use crate::sync::family::{Basis, FamilyState, Prepared};
 
 /// Clients that must lose the endpoint they had.
 #[derive(Clone, Debug)]
-pub struct Stale<A: Address> {
-    forget: Forget<A>,
+pub struct StaleClients<A: Address> {
+    forget: ClientsToForget<A>,
     /// After a start: all that may be remembered. Everything else is stale.
-    right: Option<Right<A>>,
-    pub(in crate::sync) sides: Sides<A>,
+    right: Option<AllowedClients<A>>,
+    pub(in crate::sync) sides: ClientSides<A>,
 }
 
-impl<A: Address> Stale<A> {
+impl<A: Address> StaleClients<A> {
     /// The protocols that have any.
     #[must_use]
     pub fn protocols(&self) -> BTreeSet<Protocol> {
@@ -47,7 +50,7 @@ impl<A: Address> Stale<A> {
     }
 }
 
-impl<A: Address> Stale<A> {
+impl<A: Address> StaleClients<A> {
     /// For how long an element of the affinity map of `protocol` is to be there from now on, if its time-out is
     /// not what it is now, but was for all but `since`.
     #[must_use]
@@ -55,9 +58,9 @@ impl<A: Address> Stale<A> {
         &self,
         protocol: Protocol,
         key: &Key<A>,
-        time: Time,
+        time: ElementTimeout,
         since: Duration,
-    ) -> Option<Left> {
+    ) -> Option<TimeLeft> {
         let Key::Client(_, address, port) = *key else {
             return None;
         };
@@ -72,8 +75,8 @@ impl<A: Address> Stale<A> {
 }
 
 /// What a plan does about session affinity.
-pub(in crate::sync) struct Affinity<A: Address> {
-    pub(in crate::sync) stale: Stale<A>,
+pub(in crate::sync) struct AffinityChanges<A: Address> {
+    pub(in crate::sync) stale: StaleClients<A>,
     pub(in crate::sync) gone: GoneElements<A>,
     pub(in crate::sync) leaving: GoneElements<A>,
 }
@@ -83,16 +86,16 @@ impl<A: Address> FamilyState<A> {
     /// table that was found, clients may remember what an earlier process programmed.
     pub(in crate::sync) fn affinity(
         &self,
-        change: &Change<A>,
-        kept: &Kept<A>,
-        node: &NodeContribution<A>,
-        sides: Sides<A>,
+        change: &DesiredChange<A>,
+        kept: &KeptElements<A>,
+        node: &NodeElements<A>,
+        sides: ClientSides<A>,
         basis: &Basis<A>,
-    ) -> Affinity<A> {
+    ) -> AffinityChanges<A> {
         let node_ips: BTreeSet<_> = node.node_ips().collect();
         // Clients may be on the other side of external policy Local now.
         let moved = self.sides.as_ref() != Some(&sides);
-        let stale = |forget, right| Stale {
+        let stale = |forget, right| StaleClients {
             forget,
             right,
             sides,
@@ -103,12 +106,12 @@ impl<A: Address> FamilyState<A> {
                 let forget = before.lost(&now);
                 let mut pairs: BTreeSet<_> = forget.pairs().collect();
                 let right = moved.then(|| self.right(&now, &node_ips));
-                pairs.extend(right.iter().flat_map(Right::only_inside));
+                pairs.extend(right.iter().flat_map(AllowedClients::only_inside));
                 let gone = self.gone(&pairs, &before, &now);
                 let known = self.picture.gone();
                 let leaving = pairs.iter().filter(|(asked, _)| now.has(asked));
                 let leaving = leaving.map(gone_key).filter(|key| !known.contains_key(key));
-                Affinity {
+                AffinityChanges {
                     leaving: leaving.map(|key| (key, Verdict::Unremembered)).collect(),
                     gone,
                     stale: stale(forget, right),
@@ -116,7 +119,7 @@ impl<A: Address> FamilyState<A> {
             }
             Basis::Found(found) => {
                 let services = change.services.values().flatten();
-                let mut right = Memory::of(services, &node_ips).right();
+                let mut right = AffinityMemory::of(services, &node_ips).right();
                 for slot in kept.values().flatten() {
                     right.keep_slot(slot, &node_ips);
                 }
@@ -125,29 +128,29 @@ impl<A: Address> FamilyState<A> {
                     gone.extend(right.only_inside().map(|lost| (lost, Verdict::GoneOutside)));
                 }
                 let gone = gone.into_iter();
-                Affinity {
+                AffinityChanges {
                     gone: gone
                         .map(|(lost, verdict)| (gone_key(&lost), verdict))
                         .collect(),
                     leaving: GoneElements::new(),
-                    stale: stale(Forget::default(), Some(right)),
+                    stale: stale(ClientsToForget::default(), Some(right)),
                 }
             }
-            Basis::Empty => Affinity {
+            Basis::Empty => AffinityChanges {
                 gone: GoneElements::new(),
                 leaving: GoneElements::new(),
-                stale: stale(Forget::default(), None),
+                stale: stale(ClientsToForget::default(), None),
             },
         }
     }
 
     /// All clients that must not remember what they do, by what was committed last; `None`: nothing was.
     #[must_use]
-    pub fn stale(&self) -> Option<Stale<A>> {
+    pub fn stale(&self) -> Option<StaleClients<A>> {
         let node_ips = self.picture.node().node_ips().collect();
-        let memory = Memory::of(self.picture.contributions().into_values(), &node_ips);
-        Some(Stale {
-            forget: Forget::default(),
+        let memory = AffinityMemory::of(self.picture.contributions().into_values(), &node_ips);
+        Some(StaleClients {
+            forget: ClientsToForget::default(),
             right: Some(self.right(&memory, &node_ips)),
             sides: self.sides.clone()?,
         })
@@ -156,10 +159,10 @@ impl<A: Address> FamilyState<A> {
     /// What clients may remember before a change, and after it: of the Services that may differ.
     fn memories<'a>(
         &'a self,
-        change: &'a Change<A>,
+        change: &'a DesiredChange<A>,
         node_ips: &BTreeSet<A>,
         moved: bool,
-    ) -> (Memory<'a, A>, Memory<'a, A>) {
+    ) -> (AffinityMemory<'a, A>, AffinityMemory<'a, A>) {
         let had: BTreeSet<_> = self.picture.node().node_ips().collect();
         let others = if moved || had != *node_ips {
             self.picture.contributions()
@@ -171,14 +174,14 @@ impl<A: Address> FamilyState<A> {
         let others: Vec<_> = others.map(|(_, contribution)| contribution).collect();
         let changed = change.services.keys();
         let before = changed.filter_map(|name| self.picture.contribution(name));
-        let before = Memory::of(before.chain(others.iter().copied()), &had);
+        let before = AffinityMemory::of(before.chain(others.iter().copied()), &had);
         let after = change.services.values().flatten();
-        let after = Memory::of(after.chain(others.iter().copied()), node_ips);
+        let after = AffinityMemory::of(after.chain(others.iter().copied()), node_ips);
         (before, after)
     }
 
     /// All that may be remembered, given what may be of the Services of the picture.
-    fn right(&self, memory: &Memory<'_, A>, node_ips: &BTreeSet<A>) -> Right<A> {
+    fn right(&self, memory: &AffinityMemory<'_, A>, node_ips: &BTreeSet<A>) -> AllowedClients<A> {
         let mut right = memory.right();
         for slot in self.picture.kept_elements() {
             right.keep_slot(slot, node_ips);
@@ -189,9 +192,9 @@ impl<A: Address> FamilyState<A> {
     /// The endpoints that clients must not keep: those that there were, and these.
     fn gone(
         &self,
-        pairs: &BTreeSet<Lost<A>>,
-        before: &Memory<'_, A>,
-        now: &Memory<'_, A>,
+        pairs: &BTreeSet<LostEndpoint<A>>,
+        before: &AffinityMemory<'_, A>,
+        now: &AffinityMemory<'_, A>,
     ) -> GoneElements<A> {
         let new = pairs.iter().map(|lost| (gone_key(lost), now.denies(lost)));
         let known = self.picture.gone().iter();
@@ -231,9 +234,9 @@ impl<A: Address> FamilyState<A> {
         let gone = Some(gone);
         Plan::new(
             &self.picture,
-            Change {
+            DesiredChange {
                 gone,
-                ..Change::default()
+                ..DesiredChange::default()
             },
         )
     }

@@ -16,11 +16,11 @@ use kube::{Client, Config};
 use tower::limit::RateLimitLayer;
 use tower::{BoxError, ServiceBuilder};
 
-use super::Timeouts;
+use super::WatchTimeouts;
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ClientError {
     /// The kubeconfig cannot be read.
     #[error("cannot read kubeconfig {}: {source}", .path.display())]
     Read {
@@ -92,13 +92,16 @@ fn first_line(error: &dyn std::error::Error) -> String {
 ///
 /// When something that the client needs is missing or makes no sense. Whether the API server can
 /// be reached is not tried.
-pub async fn client(kubeconfig: Option<&Path>, master: Option<&str>) -> Result<Client, Error> {
+pub async fn client(
+    kubeconfig: Option<&Path>,
+    master: Option<&str>,
+) -> Result<Client, ClientError> {
     let config = match (kubeconfig, master) {
         (Some(path), master) => from_kubeconfig(path, master).await?,
         (None, Some(master)) => from_master(master)?,
-        (None, None) => Config::incluster().map_err(|source| Error::InCluster { source })?,
+        (None, None) => Config::incluster().map_err(|source| ClientError::InCluster { source })?,
     };
-    connections(&config).map_err(|source| Error::Connections {
+    connections(&config).map_err(|source| ClientError::Connections {
         origin: match (kubeconfig, master) {
             (Some(path), _) => format!("kubeconfig {}", path.display()),
             (None, Some(master)) => format!("--master {master}"),
@@ -108,14 +111,14 @@ pub async fn client(kubeconfig: Option<&Path>, master: Option<&str>) -> Result<C
     })
 }
 
-async fn from_kubeconfig(path: &Path, master: Option<&str>) -> Result<Config, Error> {
+async fn from_kubeconfig(path: &Path, master: Option<&str>) -> Result<Config, ClientError> {
     let invalid = |error| {
         let path = path.to_owned();
         if let KubeconfigError::ReadConfig(source, _) = error {
-            return Error::Read { path, source };
+            return ClientError::Read { path, source };
         }
         let source = Box::new(error);
-        Error::Kubeconfig { path, source }
+        ClientError::Kubeconfig { path, source }
     };
     let mut kubeconfig = Kubeconfig::read_from(path).map_err(invalid)?;
     if let Some(master) = master {
@@ -126,7 +129,7 @@ async fn from_kubeconfig(path: &Path, master: Option<&str>) -> Result<Config, Er
     }
     if current_cluster(&kubeconfig).is_some_and(has_proxy) {
         let path = path.to_owned();
-        return Err(Error::Proxy { path });
+        return Err(ClientError::Proxy { path });
     }
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
@@ -134,7 +137,7 @@ async fn from_kubeconfig(path: &Path, master: Option<&str>) -> Result<Config, Er
     match config.auth_info.token_file.clone() {
         Some(file) if has_line_break(&file) => {
             let path = path.to_owned();
-            Err(Error::Token { path, file })
+            Err(ClientError::Token { path, file })
         }
         _ => Ok(config),
     }
@@ -168,7 +171,7 @@ fn has_proxy(cluster: &Cluster) -> bool {
         .is_some_and(|url| !url.is_empty())
 }
 
-fn from_master(master: &str) -> Result<Config, Error> {
+fn from_master(master: &str) -> Result<Config, ClientError> {
     let address = master
         .strip_prefix("https://")
         .or_else(|| master.strip_prefix("http://"))
@@ -176,7 +179,7 @@ fn from_master(master: &str) -> Result<Config, Error> {
     address
         .and_then(|_| master.parse().ok())
         .map(Config::new)
-        .ok_or_else(|| Error::Master {
+        .ok_or_else(|| ClientError::Master {
             master: master.to_owned(),
         })
 }
@@ -211,7 +214,7 @@ fn connections(config: &Config) -> Result<Client, kube::Error> {
     let tls = config.rustls_https_connector_with_connector(tcp)?;
     let mut connector = TimeoutConnector::new(tls);
     connector.set_connect_timeout(Some(CONNECT_TIMEOUT * 2));
-    connector.set_read_timeout(Some(Timeouts::default().longest_silence()));
+    connector.set_read_timeout(Some(WatchTimeouts::default().longest_silence()));
     // A pooled connection may have been silent before its request is sent.
     connector.set_reset_reader_on_write(true);
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// What to do about a failure; each but `InPages` after a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Remedy {
+pub(super) enum WatchRecovery {
     /// Let the watcher try again where it stood.
     Again,
     /// List anew: the API server cannot go on from where the watch broke off.
@@ -23,7 +23,7 @@ pub(super) enum Remedy {
 
 /// Where the watcher stood when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum WatchPhase {
     /// Nothing has come yet.
     Connecting,
     /// The list has begun.
@@ -36,21 +36,23 @@ pub(super) enum Phase {
 /// pages.
 pub(super) fn remedy(
     error: &watcher::Error,
-    phase: Phase,
+    phase: WatchPhase,
     streaming: bool,
     optional: bool,
-) -> Remedy {
+) -> WatchRecovery {
     let code = status(error).map(|status| status.code);
     let at_start = matches!(error, watcher::Error::WatchStartFailed(_));
     match code {
-        Some(403 | 404) if optional => Remedy::Without,
+        Some(403 | 404) if optional => WatchRecovery::Without,
         // Invalid since 1.19 (resourceVersionMatch is refused for a watch), and with the feature
         // gate WatchList off; anything in front of an API server may say Bad Request.
-        Some(400 | 422) if at_start && streaming && phase != Phase::Watching => Remedy::InPages,
+        Some(400 | 422) if at_start && streaming && phase != WatchPhase::Watching => {
+            WatchRecovery::InPages
+        }
         // The watcher itself lists anew only when 410 comes as an event of the watch.
-        Some(401 | 403 | 408 | 429) => Remedy::Again,
-        Some(400..=499) if at_start && phase == Phase::Watching => Remedy::Relist,
-        _ => Remedy::Again,
+        Some(401 | 403 | 408 | 429) => WatchRecovery::Again,
+        Some(400..=499) if at_start && phase == WatchPhase::Watching => WatchRecovery::Relist,
+        _ => WatchRecovery::Again,
     }
 }
 
@@ -123,11 +125,11 @@ fn status(error: &watcher::Error) -> Option<&Status> {
 
 /// The failures that were logged lately.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct LoggedFailures {
     last: BTreeMap<String, Instant>,
 }
 
-impl Told {
+impl LoggedFailures {
     const REMIND: Duration = Duration::from_mins(10);
 
     /// Whether the operator must hear of `text`: it is new, or was told long ago.
@@ -158,9 +160,9 @@ mod tests {
     fn each_failure_has_its_remedy() {
         struct Case {
             error: watcher::Error,
-            phase: Phase,
+            phase: WatchPhase,
             optional: bool,
-            remedy: Remedy,
+            remedy: WatchRecovery,
         }
         let start = |code| watcher::Error::WatchStartFailed(api(code));
         let case = |error, phase, remedy| Case {
@@ -171,27 +173,27 @@ mod tests {
         };
         let list_failed = watcher::Error::InitialListFailed(api(422));
         let cases = [
-            case(start(422), Phase::Connecting, Remedy::InPages),
-            case(start(400), Phase::Connecting, Remedy::InPages),
-            case(start(422), Phase::Watching, Remedy::Relist),
-            case(start(410), Phase::Watching, Remedy::Relist),
-            case(start(401), Phase::Watching, Remedy::Again),
-            case(start(403), Phase::Watching, Remedy::Again),
-            case(start(429), Phase::Watching, Remedy::Again),
-            case(start(500), Phase::Connecting, Remedy::Again),
-            case(list_failed, Phase::Connecting, Remedy::Again),
+            case(start(422), WatchPhase::Connecting, WatchRecovery::InPages),
+            case(start(400), WatchPhase::Connecting, WatchRecovery::InPages),
+            case(start(422), WatchPhase::Watching, WatchRecovery::Relist),
+            case(start(410), WatchPhase::Watching, WatchRecovery::Relist),
+            case(start(401), WatchPhase::Watching, WatchRecovery::Again),
+            case(start(403), WatchPhase::Watching, WatchRecovery::Again),
+            case(start(429), WatchPhase::Watching, WatchRecovery::Again),
+            case(start(500), WatchPhase::Connecting, WatchRecovery::Again),
+            case(list_failed, WatchPhase::Connecting, WatchRecovery::Again),
             case(
                 watcher::Error::NoResourceVersion,
-                Phase::Watching,
-                Remedy::Again,
+                WatchPhase::Watching,
+                WatchRecovery::Again,
             ),
             Case {
                 optional: true,
-                ..case(start(404), Phase::Connecting, Remedy::Without)
+                ..case(start(404), WatchPhase::Connecting, WatchRecovery::Without)
             },
             Case {
                 optional: true,
-                ..case(start(403), Phase::Watching, Remedy::Without)
+                ..case(start(403), WatchPhase::Watching, WatchRecovery::Without)
             },
         ];
         for case in cases {
@@ -204,15 +206,15 @@ mod tests {
     fn a_list_in_pages_has_nothing_to_fall_back_to() {
         let error = watcher::Error::WatchStartFailed(api(422));
         assert_eq!(
-            remedy(&error, Phase::Connecting, false, false),
-            Remedy::Again
+            remedy(&error, WatchPhase::Connecting, false, false),
+            WatchRecovery::Again
         );
     }
 
     #[test]
     fn a_failure_is_told_once_until_all_is_well_or_much_later() {
         let start = Instant::now();
-        let mut told = Told::default();
+        let mut told = LoggedFailures::default();
         assert!(told.is_news("refused", start));
         assert!(told.is_news("timed out", start));
         assert!(!told.is_news("refused", start + Duration::from_secs(599)));

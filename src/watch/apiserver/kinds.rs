@@ -4,13 +4,13 @@ use std::fmt::Debug;
 
 use serde::de::DeserializeOwned;
 
-use crate::planner::model::wire::{self, Metadata};
-use crate::planner::model::{Kind, Update, parse};
+use crate::planner::model::wire::{self, WireMetadata};
+use crate::planner::model::{ObjectKind, Update, parse};
 
 /// A kind of object as far as we read it.
 pub(super) trait Watched: Clone + Debug + DeserializeOwned + Send + Sync + 'static {
     /// Which kind.
-    const KIND: Kind;
+    const KIND: ObjectKind;
     /// Its API group; empty for the core group.
     const GROUP: &'static str;
     /// Its plural, as it stands in URLs.
@@ -24,14 +24,14 @@ pub(super) trait Watched: Clone + Debug + DeserializeOwned + Send + Sync + 'stat
     fn fields(our_node: &str) -> Option<String>;
 
     /// Its `metadata`.
-    fn metadata(&self) -> &Metadata;
+    fn metadata(&self) -> &WireMetadata;
 
     /// What it means.
     fn update(&self, our_node: &str) -> Update;
 }
 
-impl Watched for wire::Service {
-    const KIND: Kind = Kind::Service;
+impl Watched for wire::WireService {
+    const KIND: ObjectKind = ObjectKind::Service;
     const GROUP: &'static str = "";
     const PLURAL: &'static str = "services";
     const LABELS: Option<&'static str> = Some("!service.kubernetes.io/service-proxy-name");
@@ -41,7 +41,7 @@ impl Watched for wire::Service {
         Some("spec.clusterIP!=None".to_owned())
     }
 
-    fn metadata(&self) -> &Metadata {
+    fn metadata(&self) -> &WireMetadata {
         &self.metadata
     }
 
@@ -50,8 +50,8 @@ impl Watched for wire::Service {
     }
 }
 
-impl Watched for wire::EndpointSlice {
-    const KIND: Kind = Kind::EndpointSlice;
+impl Watched for wire::WireEndpointSlice {
+    const KIND: ObjectKind = ObjectKind::EndpointSlice;
     const GROUP: &'static str = "discovery.k8s.io";
     const PLURAL: &'static str = "endpointslices";
     const LABELS: Option<&'static str> = Some("!service.kubernetes.io/headless");
@@ -61,7 +61,7 @@ impl Watched for wire::EndpointSlice {
         None
     }
 
-    fn metadata(&self) -> &Metadata {
+    fn metadata(&self) -> &WireMetadata {
         &self.metadata
     }
 
@@ -70,8 +70,8 @@ impl Watched for wire::EndpointSlice {
     }
 }
 
-impl Watched for wire::Node {
-    const KIND: Kind = Kind::Node;
+impl Watched for wire::WireNode {
+    const KIND: ObjectKind = ObjectKind::Node;
     const GROUP: &'static str = "";
     const PLURAL: &'static str = "nodes";
     const OPTIONAL: bool = true;
@@ -80,7 +80,7 @@ impl Watched for wire::Node {
         Some(format!("metadata.name={our_node}"))
     }
 
-    fn metadata(&self) -> &Metadata {
+    fn metadata(&self) -> &WireMetadata {
         &self.metadata
     }
 
@@ -89,8 +89,8 @@ impl Watched for wire::Node {
     }
 }
 
-impl Watched for wire::ServiceCidr {
-    const KIND: Kind = Kind::ServiceCidr;
+impl Watched for wire::WireServiceCidr {
+    const KIND: ObjectKind = ObjectKind::ServiceCidr;
     const GROUP: &'static str = "networking.k8s.io";
     const PLURAL: &'static str = "servicecidrs";
     const OPTIONAL: bool = true;
@@ -99,7 +99,7 @@ impl Watched for wire::ServiceCidr {
         None
     }
 
-    fn metadata(&self) -> &Metadata {
+    fn metadata(&self) -> &WireMetadata {
         &self.metadata
     }
 

@@ -8,13 +8,13 @@ use std::sync::Arc;
 /// A relist that breaks off is simply begun again: what it had reported stays known, and only a
 /// relist that runs to its end says what is gone.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct KnownNames {
     /// Each name with the relist that saw it last.
     seen: BTreeMap<Arc<str>, u64>,
     relist: u64,
 }
 
-impl Known {
+impl KnownNames {
     /// A relist begins, or begins again.
     pub(super) fn begin(&mut self) {
         self.relist += 1;
@@ -44,19 +44,19 @@ impl Known {
 mod tests {
     use super::*;
 
-    fn insert(known: &mut Known, names: &[&str]) {
+    fn insert(known: &mut KnownNames, names: &[&str]) {
         for name in names {
             known.insert(&Arc::from(*name));
         }
     }
 
-    fn finish(known: &mut Known) -> Vec<String> {
+    fn finish(known: &mut KnownNames) -> Vec<String> {
         known.finish().iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn nothing_is_gone_after_the_first_list() {
-        let mut known = Known::default();
+        let mut known = KnownNames::default();
         known.begin();
         insert(&mut known, &["a", "b"]);
         assert_eq!(finish(&mut known), [""; 0]);
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn what_a_relist_does_not_see_is_gone_once() {
-        let mut known = Known::default();
+        let mut known = KnownNames::default();
         known.begin();
         insert(&mut known, &["a", "b", "c"]);
         known.finish();
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_relist_that_breaks_off_says_nothing_is_gone() {
-        let mut known = Known::default();
+        let mut known = KnownNames::default();
         known.begin();
         insert(&mut known, &["a", "b"]);
         known.finish();
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn what_only_a_broken_off_relist_saw_is_gone() {
-        let mut known = Known::default();
+        let mut known = KnownNames::default();
         known.begin();
         insert(&mut known, &["a"]);
         known.finish();
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn changes_between_relists_count() {
-        let mut known = Known::default();
+        let mut known = KnownNames::default();
         known.begin();
         insert(&mut known, &["a"]);
         known.finish();

@@ -18,13 +18,13 @@ mod known;
 mod reader;
 mod slim;
 
-pub use client::{Error, client};
+pub use client::{ClientError, client};
 
 use reader::read;
 
 /// How long to wait for what.
 #[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
+pub struct WatchTimeouts {
     /// In whole seconds: after this the API server is asked to close a watch, to be taken up
     /// again; a watch that is silent for 5 s longer is dead.
     pub watch: u32,
@@ -43,14 +43,14 @@ pub struct Timeouts {
     pub unavailable: Duration,
 }
 
-impl Timeouts {
+impl WatchTimeouts {
     /// No connection in good order is silent for longer.
     fn longest_silence(&self) -> Duration {
         Duration::from_secs(u64::from(self.watch) + 15).max(self.answer)
     }
 }
 
-impl Default for Timeouts {
+impl Default for WatchTimeouts {
     fn default() -> Self {
         Self {
             watch: 290,
@@ -68,22 +68,22 @@ impl Default for Timeouts {
 /// `ServiceCIDRs` that the API server does not have or does not let us see count as listed, with a
 /// warning.
 pub async fn watch(client: Client, our_node: Arc<str>, events: Sender<Events>) {
-    watch_with(Timeouts::default(), client, our_node, events).await;
+    watch_with(WatchTimeouts::default(), client, our_node, events).await;
 }
 
 /// [`watch`] with other timeouts.
 pub async fn watch_with(
-    timeouts: Timeouts,
+    timeouts: WatchTimeouts,
     client: Client,
     our_node: Arc<str>,
     events: Sender<Events>,
 ) {
     let (client, node, timeouts, out) = (&client, &*our_node, &timeouts, &events);
     let kinds = join_all([
-        read::<wire::Service>(client, node, timeouts, out),
-        read::<wire::EndpointSlice>(client, node, timeouts, out),
-        read::<wire::Node>(client, node, timeouts, out),
-        read::<wire::ServiceCidr>(client, node, timeouts, out),
+        read::<wire::WireService>(client, node, timeouts, out),
+        read::<wire::WireEndpointSlice>(client, node, timeouts, out),
+        read::<wire::WireNode>(client, node, timeouts, out),
+        read::<wire::WireServiceCidr>(client, node, timeouts, out),
     ]);
     tokio::select! {
         biased;

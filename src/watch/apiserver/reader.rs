@@ -14,29 +14,29 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, error, info, warn};
 
-use super::Timeouts;
-use super::failure::{self, Phase, Remedy, Told};
+use super::WatchTimeouts;
+use super::failure::{self, LoggedFailures, WatchPhase, WatchRecovery};
 use super::kinds::Watched;
-use super::known::Known;
-use super::slim::Slim;
+use super::known::KnownNames;
+use super::slim::WatchedObject;
 use crate::planner::model::{Event, Events, Object, ObjectKey, Update};
 
 /// Reads the objects of kind `W` and reports them until nobody receives `events`.
 pub(super) fn read<'a, W: Watched>(
     client: &'a Client,
     our_node: &'a str,
-    timeouts: &'a Timeouts,
+    timeouts: &'a WatchTimeouts,
     events: &'a Sender<Events>,
 ) -> BoxFuture<'a, ()> {
-    let mut reader = Reader::<W> {
+    let mut reader = WatchReader::<W> {
         client,
         our_node,
         timeouts,
         events,
-        known: Known::default(),
+        known: KnownNames::default(),
         pauses: pauses(timeouts.first_pause),
         absences: absences(timeouts.unavailable),
-        told: Told::default(),
+        told: LoggedFailures::default(),
         streaming: true,
         cut_off: 0,
         failures: 0,
@@ -44,19 +44,19 @@ pub(super) fn read<'a, W: Watched>(
         without: false,
         kind: PhantomData,
     };
-    async move { while let Err(End::Renew) = reader.follow().await {} }.boxed()
+    async move { while let Err(WatchEnd::Renew) = reader.follow().await {} }.boxed()
 }
 
-struct Reader<'a, W> {
+struct WatchReader<'a, W> {
     client: &'a Client,
     our_node: &'a str,
-    timeouts: &'a Timeouts,
+    timeouts: &'a WatchTimeouts,
     events: &'a Sender<Events>,
-    known: Known,
+    known: KnownNames,
     pauses: ResetTimerBackoff<ExponentialBackoff>,
     /// The pauses while it is unavailable.
     absences: ExponentialBackoff,
-    told: Told,
+    told: LoggedFailures,
     /// Whether lists are asked for as streams; once refused, always in pages.
     streaming: bool,
     /// Streaming lists in a row that the API server closed before their end.
@@ -86,7 +86,7 @@ fn pauses(first: Duration) -> ResetTimerBackoff<ExponentialBackoff> {
 const RELIST_AFTER: u32 = 6;
 
 /// How long after a kind was unavailable it is asked for again; each time in a row twice as long, up to
-/// [`Timeouts::unavailable`].
+/// [`WatchTimeouts::unavailable`].
 const FIRST_ABSENCE: Duration = Duration::from_secs(2);
 
 /// With jitter: all nodes are refused at the same time.
@@ -101,17 +101,17 @@ fn absences(longest: Duration) -> ExponentialBackoff {
 }
 
 /// The watcher is of no more use: make another, or stop when nobody receives events.
-enum End {
+enum WatchEnd {
     Renew,
     Stop,
 }
 
-impl<W: Watched> Reader<'_, W> {
+impl<W: Watched> WatchReader<'_, W> {
     /// The life of one watcher.
-    async fn follow(&mut self) -> Result<Infallible, End> {
-        let api = Api::<Slim<W>>::all(self.client.clone());
+    async fn follow(&mut self) -> Result<Infallible, WatchEnd> {
+        let api = Api::<WatchedObject<W>>::all(self.client.clone());
         let mut stream = watcher::watcher(api, self.config()).boxed();
-        let mut phase = Phase::Connecting;
+        let mut phase = WatchPhase::Connecting;
         loop {
             let next = match self.patience(phase) {
                 Some(limit) => match timeout(limit, stream.next()).await {
@@ -123,7 +123,7 @@ impl<W: Watched> Reader<'_, W> {
             phase = match next {
                 Some(Ok(event)) => self.event(event, phase).await?,
                 Some(Err(error)) => self.failure(&error, phase).await?,
-                None => return Err(End::Renew),
+                None => return Err(WatchEnd::Renew),
             };
         }
     }
@@ -143,35 +143,41 @@ impl<W: Watched> Reader<'_, W> {
     }
 
     /// How long the watcher may be silent. It looks after a watch by itself.
-    fn patience(&self, phase: Phase) -> Option<Duration> {
+    fn patience(&self, phase: WatchPhase) -> Option<Duration> {
         match phase {
-            Phase::Listing if self.streaming => Some(self.timeouts.streaming_list),
-            Phase::Connecting | Phase::Listing => Some(self.timeouts.answer),
-            Phase::Watching => None,
+            WatchPhase::Listing if self.streaming => Some(self.timeouts.streaming_list),
+            WatchPhase::Connecting | WatchPhase::Listing => Some(self.timeouts.answer),
+            WatchPhase::Watching => None,
         }
     }
 
-    async fn event(&mut self, event: watcher::Event<Slim<W>>, phase: Phase) -> Result<Phase, End> {
+    async fn event(
+        &mut self,
+        event: watcher::Event<WatchedObject<W>>,
+        phase: WatchPhase,
+    ) -> Result<WatchPhase, WatchEnd> {
         match event {
             watcher::Event::Init => self.begin(phase).await,
-            watcher::Event::InitApply(slim) => self.apply(&slim).await.map(|()| Phase::Listing),
-            watcher::Event::InitDone => self.finish().await.map(|()| Phase::Watching),
+            watcher::Event::InitApply(slim) => {
+                self.apply(&slim).await.map(|()| WatchPhase::Listing)
+            }
+            watcher::Event::InitDone => self.finish().await.map(|()| WatchPhase::Watching),
             watcher::Event::Apply(slim) => {
                 self.well();
-                self.apply(&slim).await.map(|()| Phase::Watching)
+                self.apply(&slim).await.map(|()| WatchPhase::Watching)
             }
             watcher::Event::Delete(slim) => {
                 self.well();
                 let key = slim.key();
                 self.known.remove(&key.name);
-                self.update(key, None).await.map(|()| Phase::Watching)
+                self.update(key, None).await.map(|()| WatchPhase::Watching)
             }
         }
     }
 
-    async fn begin(&mut self, phase: Phase) -> Result<Phase, End> {
+    async fn begin(&mut self, phase: WatchPhase) -> Result<WatchPhase, WatchEnd> {
         self.known.begin();
-        if phase == Phase::Listing {
+        if phase == WatchPhase::Listing {
             self.cut_off += 1;
             debug!(kind = %W::KIND, "The API server closed a list before its end");
             if self.streaming && self.cut_off > 1 {
@@ -179,16 +185,16 @@ impl<W: Watched> Reader<'_, W> {
             }
             self.pause(Duration::ZERO).await;
         }
-        Ok(Phase::Listing)
+        Ok(WatchPhase::Listing)
     }
 
-    async fn apply(&mut self, slim: &Slim<W>) -> Result<(), End> {
+    async fn apply(&mut self, slim: &WatchedObject<W>) -> Result<(), WatchEnd> {
         let update = slim.update(self.our_node);
         self.known.insert(&update.key.name);
         self.report(Event::Update(update)).await
     }
 
-    async fn finish(&mut self) -> Result<(), End> {
+    async fn finish(&mut self) -> Result<(), WatchEnd> {
         for name in self.known.finish() {
             let kind = W::KIND;
             self.update(ObjectKey { kind, name }, None).await?;
@@ -200,7 +206,7 @@ impl<W: Watched> Reader<'_, W> {
         self.listed().await
     }
 
-    async fn listed(&mut self) -> Result<(), End> {
+    async fn listed(&mut self) -> Result<(), WatchEnd> {
         if self.listed {
             return Ok(());
         }
@@ -208,7 +214,7 @@ impl<W: Watched> Reader<'_, W> {
         self.report(Event::Listed(W::KIND)).await
     }
 
-    async fn update(&self, key: ObjectKey, object: Option<Object>) -> Result<(), End> {
+    async fn update(&self, key: ObjectKey, object: Option<Object>) -> Result<(), WatchEnd> {
         let rejected = Vec::new();
         let update = Update {
             key,
@@ -219,8 +225,12 @@ impl<W: Watched> Reader<'_, W> {
         self.report(Event::Update(update)).await
     }
 
-    async fn report(&self, event: Event) -> Result<(), End> {
-        self.events.send(vec![event]).await.ok().ok_or(End::Stop)
+    async fn report(&self, event: Event) -> Result<(), WatchEnd> {
+        self.events
+            .send(vec![event])
+            .await
+            .ok()
+            .ok_or(WatchEnd::Stop)
     }
 
     fn well(&mut self) {
@@ -232,27 +242,31 @@ impl<W: Watched> Reader<'_, W> {
         }
     }
 
-    async fn failure(&mut self, error: &watcher::Error, phase: Phase) -> Result<Phase, End> {
+    async fn failure(
+        &mut self,
+        error: &watcher::Error,
+        phase: WatchPhase,
+    ) -> Result<WatchPhase, WatchEnd> {
         let remedy = failure::remedy(error, phase, self.streaming, W::OPTIONAL);
         let text = failure::text(error);
         match remedy {
-            Remedy::InPages => return Err(self.in_pages(&text)),
-            Remedy::Without => return self.without(&text).await,
-            Remedy::Again | Remedy::Relist => self.tell(error, &text),
+            WatchRecovery::InPages => return Err(self.in_pages(&text)),
+            WatchRecovery::Without => return self.without(&text).await,
+            WatchRecovery::Again | WatchRecovery::Relist => self.tell(error, &text),
         }
         self.report(Event::Interrupted(W::KIND)).await?;
         self.pause(failure::retry_after(error)).await;
         self.failures += 1;
-        if remedy == Remedy::Relist || self.failures >= RELIST_AFTER {
+        if remedy == WatchRecovery::Relist || self.failures >= RELIST_AFTER {
             self.failures = 0;
-            return Err(End::Renew);
+            return Err(WatchEnd::Renew);
         }
         // A list that fails is begun again by the watcher.
-        let is_watching = phase == Phase::Watching && !failure::loses_place(error);
+        let is_watching = phase == WatchPhase::Watching && !failure::loses_place(error);
         Ok(if is_watching {
-            Phase::Watching
+            WatchPhase::Watching
         } else {
-            Phase::Connecting
+            WatchPhase::Connecting
         })
     }
 
@@ -266,26 +280,26 @@ impl<W: Watched> Reader<'_, W> {
         }
     }
 
-    async fn silence(&mut self, phase: Phase) -> End {
+    async fn silence(&mut self, phase: WatchPhase) -> WatchEnd {
         let text = "no answer from the API server";
-        if self.streaming && phase == Phase::Listing {
+        if self.streaming && phase == WatchPhase::Listing {
             return self.in_pages(text);
         }
         if self.told.is_news(text, Instant::now()) {
             warn!(error = %text, kind = %W::KIND, "The API server cannot be watched");
         }
         self.pause(Duration::ZERO).await;
-        End::Renew
+        WatchEnd::Renew
     }
 
-    fn in_pages(&mut self, reason: &str) -> End {
+    fn in_pages(&mut self, reason: &str) -> WatchEnd {
         debug!(%reason, kind = %W::KIND, "Listing in pages from now on");
         self.streaming = false;
-        End::Renew
+        WatchEnd::Renew
     }
 
     /// What was reported before stays: it is no news that any of it is gone.
-    async fn without(&mut self, error: &str) -> Result<Phase, End> {
+    async fn without(&mut self, error: &str) -> Result<WatchPhase, WatchEnd> {
         if !self.without {
             self.without = true;
             warn!(%error, kind = %W::KIND, "Going on without this kind of object");
@@ -294,7 +308,7 @@ impl<W: Watched> Reader<'_, W> {
         // For a moment after its start an API server answers 403 until it has its RBAC, and 404 until it
         // serves every kind.
         sleep(self.absences.next().unwrap_or(self.timeouts.unavailable)).await;
-        Err(End::Renew)
+        Err(WatchEnd::Renew)
     }
 
     async fn pause(&mut self, at_least: Duration) {

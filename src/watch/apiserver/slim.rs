@@ -11,12 +11,12 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::kinds::Watched;
-use crate::planner::model::wire::Metadata;
-use crate::planner::model::{ObjectKey, Rejected, Update, parse};
+use crate::planner::model::wire::WireMetadata;
+use crate::planner::model::{ObjectKey, RejectReason, Update, parse};
 
 /// An object of kind `W`, or what can be told of it if it does not decode.
 #[derive(Clone, Debug)]
-pub(super) struct Slim<W> {
+pub(super) struct WatchedObject<W> {
     /// For the watcher, which goes on from the last `resourceVersion`.
     meta: ObjectMeta,
     object: Result<W, Malformed>,
@@ -24,11 +24,11 @@ pub(super) struct Slim<W> {
 
 #[derive(Clone, Debug)]
 struct Malformed {
-    metadata: Metadata,
+    metadata: WireMetadata,
     error: Arc<str>,
 }
 
-impl<W: Watched> Slim<W> {
+impl<W: Watched> WatchedObject<W> {
     /// What the object means.
     pub(super) fn update(&self, our_node: &str) -> Update {
         match &self.object {
@@ -36,7 +36,7 @@ impl<W: Watched> Slim<W> {
             Err(Malformed { error, .. }) => Update {
                 key: self.key(),
                 object: None,
-                rejected: vec![Rejected::Malformed(Arc::clone(error))],
+                rejected: vec![RejectReason::Malformed(Arc::clone(error))],
                 triggered: None,
             },
         }
@@ -47,7 +47,7 @@ impl<W: Watched> Slim<W> {
         parse::key(W::KIND, self.metadata())
     }
 
-    fn metadata(&self) -> &Metadata {
+    fn metadata(&self) -> &WireMetadata {
         match &self.object {
             Ok(object) => object.metadata(),
             Err(malformed) => &malformed.metadata,
@@ -70,7 +70,7 @@ impl<W: Watched> Slim<W> {
 }
 
 /// Name, namespace and version of an object of which some other field does not decode.
-fn identity(json: &str) -> Metadata {
+fn identity(json: &str) -> WireMetadata {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Named {
@@ -92,22 +92,22 @@ fn identity(json: &str) -> Metadata {
     } = serde_json::from_str::<Named>(json)
         .unwrap_or_default()
         .metadata;
-    Metadata {
+    WireMetadata {
         name,
         namespace,
         resource_version,
-        ..Metadata::default()
+        ..WireMetadata::default()
     }
 }
 
-impl<'de, W: Watched> Deserialize<'de> for Slim<W> {
+impl<'de, W: Watched> Deserialize<'de> for WatchedObject<W> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // The text is cut out first, so that a fault in it leaves the decoder at the next object.
         Box::<RawValue>::deserialize(deserializer).map(|raw| Self::decode(raw.get()))
     }
 }
 
-impl<W: Watched> Resource for Slim<W> {
+impl<W: Watched> Resource for WatchedObject<W> {
     type DynamicType = ();
     // Only ever listed over all namespaces.
     type Scope = ClusterResourceScope;
@@ -157,13 +157,17 @@ mod tests {
             r#"{{"kind": "ServiceList", "apiVersion": "v1", "metadata": {{"resourceVersion": "9"}},
                 "items": [{BAD}, {GOOD}, {BAD_METADATA}, null]}}"#
         );
-        let list: ObjectList<Slim<wire::Service>> = serde_json::from_str(&list).unwrap();
+        let list: ObjectList<WatchedObject<wire::WireService>> =
+            serde_json::from_str(&list).unwrap();
 
         let updates: Vec<Update> = list.iter().map(|slim| slim.update("node")).collect();
 
         let keys: Vec<&str> = updates.iter().map(|update| &*update.key.name).collect();
         assert_eq!(keys, ["shop/bad", "shop/good", "default/", "default/"]);
-        assert!(matches!(updates[0].rejected[..], [Rejected::Malformed(_)]));
+        assert!(matches!(
+            updates[0].rejected[..],
+            [RejectReason::Malformed(_)]
+        ));
         assert!(matches!(updates[1].object, Some(Object::Service(_))));
         assert_eq!(updates[2].object, None);
         assert_eq!(updates[3].object, None);
@@ -172,7 +176,8 @@ mod tests {
     #[test]
     fn an_object_that_does_not_decode_moves_a_watch_on() {
         let event = format!(r#"{{"type": "ADDED", "object": {BAD}}}"#);
-        let event: WatchEvent<Slim<wire::Service>> = serde_json::from_str(&event).unwrap();
+        let event: WatchEvent<WatchedObject<wire::WireService>> =
+            serde_json::from_str(&event).unwrap();
 
         let WatchEvent::Added(slim) = event else {
             panic!("{event:?}");
@@ -184,10 +189,10 @@ mod tests {
     #[test]
     fn urls_are_those_of_the_api_server() {
         let urls = [
-            Slim::<wire::Service>::url_path(&(), None),
-            Slim::<wire::EndpointSlice>::url_path(&(), None),
-            Slim::<wire::Node>::url_path(&(), None),
-            Slim::<wire::ServiceCidr>::url_path(&(), None),
+            WatchedObject::<wire::WireService>::url_path(&(), None),
+            WatchedObject::<wire::WireEndpointSlice>::url_path(&(), None),
+            WatchedObject::<wire::WireNode>::url_path(&(), None),
+            WatchedObject::<wire::WireServiceCidr>::url_path(&(), None),
         ];
         assert_eq!(
             urls,

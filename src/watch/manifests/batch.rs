@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::walk::Identity;
+use super::walk::FileIdentity;
 
 /// What to look at again.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(super) struct Rescan {
     /// The files that are named.
     pub(super) files: BTreeSet<PathBuf>,
     /// Names that are new and that nobody has opened.
     pub(super) created: BTreeSet<PathBuf>,
     /// What was written, whatever its name: links may lead to it.
-    pub(super) written: BTreeSet<Identity>,
+    pub(super) written: BTreeSet<FileIdentity>,
     /// Which other files to look for.
     pub(super) scan: Scan,
     /// Whether a name has gone.
@@ -33,7 +33,7 @@ pub(super) enum Scan {
     Everything,
 }
 
-impl Batch {
+impl Rescan {
     /// Every file there is.
     pub(super) fn everything() -> Self {
         Self {

@@ -12,8 +12,8 @@ use tracing::{error, info};
 
 use crate::planner::model::Update;
 
-use super::Problem;
-use super::batch::{Batch, Scan};
+use super::SkippedManifest;
+use super::batch::{Rescan, Scan};
 use super::content::Content;
 use super::index::Index;
 use super::notice::Notice;
@@ -24,10 +24,10 @@ use super::walk::{self, Stamp, Walk};
 pub(super) struct Files {
     directory: PathBuf,
     /// Which directory that was when it was last attached to.
-    identity: Option<walk::Identity>,
+    identity: Option<walk::FileIdentity>,
     our_node: Arc<str>,
     index: Index,
-    read: BTreeMap<PathBuf, Read>,
+    read: BTreeMap<PathBuf, ReadFile>,
     /// The files with, or behind, another name, by which they may be written.
     links: BTreeSet<PathBuf>,
     /// Files that have been written to and not closed since.
@@ -40,7 +40,7 @@ pub(super) struct Files {
 
 /// A file as it was last read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Read {
+struct ReadFile {
     stamp: Option<Stamp>,
     failed: bool,
 }
@@ -76,7 +76,7 @@ impl Files {
     }
 
     /// Adds to `batch` what `notice` asks for.
-    pub(super) fn note(&mut self, notice: Notice, batch: &mut Batch) {
+    pub(super) fn note(&mut self, notice: Notice, batch: &mut Rescan) {
         match notice {
             Notice::Lost => batch.scan(Scan::Everything),
             Notice::Written(path) => {
@@ -128,7 +128,7 @@ impl Files {
     /// if the directory itself has gone. `entering` is as for [`Walk::below`].
     pub(super) fn take_in(
         &mut self,
-        mut batch: Batch,
+        mut batch: Rescan,
         entering: &mut dyn FnMut(&Path),
     ) -> Option<Vec<Update>> {
         let mut contents = BTreeMap::new();
@@ -163,7 +163,7 @@ impl Files {
     fn compare(
         &mut self,
         walk: Walk,
-        batch: &mut Batch,
+        batch: &mut Rescan,
         contents: &mut BTreeMap<Arc<Path>, Vec<Update>>,
     ) {
         let gone = |path: &Path| !walk.files.contains(path) && !walk.may_hide(path);
@@ -189,7 +189,7 @@ impl Files {
     }
 
     /// Adds to `batch` the files that have changed under another name.
-    fn follow_links(&self, batch: &mut Batch) {
+    fn follow_links(&self, batch: &mut Rescan) {
         for path in &self.links {
             let stamp = Stamp::of(path);
             if stamp != self.read.get(path).and_then(|read| read.stamp)
@@ -219,7 +219,10 @@ impl Files {
         } else {
             self.links.remove(path);
         }
-        let mut remember = |failed| self.read.insert(path.to_owned(), Read { stamp, failed });
+        let mut remember = |failed| {
+            self.read
+                .insert(path.to_owned(), ReadFile { stamp, failed })
+        };
         match super::file(path, &self.our_node) {
             Ok(Some(content)) => {
                 remember(false);
@@ -239,7 +242,7 @@ impl Files {
 
     /// Adds the file at `path` to `batch`. A directory that the last walk did not enter is new, or
     /// known by another path: only a walk can tell.
-    fn look_at(&self, path: PathBuf, batch: &mut Batch) {
+    fn look_at(&self, path: PathBuf, batch: &mut Rescan) {
         if !is_manifest(&path) {
             return;
         }
@@ -282,14 +285,14 @@ fn told_of_skipped(path: &Path, content: Content) -> Vec<Update> {
 }
 
 /// Logs `problem`, unless it is about one of the `known` paths.
-fn report(problem: &Problem, known: &BTreeSet<PathBuf>) {
+fn report(problem: &SkippedManifest, known: &BTreeSet<PathBuf>) {
     match problem {
-        Problem::Read { path, .. } if known.contains(path) => {}
-        Problem::Read { path, source } => {
+        SkippedManifest::Read { path, .. } if known.contains(path) => {}
+        SkippedManifest::Read { path, source } => {
             let file = path.display();
             error!(error = %source, %file, "cannot read a manifest: its last content counts");
         }
-        Problem::Syntax { path, error } => {
+        SkippedManifest::Syntax { path, error } => {
             let (line, column) = error.position.unzip();
             let file = path.display();
             let error = &error.reason;

@@ -12,12 +12,12 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::planner::model::{Event, Events, Kind};
+use crate::planner::model::{Event, Events, ObjectKind};
 
-use super::batch::Batch;
+use super::batch::Rescan;
 use super::files::Files;
 use super::notice::{Filter, Notice};
-use super::{Error, readable};
+use super::{ManifestsError, readable};
 
 /// Changes that follow each other faster than this count as one.
 const QUIET: Duration = Duration::from_millis(10);
@@ -48,8 +48,8 @@ pub fn watch(
     dir: &Path,
     our_node: Arc<str>,
     events: mpsc::Sender<Events>,
-) -> Result<Handle, Error> {
-    let dir = std::path::absolute(dir).map_err(|source| Error::Directory {
+) -> Result<WatchHandle, ManifestsError> {
+    let dir = std::path::absolute(dir).map_err(|source| ManifestsError::Directory {
         path: dir.to_owned(),
         source,
     })?;
@@ -67,8 +67,8 @@ pub fn watch(
     let thread = thread::Builder::new()
         .name("manifests".to_owned())
         .spawn(move || follower.run())
-        .map_err(Error::Thread)?;
-    Ok(Handle {
+        .map_err(ManifestsError::Thread)?;
+    Ok(WatchHandle {
         signals,
         flags,
         thread: Some(thread),
@@ -77,13 +77,13 @@ pub fn watch(
 
 /// The thread of [`watch`]; it ends when this is dropped, or the receiver of its events.
 #[derive(Debug)]
-pub struct Handle {
+pub struct WatchHandle {
     signals: SyncSender<Signal>,
     flags: Arc<Flags>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Handle {
+impl WatchHandle {
     /// Ends the thread and waits for it. The receiver of its events must be gone or empty, or the
     /// thread may wait for room in it.
     pub fn stop(mut self) {
@@ -102,7 +102,7 @@ impl Handle {
     }
 }
 
-impl Drop for Handle {
+impl Drop for WatchHandle {
     fn drop(&mut self) {
         self.signal();
     }
@@ -129,7 +129,7 @@ fn watcher(
     dir: &Path,
     signals: &SyncSender<Signal>,
     flags: &Arc<Flags>,
-) -> Result<RecommendedWatcher, Error> {
+) -> Result<RecommendedWatcher, ManifestsError> {
     readable(dir)?;
     let (signals, flags) = (signals.clone(), flags.clone());
     let mut filter = Filter::default();
@@ -153,7 +153,7 @@ fn watcher(
             watcher.watch(dir, RecursiveMode::NonRecursive)?;
             Ok(watcher)
         })
-        .map_err(|source| Error::Watch {
+        .map_err(|source| ManifestsError::Watch {
             path: dir.to_owned(),
             source,
         })
@@ -189,7 +189,7 @@ impl Follower {
 
     fn follow(&mut self) -> Result<Infallible, Stopped> {
         self.catch_up()?;
-        self.send(Kind::ALL.map(Event::Listed).into())?;
+        self.send(ObjectKind::ALL.map(Event::Listed).into())?;
         loop {
             let batch = self.batch()?;
             if batch.detached || !self.files.is_there() {
@@ -202,8 +202,8 @@ impl Follower {
     }
 
     /// What the next change and those that follow it closely ask for.
-    fn batch(&mut self) -> Result<Batch, Stopped> {
-        let mut batch = Batch::default();
+    fn batch(&mut self) -> Result<Rescan, Stopped> {
+        let mut batch = Rescan::default();
         let mut signal = self.received.recv().map_err(|_closed| Stopped)?;
         let deadline = Instant::now() + LONGEST_WAIT;
         loop {
@@ -218,7 +218,7 @@ impl Follower {
         }
     }
 
-    fn take(&mut self, signal: Signal, batch: &mut Batch) -> Result<(), Stopped> {
+    fn take(&mut self, signal: Signal, batch: &mut Rescan) -> Result<(), Stopped> {
         if self.flags.stop.load(Ordering::Relaxed) {
             return Err(Stopped);
         }
@@ -234,14 +234,14 @@ impl Follower {
 
     /// Reports every file, as soon as there is a directory to read.
     fn catch_up(&mut self) -> Result<(), Stopped> {
-        while !self.report(Batch::everything())? {
+        while !self.report(Rescan::everything())? {
             self.attach()?;
         }
         Ok(())
     }
 
     /// Reports what `batch` asks for; false if the directory is gone.
-    fn report(&mut self, batch: Batch) -> Result<bool, Stopped> {
+    fn report(&mut self, batch: Rescan) -> Result<bool, Stopped> {
         let watcher = &mut self.watcher;
         let updates = self
             .files
@@ -279,7 +279,7 @@ impl Follower {
                 }
             }
             match self.received.recv_timeout(RETRY) {
-                Ok(signal) => self.take(signal, &mut Batch::default())?,
+                Ok(signal) => self.take(signal, &mut Rescan::default())?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(Stopped),
             }

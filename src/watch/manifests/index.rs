@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::planner::model::{ObjectKey, Rejected, Update};
+use crate::planner::model::{ObjectKey, RejectReason, Update};
 
 /// The objects of every file. Where two files hold the same object, that of the first in the order
 /// of paths counts, and within a file the first. A change costs as much as the files it touches,
@@ -14,11 +14,11 @@ pub(super) struct Index {
     /// The objects that each file holds; a file without any is not here.
     files: BTreeMap<Arc<Path>, Vec<ObjectKey>>,
     /// What the files say about each object, in the order of their paths.
-    claims: BTreeMap<ObjectKey, Vec<Claim>>,
+    claims: BTreeMap<ObjectKey, Vec<FileClaim>>,
 }
 
 #[derive(Debug)]
-struct Claim {
+struct FileClaim {
     file: Arc<Path>,
     update: Update,
 }
@@ -71,7 +71,7 @@ impl Index {
             let claims = self.claims.entry(update.key.clone()).or_default();
             let place = claims.partition_point(|claim| claim.file <= *file);
             let file = file.clone();
-            claims.insert(place, Claim { file, update });
+            claims.insert(place, FileClaim { file, update });
         }
     }
 
@@ -90,7 +90,7 @@ impl Index {
         update.rejected.extend(others.iter().map(|other| {
             let (first, other) = (first.file.display(), other.file.display());
             let text = format!("it is in {first} and again in {other}, of which the first counts");
-            Rejected::Contradiction(text.into())
+            RejectReason::Contradiction(text.into())
         }));
         update
     }
@@ -99,7 +99,7 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::planner::model::{Kind, Node, Object};
+    use crate::planner::model::{Node, Object, ObjectKind};
 
     /// What a file says about Nodes: `name=last octet of its address`.
     fn nodes(text: &str) -> Vec<Update> {
@@ -108,7 +108,7 @@ mod tests {
             let address = format!("10.0.0.{octet}").parse().unwrap();
             Update {
                 key: ObjectKey {
-                    kind: Kind::Node,
+                    kind: ObjectKind::Node,
                     name: name.into(),
                 },
                 object: Some(Object::Node(Node {

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::planner::model::{Event, Kind, Update};
+use crate::planner::model::{Event, ObjectKind, Update};
 
 mod batch;
 mod content;
@@ -20,9 +20,9 @@ mod notice;
 mod walk;
 
 pub use content::SyntaxError;
-pub use follow::{Handle, watch};
+pub use follow::{WatchHandle, watch};
 
-use content::{Content, Format, content};
+use content::{Content, ManifestFormat, content};
 use index::Index;
 use walk::Walk;
 
@@ -33,14 +33,14 @@ pub struct Listing {
     /// each kind.
     pub events: Vec<Event>,
     /// The files that are left out, and why.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<SkippedManifest>,
     /// How many objects of each kind that is not watched there are, by `apiVersion kind`.
     pub skipped: BTreeMap<String, usize>,
 }
 
 /// Why a file or directory is left out.
 #[derive(Debug, thiserror::Error)]
-pub enum Problem {
+pub enum SkippedManifest {
     /// It cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
@@ -61,7 +61,7 @@ pub enum Problem {
 
 /// Why a directory cannot be followed.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ManifestsError {
     /// It is not there, is no directory, or may not be read.
     #[error("cannot read the directory of manifests {}", path.display())]
     Directory {
@@ -88,7 +88,7 @@ pub enum Error {
 /// # Errors
 /// If `dir` itself cannot be listed. A file or a directory below that cannot be read is one of
 /// [`Listing::problems`].
-pub fn read(dir: &Path, our_node: &str) -> Result<Listing, Error> {
+pub fn read(dir: &Path, our_node: &str) -> Result<Listing, ManifestsError> {
     readable(dir)?;
     let walk = Walk::below(dir, &mut |_| {});
     let mut listing = Listing {
@@ -116,9 +116,9 @@ pub fn read(dir: &Path, our_node: &str) -> Result<Listing, Error> {
 /// If `text` is neither.
 pub fn read_text(text: &str, our_node: &str) -> Result<Listing, SyntaxError> {
     let format = if text.trim_start().starts_with('{') {
-        Format::Json
+        ManifestFormat::Json
     } else {
-        Format::Yaml
+        ManifestFormat::Yaml
     };
     let content = content(format, text, our_node)?;
     let mut listing = Listing::default();
@@ -137,15 +137,15 @@ impl Listing {
     fn index(&mut self, contents: BTreeMap<Arc<Path>, Vec<Update>>) {
         let updates = Index::default().replace(contents);
         self.events.extend(updates.into_iter().map(Event::Update));
-        self.events.extend(Kind::ALL.map(Event::Listed));
+        self.events.extend(ObjectKind::ALL.map(Event::Listed));
     }
 }
 
 /// That `dir` can be listed.
-fn readable(dir: &Path) -> Result<(), Error> {
+fn readable(dir: &Path) -> Result<(), ManifestsError> {
     match std::fs::read_dir(dir) {
         Ok(_) => Ok(()),
-        Err(source) => Err(Error::Directory {
+        Err(source) => Err(ManifestsError::Directory {
             path: dir.to_owned(),
             source,
         }),
@@ -153,15 +153,15 @@ fn readable(dir: &Path) -> Result<(), Error> {
 }
 
 /// The content of the manifest at `path`; `None` if there is no such file.
-fn file(path: &Path, our_node: &str) -> Result<Option<Content>, Problem> {
-    let read = walk::read(path).map_err(|source| Problem::Read {
+fn file(path: &Path, our_node: &str) -> Result<Option<Content>, SkippedManifest> {
+    let read = walk::read(path).map_err(|source| SkippedManifest::Read {
         path: path.to_owned(),
         source,
     })?;
     let (Some(text), Some(format)) = (read, walk::format(path)) else {
         return Ok(None);
     };
-    let content = content(format, &text, our_node).map_err(|error| Problem::Syntax {
+    let content = content(format, &text, our_node).map_err(|error| SkippedManifest::Syntax {
         path: path.to_owned(),
         error,
     })?;

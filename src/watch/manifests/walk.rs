@@ -11,8 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::Problem;
-use super::content::Format;
+use super::SkippedManifest;
+use super::content::ManifestFormat;
 
 /// What is below a directory.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ pub(super) struct Walk {
     /// The directories that could not be listed.
     pub(super) unreadable: BTreeSet<PathBuf>,
     /// Why they could not.
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<SkippedManifest>,
     canonical: BTreeSet<PathBuf>,
 }
 
@@ -42,7 +42,7 @@ impl Walk {
                 Err(source) if is_missing(&source) => {}
                 Err(source) => {
                     walk.unreadable.insert(directory.clone());
-                    walk.problems.push(Problem::Read {
+                    walk.problems.push(SkippedManifest::Read {
                         path: directory,
                         source,
                     });
@@ -91,26 +91,26 @@ pub(super) fn is_hidden(path: &Path) -> bool {
 }
 
 /// How the manifest at `path` is written, `None` if it is no manifest by its name.
-pub(super) fn format(path: &Path) -> Option<Format> {
+pub(super) fn format(path: &Path) -> Option<ManifestFormat> {
     match path.extension()?.to_str()? {
-        "yaml" | "yml" => Some(Format::Yaml),
-        "json" => Some(Format::Json),
+        "yaml" | "yml" => Some(ManifestFormat::Yaml),
+        "json" => Some(ManifestFormat::Json),
         _ => None,
     }
 }
 
 /// Device and inode number.
-pub(super) type Identity = (u64, u64);
+pub(super) type FileIdentity = (u64, u64);
 
 /// Which file or directory is at `path`, if any is.
-pub(super) fn identity(path: &Path) -> Option<Identity> {
+pub(super) fn identity(path: &Path) -> Option<FileIdentity> {
     Stamp::of(path).map(|stamp| stamp.identity)
 }
 
 /// What changes whenever a file does, as far as the clock of its file system can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
-    pub(super) identity: Identity,
+    pub(super) identity: FileIdentity,
     size: u64,
     modified: (i64, i64),
     changed: (i64, i64),

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use kube_dnat::netlink::Found;
+use kube_dnat::netlink::ReadTable;
 use kube_dnat::planner::ruleset::Program;
 use kube_dnat::sync::Basis;
 use libtest_mimic::Trial;
@@ -32,16 +32,16 @@ fn no_table_is_found_before_there_is_one() {
     let mut world = World::new();
     assert!(matches!(
         world.kernel.read::<Ipv4Addr>(&PROGRAM),
-        Ok(Found::Nothing)
+        Ok(ReadTable::Nothing)
     ));
     nft::load(&world.namespace, "table ip kube-dnat {\n}\n");
     assert!(matches!(
         world.kernel.read::<Ipv4Addr>(&PROGRAM),
-        Ok(Found::Foreign(_))
+        Ok(ReadTable::Foreign(_))
     ));
     assert!(matches!(
         world.kernel.read::<Ipv6Addr>(&PROGRAM),
-        Ok(Found::Nothing)
+        Ok(ReadTable::Nothing)
     ));
     world.rebuild();
     world.check();
@@ -84,7 +84,7 @@ fn a_table_of_another_shape_is_not_ours() {
         let mut world = full();
         nft::load(&world.namespace, change);
         match world.kernel.read::<Ipv4Addr>(&PROGRAM) {
-            Ok(Found::Foreign(why)) => assert!(why.contains(part), "{change}: {why}"),
+            Ok(ReadTable::Foreign(why)) => assert!(why.contains(part), "{change}: {why}"),
             other => panic!("{change}: {other:?}"),
         }
     };
@@ -108,7 +108,10 @@ fn a_table_of_another_shape_is_not_ours() {
     let mut world = full();
     let other = Program::default();
     assert!(
-        matches!(world.kernel.read::<Ipv4Addr>(&other), Ok(Found::Foreign(_))),
+        matches!(
+            world.kernel.read::<Ipv4Addr>(&other),
+            Ok(ReadTable::Foreign(_))
+        ),
         "a table for another configuration is replaced",
     );
 }

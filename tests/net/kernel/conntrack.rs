@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use kube_dnat::netlink::Conntrack;
-use kube_dnat::planner::conntrack::Entry;
+use kube_dnat::planner::conntrack::ConntrackEntry;
 use kube_dnat::planner::model::Protocol;
 use libtest_mimic::Trial;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -57,16 +57,19 @@ fn stale_udp_entries_are_deleted_and_no_others() {
             Conntrack::open().expect("conntrack"),
         )
     });
-    let mut read = |stale: &dyn Fn(&Entry<Ipv4Addr>) -> bool| {
+    let mut read = |stale: &dyn Fn(&ConntrackEntry<Ipv4Addr>) -> bool| {
         let seen = std::cell::RefCell::new(BTreeSet::new());
-        let cleaned = conntrack.delete(&[Protocol::Udp].into(), |entry: &Entry<Ipv4Addr>| {
-            assert_eq!(entry.source, (Ipv4Addr::LOCALHOST, 10_000));
-            assert_eq!(entry.answered_to, entry.source);
-            assert_eq!(entry.answered_by, entry.destination);
-            assert_eq!(entry.destination.1, 53);
-            seen.borrow_mut().insert(entry.destination.0);
-            stale(entry)
-        });
+        let cleaned = conntrack.delete(
+            &[Protocol::Udp].into(),
+            |entry: &ConntrackEntry<Ipv4Addr>| {
+                assert_eq!(entry.source, (Ipv4Addr::LOCALHOST, 10_000));
+                assert_eq!(entry.answered_to, entry.source);
+                assert_eq!(entry.answered_by, entry.destination);
+                assert_eq!(entry.destination.1, 53);
+                seen.borrow_mut().insert(entry.destination.0);
+                stale(entry)
+            },
+        );
         (cleaned.expect("a dump"), seen.into_inner())
     };
     let all: BTreeSet<_> = (0..ENTRIES).map(address).collect();
@@ -116,7 +119,7 @@ fn of_tcp_and_sctp_only_what_was_never_answered_is_looked_at() {
         listing.contains("SYN_SENT") && listing.contains("sctp")
     });
     for (protocol, port) in [(Protocol::Tcp, 80), (Protocol::Sctp, 3868)] {
-        let cleaned = conntrack.delete(&[protocol].into(), |entry: &Entry<Ipv4Addr>| {
+        let cleaned = conntrack.delete(&[protocol].into(), |entry: &ConntrackEntry<Ipv4Addr>| {
             entry.protocol == protocol
         });
         let cleaned = cleaned.expect("a dump");

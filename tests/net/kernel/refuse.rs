@@ -2,11 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use kube_dnat::netlink::{Commit, Error, Refusal};
+use kube_dnat::netlink::{Commit, Error, Rejection};
 use kube_dnat::planner::diff::{Op, Operation, Transaction};
 use kube_dnat::planner::model::{Protocol, ServiceName};
 use kube_dnat::planner::ruleset::{
-    Element, Frontends, Key, List, OnDemand, SetName, Value, Verdict,
+    DynamicChain, Element, EndpointList, FrontendKind, Key, SetName, Value, Verdict,
 };
 use libtest_mimic::Trial;
 use nix::errno::Errno;
@@ -44,7 +44,7 @@ fn add(number: u16, verdict: Verdict) -> Operation<Ipv4Addr> {
     }
 }
 
-fn send(world: &mut World, operations: Vec<Operation<Ipv4Addr>>) -> Result<(), Vec<Refusal>> {
+fn send(world: &mut World, operations: Vec<Operation<Ipv4Addr>>) -> Result<(), Vec<Rejection>> {
     let mut commit = Commit::default();
     commit.ipv4.transaction = Transaction { operations };
     match world.kernel.commit(&commit) {
@@ -57,7 +57,11 @@ fn send(world: &mut World, operations: Vec<Operation<Ipv4Addr>>) -> Result<(), V
 fn one_element_of_many_is_named_with_its_service() {
     let mut world = World::new();
     world.rebuild();
-    let wrong = Verdict::OnDemand(OnDemand::Pick(Frontends::Address, List::Own, 17));
+    let wrong = Verdict::OnDemand(DynamicChain::Pick(
+        FrontendKind::Address,
+        EndpointList::Own,
+        17,
+    ));
     let verdict = |number| {
         if number == 1234 {
             wrong
@@ -103,7 +107,11 @@ fn every_refused_operation_is_named() {
         service: Some(service(number)),
     };
     let missing = Operation {
-        op: Op::DeleteChain(OnDemand::Pick(Frontends::Nodeport, List::Own, 19)),
+        op: Op::DeleteChain(DynamicChain::Pick(
+            FrontendKind::Nodeport,
+            EndpointList::Own,
+            19,
+        )),
         service: None,
     };
     let refusals = send(

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use kube_dnat::netlink::{Commit, Error, Found, Kernel, Part};
+use kube_dnat::netlink::{Commit, Error, FamilyCommit, Kernel, ReadTable};
 use kube_dnat::planner::desired::{NodeFacts, PodSource};
 use kube_dnat::planner::model::{Address, OwnAddresses};
-use kube_dnat::planner::ruleset::{Pods, Program, Table, Value};
+use kube_dnat::planner::ruleset::{PodMatch, Program, Table, Value};
 use kube_dnat::sync::{Basis, Plans, State};
 use kube_dnat::watch::manifests;
 use serde_json::Value as Json;
@@ -14,7 +14,7 @@ use serde_json::Value as Json;
 use crate::lab::Namespace;
 
 pub(super) const PROGRAM: Program = Program {
-    pods: Pods::Cidrs,
+    pods: PodMatch::Cidrs,
     masquerade_all: false,
     without_counters: false,
 };
@@ -78,11 +78,11 @@ impl World {
 
     pub(super) fn commit(&mut self, plans: Plans, rebuild: Option<Program>) -> Result<(), Error> {
         let commit = Commit {
-            ipv4: Part {
+            ipv4: FamilyCommit {
                 rebuild: rebuild.clone(),
                 transaction: plans.ipv4.transaction.clone(),
             },
-            ipv6: Part {
+            ipv6: FamilyCommit {
                 rebuild,
                 transaction: plans.ipv6.transaction.clone(),
             },
@@ -118,8 +118,8 @@ impl World {
             .read::<A>(&PROGRAM)
             .expect("the table can be read")
         {
-            Found::Ours(table) => table,
-            other @ (Found::Nothing | Found::Foreign(_)) => panic!("{other:?}"),
+            ReadTable::Ours(table) => table,
+            other @ (ReadTable::Nothing | ReadTable::Foreign(_)) => panic!("{other:?}"),
         }
     }
 

@@ -5,10 +5,10 @@ use std::net::Ipv4Addr;
 use std::thread;
 use std::time::Duration;
 
-use kube_dnat::netlink::{Kernel, Part};
+use kube_dnat::netlink::{FamilyCommit, Kernel};
 use kube_dnat::planner::diff::{Op, Operation};
 use kube_dnat::planner::ruleset::{
-    AFFINITY_SIZE, Element, Frontends, Key, List, OnDemand, SetName, Value, Verdict,
+    AFFINITY_SIZE, DynamicChain, Element, EndpointList, FrontendKind, Key, SetName, Value, Verdict,
 };
 use libtest_mimic::Trial;
 use serde_json::json;
@@ -202,7 +202,7 @@ fn wait_for_endpoints(count: usize) {
     let tcp = kube_dnat::planner::model::Protocol::Tcp;
     let key = Key::Frontend(tcp, cluster_ip, 80);
     let count = u32::try_from(count).expect("a few");
-    let chain = OnDemand::Sticky(Frontends::Address, List::Own, count);
+    let chain = DynamicChain::Sticky(FrontendKind::Address, EndpointList::Own, count);
     let wanted = Value::Verdict(Verdict::OnDemand(chain));
     wait_until(
         "the endpoints are programmed",
@@ -416,7 +416,7 @@ fn remember(count: u32, endpoint: IpAddr) {
     };
     let clients: Vec<_> = (0..count).map(Ipv4Addr::from).collect();
     for clients in clients.chunks(1 << 16) {
-        let mut part = Part::<Ipv4Addr>::default();
+        let mut part = FamilyCommit::<Ipv4Addr>::default();
         part.transaction.operations = clients
             .iter()
             .map(|client| Operation {

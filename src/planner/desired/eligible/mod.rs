@@ -3,29 +3,29 @@
 
 use std::collections::BTreeSet;
 
-use super::Endpoint;
+use super::EndpointAddr;
 use crate::planner::model::{self, Address, EndpointSlice, Hints, ServicePort};
 
 /// The endpoints of one Service port by who may use them: each list in order, and each endpoint
 /// of it once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Eligible<A> {
+pub struct EligibleEndpoints<A> {
     /// For policy Cluster: the ready ones that topology allows; if there is none, those that
     /// still serve while they terminate.
-    pub cluster: Vec<Endpoint<A>>,
+    pub cluster: Vec<EndpointAddr<A>>,
     /// For policy Local: the ready ones of this node; if there is none, those of this node that
     /// still serve while they terminate. Topology does not count.
-    pub local: Vec<Endpoint<A>>,
+    pub local: Vec<EndpointAddr<A>>,
     /// The addresses in either list of the endpoints that are or may be on this node: only they can
     /// hairpin here. What has no `nodeName` may be: a packet from elsewhere never has its address.
     pub here: Vec<A>,
     /// All that are ready.
-    pub ready: Vec<Endpoint<A>>,
+    pub ready: Vec<EndpointAddr<A>>,
     /// All that serve though they are not ready.
-    pub draining: Vec<Endpoint<A>>,
+    pub draining: Vec<EndpointAddr<A>>,
 }
 
-impl<A> Eligible<A> {
+impl<A> EligibleEndpoints<A> {
     /// Whether there is any usable endpoint anywhere: it decides between refusing and dropping
     /// where a policy leaves none.
     #[must_use]
@@ -43,9 +43,9 @@ pub fn eligible<A: Address>(
     slices: &[&EndpointSlice],
     zone: Option<&str>,
     is_endpoint: impl Fn(A) -> bool,
-) -> Eligible<A> {
+) -> EligibleEndpoints<A> {
     let merged = merge(port, slices, is_endpoint);
-    let topology = Topology::of(&merged, zone);
+    let topology = TopologyHints::of(&merged, zone);
     let still_serves = |endpoint: &model::Endpoint<A>| endpoint.serving && endpoint.terminating;
     let mut cluster = Vec::with_capacity(merged.len());
     let mut here = Vec::new();
@@ -68,7 +68,7 @@ pub fn eligible<A: Address>(
         let serve = here.iter().filter(|(_, endpoint)| still_serves(endpoint));
         local = serve.map(|(key, _)| *key).collect();
     }
-    let used = |key: &Endpoint<A>| {
+    let used = |key: &EndpointAddr<A>| {
         [&cluster, &local]
             .iter()
             .any(|list| list.binary_search(key).is_ok())
@@ -82,7 +82,7 @@ pub fn eligible<A: Address>(
         let which = merged.iter().filter(|(_, endpoint)| is(endpoint));
         which.map(|(key, _)| *key).collect()
     };
-    Eligible {
+    EligibleEndpoints {
         cluster,
         local,
         here,
@@ -92,7 +92,7 @@ pub fn eligible<A: Address>(
 }
 
 /// An endpoint of a port, and what its slice says of it.
-type Merged<'a, A> = (Endpoint<A>, &'a model::Endpoint<A>);
+type MergedEndpoint<'a, A> = (EndpointAddr<A>, &'a model::Endpoint<A>);
 
 /// Each endpoint once, in order. Where slices disagree (one moves from a slice to another, or another Pod has
 /// the address), the conditions decide, then the time of the change, then where it is: never a name or an order.
@@ -100,8 +100,8 @@ fn merge<'a, A: Address>(
     port: &ServicePort,
     slices: &[&'a EndpointSlice],
     is_endpoint: impl Fn(A) -> bool,
-) -> Vec<Merged<'a, A>> {
-    let mut said: Vec<(Merged<'a, A>, Option<i64>)> = Vec::new();
+) -> Vec<MergedEndpoint<'a, A>> {
+    let mut said: Vec<(MergedEndpoint<'a, A>, Option<i64>)> = Vec::new();
     for slice in slices {
         let Some(addresses) = A::endpoints(&slice.addresses) else {
             continue;
@@ -132,7 +132,7 @@ fn merge<'a, A: Address>(
 
 /// Of two that disagree the greater counts. Those that are equal in this are equal in all.
 fn precedence<'a, A>(
-    ((_, endpoint), triggered): &(Merged<'a, A>, Option<i64>),
+    ((_, endpoint), triggered): &(MergedEndpoint<'a, A>, Option<i64>),
 ) -> impl Ord + use<'a, A> {
     let conditions = (!endpoint.terminating, endpoint.ready, endpoint.serving);
     let place = (endpoint.local, endpoint.unplaced);
@@ -154,7 +154,7 @@ pub(super) fn ready_here<A: Address>(
 }
 
 /// How the hints of the ready endpoints count (KEP-2433, KEP-3015): all of them or none.
-enum Topology {
+enum TopologyHints {
     /// Not at all: one lacks its hint, or none is for us.
     Any,
     /// Those that name this node.
@@ -163,8 +163,8 @@ enum Topology {
     SameZone,
 }
 
-impl Topology {
-    fn of<A>(merged: &[Merged<'_, A>], zone: Option<&str>) -> Self {
+impl TopologyHints {
+    fn of<A>(merged: &[MergedEndpoint<'_, A>], zone: Option<&str>) -> Self {
         let ready = || merged.iter().filter(|(_, endpoint)| endpoint.ready);
         let hints = || ready().map(|(_, endpoint)| endpoint.hints.as_deref());
         let all = |has: fn(&Hints) -> bool| hints().all(|hints| hints.is_some_and(has));

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::*;
-use crate::planner::model::{Addresses, Protocol, ServiceName, SlicePort};
+use crate::planner::model::{Protocol, ServiceName, SliceEndpoints, SlicePort};
 
 /// Endpoints in words: `1rL` is 10.0.0.1, ready, on this node. `r` ready, `t` serving while it
 /// terminates, `x` terminating only, `s` serving but not ready, `n` nothing; `L` here, `R`
@@ -46,7 +46,7 @@ fn slice(endpoints: &str) -> EndpointSlice {
             protocol: Protocol::Tcp,
             port: 8080,
         }],
-        addresses: Addresses::Ipv4(endpoints.split_whitespace().map(endpoint).collect()),
+        addresses: SliceEndpoints::Ipv4(endpoints.split_whitespace().map(endpoint).collect()),
     }
 }
 
@@ -59,15 +59,15 @@ fn http() -> ServicePort {
     }
 }
 
-fn sorted(slices: &[&str], zone: Option<&str>) -> Eligible<Ipv4Addr> {
+fn sorted(slices: &[&str], zone: Option<&str>) -> EligibleEndpoints<Ipv4Addr> {
     let slices: Vec<_> = slices.iter().map(|text| slice(text)).collect();
     let slices: Vec<_> = slices.iter().collect();
     eligible(&http(), &slices, zone, |_| true)
 }
 
 /// The last digits of the addresses.
-fn digits<'a>(endpoints: impl IntoIterator<Item = &'a Endpoint<Ipv4Addr>>) -> String {
-    let last = |(address, _): &Endpoint<Ipv4Addr>| address.octets()[3].to_string();
+fn digits<'a>(endpoints: impl IntoIterator<Item = &'a EndpointAddr<Ipv4Addr>>) -> String {
+    let last = |(address, _): &EndpointAddr<Ipv4Addr>| address.octets()[3].to_string();
     endpoints.into_iter().map(last).collect()
 }
 

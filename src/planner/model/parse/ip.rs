@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
-use super::Rejected;
+use super::RejectReason;
 
 /// The address that `text` is.
 #[must_use]
@@ -28,14 +28,14 @@ pub fn range(text: &str) -> Option<IpNet> {
 /// The addresses that `texts` are, each once, in their order.
 pub(super) fn addresses<'a, F: FnOnce() -> String>(
     texts: impl Iterator<Item = (F, &'a str)>,
-    rejected: &mut Vec<Rejected>,
+    rejected: &mut Vec<RejectReason>,
 ) -> Vec<IpAddr> {
     let mut addresses = Vec::new();
     for (field, text) in texts {
         match address(text) {
             Some(address) if addresses.contains(&address) => {}
             Some(address) => addresses.push(address),
-            None => rejected.push(Rejected::Address {
+            None => rejected.push(RejectReason::Address {
                 field: field().into(),
                 value: text.into(),
                 expected: "IP address",

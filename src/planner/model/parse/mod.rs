@@ -6,8 +6,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use k8s_openapi::jiff::Timestamp;
 
-use super::wire::{self, Metadata};
-use super::{Kind, Node, Object, ObjectKey, Protocol, Rejected, ServiceCidr, ServiceName, Update};
+use super::wire::{self, WireMetadata};
+use super::{
+    Node, Object, ObjectKey, ObjectKind, Protocol, RejectReason, ServiceCidr, ServiceName, Update,
+};
 
 mod ip;
 mod service;
@@ -22,12 +24,12 @@ mod tests;
 
 /// Which object `metadata` names. A namespace that is absent is `default`, as `kubectl` has it.
 #[must_use]
-pub fn key(kind: Kind, metadata: &Metadata) -> ObjectKey {
+pub fn key(kind: ObjectKind, metadata: &WireMetadata) -> ObjectKey {
     let name = match kind {
-        Kind::Service | Kind::EndpointSlice | Kind::Endpoints => {
+        ObjectKind::Service | ObjectKind::EndpointSlice | ObjectKind::Endpoints => {
             format!("{}/{}", namespace(metadata), metadata.name).into()
         }
-        Kind::Node | Kind::ServiceCidr => Arc::from(metadata.name.as_str()),
+        ObjectKind::Node | ObjectKind::ServiceCidr => Arc::from(metadata.name.as_str()),
     };
     ObjectKey { kind, name }
 }
@@ -37,8 +39,8 @@ const LEAVING: &str = "ToBeDeletedByClusterAutoscaler";
 
 /// What a Node says: its internal addresses, if it is `our_node`.
 #[must_use]
-pub fn node(node: &wire::Node, our_node: &str) -> Update {
-    update(Kind::Node, &node.metadata, |rejected| {
+pub fn node(node: &wire::WireNode, our_node: &str) -> Update {
+    update(ObjectKind::Node, &node.metadata, |rejected| {
         if node.metadata.name != our_node {
             return None;
         }
@@ -62,12 +64,12 @@ pub fn node(node: &wire::Node, our_node: &str) -> Update {
     })
 }
 
-fn ranges(field: &str, texts: &[String], rejected: &mut Vec<Rejected>) -> Vec<IpNet> {
+fn ranges(field: &str, texts: &[String], rejected: &mut Vec<RejectReason>) -> Vec<IpNet> {
     let mut ranges = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
         match range(text) {
             Some(range) => ranges.push(range),
-            None => rejected.push(Rejected::Address {
+            None => rejected.push(RejectReason::Address {
                 field: format!("{field}[{index}]").into(),
                 value: text.as_str().into(),
                 expected: "address range",
@@ -79,18 +81,22 @@ fn ranges(field: &str, texts: &[String], rejected: &mut Vec<Rejected>) -> Vec<Ip
 
 /// What a `ServiceCIDR` says: its ranges.
 #[must_use]
-pub fn service_cidr(service_cidr: &wire::ServiceCidr) -> Update {
-    update(Kind::ServiceCidr, &service_cidr.metadata, |rejected| {
-        let cidrs = ranges("spec.cidrs", &service_cidr.spec.cidrs, rejected);
-        Some(Object::ServiceCidr(ServiceCidr { cidrs }))
-    })
+pub fn service_cidr(service_cidr: &wire::WireServiceCidr) -> Update {
+    update(
+        ObjectKind::ServiceCidr,
+        &service_cidr.metadata,
+        |rejected| {
+            let cidrs = ranges("spec.cidrs", &service_cidr.spec.cidrs, rejected);
+            Some(Object::ServiceCidr(ServiceCidr { cidrs }))
+        },
+    )
 }
 
 /// The update on an object of `kind`; `object` is asked only if the object has a proper name.
 fn update(
-    kind: Kind,
-    metadata: &Metadata,
-    object: impl FnOnce(&mut Vec<Rejected>) -> Option<Object>,
+    kind: ObjectKind,
+    metadata: &WireMetadata,
+    object: impl FnOnce(&mut Vec<RejectReason>) -> Option<Object>,
 ) -> Update {
     let mut rejected = Vec::new();
     let object = match misnamed(kind, metadata) {
@@ -109,13 +115,13 @@ fn update(
 }
 
 /// When what an object says was brought about, in milliseconds since 1970, if it says so.
-fn triggered(metadata: &Metadata) -> Option<i64> {
+fn triggered(metadata: &WireMetadata) -> Option<i64> {
     let text = metadata.annotations.last_change_trigger_time.as_deref()?;
     let time = text.parse::<Timestamp>().ok()?;
     Some(time.as_millisecond())
 }
 
-fn namespace(metadata: &Metadata) -> &str {
+fn namespace(metadata: &WireMetadata) -> &str {
     match metadata.namespace.as_str() {
         "" => "default",
         namespace => namespace,
@@ -123,19 +129,22 @@ fn namespace(metadata: &Metadata) -> &str {
 }
 
 /// The Service that is named as the object itself.
-fn service_name(metadata: &Metadata) -> ServiceName {
+fn service_name(metadata: &WireMetadata) -> ServiceName {
     ServiceName::new(namespace(metadata), &metadata.name)
 }
 
 /// Names stand in comments of the ruleset and in its text, where a quote would end them.
-fn misnamed(kind: Kind, metadata: &Metadata) -> Option<Rejected> {
+fn misnamed(kind: ObjectKind, metadata: &WireMetadata) -> Option<RejectReason> {
     if metadata.name.is_empty() {
         let text = "metadata.name is missing";
-        return Some(Rejected::Contradiction(text.into()));
+        return Some(RejectReason::Contradiction(text.into()));
     }
     let longest = match kind {
-        Kind::Service => 63,
-        Kind::EndpointSlice | Kind::Endpoints | Kind::Node | Kind::ServiceCidr => 253,
+        ObjectKind::Service => 63,
+        ObjectKind::EndpointSlice
+        | ObjectKind::Endpoints
+        | ObjectKind::Node
+        | ObjectKind::ServiceCidr => 253,
     };
     [
         ("metadata.name", metadata.name.as_str(), longest),
@@ -143,7 +152,7 @@ fn misnamed(kind: Kind, metadata: &Metadata) -> Option<Rejected> {
     ]
     .into_iter()
     .find(|(_, value, longest)| !is_name(value, *longest))
-    .map(|(field, value, _)| Rejected::Name {
+    .map(|(field, value, _)| RejectReason::Name {
         field: field.into(),
         value: value.into(),
     })
@@ -162,11 +171,11 @@ fn is_name(text: &str, longest: usize) -> bool {
 }
 
 /// Seconds since 1970 of `metadata.creationTimestamp`.
-fn created(metadata: &Metadata, rejected: &mut Vec<Rejected>) -> Option<i64> {
+fn created(metadata: &WireMetadata, rejected: &mut Vec<RejectReason>) -> Option<i64> {
     let text = metadata.creation_timestamp.as_deref()?;
     let timestamp = text.parse::<Timestamp>().ok();
     if timestamp.is_none() {
-        rejected.push(Rejected::Timestamp {
+        rejected.push(RejectReason::Timestamp {
             field: "metadata.creationTimestamp".into(),
             value: text.into(),
         });
@@ -175,22 +184,22 @@ fn created(metadata: &Metadata, rejected: &mut Vec<Rejected>) -> Option<i64> {
 }
 
 /// The protocol named `text`; none named is TCP, the API server's default.
-fn protocol(field: impl FnOnce() -> String, text: &str) -> Result<Protocol, Rejected> {
+fn protocol(field: impl FnOnce() -> String, text: &str) -> Result<Protocol, RejectReason> {
     match text {
         "" | "TCP" => Ok(Protocol::Tcp),
         "UDP" => Ok(Protocol::Udp),
         "SCTP" => Ok(Protocol::Sctp),
-        other => Err(Rejected::Protocol {
+        other => Err(RejectReason::Protocol {
             field: field().into(),
             value: other.into(),
         }),
     }
 }
 
-fn port_number(field: impl FnOnce() -> String, value: i64) -> Result<u16, Rejected> {
+fn port_number(field: impl FnOnce() -> String, value: i64) -> Result<u16, RejectReason> {
     match u16::try_from(value) {
         Ok(port @ 1..) => Ok(port),
-        _ => Err(Rejected::Port {
+        _ => Err(RejectReason::Port {
             field: field().into(),
             value,
         }),

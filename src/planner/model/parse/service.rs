@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::planner::model::{
-    Kind, Object, Protocol, Rejected, Service, ServicePort, TrafficPolicy, Update, wire,
+    Object, ObjectKind, Protocol, RejectReason, Service, ServicePort, TrafficPolicy, Update, wire,
 };
 
 use super::{created, ip, is_name, port_number, protocol, service_name, update};
@@ -14,8 +14,8 @@ use super::{created, ip, is_name, port_number, protocol, service_name, update};
 /// What a Service says. Not for us, hence without an object, is one that another proxy serves
 /// (label `service.kubernetes.io/service-proxy-name`), a headless one and an `ExternalName`.
 #[must_use]
-pub fn service(service: &wire::Service) -> Update {
-    update(Kind::Service, &service.metadata, |rejected| {
+pub fn service(service: &wire::WireService) -> Update {
+    update(ObjectKind::Service, &service.metadata, |rejected| {
         let spec = &service.spec;
         if service.metadata.labels.service_proxy_name.is_some()
             || spec.service_type == "ExternalName"
@@ -48,7 +48,7 @@ pub fn service(service: &wire::Service) -> Update {
 type Text<'a, F> = (F, &'a str);
 
 fn cluster_ips(
-    spec: &wire::ServiceSpec,
+    spec: &wire::WireServiceSpec,
 ) -> impl Iterator<Item = Text<'_, impl FnOnce() -> String>> {
     let plural = !spec.cluster_ips.is_empty();
     let texts = if plural {
@@ -73,7 +73,7 @@ fn cluster_ips(
 }
 
 fn external_ips(
-    spec: &wire::ServiceSpec,
+    spec: &wire::WireServiceSpec,
 ) -> impl Iterator<Item = Text<'_, impl FnOnce() -> String>> {
     spec.external_ips.iter().enumerate().map(|(index, text)| {
         let field = move || format!("spec.externalIPs[{index}]");
@@ -83,7 +83,7 @@ fn external_ips(
 
 /// An ingress with a host name only, or with `ipMode: Proxy` (KEP-1860), is reached past us.
 fn load_balancer_ips(
-    status: &wire::ServiceStatus,
+    status: &wire::WireServiceStatus,
 ) -> impl Iterator<Item = Text<'_, impl FnOnce() -> String>> {
     status
         .load_balancer
@@ -108,7 +108,7 @@ fn policy(text: Option<&str>) -> TrafficPolicy {
 
 /// The policy, where it counts: a Service of type `ClusterIP` has it for its external IPs only
 /// (`ExternallyAccessible` and `ExternalPolicyLocal` of Kubernetes' `pkg/api/v1/service`).
-fn external_policy(spec: &wire::ServiceSpec) -> TrafficPolicy {
+fn external_policy(spec: &wire::WireServiceSpec) -> TrafficPolicy {
     let has_node_ports = matches!(spec.service_type.as_str(), "NodePort" | "LoadBalancer");
     if has_node_ports || !spec.external_ips.is_empty() {
         policy(spec.external_traffic_policy.as_deref())
@@ -119,9 +119,9 @@ fn external_policy(spec: &wire::ServiceSpec) -> TrafficPolicy {
 
 /// The port, where it counts (`NeedsHealthCheck` of Kubernetes' `pkg/api/v1/service`).
 fn health_check_node_port(
-    spec: &wire::ServiceSpec,
+    spec: &wire::WireServiceSpec,
     ports: &[ServicePort],
-    rejected: &mut Vec<Rejected>,
+    rejected: &mut Vec<RejectReason>,
 ) -> Option<u16> {
     let counts = spec.service_type == "LoadBalancer"
         && policy(spec.external_traffic_policy.as_deref()) == TrafficPolicy::Local
@@ -134,7 +134,7 @@ fn health_check_node_port(
         |port: &ServicePort| port.protocol == Protocol::Tcp && port.node_port == Some(number);
     if ports.any(is_that) {
         let text = format!("spec.healthCheckNodePort {number} is a node port of the Service too");
-        rejected.push(Rejected::Contradiction(text.into()));
+        rejected.push(RejectReason::Contradiction(text.into()));
         return None;
     }
     Some(number)
@@ -144,7 +144,7 @@ fn health_check_node_port(
 const DEFAULT_AFFINITY: u32 = 10_800;
 const LONGEST_AFFINITY: u32 = 86_400;
 
-fn affinity(spec: &wire::ServiceSpec, rejected: &mut Vec<Rejected>) -> Option<u32> {
+fn affinity(spec: &wire::WireServiceSpec, rejected: &mut Vec<RejectReason>) -> Option<u32> {
     if spec.session_affinity.as_deref() != Some("ClientIP") {
         return None;
     }
@@ -158,18 +158,18 @@ fn affinity(spec: &wire::ServiceSpec, rejected: &mut Vec<Rejected>) -> Option<u3
             "spec.sessionAffinityConfig.clientIP.timeoutSeconds {seconds} is not 1 to \
              {LONGEST_AFFINITY}, {DEFAULT_AFFINITY} is used"
         );
-        rejected.push(Rejected::Contradiction(text.into()));
+        rejected.push(RejectReason::Contradiction(text.into()));
     }
     valid.or(Some(DEFAULT_AFFINITY))
 }
 
 /// A range that does not parse is left out, as kube-proxy has it; white space around one too.
-fn source_ranges(spec: &wire::ServiceSpec, rejected: &mut Vec<Rejected>) -> Vec<IpNet> {
+fn source_ranges(spec: &wire::WireServiceSpec, rejected: &mut Vec<RejectReason>) -> Vec<IpNet> {
     let mut ranges = Vec::new();
     for (index, text) in spec.load_balancer_source_ranges.iter().enumerate() {
         match ip::range(text.trim()) {
             Some(range) => ranges.push(range),
-            None => rejected.push(Rejected::Address {
+            None => rejected.push(RejectReason::Address {
                 field: format!("spec.loadBalancerSourceRanges[{index}]").into(),
                 value: text.as_str().into(),
                 expected: "address range",
@@ -181,13 +181,13 @@ fn source_ranges(spec: &wire::ServiceSpec, rejected: &mut Vec<Rejected>) -> Vec<
 
 /// What only one port of a Service may have.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Claim {
+enum PortClaim {
     Name(Protocol, Arc<str>),
     Port(Protocol, u16),
     NodePort(Protocol, u16),
 }
 
-impl Claim {
+impl PortClaim {
     fn all(port: &ServicePort) -> impl Iterator<Item = Self> + use<> {
         let protocol = port.protocol;
         [
@@ -201,7 +201,7 @@ impl Claim {
         )
     }
 
-    fn contested(&self, index: usize) -> Rejected {
+    fn contested(&self, index: usize) -> RejectReason {
         let text = match self {
             Self::Name(protocol, name) => {
                 format!("spec.ports[{index}] is a second {protocol} port named \"{name}\"")
@@ -213,11 +213,11 @@ impl Claim {
                 format!("spec.ports[{index}] is a second {protocol} port with node port {number}")
             }
         };
-        Rejected::Contradiction(text.into())
+        RejectReason::Contradiction(text.into())
     }
 }
 
-fn ports(spec: &wire::ServiceSpec, rejected: &mut Vec<Rejected>) -> Vec<ServicePort> {
+fn ports(spec: &wire::WireServiceSpec, rejected: &mut Vec<RejectReason>) -> Vec<ServicePort> {
     let has_node_ports = matches!(spec.service_type.as_str(), "NodePort" | "LoadBalancer");
     let mut ports = Vec::with_capacity(spec.ports.len());
     let mut claimed = BTreeSet::new();
@@ -236,10 +236,10 @@ fn ports(spec: &wire::ServiceSpec, rejected: &mut Vec<Rejected>) -> Vec<ServiceP
                 Err(fault) => rejected.push(fault),
             }
         }
-        if let Some(claim) = Claim::all(&port).find(|claim| claimed.contains(claim)) {
+        if let Some(claim) = PortClaim::all(&port).find(|claim| claimed.contains(claim)) {
             rejected.push(claim.contested(index));
         } else {
-            claimed.extend(Claim::all(&port));
+            claimed.extend(PortClaim::all(&port));
             ports.push(port);
         }
     }
@@ -247,10 +247,10 @@ fn ports(spec: &wire::ServiceSpec, rejected: &mut Vec<Rejected>) -> Vec<ServiceP
 }
 
 /// The port without its node port.
-fn port(index: usize, wire: &wire::ServicePort) -> Result<ServicePort, Rejected> {
+fn port(index: usize, wire: &wire::WireServicePort) -> Result<ServicePort, RejectReason> {
     // The name is a part of the ruleset's comments (see `misnamed`).
     if !wire.name.is_empty() && !is_name(&wire.name, 63) {
-        return Err(Rejected::Name {
+        return Err(RejectReason::Name {
             field: format!("spec.ports[{index}].name").into(),
             value: wire.name.as_str().into(),
         });

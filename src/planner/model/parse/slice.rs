@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::planner::model::addr::Family;
 use crate::planner::model::{
-    Address, Addresses, Endpoint, EndpointSlice, Hints, Kind, Object, Rejected, ServiceName,
-    SlicePort, Update, wire,
+    Address, Endpoint, EndpointSlice, Hints, Object, ObjectKind, RejectReason, ServiceName,
+    SliceEndpoints, SlicePort, Update, wire,
 };
 
 use super::{ip, namespace, port_number, protocol, service_name, triggered, update};
@@ -13,26 +13,26 @@ use super::{ip, namespace, port_number, protocol, service_name, triggered, updat
 /// What an `EndpointSlice` says: one slice. Not for us, hence without an object, is one of a
 /// headless Service (label `service.kubernetes.io/headless`).
 #[must_use]
-pub fn slice(slice: &wire::EndpointSlice, our_node: &str) -> Update {
-    update(Kind::EndpointSlice, &slice.metadata, |rejected| {
+pub fn slice(slice: &wire::WireEndpointSlice, our_node: &str) -> Update {
+    update(ObjectKind::EndpointSlice, &slice.metadata, |rejected| {
         if slice.metadata.labels.headless.is_some() {
             return None;
         }
         let Some(service) = slice_service(slice) else {
-            rejected.push(Rejected::NoService);
+            rejected.push(RejectReason::NoService);
             return None;
         };
         let addresses = match slice.address_type.as_str() {
-            "IPv4" => Addresses::Ipv4(slice_endpoints(slice, our_node, rejected)),
-            "IPv6" => Addresses::Ipv6(slice_endpoints(slice, our_node, rejected)),
+            "IPv4" => SliceEndpoints::Ipv4(slice_endpoints(slice, our_node, rejected)),
+            "IPv6" => SliceEndpoints::Ipv6(slice_endpoints(slice, our_node, rejected)),
             "FQDN" => {
                 let text = "addressType FQDN: host names are not used as endpoints";
-                rejected.push(Rejected::Contradiction(text.into()));
+                rejected.push(RejectReason::Contradiction(text.into()));
                 return None;
             }
             other => {
                 let text = format!("addressType \"{other}\" is not IPv4, IPv6 or FQDN");
-                rejected.push(Rejected::Contradiction(text.into()));
+                rejected.push(RejectReason::Contradiction(text.into()));
                 return None;
             }
         };
@@ -50,9 +50,9 @@ pub fn slice(slice: &wire::EndpointSlice, our_node: &str) -> Update {
 /// controller makes them. Not for us, hence without an object, are those with label
 /// `endpointslice.kubernetes.io/skip-mirror: "true"` and those that are a leader's lock.
 #[must_use]
-pub fn endpoints(endpoints: &wire::Endpoints, our_node: &str) -> Update {
+pub fn endpoints(endpoints: &wire::WireEndpoints, our_node: &str) -> Update {
     let metadata = &endpoints.metadata;
-    update(Kind::Endpoints, metadata, |rejected| {
+    update(ObjectKind::Endpoints, metadata, |rejected| {
         let skip = metadata.labels.skip_mirror.as_deref();
         if skip.is_some_and(|skip| skip.eq_ignore_ascii_case("true"))
             || metadata.annotations.leader.is_some()
@@ -66,8 +66,8 @@ pub fn endpoints(endpoints: &wire::Endpoints, our_node: &str) -> Update {
             let ports = ports(&format!("{field}.ports"), &subset.ports, rejected);
             let (ipv4, ipv6) = subset_endpoints(&field, subset, our_node, rejected);
             let families = [
-                (!ipv4.is_empty()).then_some(Addresses::Ipv4(ipv4)),
-                (!ipv6.is_empty()).then_some(Addresses::Ipv6(ipv6)),
+                (!ipv4.is_empty()).then_some(SliceEndpoints::Ipv4(ipv4)),
+                (!ipv6.is_empty()).then_some(SliceEndpoints::Ipv6(ipv6)),
             ];
             slices.extend(
                 families
@@ -86,26 +86,26 @@ pub fn endpoints(endpoints: &wire::Endpoints, our_node: &str) -> Update {
     })
 }
 
-fn slice_service(slice: &wire::EndpointSlice) -> Option<ServiceName> {
+fn slice_service(slice: &wire::WireEndpointSlice) -> Option<ServiceName> {
     let name = slice.metadata.labels.service_name.as_deref()?;
     (!name.is_empty()).then(|| ServiceName::new(namespace(&slice.metadata), name))
 }
 
 fn slice_endpoints<A: Address>(
-    slice: &wire::EndpointSlice,
+    slice: &wire::WireEndpointSlice,
     our_node: &str,
-    rejected: &mut Vec<Rejected>,
+    rejected: &mut Vec<RejectReason>,
 ) -> Vec<Endpoint<A>> {
     let mut endpoints = Vec::with_capacity(slice.endpoints.len());
     for (index, endpoint) in slice.endpoints.iter().enumerate() {
         let Some(text) = endpoint.addresses.first() else {
             let fault = format!("endpoints[{index}].addresses is empty");
-            rejected.push(Rejected::Contradiction(fault.into()));
+            rejected.push(RejectReason::Contradiction(fault.into()));
             continue;
         };
         if endpoint.addresses.len() > 1 {
             let field = format!("endpoints[{index}].addresses");
-            rejected.push(Rejected::FurtherAddresses(field.into()));
+            rejected.push(RejectReason::FurtherAddresses(field.into()));
         }
         let field = || format!("endpoints[{index}].addresses[0]");
         let expected = match A::FAMILY {
@@ -130,7 +130,7 @@ fn slice_endpoints<A: Address>(
     endpoints
 }
 
-fn hints(hints: &wire::EndpointHints, our_node: &str) -> Option<Box<Hints>> {
+fn hints(hints: &wire::WireEndpointHints, our_node: &str) -> Option<Box<Hints>> {
     let (zones, nodes) = (&hints.for_zones, &hints.for_nodes);
     if zones.is_empty() && nodes.is_empty() {
         return None;
@@ -146,9 +146,9 @@ type ByFamily = (Vec<Endpoint<Ipv4Addr>>, Vec<Endpoint<Ipv6Addr>>);
 
 fn subset_endpoints(
     field: &str,
-    subset: &wire::EndpointSubset,
+    subset: &wire::WireEndpointSubset,
     our_node: &str,
-    rejected: &mut Vec<Rejected>,
+    rejected: &mut Vec<RejectReason>,
 ) -> ByFamily {
     let mut by_family = ByFamily::default();
     for (list, addresses, ready) in [
@@ -187,11 +187,11 @@ fn endpoint_address<A>(
     text: &str,
     expected: &'static str,
     of_family: impl FnOnce(IpAddr) -> Option<A>,
-) -> Result<A, Rejected> {
+) -> Result<A, RejectReason> {
     ip::address(text)
         .filter(|address| ip::may_be_endpoint(*address))
         .and_then(of_family)
-        .ok_or_else(|| Rejected::Address {
+        .ok_or_else(|| RejectReason::Address {
             field: field().into(),
             value: text.into(),
             expected,
@@ -200,12 +200,16 @@ fn endpoint_address<A>(
 
 /// A port without a name is one named "", which the API server would have made of it. A port
 /// without a number means every port, as network policies have it: no connection can be sent there.
-fn ports(field: &str, wire: &[wire::EndpointPort], rejected: &mut Vec<Rejected>) -> Vec<SlicePort> {
+fn ports(
+    field: &str,
+    wire: &[wire::WireEndpointPort],
+    rejected: &mut Vec<RejectReason>,
+) -> Vec<SlicePort> {
     let mut ports = Vec::with_capacity(wire.len());
     for (index, wire) in wire.iter().enumerate() {
         if wire.port == 0 {
             let text = format!("{field}[{index}] has no number and is not used");
-            rejected.push(Rejected::Contradiction(text.into()));
+            rejected.push(RejectReason::Contradiction(text.into()));
             continue;
         }
         match port(field, index, wire) {
@@ -216,7 +220,11 @@ fn ports(field: &str, wire: &[wire::EndpointPort], rejected: &mut Vec<Rejected>)
     ports
 }
 
-fn port(field: &str, index: usize, wire: &wire::EndpointPort) -> Result<SlicePort, Rejected> {
+fn port(
+    field: &str,
+    index: usize,
+    wire: &wire::WireEndpointPort,
+) -> Result<SlicePort, RejectReason> {
     Ok(SlicePort {
         name: wire.name.as_str().into(),
         protocol: protocol(|| format!("{field}[{index}].protocol"), &wire.protocol)?,

@@ -8,13 +8,13 @@ use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
-use crate::planner::model::wire::Metadata;
-use crate::planner::model::{Kind, Rejected, Update, parse};
+use crate::planner::model::wire::WireMetadata;
+use crate::planner::model::{ObjectKind, RejectReason, Update, parse};
 use crate::yaml::Yaml;
 
 /// How a manifest is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum ManifestFormat {
     Yaml,
     Json,
 }
@@ -74,15 +74,19 @@ impl From<serde_json::Error> for SyntaxError {
 /// What `text` holds: any number of documents, each an object or a list of objects. A document of
 /// YAML is in memory as parser events while it is read, about ten times its size, so that a large
 /// manifest is better split by `---` or written as JSON.
-pub(super) fn content(format: Format, text: &str, our_node: &str) -> Result<Content, SyntaxError> {
+pub(super) fn content(
+    format: ManifestFormat,
+    text: &str,
+    our_node: &str,
+) -> Result<Content, SyntaxError> {
     let mut content = Content::default();
     match format {
-        Format::Yaml => {
+        ManifestFormat::Yaml => {
             for document in yaml_serde::Deserializer::from_str(text) {
                 Objects::new(our_node, &mut content).deserialize(document)?;
             }
         }
-        Format::Json => {
+        ManifestFormat::Json => {
             let mut documents = serde_json::Deserializer::from_str(text);
             // `end` looks past white space only: an error means that there is more to read.
             while documents.end().is_err() {
@@ -128,14 +132,14 @@ impl TypeMeta<'_> {
             && self.watched().is_none()
     }
 
-    fn watched(&self) -> Option<Kind> {
+    fn watched(&self) -> Option<ObjectKind> {
         match (self.api_version.as_deref()?, self.kind.as_deref()?) {
-            ("v1", "Service") => Some(Kind::Service),
-            ("discovery.k8s.io/v1", "EndpointSlice") => Some(Kind::EndpointSlice),
-            ("v1", "Endpoints") => Some(Kind::Endpoints),
-            ("v1", "Node") => Some(Kind::Node),
+            ("v1", "Service") => Some(ObjectKind::Service),
+            ("discovery.k8s.io/v1", "EndpointSlice") => Some(ObjectKind::EndpointSlice),
+            ("v1", "Endpoints") => Some(ObjectKind::Endpoints),
+            ("v1", "Node") => Some(ObjectKind::Node),
             ("networking.k8s.io/v1" | "networking.k8s.io/v1beta1", "ServiceCIDR") => {
-                Some(Kind::ServiceCidr)
+                Some(ObjectKind::ServiceCidr)
             }
             _ => None,
         }
@@ -244,20 +248,20 @@ impl<'de> Visitor<'de> for Objects<'de, '_> {
     }
 }
 
-fn update(kind: Kind, object: &Yaml, our_node: &str) -> Update {
+fn update(kind: ObjectKind, object: &Yaml, our_node: &str) -> Update {
     match kind {
-        Kind::Service => decoded(kind, object, |service| parse::service(&service)),
-        Kind::EndpointSlice => decoded(kind, object, |slice| parse::slice(&slice, our_node)),
-        Kind::Endpoints => decoded(kind, object, |endpoints| {
+        ObjectKind::Service => decoded(kind, object, |service| parse::service(&service)),
+        ObjectKind::EndpointSlice => decoded(kind, object, |slice| parse::slice(&slice, our_node)),
+        ObjectKind::Endpoints => decoded(kind, object, |endpoints| {
             parse::endpoints(&endpoints, our_node)
         }),
-        Kind::Node => decoded(kind, object, |node| parse::node(&node, our_node)),
-        Kind::ServiceCidr => decoded(kind, object, |cidr| parse::service_cidr(&cidr)),
+        ObjectKind::Node => decoded(kind, object, |node| parse::node(&node, our_node)),
+        ObjectKind::ServiceCidr => decoded(kind, object, |cidr| parse::service_cidr(&cidr)),
     }
 }
 
 fn decoded<T: DeserializeOwned>(
-    kind: Kind,
+    kind: ObjectKind,
     object: &Yaml,
     parse: impl FnOnce(T) -> Update,
 ) -> Update {
@@ -266,22 +270,22 @@ fn decoded<T: DeserializeOwned>(
         Err(error) => Update {
             key: parse::key(kind, &readable_name(object)),
             object: None,
-            rejected: vec![Rejected::Malformed(error.to_string().into())],
+            rejected: vec![RejectReason::Malformed(error.to_string().into())],
             triggered: None,
         },
     }
 }
 
 /// The name of an object that does not decode.
-fn readable_name(object: &Yaml) -> Metadata {
+fn readable_name(object: &Yaml) -> WireMetadata {
     let text = |key| {
         let value = object.field("metadata")?.field(key)?;
         value.text().map(str::to_owned)
     };
-    Metadata {
+    WireMetadata {
         name: text("name").unwrap_or_default(),
         namespace: text("namespace").unwrap_or_default(),
-        ..Metadata::default()
+        ..WireMetadata::default()
     }
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 
 fn yaml(text: &str) -> Content {
-    content(Format::Yaml, text, "n1").unwrap()
+    content(ManifestFormat::Yaml, text, "n1").unwrap()
 }
 
 fn keys(content: &Content) -> Vec<String> {
@@ -79,10 +79,13 @@ fn json_is_read_as_yaml_is() {
     ]}
     {"metadata": {"name": "c"}, "apiVersion": "v1", "kind": "Node"}
 "#;
-    let json = content(Format::Json, text, "n1").unwrap();
+    let json = content(ManifestFormat::Json, text, "n1").unwrap();
     assert_eq!(keys(&json), ["Service default/ab", "Node c"]);
     assert_eq!(skipped(&json), ["1 v1 Pod"]);
-    assert_eq!(content(Format::Json, " \n", "n1"), Ok(Content::default()));
+    assert_eq!(
+        content(ManifestFormat::Json, " \n", "n1"),
+        Ok(Content::default())
+    );
 }
 
 #[test]
@@ -162,13 +165,13 @@ items:
 #[test]
 fn a_syntax_error_is_at_its_line_and_column_of_the_file() {
     struct Case {
-        format: Format,
+        format: ManifestFormat,
         text: &'static str,
         error: &'static str,
     }
     let good = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n";
     let second = format!("{good}---\n{good}spec: {{ports: [}}\n");
-    let error = content(Format::Yaml, &second, "n1").unwrap_err();
+    let error = content(ManifestFormat::Yaml, &second, "n1").unwrap_err();
     assert_eq!(error.position, Some((8, 16)));
     for Case {
         format,
@@ -176,22 +179,22 @@ fn a_syntax_error_is_at_its_line_and_column_of_the_file() {
         error,
     } in [
         Case {
-            format: Format::Yaml,
+            format: ManifestFormat::Yaml,
             text: "kind: Service\n  metadata: {}\n",
             error: "2:11: mapping values are not allowed in this context",
         },
         Case {
-            format: Format::Yaml,
+            format: ManifestFormat::Yaml,
             text: "---\nhello\n",
             error: "2:1: invalid type: string \"hello\", expected an object of Kubernetes or a list of them",
         },
         Case {
-            format: Format::Json,
+            format: ManifestFormat::Json,
             text: "{\"kind\": \"List\",\n \"items\": [}",
             error: "2:12: expected value",
         },
         Case {
-            format: Format::Json,
+            format: ManifestFormat::Json,
             text: "{\"kind\": \"List\"",
             error: "1:15: EOF while parsing an object",
         },

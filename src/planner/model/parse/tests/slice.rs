@@ -1,5 +1,7 @@
 use crate::planner::model::parse::{endpoints, slice};
-use crate::planner::model::{Addresses, Endpoint, EndpointSlice, Object, Rejected, Update};
+use crate::planner::model::{
+    Endpoint, EndpointSlice, Object, RejectReason, SliceEndpoints, Update,
+};
 
 use super::reasons;
 
@@ -32,15 +34,15 @@ fn slice_ports(update: &Update) -> Vec<String> {
 }
 
 /// Every endpoint as `address`, `+` if ready, `@` if local.
-pub(super) fn addresses(addresses: &Addresses) -> Vec<String> {
+pub(super) fn addresses(addresses: &SliceEndpoints) -> Vec<String> {
     fn text<A: std::fmt::Display>(endpoint: &Endpoint<A>) -> String {
         let ready = if endpoint.ready { "+" } else { "" };
         let local = if endpoint.local { "@" } else { "" };
         format!("{}{ready}{local}", endpoint.address)
     }
     match addresses {
-        Addresses::Ipv4(endpoints) => endpoints.iter().map(text).collect(),
-        Addresses::Ipv6(endpoints) => endpoints.iter().map(text).collect(),
+        SliceEndpoints::Ipv4(endpoints) => endpoints.iter().map(text).collect(),
+        SliceEndpoints::Ipv6(endpoints) => endpoints.iter().map(text).collect(),
     }
 }
 
@@ -130,20 +132,20 @@ fn slices_that_are_not_for_us_have_no_object() {
         (
             "labels: {kubernetes.io/service-name: a}",
             "FQDN",
-            Some(Rejected::Contradiction(
+            Some(RejectReason::Contradiction(
                 "addressType FQDN: host names are not used as endpoints".into(),
             )),
         ),
-        ("labels: {}", "IPv4", Some(Rejected::NoService)),
+        ("labels: {}", "IPv4", Some(RejectReason::NoService)),
         (
             "labels: {kubernetes.io/service-name: ''}",
             "IPv4",
-            Some(Rejected::NoService),
+            Some(RejectReason::NoService),
         ),
         (
             "labels: {kubernetes.io/service-name: a}",
             "IPv5",
-            Some(Rejected::Contradiction(
+            Some(RejectReason::Contradiction(
                 "addressType \"IPv5\" is not IPv4, IPv6 or FQDN".into(),
             )),
         ),
