@@ -1,8 +1,8 @@
-# The image of kube-dnat:   docker build --tag kube-dnat .
-# The same to look around:  docker build --tag kube-dnat:debug --target debug .
+# The image of kube-dnat:        docker build --tag kube-dnat .
+# The same with nft, conntrack:  docker build --tag kube-dnat:debug --target debug .
 #
-# scripts/rootfs.sh assembles what is in it, out of the binary and Debian's packages. A test runs that
-# without Docker, with the rights that the DaemonSet grants (tests/net/packets/image.rs).
+# scripts/rootfs.sh assembles the content from the binary and Debian packages. A test runs the result
+# without Docker, with the privileges of the DaemonSet (tests/net/packets/image.rs).
 ARG DEBIAN=trixie
 FROM rust:1.95-slim-${DEBIAN} AS build
 RUN apt-get update \
@@ -22,16 +22,16 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 FROM scratch AS common
 ARG VERSION=0.1.0
 ARG REVISION=unknown
-# The libraries beside kube-dnat are libnftnl (GPL) and libmnl, glibc (LGPL); /usr/share/doc has the
-# licences, /var/lib/dpkg/status.d the packages and versions.
+# The image contains the libraries libnftnl (GPL), libmnl and glibc (LGPL). /usr/share/doc has the
+# licences, /var/lib/dpkg/status.d has the packages and versions.
 LABEL org.opencontainers.image.title="kube-dnat" \
     org.opencontainers.image.description="A kube-proxy replacement: Kubernetes Services as elements of a few nftables maps" \
     org.opencontainers.image.licenses="Apache-2.0 AND GPL-2.0-or-later AND LGPL-2.1-or-later" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}"
-# Root, with the one capability that the DaemonSet leaves it. Kubernetes gives another user's process
-# none of those it adds: they would have to come from the binary's file capabilities, which do not
-# count where allowPrivilegeEscalation is false.
+# Root, with the one capability of the DaemonSet. Kubernetes gives added capabilities to no other user:
+# they would have to be file capabilities of the binary, which have no effect if
+# allowPrivilegeEscalation is false.
 USER 0:0
 ENTRYPOINT ["/usr/local/bin/kube-dnat"]
 
