@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Measures what kube-dnat costs, in network namespaces of its own, and prints tables with the targets
-# beside. About six minutes after the build; with --quick about two, on fewer sizes.
+# Measures the performance of kube-dnat in its own network namespaces, and prints tables with the
+# targets. It takes about six minutes after the build; with --quick about two minutes, with fewer sizes.
 #
-# The figures go to target/bench.jsonl. Without --quick they also go to docs/performance.jsonl, and
-# the plots of docs/ are drawn from them. KUBE_PROXY_BIN=/path/to/kube-proxy measures that kube-proxy beside
-# kube-dnat, its packets too. To be
-# served by the real API server: KUBEBUILDER_ASSETS=/folder/with/etcd/and/kube-apiserver.
+# The figures go to target/bench.jsonl. Without --quick they also go to docs/performance.jsonl, and the
+# script draws the plots of docs/ from them.
+#
+#   KUBE_PROXY_BIN=/path/to/kube-proxy     also measure that kube-proxy, with its packets
+#   KUBEBUILDER_ASSETS=/folder/with/etcd/and/kube-apiserver     use a real API server
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -20,7 +21,7 @@ case ${1:-} in
 esac
 [ "$(id -u)" -eq 0 ] || exec unshare -Ur -- "$0" "$@"
 
-headline "Install what is missing, and build"
+headline "Install missing packages and build"
 need_packages "${build_packages[@]}" "${nft_packages[@]}" ip:iproute2
 need_cargo
 run_cargo bench --bench scale --no-run --locked
@@ -28,7 +29,7 @@ run_cargo bench --bench scale --no-run --locked
 figures=$(target_directory)/bench.jsonl
 : >"$figures"
 
-# measure WHAT CLUSTER...: appends figures to the file.
+# measure WHAT CLUSTER...: appends the figures to the file.
 measure() {
     headline "Measure $*"
     run_cargo bench --quiet --locked --bench scale -- "$@" | tee -a "$figures" | sed 's/"subject"/\n&/g' |

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Shows kube-dnat at work on one machine, with no cluster: a node, pods with real servers and clients
-# are network namespaces, the Services are manifests/examples/. Needs root, Debian 12, Ubuntu 24.04 or
-# newer, and cargo. Installs the Debian packages it misses, builds the release binary, and leaves
-# neither a process nor a namespace behind. Ends non-zero if anything it shows is not so.
+# Shows kube-dnat at work on one machine, without a cluster. The node, the Pods with real servers, and
+# the clients are network namespaces; the Services come from manifests/examples/. The script needs root,
+# Debian 12, Ubuntu 24.04 or newer, and cargo. It installs missing Debian packages, builds the release
+# binary, and leaves neither a process nor a namespace behind. It exits non-zero if a result differs
+# from what it announces.
 #
-#   KUBE_DNAT=/path/to/kube-dnat   show this binary instead of building one
+#   KUBE_DNAT=/path/to/kube-dnat   use this binary instead of building one
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -12,7 +13,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/scripts/lib.sh"
 exec </dev/null
 
-# --- what is printed -------------------------------------------------------------------------------
+# --- output ----------------------------------------------------------------------------------------
 
 failures=0
 say() { printf '   %s\n' "$*"; }
@@ -21,7 +22,7 @@ fail() {
     printf '   %s✗ %s%s\n' "$red" "$*" "$plain"
     failures=$((failures + 1))
 }
-# check DESCRIPTION COMMAND...: the command says whether the description is so.
+# check DESCRIPTION COMMAND...: the command tests whether the description is true.
 check() {
     local description=$1
     shift
@@ -29,7 +30,7 @@ check() {
 }
 indent() { sed 's/^/   /'; }
 
-# --- leaving nothing behind ------------------------------------------------------------------------
+# --- cleanup ---------------------------------------------------------------------------------------
 
 prefix=kube-dnat-demo-$$
 tmp=
@@ -57,15 +58,15 @@ trap 'exit 143' TERM HUP
 
 # --- namespaces, servers, clients ------------------------------------------------------------------
 
-# in_ns NAME COMMAND...: runs the command in the demo's namespace NAME.
+# in_ns NAME COMMAND...: runs the command in the namespace NAME of the demo.
 in_ns() { ip netns exec "$prefix-$1" "${@:2}"; }
-# start NAME COMMAND...: the same, in the background, ended by clean_up; its process id is in $started.
+# start NAME COMMAND...: the same in the background, until clean_up; $started is the process id.
 start() {
     ip netns exec "$prefix-$1" "${@:2}" &
     started=$!
 }
 
-# set_sysctl NAMESPACE KEY VALUE, with the key as a path.
+# set_sysctl NAMESPACE KEY VALUE: sets a sysctl. The key is a path.
 set_sysctl() { in_ns "$1" sh -c "echo $3 >/proc/sys/net/$2"; }
 
 add_namespace() {
@@ -74,14 +75,14 @@ add_namespace() {
     if $ipv6_on; then
         set_sysctl "$1" ipv6/conf/all/disable_ipv6 0
         set_sysctl "$1" ipv6/conf/default/disable_ipv6 0
-        # No waiting for duplicate address detection: an address is of use as soon as it is there.
+        # Without duplicate address detection an address is usable as soon as it exists.
         set_sysctl "$1" ipv6/conf/default/accept_dad 0
     fi
     ip -n "$prefix-$1" link set lo up
 }
 
-# add_host NAME IPV4 IPV6 GATEWAY4 GATEWAY6: a namespace with one link to the node, which routes
-# both addresses to it. Links are made inside the namespaces: the machine's own network has no part.
+# add_host NAME IPV4 IPV6 GATEWAY4 GATEWAY6: adds a namespace with one link to the node, which routes
+# both addresses to it. The links are created inside the namespaces, not in the machine's own network.
 add_host() {
     local name=$1 ipv4=$2 ipv6=$3 gateway4=$4 gateway6=$5
     local host=$prefix-$name node=$prefix-node
@@ -103,7 +104,7 @@ add_host() {
 }
 add_pod() { add_host "$1" "10.244.1.$2" "fd00:10:244:1::$2" 10.244.1.1 fd00:10:244:1::1; }
 
-# start_server NAME: nginx in that namespace; it answers with its name and the address it saw.
+# start_server NAME: starts nginx in that namespace. It answers with its name and the client's address.
 start_server() {
     local dir=$tmp/$1
     mkdir "$dir"
@@ -135,15 +136,15 @@ END
     wait_until "nginx of $1 to listen" in_ns "$1" curl -sf -o "$dir/first" http://127.0.0.1:8080/
 }
 
-# stop_server NAME: as a pod ends: what is under way is answered, then nothing listens any more.
+# stop_server NAME: stops like a Pod: nginx answers the current requests and then stops listening.
 stop_server() { kill -QUIT "$(cat "$tmp/$1/pid")"; }
 
-# wait_until DESCRIPTION COMMAND...: tries for ten seconds, or until kube-dnat ends.
+# wait_until DESCRIPTION COMMAND...: retries for ten seconds, or until kube-dnat exits.
 wait_until() {
     local description=$1 deadline=$((SECONDS + 10))
     shift
     until "$@" >/dev/null 2>&1; do
-        [ -z "$daemon" ] || kill -0 "$daemon" 2>/dev/null || die "kube-dnat has ended"
+        [ -z "$daemon" ] || kill -0 "$daemon" 2>/dev/null || die "kube-dnat has exited"
         [ "$SECONDS" -lt "$deadline" ] || die "waited ten seconds for $description"
         sleep 0.01
     done
@@ -151,13 +152,14 @@ wait_until() {
 
 milliseconds() { echo $(($(date +%s%N) / 1000000)); }
 
-# get FROM URL [CURL OPTION...]: one request, one answer; the exit status is curl's.
+# get FROM URL [CURL OPTION...]: sends one request. The exit status is curl's.
 get() { in_ns "$1" curl -sS --globoff --connect-timeout 2 --max-time 5 "${@:3}" "$2"; }
-# answers FROM URL COUNT: that many connections, an answer a line ("web-1 saw 10.244.1.99").
+# answers FROM URL COUNT: opens that many connections, and writes one answer per line to $tmp/answers
+# ("web-1 saw 10.244.1.99").
 answers() {
     in_ns "$1" curl -sS --max-time 20 -H 'Connection: close' "$2?[1-$3]" >"$tmp/answers" 2>&1 || true
 }
-# How many of the answers came from the server $1.
+# count SERVER: prints the number of answers from the server.
 count() { grep -c "^$1 saw " "$tmp/answers" || true; }
 show_counts() { sed 's/ saw .*//' "$tmp/answers" | sort | uniq -c | indent; }
 # between LOW VALUE HIGH
@@ -166,9 +168,9 @@ equal() { [ "$1" = "$2" ]; }
 contains() { [[ $1 == *"$2"* ]]; }
 matches() { [[ $1 =~ $2 ]]; }
 
-# list MAP: an nft map of the node, as an operator looks at it.
+# list MAP: lists an nft map of the node, as an operator does.
 list() { in_ns node nft list map ip kube-dnat "$1"; }
-# has_endpoint POD_ADDRESS: whether 10.96.0.80:80 has that endpoint in the kernel.
+# has_endpoint POD_ADDRESS: succeeds if 10.96.0.80:80 has this endpoint in the kernel.
 has_endpoint() {
     local elements
     elements=$(list endpoints 2>/dev/null) || return 1
@@ -179,11 +181,11 @@ lacks_endpoint() { ! has_endpoint "$1"; }
 # --- the demo --------------------------------------------------------------------------------------
 
 if [ "$(id -u)" -ne 0 ]; then
-    echo "scripts/demo.sh makes network namespaces: run it as root (sudo scripts/demo.sh)." >&2
+    echo "scripts/demo.sh creates network namespaces. Run it as root (sudo scripts/demo.sh)." >&2
     exit 1
 fi
 
-headline "Install what is missing, build the release binary"
+headline "Install missing packages and build the release binary"
 packages=("${nft_packages[@]}" ip:iproute2 curl:curl nginx:nginx-light dnsmasq:dnsmasq-base
     conntrack:conntrack)
 if [ -n "${KUBE_DNAT:-}" ]; then
@@ -194,7 +196,7 @@ else
     run_cargo build --release --locked
     KUBE_DNAT=$(target_directory)/release/kube-dnat
 fi
-[ -x "$KUBE_DNAT" ] || die "$KUBE_DNAT is not a program"
+[ -x "$KUBE_DNAT" ] || die "$KUBE_DNAT is not an executable"
 pass "$KUBE_DNAT"
 
 begin=$(milliseconds)
@@ -202,10 +204,10 @@ tmp=$(mktemp -d "${TMPDIR:-/tmp}/kube-dnat-demo.XXXXXX")
 chmod 755 "$tmp"
 mkdir "$tmp/manifests"
 cp "$root"/manifests/examples/*.yaml "$tmp/manifests/"
-# The third pod of shop/web comes later.
+# The third Pod of shop/web is added later.
 sed -i '/10\.244\.1\.13/s/^/#/' "$tmp/manifests/web.yaml"
 
-headline "A node, its pods and a client outside, each a network namespace"
+headline "A node, its Pods and an external client, each in a network namespace"
 cat <<'END'
    outside 192.168.77.100 ── node 192.168.77.2 ─┬─ web-1  10.244.1.11  nginx
                                                 ├─ web-2  10.244.1.12  nginx
@@ -217,8 +219,8 @@ add_namespace node
 set_sysctl node ipv4/ip_forward 1
 if $ipv6_on; then set_sysctl node ipv6/conf/all/forwarding 1; fi
 add_host outside 192.168.77.100 fd00:192:168:77::100 192.168.77.2 fd00:192:168:77::2
-# As on any node: what is not a pod's is routed elsewhere. The node's own connections to a ClusterIP
-# need a route before they meet the output hook.
+# As on any node, other addresses have a default route. Without a route, the node's own connections to a
+# ClusterIP never reach the output hook.
 ip -n "$prefix-node" route add default via 192.168.77.100
 if $ipv6_on; then ip -n "$prefix-node" route add default via fd00:192:168:77::100; fi
 add_pod web-1 11
@@ -232,9 +234,9 @@ start dns dnsmasq --keep-in-foreground --conf-file=/dev/null --pid-file= --no-re
     --listen-address=10.244.1.53 --bind-interfaces --local=/cluster.local/ \
     --host-record=web.shop.svc.cluster.local,10.96.0.80 \
     --log-queries --log-facility="$tmp/dns.log"
-pass "three nginx and a dnsmasq are up"
+pass "three nginx and a dnsmasq are running"
 
-headline "Start kube-dnat on a directory of manifests"
+headline "Start kube-dnat with a directory of manifests"
 say "$ kube-dnat run --manifests DIR --hostname-override demo-node \\"
 say "      --cluster-cidr 10.244.0.0/16,fd00:10:244::/56"
 say "$ ls DIR: $(cd "$tmp/manifests" && echo *)"
@@ -245,14 +247,14 @@ daemon=$started
 wait_until "kube-dnat to program shop/web" has_endpoint 10.244.1.12
 pass "programmed $(($(milliseconds) - started_at)) ms after its start"
 
-headline "A ClusterIP, from a pod: 10.96.0.80:80 goes to port 8080 of one pod or the other"
+headline "A ClusterIP, from a Pod: 10.96.0.80:80 goes to port 8080 of one of two Pods"
 say "$ curl http://10.96.0.80/                          (300 connections)"
 answers client http://10.96.0.80/ 300
 show_counts
-check "300 answers, none from anyone else" equal "$(($(count web-1) + $(count web-2)))" 300
-# 150 expected, standard deviation 8.7: a right program misses this once in ten million runs.
-check "each pod has its half, give or take chance" between 104 "$(count web-1)" 196
-check "the pods saw the client's own address" equal "$(grep -c ' saw 10.244.1.99$' "$tmp/answers")" 300
+check "300 answers, all from these Pods" equal "$(($(count web-1) + $(count web-2)))" 300
+# 150 expected, standard deviation 8.7: a correct program fails this once in ten million runs.
+check "each Pod gets about half of the connections" between 104 "$(count web-1)" 196
+check "the Pods saw the client's own address" equal "$(grep -c ' saw 10.244.1.99$' "$tmp/answers")" 300
 
 headline "A node port, from outside: 192.168.77.2:30123"
 say "$ curl http://192.168.77.2:30123/                  (100 connections)"
@@ -260,11 +262,11 @@ answers outside http://192.168.77.2:30123/ 100
 show_counts
 check "100 answers" equal "$(($(count web-1) + $(count web-2)))" 100
 # 50 expected, standard deviation 5.
-check "each pod has its half, give or take chance" between 23 "$(count web-1)" 77
-check "masqueraded: the pods saw an address of the node" \
+check "each Pod gets about half of the connections" between 23 "$(count web-1)" 77
+check "masqueraded: the Pods saw an address of the node" \
     equal "$(grep -c ' saw 10.244.1.1$' "$tmp/answers")" 100
 
-headline "A name, from a pod: asked of the DNS Service 10.96.0.10 and then fetched"
+headline "A name, from a Pod: resolved by the DNS Service 10.96.0.10, then fetched"
 cat >"$tmp/resolv.conf" <<END
 nameserver 10.96.0.10
 search shop.svc.cluster.local svc.cluster.local cluster.local
@@ -272,7 +274,7 @@ options ndots:5 timeout:2 attempts:2
 END
 sed 's/^options .*/& use-vc/' "$tmp/resolv.conf" >"$tmp/resolv-tcp.conf"
 echo 'hosts: dns' >"$tmp/nsswitch.conf"
-# get_by_name RESOLV_CONF: `ip netns exec` gives the command a mount namespace of its own.
+# get_by_name RESOLV_CONF: fetches the name. `ip netns exec` gives the command its own mount namespace.
 get_by_name() {
     # shellcheck disable=SC2016
     in_ns client sh -c '
@@ -290,13 +292,13 @@ check "resolved over UDP and fetched" contains "$answer" " saw 10.244.1.99"
 say "$ conntrack -L -p udp --orig-dst 10.96.0.10        (on the node)"
 entry=$(in_ns node conntrack -L -p udp --orig-dst 10.96.0.10 2>/dev/null | head -n 1 | tr -s ' ') || true
 say "$entry"
-check "sent to 10.96.0.10:53, answered by the DNS pod 10.244.1.53:53" \
+check "sent to 10.96.0.10:53, answered by the DNS Pod 10.244.1.53:53" \
     matches "$entry" ' dst=10\.96\.0\.10 .*dport=53 .*src=10\.244\.1\.53 .*sport=53 '
 answer=$(get_by_name "$tmp/resolv-tcp.conf" || true)
 check "the same over TCP (options use-vc)" contains "$answer" " saw 10.244.1.99"
 
 headline "The other examples, one connection each"
-# reach DESCRIPTION EXPECTED FROM URL: the answer contains EXPECTED.
+# reach DESCRIPTION EXPECTED FROM URL: checks that the answer contains EXPECTED.
 reach() {
     local answer
     answer=$(get "$3" "$4" 2>&1 || true)
@@ -304,8 +306,8 @@ reach() {
 }
 reach "from the node itself" " saw 10.244.1.1" node http://10.96.0.80/
 reach "named port" " saw 10.244.1.99" client http://10.96.0.81:9100/
-reach "load balancer's address" " saw 10.244.1.1" outside http://203.0.113.10/
-reach "external, by Endpoints" "outside saw 10.244.1.99" client http://10.96.0.84/
+reach "load-balancer IP" " saw 10.244.1.1" outside http://203.0.113.10/
+reach "external server, from Endpoints" "outside saw 10.244.1.99" client http://10.96.0.84/
 reach "dual-stack, IPv4" " saw 10.244.1.99" client http://10.96.0.85/
 if $ipv6_on; then
     reach "dual-stack, IPv6" " saw fd00:10:244:1::99" client "http://[fd00:10:96::85]/"
@@ -313,27 +315,27 @@ else
     say "– this kernel has no IPv6: not shown"
 fi
 answers web-1 http://10.96.0.80/ 40
-check "a pod reaches its own Service, and itself through it: $(count web-1) of 40 connections" \
+check "a Pod reaches its own Service, and itself through it: $(count web-1) of 40 connections" \
     equal "$(($(count web-1) + $(count web-2)))/$(($(count web-1) > 0))" 40/1
-# refused FROM URL: as by a host where nothing listens, and at once.
+# refused FROM URL: succeeds if the connection is refused at once, as by a host without a listener.
 refused() { contains "$(get "$1" "$2" -v --connect-timeout 0.9 2>&1 || true)" "Connection refused"; }
-check "a port that the Service has not is refused at once: http://10.96.0.80:81/" \
+check "a port that the Service does not have is rejected at once: http://10.96.0.80:81/" \
     refused client http://10.96.0.80:81/
 
-headline "One pod more, one pod less, by editing a file; requests go on meanwhile"
-# Each request is a curl of its own: a connection of its own, from a port of its own. A lost SYN
-# would be sent again after a second, so that counts as a failure.
+headline "Add a Pod and remove a Pod by editing a file, while requests continue"
+# Each request is a separate curl, with its own connection and source port. A lost SYN would be
+# retransmitted after a second, so it counts as a failure.
 cat >"$tmp/load.sh" <<'END'
 while [ ! -e "$1/stop" ]; do
-    curl -sS --connect-timeout 0.9 --max-time 5 http://10.96.0.80/ 2>&1 || echo "FAILED: curl ended with $?"
+    curl -sS --connect-timeout 0.9 --max-time 5 http://10.96.0.80/ 2>&1 || echo "FAILED: curl exited with $?"
 done >>"$1/load"
 END
 start client bash "$tmp/load.sh" "$tmp"
 load=$started
-# requests [FROM LINE [PATTERN]]: how many answers there are from that line on.
+# requests [FROM LINE [PATTERN]]: prints the number of answers from that line on.
 requests() { tail -n "+${1:-1}" "$tmp/load" | grep -c "${2:-^}" || true; }
 at_least() { [ "$(requests "$1" "${3:-^}")" -ge "$2" ]; }
-# edit PROGRAM: edits web.yaml as an operator does, and says when the kernel has it.
+# edit PROGRAM: edits web.yaml as an operator does, and records the time.
 edit() {
     say "$ sed -i '$1' DIR/web.yaml"
     edited_at=$(milliseconds)
@@ -343,52 +345,52 @@ wait_until "the first requests" at_least 1 100
 
 add_pod web-3 13
 start_server web-3
-# What is in the file is a comment so far.
+# The line of web-3 is still a comment in the file.
 edit '/10.244.1.13/s/^#//'
 wait_until "web-3 in the map" has_endpoint 10.244.1.13
 pass "web-3 is in the kernel $(($(milliseconds) - edited_at)) ms later"
 from=$(($(requests) + 1))
-wait_until "300 requests more" at_least "$from" 300
+wait_until "300 more requests" at_least "$from" 300
 check "web-3 answers: $(requests "$from" '^web-3') of the next $(requests "$from") requests" \
     at_least "$from" 1 '^web-3'
 
 edit '/10.244.1.11/d'
 wait_until "web-1 to leave the map" lacks_endpoint 10.244.1.11
 pass "web-1 has left the kernel $(($(milliseconds) - edited_at)) ms later"
-# The request that was under way at that moment may still be answered by web-1.
+# web-1 may still answer the request that was in flight at that moment.
 from=$(($(requests) + 2))
-wait_until "30 requests more" at_least "$from" 30
+wait_until "30 more requests" at_least "$from" 30
 stop_server web-1
-wait_until "300 requests more" at_least "$from" 330
+wait_until "300 more requests" at_least "$from" 330
 touch "$tmp/stop"
 wait "$load"
-check "web-1 gets none of the next $(requests "$from") requests, and is stopped" \
+check "web-1 gets none of the next $(requests "$from") requests, and stops" \
     equal "$(requests "$from" '^web-1')" 0
 check "of $(requests) requests $(requests 1 '^FAILED') failed" \
     equal "$(requests)/$(requests 1 ' saw 10.244.1.99$')" "$(requests)/$(requests)"
 
-headline "What the kernel holds: the two maps that make a connection go where it goes"
+headline "What the kernel holds: the two maps that decide where a connection goes"
 say "$ nft list map ip kube-dnat services               (frontend: how to pick)"
 list services | indent
 say "$ nft list map ip kube-dnat endpoints              (frontend and slot: endpoint)"
 list endpoints | indent
-check "every element names its Service" equal \
+check "every element has the name of its Service" equal \
     "$(list services | grep -c goto)" "$(list services | grep -c 'comment ".*/.*goto')"
 
-headline "Why: what the rules in the kernel do with one connection"
+headline "Explain: what the rules in the kernel do with one connection"
 say "$ kube-dnat explain 10.96.0.80:80 --from 10.244.1.99"
 why=$(in_ns node "$KUBE_DNAT" explain 10.96.0.80:80 --from 10.244.1.99)
 indent <<<"$why"
-check "it names both pods, and says that they see the client's own address" equal \
+check "it names both Pods, and shows that they see the client's own address" equal \
     "$(grep -c '50.0 %  10.244.1.1[23]:8080  keeps its source' <<<"$why")" 2
 say "$ kube-dnat status"
 in_ns node "$KUBE_DNAT" status | indent
 
-headline "Stop: the rules stay until they are cleaned up"
+headline "Stop: the rules stay until cleanup"
 kill -TERM "$daemon"
 wait "$daemon" && status=0 || status=$?
-check "kube-dnat ended with status 0 on SIGTERM" equal "$status" 0
-reach "the ClusterIP without the proxy" " saw 10.244.1.99" client http://10.96.0.80/
+check "kube-dnat exited with status 0 on SIGTERM" equal "$status" 0
+reach "the ClusterIP without the daemon" " saw 10.244.1.99" client http://10.96.0.80/
 say "$ kube-dnat cleanup"
 in_ns node "$KUBE_DNAT" cleanup 2>&1 | indent
 check "no table is left: nft list tables prints \"$(in_ns node nft list tables)\"" \
@@ -397,6 +399,6 @@ check "no table is left: nft list tables prints \"$(in_ns node nft list tables)\
 took=$(($(milliseconds) - begin))
 headline "$(printf 'Done in %d.%d s' $((took / 1000)) $((took % 1000 / 100)))"
 if [ "$failures" -ne 0 ]; then
-    die "$failures of the above is not so"
+    die "$failures of the checks above failed"
 fi
-pass "all of the above is so"
+pass "all checks passed"

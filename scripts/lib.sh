@@ -1,5 +1,5 @@
-# Shared by the scripts beside it: colours, missing packages, cargo. Sourced, not run; $root is the
-# repository.
+# Functions that the other scripts share: colours, missing packages, cargo. The scripts source this
+# file. $root is the repository.
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154
 
@@ -15,8 +15,8 @@ die() {
     exit 1
 }
 
-# need_packages WHAT:PACKAGE...: installs the Debian packages whose WHAT is missing: a program, a
-# pkg-config module (NAME.pc) or a file (/PATH). As another user than root: says what to install.
+# need_packages WHAT:PACKAGE...: installs each Debian package whose WHAT is missing: a program, a
+# pkg-config module (NAME.pc) or a file (/PATH). For other users than root, it prints the command.
 need_packages() {
     local pair what missing=()
     for pair in "$@"; do
@@ -29,13 +29,13 @@ need_packages() {
         missing+=("${pair#*:}")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
-    command -v apt-get >/dev/null || die "missing: ${missing[*]} (Debian's names); install them and try again"
-    [ "$(id -u)" -eq 0 ] || die "missing: run 'apt-get install ${missing[*]}' as root and try again"
+    command -v apt-get >/dev/null || die "missing: ${missing[*]} (Debian package names). Install them and retry."
+    [ "$(id -u)" -eq 0 ] || die "missing packages. Run 'apt-get install ${missing[*]}' as root and retry."
     printf 'Installing %s\n' "${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
-    # A package's service (nginx) must not start: the scripts run programs by hand. policy-rc.d is
-    # Debian's way to say so; one that is there already is left as it is.
+    # The service of a package (nginx) must not start: the scripts run programs by hand. policy-rc.d is
+    # Debian's way to prevent it. An existing policy-rc.d is kept.
     local policy=/usr/sbin/policy-rc.d made=false status=0 output
     if [ ! -e "$policy" ]; then
         printf '#!/bin/sh\nexit 101\n' >"$policy"
@@ -46,17 +46,17 @@ need_packages() {
     if $made; then rm -f "$policy"; fi
     [ "$status" -eq 0 ] || die "apt-get could not install ${missing[*]}:
 $output"
-    # Nor at the next boot.
+    # It must not start at the next boot either.
     case " ${missing[*]} " in
         *" nginx-light "*) update-rc.d nginx disable >/dev/null 2>&1 || true ;;
     esac
 }
 
-# What cargo needs to build kube-dnat, for need_packages. gcc alone cannot link: the C library's own
-# files are another package.
+# The packages that cargo needs to build kube-dnat, for need_packages. gcc alone cannot link: the files
+# of the C library are in another package.
 build_packages=(pkg-config:pkg-config cc:gcc /usr/include/stdio.h:libc6-dev
     libnftnl.pc:libnftnl-dev libmnl.pc:libmnl-dev)
-# nft, and the names of protocols, without which it prints `6` for `tcp` and does not read `tcp`.
+# nft, and the names of protocols. Without them nft prints `6` for `tcp` and cannot read `tcp`.
 nft_packages=(nft:nftables /etc/protocols:netbase)
 
 need_cargo() {
@@ -65,9 +65,9 @@ need_cargo() {
 and open a new shell."
 }
 
-# find_cargo: sudo resets PATH, so look where rustup puts cargo: first for the user who called sudo,
-# who then also runs it, and owns target/. What finds and runs it is in $cargo, what runs it as the
-# caller in $cargo_as_caller.
+# find_cargo: sudo resets PATH, so this looks in rustup's directory. It first tries the user who called
+# sudo. That user then also runs cargo and owns target/. $cargo is the command that runs cargo as that
+# user, $cargo_as_caller runs it as the current user.
 find_cargo() {
     local home
     cargo=(cargo)
@@ -89,7 +89,7 @@ find_cargo() {
 run_cargo() { (cd "$root" && "${cargo[@]}" "$@"); }
 run_cargo_as_caller() { (cd "$root" && "${cargo_as_caller[@]}" "$@"); }
 
-# target_directory: where cargo puts what it builds, whatever the user configured.
+# target_directory: prints cargo's target directory, also if the user has configured another one.
 target_directory() {
     run_cargo metadata --format-version 1 --no-deps --locked |
         sed 's/.*"target_directory":"\([^"]*\)".*/\1/'

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks the licences and sources of all crates, and that none is there twice, against deny.toml.
-# Apart from scripts/test.sh because cargo-deny takes three minutes to build where it is missing.
+# Checks the licences and sources of all crates, and for duplicate crates, against deny.toml.
+# It is separate from scripts/test.sh because cargo-deny takes three minutes to build if it is missing.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

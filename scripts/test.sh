@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Every check of this repository but the licences (scripts/licences.sh): formatting, lints, docs,
-# scripts, and all tests. As root it installs the Debian packages that are missing and the tests make
-# their namespaces with `unshare -n`; as another user with `unshare -Urn`. Nothing is skipped: what
+# Runs every check of this repository except the licences (scripts/licences.sh): formatting, lints,
+# docs, scripts, and all tests. As root it installs missing Debian packages, and the tests create their
+# namespaces with `unshare -n`; as another user they use `unshare -Urn`. It skips nothing: a check that
 # cannot run fails.
 set -euo pipefail
 
@@ -10,7 +10,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/scripts/lib.sh"
 exec </dev/null
 
-headline "Install what is missing"
+headline "Install missing packages"
 need_packages "${build_packages[@]}" "${nft_packages[@]}" ip:iproute2 unshare:util-linux \
     nginx:nginx-light dnsmasq:dnsmasq-base shellcheck:shellcheck capsh:libcap2-bin \
     conntrack:conntrack ipset:ipset iptables-nft:iptables /etc/ssl/certs/ca-certificates.crt:ca-certificates
@@ -34,5 +34,5 @@ RUSTDOCFLAGS='-D warnings' run_cargo doc --no-deps --locked
 
 headline "Tests"
 run_cargo test --no-run --locked
-# As the caller: under sudo the tests are root's, what is built before is the user's.
+# As the current user: under sudo the tests run as root, and the user owns the build.
 run_cargo_as_caller test --locked --no-fail-fast
