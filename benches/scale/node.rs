@@ -62,8 +62,8 @@ impl Node {
     /// Takes in what a source reports.
     pub(crate) fn take_in(&mut self, events: impl IntoIterator<Item = Event>) {
         for event in events {
-            let complaints = self.state.apply(event);
-            assert_eq!(complaints, [], "a cluster without faults");
+            let diagnostics = self.state.apply(event);
+            assert_eq!(diagnostics, [], "a cluster without faults");
         }
     }
 

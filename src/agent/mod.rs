@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use kube::Client;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -83,12 +83,18 @@ pub fn run(source: ObjectSource, config: Config, options: Options) -> anyhow::Re
         // Later than the source: a kubeconfig that cannot be used changes nothing of the node.
         settings::make(&mut kernel.conntrack, &config)?;
         let needs_node = matches!(source, OpenSource::ApiServer(_));
-        let lag = Arc::new(SyncHealth::new(config.sync_period * 2, needs_node));
+        let sync_health = Arc::new(SyncHealth::new(config.sync_period * 2, needs_node));
         let (metrics, exposition) = Metrics::new();
-        let (teller, telling) = tell(&source, &config.node, &metrics);
+        let (recorder, telling) = tell(&source, &config.node, &metrics);
         let counted = (metrics.clone(), exposition);
-        let (admin, addresses, asked) =
-            admin(&config, options, ipv6, &lag, counted, teller.clone())?;
+        let (admin, addresses, asked) = admin(
+            &config,
+            options,
+            ipv6,
+            &sync_health,
+            counted,
+            recorder.clone(),
+        )?;
         let Config {
             file,
             node,
@@ -104,16 +110,16 @@ pub fn run(source: ObjectSource, config: Config, options: Options) -> anyhow::Re
         let own_addresses = addresses::follow(events.clone());
         let (stop, stopped) = watch::channel(false);
         let (health, changes) = mpsc::unbounded_channel();
-        let told = (Arc::clone(&lag), metrics.clone(), teller.clone());
+        let told = (Arc::clone(&sync_health), metrics.clone(), recorder.clone());
         let serving = http::serve(admin, addresses, self::runtime()?, changes, told)?;
-        let mut crank = Syncer::new(kernel, state, ipv6, health, lag, metrics)
+        let mut syncer = Syncer::new(kernel, state, ipv6, health, sync_health, metrics)
             .context("cannot start a thread")?
             .paced(min_sync_period, sync_period)
-            .telling(teller);
+            .with_recorder(recorder);
         if options.takeover {
-            crank = crank.then(take_over);
+            syncer = syncer.after_first_sync(take_over);
         }
-        let crank = start_crank(crank, reported, asked, stopped)?;
+        let syncer = start_syncer(syncer, reported, asked, stopped)?;
         let followed = follow(source, node, events);
         tokio::select! {
             result = stop_signal() => result?,
@@ -125,9 +131,8 @@ pub fn run(source: ObjectSource, config: Config, options: Options) -> anyhow::Re
             result = toggle_logging() => match result? {},
         }
         stop.send_replace(true);
-        let ended = crank.join().is_ok();
-        anyhow::ensure!(ended, "the thread that programs the kernel panicked");
-        Ok(())
+        let joined = syncer.join();
+        joined.map_err(|_panic| anyhow!("the thread that programs the kernel panicked"))
     })?;
     info!("stopped, the rules stay");
     Ok(())
@@ -138,9 +143,9 @@ fn admin(
     config: &Config,
     options: Options,
     ipv6: bool,
-    lag: &Arc<SyncHealth>,
+    sync_health: &Arc<SyncHealth>,
     (metrics, mut exposition): (Metrics, Exposition),
-    teller: EventRecorder,
+    recorder: EventRecorder,
 ) -> anyhow::Result<(AdminServer, BindAddresses, mpsc::Receiver<DebugRequest>)> {
     let addresses = BindAddresses {
         health: config.healthz_bind_address,
@@ -152,15 +157,15 @@ fn admin(
         let limit = options.connection_metrics_limit;
         exposition.add(ConnectionMetrics::new(Kernel::open()?, ipv6, limit));
     }
-    let (inquiries, asked) = mpsc::channel(1);
+    let (debug_requests, asked) = mpsc::channel(1);
     let admin = AdminServer {
-        lag: Arc::clone(lag),
+        sync_health: Arc::clone(sync_health),
         ipv6,
         metrics,
         exposition: Arc::new(exposition),
         configuration: serde_json::to_value(&config.written)?,
-        inquiries,
-        teller,
+        debug_requests,
+        recorder,
     };
     Ok((admin, addresses, asked))
 }
@@ -186,11 +191,11 @@ fn tell(
     node: &str,
     metrics: &Metrics,
 ) -> (EventRecorder, impl Future<Output = ()> + use<>) {
-    let (teller, writing) = match source {
+    let (recorder, writing) = match source {
         OpenSource::Manifests(_) => (EventRecorder::default(), None),
         OpenSource::ApiServer(client) => {
-            let (teller, writing) = events::to(client.clone(), node.into(), metrics);
-            (teller, Some(writing))
+            let (recorder, writing) = events::to(client.clone(), node.into(), metrics);
+            (recorder, Some(writing))
         }
     };
     let telling = async {
@@ -199,7 +204,7 @@ fn tell(
             None => std::future::pending().await,
         }
     };
-    (teller, telling)
+    (recorder, telling)
 }
 
 fn say_starting(node: &str, ipv6: bool, facts: &NodeFacts) {
@@ -249,8 +254,8 @@ pub fn runtime() -> anyhow::Result<Runtime> {
 }
 
 /// Starts the crank on its own thread: it blocks while the kernel commits.
-fn start_crank(
-    crank: Syncer,
+fn start_syncer(
+    syncer: Syncer,
     reported: mpsc::Receiver<Events>,
     asked: mpsc::Receiver<DebugRequest>,
     stopped: watch::Receiver<bool>,
@@ -258,7 +263,7 @@ fn start_crank(
     let runtime = runtime()?;
     thread::Builder::new()
         .name("sync".to_owned())
-        .spawn(move || runtime.block_on(crank.run(reported, asked, stopped)))
+        .spawn(move || runtime.block_on(syncer.run(reported, asked, stopped)))
         .context("cannot start a thread")
 }
 

@@ -55,7 +55,7 @@ impl Render {
             manifests::read(&manifests, &name)?
         };
         let mut state = State::new(config.facts);
-        let mut complaints = Vec::new();
+        let mut diagnostics = Vec::new();
         let Listing {
             events, problems, ..
         } = listing;
@@ -63,11 +63,11 @@ impl Render {
             warn!(error = %anyhow::Error::new(problem), "left out");
         }
         for event in events {
-            complaints.extend(state.apply(event));
+            diagnostics.extend(state.apply(event));
         }
-        complaints.extend(state.not_served()?);
-        for complaint in complaints {
-            complaint.log();
+        diagnostics.extend(state.not_served()?);
+        for diagnostic in diagnostics {
+            diagnostic.log();
         }
         let (ipv4, ipv6) = state.fresh()?;
         let mut out = std::io::stdout().lock();

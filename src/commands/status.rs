@@ -198,7 +198,7 @@ fn may_be_ours(address: SocketAddr) -> bool {
 
 impl DaemonStatus {
     /// What is wrong, a line each, as far as a screen has room for it.
-    fn complaints(&self) -> Vec<String> {
+    fn diagnostics(&self) -> Vec<String> {
         const LINES: usize = 20;
         let wrong = self.wrong.iter().flatten();
         let all = wrong.flat_map(|(subject, reasons)| {
@@ -301,7 +301,7 @@ impl fmt::Display for StatusReport {
                 "drift      repairs of the tables: {repairs}; failed syncs: {failed}"
             )?;
         }
-        for line in self.daemon.complaints() {
+        for line in self.daemon.diagnostics() {
             writeln!(f, "{line}")?;
         }
         let KernelStatus {

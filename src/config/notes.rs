@@ -67,7 +67,7 @@ pub fn notes(
         // With flags alone nobody has chosen a mode.
         Mode::Unset if !is_file => {}
         mode @ (Mode::Unset | Mode::Iptables | Mode::Ipvs) => {
-            notes.push(ConfigNotice::OtherMode(mode))
+            notes.push(ConfigNotice::OtherMode(mode));
         }
     }
     if !idle.is_empty() {

@@ -99,7 +99,7 @@ struct EventQueue {
 
 impl EventRecorder {
     /// Tells it, some time, unless too much is told already.
-    pub fn tell(&self, remark: NewEvent) {
+    pub fn record(&self, remark: NewEvent) {
         let Some(queue) = &self.0 else { return };
         let told = QueuedEvent {
             remark,
@@ -112,13 +112,13 @@ impl EventRecorder {
     }
 
     /// Tells it of this Node.
-    pub fn tell_of_node(&self, reason: EventReason, note: String) {
+    pub fn record_for_node(&self, reason: EventReason, note: String) {
         let Some(queue) = &self.0 else { return };
         let object = ObjectKey {
             kind: ObjectKind::Node,
             name: Arc::clone(&queue.node),
         };
-        self.tell(NewEvent {
+        self.record(NewEvent {
             object,
             reason,
             note,
@@ -173,13 +173,13 @@ pub fn to_with(
         count: metrics.events_dropped.clone(),
         said: Arc::default(),
     };
-    let teller = EventRecorder(Some(EventQueue {
+    let recorder = EventRecorder(Some(EventQueue {
         node: Arc::clone(&node),
         told,
         dropped: dropped.clone(),
     }));
     let version = env!("CARGO_PKG_VERSION");
-    teller.tell_of_node(EventReason::Starting, format!("kube-dnat {version} starts"));
+    recorder.record_for_node(EventReason::Starting, format!("kube-dnat {version} starts"));
     let writer = EventWriter::new(pace, client, node, dropped);
-    (teller, writer.run(remarks))
+    (recorder, writer.run(remarks))
 }

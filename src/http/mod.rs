@@ -34,13 +34,14 @@ pub fn serve(
     addresses: BindAddresses,
     runtime: Runtime,
     changes: UnboundedReceiver<HealthCheckChange>,
-    (lag, metrics, teller): (Arc<SyncHealth>, Metrics, EventRecorder),
+    (sync_health, metrics, recorder): (Arc<SyncHealth>, Metrics, EventRecorder),
 ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>>> {
     allow_file_descriptors();
     let (ends, ended) = oneshot::channel();
     let serving = async move {
         let slots = ConnectionSlots::new();
-        let checks = health_check::serve(changes, lag, Arc::clone(&slots), metrics, teller);
+        let checks =
+            health_check::serve(changes, sync_health, Arc::clone(&slots), metrics, recorder);
         let result: Result<(), BindError> = tokio::select! {
             result = admin::run(admin, addresses, slots) => result.map(|never| match never {}),
             () = checks => Ok(()),

@@ -62,6 +62,6 @@ async fn attempt(takeover: &mut Takeover) -> TakeoverResult {
 
 /// Whether kube-proxy made its rules again.
 fn is_back() -> Result<bool, Error> {
-    let found = removal(&Kernel::open()?.everyones()?);
+    let found = removal(&Kernel::open()?.full_ruleset()?);
     Ok(found.has_services())
 }

@@ -31,11 +31,11 @@ impl Kernel {
     ///
     /// # Errors
     /// If the kernel does not give them out.
-    pub fn everyones(&mut self) -> Result<Ruleset, Error> {
+    pub fn full_ruleset(&mut self) -> Result<Ruleset, Error> {
         let mut attempt = 1;
         loop {
             let before = self.generation()?;
-            let ruleset = self.everyones_now()?;
+            let ruleset = self.read_full_ruleset()?;
             if attempt == ATTEMPTS || self.generation()? == before {
                 return Ok(ruleset);
             }
@@ -43,7 +43,7 @@ impl Kernel {
         }
     }
 
-    fn everyones_now(&mut self) -> Result<Ruleset, Error> {
+    fn read_full_ruleset(&mut self) -> Result<Ruleset, Error> {
         let mut ruleset = Ruleset::default();
         self.each(libc::NFT_MSG_GETTABLE, |family, attributes| {
             ruleset.tables.extend(table(family, attributes));

@@ -120,7 +120,7 @@ fn destroy(kernel: &mut Kernel, sets: Vec<String>, done: &mut TakeoverResult) {
 fn remove_rules(kernel: &mut Kernel) -> anyhow::Result<Option<String>> {
     let mut attempt = 1;
     loop {
-        let found = removal(&kernel.everyones()?);
+        let found = removal(&kernel.full_ruleset()?);
         match kernel.remove(&found) {
             Ok(()) => return Ok((!found.is_empty()).then(|| found.to_string())),
             Err(error) if attempt == ATTEMPTS => {

@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 use super::family::FamilyState;
 use super::pace::{Look, Pace};
 use super::state::State;
-use super::turn::milliseconds;
+use super::sync_once::milliseconds;
 use crate::metrics::Metrics;
 use crate::netlink::Conntrack;
 use crate::planner::conntrack::{ConntrackEntry, DirtyFrontends};
@@ -65,7 +65,7 @@ impl ConntrackCleaner {
     /// all if no frontend was touched. `forgotten` says whether all clients are forgotten that session
     /// affinity would send to an endpoint that is gone: if not, the look is repeated.
     pub(super) fn clean(&mut self, state: &mut State, forgotten: bool) {
-        let (ipv4, ipv6) = state.take_touched();
+        let (ipv4, ipv6) = state.take_dirty_frontends();
         if ipv4.is_empty() && (ipv6.is_empty() || !self.ipv6) {
             return;
         }

@@ -40,7 +40,7 @@ impl State {
     }
 
     fn wrong(&self) -> Map<String, Value> {
-        let wrong = self.complaints();
+        let wrong = self.diagnostics();
         wrong
             .map(|(subject, reasons)| {
                 let reasons: Vec<_> = reasons.keys().collect();
@@ -52,12 +52,12 @@ impl State {
 
 impl<A: Address> FamilyState<A> {
     fn describe(&self) -> Value {
-        let picture = self.picture();
-        let services = picture.contributions().into_iter();
+        let applied = self.applied();
+        let services = applied.all_service_elements().into_iter();
         let services: Map<_, _> = services
-            .map(|(name, contribution)| (name.to_string(), contribution.describe()))
+            .map(|(name, service_elements)| (name.to_string(), service_elements.describe()))
             .collect();
-        let elements = picture.elements().iter();
+        let elements = applied.elements().iter();
         let elements: Map<_, _> = elements
             .map(|(set, count)| (set.to_string(), json!(count)))
             .collect();

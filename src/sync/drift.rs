@@ -79,7 +79,7 @@ impl DriftMonitor {
     }
 
     /// Before a commit.
-    pub(super) fn before(&mut self, kernel: &mut Kernel, commit: &Commit) {
+    pub(super) fn pause_notifications(&mut self, kernel: &mut Kernel, commit: &Commit) {
         let much = commit.len() > MANY || commit.rebuilds();
         if much && self.notices.is_open() {
             self.generation = kernel.generation().ok();
@@ -88,7 +88,7 @@ impl DriftMonitor {
     }
 
     /// After a commit.
-    pub(super) fn after(&mut self, kernel: &mut Kernel) {
+    pub(super) fn resume_notifications(&mut self, kernel: &mut Kernel) {
         if self.notices.is_open() {
             return;
         }
@@ -99,7 +99,7 @@ impl DriftMonitor {
     }
 
     /// Whether to look because of what may have happened unheard, once.
-    pub(super) fn take_suspect(&mut self) -> bool {
+    pub(super) fn needs_audit(&mut self) -> bool {
         std::mem::take(&mut self.suspect)
     }
 

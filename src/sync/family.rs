@@ -8,7 +8,7 @@ use super::affinity::{AffinityChanges, StaleClients};
 use crate::planner::conntrack::{AnsweringFrontends, DirtyFrontends};
 use crate::planner::desired::{
     Claim, Claims, ClientSides, EndpointLists, HealthCheck, NodeElements, NodeFacts, PortElements,
-    ServiceElements, Slots, UnservedReason, claims, cluster_ips, contribution, health_check,
+    ServiceElements, Slots, UnservedReason, claims, cluster_ips, health_check, service_elements,
 };
 use crate::planner::diff::{
     Applied, DesiredChange, GoneElements, KeptElements, Plan, Transaction, between, kept,
@@ -72,7 +72,7 @@ struct PlannedFor<A: Address> {
 #[derive(Debug)]
 pub struct FamilyState<A: Address> {
     claims: Claims<A>,
-    pub(super) picture: Applied<A>,
+    pub(super) applied: Applied<A>,
     /// Where clients were, as of the last commit.
     pub(super) sides: Option<ClientSides<A>>,
     dirty: BTreeSet<ServiceName>,
@@ -94,7 +94,7 @@ impl<A: Address> Default for FamilyState<A> {
     fn default() -> Self {
         Self {
             claims: Claims::default(),
-            picture: Applied::default(),
+            applied: Applied::default(),
             sides: None,
             dirty: BTreeSet::new(),
             cluster_ips: BTreeSet::new(),
@@ -175,7 +175,7 @@ impl<A: Address> FamilyState<A> {
     }
 
     /// Takes the Services that were left out in again. `false` if there are none.
-    pub fn take_in_again(&mut self) -> bool {
+    pub fn retry_skipped(&mut self) -> bool {
         !std::mem::take(&mut self.refused).is_empty()
     }
 
@@ -183,7 +183,7 @@ impl<A: Address> FamilyState<A> {
     /// elements are known, not which clients remember what.
     #[must_use]
     pub fn must_read(&self) -> bool {
-        let mut kept = self.picture.kept();
+        let mut kept = self.applied.kept();
         kept.any(|name| !self.refused.contains(name))
     }
 
@@ -215,7 +215,7 @@ impl<A: Address> FamilyState<A> {
         let names: BTreeSet<_> = names.difference(&self.refused).cloned().collect();
         let mut not_served = Vec::new();
         let mut change = DesiredChange::default();
-        if everything || node != *self.picture.node() {
+        if everything || node != *self.applied.node() {
             change.node = Some(node.clone());
         }
         for name in &names {
@@ -233,11 +233,11 @@ impl<A: Address> FamilyState<A> {
         change.gone = Some(gone);
         let health = self.health(store, &node, &names);
         let from = everything.then(|| Applied::holding(kept));
-        let picture = from.as_ref().unwrap_or(&self.picture);
-        let mut plan = Plan::new(picture, change);
+        let applied = from.as_ref().unwrap_or(&self.applied);
+        let mut plan = Plan::new(applied, change);
         let transaction = match &basis {
             Basis::Found(found) => {
-                let mut wanted = picture.table()?;
+                let mut wanted = applied.table()?;
                 plan.transaction.apply(&mut wanted)?;
                 between(found, &wanted, &plan.transaction)
             }
@@ -276,7 +276,7 @@ impl<A: Address> FamilyState<A> {
     /// The Services of which one may have, at an address of the node, what another claims, or no longer: what
     /// they claim changed, or the addresses that serve node ports.
     fn rivals(&self, node: &NodeElements<A>) -> BTreeSet<ServiceName> {
-        let before: BTreeSet<_> = self.picture.node().node_ips().collect();
+        let before: BTreeSet<_> = self.applied.node().node_ips().collect();
         let now: BTreeSet<_> = node.node_ips().collect();
         let mut rivals = self.claims.with_numbers(&self.numbers, &now);
         let changed = &before ^ &now;
@@ -293,10 +293,10 @@ impl<A: Address> FamilyState<A> {
         basis: &Basis<A>,
     ) -> DirtyFrontends<A> {
         let mut touched = DirtyFrontends::default();
-        let before = self.picture.node();
+        let before = self.applied.node();
         touched.node_ports_at(before.node_ips().chain(node.node_ips()));
         for (name, after) in &change.services {
-            let before = self.picture.contribution(name);
+            let before = self.applied.service_elements(name);
             match basis {
                 Basis::Picture => touched.service(before, after.as_ref()),
                 Basis::Found(_) | Basis::Empty => {
@@ -308,7 +308,7 @@ impl<A: Address> FamilyState<A> {
             }
         }
         if change.node.is_some() && !before.node_ips().eq(node.node_ips()) {
-            let before = self.picture.contributions();
+            let before = self.applied.all_service_elements();
             let after = change.services.values().flatten();
             let all = before.into_values().chain(after);
             all.for_each(|service| touched.node_ports(service));
@@ -328,7 +328,7 @@ impl<A: Address> FamilyState<A> {
         names: &BTreeSet<ServiceName>,
     ) -> Vec<(ServiceName, Option<HealthCheck>)> {
         // A load-balancer IP may have come to this machine, or gone.
-        let moved = node.own() != self.picture.node().own();
+        let moved = node.own() != self.applied.node().own();
         let all = self
             .health
             .keys()
@@ -369,9 +369,9 @@ impl<A: Address> FamilyState<A> {
         let Some(service) = store.service(name) else {
             return (None, Vec::new());
         };
-        let (mut wanted, reasons) = contribution(service, store, &self.claims, node);
-        wanted.settle(|port| match basis {
-            Basis::Picture => self.picture.lists_of(name, port).map(Cow::Borrowed),
+        let (mut wanted, reasons) = service_elements(service, store, &self.claims, node);
+        wanted.assign_stable(|port| match basis {
+            Basis::Picture => self.applied.lists_of(name, port).map(Cow::Borrowed),
             Basis::Found(found) => Some(Cow::Owned(lists_in(found, port))),
             Basis::Empty => None,
         });
@@ -398,11 +398,11 @@ impl<A: Address> FamilyState<A> {
         self.sides = Some(stale.sides);
         self.touched.extend(touched);
         if let Some(from) = from {
-            self.picture = from;
+            self.applied = from;
         }
-        self.picture.committed(plan);
+        self.applied.committed(plan);
         if let Basis::Found(found) = basis {
-            self.picture.has_unused(found.balance().iter().copied());
+            self.applied.adopt_unused(found.balance().iter().copied());
         }
         self.node_dirty = false;
         self.cluster_ips.clear();
@@ -418,25 +418,25 @@ impl<A: Address> FamilyState<A> {
     }
 
     /// The frontends that were touched by what was committed since this was last asked.
-    pub fn take_touched(&mut self) -> DirtyFrontends<A> {
+    pub fn take_dirty_frontends(&mut self) -> DirtyFrontends<A> {
         std::mem::take(&mut self.touched)
     }
 
     /// These frontends with the endpoints that answer them now.
     #[must_use]
     pub fn frontends<'a>(&'a self, touched: &'a DirtyFrontends<A>) -> AnsweringFrontends<'a, A> {
-        AnsweringFrontends::new(touched, &self.picture, &self.claims)
+        AnsweringFrontends::new(touched, &self.applied, &self.claims)
     }
 
     /// The picture of the kernel.
     #[must_use]
-    pub fn picture(&self) -> &Applied<A> {
-        &self.picture
+    pub fn applied(&self) -> &Applied<A> {
+        &self.applied
     }
 
     /// The picture of the kernel, to take in what was done to balance chains.
-    pub fn picture_mut(&mut self) -> &mut Applied<A> {
-        &mut self.picture
+    pub fn applied_mut(&mut self) -> &mut Applied<A> {
+        &mut self.applied
     }
 }
 

@@ -99,29 +99,29 @@ mod tests {
 
     #[test]
     fn only_what_waits_for_long_is_unhealthy() {
-        let lag = SyncHealth::default();
+        let sync_health = SyncHealth::default();
         let (now, later) = (Instant::now(), Instant::now() + PATIENCE * 2);
-        assert!(lag.is_healthy_at(later));
-        lag.waiting();
-        assert!(lag.is_healthy_at(now));
-        assert!(!lag.is_healthy_at(later));
+        assert!(sync_health.is_healthy_at(later));
+        sync_health.waiting();
+        assert!(sync_health.is_healthy_at(now));
+        assert!(!sync_health.is_healthy_at(later));
         // It does not begin anew with the next change.
-        lag.waiting();
-        assert!(!lag.is_healthy_at(later));
-        assert_eq!(lag.committed_at(), None);
-        lag.committed();
-        assert!(lag.is_healthy_at(later));
-        assert!(lag.committed_at().is_some());
+        sync_health.waiting();
+        assert!(!sync_health.is_healthy_at(later));
+        assert_eq!(sync_health.committed_at(), None);
+        sync_health.committed();
+        assert!(sync_health.is_healthy_at(later));
+        assert!(sync_health.committed_at().is_some());
     }
 
     #[test]
     fn a_node_that_is_unknown_or_about_to_go_is_not_eligible() {
-        let lag = SyncHealth::new(PATIENCE, true);
-        assert!(!lag.is_eligible());
-        lag.node(Some(false));
-        assert!(lag.is_eligible());
-        lag.node(Some(true));
-        assert!(!lag.is_eligible());
+        let sync_health = SyncHealth::new(PATIENCE, true);
+        assert!(!sync_health.is_eligible());
+        sync_health.node(Some(false));
+        assert!(sync_health.is_eligible());
+        sync_health.node(Some(true));
+        assert!(!sync_health.is_eligible());
         assert!(SyncHealth::new(PATIENCE, false).is_eligible());
     }
 }

@@ -202,9 +202,9 @@ impl SyncMetrics {
 
     /// What a family holds now.
     pub(super) fn holds<A: Address>(&mut self, family: &FamilyState<A>) {
-        let picture = family.picture();
+        let applied = family.applied();
         let metrics = &self.metrics;
-        for (set, count) in picture.elements() {
+        for (set, count) in applied.elements() {
             // Few change in a sync.
             if self.elements.insert((A::FAMILY, *set), *count) != Some(*count) {
                 let of_set = SetLabel::new(A::FAMILY, *set);
@@ -212,9 +212,9 @@ impl SyncMetrics {
             }
         }
         let services = metrics.services.get_or_create(&A::FAMILY.into());
-        services.set(number(picture.services()));
+        services.set(number(applied.services()));
         drop(services);
-        let without = picture.without_local_endpoints();
+        let without = applied.without_local_endpoints();
         let no_local = &metrics.no_local_endpoints;
         let internal = no_local.get_or_create(&PolicyLabel::internal(A::FAMILY));
         internal.set(number(without.internal));

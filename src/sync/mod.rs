@@ -1,9 +1,9 @@
 //! The crank: take in what was reported, plan, commit, take in that it is committed, or try again.
 
 mod affinity;
-mod complaints;
 mod conntrack;
 mod describe;
+mod diagnostics;
 mod drift;
 mod family;
 mod health;
@@ -11,9 +11,9 @@ mod measure;
 mod opened;
 mod pace;
 mod state;
+mod sync_once;
 mod timers;
 mod trust;
-mod turn;
 
 use std::io;
 use std::sync::Arc;
@@ -26,9 +26,9 @@ use tracing::warn;
 
 pub use affinity::StaleClients;
 use affinity::{AffinityReaper, FullMaps};
-pub use complaints::{Diagnostic, DiagnosticSubject};
 use conntrack::ConntrackCleaner;
 pub use describe::{DebugQuestion, DebugRequest};
+pub use diagnostics::{Diagnostic, DiagnosticSubject};
 use drift::DriftMonitor;
 pub use family::{Basis, FamilyState, Prepared};
 pub use health::SyncHealth;
@@ -57,11 +57,11 @@ pub struct Syncer {
     forgetter: AffinityReaper,
     drift: DriftMonitor,
     health: UnboundedSender<HealthCheckChange>,
-    lag: Arc<SyncHealth>,
+    sync_health: Arc<SyncHealth>,
     cleaner: ConntrackCleaner,
     full_maps: FullMaps,
     measure: SyncMetrics,
-    teller: EventRecorder,
+    recorder: EventRecorder,
     state: State,
     /// Whether the node has IPv6 at all.
     ipv6: bool,
@@ -69,18 +69,18 @@ pub struct Syncer {
     min_sync_period: Duration,
     /// How long after a failure the next attempt is made at the latest.
     last_retry: Duration,
-    turned: Option<Instant>,
+    last_sync: Option<Instant>,
     trust: Trust,
     /// Whether the last turn failed since another process owns the tables.
     owned_by_other: bool,
     committed_once: bool,
     /// What is to be done once the kernel holds all that it should.
-    then: Option<fn()>,
+    after_first_sync: Option<fn()>,
 }
 
 impl Syncer {
     /// A crank for a kernel; `ipv6` tells whether there is such a family. It reports to `health`
-    /// which health checks changed, and to `lag` whether anything waits to be committed.
+    /// which health checks changed, and to `sync_health` whether anything waits to be committed.
     ///
     /// # Errors
     /// If the thread that it starts cannot be.
@@ -89,7 +89,7 @@ impl Syncer {
         state: State,
         ipv6: bool,
         health: UnboundedSender<HealthCheckChange>,
-        lag: Arc<SyncHealth>,
+        sync_health: Arc<SyncHealth>,
         metrics: Metrics,
     ) -> io::Result<Self> {
         let Sockets {
@@ -103,20 +103,20 @@ impl Syncer {
             drift,
             forgetter: AffinityReaper::start(for_clients)?,
             health,
-            lag,
+            sync_health,
             cleaner: ConntrackCleaner::new(conntrack, ipv6, metrics.clone()),
             full_maps: FullMaps::default(),
             measure: SyncMetrics::new(metrics, ipv6),
-            teller: EventRecorder::default(),
+            recorder: EventRecorder::default(),
             state,
             ipv6,
             min_sync_period: Duration::ZERO,
             last_retry: LAST_RETRY,
-            turned: None,
+            last_sync: None,
             trust: Trust::Read,
             owned_by_other: false,
             committed_once: false,
-            then: None,
+            after_first_sync: None,
         })
     }
 
@@ -133,17 +133,17 @@ impl Syncer {
 
     /// Does this once, when the kernel holds all that it should; it must not block.
     #[must_use]
-    pub fn then(self, what: fn()) -> Self {
+    pub fn after_first_sync(self, what: fn()) -> Self {
         Self {
-            then: Some(what),
+            after_first_sync: Some(what),
             ..self
         }
     }
 
     /// Tells users what is not served as asked, too.
     #[must_use]
-    pub fn telling(self, teller: EventRecorder) -> Self {
-        Self { teller, ..self }
+    pub fn with_recorder(self, recorder: EventRecorder) -> Self {
+        Self { recorder, ..self }
     }
 
     /// Turns until `stop` says true or the sources are gone. What came while a transaction was
@@ -170,16 +170,16 @@ impl Syncer {
                     }
                 }
                 report = events.recv() => match report {
-                    Some(report) => self.take_in(report),
+                    Some(report) => self.handle_events(report),
                     None => return,
                 },
-                Some(inquiry) = asked.recv() => {
+                Some(debug_request) = asked.recv() => {
                     // Who asked may be gone.
-                    let _gone = inquiry.answer.send(self.state.answer(inquiry.question));
+                    let _gone = debug_request.answer.send(self.state.answer(debug_request.question));
                 }
                 () = timers.retry.wait() => {
-                    self.state.ipv4.take_in_again();
-                    self.state.ipv6.take_in_again();
+                    self.state.ipv4.retry_skipped();
+                    self.state.ipv6.retry_skipped();
                 }
                 () = timers.next_turn.wait() => {}
                 () = timers.unused_chains.wait() => self.delete_unused_chains(),
@@ -191,24 +191,24 @@ impl Syncer {
             // As many as may wait, no more: sources that never rest must not keep us from syncing.
             for _ in 0..events.max_capacity() {
                 let Ok(report) = events.try_recv() else { break };
-                self.take_in(report);
+                self.handle_events(report);
             }
-            self.lag.node(self.state.node_is_leaving());
+            self.sync_health.node(self.state.node_is_leaving());
             if self.state.is_complete() {
-                self.lag.waiting();
+                self.sync_health.waiting();
                 let early = self.early();
                 if retry.failing && timers.retry.is_running() {
                     // An event is no reason that it should not fail again.
                 } else if early.is_zero() {
-                    let progress = self.turn();
+                    let progress = self.sync_once();
                     self.after(progress, &mut timers, &mut retry);
                 } else {
                     timers.next_turn.start(early);
                 }
             }
             if self.state.is_complete() {
-                let complaints = self.state.look_for_node();
-                self.complain(complaints);
+                let diagnostics = self.state.look_for_node();
+                self.report_diagnostics(diagnostics);
             }
             self.measure.not_served(self.state.objects_not_served());
             self.start(&mut timers);
@@ -218,11 +218,11 @@ impl Syncer {
     /// Takes in what a turn came to.
     fn after(&mut self, progress: SyncOutcome, timers: &mut Timers, retry: &mut Retry) {
         if progress != SyncOutcome::Waiting {
-            self.lag.committed();
+            self.sync_health.committed();
         }
         match progress {
             SyncOutcome::Complete => {
-                if let Some(then) = self.then.take() {
+                if let Some(then) = self.after_first_sync.take() {
                     then();
                 }
                 timers.retry = Timer::default();
@@ -250,7 +250,7 @@ impl Syncer {
 
     /// Starts the timers of what is to be done later.
     fn start(&mut self, timers: &mut Timers) {
-        if self.drift.take_suspect() {
+        if self.drift.needs_audit() {
             timers.repair.start(Duration::ZERO);
         }
         if self.has_unused_chains() {
@@ -265,31 +265,33 @@ impl Syncer {
         timers.conntrack = Timer::at(self.cleaner.next_look());
     }
 
-    fn take_in(&mut self, events: Events) {
+    fn handle_events(&mut self, events: Events) {
         for event in events {
             self.measure.reported(&event);
             let rejected = measure::rejected(&event);
-            let complaints = self.state.apply(event);
-            if !complaints.is_empty() {
+            let diagnostics = self.state.apply(event);
+            if !diagnostics.is_empty() {
                 self.measure.rejected(rejected);
             }
-            self.complain(complaints);
+            self.report_diagnostics(diagnostics);
         }
     }
 
     /// How much too early it is for a turn that has something to do.
     fn early(&self) -> Duration {
-        let next = self.turned.map(|turned| turned + self.min_sync_period);
+        let next = self
+            .last_sync
+            .map(|last_sync| last_sync + self.min_sync_period);
         let next = next.filter(|_| !self.is_clean());
         next.map_or(Duration::ZERO, |next| {
             next.saturating_duration_since(Instant::now())
         })
     }
 
-    fn complain(&self, complaints: Vec<Diagnostic>) {
-        for complaint in complaints {
-            complaint.log();
-            self.teller.tell(complaint.remark());
+    fn report_diagnostics(&self, diagnostics: Vec<Diagnostic>) {
+        for diagnostic in diagnostics {
+            diagnostic.log();
+            self.recorder.record(diagnostic.event());
         }
     }
 
@@ -305,7 +307,7 @@ impl Syncer {
     }
 
     fn has_affinity(&self) -> bool {
-        self.state.ipv4.picture().has_affinity() || self.state.ipv6.picture().has_affinity()
+        self.state.ipv4.applied().has_affinity() || self.state.ipv6.applied().has_affinity()
     }
 
     fn look_for_full_maps(&mut self) {
@@ -316,8 +318,8 @@ impl Syncer {
     }
 
     fn has_unused_chains(&self) -> bool {
-        let ipv4 = self.state.ipv4.picture().unused_chains();
-        let ipv6 = self.state.ipv6.picture().unused_chains();
+        let ipv4 = self.state.ipv4.applied().unused_chains();
+        let ipv6 = self.state.ipv6.applied().unused_chains();
         !ipv4.is_empty() || !ipv6.is_empty()
     }
 
@@ -326,12 +328,12 @@ impl Syncer {
             return;
         }
         let mut commit = Commit::default();
-        commit.ipv4.transaction = self.state.ipv4.picture().unused_chains();
-        commit.ipv6.transaction = self.state.ipv6.picture().unused_chains();
+        commit.ipv4.transaction = self.state.ipv4.applied().unused_chains();
+        commit.ipv6.transaction = self.state.ipv6.applied().unused_chains();
         match self.kernel.commit(&commit) {
             Ok(()) => {
-                self.state.ipv4.picture_mut().unused_chains_deleted();
-                self.state.ipv6.picture_mut().unused_chains_deleted();
+                self.state.ipv4.applied_mut().unused_chains_deleted();
+                self.state.ipv6.applied_mut().unused_chains_deleted();
             }
             Err(error) => {
                 warn!(%error, "cannot delete unused chains");

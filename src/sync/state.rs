@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tracing::info;
 
-use super::complaints::{Diagnostic, DiagnosticReasons, DiagnosticSubject, Diagnostics, worded};
+use super::diagnostics::{Diagnostic, DiagnosticReasons, DiagnosticSubject, Diagnostics, worded};
 use super::family::{Basis, FamilyState, Prepared};
 use crate::events::EventReason;
 use crate::planner::conntrack::DirtyFrontends;
@@ -43,7 +43,7 @@ pub struct State {
     store: Store,
     facts: NodeFacts,
     listed: BTreeSet<ObjectKind>,
-    complaints: Diagnostics,
+    diagnostics: Diagnostics,
     /// What of Services is not served in IPv4, and in IPv6: a commit may be of one family.
     not_served: [BTreeMap<ServiceName, DiagnosticReasons>; 2],
     /// What this node is called, if that is known, and whether there must be an object of it.
@@ -76,7 +76,7 @@ impl<A> Default for HealthChanges<A> {
 }
 
 impl<A: Address> HealthChanges<A> {
-    fn take_in(
+    fn handle_events(
         &mut self,
         checks: Vec<(ServiceName, Option<HealthCheck>)>,
         node: &NodeElements<A>,
@@ -102,7 +102,7 @@ impl State {
             store: Store::default(),
             facts,
             listed: BTreeSet::new(),
-            complaints: Diagnostics::default(),
+            diagnostics: Diagnostics::default(),
             not_served: <[_; 2]>::default(),
             name: None,
             ipv4: FamilyState::default(),
@@ -140,7 +140,7 @@ impl State {
             (reason, EventReason::UnknownNode)
         });
         let subject = DiagnosticSubject::Node(Arc::clone(name));
-        self.complaints.now(subject, reasons.into_iter().collect())
+        self.diagnostics.now(subject, reasons.into_iter().collect())
     }
 
     /// The fixed program for what is known of the node.
@@ -168,7 +168,7 @@ impl State {
             }
         };
         let subject = DiagnosticSubject::Text(update.key.clone());
-        let complaints = self.complaints.now(subject, worded(&update.rejected));
+        let diagnostics = self.diagnostics.now(subject, worded(&update.rejected));
         let changed = self.store.apply(update);
         if let StoreChange::Service {
             before: Some(service),
@@ -176,14 +176,14 @@ impl State {
         } = &changed
         {
             let subject = DiagnosticSubject::Served(service.name.clone());
-            self.complaints.forget(&subject);
+            self.diagnostics.forget(&subject);
             for known in &mut self.not_served {
                 known.remove(&service.name);
             }
         }
         self.ipv4.note(&changed);
         self.ipv6.note(&changed);
-        complaints
+        diagnostics
     }
 
     /// Whether every object that counts has been seen: before that nothing is programmed, or what is
@@ -197,16 +197,16 @@ impl State {
     }
 
     /// What is wrong with which object.
-    pub(super) fn complaints(
+    pub(super) fn diagnostics(
         &self,
     ) -> impl Iterator<Item = (&DiagnosticSubject, &DiagnosticReasons)> {
-        self.complaints.all()
+        self.diagnostics.all()
     }
 
     /// How many objects are not served, or not as asked, for each reason that there is or was.
     #[must_use]
     pub fn objects_not_served(&self) -> &BTreeMap<EventReason, usize> {
-        self.complaints.objects()
+        self.diagnostics.objects()
     }
 
     /// Whether our Node is about to be deleted; `None`: there is none.
@@ -232,7 +232,7 @@ impl State {
 
     /// Takes in that the kernel committed both plans; returns what is newly wrong.
     pub fn committed(&mut self, plans: Plans) -> Vec<Diagnostic> {
-        let complaints = self.served(&plans);
+        let diagnostics = self.served(&plans);
         self.programmed(plans.ipv4.names());
         self.programmed(plans.ipv6.names());
         let (ipv4, ipv6) = (
@@ -240,28 +240,28 @@ impl State {
             self.ipv6.committed(plans.ipv6),
         );
         self.ipv4_health
-            .take_in(ipv4, self.ipv4.picture().node(), &self.facts);
+            .handle_events(ipv4, self.ipv4.applied().node(), &self.facts);
         self.ipv6_health
-            .take_in(ipv6, self.ipv6.picture().node(), &self.facts);
-        complaints
+            .handle_events(ipv6, self.ipv6.applied().node(), &self.facts);
+        diagnostics
     }
 
     /// Takes in that the kernel refuses a Service, which is left out; returns that once, however often it is
     /// tried again.
     pub fn refused(&mut self, service: &ServiceName, why: impl fmt::Display) -> Vec<Diagnostic> {
         let subject = DiagnosticSubject::Programmed(service.clone());
-        if self.complaints.has(&subject) {
+        if self.diagnostics.has(&subject) {
             return Vec::new();
         }
         let reason = format!("the kernel refuses it: {why}");
         let reasons = [(reason, EventReason::RefusedByKernel)].into();
-        self.complaints.now(subject, reasons)
+        self.diagnostics.now(subject, reasons)
     }
 
     /// Whether the kernel refused the Service when it was last tried.
     #[must_use]
     pub fn is_refused(&self, service: &ServiceName) -> bool {
-        self.complaints
+        self.diagnostics
             .has(&DiagnosticSubject::Programmed(service.clone()))
     }
 
@@ -275,7 +275,7 @@ impl State {
     fn programmed(&mut self, names: &BTreeSet<ServiceName>) {
         for name in names {
             if self
-                .complaints
+                .diagnostics
                 .forget(&DiagnosticSubject::Programmed(name.clone()))
             {
                 info!(service = %name, "the kernel no longer refuses the Service");
@@ -301,8 +301,11 @@ impl State {
     }
 
     /// The frontends that were touched by what was committed since this was last asked.
-    pub fn take_touched(&mut self) -> (DirtyFrontends<Ipv4Addr>, DirtyFrontends<Ipv6Addr>) {
-        (self.ipv4.take_touched(), self.ipv6.take_touched())
+    pub fn take_dirty_frontends(&mut self) -> (DirtyFrontends<Ipv4Addr>, DirtyFrontends<Ipv6Addr>) {
+        (
+            self.ipv4.take_dirty_frontends(),
+            self.ipv6.take_dirty_frontends(),
+        )
     }
 
     fn served(&mut self, plans: &Plans) -> Vec<Diagnostic> {
@@ -318,15 +321,15 @@ impl State {
                 }
             }
         }
-        let mut complaints = Vec::new();
+        let mut diagnostics = Vec::new();
         for name in names {
             let of_families = self.not_served.iter().filter_map(|known| known.get(name));
             let reasons = of_families.flatten();
             let reasons = reasons.map(|(reason, sort)| (reason.clone(), *sort));
             let subject = DiagnosticSubject::Served(name.clone());
-            complaints.extend(self.complaints.now(subject, reasons.collect()));
+            diagnostics.extend(self.diagnostics.now(subject, reasons.collect()));
         }
-        complaints
+        diagnostics
     }
 
     /// What of the Services is not served, all of it that was not said before.

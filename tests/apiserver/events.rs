@@ -177,7 +177,8 @@ async fn what_all_nodes_see_is_one_event() {
     // Each has had its answer when it tells the next thing.
     for node in &nodes {
         let end = "the end".to_owned();
-        node.teller.tell_of_node(EventReason::RefusedByKernel, end);
+        node.recorder
+            .record_for_node(EventReason::RefusedByKernel, end);
     }
     server.until_requested("events", 9).await;
 
@@ -315,7 +316,7 @@ async fn an_object_that_is_gone_is_told_of_no_more() {
     let node = Node::started(&server, OUR_NODE, PACE).await;
 
     for name in ["gone", "cart"] {
-        node.teller.tell(NewEvent {
+        node.recorder.record(NewEvent {
             object: ObjectKey::service(&ServiceName::new("shop", name)),
             reason: EventReason::RefusedByKernel,
             note: "no".to_owned(),
@@ -335,15 +336,15 @@ async fn a_health_check_whose_port_is_taken_is_told() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
     let (changes, seen) = unbounded_channel();
-    let lag = Arc::default();
+    let sync_health = Arc::default();
     let (metrics, exposition) = Metrics::new();
-    let teller = node.teller.clone();
+    let recorder = node.recorder.clone();
     tokio::spawn(health_check::serve(
         seen,
-        lag,
+        sync_health,
         ConnectionSlots::new(),
         metrics,
-        teller,
+        recorder,
     ));
 
     let addresses = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];

@@ -24,7 +24,7 @@ pub(crate) const PACE: WritePace = WritePace {
 
 pub(crate) struct Node {
     pub(crate) state: State,
-    pub(crate) teller: EventRecorder,
+    pub(crate) recorder: EventRecorder,
     metrics: Metrics,
     reported: Receiver<Events>,
 }
@@ -36,13 +36,13 @@ impl Node {
             .await
             .expect("a client");
         let (metrics, _) = Metrics::new();
-        let (teller, telling) = events::to_with(pace, client.clone(), name.into(), &metrics);
+        let (recorder, telling) = events::to_with(pace, client.clone(), name.into(), &metrics);
         tokio::spawn(telling);
         let (sender, reported) = channel(16);
         tokio::spawn(watch_with(TIMEOUTS, client, name.into(), sender));
         Self {
             state: State::new(NodeFacts::default()),
-            teller,
+            recorder,
             metrics,
             reported,
         }
@@ -61,8 +61,8 @@ impl Node {
             while !condition(&self.state) {
                 let events = self.reported.recv().await.expect("the watch goes on");
                 for event in events {
-                    let complaints = self.state.apply(event);
-                    self.complain(complaints);
+                    let diagnostics = self.state.apply(event);
+                    self.report_diagnostics(diagnostics);
                 }
                 if self.state.is_complete() {
                     self.commit();
@@ -75,7 +75,7 @@ impl Node {
 
     /// Takes in what is reported until so many Services are served.
     pub(crate) async fn until_served(&mut self, services: usize) {
-        let served = |state: &State| state.ipv4.picture().services() == services;
+        let served = |state: &State| state.ipv4.applied().services() == services;
         self.until("so many Services are served", served).await;
     }
 
@@ -86,13 +86,13 @@ impl Node {
 
     fn commit(&mut self) {
         let plans = self.state.prepare(Basis::Picture, Basis::Picture);
-        let complaints = self.state.committed(plans.expect("a plan"));
-        self.complain(complaints);
+        let diagnostics = self.state.committed(plans.expect("a plan"));
+        self.report_diagnostics(diagnostics);
     }
 
-    fn complain(&self, complaints: Vec<Diagnostic>) {
-        for complaint in complaints {
-            self.teller.tell(complaint.remark());
+    fn report_diagnostics(&self, diagnostics: Vec<Diagnostic>) {
+        for diagnostic in diagnostics {
+            self.recorder.record(diagnostic.event());
         }
     }
 }

@@ -67,7 +67,7 @@ fn the_others_go_on_and_what_is_programmed_of_it_stays() {
     );
 
     // Tried again, it is taken.
-    assert!(state.ipv4.take_in_again());
+    assert!(state.ipv4.retry_skipped());
     commit(&mut state, &mut kernel);
     assert!(state.ipv4.is_clean());
     let (fresh, _) = state.fresh().unwrap();
@@ -110,8 +110,8 @@ fn what_is_left_out_is_said_once_and_is_not_what_others_wait_for() {
     assert_eq!(state.progress(true), SyncOutcome::LeftOut);
 
     // Tried again and refused again, in other words.
-    state.ipv4.take_in_again();
-    state.ipv6.take_in_again();
+    state.ipv4.retry_skipped();
+    state.ipv6.retry_skipped();
     assert!(state.must_read(), "what its clients remember is not known");
     assert_eq!(
         refuse(&mut state, "add element endpoints { slot 2 }: ENFILE"),
@@ -121,8 +121,8 @@ fn what_is_left_out_is_said_once_and_is_not_what_others_wait_for() {
     assert_eq!(state.progress(true), SyncOutcome::LeftOut);
 
     // Once it is taken, it may be refused anew.
-    state.ipv4.take_in_again();
-    state.ipv6.take_in_again();
+    state.ipv4.retry_skipped();
+    state.ipv6.retry_skipped();
     read_and_commit(&mut state, &mut kernel);
     assert_eq!(state.progress(true), SyncOutcome::Complete);
     assert!(!state.must_read());
@@ -244,14 +244,14 @@ proptest! {
                 }
                 Step::Read => read_and_commit(&mut state, &mut kernel),
                 Step::Retried => {
-                    state.ipv4.take_in_again();
-                    state.ipv6.take_in_again();
+                    state.ipv4.retry_skipped();
+                    state.ipv6.retry_skipped();
                     commit(&mut state, &mut kernel);
                 }
             }
             // What the kernel holds is known, whoever's it is.
-            prop_assert_eq!(&kernel.ipv4, &state.ipv4.picture().table().unwrap());
-            prop_assert_eq!(&kernel.ipv6, &state.ipv6.picture().table().unwrap());
+            prop_assert_eq!(&kernel.ipv4, &state.ipv4.applied().table().unwrap());
+            prop_assert_eq!(&kernel.ipv6, &state.ipv6.applied().table().unwrap());
             // What is programmed of a Service has all that it needs.
             let left_out: BTreeSet<_> = state.ipv4.left_out().cloned().collect();
             needed.retain(|service, _| left_out.contains(service));
@@ -261,8 +261,8 @@ proptest! {
                 prop_assert_eq!(&present(&kernel.ipv4, still.clone()), &still);
             }
         }
-        state.ipv4.take_in_again();
-        state.ipv6.take_in_again();
+        state.ipv4.retry_skipped();
+        state.ipv6.retry_skipped();
         commit(&mut state, &mut kernel);
         let (ipv4, ipv6) = state.fresh().unwrap();
         prop_assert_eq!(normalised(&kernel.ipv4), normalised(&ipv4));

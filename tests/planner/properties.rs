@@ -41,8 +41,8 @@ proptest! {
             }
             // Each operation is checked as it is applied.
             commit(&mut state, &mut kernel);
-            prop_assert_eq!(&kernel.ipv4, &state.ipv4.picture().table().unwrap());
-            prop_assert_eq!(&kernel.ipv6, &state.ipv6.picture().table().unwrap());
+            prop_assert_eq!(&kernel.ipv4, &state.ipv4.applied().table().unwrap());
+            prop_assert_eq!(&kernel.ipv6, &state.ipv6.applied().table().unwrap());
             // Nothing is sent when nothing differs.
             prop_assert_eq!(commit(&mut state, &mut kernel), 0);
         }
@@ -128,8 +128,8 @@ proptest! {
         plans.ipv4.transaction.apply(&mut kernel.ipv4).unwrap();
         plans.ipv6.transaction.apply(&mut kernel.ipv6).unwrap();
         let _ = state.committed(plans);
-        prop_assert_eq!(&kernel.ipv4, &state.ipv4.picture().table().unwrap());
-        prop_assert_eq!(&kernel.ipv6, &state.ipv6.picture().table().unwrap());
+        prop_assert_eq!(&kernel.ipv4, &state.ipv4.applied().table().unwrap());
+        prop_assert_eq!(&kernel.ipv6, &state.ipv6.applied().table().unwrap());
         // Found again as it should be, nothing is sent.
         let again = state
             .prepare(Basis::Found(Box::new(kernel.ipv4)), Basis::Found(Box::new(kernel.ipv6)))

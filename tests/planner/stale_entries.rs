@@ -135,7 +135,7 @@ impl World {
 
 /// What was touched by the last commit.
 fn touched(state: &mut State) -> DirtyFrontends<Ipv4Addr> {
-    state.take_touched().0
+    state.take_dirty_frontends().0
 }
 
 /// Entries that are there: what the rules made, and nothing deleted yet.
@@ -208,7 +208,7 @@ proptest! {
     ) {
         let (mut state, mut kernel) = (state(), Tables::default());
         commit(&mut state, &mut kernel);
-        let _ = state.take_touched();
+        let _ = state.take_dirty_frontends();
         let (mut events, mut conntrack) = (Vec::new(), Conntrack::default());
         let mut before = World::new(&events, &kernel.ipv4);
         for batch in batches {

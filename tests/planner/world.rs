@@ -293,11 +293,11 @@ pub(crate) fn commit(state: &mut State, tables: &mut Tables) -> usize {
 pub(crate) fn forgotten(state: &mut State, tables: &mut Tables) {
     if let Some(plan) = state.ipv4.forgotten() {
         plan.transaction.apply(&mut tables.ipv4).unwrap();
-        state.ipv4.picture_mut().committed(plan);
+        state.ipv4.applied_mut().committed(plan);
     }
     if let Some(plan) = state.ipv6.forgotten() {
         plan.transaction.apply(&mut tables.ipv6).unwrap();
-        state.ipv6.picture_mut().committed(plan);
+        state.ipv6.applied_mut().committed(plan);
     }
 }
 

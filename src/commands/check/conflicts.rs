@@ -10,7 +10,7 @@ use crate::planner::ruleset::{DSTNAT, Hook, TABLE};
 
 /// What the rules in the kernel show.
 pub(super) fn of_rules(kernel: &mut Kernel) -> Vec<CheckResult> {
-    let ruleset = match kernel.everyones() {
+    let ruleset = match kernel.full_ruleset() {
         Ok(ruleset) => ruleset,
         Err(error) => {
             return vec![CheckResult::failure(

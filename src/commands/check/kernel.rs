@@ -109,7 +109,7 @@ fn takes_our_tables(kernel: &mut Kernel) -> CheckResult {
     } else {
         &[Family::Ipv4]
     };
-    match kernel.rehearse(&everything, families) {
+    match kernel.dry_run(&everything, families) {
         Ok(()) => CheckResult::ok(
             WHAT,
             "the kernel takes our tables: all of them were tried in a transaction and undone",

@@ -63,8 +63,8 @@ impl AdminServer {
 
     async fn ask(&self, question: DebugQuestion) -> HttpResponse {
         let (answer, told) = oneshot::channel();
-        let inquiry = DebugRequest { question, answer };
-        if self.inquiries.send(inquiry).await.is_ok()
+        let debug_request = DebugRequest { question, answer };
+        if self.debug_requests.send(debug_request).await.is_ok()
             && let Ok(told) = told.await
         {
             return json(StatusCode::OK, &told);

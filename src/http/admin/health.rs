@@ -20,7 +20,7 @@ impl AdminServer {
     pub(super) fn health(&self, request: &Request<Bytes>) -> HttpResponse {
         let path = request.uri().path();
         let (counter, eligible) = match path {
-            "/healthz" => (&self.metrics.healthz, Some(self.lag.is_eligible())),
+            "/healthz" => (&self.metrics.healthz, Some(self.sync_health.is_eligible())),
             "/livez" => (&self.metrics.livez, None),
             "/readyz" => return self.ready(),
             _ => return not_found(),
@@ -33,7 +33,7 @@ impl AdminServer {
 
     /// Whether everything was committed once.
     pub(super) fn ready(&self) -> HttpResponse {
-        if self.lag.committed_at().is_some() {
+        if self.sync_health.committed_at().is_some() {
             text(StatusCode::OK, "ok")
         } else {
             text(StatusCode::SERVICE_UNAVAILABLE, "nothing is programmed yet")
@@ -42,9 +42,9 @@ impl AdminServer {
 
     fn report(&self, eligible: Option<bool>) -> HttpResponse {
         let now = clock::now();
-        let committed = self.lag.committed_at();
+        let committed = self.sync_health.committed_at();
         // Never before the first commit, where kube-proxy is.
-        let healthy = committed.is_some() && self.lag.is_healthy();
+        let healthy = committed.is_some() && self.sync_health.is_healthy();
         let updated = if healthy { Some(now) } else { committed };
         let updated = updated.map_or(ZERO.to_owned(), rfc3339);
         let families: &[&str] = match committed {

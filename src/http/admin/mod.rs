@@ -32,7 +32,7 @@ const RETRY: Duration = Duration::from_secs(5);
 /// What is told.
 pub struct AdminServer {
     /// Whether what was reported reaches the kernel.
-    pub lag: Arc<SyncHealth>,
+    pub sync_health: Arc<SyncHealth>,
     /// The families of the node, for kube-proxy's `status`.
     pub ipv6: bool,
     /// What is counted.
@@ -42,9 +42,9 @@ pub struct AdminServer {
     /// The configuration, as JSON.
     pub configuration: serde_json::Value,
     /// Who knows what is programmed.
-    pub inquiries: mpsc::Sender<DebugRequest>,
+    pub debug_requests: mpsc::Sender<DebugRequest>,
     /// Who tells users that health cannot be served.
-    pub teller: EventRecorder,
+    pub recorder: EventRecorder,
 }
 
 /// Where it is told.
@@ -90,7 +90,7 @@ pub async fn run(
     let told = |at: SocketAddr, error: &io::Error| {
         let note = format!("cannot serve health at {at}, will try again: {error}");
         let reason = EventReason::FailedToStartProxierHealthcheck;
-        admin.teller.tell_of_node(reason, note);
+        admin.recorder.record_for_node(reason, note);
     };
     let health = run_one("health", (health, hard_fail), &slots, answer, told);
     let at_metrics = Arc::clone(&admin);

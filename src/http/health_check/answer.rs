@@ -18,14 +18,14 @@ use crate::planner::model::ServiceName;
 pub(super) struct ServiceHealth {
     pub(super) service: ServiceName,
     pub(super) local_endpoints: AtomicUsize,
-    pub(super) lag: Arc<SyncHealth>,
+    pub(super) sync_health: Arc<SyncHealth>,
 }
 
 impl ServiceHealth {
     /// The answer, as kube-proxy's `pkg/proxy/healthcheck/service_health.go` gives it.
     fn response(&self) -> Response<Full<Bytes>> {
         let count = self.local_endpoints.load(Ordering::Relaxed);
-        let healthy = self.lag.is_healthy();
+        let healthy = self.sync_health.is_healthy();
         let (namespace, name) = self.service.as_str().split_once('/').unwrap_or_default();
         let body = format!(
             "{{\n\t\"service\": {{\n\t\t\"namespace\": \"{namespace}\",\n\t\t\"name\": \"{name}\"\n\t}},\n\

@@ -28,10 +28,10 @@ const RETRY: Duration = Duration::from_secs(3);
 
 /// The servers of every health check.
 struct HealthCheckServers {
-    lag: Arc<SyncHealth>,
+    sync_health: Arc<SyncHealth>,
     metrics: Metrics,
     slots: Arc<ConnectionSlots>,
-    teller: EventRecorder,
+    recorder: EventRecorder,
     addresses: BTreeMap<Family, Vec<IpAddr>>,
     services: BTreeMap<(Family, ServiceName), HealthCheckServer>,
 }
@@ -63,16 +63,16 @@ impl Drop for CheckListener {
 /// that cannot be, and they are counted.
 pub async fn serve(
     mut changes: UnboundedReceiver<HealthCheckChange>,
-    lag: Arc<SyncHealth>,
+    sync_health: Arc<SyncHealth>,
     slots: Arc<ConnectionSlots>,
     metrics: Metrics,
-    teller: EventRecorder,
+    recorder: EventRecorder,
 ) {
     let mut servers = HealthCheckServers {
-        lag,
+        sync_health,
         slots,
         metrics,
-        teller,
+        recorder,
         addresses: BTreeMap::new(),
         services: BTreeMap::new(),
     };
@@ -94,7 +94,7 @@ impl HealthCheckServers {
             HealthCheckChange::Addresses(family, addresses) => {
                 for ((of, name), served) in &mut self.services {
                     if *of == family {
-                        served.open(name, &addresses, &self.slots, &self.teller);
+                        served.open(name, &addresses, &self.slots, &self.recorder);
                     }
                 }
                 self.addresses.insert(family, addresses);
@@ -112,7 +112,7 @@ impl HealthCheckServers {
                     self.services.remove(&key);
                 }
                 let name = key.1.clone();
-                let lag = &self.lag;
+                let sync_health = &self.sync_health;
                 let served = self
                     .services
                     .entry(key)
@@ -122,7 +122,7 @@ impl HealthCheckServers {
                         health: Arc::new(ServiceHealth {
                             service: name.clone(),
                             local_endpoints: AtomicUsize::new(0),
-                            lag: Arc::clone(lag),
+                            sync_health: Arc::clone(sync_health),
                         }),
                         listeners: BTreeMap::new(),
                     });
@@ -131,7 +131,7 @@ impl HealthCheckServers {
                 count.store(check.local_endpoints, Ordering::Relaxed);
                 let addresses = self.addresses.get(&family);
                 let addresses = addresses.map_or(&[][..], Vec::as_slice);
-                served.open(&name, addresses, &self.slots, &self.teller);
+                served.open(&name, addresses, &self.slots, &self.recorder);
             }
         }
     }
@@ -157,7 +157,7 @@ impl HealthCheckServers {
         for ((family, name), served) in &mut self.services {
             let addresses = self.addresses.get(family);
             let addresses = addresses.map_or(&[][..], Vec::as_slice);
-            served.open(name, addresses, &self.slots, &self.teller);
+            served.open(name, addresses, &self.slots, &self.recorder);
         }
     }
 }
@@ -181,7 +181,7 @@ impl HealthCheckServer {
         service: &ServiceName,
         addresses: &[IpAddr],
         slots: &Arc<ConnectionSlots>,
-        teller: &EventRecorder,
+        recorder: &EventRecorder,
     ) {
         let wanted = self.wanted(addresses);
         self.listeners.retain(|ip, _| wanted.contains(ip));
@@ -204,7 +204,7 @@ impl HealthCheckServer {
                 }
                 Err(error) => {
                     if had.is_none() {
-                        cannot_be_served(service, at, &error, teller);
+                        cannot_be_served(service, at, &error, recorder);
                     }
                     self.listeners.insert(*ip, CheckListener::Failed);
                 }
@@ -217,7 +217,7 @@ fn cannot_be_served(
     service: &ServiceName,
     at: SocketAddr,
     error: &io::Error,
-    teller: &EventRecorder,
+    recorder: &EventRecorder,
 ) {
     let reason = EventReason::FailedToStartServiceHealthcheck;
     warn!(
@@ -227,7 +227,7 @@ fn cannot_be_served(
         reason = reason.name(),
         "the health check of the Service cannot be served, will try again"
     );
-    teller.tell(NewEvent {
+    recorder.record(NewEvent {
         object: ObjectKey::service(service),
         reason,
         note: format!(

@@ -187,7 +187,7 @@ impl Kernel {
     ///
     /// # Errors
     /// [`Error::Refused`] names what it would not take.
-    pub fn rehearse(&mut self, fixed: &Program, families: &[Family]) -> Result<(), Error> {
+    pub fn dry_run(&mut self, fixed: &Program, families: &[Family]) -> Result<(), Error> {
         let mut batch = crate::netlink::nf_tables::batch::Batch::new();
         for family in families {
             table::push_anew(&mut batch, *family, false);

@@ -138,7 +138,7 @@ impl Kernel {
     ///
     /// # Errors
     /// [`Error::Refused`] names what the kernel refused, and then nothing was done;
-    /// [`Error::LostEndpoint`] says that it is not known what was done.
+    /// [`Error::Lost`] says that it is not known what was done.
     pub fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
         self.send(commit.batch(self.owner), commit)
     }

@@ -6,12 +6,12 @@
 //! an entry from before there was the frontend, or to an address that another Pod may get. What was
 //! answered of TCP and SCTP ends by itself; such an entry is never looked at.
 
-mod touched;
+mod dirty;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-pub use touched::{DirtyFrontends, PreviousEndpoints};
+pub use dirty::{DirtyFrontends, PreviousEndpoints};
 
 use crate::planner::desired::{AnsweringEndpoints, Claim, Claims};
 use crate::planner::diff::Applied;
@@ -62,39 +62,39 @@ struct DirtyFrontend<A> {
 /// is known.
 #[derive(Debug)]
 pub struct AnsweringFrontends<'a, A: Address> {
-    touched: &'a DirtyFrontends<A>,
+    dirty: &'a DirtyFrontends<A>,
     known: BTreeMap<Claim<A>, DirtyFrontend<A>>,
     claims: &'a Claims<A>,
-    picture: &'a Applied<A>,
+    applied: &'a Applied<A>,
     /// The addresses that serve node ports now.
     node_ips: BTreeSet<A>,
 }
 
 impl<'a, A: Address> AnsweringFrontends<'a, A> {
-    /// The frontends of `touched` as the kernel holds them now. Linear in those and in their endpoints.
+    /// The frontends of `dirty` as the kernel holds them now. Linear in those and in their endpoints.
     #[must_use]
     pub fn new(
-        touched: &'a DirtyFrontends<A>,
-        picture: &'a Applied<A>,
+        dirty: &'a DirtyFrontends<A>,
+        applied: &'a Applied<A>,
         claims: &'a Claims<A>,
     ) -> Self {
-        let node_ips: BTreeSet<_> = picture.node().node_ips().collect();
+        let node_ips: BTreeSet<_> = applied.node().node_ips().collect();
         let mut alike: BTreeMap<_, Arc<AnsweringEndpoints<A>>> = BTreeMap::new();
         let mut answering = |claim: &Claim<A>| {
             let holder = claims.holder(claim)?;
-            let (port, route) = picture.contribution(holder)?.frontend(claim)?;
+            let (port, route) = applied.service_elements(holder)?.frontend(claim)?;
             // Of one port all frontends with one route are answered alike.
             let answering = alike.entry((holder, port.key(), route));
             let answering = answering.or_insert_with(|| port.answering(route).into());
             Some(Arc::clone(answering))
         };
         // Of a Service that is left out only elements are known, not whose entries are right.
-        let left_out: BTreeSet<_> = picture.kept().collect();
+        let left_out: BTreeSet<_> = applied.kept().collect();
         let is_known = |claim: &Claim<A>| {
             let holder = claims.holder(claim);
             holder.is_none_or(|holder| !left_out.contains(holder))
         };
-        let known = touched.frontends().filter(|(claim, _)| is_known(claim));
+        let known = dirty.frontends().filter(|(claim, _)| is_known(claim));
         let frontends = known.map(|(claim, had)| {
             let at_node = |claim: &Claim<A>| match *claim {
                 Claim::Frontend(protocol, address, port) if node_ips.contains(&address) => {
@@ -107,10 +107,10 @@ impl<'a, A: Address> AnsweringFrontends<'a, A> {
             (*claim, DirtyFrontend { answering, had })
         });
         Self {
-            touched,
+            dirty,
             known: frontends.collect(),
             claims,
-            picture,
+            applied,
             node_ips,
         }
     }
@@ -138,9 +138,9 @@ impl<'a, A: Address> AnsweringFrontends<'a, A> {
         let Some(holder) = self.claims.holder(claim) else {
             return false;
         };
-        match self.picture.contribution(holder) {
-            Some(contribution) => contribution.frontend(claim).is_some(),
-            None => self.picture.kept().any(|kept| kept == holder),
+        match self.applied.service_elements(holder) {
+            Some(service_elements) => service_elements.frontend(claim).is_some(),
+            None => self.applied.kept().any(|kept| kept == holder),
         }
     }
 
@@ -156,7 +156,7 @@ impl<'a, A: Address> AnsweringFrontends<'a, A> {
             return is_stale(entry, frontend.answering.as_deref(), true);
         }
         // A node port counts on the node's addresses only, and not where an address with a port wins.
-        if !self.touched.is_node_ip(address) || self.has_frontend(&claim) {
+        if !self.dirty.is_node_ip(address) || self.has_frontend(&claim) {
             return false;
         }
         let claim = Claim::Nodeport(entry.protocol, port);

@@ -83,8 +83,8 @@ impl<'a, A: Address> KeepableEndpoints<'a, A> {
 
     /// The endpoints that clients may no longer keep when this becomes `now`.
     fn gone(&self, now: &Self) -> GoneEndpoints<A> {
-        let inside = self.inside.gone_from(now.inside);
-        let outside = self.outside.gone_from(now.outside);
+        let inside = self.inside.removed_in(now.inside);
+        let outside = self.outside.removed_in(now.outside);
         let both = inside.iter().chain(&outside);
         let anyone = both.filter(|endpoint| !now.holds(**endpoint));
         GoneEndpoints::These {
@@ -103,12 +103,12 @@ impl<'a, A: Address> AffinityMemory<'a, A> {
     /// Of these Services, with node ports on these addresses.
     #[must_use]
     pub fn of(
-        contributions: impl IntoIterator<Item = &'a ServiceElements<A>>,
+        all_service_elements: impl IntoIterator<Item = &'a ServiceElements<A>>,
         node_ips: &BTreeSet<A>,
     ) -> Self {
         let mut memory = BTreeMap::new();
-        let contributions = contributions.into_iter();
-        for (claim, port, route) in contributions.flat_map(ServiceElements::frontends) {
+        let all_service_elements = all_service_elements.into_iter();
+        for (claim, port, route) in all_service_elements.flat_map(ServiceElements::frontends) {
             let Some(keeps) = KeepableEndpoints::new((port, route)) else {
                 continue;
             };

@@ -3,12 +3,12 @@
 mod affinity;
 mod answering;
 mod claims;
-mod contribution;
 mod describe;
 mod eligible;
 mod health;
 mod node;
 mod port;
+mod service_elements;
 mod slots;
 
 pub use affinity::{
@@ -17,11 +17,11 @@ pub use affinity::{
 };
 pub use answering::AnsweringEndpoints;
 pub use claims::{Claim, Claims, claims, cluster_ips, health_check_claim};
-pub use contribution::{
-    EndpointLists, ServiceElements, UnservedReason, WithoutLocalEndpoints, contribution,
-};
 pub use eligible::{EligibleEndpoints, eligible};
 pub use health::{HealthCheck, HealthCheckChange, health_check};
 pub use node::{NodeElements, NodeFacts, NodePortAddresses, PodSource};
 pub use port::{PortElements, Route};
+pub use service_elements::{
+    EndpointLists, ServiceElements, UnservedReason, WithoutLocalEndpoints, service_elements,
+};
 pub use slots::{EndpointAddr, Slots};

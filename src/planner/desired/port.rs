@@ -228,7 +228,7 @@ impl<A: Address> PortElements<A> {
     }
 
     /// The elements of the slots that `other` has not, and of their number if it has another.
-    pub(super) fn push_slots_unlike(&self, other: &Self, elements: &mut Vec<Element<A>>) {
+    pub(super) fn push_changed_slots(&self, other: &Self, elements: &mut Vec<Element<A>>) {
         let cluster = SlotChanges::unlike(&self.lists.cluster, &other.lists.cluster);
         let local = SlotChanges::unlike(&self.lists.local, &other.lists.local);
         self.push_slots(&cluster, &local, elements);

@@ -79,7 +79,7 @@ impl<A: Copy + Ord> Slots<A> {
 
     /// The endpoints that `other` has in no slot.
     #[must_use]
-    pub fn gone_from(&self, other: &Self) -> Vec<EndpointAddr<A>> {
+    pub fn removed_in(&self, other: &Self) -> Vec<EndpointAddr<A>> {
         let missing = |endpoint: &EndpointAddr<A>| !other.holds(*endpoint);
         // Only what changed its slot can have gone.
         let unlike = self.unlike(other).into_iter();
@@ -95,10 +95,10 @@ impl<A: Copy + Ord> Slots<A> {
     ///
     /// At most two slots change for each endpoint that came or went.
     #[must_use]
-    pub fn settle(&self, mut wanted: Self) -> Self {
+    pub fn assign_stable(&self, mut wanted: Self) -> Self {
         let count = wanted.len();
         let mut taken = vec![false; count];
-        let mut homeless = Vec::new();
+        let mut unassigned = Vec::new();
         let mut before = self.0.iter().peekable();
         for (position, (endpoint, slot)) in wanted.0.iter_mut().enumerate() {
             let mut kept = None;
@@ -113,11 +113,11 @@ impl<A: Copy + Ord> Slots<A> {
                 *taken = true;
                 *slot = number;
             } else {
-                homeless.push(position);
+                unassigned.push(position);
             }
         }
         let free = (0..=u16::MAX).zip(taken).filter(|(_, taken)| !taken);
-        for (position, (number, _)) in homeless.into_iter().zip(free) {
+        for (position, (number, _)) in unassigned.into_iter().zip(free) {
             if let Some((_, slot)) = wanted.0.get_mut(position) {
                 *slot = number;
             }
@@ -136,7 +136,7 @@ mod tests {
 
     /// The addresses in the order of their slots.
     fn settled(before: &[u8], wanted: &[u8]) -> Vec<u8> {
-        let settled = slots(before).settle(slots(wanted));
+        let settled = slots(before).assign_stable(slots(wanted));
         let mut by_slot: Vec<_> = settled
             .iter()
             .map(|(endpoint, slot)| (slot, endpoint))
@@ -189,7 +189,7 @@ mod tests {
             [((2, 80), 1), ((3, 80), 2), ((5, 80), 3)]
         );
         assert_eq!(one.unlike(&one), []);
-        assert_eq!(one.gone_from(&other), [(5, 80)]);
-        assert_eq!(other.gone_from(&slots(&[])).len(), 4);
+        assert_eq!(one.removed_in(&other), [(5, 80)]);
+        assert_eq!(other.removed_in(&slots(&[])).len(), 4);
     }
 }

@@ -58,17 +58,17 @@ impl<A: Address> Applied<A> {
     /// A picture of a table that holds no more than `kept`.
     #[must_use]
     pub fn holding(kept: KeptElements<A>) -> Self {
-        let mut picture = Self::default();
+        let mut applied = Self::default();
         for element in kept.values().flatten() {
             if super::plan::is_shared(element.set) {
-                let count = picture.shared.entry((element.set, element.key));
+                let count = applied.shared.entry((element.set, element.key));
                 let count = count.or_insert(0);
                 *count += 1;
                 if *count > 1 {
                     continue;
                 }
             }
-            *picture.elements.entry(element.set).or_insert(0) += 1;
+            *applied.elements.entry(element.set).or_insert(0) += 1;
         }
         let values = kept.values().flatten().map(|element| element.value);
         let chains = values.filter_map(|value| match value {
@@ -76,11 +76,11 @@ impl<A: Address> Applied<A> {
             Value::Nothing | Value::Verdict(_) | Value::Endpoint(..) => None,
         });
         for chain in chains {
-            picture.has_unused([chain]);
-            *picture.chains.entry(chain).or_insert(0) += 1;
+            applied.adopt_unused([chain]);
+            *applied.chains.entry(chain).or_insert(0) += 1;
         }
-        picture.kept = kept;
-        picture
+        applied.kept = kept;
+        applied
     }
 
     /// The elements of Services of which nothing else is known.

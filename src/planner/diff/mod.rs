@@ -1,11 +1,11 @@
 //! From what the kernel holds and what it should hold to the operations between. Pure.
 
+mod applied;
 mod kept;
 mod op;
-mod picture;
 mod plan;
 
+pub use applied::Applied;
 pub use kept::{KeptElements, kept};
 pub use op::{ElementTimeout, Op, Operation, TimeLeft, Transaction};
-pub use picture::Applied;
 pub use plan::{DesiredChange, GoneElements, Plan, between};

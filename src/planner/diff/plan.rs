@@ -47,30 +47,31 @@ pub struct Plan<A: Address> {
 impl<A: Address> Plan<A> {
     /// Plans `change`. Linear in the Services that `change` names.
     #[must_use]
-    pub fn new(picture: &Applied<A>, change: DesiredChange<A>) -> Self {
+    pub fn new(applied: &Applied<A>, change: DesiredChange<A>) -> Self {
         let mut planner = Planner {
-            picture,
+            applied,
             deletes: Vec::new(),
             adds: Vec::new(),
             shared: BTreeMap::new(),
             chains: BTreeMap::new(),
         };
         if let Some(node) = &change.node {
-            planner.compare(&picture.node.elements(), node.elements(), None);
+            planner.compare(&applied.node.elements(), node.elements(), None);
         }
         if let Some(gone) = &change.gone {
-            planner.compare(&gone_elements(&picture.gone), gone_elements(gone), None);
+            planner.compare(&gone_elements(&applied.gone), gone_elements(gone), None);
         }
-        for (name, contribution) in &change.services {
-            let before = picture.services.get(name);
-            let (before, after) = match (before, contribution) {
-                (Some(before), Some(after)) => {
-                    (before.elements_unlike(after), after.elements_unlike(before))
-                }
+        for (name, service_elements) in &change.services {
+            let before = applied.services.get(name);
+            let (before, after) = match (before, service_elements) {
+                (Some(before), Some(after)) => (
+                    before.changed_elements(after),
+                    after.changed_elements(before),
+                ),
                 (_, after) => {
                     let after = after.as_ref();
                     (
-                        picture.elements_of(name),
+                        applied.elements_of(name),
                         after.map_or_else(Vec::new, ServiceElements::elements),
                     )
                 }
@@ -109,7 +110,7 @@ fn chain_of<A>(value: &Value<A>) -> Option<DynamicChain> {
 }
 
 struct Planner<'a, A: Address> {
-    picture: &'a Applied<A>,
+    applied: &'a Applied<A>,
     deletes: Vec<Operation<A>>,
     adds: Vec<Operation<A>>,
     /// How many want each shared element afterwards, and whose doing that is.
@@ -186,18 +187,18 @@ impl<A: Address> Planner<'_, A> {
 
     fn shared_count(&mut self, element: &Element<A>) -> &mut (usize, Option<ServiceName>) {
         let key = (element.set, element.key);
-        let now = || (self.picture.shared.get(&key).copied().unwrap_or(0), None);
+        let now = || (self.applied.shared.get(&key).copied().unwrap_or(0), None);
         self.shared.entry(key).or_insert_with(now)
     }
 
     fn chain_count(&mut self, chain: DynamicChain) -> &mut usize {
-        let now = || self.picture.chains.get(&chain).copied().unwrap_or(0);
+        let now = || self.applied.chains.get(&chain).copied().unwrap_or(0);
         self.chains.entry(chain).or_insert_with(now)
     }
 
     fn finish(mut self, change: DesiredChange<A>) -> Plan<A> {
         for (key, (count, who)) in &self.shared {
-            let before = self.picture.shared.get(key).copied().unwrap_or(0);
+            let before = self.applied.shared.get(key).copied().unwrap_or(0);
             let (set, key) = *key;
             let op = match (before, *count) {
                 (0, 1..) => Op::Add(Element {
@@ -220,16 +221,16 @@ impl<A: Address> Planner<'_, A> {
                 service: who.clone(),
             });
         }
-        let is_new = |chain: &DynamicChain| is_new_chain(self.picture, *chain);
+        let is_new = |chain: &DynamicChain| is_new_chain(self.applied, *chain);
         let mut new_chains: Vec<_> = self.chains.keys().copied().filter(is_new).collect();
         let needed: Vec<_> = new_chains
             .iter()
-            .filter_map(|chain| chain.needs())
+            .filter_map(|chain| chain.goto_target())
             .collect();
         for chain in needed {
             // The rule of a chain counts like an element that goes there.
             *self.chain_count(chain) += 1;
-            if is_new_chain(self.picture, chain) && !new_chains.contains(&chain) {
+            if is_new_chain(self.applied, chain) && !new_chains.contains(&chain) {
                 new_chains.push(chain);
             }
         }
@@ -248,7 +249,7 @@ impl<A: Address> Planner<'_, A> {
         // Of a full sync there are many: they stay where they are.
         self.adds.splice(0..0, operations);
         let counts = self.shared.into_iter();
-        let elements = elements(self.picture, &self.adds);
+        let elements = elements(self.applied, &self.adds);
         Plan {
             elements,
             transaction: Transaction {
@@ -263,7 +264,7 @@ impl<A: Address> Planner<'_, A> {
 
 /// How many elements the sets have after these operations that they change.
 fn elements<A: Address>(
-    picture: &Applied<A>,
+    applied: &Applied<A>,
     operations: &[Operation<A>],
 ) -> BTreeMap<SetName, usize> {
     let mut elements = BTreeMap::new();
@@ -273,7 +274,7 @@ fn elements<A: Address>(
             Op::Delete(set, _) => (*set, false),
             Op::AddChain(_) | Op::DeleteChain(_) => continue,
         };
-        let now = || picture.elements.get(&set).copied().unwrap_or(0);
+        let now = || applied.elements.get(&set).copied().unwrap_or(0);
         let count: &mut usize = elements.entry(set).or_insert_with(now);
         *count = if more {
             *count + 1
@@ -284,8 +285,8 @@ fn elements<A: Address>(
     elements
 }
 
-fn is_new_chain<A: Address>(picture: &Applied<A>, chain: DynamicChain) -> bool {
-    !chain.is_initial() && !picture.chains.contains_key(&chain)
+fn is_new_chain<A: Address>(applied: &Applied<A>, chain: DynamicChain) -> bool {
+    !chain.is_initial() && !applied.chains.contains_key(&chain)
 }
 
 fn add_chain<A: Address>(chain: DynamicChain) -> Operation<A> {

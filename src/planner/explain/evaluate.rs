@@ -201,11 +201,8 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                     }
                     Statement::Masquerade => {
                         let matches = rule.get(..position).unwrap_or_default();
-                        RuleFlow::End(ChainEnd::Masqueraded(masqueraded_by(
-                            chain,
-                            matches,
-                            A::FAMILY,
-                        )))
+                        let by = masqueraded_by(chain, matches, A::FAMILY);
+                        RuleFlow::End(ChainEnd::Masqueraded(by))
                     }
                     Statement::RejectTcp if self.frontend.protocol != Protocol::Tcp => {
                         break 'rule RuleFlow::NextRule;

@@ -112,7 +112,7 @@ pub trait Address:
     }
 
     /// Whether `net` holds every address.
-    fn is_everything(net: Self::Net) -> bool;
+    fn covers_all(net: Self::Net) -> bool;
 
     /// The smallest list of ranges that covers just what `nets` cover, in order.
     fn aggregate(nets: &[Self::Net]) -> Vec<Self::Net>;
@@ -184,7 +184,7 @@ impl Address for Ipv4Addr {
         net.contains(&address)
     }
 
-    fn is_everything(net: Ipv4Net) -> bool {
+    fn covers_all(net: Ipv4Net) -> bool {
         net.prefix_len() == 0
     }
 
@@ -259,7 +259,7 @@ impl Address for Ipv6Addr {
         net.contains(&address)
     }
 
-    fn is_everything(net: Ipv6Net) -> bool {
+    fn covers_all(net: Ipv6Net) -> bool {
         net.prefix_len() == 0
     }
 

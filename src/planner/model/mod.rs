@@ -125,7 +125,7 @@ impl fmt::Display for ObjectKey {
 pub enum Object {
     /// A Service that has frontends.
     Service(Arc<Service>),
-    /// Endpoints of one Service, of one or (for [`ObjectKind::WireEndpoints`]) of both families.
+    /// Endpoints of one Service, of one or (for [`ObjectKind::Endpoints`]) of both families.
     Slices(Vec<EndpointSlice>),
     /// Our own Node.
     Node(Node),

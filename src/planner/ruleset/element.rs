@@ -145,7 +145,7 @@ impl<A: Address> Value<A> {
 
     /// Whether an element of `name` carries such a value.
     #[must_use]
-    pub fn suits(&self, name: SetName) -> bool {
+    pub fn fits(&self, name: SetName) -> bool {
         let kind = match self {
             Self::Nothing => ElementType::Nothing,
             Self::Verdict(_) => ElementType::Verdict,

@@ -253,7 +253,7 @@ impl<A: Address> Key<A> {
 
     /// Whether a set has keys of these fields.
     #[must_use]
-    pub fn suits(&self, name: SetName) -> bool {
+    pub fn fits(&self, name: SetName) -> bool {
         self.parts()
             .map(|part| part.field())
             .eq(set(name).key.iter().copied())
@@ -399,8 +399,8 @@ mod tests {
 
     fn round_trip<A: Address>(one: A, other: A) {
         for (name, key) in keys(one, other) {
-            assert!(key.suits(name), "{name}");
-            assert!(!Key::Client(one, other, 1).suits(name), "{name}");
+            assert!(key.fits(name), "{name}");
+            assert!(!Key::Client(one, other, 1).fits(name), "{name}");
             let bytes = key.to_bytes();
             assert_eq!(
                 u32::try_from(bytes.len()),

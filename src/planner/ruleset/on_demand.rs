@@ -114,7 +114,7 @@ impl DynamicChain {
 
     /// The chain that this one goes to, which must be there before it.
     #[must_use]
-    pub fn needs(self) -> Option<Self> {
+    pub fn goto_target(self) -> Option<Self> {
         match self {
             Self::Sticky(frontends, list, slots) => Some(Self::Pick(frontends, list, slots)),
             Self::Pick(..) | Self::Learn(_) | Self::Gone => None,

@@ -88,7 +88,7 @@ impl<A: Address> Table<A> {
     /// # Errors
     /// If it is there already.
     pub fn add_chain(&mut self, chain: DynamicChain) -> Result<(), InconsistentTable> {
-        if let Some(needed) = chain.needs()
+        if let Some(needed) = chain.goto_target()
             && !self.has_chain(needed)
         {
             return Err(InconsistentTable::NoChain(needed));
@@ -112,7 +112,7 @@ impl<A: Address> Table<A> {
             .flat_map(BTreeMap::values)
             .any(|entry| entry.value == target);
         let mut others = self.balance.iter();
-        if in_use || others.any(|other| other.needs() == Some(chain)) {
+        if in_use || others.any(|other| other.goto_target() == Some(chain)) {
             return Err(InconsistentTable::ChainInUse(chain));
         }
         if self.balance.remove(&chain) {
@@ -134,13 +134,13 @@ impl<A: Address> Table<A> {
             value,
             comment,
         } = element;
-        if !key.suits(set) {
+        if !key.fits(set) {
             return Err(InconsistentTable::WrongKey {
                 set,
                 key: key.to_string(),
             });
         }
-        if !value.suits(set) {
+        if !value.fits(set) {
             return Err(InconsistentTable::WrongValue {
                 set,
                 key: key.to_string(),

@@ -94,7 +94,7 @@ impl AffinityReaper {
         let (jobs, received) = channel::<ReapJob>();
         let (finished, looked) = channel();
         let told = Arc::new(Notify::new());
-        let teller = Arc::clone(&told);
+        let recorder = Arc::clone(&told);
         let work = move || {
             while let Some(jobs) = gather(&received) {
                 let started = Instant::now();
@@ -115,7 +115,7 @@ impl AffinityReaper {
                 if finished.send(looked).is_err() {
                     return;
                 }
-                teller.notify_one();
+                recorder.notify_one();
             }
         };
         thread::Builder::new()

@@ -108,7 +108,7 @@ impl<A: Address> FamilyState<A> {
                 let right = moved.then(|| self.right(&now, &node_ips));
                 pairs.extend(right.iter().flat_map(AllowedClients::only_inside));
                 let gone = self.gone(&pairs, &before, &now);
-                let known = self.picture.gone();
+                let known = self.applied.gone();
                 let leaving = pairs.iter().filter(|(asked, _)| now.has(asked));
                 let leaving = leaving.map(gone_key).filter(|key| !known.contains_key(key));
                 AffinityChanges {
@@ -147,8 +147,9 @@ impl<A: Address> FamilyState<A> {
     /// All clients that must not remember what they do, by what was committed last; `None`: nothing was.
     #[must_use]
     pub fn stale(&self) -> Option<StaleClients<A>> {
-        let node_ips = self.picture.node().node_ips().collect();
-        let memory = AffinityMemory::of(self.picture.contributions().into_values(), &node_ips);
+        let node_ips = self.applied.node().node_ips().collect();
+        let memory =
+            AffinityMemory::of(self.applied.all_service_elements().into_values(), &node_ips);
         Some(StaleClients {
             forget: ClientsToForget::default(),
             right: Some(self.right(&memory, &node_ips)),
@@ -163,17 +164,19 @@ impl<A: Address> FamilyState<A> {
         node_ips: &BTreeSet<A>,
         moved: bool,
     ) -> (AffinityMemory<'a, A>, AffinityMemory<'a, A>) {
-        let had: BTreeSet<_> = self.picture.node().node_ips().collect();
+        let had: BTreeSet<_> = self.applied.node().node_ips().collect();
         let others = if moved || had != *node_ips {
-            self.picture.contributions()
+            self.applied.all_service_elements()
         } else {
             BTreeMap::new()
         };
         let others = others.into_iter();
         let others = others.filter(|(name, _)| !change.services.contains_key(*name));
-        let others: Vec<_> = others.map(|(_, contribution)| contribution).collect();
+        let others: Vec<_> = others
+            .map(|(_, service_elements)| service_elements)
+            .collect();
         let changed = change.services.keys();
-        let before = changed.filter_map(|name| self.picture.contribution(name));
+        let before = changed.filter_map(|name| self.applied.service_elements(name));
         let before = AffinityMemory::of(before.chain(others.iter().copied()), &had);
         let after = change.services.values().flatten();
         let after = AffinityMemory::of(after.chain(others.iter().copied()), node_ips);
@@ -183,7 +186,7 @@ impl<A: Address> FamilyState<A> {
     /// All that may be remembered, given what may be of the Services of the picture.
     fn right(&self, memory: &AffinityMemory<'_, A>, node_ips: &BTreeSet<A>) -> AllowedClients<A> {
         let mut right = memory.right();
-        for slot in self.picture.kept_elements() {
+        for slot in self.applied.kept_elements() {
             right.keep_slot(slot, node_ips);
         }
         right
@@ -197,7 +200,7 @@ impl<A: Address> FamilyState<A> {
         now: &AffinityMemory<'_, A>,
     ) -> GoneElements<A> {
         let new = pairs.iter().map(|lost| (gone_key(lost), now.denies(lost)));
-        let known = self.picture.gone().iter();
+        let known = self.applied.gone().iter();
         let known = known.filter(|(_, verdict)| **verdict != Verdict::Unremembered);
         let known = known.map(|(key, verdict)| {
             let lost = lost_of(key.0, &key.1);
@@ -217,7 +220,7 @@ impl<A: Address> FamilyState<A> {
     #[must_use]
     pub fn leaving(&self, prepared: &Prepared<A>) -> Option<Plan<A>> {
         let leaving = prepared.leaving.iter();
-        let mut gone = self.picture.gone().clone();
+        let mut gone = self.applied.gone().clone();
         gone.extend(leaving.map(|(key, verdict)| (*key, *verdict)));
         (!prepared.leaving.is_empty()).then(|| self.with_gone(gone))
     }
@@ -226,14 +229,14 @@ impl<A: Address> FamilyState<A> {
     /// `None` if there is nothing to do.
     #[must_use]
     pub fn forgotten(&self) -> Option<Plan<A>> {
-        let any = !self.picture.gone().is_empty();
+        let any = !self.applied.gone().is_empty();
         any.then(|| self.with_gone(GoneElements::new()))
     }
 
     fn with_gone(&self, gone: GoneElements<A>) -> Plan<A> {
         let gone = Some(gone);
         Plan::new(
-            &self.picture,
+            &self.applied,
             DesiredChange {
                 gone,
                 ..DesiredChange::default()

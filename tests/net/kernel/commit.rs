@@ -130,14 +130,14 @@ fn unused_balance_chains_can_be_deleted_together() {
     let mut rounds = 0;
     loop {
         let mut commit = kube_dnat::netlink::Commit::default();
-        commit.ipv4.transaction = world.state.ipv4.picture().unused_chains();
-        commit.ipv6.transaction = world.state.ipv6.picture().unused_chains();
+        commit.ipv4.transaction = world.state.ipv4.applied().unused_chains();
+        commit.ipv6.transaction = world.state.ipv6.applied().unused_chains();
         if commit.ipv4.transaction.is_empty() && commit.ipv6.transaction.is_empty() {
             break;
         }
         world.kernel.commit(&commit).expect("nothing goes there");
-        world.state.ipv4.picture_mut().unused_chains_deleted();
-        world.state.ipv6.picture_mut().unused_chains_deleted();
+        world.state.ipv4.applied_mut().unused_chains_deleted();
+        world.state.ipv6.applied_mut().unused_chains_deleted();
         rounds += 1;
     }
     // The second for the chains that only unused ones went to.

@@ -51,8 +51,8 @@ impl World {
     pub(super) fn take_in(&mut self, yaml: &str) {
         let listing = manifests::read_text(yaml, "node-1").expect("YAML");
         for event in listing.events {
-            let complaints = self.state.apply(event);
-            assert_eq!(complaints, []);
+            let diagnostics = self.state.apply(event);
+            assert_eq!(diagnostics, []);
         }
     }
 
@@ -104,10 +104,10 @@ impl World {
         }
         self.kernel.commit(&commit).expect("the kernel takes it");
         if let Some(plan) = ipv4 {
-            self.state.ipv4.picture_mut().committed(plan);
+            self.state.ipv4.applied_mut().committed(plan);
         }
         if let Some(plan) = ipv6 {
-            self.state.ipv6.picture_mut().committed(plan);
+            self.state.ipv6.applied_mut().committed(plan);
         }
     }
 
@@ -127,8 +127,8 @@ impl World {
     pub(super) fn check(&mut self) {
         let ipv4 = self.read::<Ipv4Addr>();
         let ipv6 = self.read::<Ipv6Addr>();
-        assert_eq!(ipv4, self.state.ipv4.picture().table().expect("a table"));
-        assert_eq!(ipv6, self.state.ipv6.picture().table().expect("a table"));
+        assert_eq!(ipv4, self.state.ipv4.applied().table().expect("a table"));
+        assert_eq!(ipv6, self.state.ipv6.applied().table().expect("a table"));
         let json = crate::lab::nft::list_json(&self.namespace);
         assert_eq!(ours(&ipv4), nfts(&json, "ip"));
         assert_eq!(ours(&ipv6), nfts(&json, "ip6"));

@@ -377,18 +377,18 @@ fn a_taken_port_is_tried_again_or_ends_the_start() {
         "{said}"
     );
     let daemon = shop.start(&manifests(&shop));
-    let complaints = || {
+    let diagnostics = || {
         daemon
             .log_lines("cannot serve health, will try again")
             .len()
     };
-    wait_until("it says so", PATIENCE, || complaints() == 1);
+    wait_until("it says so", PATIENCE, || diagnostics() == 1);
     drop(taken);
     wait_until("it is served", PATIENCE, || {
         !daemon.log_lines("health is served now").is_empty()
     });
     assert_eq!(health(&shop, "/healthz").0, 200);
-    assert_eq!(complaints(), 1);
+    assert_eq!(diagnostics(), 1);
 }
 
 fn connections_are_counted_by_service_though_elements_come_and_go() {

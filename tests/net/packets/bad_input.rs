@@ -22,7 +22,7 @@ pub(super) fn tests() -> Vec<Trial> {
 }
 
 /// The warnings and errors that name something.
-fn complaints(daemon: &Daemon<'_>, name: &str) -> Vec<String> {
+fn diagnostics(daemon: &Daemon<'_>, name: &str) -> Vec<String> {
     let lines = daemon.log_lines(name).into_iter();
     lines
         .filter(|line| line.contains("WARN") || line.contains("ERROR"))
@@ -75,8 +75,8 @@ fn a_malformed_service_costs_only_itself_and_is_reported_once() {
         "shop/no-protocol",
         "shop/no-number",
     ] {
-        let complaints = complaints(&daemon, name);
-        assert_eq!(complaints.len(), 1, "{name}: {complaints:#?}");
+        let diagnostics = diagnostics(&daemon, name);
+        assert_eq!(diagnostics.len(), 1, "{name}: {diagnostics:#?}");
     }
 }
 
@@ -136,12 +136,12 @@ fn a_file_that_does_not_parse_keeps_its_last_good_content() {
         "apiVersion: v1\nkind: Service\nmetadata: { name: [cart\n",
     );
     assert_cart_is_served(&shop);
-    let complaints = complaints(&daemon, "shop.yaml");
-    assert_eq!(complaints.len(), 1, "{complaints:?}");
+    let diagnostics = diagnostics(&daemon, "shop.yaml");
+    assert_eq!(diagnostics.len(), 1, "{diagnostics:?}");
     for place in ["line=", "column="] {
         assert!(
-            complaints.iter().any(|line| line.contains(place)),
-            "{complaints:?}"
+            diagnostics.iter().any(|line| line.contains(place)),
+            "{diagnostics:?}"
         );
     }
 }
@@ -153,7 +153,7 @@ fn a_file_without_objects_is_no_mistake() {
         assert_cart_is_served(&shop);
         daemon.apply("shop.yaml", empty);
         assert_eq!(
-            complaints(&daemon, "shop.yaml"),
+            diagnostics(&daemon, "shop.yaml"),
             Vec::<String>::new(),
             "{empty:?}"
         );
@@ -203,9 +203,9 @@ fn assert_older_wins(
     assert_served("pod-2:8080", "while it is the only one");
     daemon.apply("older.yaml", &older);
     assert_served("pod-1:8080", "once the older came");
-    let complaints = complaints(&daemon, "shop/a-younger");
+    let diagnostics = diagnostics(&daemon, "shop/a-younger");
     assert!(
-        !complaints.is_empty(),
+        !diagnostics.is_empty(),
         "the Service that lost a frontend is told"
     );
     daemon.remove("older.yaml");

@@ -133,8 +133,8 @@ fn a_start_takes_the_tables_over_as_they_are() {
     daemon.terminate();
     let again = Daemon::start(&shop.cluster, &shop.manifests);
     assert_eq!(Family::ALL.map(|family| handles(&shop, family)), before);
-    let complaints = [again.log_lines("WARN"), again.log_lines("ERROR")].concat();
-    assert_eq!(complaints, Vec::<String>::new());
+    let diagnostics = [again.log_lines("WARN"), again.log_lines("ERROR")].concat();
+    assert_eq!(diagnostics, Vec::<String>::new());
 }
 
 fn a_start_programs_what_changed_while_it_was_away() {

@@ -56,7 +56,7 @@ impl<A: Address> Applied<A> {
 
     /// What this Service contributes.
     #[must_use]
-    pub fn contribution(&self, service: &ServiceName) -> Option<&ServiceElements<A>> {
+    pub fn service_elements(&self, service: &ServiceName) -> Option<&ServiceElements<A>> {
         self.services.get(service)
     }
 
@@ -69,8 +69,8 @@ impl<A: Address> Applied<A> {
     /// The elements of a Service, in order.
     pub(super) fn elements_of(&self, service: &ServiceName) -> Vec<Element<A>> {
         let kept = || self.kept.get(service).cloned().unwrap_or_default();
-        let contribution = self.services.get(service);
-        contribution.map_or_else(kept, ServiceElements::elements)
+        let service_elements = self.services.get(service);
+        service_elements.map_or_else(kept, ServiceElements::elements)
     }
 
     /// The endpoints that clients must not keep, and who still has them.
@@ -93,13 +93,13 @@ impl<A: Address> Applied<A> {
             node,
             gone,
         } = change;
-        for (name, contribution) in services {
-            let count = contribution
+        for (name, service_elements) in services {
+            let count = service_elements
                 .as_ref()
                 .map(ServiceElements::without_local_endpoints);
             self.kept.remove(&name);
-            let before = match contribution {
-                Some(contribution) => self.services.insert(name, contribution),
+            let before = match service_elements {
+                Some(service_elements) => self.services.insert(name, service_elements),
                 None => self.services.remove(&name),
             };
             let before = before.map(|before| before.without_local_endpoints());
@@ -126,20 +126,20 @@ impl<A: Address> Applied<A> {
     }
 
     /// Takes in that these chains exist too, though nothing goes there.
-    pub fn has_unused(&mut self, chains: impl IntoIterator<Item = DynamicChain>) {
+    pub fn adopt_unused(&mut self, chains: impl IntoIterator<Item = DynamicChain>) {
         let new = chains.into_iter();
         let new: Vec<_> = new
             .filter(|chain| !self.chains.contains_key(chain))
             .collect();
         self.chains.extend(new.iter().map(|chain| (*chain, 0)));
-        for chain in new.into_iter().filter_map(DynamicChain::needs) {
+        for chain in new.into_iter().filter_map(DynamicChain::goto_target) {
             *self.chains.entry(chain).or_insert(0) += 1;
         }
     }
 
     /// The Services that have elements, in order, and what each contributes.
     #[must_use]
-    pub fn contributions(&self) -> BTreeMap<&ServiceName, &ServiceElements<A>> {
+    pub fn all_service_elements(&self) -> BTreeMap<&ServiceName, &ServiceElements<A>> {
         #[expect(clippy::disallowed_methods, reason = "collected into an ordered map")]
         self.services.iter().collect()
     }
@@ -191,7 +191,9 @@ impl<A: Address> Applied<A> {
     /// Takes in that the kernel committed [`Self::unused_chains`].
     pub fn unused_chains_deleted(&mut self) {
         let unused = self.chains.iter().filter(|(_, count)| **count == 0);
-        let freed: Vec<_> = unused.filter_map(|(chain, _)| chain.needs()).collect();
+        let freed: Vec<_> = unused
+            .filter_map(|(chain, _)| chain.goto_target())
+            .collect();
         self.chains.retain(|_, count| *count > 0);
         for chain in freed {
             if let Some(count) = self.chains.get_mut(&chain) {
@@ -216,8 +218,8 @@ impl<A: Address> Applied<A> {
             table.add(element)?;
         }
         #[expect(clippy::disallowed_methods, reason = "a table is ordered")]
-        let contributions = self.services.values();
-        let elements = contributions.flat_map(ServiceElements::elements);
+        let all_service_elements = self.services.values();
+        let elements = all_service_elements.flat_map(ServiceElements::elements);
         for element in elements.chain(self.kept.values().flatten().cloned()) {
             let shared = self.shared.contains_key(&(element.set, element.key));
             if shared && table.get(element.set, &element.key).is_some() {

@@ -84,9 +84,9 @@ impl<A> Default for EndpointLists<A> {
 
 /// What `service` puts into the table, given what is in the store, who has which frontend, and what
 /// is known of the node; and what of it is not served. The slots are those of a fresh start: see
-/// [`ServiceElements::settle`]. Linear in the Service.
+/// [`ServiceElements::assign_stable`]. Linear in the Service.
 #[must_use]
-pub fn contribution<A: Address>(
+pub fn service_elements<A: Address>(
     service: &Service,
     store: &Store,
     claims: &Claims<A>,
@@ -289,7 +289,7 @@ impl<A: Address> ElementsBuilder<'_, A> {
     fn source_ranges(&self, load_balancer_ips: &[A]) -> Option<Vec<A::Net>> {
         let ranges = self.service.source_ranges.iter();
         let mut ranges: Vec<_> = ranges.filter_map(|range| A::net_of(*range)).collect();
-        let everyone = ranges.is_empty() || ranges.iter().any(|range| A::is_everything(*range));
+        let everyone = ranges.is_empty() || ranges.iter().any(|range| A::covers_all(*range));
         if everyone || load_balancer_ips.is_empty() {
             return None;
         }
@@ -304,7 +304,7 @@ impl<A: Address> ElementsBuilder<'_, A> {
 impl<A: Address> ServiceElements<A> {
     /// Gives the endpoints of each port their slots, changing as few as can be of those that
     /// `before` says the port had.
-    pub fn settle<'a>(
+    pub fn assign_stable<'a>(
         &mut self,
         before: impl Fn(&PortElements<A>) -> Option<Cow<'a, EndpointLists<A>>>,
     ) {
@@ -312,8 +312,8 @@ impl<A: Address> ServiceElements<A> {
             let Some(had) = before(port) else { continue };
             let EndpointLists { cluster, local } = std::mem::take(&mut port.lists);
             port.lists = EndpointLists {
-                cluster: had.cluster.settle(cluster),
-                local: had.local.settle(local),
+                cluster: had.cluster.assign_stable(cluster),
+                local: had.local.assign_stable(local),
             };
         }
     }
@@ -335,11 +335,11 @@ impl<A: Address> ServiceElements<A> {
     /// The slots of the port that is called as `port` and has its protocol.
     #[must_use]
     pub fn lists_of(&self, port: &PortElements<A>) -> Option<&EndpointLists<A>> {
-        self.port_like(port).map(|own| &own.lists)
+        self.same_port(port).map(|own| &own.lists)
     }
 
     /// The port that is called as `port` and has its protocol.
-    pub(super) fn port_like(&self, port: &PortElements<A>) -> Option<&PortElements<A>> {
+    pub(super) fn same_port(&self, port: &PortElements<A>) -> Option<&PortElements<A>> {
         let mut ports = self.ports.iter();
         let wanted = &port.shape;
         ports.find(|own| {
@@ -361,7 +361,7 @@ impl<A: Address> ServiceElements<A> {
     /// in them, with few others beside those that differ. What it leaves out of the one it leaves
     /// out of the other.
     #[must_use]
-    pub fn elements_unlike(&self, other: &Self) -> Vec<Element<A>> {
+    pub fn changed_elements(&self, other: &Self) -> Vec<Element<A>> {
         let ports = || self.ports.iter().zip(&other.ports);
         let alike = |(port, other): (&PortElements<A>, _)| port.differs_in_endpoints_only(other);
         if self.ports.len() != other.ports.len() || !ports().all(alike) {
@@ -371,7 +371,7 @@ impl<A: Address> ServiceElements<A> {
         let moved = ports().any(|(port, other)| port.here != other.here);
         in_order(|elements| {
             for (port, other) in ports() {
-                port.push_slots_unlike(other, elements);
+                port.push_changed_slots(other, elements);
                 if moved {
                     port.push_hairpin(elements);
                 }

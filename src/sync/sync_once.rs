@@ -35,8 +35,8 @@ impl Syncer {
     }
 
     /// Brings the kernel up to date.
-    pub(super) fn turn(&mut self) -> SyncOutcome {
-        match self.synchronise() {
+    pub(super) fn sync_once(&mut self) -> SyncOutcome {
+        match self.sync_dirty() {
             Ok(progress) => {
                 self.owned_by_other = false;
                 progress
@@ -61,13 +61,13 @@ impl Syncer {
     }
 
     /// Commits what is dirty.
-    fn synchronise(&mut self) -> Result<SyncOutcome, SyncError> {
+    fn sync_dirty(&mut self) -> Result<SyncOutcome, SyncError> {
         for _ in 0..ATTEMPTS {
             if self.is_clean() {
                 break;
             }
             let started = Instant::now();
-            self.turned = Some(started);
+            self.last_sync = Some(started);
             if self.trust == Trust::Picture && self.state.must_read() {
                 self.trust = Trust::Read;
             }
@@ -80,11 +80,11 @@ impl Syncer {
             if !full && self.part_clients(&plans) {
                 continue;
             }
-            self.drift.before(&mut self.kernel, &commit);
+            self.drift.pause_notifications(&mut self.kernel, &commit);
             let sent = Instant::now();
             let result = self.kernel.commit(&commit);
             let kernel = sent.elapsed();
-            self.drift.after(&mut self.kernel);
+            self.drift.resume_notifications(&mut self.kernel);
             self.measure.sent(self.kernel.sent_bytes());
             match result {
                 Ok(()) => {
@@ -142,10 +142,10 @@ impl Syncer {
             ipv6,
             When::After,
         );
-        let complaints = self.state.committed(plans);
-        let count = u64::try_from(complaints.len()).unwrap_or(u64::MAX);
+        let diagnostics = self.state.committed(plans);
+        let count = u64::try_from(diagnostics.len()).unwrap_or(u64::MAX);
         self.measure.metrics.not_served.inc_by(count);
-        self.complain(complaints);
+        self.report_diagnostics(diagnostics);
         self.measure.holds(&self.state.ipv4);
         if self.ipv6 {
             self.measure.holds(&self.state.ipv6);
@@ -237,15 +237,15 @@ impl Syncer {
         if let Some(plan) = &mut ipv6 {
             commit.ipv6.transaction = std::mem::take(&mut plan.transaction);
         }
-        self.drift.before(&mut self.kernel, &commit);
+        self.drift.pause_notifications(&mut self.kernel, &commit);
         let result = self.kernel.commit(&commit);
-        self.drift.after(&mut self.kernel);
+        self.drift.resume_notifications(&mut self.kernel);
         result?;
         if let Some(plan) = ipv4 {
-            self.state.ipv4.picture_mut().committed(plan);
+            self.state.ipv4.applied_mut().committed(plan);
         }
         if let Some(plan) = ipv6 {
-            self.state.ipv6.picture_mut().committed(plan);
+            self.state.ipv6.applied_mut().committed(plan);
         }
         Ok(())
     }
@@ -264,18 +264,18 @@ impl Syncer {
             (SyncRecovery::LeaveOut | SyncRecovery::Wait, _) => return Err(error.into()),
         };
         let mut new = false;
-        let mut complaints = Vec::new();
+        let mut diagnostics = Vec::new();
         for refusal in refusals {
             for service in &refusal.services {
                 let ipv4 = self.state.ipv4.leave_out(service);
                 let ipv6 = self.state.ipv6.leave_out(service);
                 if ipv4 || ipv6 {
-                    complaints.extend(self.state.refused(service, refusal));
+                    diagnostics.extend(self.state.refused(service, refusal));
                     new = true;
                 }
             }
         }
-        self.complain(complaints);
+        self.report_diagnostics(diagnostics);
         if new {
             return Ok(());
         }

@@ -109,15 +109,15 @@ impl<A: Address> DirtyFrontends<A> {
     }
 
     /// Takes in all that Services have: their frontends are applied anew.
-    pub fn whole(&mut self, contribution: &ServiceElements<A>) {
-        for (claim, port, route) in contribution.frontends() {
+    pub fn whole(&mut self, service_elements: &ServiceElements<A>) {
+        for (claim, port, route) in service_elements.frontends() {
             self.touch(claim, PreviousEndpoints::before(claim, (port, route)));
         }
     }
 
     /// Takes in the node ports of a Service: the addresses that serve them changed.
-    pub fn node_ports(&mut self, contribution: &ServiceElements<A>) {
-        let frontends = contribution.frontends();
+    pub fn node_ports(&mut self, service_elements: &ServiceElements<A>) {
+        let frontends = service_elements.frontends();
         let node_ports = frontends.filter(|(claim, ..)| matches!(claim, Claim::Nodeport(..)));
         for (claim, port, route) in node_ports {
             self.touch(claim, PreviousEndpoints::before(claim, (port, route)));

@@ -54,7 +54,7 @@ impl Diagnostic {
 
     /// The same for users.
     #[must_use]
-    pub fn remark(self) -> NewEvent {
+    pub fn event(self) -> NewEvent {
         let object = match self.subject {
             DiagnosticSubject::Text(object) => object,
             DiagnosticSubject::Served(service) | DiagnosticSubject::Programmed(service) => {
@@ -114,19 +114,19 @@ impl Diagnostics {
         let before = self.said.get(&subject);
         let is_new = |reason: &String| before.is_none_or(|before| !before.contains_key(reason));
         let new = reasons.iter().filter(|(reason, _)| is_new(reason));
-        let complaints = new.map(|(reason, sort)| Diagnostic {
+        let diagnostics = new.map(|(reason, sort)| Diagnostic {
             subject: subject.clone(),
             sort: *sort,
             reason: reason.clone(),
         });
-        let complaints = complaints.collect();
+        let diagnostics = diagnostics.collect();
         for sort in sorts(&reasons) {
             *self.objects.entry(sort).or_insert(0) += 1;
         }
         if let Some(before) = self.said.insert(subject, reasons) {
             self.uncount(&before);
         }
-        complaints
+        diagnostics
     }
 
     /// Whether anything is wrong with `subject`.
@@ -166,23 +166,23 @@ impl Diagnostics {
 mod tests {
     use super::*;
 
-    fn reasons(complaints: Vec<Diagnostic>) -> Vec<String> {
-        complaints
+    fn reasons(diagnostics: Vec<Diagnostic>) -> Vec<String> {
+        diagnostics
             .into_iter()
-            .map(|complaint| complaint.reason)
+            .map(|diagnostic| diagnostic.reason)
             .collect()
     }
 
     #[test]
     fn a_thing_is_said_once_until_it_is_mended() {
-        let mut complaints = Diagnostics::default();
+        let mut diagnostics = Diagnostics::default();
         let mut now = |list: &[&str]| {
             let list = list.iter().map(ToString::to_string);
             let list = list
                 .map(|reason| (reason, EventReason::InvalidObject))
                 .collect();
             let subject = DiagnosticSubject::Served(ServiceName::new("shop", "cart"));
-            reasons(complaints.now(subject, list))
+            reasons(diagnostics.now(subject, list))
         };
         assert_eq!(now(&["port"]), ["port"]);
         assert_eq!(now(&["port"]), [""; 0]);
@@ -193,14 +193,14 @@ mod tests {
 
     #[test]
     fn an_object_counts_once_for_each_sort_until_it_is_mended() {
-        let mut complaints = Diagnostics::default();
+        let mut diagnostics = Diagnostics::default();
         let subject = || DiagnosticSubject::Served(ServiceName::new("shop", "cart"));
         let mut now = |list: &[(&str, EventReason)]| {
             let list = list
                 .iter()
                 .map(|(reason, sort)| ((*reason).to_owned(), *sort));
-            complaints.now(subject(), list.collect());
-            complaints.objects().clone()
+            diagnostics.now(subject(), list.collect());
+            diagnostics.objects().clone()
         };
         let (conflict, endpoint) = (EventReason::FrontendConflict, EventReason::InvalidEndpoint);
         let two = [
