@@ -39,6 +39,7 @@ impl AdminServer {
                 let group = value!({ "kubeproxy.config.k8s.io": self.configuration });
                 json(StatusCode::OK, &group)
             }
+            "/debug/status" => json(StatusCode::OK, &self.status()),
             "/debug/state" => self.ask(DebugQuestion::State).await,
             "/debug/wrong" => self.ask(DebugQuestion::Wrong).await,
             _ => not_found(),

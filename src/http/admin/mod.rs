@@ -4,6 +4,7 @@
 mod answers;
 mod connections;
 mod health;
+mod status;
 
 use std::convert::Infallible;
 use std::io;
@@ -18,6 +19,7 @@ use tokio::time::sleep;
 use tracing::{error, info};
 
 pub use connections::{CONNECTIONS, ConnectionMetrics, HIDDEN};
+pub use status::ReportedStatus;
 
 use crate::events::{EventReason, EventRecorder};
 use crate::http::ConnectionSlots;

@@ -284,6 +284,14 @@ fn what_is_programmed_and_by_which_configuration_is_told_on_loopback_only() {
         configuration["clusterCIDR"],
         Family::ALL.map(Family::cluster_cidr).join(",")
     );
+    let (code, status) = on_loopback(&shop, "/debug/status");
+    let status: Value = serde_json::from_str(&status).expect("JSON");
+    assert_eq!(code, 200);
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"), "{status}");
+    assert!(status["lastSyncSeconds"].is_f64(), "{status}");
+    for count in ["pendingChanges", "driftRepairs", "failedSyncs"] {
+        assert!(status[count].is_u64(), "{count}: {status}");
+    }
     let (_, state) = on_loopback(&shop, "/debug/state");
     let state: Value = serde_json::from_str(&state).expect("JSON");
     let port = &state["IPv4"]["services"]["shop/cart"][0];

@@ -67,6 +67,14 @@ fn status_tells_whether_it_runs_and_what_is_programmed() {
         ),
         "{out}"
     );
+    // An older daemon does not know the path; nor does this one at its address for health.
+    let address = ["--metrics-address", "127.0.0.1:10256"];
+    let (code, out, _) = run(&shop, &[["status"].as_slice(), &address].concat());
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("), healthy\n"), "{out}");
+    let silent =
+        "kube-dnat at 127.0.0.1:10256 does not report its status: it is of another version";
+    assert!(out.contains(silent), "{out}");
 
     daemon.kill();
     let (code, answer) = json(&shop, &["status"]);

@@ -1,0 +1,51 @@
+//! `/debug/status`: what the daemon reports about itself to `kube-dnat status`.
+
+use serde::{Deserialize, Serialize};
+
+use super::AdminServer;
+use crate::clock;
+use crate::metrics::{FamilyLabel, seconds_of};
+use crate::planner::model::addr::Family;
+
+/// The state of a daemon, as it answers `/debug/status`. None of it waits for a sync in progress.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReportedStatus {
+    /// The version of the daemon.
+    pub version: String,
+    /// Seconds since the last commit; `None` before the first one.
+    pub last_sync_seconds: Option<f64>,
+    /// Changes that wait for a sync.
+    pub pending_changes: i64,
+    /// Repairs of the tables after a foreign change, since the daemon started.
+    pub drift_repairs: u64,
+    /// Failed syncs, since the daemon started.
+    pub failed_syncs: u64,
+}
+
+impl AdminServer {
+    pub(super) fn status(&self) -> ReportedStatus {
+        let metrics = &self.metrics;
+        let families: &[Family] = if self.ipv6 {
+            &[Family::Ipv4, Family::Ipv6]
+        } else {
+            &[Family::Ipv4]
+        };
+        let families = || families.iter().copied().map(FamilyLabel::from);
+        let last_sync = families()
+            .map(|family| metrics.last_sync.get_or_create(&family).get())
+            .fold(0.0, f64::max);
+        let failures = families().map(|family| metrics.sync_failures.get_or_create(&family).get());
+        let pending = [
+            &metrics.service_changes_pending,
+            &metrics.endpoint_changes_pending,
+        ];
+        ReportedStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            last_sync_seconds: (last_sync > 0.0).then(|| seconds_of(clock::now()) - last_sync),
+            pending_changes: pending.iter().map(|gauge| gauge.get()).sum(),
+            drift_repairs: metrics.repairs.get(),
+            failed_syncs: failures.sum(),
+        }
+    }
+}
