@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 /// `metadata` of any object.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(expecting = "struct Metadata", rename_all = "camelCase", default)]
 pub struct WireMetadata {
     /// `metadata.name`.
     #[serde(deserialize_with = "null_as_default")]
@@ -32,7 +32,7 @@ pub struct WireMetadata {
 
 /// The labels that have a meaning here; one without a value is there, and empty.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(default)]
+#[serde(expecting = "struct Labels", default)]
 pub struct WireLabels {
     /// On a slice: the Service it belongs to.
     #[serde(rename = "kubernetes.io/service-name")]
@@ -59,7 +59,7 @@ pub struct WireLabels {
 
 /// The annotations that have a meaning here.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(default)]
+#[serde(expecting = "struct Annotations", default)]
 pub struct WireAnnotations {
     /// On Endpoints: it is a leader-election lock and holds no endpoints.
     #[serde(
@@ -74,7 +74,7 @@ pub struct WireAnnotations {
 
 /// `v1` Service.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(expecting = "struct Service", rename_all = "camelCase", default)]
 pub struct WireService {
     /// Name, namespace, labels.
     #[serde(deserialize_with = "null_as_default")]
@@ -89,7 +89,7 @@ pub struct WireService {
 
 /// `spec` of a Service.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(expecting = "struct ServiceSpec", rename_all = "camelCase", default)]
 pub struct WireServiceSpec {
     /// `ClusterIP` (also when empty), `NodePort`, `LoadBalancer` or `ExternalName`.
     #[serde(rename = "type", deserialize_with = "null_as_default")]
@@ -128,7 +128,11 @@ pub struct WireServiceSpec {
 
 /// `spec.sessionAffinityConfig` of a Service.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(
+    expecting = "struct SessionAffinityConfig",
+    rename_all = "camelCase",
+    default
+)]
 pub struct WireSessionAffinityConfig {
     /// For affinity `ClientIP`.
     #[serde(rename = "clientIP", deserialize_with = "null_as_default")]
@@ -137,7 +141,7 @@ pub struct WireSessionAffinityConfig {
 
 /// `spec.sessionAffinityConfig.clientIP` of a Service.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(expecting = "struct ClientIpConfig", rename_all = "camelCase", default)]
 pub struct WireClientIpConfig {
     /// Seconds.
     pub timeout_seconds: Option<i64>,
@@ -145,7 +149,7 @@ pub struct WireClientIpConfig {
 
 /// One of `spec.ports` of a Service.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(expecting = "struct ServicePort", rename_all = "camelCase", default)]
 pub struct WireServicePort {
     /// Its name; empty if it is the only one.
     #[serde(deserialize_with = "null_as_default")]
@@ -163,7 +167,7 @@ pub struct WireServicePort {
 
 /// `status` of a Service.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(expecting = "struct ServiceStatus", rename_all = "camelCase", default)]
 pub struct WireServiceStatus {
     /// The load balancer's addresses.
     #[serde(deserialize_with = "null_as_default")]
@@ -172,7 +176,11 @@ pub struct WireServiceStatus {
 
 /// `status.loadBalancer` of a Service.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(
+    expecting = "struct LoadBalancerStatus",
+    rename_all = "camelCase",
+    default
+)]
 pub struct WireLoadBalancerStatus {
     /// Its addresses.
     #[serde(deserialize_with = "null_as_default")]
@@ -181,7 +189,11 @@ pub struct WireLoadBalancerStatus {
 
 /// One of `status.loadBalancer.ingress` of a Service.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(
+    expecting = "struct LoadBalancerIngress",
+    rename_all = "camelCase",
+    default
+)]
 pub struct WireLoadBalancerIngress {
     /// Its address; empty when it has a host name only.
     #[serde(deserialize_with = "null_as_default")]
@@ -192,7 +204,7 @@ pub struct WireLoadBalancerIngress {
 
 /// `discovery.k8s.io/v1` `WireEndpointSlice`.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(expecting = "struct EndpointSlice", rename_all = "camelCase", default)]
 pub struct WireEndpointSlice {
     /// Name, namespace, labels.
     #[serde(deserialize_with = "null_as_default")]
@@ -210,7 +222,7 @@ pub struct WireEndpointSlice {
 
 /// One of `endpoints` of an `WireEndpointSlice`.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(expecting = "struct Endpoint", rename_all = "camelCase", default)]
 pub struct WireEndpoint {
     /// Its addresses, of which the first counts.
     #[serde(deserialize_with = "null_as_default")]
@@ -227,7 +239,7 @@ pub struct WireEndpoint {
 
 /// `hints` of an endpoint.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(expecting = "struct EndpointHints", rename_all = "camelCase", default)]
 pub struct WireEndpointHints {
     /// The zones it is meant for.
     #[serde(deserialize_with = "null_as_default")]
@@ -239,7 +251,7 @@ pub struct WireEndpointHints {
 
 /// Something by its name.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(default)]
+#[serde(expecting = "struct Name", default)]
 pub struct WireName {
     /// The name.
     #[serde(deserialize_with = "null_as_default")]
@@ -248,7 +260,11 @@ pub struct WireName {
 
 /// `conditions` of an endpoint.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(
+    expecting = "struct EndpointConditions",
+    rename_all = "camelCase",
+    default
+)]
 pub struct WireEndpointConditions {
     /// Whether it takes new connections; absent means yes.
     pub ready: Option<bool>,
@@ -260,7 +276,7 @@ pub struct WireEndpointConditions {
 
 /// One of `ports` of an `WireEndpointSlice` or of a subset of Endpoints.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(expecting = "struct EndpointPort", rename_all = "camelCase", default)]
 pub struct WireEndpointPort {
     /// The name of the Service port it answers.
     #[serde(deserialize_with = "null_as_default")]
@@ -275,7 +291,7 @@ pub struct WireEndpointPort {
 
 /// `v1` Endpoints.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(expecting = "struct Endpoints", rename_all = "camelCase", default)]
 pub struct WireEndpoints {
     /// Name (that of the Service), namespace, labels.
     #[serde(deserialize_with = "null_as_default")]
@@ -287,7 +303,7 @@ pub struct WireEndpoints {
 
 /// One of `subsets` of Endpoints.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(expecting = "struct EndpointSubset", rename_all = "camelCase", default)]
 pub struct WireEndpointSubset {
     /// Endpoints that take connections.
     #[serde(deserialize_with = "null_as_default")]
@@ -302,7 +318,11 @@ pub struct WireEndpointSubset {
 
 /// One address in a subset of Endpoints.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(
+    expecting = "struct EndpointAddress",
+    rename_all = "camelCase",
+    default
+)]
 pub struct WireEndpointAddress {
     /// The address, of either family.
     #[serde(deserialize_with = "null_as_default")]
@@ -313,7 +333,7 @@ pub struct WireEndpointAddress {
 
 /// `v1` Node.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(expecting = "struct Node", rename_all = "camelCase", default)]
 pub struct WireNode {
     /// Its name.
     #[serde(deserialize_with = "null_as_default")]
@@ -328,7 +348,7 @@ pub struct WireNode {
 
 /// `spec` of a Node.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(expecting = "struct NodeSpec", rename_all = "camelCase", default)]
 pub struct WireNodeSpec {
     /// The ranges of its Pods' addresses; one a family.
     #[serde(rename = "podCIDRs", deserialize_with = "null_as_default")]
@@ -340,7 +360,7 @@ pub struct WireNodeSpec {
 
 /// One of `spec.taints` of a Node.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(default)]
+#[serde(expecting = "struct Taint", default)]
 pub struct WireTaint {
     /// What it is called.
     #[serde(deserialize_with = "null_as_default")]
@@ -349,7 +369,7 @@ pub struct WireTaint {
 
 /// `status` of a Node.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(expecting = "struct NodeStatus", rename_all = "camelCase", default)]
 pub struct WireNodeStatus {
     /// Its addresses and names.
     #[serde(deserialize_with = "null_as_default")]
@@ -358,7 +378,7 @@ pub struct WireNodeStatus {
 
 /// One of `status.addresses` of a Node.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(expecting = "struct NodeAddress", rename_all = "camelCase", default)]
 pub struct WireNodeAddress {
     /// `InternalIP`, `ExternalIP`, `Hostname` and so on.
     #[serde(rename = "type", deserialize_with = "null_as_default")]
@@ -370,7 +390,7 @@ pub struct WireNodeAddress {
 
 /// `networking.k8s.io/v1` `ServiceCIDR`.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(expecting = "struct ServiceCidr", rename_all = "camelCase", default)]
 pub struct WireServiceCidr {
     /// Its name.
     #[serde(deserialize_with = "null_as_default")]
@@ -382,7 +402,11 @@ pub struct WireServiceCidr {
 
 /// `spec` of a `ServiceCIDR`.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(
+    expecting = "struct ServiceCidrSpec",
+    rename_all = "camelCase",
+    default
+)]
 pub struct WireServiceCidrSpec {
     /// One range a family.
     #[serde(deserialize_with = "null_as_default")]
