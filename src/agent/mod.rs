@@ -111,7 +111,7 @@ pub fn run(source: ObjectSource, config: Config, options: Options) -> anyhow::Re
         let (stop, stopped) = watch::channel(false);
         let (health, changes) = mpsc::unbounded_channel();
         let told = (Arc::clone(&sync_health), metrics.clone(), recorder.clone());
-        let serving = http::serve(admin, addresses, self::runtime()?, changes, told)?;
+        let serving = http::serve(admin, addresses, http_runtimes()?, changes, told)?;
         let mut syncer = Syncer::new(kernel, state, ipv6, health, sync_health, metrics)
             .context("cannot start a thread")?
             .paced(min_sync_period, sync_period)
@@ -251,6 +251,11 @@ async fn unless_changed(file: Option<ConfigFile>) -> anyhow::Result<Infallible> 
 pub fn runtime() -> anyhow::Result<Runtime> {
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.context("cannot start the runtime")
+}
+
+/// The runtime that answers this node, and the one that answers everyone else.
+fn http_runtimes() -> anyhow::Result<(Runtime, Runtime)> {
+    Ok((runtime()?, runtime()?))
 }
 
 /// Starts the crank on its own thread: it blocks while the kernel commits.

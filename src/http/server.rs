@@ -1,8 +1,8 @@
-//! A listener, and whatever it answers.
+//! What listens, and whatever it answers.
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::errno::Errno;
-use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::Ipv6V6Only;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::task::yield_now;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
+use super::listen::{Listeners, listen, listen_everywhere};
 use super::slots::{ConnectionSlot, ConnectionSlots, is_own};
 
 /// How long a request may take to arrive, and after that its answer to be made and taken.
@@ -32,58 +32,55 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Bytes of a request's body.
 const BODY: usize = 64;
 
-/// How many connections the kernel keeps until they are accepted. It drops what goes beyond, and a
-/// probe whose SYN is dropped comes again only after a second. `net.core.somaxconn` is the most.
-const BACKLOG: u32 = 4096;
-
 /// What is answered.
 pub(crate) type HttpResponse = Response<Full<Bytes>>;
 
-/// Listens at an address of this node, of its own family only.
-///
-/// # Errors
-/// If the port cannot be had.
-pub(crate) fn listen(at: SocketAddr) -> io::Result<TcpListener> {
-    open(at, true)
+/// What all our ports share.
+#[derive(Clone, Debug)]
+pub struct Server {
+    slots: Arc<ConnectionSlots>,
+    /// The runtime that answers this node: it does nothing else, so that a probe waits for nobody.
+    own: Handle,
 }
 
-/// Listens at an address; at `0.0.0.0` in both families, as Go's `net.Listen` does, and so
-/// kube-proxy.
-///
-/// # Errors
-/// If the port cannot be had.
-pub(crate) fn listen_everywhere(at: SocketAddr) -> io::Result<TcpListener> {
-    if !at.ip().is_unspecified() {
-        return open(at, true);
+impl Server {
+    /// Nobody is connected. What this node asks is answered by the runtime `own`.
+    #[must_use]
+    pub fn new(own: Handle) -> Self {
+        let slots = ConnectionSlots::new();
+        Self { slots, own }
     }
-    let everywhere = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), at.port());
-    match open(everywhere, false) {
-        // No IPv6 here.
-        Err(error) if error.kind() != io::ErrorKind::AddrInUse && at.is_ipv4() => open(at, true),
-        result => result,
-    }
-}
 
-fn open(at: SocketAddr, of_own_family: bool) -> io::Result<TcpListener> {
-    let socket = match at {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => {
-            let socket = TcpSocket::new_v6()?;
-            setsockopt(&socket, Ipv6V6Only, &of_own_family)?;
-            socket
+    /// Listens at an address of this node, of its own family only.
+    pub(super) fn listen(&self, at: SocketAddr) -> io::Result<Listeners> {
+        listen(at, &self.own)
+    }
+
+    /// Listens at an address; at `0.0.0.0` in both families.
+    pub(super) fn listen_everywhere(&self, at: SocketAddr) -> io::Result<Listeners> {
+        listen_everywhere(at, &self.own)
+    }
+
+    /// Answers whatever is asked, until the task is aborted. Who asks is told by its address.
+    pub(super) async fn serve<A, R>(&self, listeners: Listeners, answer: A)
+    where
+        A: Fn(SocketAddr, Request<Bytes>) -> R + Clone + Send + 'static,
+        R: Future<Output = HttpResponse> + Send + 'static,
+    {
+        let Listeners { own, others } = listeners;
+        // It ends with this future.
+        let mut own_tasks = JoinSet::new();
+        if let Some(own) = own {
+            let accepting = accept(own, Arc::clone(&self.slots), answer.clone());
+            own_tasks.spawn_on(accepting, &self.own);
         }
-    };
-    // After a restart, connections of the last process may still linger.
-    socket.set_reuseaddr(true)?;
-    socket.bind(at)?;
-    socket.listen(BACKLOG)
+        accept(others, Arc::clone(&self.slots), answer).await;
+    }
 }
 
-/// Answers whatever is asked, until the task is aborted. Who asks is told by its address.
-///
-/// It never waits for one peer: connections are accepted as they come, and when too many are held the
-/// longest idle gives way.
-pub(crate) async fn serve<A, R>(listener: TcpListener, slots: Arc<ConnectionSlots>, answer: A)
+/// Accepts connections as they come, and never waits for one peer: when too many are held the longest
+/// idle gives way.
+async fn accept<A, R>(listener: TcpListener, slots: Arc<ConnectionSlots>, answer: A)
 where
     A: Fn(SocketAddr, Request<Bytes>) -> R + Clone + Send + 'static,
     R: Future<Output = HttpResponse> + Send + 'static,

@@ -17,7 +17,7 @@ const OWN: usize = 128;
 
 /// The connections that there are.
 #[derive(Debug)]
-pub struct ConnectionSlots {
+pub(super) struct ConnectionSlots {
     held: Mutex<HeldSlots>,
 }
 
@@ -71,8 +71,7 @@ impl HeldSlots {
 
 impl ConnectionSlots {
     /// Nobody holds one.
-    #[must_use]
-    pub fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Self::of(OWN, OTHERS)
     }
 

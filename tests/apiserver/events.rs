@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use kube_dnat::events::{EventReason, NewEvent, WritePace};
-use kube_dnat::http::{ConnectionSlots, health_check};
+use kube_dnat::events::{EventReason, NewEvent, Pace};
+use kube_dnat::http::{self, health_check};
 use kube_dnat::metrics::Metrics;
 use kube_dnat::planner::desired::HealthCheck;
 use kube_dnat::planner::desired::HealthCheckChange;
@@ -13,6 +13,7 @@ use kube_dnat::planner::model::addr::Family;
 use kube_dnat::planner::model::{ObjectKey, ServiceName};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::{sleep, timeout};
 use tracing::subscriber::DefaultGuard;
@@ -342,7 +343,7 @@ async fn a_health_check_whose_port_is_taken_is_told() {
     tokio::spawn(health_check::serve(
         seen,
         sync_health,
-        ConnectionSlots::new(),
+        http::Server::new(Handle::current()),
         metrics,
         recorder,
     ));

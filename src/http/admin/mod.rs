@@ -22,8 +22,8 @@ pub use connections::{CONNECTIONS, ConnectionMetrics, HIDDEN};
 pub use status::ReportedStatus;
 
 use crate::events::{EventReason, EventRecorder};
-use crate::http::ConnectionSlots;
-use crate::http::server::{HttpResponse, listen_everywhere, serve};
+use crate::http::Server;
+use crate::http::server::HttpResponse;
 use crate::metrics::{Exposition, Metrics};
 use crate::sync::DebugRequest;
 use crate::sync::SyncHealth;
@@ -76,7 +76,7 @@ pub struct BindError {
 pub async fn run(
     admin: AdminServer,
     addresses: BindAddresses,
-    slots: Arc<ConnectionSlots>,
+    server: Server,
 ) -> Result<Infallible, BindError> {
     let admin = Arc::new(admin);
     let BindAddresses {
@@ -94,13 +94,13 @@ pub async fn run(
         let reason = EventReason::FailedToStartProxierHealthcheck;
         admin.recorder.record_for_node(reason, note);
     };
-    let health = run_one("health", (health, hard_fail), &slots, answer, told);
+    let health = run_one("health", (health, hard_fail), &server, answer, told);
     let at_metrics = Arc::clone(&admin);
     let answer = move |from, request| {
         let admin = Arc::clone(&at_metrics);
         async move { admin.metrics(from, request).await }
     };
-    let metrics = run_one("metrics", (metrics, hard_fail), &slots, answer, |_, _| {});
+    let metrics = run_one("metrics", (metrics, hard_fail), &server, answer, |_, _| {});
     tokio::select! {
         result = health => result,
         result = metrics => result,
@@ -110,7 +110,7 @@ pub async fn run(
 async fn run_one<A, R>(
     what: &'static str,
     (at, hard_fail): (Option<SocketAddr>, bool),
-    slots: &Arc<ConnectionSlots>,
+    server: &Server,
     answer: A,
     told: impl Fn(SocketAddr, &io::Error),
 ) -> Result<Infallible, BindError>
@@ -123,13 +123,13 @@ where
     };
     let mut failed = false;
     loop {
-        match listen_everywhere(at) {
-            Ok(listener) => {
+        match server.listen_everywhere(at) {
+            Ok(listeners) => {
                 if failed {
                     info!(%at, "{what} is served now");
                 }
                 failed = false;
-                serve(listener, Arc::clone(slots), answer.clone()).await;
+                server.serve(listeners, answer.clone()).await;
             }
             Err(source) if hard_fail => return Err(BindError { what, at, source }),
             Err(error) if !failed => {

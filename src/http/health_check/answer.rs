@@ -8,9 +8,9 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Response, StatusCode};
-use tokio::net::TcpListener;
 
-use super::{ConnectionSlots, SyncHealth};
+use super::{Server, SyncHealth};
+use crate::http::listen::Listeners;
 use crate::planner::model::ServiceName;
 
 /// What is told of one Service in one family.
@@ -44,10 +44,7 @@ impl ServiceHealth {
 }
 
 /// Answers whatever is asked, until the task is aborted.
-pub(super) async fn serve(
-    listener: TcpListener,
-    slots: Arc<ConnectionSlots>,
-    health: Arc<ServiceHealth>,
-) {
-    crate::http::server::serve(listener, slots, move |_, _| ready(health.response())).await;
+pub(super) async fn serve(listeners: Listeners, server: Server, health: Arc<ServiceHealth>) {
+    let answer = move |_, _| ready(health.response());
+    server.serve(listeners, answer).await;
 }

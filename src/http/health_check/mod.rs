@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::{ConnectionSlots, server};
+use super::Server;
 use crate::events::{EventReason, EventRecorder, NewEvent};
 use crate::metrics::{Metrics, ReasonLabel};
 use crate::planner::desired::HealthCheckChange;
@@ -30,7 +30,7 @@ const RETRY: Duration = Duration::from_secs(3);
 struct HealthCheckServers {
     sync_health: Arc<SyncHealth>,
     metrics: Metrics,
-    slots: Arc<ConnectionSlots>,
+    server: Server,
     recorder: EventRecorder,
     addresses: BTreeMap<Family, Vec<IpAddr>>,
     services: BTreeMap<(Family, ServiceName), HealthCheckServer>,
@@ -64,13 +64,13 @@ impl Drop for CheckListener {
 pub async fn serve(
     mut changes: UnboundedReceiver<HealthCheckChange>,
     sync_health: Arc<SyncHealth>,
-    slots: Arc<ConnectionSlots>,
+    server: Server,
     metrics: Metrics,
     recorder: EventRecorder,
 ) {
     let mut servers = HealthCheckServers {
         sync_health,
-        slots,
+        server,
         metrics,
         recorder,
         addresses: BTreeMap::new(),
@@ -94,7 +94,7 @@ impl HealthCheckServers {
             HealthCheckChange::Addresses(family, addresses) => {
                 for ((of, name), served) in &mut self.services {
                     if *of == family {
-                        served.open(name, &addresses, &self.slots, &self.recorder);
+                        served.open(name, &addresses, &self.server, &self.recorder);
                     }
                 }
                 self.addresses.insert(family, addresses);
@@ -131,7 +131,7 @@ impl HealthCheckServers {
                 count.store(check.local_endpoints, Ordering::Relaxed);
                 let addresses = self.addresses.get(&family);
                 let addresses = addresses.map_or(&[][..], Vec::as_slice);
-                served.open(&name, addresses, &self.slots, &self.recorder);
+                served.open(&name, addresses, &self.server, &self.recorder);
             }
         }
     }
@@ -157,7 +157,7 @@ impl HealthCheckServers {
         for ((family, name), served) in &mut self.services {
             let addresses = self.addresses.get(family);
             let addresses = addresses.map_or(&[][..], Vec::as_slice);
-            served.open(name, addresses, &self.slots, &self.recorder);
+            served.open(name, addresses, &self.server, &self.recorder);
         }
     }
 }
@@ -180,7 +180,7 @@ impl HealthCheckServer {
         &mut self,
         service: &ServiceName,
         addresses: &[IpAddr],
-        slots: &Arc<ConnectionSlots>,
+        server: &Server,
         recorder: &EventRecorder,
     ) {
         let wanted = self.wanted(addresses);
@@ -191,13 +191,13 @@ impl HealthCheckServer {
                 continue;
             }
             let at = SocketAddr::new(*ip, self.port);
-            match server::listen(at) {
-                Ok(listener) => {
+            match server.listen(at) {
+                Ok(listeners) => {
                     if had.is_some() {
                         info!(%service, %at, "the health check is served now");
                     }
                     let answering =
-                        answer::serve(listener, Arc::clone(slots), Arc::clone(&self.health));
+                        answer::serve(listeners, server.clone(), Arc::clone(&self.health));
                     let task = tokio::spawn(answering);
                     let open = CheckListener::Open(task.abort_handle());
                     self.listeners.insert(*ip, open);

@@ -1,13 +1,15 @@
 //! The ports that the daemon answers at, while others hold as many connections to them as they can.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
@@ -21,6 +23,8 @@ pub(super) fn tests() -> Vec<Trial> {
     use super::crowded_ports;
     crate::trials!(crowded_ports:
         the_node_is_answered_whatever_others_do,
+        the_node_does_not_wait_in_the_queue_of_others,
+        the_node_is_answered_during_a_flood,
         a_request_that_does_not_arrive_is_closed,
     )
 }
@@ -172,6 +176,134 @@ fn the_node_is_answered_whatever_others_do() {
         });
     }
     drop(crowds);
+}
+
+/// What the node asks of itself, with the requests that kubelet and operators send.
+fn own_requests() -> impl Iterator<Item = ((IpAddr, u16), &'static str)> {
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let own = Family::V4.lan(2);
+    [
+        ((own, HEALTH), "GET /healthz"),
+        ((loopback, HEALTH), "GET /livez"),
+        ((Family::V6.lan(2), HEALTH), "GET /livez"),
+        ((IpAddr::V6(Ipv6Addr::LOCALHOST), HEALTH), "GET /livez"),
+        ((own, METRICS), "GET /healthz"),
+        ((loopback, METRICS), "GET /healthz"),
+        ((own, CHECK), "GET /"),
+        ((Family::V6.lan(2), CHECK), "GET /"),
+    ]
+    .into_iter()
+}
+
+/// How many connections wait to be accepted by those that listen at a port.
+fn waiting(shop: &Shop, port: u16) -> Vec<usize> {
+    let filter = format!("sport = :{port}");
+    let listing = shop
+        .cluster
+        .node
+        .namespace
+        .command("ss", &["-Hltn", &filter]);
+    let waiting = |line: &str| line.split_whitespace().nth(1)?.parse().ok();
+    let waiting = listing.lines().map(waiting);
+    waiting
+        .collect::<Option<_>>()
+        .unwrap_or_else(|| panic!("{listing}"))
+}
+
+/// The daemon accepts nothing here, and others fill their queue until the kernel drops what they send.
+fn the_node_does_not_wait_in_the_queue_of_others() {
+    let shop = Shop::new();
+    let node = &shop.cluster.node.namespace;
+    node.sysctls(&[
+        ("net/core/somaxconn", "16"),
+        ("net/ipv4/tcp_syncookies", "0"),
+    ]);
+    let daemon = start(&shop);
+    daemon.signal(Signal::SIGSTOP);
+    let others: Vec<TcpStream> = shop.cluster.client.namespace.run(|| {
+        let ports = [HEALTH, METRICS, CHECK].into_iter();
+        let to = ports.flat_map(|port| Family::ALL.map(|family| (family.lan(2), port)));
+        let to = to.flat_map(|to| [to; 64]);
+        to.map(|to| connect(to.into())).collect()
+    });
+    for port in [HEALTH, METRICS, CHECK] {
+        wait_until("the queue of others is full", PATIENCE, || {
+            waiting(&shop, port).iter().any(|waiting| *waiting > 16)
+        });
+    }
+    let mut asking: Vec<_> = own_requests()
+        .map(|(to, what)| {
+            let stream = node.run(|| TcpStream::connect_timeout(&to.into(), PATIENCE));
+            let mut stream = stream.unwrap_or_else(|error| panic!("{what} at {to:?}: {error}"));
+            write!(stream, "{what} HTTP/1.1\r\nHost: node\r\n\r\n").expect("sent");
+            (stream, what)
+        })
+        .collect();
+    for port in [HEALTH, METRICS, CHECK] {
+        let waiting = waiting(&shop, port);
+        assert!(
+            waiting.iter().any(|waiting| (1..=4).contains(waiting)),
+            "port {port}: {waiting:?}"
+        );
+    }
+    daemon.signal(Signal::SIGCONT);
+    for (stream, what) in &mut asking {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{what}: {answer}");
+    }
+    drop(others);
+}
+
+/// Opens connections to a port and closes them, as fast as can be.
+fn flood(from: &Host, to: SocketAddr) -> Crowd {
+    let stop = Arc::new(AtomicBool::new(false));
+    let opened = Arc::new(AtomicUsize::new(0));
+    let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&opened));
+    let thread = from.namespace.run(|| {
+        thread::spawn(move || {
+            let mut members = VecDeque::new();
+            while !stopped.load(Ordering::Relaxed) {
+                members.push_back(connect(to));
+                counted.fetch_add(1, Ordering::Relaxed);
+                if members.len() > CROWD {
+                    members.pop_front();
+                }
+            }
+        })
+    });
+    Crowd {
+        stop,
+        opened,
+        thread: Some(thread),
+    }
+}
+
+fn the_node_is_answered_during_a_flood() {
+    let shop = Shop::new();
+    let _daemon = start(&shop);
+    let floods = [HEALTH, METRICS, CHECK]
+        .map(|port| flood(&shop.cluster.client, (Family::V4.lan(2), port).into()));
+    for flood in &floods {
+        wait_until("the flood is there", PATIENCE, || {
+            flood.opened.load(Ordering::Relaxed) >= 10 * CROWD
+        });
+    }
+    let mut longest = Duration::ZERO;
+    for _ in 0..20 {
+        for (to, what) in own_requests() {
+            let asked = Instant::now();
+            let answer = ask(&shop.cluster.node, to, what, "");
+            let elapsed = asked.elapsed();
+            let answer = answer.unwrap_or_else(|error| panic!("{what} at {to:?}: {error}"));
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{what}: {answer}");
+            assert!(elapsed < ANSWERED, "{what} at {to:?} took {elapsed:?}");
+            longest = longest.max(elapsed);
+        }
+    }
+    println!("the longest took {longest:?}");
+    drop(floods);
 }
 
 fn a_request_that_does_not_arrive_is_closed() {
