@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use kube_dnat::events::{EventReason, NewEvent, Pace};
+use kube_dnat::events::{EventReason, NewEvent, WritePace};
 use kube_dnat::http::{self, health_check};
 use kube_dnat::metrics::Metrics;
 use kube_dnat::planner::desired::HealthCheck;
