@@ -108,11 +108,12 @@ impl Syncer {
 
     fn prepare(&mut self) -> Result<(Plans, Commit), SyncError> {
         let trust = self.trust;
+        let first = !self.committed_once;
         let program4 = self.state.program::<Ipv4Addr>();
         let program6 = self.state.program::<Ipv6Addr>();
-        let (basis4, new4) = basis(&mut self.kernel, trust, &program4)?;
+        let (basis4, new4) = basis(&mut self.kernel, trust, &program4, first)?;
         let (basis6, new6) = if self.ipv6 {
-            basis(&mut self.kernel, trust, &program6)?
+            basis(&mut self.kernel, trust, &program6, first)?
         } else {
             (Basis::Picture, false)
         };
@@ -291,7 +292,8 @@ impl Syncer {
         if self.are_known(refusals) {
             debug!(%error, "the kernel refused it again, reading the tables back");
         } else {
-            warn!(%error, "the kernel refused a change, reading the tables back");
+            // What comes of it is what counts: a repair, or a Service that is not served.
+            info!(%error, "the kernel refused a change, reading the tables back");
         }
     }
 

@@ -1,6 +1,6 @@
 //! How far the kernel's tables are known, and what a plan begins from.
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::family::Basis;
 use crate::netlink::{Error, FamilyCommit, Kernel, ReadTable};
@@ -19,11 +19,13 @@ pub(super) enum Trust {
     Rebuild,
 }
 
-/// What is known of one family's table, and whether it has to be made anew.
+/// What is known of one family's table, and whether it has to be made anew. `first`: this process has not
+/// committed anything yet.
 pub(super) fn basis<A: Address>(
     kernel: &mut Kernel,
     trust: Trust,
     program: &Program,
+    first: bool,
 ) -> Result<(Basis<A>, bool), Error> {
     match trust {
         Trust::Picture => return Ok((Basis::Picture, false)),
@@ -33,7 +35,12 @@ pub(super) fn basis<A: Address>(
     match kernel.read::<A>(program)? {
         ReadTable::Nothing => Ok((Basis::Empty, true)),
         ReadTable::Ours(table) => {
-            info!(family = %A::FAMILY, elements = table.len(), "adopting the table");
+            let elements = table.len();
+            if first {
+                info!(family = %A::FAMILY, elements, "adopting the table");
+            } else {
+                debug!(family = %A::FAMILY, elements, "adopting the table again");
+            }
             Ok((Basis::Found(Box::new(table)), false))
         }
         ReadTable::Foreign(reason) => {

@@ -110,8 +110,35 @@ impl<'a> Daemon<'a> {
         Self::spawn(cluster, manifests, &[&format!("--config={file}")])
     }
 
-    fn spawn(cluster: &'a Cluster, manifests: &'a Manifests, arguments: &[&str]) -> Self {
+    /// Starts it with `--cluster-cidr` in this environment, and waits until the manifests are programmed.
+    pub(crate) fn start_in(
+        cluster: &'a Cluster,
+        manifests: &'a Manifests,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
+        let arguments = [
+            "run",
+            "--conntrack-max-per-core=0",
+            "--cluster-cidr",
+            &cidrs,
+        ];
         let mut command = Command::new(env!("CARGO_BIN_EXE_kube-dnat"));
+        command.envs(environment.iter().copied());
+        Self::spawn_command(cluster, manifests, command, &arguments)
+    }
+
+    fn spawn(cluster: &'a Cluster, manifests: &'a Manifests, arguments: &[&str]) -> Self {
+        let command = Command::new(env!("CARGO_BIN_EXE_kube-dnat"));
+        Self::spawn_command(cluster, manifests, command, arguments)
+    }
+
+    fn spawn_command(
+        cluster: &'a Cluster,
+        manifests: &'a Manifests,
+        mut command: Command,
+        arguments: &[&str],
+    ) -> Self {
         command
             .args(arguments)
             .args([

@@ -26,6 +26,7 @@ mod namespace;
 pub(crate) mod nft;
 mod ping;
 mod probe;
+mod reject;
 pub(crate) mod sctp;
 mod server;
 mod topology;
@@ -40,6 +41,7 @@ pub(crate) use manifest::{Service, Slices};
 pub(crate) use namespace::Namespace;
 pub(crate) use ping::{Ping, ping};
 pub(crate) use probe::{Answer, Outcome, Probe, Protocol, Tally};
+pub(crate) use reject::Reject;
 pub(crate) use server::Server;
 
 /// The tests of the lab itself.

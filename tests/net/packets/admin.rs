@@ -57,7 +57,7 @@ pub(super) fn await_turn(shop: &Shop) {
 }
 
 /// What is answered to the client, once the daemon has taken in what is programmed.
-fn health(shop: &Shop, path: &str) -> (u16, Value) {
+pub(super) fn health(shop: &Shop, path: &str) -> (u16, Value) {
     await_turn(shop);
     let to = (Family::V4.lan(2), HEALTH);
     let (status, body) = answer(&shop.cluster.client, to, &format!("GET {path}"), "");

@@ -66,7 +66,7 @@ pub(super) fn ask(
 }
 
 /// The answer to a load balancer outside, once its status line is this.
-fn answer(shop: &Shop, family: Family, port: u16, status: &str) -> String {
+pub(super) fn answer(shop: &Shop, family: Family, port: u16, status: &str) -> String {
     let mut last = String::new();
     wait_until(
         &format!("{family} port {port} answers {status}"),

@@ -32,6 +32,7 @@ mod node_port_addresses;
 mod owner;
 mod policies;
 mod refusals;
+mod rejected;
 mod render;
 mod restart;
 mod sctp;
@@ -87,6 +88,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         node_port_addresses::tests(),
         owner::tests(),
         refusals::tests(),
+        rejected::tests(),
         render::tests(),
         restart::tests(),
         sctp::tests(),

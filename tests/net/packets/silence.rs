@@ -24,13 +24,13 @@ pub(super) fn tests() -> Vec<Trial> {
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The gauge of what is not served, by its reason.
-fn not_served(shop: &Shop, reason: &str) -> f64 {
+pub(super) fn not_served(shop: &Shop, reason: &str) -> f64 {
     let name = format!("kube_dnat_objects_not_served{{reason=\"{reason}\"}}");
     metric(shop, &name).unwrap_or_else(|| panic!("no {name}"))
 }
 
 /// How often the log says something, as a warning.
-fn said(daemon: &Daemon<'_>, what: &str) -> usize {
+pub(super) fn said(daemon: &Daemon<'_>, what: &str) -> usize {
     let lines = daemon.log_lines(what);
     lines.iter().filter(|line| line.contains("WARN")).count()
 }

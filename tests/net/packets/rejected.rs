@@ -1,0 +1,292 @@
+//! A Service that the kernel rejects costs only itself, and is served once the kernel takes it. Here the
+//! real kernel rejects what the daemon sends, since it is damaged on its way.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use serde_json::json;
+
+use super::admin::{await_turn, health};
+use super::health_check;
+use super::shop::{NODE_PORT, Shop, cart, cart_on_every_frontend, cart_slices, frontends};
+use super::silence::{not_served, said};
+use super::{Daemon, Family, Host, IpAddr, Protocol, names, servers};
+use crate::lab::{Reject, Service, Slices, nft, wait_until};
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::rejected;
+    crate::trials!(rejected:
+        the_others_go_on_and_what_is_programmed_of_it_stays,
+        what_it_gives_up_goes_and_another_gets_it,
+        what_it_shares_stays_as_long_as_it_has_it,
+        it_goes_without_a_trace,
+        it_is_served_once_the_kernel_takes_it,
+        a_start_with_it_serves_the_others,
+    )
+}
+
+/// A retry comes half a second after a failure, and each later one after twice as long.
+const RETRIED: Duration = Duration::from_secs(20);
+
+const CHECK: u16 = 32_100;
+
+/// What the log says of it, once.
+const WARNING: &str = "the kernel refuses it";
+
+/// Another Service, which outside clients reach at local endpoints only.
+fn web() -> Service {
+    Service::new("shop/web", 2)
+        .both("http", 80)
+        .load_balancer_ip(2)
+        .spec("externalTrafficPolicy", json!("Local"))
+        .spec("healthCheckNodePort", json!(CHECK))
+}
+
+fn web_slices(shop: &Shop, pods: &[&str]) -> String {
+    let pods = pods.iter().map(|name| shop.cluster.pod(name));
+    Slices::of("shop/web").both("http", 8080).ready(pods).yaml()
+}
+
+fn with_cart(shop: &Shop, pods: &[&str]) -> String {
+    let pods = pods.iter().map(|name| shop.cluster.pod(name));
+    cart_on_every_frontend().yaml() + &cart_slices(pods).yaml()
+}
+
+fn start<'a>(shop: &'a Shop, reject: &Reject, cart: &str) -> Daemon<'a> {
+    shop.manifests.write("shop.yaml", cart);
+    let web = web().yaml() + &web_slices(shop, &["pod-2"]);
+    shop.manifests.write("web.yaml", &web);
+    Daemon::start_in(&shop.cluster, &shop.manifests, &reject.environment())
+}
+
+/// Who answers a client there, in both families and protocols.
+#[track_caller]
+fn assert_served(from: &Host, at: impl Fn(Family) -> (IpAddr, u16), by: &[&str]) {
+    let wanted: BTreeSet<_> = by.iter().map(|pod| format!("{pod}:8080")).collect();
+    for (family, protocol) in super::everywhere() {
+        let probe = from.probe(protocol, at(family));
+        assert_eq!(servers(&probe), wanted, "{probe}");
+    }
+}
+
+#[track_caller]
+fn assert_cart_served(shop: &Shop, by: &[&str]) {
+    for number in 0..4 {
+        assert_served(
+            &shop.cluster.client,
+            |family| frontends(family)[number].1,
+            by,
+        );
+    }
+}
+
+/// One Service is not served as asked, which was said once; health speaks of the others.
+#[track_caller]
+fn assert_known(shop: &Shop, daemon: &Daemon<'_>) {
+    wait_until("it is counted", RETRIED, || {
+        await_turn(shop);
+        (not_served(shop, "RefusedByKernel") - 1.0).abs() < f64::EPSILON
+    });
+    assert_eq!(said(daemon, WARNING), 1, "{:?}", daemon.log_lines("WARN"));
+    assert_eq!(said(daemon, "shop/cart"), 1);
+    for path in ["/livez", "/healthz", "/readyz"] {
+        assert_eq!(health(shop, path).0, 200, "{path}");
+    }
+}
+
+/// Waits until it was tried again so often: each time both tables are read, before it is rejected and after.
+fn await_retries(daemon: &Daemon<'_>, times: usize) {
+    let reads = || daemon.log_lines("adopting the table again").len();
+    let before = reads();
+    wait_until("it is tried again", RETRIED, || {
+        reads() >= before + 4 * times
+    });
+}
+
+fn the_others_go_on_and_what_is_programmed_of_it_stays() {
+    let shop = Shop::new();
+    let reject = Reject::new();
+    let daemon = start(&shop, &reject, &with_cart(&shop, &["pod-1"]));
+    assert_cart_served(&shop, &["pod-1"]);
+    reject.reject("shop/cart");
+    daemon.apply("shop.yaml", &with_cart(&shop, &["pod-1", "pod-3"]));
+    // In one change with another, and after it.
+    let changes = [
+        &["pod-2", "remote-1"][..],
+        &["pod-2", "pod-3"],
+        &["remote-1"],
+    ];
+    for (pods, local) in changes.into_iter().zip([1, 2, 0]) {
+        daemon.apply("web.yaml", &(web().yaml() + &web_slices(&shop, pods)));
+        assert_served(
+            &shop.cluster.client,
+            |family| (family.cluster_ip(2), 80),
+            pods,
+        );
+        assert_cart_served(&shop, &["pod-1"]);
+        let status = if local == 0 { "503" } else { "200" };
+        for family in Family::ALL {
+            let answer = health_check::answer(&shop, family, CHECK, status);
+            let count = format!("\"localEndpoints\": {local},");
+            assert!(answer.contains(&count), "{answer}");
+            assert!(answer.contains("\"serviceProxyHealthy\": true"), "{answer}");
+        }
+        assert_known(&shop, &daemon);
+    }
+    let mail = Service::new("shop/mail", 3).both("smtp", 25);
+    let slices = Slices::of("shop/mail")
+        .both("smtp", 8080)
+        .ready(shop.pods(["pod-2"]));
+    daemon.apply("mail.yaml", &(mail.yaml() + &slices.yaml()));
+    assert_served(
+        &shop.cluster.client,
+        |family| (family.cluster_ip(3), 25),
+        &["pod-2"],
+    );
+    await_retries(&daemon, 2);
+    assert_cart_served(&shop, &["pod-1"]);
+    assert_known(&shop, &daemon);
+}
+
+fn what_it_gives_up_goes_and_another_gets_it() {
+    let shop = Shop::new();
+    let reject = Reject::new();
+    let daemon = start(&shop, &reject, &with_cart(&shop, &["pod-1"]));
+    reject.reject("shop/cart");
+    // All but the node port.
+    let less = cart().node_port(NODE_PORT).yaml();
+    let slices = cart_slices(shop.pods(["pod-1", "pod-3"])).yaml();
+    daemon.apply("shop.yaml", &(less + &slices));
+    assert_known(&shop, &daemon);
+    let other = Service::new("shop/other", 4)
+        .both("http", 80)
+        .external_ip(1);
+    let others = Slices::of("shop/other")
+        .both("http", 8080)
+        .ready(shop.pods(["pod-2"]));
+    daemon.apply("other.yaml", &(other.yaml() + &others.yaml()));
+    for family in Family::ALL {
+        let [cluster_ip, node_port, external_ip, load_balancer_ip] = frontends(family);
+        let client = &shop.cluster.client;
+        for protocol in Protocol::ALL {
+            let probe = |(_, to)| client.probe(protocol, to);
+            assert_eq!(servers(&probe(cluster_ip)), names(["pod-1:8080"]));
+            assert_eq!(servers(&probe(node_port)), names(["pod-1:8080"]));
+            assert_eq!(servers(&probe(external_ip)), names(["pod-2:8080"]));
+            let past = probe(load_balancer_ip).send();
+            assert_eq!(past.server(), Some("gateway"), "{past:?}");
+        }
+    }
+    assert_known(&shop, &daemon);
+}
+
+/// Its `ClusterIPs` and its endpoint, which reaches itself, are also of another Service that goes.
+fn what_it_shares_stays_as_long_as_it_has_it() {
+    let shop = Shop::new();
+    let reject = Reject::new();
+    let daemon = start(&shop, &reject, &with_cart(&shop, &["pod-1"]));
+    let mail = Service::new("shop/mail", 1).both("smtp", 25);
+    let slices = Slices::of("shop/mail")
+        .both("smtp", 8080)
+        .ready(shop.pods(["pod-1"]));
+    daemon.apply("mail.yaml", &(mail.yaml() + &slices.yaml()));
+    reject.reject("shop/cart");
+    daemon.apply("shop.yaml", &with_cart(&shop, &["pod-1", "pod-3"]));
+    assert_known(&shop, &daemon);
+    daemon.remove("mail.yaml");
+    let endpoint = shop.cluster.pod("pod-1");
+    assert_served(endpoint, |family| (family.cluster_ip(1), 80), &["pod-1"]);
+    for (family, protocol) in super::everywhere() {
+        let probe = endpoint.probe(protocol, (family.cluster_ip(1), 25));
+        assert!(probe.send().is_refused_at_once(), "{probe}");
+    }
+    daemon.remove("shop.yaml");
+    let node = &shop.cluster.node.namespace;
+    for family in Family::ALL {
+        let address = family.cluster_ip(1).to_string();
+        assert!(!nft::has_element(
+            node,
+            family.table(),
+            "cluster-ips",
+            &address
+        ));
+    }
+}
+
+fn it_goes_without_a_trace() {
+    let shop = Shop::new();
+    let reject = Reject::new();
+    let daemon = start(&shop, &reject, &with_cart(&shop, &["pod-1"]));
+    reject.reject("shop/cart");
+    daemon.apply("shop.yaml", &with_cart(&shop, &["pod-1", "pod-3"]));
+    assert_known(&shop, &daemon);
+    await_retries(&daemon, 1);
+    daemon.remove("shop.yaml");
+    await_turn(&shop);
+    let node = &shop.cluster.node.namespace;
+    let listing = nft::list(node);
+    assert!(!listing.contains("shop/cart"), "{listing}");
+    for family in Family::ALL {
+        let address = family.cluster_ip(1).to_string();
+        assert!(!nft::has_element(
+            node,
+            family.table(),
+            "cluster-ips",
+            &address
+        ));
+        // An endpoint that nobody else has.
+        let address = shop.cluster.pod("pod-1").ip(family).to_string();
+        assert!(!listing.contains(&address), "{address} in {listing}");
+    }
+    assert!(not_served(&shop, "RefusedByKernel").abs() < f64::EPSILON);
+    // It comes back and is rejected again: that is news.
+    daemon.apply("shop.yaml", &with_cart(&shop, &["pod-1"]));
+    wait_until("it is said again", RETRIED, || said(&daemon, WARNING) == 2);
+    assert!(!nft::list(node).contains("shop/cart"));
+}
+
+fn it_is_served_once_the_kernel_takes_it() {
+    let shop = Shop::new();
+    let reject = Reject::new();
+    let daemon = start(&shop, &reject, "");
+    reject.reject("shop/cart");
+    daemon.apply("shop.yaml", &with_cart(&shop, &["pod-1", "pod-3"]));
+    assert_known(&shop, &daemon);
+    assert!(!nft::list(&shop.cluster.node.namespace).contains("shop/cart"));
+    await_retries(&daemon, 1);
+    reject.accept();
+    let told = "the kernel no longer refuses the Service";
+    wait_until("it is taken", RETRIED, || daemon.log_lines(told).len() == 1);
+    await_turn(&shop);
+    assert_cart_served(&shop, &["pod-1", "pod-3"]);
+    assert!(not_served(&shop, "RefusedByKernel").abs() < f64::EPSILON);
+    // Its next change is one like any other.
+    daemon.apply("shop.yaml", &with_cart(&shop, &["pod-3"]));
+    assert_cart_served(&shop, &["pod-3"]);
+    assert_eq!(said(&daemon, WARNING), 1);
+}
+
+fn a_start_with_it_serves_the_others() {
+    let shop = Shop::new();
+    let reject = Reject::new();
+    reject.reject("shop/cart");
+    let daemon = start(&shop, &reject, &with_cart(&shop, &["pod-1"]));
+    assert_known(&shop, &daemon);
+    assert_served(
+        &shop.cluster.client,
+        |family| (family.cluster_ip(2), 80),
+        &["pod-2"],
+    );
+    // One that was programmed by an earlier process stays as it was.
+    reject.accept();
+    wait_until("it is taken", RETRIED, || {
+        not_served(&shop, "RefusedByKernel").abs() < f64::EPSILON
+    });
+    assert_cart_served(&shop, &["pod-1"]);
+    daemon.kill();
+    reject.reject("shop/cart");
+    let daemon = start(&shop, &reject, &with_cart(&shop, &["pod-3"]));
+    assert_known(&shop, &daemon);
+    assert_cart_served(&shop, &["pod-1"]);
+}
