@@ -1,4 +1,4 @@
-//! `kube-dnat cleanup`.
+//! `kube-dnat cleanup`: deletes kube-dnat's tables, and optionally kube-proxy's rules.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -14,15 +14,15 @@ use crate::planner::model::Address;
 use crate::planner::model::addr::Family;
 use crate::planner::ruleset::TABLE;
 
-/// `cleanup`.
+/// The arguments of `kube-dnat cleanup`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kube-dnat cleanup                 (after the daemon has stopped)\n  \
-    kube-dnat cleanup --kube-proxy    (of what kube-proxy left too)\n\n\
-    Exit codes:\n  0  nothing of it is left\n  1  it could not be done: a daemon owns the tables, no permission, no nftables")]
+    kube-dnat cleanup --kube-proxy    (and remove kube-proxy's rules)\n\n\
+    Exit codes:\n  0  everything was removed\n  1  error: a daemon owns the tables, no permission, no nftables")]
 pub(super) struct Cleanup {
-    /// Remove what kube-proxy left too: its nftables tables; in the nft variant of iptables its
-    /// chains and what jumps to them; IPVS and its IP sets.
+    /// Remove kube-proxy's rules too: its nftables tables, its iptables chains and the jumps to them
+    /// (nft variant), its IPVS virtual servers and its IP sets.
     #[arg(long)]
     kube_proxy: bool,
 }

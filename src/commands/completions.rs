@@ -1,18 +1,18 @@
-//! `kube-dnat completions`.
+//! `kube-dnat completions`: generates a shell completion script.
 
 use clap::{Args, CommandFactory};
 use clap_complete::{Shell, generate};
 
 use super::{CommandLine, output};
 
-/// `completions`.
+/// The arguments of `kube-dnat completions`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kube-dnat completions bash > /usr/share/bash-completion/completions/kube-dnat\n  \
     kube-dnat completions zsh > \"${fpath[1]}/_kube-dnat\"\n  \
     kube-dnat completions fish > ~/.config/fish/completions/kube-dnat.fish")]
 pub(super) struct Completions {
-    /// The shell.
+    /// Shell to generate the script for.
     #[arg(value_enum)]
     shell: Shell,
 }

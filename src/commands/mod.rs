@@ -1,4 +1,4 @@
-//! The subcommands, one file each.
+//! The command line: one module for each subcommand.
 
 mod ask;
 mod check;
@@ -24,13 +24,13 @@ use crate::netlink::{Kernel, TableShape, TableStatus};
 use crate::planner::model::Address;
 use crate::planner::ruleset::TABLE;
 
-/// Serves Kubernetes Services on this node with a few nftables maps.
+/// A kube-proxy replacement that serves Kubernetes Services with a few nftables maps.
 ///
-/// A replacement for kube-proxy: Services and EndpointSlices become elements of fixed maps, which
-/// `nft list table ip kube-dnat` (and `ip6`) shows.
+/// Services and EndpointSlices become elements of fixed maps. `nft list table ip kube-dnat` (and
+/// `ip6`) shows them.
 ///
-/// kube-proxy's flags and its configuration file are taken as they are; without a subcommand, `run`
-/// is meant, as its DaemonSet has it.
+/// kube-dnat accepts kube-proxy's flags and its configuration file. Without a subcommand it runs
+/// the daemon, like `kube-dnat run`.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -49,42 +49,42 @@ pub struct CommandLine {
 #[derive(Debug, Subcommand)]
 #[expect(
     clippy::large_enum_variant,
-    reason = "there is one of them, for a moment"
+    reason = "one value exists, until it is executed"
 )]
 enum Command {
-    /// Program this node and keep it up to date until SIGTERM; the rules stay.
+    /// Run the daemon: program this node and keep it in sync. The rules stay after it exits.
     Run(run::Run),
-    /// Say what happens to a connection, by the rules in the kernel.
+    /// Explain what the rules in the kernel do with a connection.
     Explain(explain::Explain),
-    /// Tell whether it runs, and what is programmed.
+    /// Show whether kube-dnat is running and what it has programmed.
     Status(status::Status),
-    /// Show new connections a second, by Service and endpoint.
+    /// Show the rate of new connections by Service and endpoint.
     Top(top::Top),
-    /// Check whether this node is ready for kube-dnat. Changes nothing.
+    /// Check whether this node is ready for kube-dnat, without changing anything.
     Check(check::Check),
     /// Print the ruleset that `run` would program, without touching the kernel.
     Render(render::Render),
-    /// Remove our tables from this node, and what kube-proxy left.
+    /// Delete kube-dnat's tables from this node, and optionally kube-proxy's rules.
     Cleanup(cleanup::Cleanup),
-    /// Print what makes a shell complete this command line.
+    /// Generate a shell completion script.
     Completions(completions::Completions),
 }
 
 impl CommandLine {
-    /// The command line of this process.
+    /// Parses the command line of this process.
     ///
     /// # Errors
-    /// If it makes no sense, or asks for help or the version.
+    /// If the command line is invalid, or requests the help or the version.
     pub fn of_process() -> Result<Self, clap::Error> {
-        Self::try_parse_from(std::env::args_os().map(with_dashes))
+        Self::try_parse_from(std::env::args_os().map(normalize))
     }
 
-    /// Does it. The exit code: 0, or 2 for bad news, or 3 for nothing found.
+    /// Executes the subcommand. Returns exit code 0, 2 for a problem, or 3 if nothing was found.
     ///
     /// # Errors
-    /// What keeps it from being done, as one sentence.
+    /// If the subcommand fails. The error is one sentence.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
-        let done = match self.command {
+        let result = match self.command {
             Some(Command::Explain(explain)) => return explain.execute(),
             Some(Command::Status(status)) => return status.execute(),
             Some(Command::Top(top)) => return top.execute(),
@@ -95,24 +95,25 @@ impl CommandLine {
             Some(Command::Render(render)) => render.execute(),
             Some(Command::Cleanup(cleanup)) => cleanup.execute(),
         };
-        done.map(|()| ExitCode::SUCCESS)
+        result.map(|()| ExitCode::SUCCESS)
     }
 }
 
-/// The shape of our table of family `A`; `None`: there is none.
-fn ours<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<TableShape<A>>> {
+/// Inspects kube-dnat's table of family `A`. Returns `None` if it does not exist.
+fn inspect_table<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<TableShape<A>>> {
     match kernel.look::<A>()? {
         TableStatus::Nothing => Ok(None),
         TableStatus::Ours(shape) => Ok(Some(shape)),
         TableStatus::Foreign(why) => bail!(
-            "the {} table {TABLE} is not of this version ({why}): use the kube-dnat that made it",
+            "the {} table {TABLE} was created by another version ({why}): use that version of kube-dnat",
             A::FAMILY
         ),
     }
 }
 
-/// kube-proxy takes an underscore in the name of a flag for a dash, and `--version=true`.
-fn with_dashes(argument: OsString) -> OsString {
+/// Normalizes an argument as kube-proxy does: underscores in the name of a flag are dashes, and
+/// `--version=true` is `--version`.
+fn normalize(argument: OsString) -> OsString {
     let Some(text) = argument.to_str() else {
         return argument;
     };
@@ -129,16 +130,18 @@ fn with_dashes(argument: OsString) -> OsString {
     }
 }
 
-/// What clap says is wrong with a command line, as one sentence.
+/// Formats an error of clap as one sentence.
 #[must_use]
 pub fn sentence(error: &clap::Error) -> String {
     let text = error.to_string();
-    // Behind the first empty line are tips and the usage.
     let lines = text.lines().map(str::trim);
-    let said = lines.clone().take_while(|line| !line.is_empty());
-    let said = said.collect::<Vec<_>>().join(" ");
-    let said = said.strip_prefix("error: ").unwrap_or(&said);
+    // Tips and the usage follow the first empty line.
+    let message: Vec<_> = lines.clone().take_while(|line| !line.is_empty()).collect();
+    let message = message.join(" ");
     let tips = lines.filter_map(|line| line.strip_prefix("tip: "));
-    let said: Vec<_> = [said].into_iter().chain(tips).collect();
-    format!("{} (see --help)", said.join("; "))
+    let parts: Vec<_> = [message.trim_start_matches("error: ")]
+        .into_iter()
+        .chain(tips)
+        .collect();
+    format!("{} (see --help)", parts.join("; "))
 }

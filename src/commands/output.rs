@@ -1,4 +1,4 @@
-//! How the commands for people answer.
+//! Output formats and exit codes of the subcommands.
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
@@ -7,23 +7,38 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use serde::Serialize;
 
-/// The answer is bad news: refused, not running, to be mended.
-pub(super) const BAD_NEWS: u8 = 2;
+/// What an answer means for the exit code of the subcommand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AnswerStatus {
+    /// The answer is as it should be: exit code 0.
+    Fine,
+    /// The answer is a problem (rejected, not running, not ready): exit code 2.
+    Problem,
+    /// There is no such Service or address, or no kube-dnat table: exit code 3.
+    NotFound,
+}
 
-/// There is nothing: no such Service or address, or no tables of ours.
-pub(super) const NOTHING: u8 = 3;
+impl From<AnswerStatus> for ExitCode {
+    fn from(status: AnswerStatus) -> Self {
+        match status {
+            AnswerStatus::Fine => Self::SUCCESS,
+            AnswerStatus::Problem => 2.into(),
+            AnswerStatus::NotFound => 3.into(),
+        }
+    }
+}
 
-/// A form of the answer.
+/// The output format of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum OutputFormat {
-    /// For people.
+    /// Human-readable text.
     Text,
-    /// For programs: one JSON value.
+    /// One JSON value.
     Json,
 }
 
 impl OutputFormat {
-    /// Prints an answer.
+    /// Prints an answer to standard output.
     pub(super) fn print(self, answer: &(impl Display + Serialize)) -> anyhow::Result<()> {
         let text = match self {
             Self::Text => answer.to_string(),
@@ -33,20 +48,11 @@ impl OutputFormat {
     }
 }
 
-/// Prints to standard output.
+/// Writes bytes to standard output. A closed pipe is not an error.
 pub(super) fn print(bytes: &[u8]) -> anyhow::Result<()> {
     match io::stdout().lock().write_all(bytes) {
-        // Who reads has read enough.
+        // The reader has read enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => Ok(result?),
-    }
-}
-
-/// The exit code for an answer.
-pub(super) fn code(bad_news: bool, nothing: bool) -> ExitCode {
-    match (bad_news, nothing) {
-        (_, true) => NOTHING.into(),
-        (true, false) => BAD_NEWS.into(),
-        (false, false) => ExitCode::SUCCESS,
     }
 }

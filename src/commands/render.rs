@@ -1,4 +1,4 @@
-//! `kube-dnat render`: the ruleset as text.
+//! `kube-dnat render`: the ruleset of manifests as nft text.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -14,7 +14,7 @@ use crate::planner::ruleset::render;
 use crate::sync::State;
 use crate::watch::manifests::{self, Listing};
 
-/// `render`.
+/// The arguments of `kube-dnat render`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kube-dnat render --manifests manifests/examples | less\n  \
@@ -28,7 +28,7 @@ pub(super) struct Render {
 /// The flags of `render`.
 #[derive(Debug, Args)]
 struct RenderFlags {
-    /// A directory of manifests, or - for one YAML or JSON text on standard input.
+    /// Directory of manifests, or - to read YAML or JSON from standard input.
     #[arg(long, value_name = "DIR|-")]
     manifests: PathBuf,
 

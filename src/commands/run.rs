@@ -12,7 +12,7 @@ use crate::agent::{self, ObjectSource, Options};
 use crate::config;
 use crate::logging;
 
-/// `run`.
+/// The arguments of `kube-dnat run`, and of `kube-dnat` without a subcommand.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kube-dnat --config=/var/lib/kube-proxy/config.conf --hostname-override=node-1\n  \
@@ -24,56 +24,56 @@ pub(super) struct Run {
     given: GivenFlags<RunFlags>,
 }
 
-/// The flags of `run`: kube-proxy's, and `--manifests`.
+/// The flags of `run`: kube-proxy's and kube-dnat's own.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "The process")]
+#[command(next_help_heading = "General")]
 struct RunFlags {
-    /// Take the objects from a directory of YAML and JSON files instead of an API server, and
-    /// follow the files as they change.
+    /// Read objects from the YAML and JSON files in this directory instead of from an API server,
+    /// and watch the files for changes.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "master"])]
     manifests: Option<PathBuf>,
 
-    /// Write the configuration to this file, as kube-proxy reads it, and end.
+    /// Write the configuration to this file in kube-proxy's format, and exit.
     #[arg(long, value_name = "FILE")]
     write_config_to: Option<PathBuf>,
 
-    /// Remove our tables from this node, and end.
+    /// Delete kube-dnat's tables from this node, and exit.
     #[arg(long, value_name = SWITCH, value_parser = switch)]
     cleanup: Option<bool>,
 
-    /// Make the kernel settings, which may need more rights than the rest, and end.
+    /// Apply the kernel settings, which can need more privileges than the daemon, and exit.
     #[arg(long, value_name = SWITCH, value_parser = switch)]
     init_only: Option<bool>,
 
-    /// Keep other processes from changing or deleting our tables, where the kernel can (Linux 6.9).
+    /// Own the tables, so that no other process can change or delete them (Linux 6.9 or newer)
+    /// [default: true].
     ///
-    /// The tables stay when this process ends, and the next one takes them over.
-    /// On by default.
+    /// The tables stay after kube-dnat exits. The next kube-dnat process adopts them.
     #[arg(long, value_name = SWITCH, value_parser = switch)]
     table_owner: Option<bool>,
 
-    /// Once everything is in the kernel, remove what kube-proxy left: its nftables tables, its
-    /// iptables chains (nft variant), IPVS and its IP sets.
+    /// Remove kube-proxy's rules after the first sync: its nftables tables, its iptables chains (nft
+    /// variant), its IPVS virtual servers and its IP sets.
     ///
-    /// Until then both sets of rules are there, and ours come first.
+    /// Until then both rulesets exist, and kube-dnat's chains run first.
     #[arg(long, value_name = SWITCH, value_parser = switch)]
     takeover: Option<bool>,
 
-    /// Count connections on the elements of frontends and node ports.
+    /// Count the connections of each frontend and node port [default: true].
     ///
-    /// On by default. Switched, the tables are made anew.
+    /// Changing this flag recreates the tables.
     #[arg(long, value_name = SWITCH, value_parser = switch)]
     connection_counters: Option<bool>,
 
-    /// Of how many ports of Services connections are shown among the metrics, those with the most
-    /// first. 0: of none, and nothing is read.
+    /// Maximum number of Service ports with connection metrics, busiest first; 0 disables these
+    /// metrics.
     #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
     connection_metrics_limit: usize,
 
     #[command(flatten)]
     node: NodeFlags,
 
-    /// The URL of the API server; overrides the one in the kubeconfig.
+    /// URL of the API server; overrides the one in the kubeconfig.
     #[arg(long, value_name = "URL", help_heading = "API server")]
     master: Option<String>,
 

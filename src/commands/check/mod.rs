@@ -1,4 +1,4 @@
-//! `kube-dnat check`: whether this node is ready, before anything is changed.
+//! `kube-dnat check`: whether this node is ready for kube-dnat.
 
 mod conflicts;
 mod kernel;
@@ -10,18 +10,18 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::output::{OutputFormat, code};
+use super::output::{AnswerStatus, OutputFormat};
 
-/// `check`.
+/// The arguments of `kube-dnat check`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kube-dnat check\n  \
     kube-dnat check -o json | jq '.findings[] | select(.level != \"ok\")'\n\n\
-    Exit codes:\n  0  ready; what is only worth knowing is a warning\n  \
-    1  it could not be done: wrong usage\n  \
-    2  something must be mended first")]
+    Exit codes:\n  0  ready, possibly with warnings\n  \
+    1  error: wrong usage\n  \
+    2  not ready: a check failed")]
 pub(super) struct Check {
-    /// How to print the answer.
+    /// Output format.
     #[arg(short, long, value_enum, default_value = "text")]
     output: OutputFormat,
 }
@@ -102,7 +102,12 @@ impl Check {
             .iter()
             .all(|finding| finding.level != Level::Failure);
         output.print(&CheckReport { ready, findings })?;
-        Ok(code(!ready, false))
+        let status = if ready {
+            AnswerStatus::Fine
+        } else {
+            AnswerStatus::Problem
+        };
+        Ok(status.into())
     }
 }
 

@@ -12,8 +12,8 @@ use clap::Args;
 use live::{LiveLookup, kinds, own_addresses};
 use serde::Serialize;
 
-use super::ours;
-use super::output::{OutputFormat, code};
+use super::inspect_table;
+use super::output::{AnswerStatus, OutputFormat};
 use crate::netlink::Kernel;
 use crate::planner::explain::{
     Destination, Explanation, KnownFrontend, Lookup, Query, Source, near, walk,
@@ -21,24 +21,24 @@ use crate::planner::explain::{
 use crate::planner::model::Address;
 use crate::planner::ruleset::{Element, Key, SetName, TABLE};
 
-/// `explain`.
+/// The arguments of `kube-dnat explain`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kube-dnat explain 10.96.0.10:53/udp\n  \
     kube-dnat explain shop/cart:http --from 10.244.1.9\n  \
     kube-dnat explain [fd00:10:96::1]:443 -o json\n\n\
-    Exit codes:\n  0  fine\n  1  it could not be done: wrong usage, no permission, no nftables\n  2  some of the sources asked for are refused or dropped\n  3  no such Service or address, or no tables of ours")]
+    Exit codes:\n  0  no connection is rejected or dropped\n  1  error: wrong usage, no permission, no nftables\n  2  connections from some of the sources are rejected or dropped\n  3  no such Service or address, or no kube-dnat tables")]
 pub(super) struct Explain {
-    /// Where the connection is addressed to, in TCP unless it says otherwise; or a Service, and the
-    /// name or number of its port.
+    /// Destination of the connection (TCP unless a protocol is given), or a Service with the name or
+    /// number of its port.
     #[arg(value_name = "ADDRESS:PORT[/PROTOCOL]|NAMESPACE/NAME[:PORT]", value_parser = str::parse::<Query>)]
     to: Query,
 
-    /// The address of the client. Without it: what happens to each kind of client.
+    /// Address of the client. Without it, explain shows each kind of client.
     #[arg(long, value_name = "ADDRESS")]
     from: Option<IpAddr>,
 
-    /// How to print the answer.
+    /// Output format.
     #[arg(short, long, value_enum, default_value = "text")]
     output: OutputFormat,
 }
@@ -106,13 +106,19 @@ impl Explain {
             tracing::warn!(
                 "there is no table {TABLE} here: kube-dnat has not programmed this node"
             );
-            return Ok(code(false, true));
+            return Ok(AnswerStatus::NotFound.into());
         }
         let answer = asked.answer();
         output.print(&answer)?;
-        let ours = answer.connections.iter().any(Explanation::is_ours);
-        let turned_away = answer.connections.iter().any(Explanation::turns_away);
-        Ok(code(turned_away, !ours))
+        let connections = &answer.connections;
+        let status = if !connections.iter().any(Explanation::is_ours) {
+            AnswerStatus::NotFound
+        } else if connections.iter().any(Explanation::turns_away) {
+            AnswerStatus::Problem
+        } else {
+            AnswerStatus::Fine
+        };
+        Ok(status.into())
     }
 }
 
@@ -155,7 +161,7 @@ impl ExplainRequest {
             Query::Service(_) => None,
         };
         let concerned = ![self.from, target].into_iter().flatten().any(other_family);
-        let Some(shape) = ours::<A>(kernel)? else {
+        let Some(shape) = inspect_table::<A>(kernel)? else {
             if concerned {
                 let nothing = format!("{} maps: there is no such table", A::FAMILY);
                 self.missing.looked_in.push(nothing);

@@ -1,4 +1,4 @@
-//! Flags with kube-proxy's syntax, and which of them were given.
+//! Flags with the syntax of kube-proxy's (`pflag`), and the names of the given ones.
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
@@ -6,24 +6,26 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 use super::value;
 use crate::config::Setting;
 
-/// Flags, and the names of those that the command line has.
+/// Parsed flags, and the names of those that the command line contains.
 ///
-/// As with kube-proxy's (`pflag`): a flag that is given again takes the place of the first, a switch
-/// is `--switch`, `--switch=true` or `--switch=false`, and a number may be below zero.
+/// As in kube-proxy (`pflag`), the last of repeated flags wins, a switch is `--switch`,
+/// `--switch=true` or `--switch=false`, and a number can be negative.
 #[derive(Debug)]
 pub(in crate::commands) struct GivenFlags<T> {
-    /// The flags.
+    /// The parsed flags.
     pub(in crate::commands) flags: T,
-    /// Without dashes.
+    /// The names of the given flags, without dashes. Only kube-proxy's flags are listed.
     pub(in crate::commands) names: Vec<String>,
 }
 
-fn names(matches: &ArgMatches) -> Vec<String> {
-    let ids = matches.ids().map(clap::Id::as_str);
-    let given = ids.filter(|id| matches.value_source(id) == Some(ValueSource::CommandLine));
-    let names = given.map(|id| id.replace('_', "-"));
-    // The rest are clap's groups, and flags that are not kube-proxy's.
-    names
+/// Returns the names of kube-proxy's flags that the command line contains.
+fn given_names(matches: &ArgMatches) -> Vec<String> {
+    matches
+        .ids()
+        .map(clap::Id::as_str)
+        .filter(|id| matches.value_source(id) == Some(ValueSource::CommandLine))
+        .map(|id| id.replace('_', "-"))
+        // Drops the groups of clap and kube-dnat's own flags.
         .filter(|name| Setting::of_flag(name).is_some())
         .collect()
 }
@@ -34,13 +36,13 @@ impl<T: FromArgMatches> FromArgMatches for GivenFlags<T> {
     }
 
     fn from_arg_matches_mut(matches: &mut ArgMatches) -> Result<Self, Error> {
-        let names = names(matches);
+        let names = given_names(matches);
         let flags = T::from_arg_matches_mut(matches)?;
         Ok(Self { flags, names })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
-        self.names.extend(names(matches));
+        self.names.extend(given_names(matches));
         self.flags.update_from_arg_matches(matches)
     }
 }
@@ -49,17 +51,18 @@ impl<T: Args> Args for GivenFlags<T> {
     fn augment_args(command: Command) -> Command {
         T::augment_args(command)
             .args_override_self(true)
-            .mut_args(as_kube_proxy)
+            .mut_args(with_pflag_syntax)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
         T::augment_args_for_update(command)
             .args_override_self(true)
-            .mut_args(as_kube_proxy)
+            .mut_args(with_pflag_syntax)
     }
 }
 
-fn as_kube_proxy(flag: Arg) -> Arg {
+/// Gives a flag the syntax that it has in kube-proxy.
+fn with_pflag_syntax(flag: Arg) -> Arg {
     let is_switch = flag
         .get_value_names()
         .is_some_and(|names| names.iter().any(|name| name == value::SWITCH));

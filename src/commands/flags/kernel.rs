@@ -1,4 +1,4 @@
-//! Flags of kernel settings.
+//! The flags for kernel settings.
 
 use clap::Args;
 
@@ -6,46 +6,48 @@ use super::set;
 use super::value::{SWITCH, switch};
 use crate::config::{GoDuration, KubeProxyConfiguration};
 
-/// Connection tracking, and memory.
+/// The flags for connection tracking and for the OOM killer.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Kernel")]
 pub(in crate::commands) struct KernelFlags {
-    /// Connection-tracking entries for each CPU; 0 leaves the kernel's limit [default: 32768].
+    /// Maximum number of conntrack entries per CPU core; 0 keeps the kernel's limit
+    /// [default: 32768].
     #[arg(long, value_name = "N")]
     conntrack_max_per_core: Option<i32>,
 
-    /// Connection-tracking entries at least [default: 131072].
+    /// Minimum number of conntrack entries, regardless of --conntrack-max-per-core
+    /// [default: 131072].
     #[arg(long, value_name = "N")]
     conntrack_min: Option<i32>,
 
-    /// How long idle TCP connections are tracked; 0 leaves the kernel's [default: 24h].
+    /// Timeout of idle established TCP connections; 0 keeps the kernel's timeout [default: 24h].
     #[arg(long, value_name = "DURATION")]
     conntrack_tcp_timeout_established: Option<GoDuration>,
 
-    /// The same of those that one side has closed [default: 1h].
+    /// Timeout of TCP connections in state CLOSE-WAIT; 0 keeps the kernel's timeout [default: 1h].
     #[arg(long, value_name = "DURATION")]
     conntrack_tcp_timeout_close_wait: Option<GoDuration>,
 
-    /// Let TCP segments outside the window pass as tracked.
+    /// Do not treat TCP segments outside the window as invalid.
     #[arg(long, value_name = SWITCH, value_parser = switch)]
     conntrack_tcp_be_liberal: Option<bool>,
 
-    /// How long UDP without an answer is tracked; 0 leaves the kernel's [default: 0].
+    /// Timeout of UDP flows without replies; 0 keeps the kernel's timeout [default: 0].
     #[arg(long, value_name = "DURATION")]
     conntrack_udp_timeout: Option<GoDuration>,
 
-    /// The same of UDP with answers [default: 0].
+    /// Timeout of UDP flows with replies; 0 keeps the kernel's timeout [default: 0].
     #[arg(long, value_name = "DURATION")]
     conntrack_udp_timeout_stream: Option<GoDuration>,
 
-    /// How unwilling the kernel is to end this process for want of memory, -1000 to 1000
-    /// [default: -999].
+    /// OOM score adjustment of this process, -1000 to 1000; the kernel kills processes with a lower
+    /// score later [default: -999].
     #[arg(long, value_name = "N")]
     oom_score_adj: Option<i32>,
 }
 
 impl KernelFlags {
-    /// Moves what was given into `to`.
+    /// Moves the given flags into `to`.
     pub(in crate::commands) fn apply(self, to: &mut KubeProxyConfiguration) {
         let Self {
             conntrack_max_per_core,

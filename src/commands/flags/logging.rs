@@ -1,4 +1,4 @@
-//! Flags of logging, which count beside a file too.
+//! The flags for logging. They take effect with `--config` too.
 
 use clap::Args;
 
@@ -7,45 +7,46 @@ use super::value::{SWITCH, module, switch};
 use crate::config::GoDuration;
 use crate::config::schema::{Logging, VModule};
 
-/// Logs.
+/// The flags for logging.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Logs")]
+#[command(next_help_heading = "Logging")]
 pub(in crate::commands) struct LoggingFlags {
-    /// How much is logged, a number [default: 0].
+    /// Log verbosity: 4 for debug messages, 6 for requests to the API server, 8 for everything
+    /// [default: 0].
     #[arg(short = 'v', long = "v", value_name = "N")]
     v: Option<u32>,
 
-    /// text or json [default: text].
+    /// Log format: text or json [default: text].
     #[arg(long, value_name = "FORMAT")]
     logging_format: Option<String>,
 
-    /// Without meaning: the verbosity of kube-proxy's source files.
+    /// Accepted for compatibility, no effect.
     #[arg(long, value_name = "PATTERN=N,...", value_delimiter = ',', value_parser = module)]
     vmodule: Vec<(String, u32)>,
 
-    /// Without meaning: nothing is held back.
+    /// Accepted for compatibility, no effect.
     #[arg(long, value_name = "DURATION")]
     log_flush_frequency: Option<GoDuration>,
 
-    /// Without meaning.
+    /// Accepted for compatibility, no effect.
     #[arg(long, value_name = SWITCH, value_parser = switch)]
     log_text_split_stream: Option<bool>,
 
-    /// Without meaning.
+    /// Accepted for compatibility, no effect.
     #[arg(long, value_name = "QUANTITY")]
     log_text_info_buffer_size: Option<String>,
 
-    /// Without meaning.
+    /// Accepted for compatibility, no effect.
     #[arg(long, value_name = SWITCH, value_parser = switch)]
     log_json_split_stream: Option<bool>,
 
-    /// Without meaning.
+    /// Accepted for compatibility, no effect.
     #[arg(long, value_name = "QUANTITY")]
     log_json_info_buffer_size: Option<String>,
 }
 
 impl LoggingFlags {
-    /// Moves what was given into `to`.
+    /// Moves the given flags into `to`.
     pub(in crate::commands) fn apply(self, to: &mut Logging) {
         let Self {
             v,
@@ -66,7 +67,7 @@ impl LoggingFlags {
         let json = &mut to.options.json;
         set(log_json_split_stream, &mut json.split_stream);
         set(log_json_info_buffer_size, &mut json.info_buffer_size);
-        // Those of the flags come first, and so win over those of a file.
+        // The first match wins: flags take precedence over the file.
         let modules = vmodule
             .into_iter()
             .map(|(file_pattern, verbosity)| VModule {

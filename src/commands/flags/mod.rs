@@ -1,4 +1,4 @@
-//! The flags, under kube-proxy's names.
+//! The flags of `run` and `render`, with kube-proxy's names.
 
 mod given;
 mod kernel;
@@ -17,7 +17,7 @@ pub(super) use node::NodeFlags;
 use unused::{LibraryFlags, UnusedFlags};
 pub(super) use value::{SWITCH, switch};
 
-/// Those of kube-proxy's flags that only the daemon has.
+/// The flags of kube-proxy that `run` has and `render` does not.
 #[derive(Debug, Args)]
 pub(super) struct DaemonFlags {
     #[command(flatten)]
@@ -32,7 +32,7 @@ pub(super) struct DaemonFlags {
     pub(super) library: LibraryFlags,
 }
 
-/// Moves what was given to where it is configured.
+/// Assigns a flag to its field if the flag was given.
 fn set<T>(flag: Option<T>, field: &mut T) {
     if let Some(value) = flag {
         *field = value;

@@ -1,4 +1,4 @@
-//! Flags that the ruleset depends on; `render` has them too.
+//! The flags that the ruleset depends on. `run` and `render` share them.
 
 use std::path::PathBuf;
 
@@ -8,59 +8,61 @@ use super::set;
 use super::value::{SWITCH, switch};
 use crate::config::KubeProxyConfiguration;
 
-/// What the node is, and what its Pods are.
+/// The flags that describe the node and its Pods.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "This node and its Pods")]
+#[command(next_help_heading = "Node and Pods")]
 pub(in crate::commands) struct NodeFlags {
-    /// Take kube-proxy's configuration from this file, a `KubeProxyConfiguration`; `run` ends when it
+    /// Read the configuration from this file, a `KubeProxyConfiguration`; `run` exits when the file
     /// changes.
     ///
-    /// Of kube-proxy's flags only --hostname-override, --master and those of logging count beside it.
-    #[arg(long, value_name = "FILE", help_heading = "The process")]
+    /// With this flag, kube-proxy's other flags have no effect, except --hostname-override, --master
+    /// and the logging flags.
+    #[arg(long, value_name = "FILE", help_heading = "General")]
     pub(in crate::commands) config: Option<PathBuf>,
 
-    /// Which Node this is; the host name if it is not given.
+    /// Name of the Node object of this node [default: the host name].
     #[arg(long, value_name = "NAME")]
     pub(in crate::commands) hostname_override: Option<String>,
 
-    /// The addresses of the cluster's Pods: one IPv4 range, one IPv6 range, or both with a comma.
+    /// Address ranges of the cluster's Pods: an IPv4 CIDR, an IPv6 CIDR, or both, comma-separated.
     ///
-    /// Connections to a ClusterIP from anywhere else are masqueraded. Without it, none is.
+    /// Connections to a ClusterIP from other addresses are masqueraded. Without this flag, none are.
     #[arg(long, value_name = "CIDR[,CIDR]")]
     cluster_cidr: Option<String>,
 
-    /// How to tell this node's Pods from everyone else: ClusterCIDR, NodeCIDR, BridgeInterface or
+    /// How to detect connections from Pods: ClusterCIDR, NodeCIDR, BridgeInterface or
     /// InterfaceNamePrefix [default: ClusterCIDR].
     #[arg(long, value_name = "MODE")]
     detect_local_mode: Option<String>,
 
-    /// The bridge that Pods are connected to, for --detect-local-mode BridgeInterface.
+    /// Bridge interface of the Pods, for --detect-local-mode BridgeInterface.
     #[arg(long, value_name = "INTERFACE")]
     pod_bridge_interface: Option<String>,
 
-    /// How the names of Pods' interfaces begin, for --detect-local-mode InterfaceNamePrefix.
+    /// Name prefix of the Pods' interfaces, for --detect-local-mode InterfaceNamePrefix.
     #[arg(long, value_name = "PREFIX")]
     pod_interface_name_prefix: Option<String>,
 
-    /// Which addresses of this node serve node ports: `primary` (those that the Node object names
-    /// first, one of each family), `all`, or those in one of these ranges [default: primary].
+    /// Addresses of this node that serve node ports: `primary` (the first address of each family in
+    /// the Node object), `all`, or the addresses in these CIDRs [default: primary].
     ///
-    /// A family without a range serves them on all its addresses. Addresses of loopback never do.
+    /// A family without a CIDR serves node ports on all its addresses. Loopback addresses never
+    /// serve them.
     #[arg(long, value_name = "primary|all|CIDR[,CIDR...]", value_delimiter = ',')]
     nodeport_addresses: Vec<String>,
 
-    /// This node's primary address, of its family instead of the one that the Node object names;
-    /// 0.0.0.0 and :: stand for that one [default: 0.0.0.0].
+    /// Primary address of this node, instead of the one in the Node object; 0.0.0.0 and :: select the
+    /// Node object's [default: 0.0.0.0].
     #[arg(long, value_name = "IP")]
     bind_address: Option<String>,
 
-    /// Masquerade every connection to a ClusterIP, also those of Pods.
+    /// Masquerade every connection to a ClusterIP, including those of Pods.
     #[arg(long, value_name = SWITCH, value_parser = switch)]
     masquerade_all: Option<bool>,
 }
 
 impl NodeFlags {
-    /// Moves what was given into `to`, whose mode is set.
+    /// Moves the given flags into `to`, whose `mode` is already set.
     pub(in crate::commands) fn apply(self, to: &mut KubeProxyConfiguration) {
         let Self {
             config: _,
@@ -79,9 +81,10 @@ impl NodeFlags {
         let local = &mut to.detect_local;
         set(pod_bridge_interface, &mut local.bridge_interface);
         set(pod_interface_name_prefix, &mut local.interface_name_prefix);
-        let addresses = nodeport_addresses.into_iter();
-        to.node_port_addresses
-            .extend(addresses.filter(|address| !address.trim().is_empty()));
+        let addresses = nodeport_addresses
+            .into_iter()
+            .filter(|address| !address.trim().is_empty());
+        to.node_port_addresses.extend(addresses);
         set(bind_address, &mut to.bind_address);
         let section = match to.mode.as_str() {
             "nftables" => &mut to.nftables.masquerade_all,

@@ -1,4 +1,4 @@
-//! kube-proxy's flags that have no meaning here.
+//! The flags of kube-proxy that have no effect in kube-dnat.
 
 use clap::Args;
 
@@ -6,9 +6,9 @@ use super::set;
 use super::value::{SWITCH, gate, switch};
 use crate::config::{GoDuration, KubeProxyConfiguration};
 
-/// Accepted, to no effect.
+/// The flags for fields of the configuration that have no effect.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Of kube-proxy, accepted without meaning")]
+#[command(next_help_heading = "kube-proxy flags accepted for compatibility (no effect)")]
 pub(in crate::commands) struct UnusedFlags {
     #[arg(long, value_name = "GATE=true|false,...", value_delimiter = ',', value_parser = gate)]
     feature_gates: Vec<(String, bool)>,
@@ -43,7 +43,7 @@ pub(in crate::commands) struct UnusedFlags {
 }
 
 impl UnusedFlags {
-    /// Moves what was given into `to`, where it is validated and written from.
+    /// Moves the given flags into `to`, to be validated and written.
     pub(in crate::commands) fn apply(self, to: &mut KubeProxyConfiguration) {
         to.feature_gates.extend(self.feature_gates);
         set(self.profiling, &mut to.enable_profiling);
@@ -70,9 +70,9 @@ impl UnusedFlags {
     }
 }
 
-/// Flags of the libraries that kube-proxy is made with.
+/// The flags of the libraries that kube-proxy is built with.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Of kube-proxy, accepted without meaning")]
+#[command(next_help_heading = "kube-proxy flags accepted for compatibility (no effect)")]
 pub(in crate::commands) struct LibraryFlags {
     #[arg(long, value_name = SWITCH, value_parser = switch)]
     add_dir_header: Option<bool>,

@@ -1,9 +1,9 @@
-//! Values of flags, as Go reads them.
+//! Parsers for the values of flags, with Go's syntax.
 
-/// The name of a switch's value.
+/// The value name that marks a flag as a switch.
 pub(in crate::commands) const SWITCH: &str = "true|false";
 
-/// `strconv.ParseBool`.
+/// Parses a boolean like Go's `strconv.ParseBool`.
 pub(in crate::commands) fn switch(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
@@ -12,13 +12,13 @@ pub(in crate::commands) fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-/// A gate and whether it is open: `Name=true`.
+/// Parses a feature gate and whether it is enabled: `Name=true`.
 pub(super) fn gate(text: &str) -> Result<(String, bool), String> {
-    let (name, open) = pair(text).ok_or("not of the form Name=true or Name=false")?;
-    Ok((name.to_owned(), switch(open)?))
+    let (name, enabled) = pair(text).ok_or("not of the form Name=true or Name=false")?;
+    Ok((name.to_owned(), switch(enabled)?))
 }
 
-/// A pattern and a verbosity: `pattern=2`.
+/// Parses an element of `--vmodule`, a file pattern and a verbosity: `pattern=2`.
 pub(super) fn module(text: &str) -> Result<(String, u32), String> {
     let expected = "not of the form pattern=N";
     let (pattern, verbosity) = pair(text).ok_or(expected)?;
@@ -26,6 +26,7 @@ pub(super) fn module(text: &str) -> Result<(String, u32), String> {
     Ok((pattern.to_owned(), verbosity))
 }
 
+/// Splits `name=value` into two texts that are not empty.
 fn pair(text: &str) -> Option<(&str, &str)> {
     let (name, value) = text.split_once('=')?;
     let (name, value) = (name.trim(), value.trim());

@@ -1,4 +1,4 @@
-//! `kube-dnat status`: whether it runs, and what is programmed.
+//! `kube-dnat status`: whether the daemon is running, and what it has programmed.
 
 mod daemon;
 
@@ -12,28 +12,28 @@ use serde::Serialize;
 
 use daemon::DaemonStatus;
 
-use super::output::{OutputFormat, code};
+use super::output::{AnswerStatus, OutputFormat};
 use super::processes::{self, Process};
 use crate::netlink::{Kernel, TableStatus};
 use crate::planner::model::Address;
 use crate::planner::ruleset::{SetName, TABLE, layer, service_and_port};
 
-/// `status`.
+/// The arguments of `kube-dnat status`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kube-dnat status\n  \
     kube-dnat status -o json | jq .tables\n\n\
-    Exit codes:\n  0  fine\n  1  it could not be done: wrong usage, no permission, no nftables\n  2  it does not run, or is not healthy, or turns load balancers away, or a table is not of this version\n  3  it does not run, and has no tables here")]
+    Exit codes:\n  0  running and healthy\n  1  error: wrong usage, no permission, no nftables\n  2  not running, not healthy, not ready for load balancers, or a table of another version\n  3  not running, and no kube-dnat tables")]
 pub(super) struct Status {
-    /// Where the daemon tells its health (its --healthz-bind-address).
+    /// Address of the daemon's health checks (its --healthz-bind-address).
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:10256")]
     healthz_address: SocketAddr,
 
-    /// Where the daemon tells its metrics (its --metrics-bind-address).
+    /// Address of the daemon's metrics (its --metrics-bind-address).
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:10249")]
     metrics_address: SocketAddr,
 
-    /// How to print the answer.
+    /// Output format.
     #[arg(short, long, value_enum, default_value = "text")]
     output: OutputFormat,
 }
@@ -107,7 +107,14 @@ impl Status {
         let nothing = !answer.daemon.running && answer.tables.is_empty();
         let foreign = answer.tables.iter().any(|table| table.problem.is_some());
         let well = answer.daemon.is_well() && !foreign;
-        Ok(code(!well, nothing))
+        let status = if nothing {
+            AnswerStatus::NotFound
+        } else if well {
+            AnswerStatus::Fine
+        } else {
+            AnswerStatus::Problem
+        };
+        Ok(status.into())
     }
 }
 

@@ -1,4 +1,4 @@
-//! `kube-dnat top`: new connections a second, by Service and endpoint.
+//! `kube-dnat top`: the rate of new connections by Service and endpoint.
 
 mod sample;
 mod table;
@@ -16,34 +16,34 @@ use table::{Rates, SortOrder};
 use tracing::warn;
 use view::View;
 
-use super::output::{OutputFormat, code};
+use super::output::{AnswerStatus, OutputFormat};
 use crate::planner::ruleset::TABLE;
 
-/// `top`.
+/// The arguments of `kube-dnat top`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Keys: q leaves; r, t, s sort by rate, total or Service; e shows endpoints or not; arrows move.\n\n\
-    Services are counted by the counters of their elements, endpoints by what connection tracking \
-    tells of new connections while this runs.\n\n\
+    after_help = "Keys: q quits; r, t, s sort by rate, total or Service; e toggles endpoints; arrow keys scroll.\n\n\
+    The numbers of a Service are the counters of its elements. The numbers of an endpoint come from \
+    conntrack events while top is running.\n\n\
     Examples:\n  \
     kube-dnat top\n  \
     kube-dnat top --once --interval 5 -o json\n\n\
-    Exit codes:\n  0  fine\n  1  it could not be done: wrong usage, no permission, no nftables\n  3  no tables of ours"
+    Exit codes:\n  0  success\n  1  error: wrong usage, no permission, no nftables\n  3  no kube-dnat tables"
 )]
 pub(super) struct Top {
-    /// Print one table and end.
+    /// Print one table and exit.
     #[arg(long)]
     once: bool,
 
-    /// Seconds from one sample to the next.
+    /// Seconds between samples.
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = interval)]
     interval: f64,
 
-    /// What comes first.
+    /// Sort order.
     #[arg(long, value_enum, default_value = "rate")]
     sort: SortOrder,
 
-    /// How to print the table of --once.
+    /// Output format of --once.
     #[arg(short, long, value_enum, default_value = "text", requires = "once")]
     output: OutputFormat,
 }
@@ -73,7 +73,7 @@ impl Top {
         }
         let Some(mut sampler) = Sampler::open()? else {
             warn!("there is no table {TABLE} here: kube-dnat has not programmed this node");
-            return Ok(code(false, true));
+            return Ok(AnswerStatus::NotFound.into());
         };
         let interval = Duration::from_secs_f64(interval);
         if once {

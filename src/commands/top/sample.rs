@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::table::{FrontendCounter, FrontendId, Sample, ToEndpoints};
-use crate::commands::ours;
+use crate::commands::inspect_table;
 use crate::netlink::{Connection, Kernel, NewConnections};
 use crate::planner::model::Address;
 use crate::planner::ruleset::SetName;
@@ -29,8 +29,8 @@ impl Sampler {
     /// Listens from now on. `None`: there are no tables of ours.
     pub(super) fn open() -> anyhow::Result<Option<Self>> {
         let mut kernel = Kernel::open()?;
-        let ipv4 = ours::<Ipv4Addr>(&mut kernel)?.is_some();
-        let ipv6 = ours::<Ipv6Addr>(&mut kernel)?.is_some();
+        let ipv4 = inspect_table::<Ipv4Addr>(&mut kernel)?.is_some();
+        let ipv6 = inspect_table::<Ipv6Addr>(&mut kernel)?.is_some();
         if !ipv4 && !ipv6 {
             return Ok(None);
         }

@@ -29,15 +29,15 @@ pub(super) type Sample = BTreeMap<FrontendId, FrontendCounter>;
 /// New connections of each Service to each endpoint in an interval.
 pub(super) type ToEndpoints = BTreeMap<(String, SocketAddr), u64>;
 
-/// What the rows are sorted by.
+/// The order of the rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum SortOrder {
-    /// The most connections a second first.
+    /// Highest rate of connections first.
     #[default]
     Rate,
-    /// The most connections first.
+    /// Most connections first.
     Total,
-    /// By name.
+    /// By name of the Service.
     Service,
 }
 
