@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::fs;
-use std::path::Path;
 
+use procfs::net::{TcpNetEntry, TcpState, tcp, tcp6};
+use procfs::process::{self as proc, FDTarget};
 use serde::Serialize;
 
 use crate::planner::ruleset::TABLE;
@@ -32,9 +33,9 @@ pub(super) fn of_netlink_port(port: u32) -> Option<Process> {
         let fields: Vec<_> = line.split_whitespace().collect();
         let matches = fields.get(1) == Some(&NETFILTER)
             && fields.get(2).and_then(|field| field.parse().ok()) == Some(port);
-        fields.get(9).filter(|_| matches).map(ToString::to_string)
+        fields.get(9).filter(|_| matches)?.parse().ok()
     })?;
-    of_socket(&inode)
+    of_socket(inode)
 }
 
 /// Who listens at a TCP port of any address.
@@ -50,83 +51,80 @@ pub(super) enum PortListener {
 
 /// Looks who listens at a TCP port, without a socket of our own.
 pub(super) fn listener(port: u16) -> PortListener {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
-    let mut inodes = tables.iter().filter_map(|path| {
-        let sockets = fs::read_to_string(path).ok()?;
-        listening(&sockets, port).map(str::to_owned)
-    });
-    match inodes.next() {
+    let sockets = [tcp(), tcp6()];
+    match listening(sockets.iter().flatten().flatten(), port) {
         None => PortListener::Nobody,
-        Some(inode) => of_socket(&inode).map_or(PortListener::Hidden, PortListener::Seen),
+        Some(inode) => of_socket(inode).map_or(PortListener::Hidden, PortListener::Seen),
     }
 }
 
-/// The inode of the socket that listens at a port, in the words of `/proc/net/tcp`.
-fn listening(sockets: &str, port: u16) -> Option<&str> {
-    const LISTEN: &str = "0A";
-    let at_port = format!(":{port:04X}");
-    sockets.lines().find_map(|line| {
-        let mut fields = line.split_whitespace();
-        let local = fields.nth(1)?;
-        let state = fields.nth(1)?;
-        let inode = fields.nth(5)?;
-        (state == LISTEN && local.ends_with(&at_port)).then_some(inode)
-    })
+/// The inode of the socket that listens at a port.
+fn listening<'s>(mut sockets: impl Iterator<Item = &'s TcpNetEntry>, port: u16) -> Option<u64> {
+    let listens = |socket: &&TcpNetEntry| {
+        socket.state == TcpState::Listen && socket.local_address.port() == port
+    };
+    sockets.find(listens).map(|socket| socket.inode)
 }
 
-fn of_socket(inode: &str) -> Option<Process> {
-    let wanted = format!("socket:[{inode}]");
-    all().find(|process| {
-        let files = fs::read_dir(format!("/proc/{}/fd", process.id));
-        let mut files = files.into_iter().flatten().flatten();
-        files.any(|file| fs::read_link(file.path()).is_ok_and(|to| to == Path::new(&wanted)))
-    })
+fn of_socket(inode: u64) -> Option<Process> {
+    let holder = all().find(|process| {
+        let mut files = process.fd().into_iter().flatten().flatten();
+        files.any(|file| file.target == FDTarget::Socket(inode))
+    })?;
+    described(&holder)
 }
 
 /// The processes of this name in our network namespace; those that cannot be looked at are left out.
 pub(super) fn named(name: &str) -> Vec<Process> {
-    let namespace = |id: &str| fs::read_link(format!("/proc/{id}/ns/net")).ok();
-    let ours = namespace("self");
-    all()
-        .filter(|process| process.name == name && namespace(&process.id.to_string()) == ours)
-        .collect()
+    let described = here().filter_map(|process| described(&process));
+    described.filter(|process| process.name == name).collect()
 }
 
 /// The daemons of ours in our network namespace, as far as they can be seen: not who asks, nor
 /// another command.
 pub(super) fn daemons() -> Vec<Process> {
-    let mut ours = named(TABLE);
-    ours.retain(|process| process.id != std::process::id() && is_run(process.id));
-    ours
+    let running = here()
+        .filter(is_run)
+        .filter_map(|process| described(&process));
+    let daemons = running.filter(|process| process.name == TABLE);
+    daemons
+        .filter(|process| process.id != std::process::id())
+        .collect()
 }
 
-fn is_run(id: u32) -> bool {
-    let Ok(line) = fs::read_to_string(format!("/proc/{id}/cmdline")) else {
-        return false;
-    };
-    let first = line.split('\0').nth(1).unwrap_or_default();
-    first.is_empty() || first == "run" || first.starts_with('-')
-}
-
-fn all() -> impl Iterator<Item = Process> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| {
-        let id = entry.file_name().to_str()?.parse().ok()?;
-        let name = fs::read_to_string(entry.path().join("comm")).ok()?;
-        let name = if runs_our_program(&entry.path()) {
-            TABLE
-        } else {
-            name.trim_end()
-        };
-        let name = name.to_owned();
-        Some(Process { id, name })
+fn is_run(process: &proc::Process) -> bool {
+    process.cmdline().is_ok_and(|line| {
+        let first = line.get(1);
+        first.is_none_or(|first| first == "run" || first.starts_with('-'))
     })
+}
+
+/// The processes that can be seen.
+fn all() -> impl Iterator<Item = proc::Process> {
+    proc::all_processes().into_iter().flatten().flatten()
+}
+
+/// Those in our network namespace.
+fn here() -> impl Iterator<Item = proc::Process> {
+    let namespace = |id: &str| fs::read_link(format!("/proc/{id}/ns/net")).ok();
+    let ours = namespace("self");
+    all().filter(move |process| namespace(&process.pid().to_string()) == ours)
+}
+
+fn described(process: &proc::Process) -> Option<Process> {
+    let name = if runs_our_program(process) {
+        TABLE.to_owned()
+    } else {
+        process.stat().ok()?.comm
+    };
+    let id = process.pid().try_into().ok()?;
+    Some(Process { id, name })
 }
 
 /// Whether a process is one of ours, though it was started by another name: the image has a link
 /// `kube-proxy` to this program.
-fn runs_our_program(process: &Path) -> bool {
-    fs::read_link(process.join("exe")).is_ok_and(|program| {
+fn runs_our_program(process: &proc::Process) -> bool {
+    process.exe().is_ok_and(|program| {
         let name = program.file_name().unwrap_or_default().to_string_lossy();
         name.trim_end_matches(" (deleted)") == TABLE
     })
@@ -134,6 +132,9 @@ fn runs_our_program(process: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use procfs::FromReadSI;
+    use procfs::net::TcpNetEntries;
+
     use super::*;
 
     #[test]
@@ -141,7 +142,11 @@ mod tests {
         let sockets = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
             0: 0100007F:2810 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0\n   \
             1: 0100007F:2809 0100007F:9000 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0\n";
-        assert_eq!(listening(sockets, 10256), Some("4711"));
-        assert_eq!(listening(sockets, 10249), None);
+        let info = procfs::current_system_info();
+        let sockets = TcpNetEntries::from_read(sockets.as_bytes(), info)
+            .unwrap()
+            .0;
+        assert_eq!(listening(sockets.iter(), 10256), Some(4711));
+        assert_eq!(listening(sockets.iter(), 10249), None);
     }
 }

@@ -1,10 +1,10 @@
 //! What the kernel lets us do.
 
-use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use anyhow::Context;
 use nix::errno::Errno;
+use procfs::process::Process;
 
 use super::CheckResult;
 use crate::netlink::{Ability, Error, Kernel, TableStatus};
@@ -19,13 +19,8 @@ const CAP_NET_ADMIN: u32 = 12;
 /// Whether this process may change nftables.
 pub(super) fn capability() -> anyhow::Result<CheckResult> {
     const WHAT: &str = "capability";
-    let status =
-        fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
-        .context("/proc/self/status does not tell the capabilities")?;
+    let status = Process::myself().and_then(|process| process.status());
+    let effective = status.context("cannot read /proc/self/status")?.capeff;
     Ok(if effective & (1 << CAP_NET_ADMIN) == 0 {
         CheckResult::failure(
             WHAT,
