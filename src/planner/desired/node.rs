@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::{Bound, RangeBounds as _};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -315,17 +316,33 @@ fn own_pod_cidrs<A: Address>(
     let own: Vec<_> = of_node
         .flat_map(|own| pod_cidrs.iter().filter_map(move |all| A::common(own, *all)))
         .collect();
-    let of_interfaces = facts.own_addresses.iter().flat_map(|own| &own.all);
-    let here = store
-        .endpoints_here()
-        .chain(of_interfaces.copied())
-        .filter(|ip| node.is_none_or(|node| !node.addresses.contains(ip)));
-    let is_in = |nets: &[A::Net], address| nets.iter().any(|net| A::holds(*net, address));
-    let mut here = here.filter_map(A::of);
-    if own.is_empty() || here.any(|ip| is_in(pod_cidrs, ip) && !is_in(&own, ip)) {
+    if own.is_empty() {
         return pod_cidrs.to_vec();
     }
-    A::aggregate(&own)
+    let own = A::aggregate(&own);
+    let of_interfaces = facts.own_addresses.iter().flat_map(|own| &own.all);
+    let shows = pod_cidrs.iter().any(|all| {
+        gaps::<A>(*all, &own).into_iter().any(|gap| {
+            let of_interfaces = of_interfaces.clone().filter(|ip| gap.contains(*ip));
+            let here = store.endpoints_here(gap).chain(of_interfaces.copied());
+            let mut here = here.filter(|ip| node.is_none_or(|node| !node.addresses.contains(ip)));
+            here.next().is_some()
+        })
+    });
+    if shows { pod_cidrs.to_vec() } else { own }
+}
+
+/// What a range holds beside these, which are in order and apart.
+fn gaps<A: Address>(all: A::Net, without: &[A::Net]) -> Vec<(Bound<IpAddr>, Bound<IpAddr>)> {
+    let first = |net| A::bounds(net).0;
+    let mut gaps = Vec::new();
+    let mut start = Bound::Included(first(all).into());
+    for net in without.iter().filter(|net| A::holds(all, first(**net))) {
+        gaps.push((start, Bound::Excluded(first(*net).into())));
+        start = Bound::Excluded(A::last(*net).into());
+    }
+    gaps.push((start, Bound::Included(A::last(all).into())));
+    gaps
 }
 
 fn everything(family: Family) -> IpNet {
@@ -429,6 +446,30 @@ mod tests {
         // Where no range of the family is known, none is outside.
         assert!(!outside(PodSource::default(), "10.32.0.1"));
         assert!(!outside(PodSource::NodeCidr, "10.32.0.1"));
+    }
+
+    #[test]
+    fn the_gaps_are_all_but_what_is_taken_out() {
+        let nets = |nets: &[&str]| -> Vec<Ipv4Net> {
+            nets.iter().map(|net| net.parse().unwrap()).collect()
+        };
+        let all: Ipv4Net = "10.0.0.0/28".parse().unwrap();
+        for without in [
+            nets(&["10.0.0.0/28"]),
+            nets(&["10.0.0.0/32", "10.0.0.15/32"]),
+            nets(&["10.0.0.4/30", "10.0.0.8/32", "10.0.0.12/31"]),
+            nets(&["10.0.1.0/28"]),
+        ] {
+            let gaps = gaps::<Ipv4Addr>(all, &without);
+            for last in 0..=255 {
+                let address = Ipv4Addr::new(10, 0, 0, last);
+                let is_left = all.contains(&address);
+                let is_left = is_left && !without.iter().any(|net| net.contains(&address));
+                let address = IpAddr::V4(address);
+                let in_gap = gaps.iter().any(|gap| gap.contains(&address));
+                assert_eq!(in_gap, is_left, "{address} without {without:?}");
+            }
+        }
     }
 
     #[test]

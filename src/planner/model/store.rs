@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use super::{
@@ -195,9 +196,9 @@ impl Store {
             .collect()
     }
 
-    /// The addresses of endpoints on this node, in order.
-    pub fn endpoints_here(&self) -> impl Iterator<Item = IpAddr> {
-        self.here.keys().copied()
+    /// The addresses of endpoints on this node that are in a range, in order.
+    pub fn endpoints_here(&self, range: impl RangeBounds<IpAddr>) -> impl Iterator<Item = IpAddr> {
+        self.here.range(range).map(|(address, _)| *address)
     }
 
     /// Whether endpoints are said to be on nodes, and none of them on this one.
