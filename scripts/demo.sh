@@ -382,7 +382,7 @@ say "$ kube-dnat explain 10.96.0.80:80 --from 10.244.1.99"
 why=$(in_ns node "$KUBE_DNAT" explain 10.96.0.80:80 --from 10.244.1.99)
 indent <<<"$why"
 check "it names both Pods, and shows that they see the client's own address" equal \
-    "$(grep -c '50.0 %  10.244.1.1[23]:8080  keeps its source' <<<"$why")" 2
+    "$(grep -c '50.0 %  10.244.1.1[23]:8080  source preserved' <<<"$why")" 2
 say "$ kube-dnat status"
 in_ns node "$KUBE_DNAT" status | indent
 

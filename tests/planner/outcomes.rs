@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use kube_dnat::planner::desired::NodePortAddresses;
-use kube_dnat::planner::explain::{Destination, Lookup, Outcome, Source, SourceKind, walk};
+use kube_dnat::planner::explain::{Destination, Lookup, Outcome, Source, SourceKind, trace};
 use kube_dnat::planner::model::{Address, Event, Object, Protocol};
 use kube_dnat::planner::ruleset::{Element, ElementData, Key, SetName, Table, Value};
 use kube_dnat::sync::State;
@@ -33,7 +33,7 @@ impl<A: Address> Lookup<A> for Memory<'_, A> {
         Ok(self.table.elements_of(set).collect())
     }
 
-    fn client(
+    fn pinned(
         &mut self,
         _: Protocol,
         _: &Key<A>,
@@ -41,14 +41,14 @@ impl<A: Address> Lookup<A> for Memory<'_, A> {
         Ok(None)
     }
 
-    fn is_own(&self, address: A) -> bool {
+    fn is_local_address(&self, address: A) -> bool {
         self.own == Some(address)
     }
 }
 
 fn found(outcome: Outcome) -> Expected {
     match outcome {
-        Outcome::Served {
+        Outcome::Translated {
             endpoints,
             only_from,
             ..
@@ -59,11 +59,11 @@ fn found(outcome: Outcome) -> Expected {
             let of = endpoints
                 .into_iter()
                 .map(|chance| (chance.endpoint, chance.masqueraded.is_some()));
-            Expected::Served(of.collect())
+            Expected::Translated(of.collect())
         }
-        Outcome::Refused { .. } => Expected::Refused,
+        Outcome::Rejected { .. } => Expected::Rejected,
         Outcome::Dropped { .. } => Expected::Dropped,
-        Outcome::Untouched { .. } => Expected::Untouched,
+        Outcome::NotTranslated { .. } => Expected::NotTranslated,
     }
 }
 
@@ -117,7 +117,7 @@ fn agree<A: Address>(
                 kind,
             };
             let mut memory = Memory { table, own };
-            let Ok((_, path)) = walk(&mut memory, &program, frontend, source_of);
+            let Ok((_, path)) = trace(&mut memory, &program, frontend, source_of);
             let outcome = format!("{source} -> {address}:{port}/{protocol}: {path:#?}");
             let expected = objects.expected(&node, source, (protocol, address, port));
             assert_eq!(found(path.outcome), expected, "{outcome}");

@@ -8,14 +8,14 @@ use kube_dnat::planner::model::{
     TrafficPolicy,
 };
 
-/// What becomes of a connection.
+/// The outcome of a connection that the specification demands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
-    /// Endpoints with whether the source is masqueraded.
-    Served(BTreeSet<(String, bool)>),
-    Refused,
+    /// DNAT to one of these endpoints; `true`: the source is masqueraded.
+    Translated(BTreeSet<(String, bool)>),
+    Rejected,
     Dropped,
-    Untouched,
+    NotTranslated,
 }
 
 /// The objects as last reported.
@@ -307,7 +307,7 @@ impl Objects {
 
     fn denied(is_cluster_ip: bool) -> Expected {
         if is_cluster_ip {
-            Expected::Refused
+            Expected::Rejected
         } else {
             Expected::Dropped
         }
@@ -332,7 +332,7 @@ impl Objects {
                 let at = std::net::SocketAddr::new((*ip).into(), *number);
                 (at.to_string(), masquerade || itself)
             });
-            Expected::Served(of.collect())
+            Expected::Translated(of.collect())
         };
         let denied = Self::denied(is_cluster_ip);
         let by_address = self.owner(node, protocol, address, port);
@@ -343,14 +343,14 @@ impl Objects {
             return if reserved && node.primary_ip != Some(address) {
                 denied
             } else {
-                Expected::Untouched
+                Expected::NotTranslated
             };
         };
         let lists = self.lists::<A>(service, own);
         let own_pod = self.is_own_pod(node.pods, source);
         if by_address.is_some() && Self::has(&service.cluster_ips, address) {
             return match service.internal_policy {
-                _ if lists.cluster.is_empty() => Expected::Refused,
+                _ if lists.cluster.is_empty() => Expected::Rejected,
                 TrafficPolicy::Cluster => served(&lists.cluster, !from_pod),
                 TrafficPolicy::Local if lists.local.is_empty() => Expected::Dropped,
                 TrafficPolicy::Local => served(&lists.local, !from_pod),
@@ -371,7 +371,7 @@ impl Objects {
             }
         }
         match service.external_policy {
-            _ if lists.cluster.is_empty() => Expected::Refused,
+            _ if lists.cluster.is_empty() => Expected::Rejected,
             TrafficPolicy::Cluster => served(&lists.cluster, true),
             TrafficPolicy::Local if own_pod => served(&lists.cluster, from_node),
             TrafficPolicy::Local if from_node => served(&lists.cluster, true),

@@ -93,14 +93,14 @@ impl World {
                     .objects
                     .expected(&self.node, source, (*protocol, address, port));
                 match outcome {
-                    Expected::Served(endpoints) => {
+                    Expected::Translated(endpoints) => {
                         entries.extend(endpoints.into_iter().map(|(endpoint, masqueraded)| {
                             let endpoint: std::net::SocketAddrV4 = endpoint.parse().unwrap();
                             entry((*endpoint.ip(), endpoint.port()), masqueraded)
                         }));
                     }
-                    Expected::Untouched => entries.push(entry(*destination, false)),
-                    Expected::Refused | Expected::Dropped => {}
+                    Expected::NotTranslated => entries.push(entry(*destination, false)),
+                    Expected::Rejected | Expected::Dropped => {}
                 }
             }
         }

@@ -25,7 +25,7 @@ pub(super) fn kinds<A: Address>(
             PodMatch::Cidrs | PodMatch::Interface(_) => vec![Pod, Node, Elsewhere],
         });
     };
-    if live.is_own(address) {
+    if live.is_local_address(address) {
         return Ok(vec![Node]);
     }
     Ok(match pods {
@@ -73,7 +73,7 @@ impl<A: Address> Lookup<A> for LiveLookup<'_, A> {
         Ok(table.map_or_else(Vec::new, |table| table.elements_of(set).collect()))
     }
 
-    fn client(
+    fn pinned(
         &mut self,
         protocol: Protocol,
         client: &Key<A>,
@@ -81,7 +81,7 @@ impl<A: Address> Lookup<A> for LiveLookup<'_, A> {
         self.kernel.client(protocol, client)
     }
 
-    fn is_own(&self, address: A) -> bool {
+    fn is_local_address(&self, address: A) -> bool {
         let address: IpAddr = address.into();
         address.is_loopback() || self.own.contains(&address)
     }

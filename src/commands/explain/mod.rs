@@ -16,7 +16,7 @@ use super::inspect_table;
 use super::output::{AnswerStatus, OutputFormat};
 use crate::netlink::Kernel;
 use crate::planner::explain::{
-    Destination, Explanation, KnownFrontend, Lookup, Query, Source, near, walk,
+    Destination, Explanation, KnownFrontend, Lookup, Query, Source, suggest, trace,
 };
 use crate::planner::model::Address;
 use crate::planner::ruleset::{Element, Key, SetName, TABLE};
@@ -55,8 +55,8 @@ struct ExplainReport {
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Missing {
-    looked_in: Vec<String>,
-    near: Vec<String>,
+    searched: Vec<String>,
+    similar: Vec<String>,
 }
 
 impl fmt::Display for ExplainReport {
@@ -67,15 +67,15 @@ impl fmt::Display for ExplainReport {
             }
             explanation.fmt(f)?;
         }
-        let Some(Missing { looked_in, near }) = &self.missing else {
+        let Some(Missing { searched, similar }) = &self.missing else {
             return Ok(());
         };
-        writeln!(f, "no Service has it; looked in")?;
-        for table in looked_in {
+        writeln!(f, "no Service matches; searched")?;
+        for table in searched {
             writeln!(f, "  {table}")?;
         }
-        if !near.is_empty() {
-            writeln!(f, "near: {}", near.join(", "))?;
+        if !similar.is_empty() {
+            writeln!(f, "similar: {}", similar.join(", "))?;
         }
         Ok(())
     }
@@ -111,9 +111,9 @@ impl Explain {
         let answer = asked.answer();
         output.print(&answer)?;
         let connections = &answer.connections;
-        let status = if !connections.iter().any(Explanation::is_ours) {
+        let status = if !connections.iter().any(Explanation::is_matched) {
             AnswerStatus::NotFound
-        } else if connections.iter().any(Explanation::turns_away) {
+        } else if connections.iter().any(Explanation::has_denied_source) {
             AnswerStatus::Problem
         } else {
             AnswerStatus::Fine
@@ -163,8 +163,8 @@ impl ExplainRequest {
         let concerned = ![self.from, target].into_iter().flatten().any(other_family);
         let Some(shape) = inspect_table::<A>(kernel)? else {
             if concerned {
-                let nothing = format!("{} maps: there is no such table", A::FAMILY);
-                self.missing.looked_in.push(nothing);
+                let nothing = format!("{} maps: no table", A::FAMILY);
+                self.missing.searched.push(nothing);
             }
             return Ok(());
         };
@@ -219,7 +219,7 @@ impl ExplainRequest {
                     continue;
                 };
                 let wanted = match (&self.to, &comment) {
-                    (Query::Service(wanted), Some(name)) => wanted.is(name, port),
+                    (Query::Service(wanted), Some(name)) => wanted.matches(name, port),
                     (Query::Service(_), None) | (Query::Frontend(_), _) => false,
                 };
                 let service = comment.as_deref().unwrap_or_default().to_owned();
@@ -242,8 +242,8 @@ impl ExplainRequest {
             }
         }
         let family = A::FAMILY;
-        let looked_in = format!("{family} maps and their elements: {}", counts.join(", "));
-        self.missing.looked_in.push(looked_in);
+        let searched = format!("{family} maps (elements): {}", counts.join(", "));
+        self.missing.searched.push(searched);
         // Policy Local without an endpoint here stands in two maps.
         let mut seen = BTreeSet::new();
         frontends.retain(|at| seen.insert((at.protocol, at.address, at.port)));
@@ -259,9 +259,9 @@ impl ExplainRequest {
             ..
         } = self;
         if answer.connections.iter().all(|to| to.service.is_none()) {
-            missing.near = match &to {
-                Query::Frontend(target) => near(Some(target), None, &known),
-                Query::Service(wanted) => near(None, Some(wanted), &known),
+            missing.similar = match &to {
+                Query::Frontend(target) => suggest(Some(target), None, &known),
+                Query::Service(wanted) => suggest(None, Some(wanted), &known),
             };
             answer.missing = Some(missing);
         }
@@ -280,7 +280,7 @@ fn explain<A: Address>(
     let mut paths: Vec<crate::planner::explain::Path> = Vec::new();
     for kind in kinds(live, address)? {
         let program = live.shape.program.clone();
-        let (name, path) = walk(live, &program, frontend, Source { address, kind })?;
+        let (name, path) = trace(live, &program, frontend, Source { address, kind })?;
         service = service.or(name);
         let same = |other: &&mut crate::planner::explain::Path| {
             other.outcome == path.outcome && other.steps == path.steps

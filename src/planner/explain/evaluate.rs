@@ -1,7 +1,7 @@
-//! An evaluator of rules for one symbolic packet: the first of a connection.
+//! An evaluator of the rules for one symbolic packet, the first of a connection.
 //!
-//! A source without an address is a kind of source: a match on it holds as it does for that kind, and
-//! what depends on the very address is noted in the steps.
+//! A source without an address stands for all sources of its kind: a match on the source address
+//! has the result that it has for that kind, and the steps note what depends on the address itself.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,40 +14,40 @@ use crate::planner::ruleset::{
     SetName, Statement, TABLE, Value, layer, program, rule_text, set,
 };
 
-/// What a client connects to.
+/// The protocol, address and port that a client connects to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Destination<A> {
-    /// The protocol.
+    /// The transport protocol of the connection.
     pub protocol: Protocol,
-    /// The address.
+    /// The destination address of the first packet.
     pub address: A,
-    /// The port.
+    /// The destination port of the first packet.
     pub port: u16,
 }
 
-/// Who connects.
+/// The client of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Source<A> {
-    /// Its address, if it is known.
+    /// The client's address; `None`: any address of its kind.
     pub address: Option<A>,
-    /// How the rules see it.
+    /// The kind of source that the rules take the client for.
     pub kind: SourceKind,
 }
 
-/// How the evaluation of a chain ends, if it does not return to its caller.
+/// The reason why the evaluation of a base chain stopped before the chain's policy.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum ChainEnd {
-    /// The connection is sent to one of [`Evaluation::drawn`].
+    /// A dnat statement sent the connection to one of [`Evaluation::candidates`].
     Translated,
-    /// It is refused.
-    Refused,
-    /// It is dropped, by a rule or an element that a rule of this chain looked up.
+    /// A reject statement was reached.
+    Rejected,
+    /// A drop verdict was reached, in this chain or in an element that it looked up.
     Dropped(ChainName),
-    /// Its source is masqueraded; the rule that says so.
+    /// A masquerade statement was reached; the text names its rule.
     Masqueraded(String),
 }
 
-/// What comes after a rule.
+/// The evaluation's next step after a rule.
 enum RuleFlow {
     NextRule,
     Return,
@@ -56,46 +56,46 @@ enum RuleFlow {
     End(ChainEnd),
 }
 
-/// Whether a match holds.
+/// The result of a match statement.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RuleMatch {
     Yes,
     No,
-    /// For the endpoint itself, if it is the source.
-    Itself,
+    /// The match holds only if the source is the endpoint itself.
+    Hairpin,
 }
 
-/// An endpoint that the connection may be sent to, and how probable that is.
-pub(super) type DrawnEndpoint<A> = ((A, u16), f64);
+/// An endpoint that the connection may be sent to, and the probability of it.
+pub(super) type Candidate<A> = ((A, u16), f64);
 
-/// The evaluation of a connection's first packet.
+/// The state of the evaluation of a connection's first packet.
 pub(super) struct Evaluation<'a, A: Address, L> {
     rules: &'a mut L,
     chains: BTreeMap<ChainName, Chain>,
     frontend: Destination<A>,
     source: Source<A>,
-    /// Where the packet goes after DNAT.
+    /// The endpoint that DNAT has sent the packet to.
     translated: Option<(A, u16)>,
     looked_up: BTreeMap<(SetName, Key<A>), Option<ElementData<A>>>,
-    /// The probability that no endpoint was drawn yet.
-    left: f64,
-    /// What was found, in order.
+    /// The probability that no rule has chosen an endpoint yet.
+    undecided: f64,
+    /// The look-ups that decided something, in order.
     pub(super) steps: Vec<LookupStep>,
-    /// The comment of the first element found that has one.
+    /// The comment of the first matching element that has one.
     pub(super) service: Option<String>,
-    /// The chains that were evaluated.
+    /// The names of the evaluated chains, in order.
     pub(super) trail: Vec<ChainName>,
-    /// All endpoints that may be drawn.
-    pub(super) drawn: Vec<DrawnEndpoint<A>>,
-    /// The ranges that the source must be in, where that was looked up.
+    /// The endpoints that a dnat statement may choose.
+    pub(super) candidates: Vec<Candidate<A>>,
+    /// The `loadBalancerSourceRanges` of the frontend, if a rule looked them up.
     pub(super) ranges: Option<Vec<String>>,
-    /// The endpoint that the client has had and keeps.
-    pub(super) held: Option<PinnedEndpoint>,
-    /// For how many seconds a client is remembered.
+    /// The endpoint that session affinity keeps the client at.
+    pub(super) pinned: Option<PinnedEndpoint>,
+    /// The session affinity timeout, in seconds.
     pub(super) affinity_seconds: Option<u32>,
 }
 
-/// nft's word for our table of a family.
+/// Returns the family and name of kube-dnat's table, in nft's words.
 pub(super) fn table<A: Address>() -> String {
     format!("{} {TABLE}", layer(A::FAMILY))
 }
@@ -115,50 +115,55 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
             source,
             translated: None,
             looked_up: BTreeMap::new(),
-            left: 1.0,
+            undecided: 1.0,
             steps: Vec::new(),
             service: None,
             trail: Vec::new(),
-            drawn: Vec::new(),
+            candidates: Vec::new(),
             ranges: None,
-            held: None,
+            pinned: None,
             affinity_seconds: None,
         }
     }
 
-    /// Evaluates what the kernel calls before routing, or where the node itself sends.
+    /// Evaluates the NAT chains at prerouting, or at output for connections of the node itself.
     pub(super) fn dispatch(&mut self) -> Result<Option<ChainEnd>, L::Error> {
-        let [first, then] = match self.source.kind {
+        let [services, unserved] = match self.source.kind {
             SourceKind::Node => [ChainName::NatOutput, ChainName::NatOutputUnserved],
             SourceKind::Pod | SourceKind::Elsewhere => {
                 [ChainName::NatPrerouting, ChainName::NatPreroutingUnserved]
             }
         };
-        let end = self.chain(first)?;
-        if end.is_some() || !self.drawn.is_empty() {
+        let end = self.chain(services)?;
+        if end.is_some() || !self.candidates.is_empty() {
             return Ok(end);
         }
-        // The kernel calls it for a connection that no chain has translated.
-        self.chain(then)
+        // The kernel calls the later NAT chains only for connections without a translation.
+        self.chain(unserved)
     }
 
-    /// Evaluates what the kernel calls for a connection that was sent to this endpoint; why its source
-    /// is masqueraded, if it is.
-    pub(super) fn leave(&mut self, endpoint: (A, u16)) -> Result<Option<String>, L::Error> {
+    /// Evaluates the source NAT chains for a connection to this endpoint, and returns the rule that
+    /// masquerades it, if any.
+    pub(super) fn masquerading_rule(
+        &mut self,
+        endpoint: (A, u16),
+    ) -> Result<Option<String>, L::Error> {
         self.translated = Some(endpoint);
-        // What ends on the node without having begun there does not pass postrouting.
-        let ends_here = self.source.kind != SourceKind::Node && self.rules.is_own(endpoint.0);
+        // A connection from outside to an endpoint on the node itself does not pass postrouting.
+        let ends_here =
+            self.source.kind != SourceKind::Node && self.rules.is_local_address(endpoint.0);
         let end = self.chain(if ends_here {
             ChainName::NatInput
         } else {
             ChainName::NatPostrouting
         })?;
         Ok(match end {
-            Some(ChainEnd::Masqueraded(why)) => Some(why),
-            Some(ChainEnd::Translated | ChainEnd::Refused | ChainEnd::Dropped(_)) | None => None,
+            Some(ChainEnd::Masqueraded(rule)) => Some(rule),
+            Some(ChainEnd::Translated | ChainEnd::Rejected | ChainEnd::Dropped(_)) | None => None,
         })
     }
 
+    /// Evaluates a chain; `None` means that it returned to its caller.
     fn chain(&mut self, name: ChainName) -> Result<Option<ChainEnd>, L::Error> {
         let rules = if let ChainName::OnDemand(chain) = name {
             chain.chain().rules
@@ -182,9 +187,10 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         Ok(None)
     }
 
+    /// Evaluates a rule of a chain.
     fn rule(&mut self, chain: ChainName, rule: &Rule) -> Result<RuleFlow, L::Error> {
         let mut steps = Vec::new();
-        let mut itself = false;
+        let mut hairpin_only = false;
         let flow = 'rule: {
             for (position, statement) in rule.iter().enumerate() {
                 let flow = match statement {
@@ -194,20 +200,20 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                     Statement::Dnat { fields, map } => {
                         self.dnat(chain, fields, *map, &mut steps)?
                     }
-                    Statement::Masquerade if itself && self.source.address.is_none() => {
+                    Statement::Masquerade if hairpin_only && self.source.address.is_none() => {
                         RuleFlow::End(ChainEnd::Masqueraded(
-                            "only if it reaches itself (@hairpin)".to_owned(),
+                            "only hairpin connections (@hairpin)".to_owned(),
                         ))
                     }
                     Statement::Masquerade => {
                         let matches = rule.get(..position).unwrap_or_default();
-                        let by = masqueraded_by(chain, matches, A::FAMILY);
-                        RuleFlow::End(ChainEnd::Masqueraded(by))
+                        let rule = rule_with_matches(chain, matches, A::FAMILY);
+                        RuleFlow::End(ChainEnd::Masqueraded(rule))
                     }
                     Statement::RejectTcp if self.frontend.protocol != Protocol::Tcp => {
                         break 'rule RuleFlow::NextRule;
                     }
-                    Statement::RejectTcp | Statement::Reject => RuleFlow::End(ChainEnd::Refused),
+                    Statement::RejectTcp | Statement::Reject => RuleFlow::End(ChainEnd::Rejected),
                     Statement::Drop => RuleFlow::End(ChainEnd::Dropped(chain)),
                     Statement::Return => RuleFlow::Return,
                     Statement::Jump(chain) => RuleFlow::Jump(*chain),
@@ -223,8 +229,8 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                     | Statement::Lookup { .. } => {
                         match self.matches(chain, statement, &mut steps)? {
                             RuleMatch::Yes => continue,
-                            RuleMatch::Itself => {
-                                itself = true;
+                            RuleMatch::Hairpin => {
+                                hairpin_only = true;
                                 continue;
                             }
                             RuleMatch::No => break 'rule RuleFlow::NextRule,
@@ -235,15 +241,16 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
             }
             RuleFlow::NextRule
         };
-        let before = self.translated.is_none();
-        // Source ranges that do not hold the source are what decides.
-        let denied = chain == ChainName::Restricted;
-        if before && (denied || !matches!(flow, RuleFlow::NextRule | RuleFlow::Return)) {
+        let before_dnat = self.translated.is_none();
+        // Source ranges decide the outcome also if none includes the source and no rule matches.
+        let restricted = chain == ChainName::Restricted;
+        if before_dnat && (restricted || !matches!(flow, RuleFlow::NextRule | RuleFlow::Return)) {
             self.steps.append(&mut steps);
         }
         Ok(flow)
     }
 
+    /// Evaluates a match statement.
     fn matches(
         &mut self,
         chain: ChainName,
@@ -252,14 +259,16 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
     ) -> Result<RuleMatch, L::Error> {
         let (holds, inverted) = match statement {
             Statement::NotDnat => (self.translated.is_none(), false),
-            // What is explained are new connections.
+            // The packet is the first of its connection.
             Statement::Confirmed => (false, false),
             Statement::SourceIsLocal => {
                 let address = self.source.address;
-                let own = address.is_some_and(|address| self.rules.is_own(address));
-                (self.source.kind == SourceKind::Node || own, false)
+                let local = address.is_some_and(|address| self.rules.is_local_address(address));
+                (self.source.kind == SourceKind::Node || local, false)
             }
-            Statement::DestinationIsLocal => (self.rules.is_own(self.frontend.address), false),
+            Statement::DestinationIsLocal => {
+                (self.rules.is_local_address(self.frontend.address), false)
+            }
             Statement::InputInterface { inverted, .. } => {
                 (self.source.kind == SourceKind::Pod, *inverted)
             }
@@ -269,7 +278,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                 set,
                 inverted,
             } => match self.is_in(chain, fields, *set, steps)? {
-                RuleMatch::Itself => return Ok(RuleMatch::Itself),
+                RuleMatch::Hairpin => return Ok(RuleMatch::Hairpin),
                 RuleMatch::Yes => (true, *inverted),
                 RuleMatch::No => (false, *inverted),
             },
@@ -295,6 +304,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         })
     }
 
+    /// Evaluates a look-up in a set.
     fn is_in(
         &mut self,
         chain: ChainName,
@@ -302,22 +312,22 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         name: SetName,
         steps: &mut Vec<LookupStep>,
     ) -> Result<RuleMatch, L::Error> {
-        let yes = |holds| if holds { RuleMatch::Yes } else { RuleMatch::No };
+        let matched = |holds| if holds { RuleMatch::Yes } else { RuleMatch::No };
         if set(name).is_ranges() {
             let Some([KeyPart::Address(address)]) =
                 self.parts(fields).as_deref().map(|parts| [parts[0]])
             else {
-                return Ok(yes(self.source.kind == SourceKind::Pod));
+                return Ok(matched(self.source.kind == SourceKind::Pod));
             };
-            let holds = |element: &Element<A>| matches!(element.key, Key::Net(net) if A::holds(net, address));
-            let found = self.rules.all(name)?.into_iter().find(holds);
+            let contains = |element: &Element<A>| matches!(element.key, Key::Net(net) if A::holds(net, address));
+            let found = self.rules.all(name)?.into_iter().find(contains);
             if let Some(element) = &found {
-                steps.push(listed::<A>(chain, name, &element.key.to_string()));
+                steps.push(set_step::<A>(chain, name, &element.key.to_string()));
             }
-            return Ok(yes(found.is_some()));
+            return Ok(matched(found.is_some()));
         }
         if name == SetName::SourceRanges {
-            return self.is_in_source_ranges(chain, steps).map(yes);
+            return self.is_in_source_ranges(chain, steps).map(matched);
         }
         match self.parts(fields) {
             Some(parts) => {
@@ -325,17 +335,17 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                     return Ok(RuleMatch::No);
                 };
                 let found = self.get(name, key)?;
-                if let Some(entry) = &found {
-                    steps.push(found_element(chain, name, key, entry));
+                if let Some(data) = &found {
+                    steps.push(element_step(chain, name, key, data));
                 }
-                Ok(yes(found.is_some()))
+                Ok(matched(found.is_some()))
             }
-            // Of all Pods the endpoint itself is the one that the set of hairpins may have.
+            // The set `hairpin` pairs each endpoint with itself: no other Pod can match.
             None if self.source.kind == SourceKind::Pod => {
                 let endpoint = self.destination().0;
                 let found = self.get(name, Key::Pair(endpoint, endpoint))?;
                 Ok(match found {
-                    Some(_) => RuleMatch::Itself,
+                    Some(_) => RuleMatch::Hairpin,
                     None => RuleMatch::No,
                 })
             }
@@ -343,6 +353,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         }
     }
 
+    /// Returns whether the `loadBalancerSourceRanges` of the frontend include the source.
     fn is_in_source_ranges(
         &mut self,
         chain: ChainName,
@@ -365,12 +376,16 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                 ranges.push(net.to_string());
             }
         }
-        let only = format!("only from {}", list(&ranges));
-        steps.push(listed::<A>(chain, SetName::SourceRanges, &only));
+        let found = match &ranges[..] {
+            [] => "no range".to_owned(),
+            ranges => format!("only from {}", ranges.join(", ")),
+        };
+        steps.push(set_step::<A>(chain, SetName::SourceRanges, &found));
         self.ranges = Some(ranges);
         Ok(allowed)
     }
 
+    /// Evaluates a verdict map statement.
     fn verdict(
         &mut self,
         chain: ChainName,
@@ -378,18 +393,17 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         map: SetName,
         steps: &mut Vec<LookupStep>,
     ) -> Result<RuleFlow, L::Error> {
-        let key = self.parts(fields);
-        let Some(key) = key.and_then(|parts| Key::of_parts(&parts)) else {
+        let Some(key) = self.key(fields) else {
             return Ok(RuleFlow::NextRule);
         };
-        let Some(entry) = self.get(map, key)? else {
+        let Some(data) = self.get(map, key)? else {
             return Ok(RuleFlow::NextRule);
         };
-        steps.push(found_element(chain, map, key, &entry));
-        if let Some(comment) = &entry.comment {
+        steps.push(element_step(chain, map, key, &data));
+        if let Some(comment) = &data.comment {
             self.service.get_or_insert_with(|| comment.to_string());
         }
-        Ok(match entry.value {
+        Ok(match data.value {
             Value::Verdict(verdict) => match verdict.chain() {
                 Some(chain) => RuleFlow::Goto(chain),
                 None => RuleFlow::End(ChainEnd::Dropped(chain)),
@@ -398,6 +412,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         })
     }
 
+    /// Evaluates a dnat statement: adds the endpoints of its map to the candidates.
     fn dnat(
         &mut self,
         chain: ChainName,
@@ -406,15 +421,15 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         steps: &mut Vec<LookupStep>,
     ) -> Result<RuleFlow, L::Error> {
         let Some(LookupField::Random { slots, list }) = fields.last() else {
-            self.keep(chain, fields)?;
+            self.find_pinned(chain, fields)?;
             return Ok(RuleFlow::NextRule);
         };
         let mut keys = Vec::new();
-        let share = self.left / f64::from(*slots);
-        let known = self.parts(fields.get(..fields.len() - 1).unwrap_or_default());
-        let known = known.unwrap_or_default();
+        let share = self.undecided / f64::from(*slots);
+        let frontend_fields = fields.get(..fields.len() - 1).unwrap_or_default();
+        let frontend = self.parts(frontend_fields).unwrap_or_default();
         for slot in list.base()..list.base() + slots {
-            let parts = [&known[..], &[KeyPart::Slot(slot)]].concat();
+            let parts = [&frontend[..], &[KeyPart::Slot(slot)]].concat();
             let Some(key) = Key::of_parts(&parts) else {
                 continue;
             };
@@ -424,11 +439,11 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                 ..
             }) = self.rules.get(map, &key)?
             {
-                self.drawn.push(((address, port), share));
-                self.left -= share;
+                self.candidates.push(((address, port), share));
+                self.undecided -= share;
             }
         }
-        if self.drawn.is_empty() {
+        if self.candidates.is_empty() {
             return Ok(RuleFlow::NextRule);
         }
         steps.push(LookupStep {
@@ -436,30 +451,29 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
             found: format!("one of {slots} at random"),
             command: format!("nft list chain {} {chain}", table::<A>()),
         });
-        steps.push(of_slots(chain, map, *list, *slots, &keys));
-        if self.left > f64::EPSILON * f64::from(*slots) {
-            // What is drawn from a slot that is empty goes on to the next rule.
+        steps.push(slots_step(chain, map, *list, *slots, &keys));
+        if self.undecided > f64::EPSILON * f64::from(*slots) {
+            // An empty slot does not match: the evaluation continues with the next rule.
             self.steps.append(steps);
             return Ok(RuleFlow::NextRule);
         }
         Ok(RuleFlow::End(ChainEnd::Translated))
     }
 
-    /// Looks for the endpoint that the client has had.
-    fn keep(&mut self, chain: ChainName, fields: &[LookupField]) -> Result<(), L::Error> {
-        let key = self.parts(fields);
-        let Some(key) = key.and_then(|parts| Key::of_parts(&parts)) else {
+    /// Looks up the endpoint that session affinity keeps the client at.
+    fn find_pinned(&mut self, chain: ChainName, fields: &[LookupField]) -> Result<(), L::Error> {
+        let Some(key) = self.key(fields) else {
             return Ok(());
         };
         let protocol = self.frontend.protocol;
-        if let Some((Value::Endpoint(address, port), left)) = self.rules.client(protocol, &key)? {
+        if let Some((Value::Endpoint(address, port), left)) = self.rules.pinned(protocol, &key)? {
             let map = SetName::Affinity(protocol);
             self.steps.push(LookupStep {
                 chain: chain.to_string(),
                 found: format!("@{map}: {key} : {address} . {port}"),
                 command: format!("nft get element {} {map} '{{ {key} }}'", table::<A>()),
             });
-            self.held = Some(PinnedEndpoint {
+            self.pinned = Some(PinnedEndpoint {
                 endpoint: SocketAddr::new(address.into(), port).to_string(),
                 seconds_left: left.as_secs(),
             });
@@ -467,22 +481,28 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         Ok(())
     }
 
+    /// Looks up an element, and remembers the result for the paths of other candidates.
     fn get(&mut self, name: SetName, key: Key<A>) -> Result<Option<ElementData<A>>, L::Error> {
-        if let Some(known) = self.looked_up.get(&(name, key)) {
-            return Ok(known.clone());
+        if let Some(data) = self.looked_up.get(&(name, key)) {
+            return Ok(data.clone());
         }
-        let entry = self.rules.get(name, &key)?;
-        self.looked_up.insert((name, key), entry.clone());
-        Ok(entry)
+        let data = self.rules.get(name, &key)?;
+        self.looked_up.insert((name, key), data.clone());
+        Ok(data)
     }
 
-    /// Where the packet goes now.
+    /// Returns the current destination of the packet, after DNAT if there was any.
     fn destination(&self) -> (A, u16) {
         let Destination { address, port, .. } = self.frontend;
         self.translated.unwrap_or((address, port))
     }
 
-    /// The values of these fields; `None` if one of them is not known.
+    /// Builds the key of a look-up from the packet; `None` if a field has no value yet.
+    fn key(&self, fields: &[LookupField]) -> Option<Key<A>> {
+        Key::of_parts(&self.parts(fields)?)
+    }
+
+    /// Returns the values of these fields; `None` if one of them has no value yet.
     fn parts(&self, fields: &[LookupField]) -> Option<Vec<KeyPart<A>>> {
         let (address, port) = self.destination();
         let value = |field: &LookupField| {
@@ -501,13 +521,14 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
     }
 }
 
-fn found_element<A: Address>(
+/// Returns the step for an element that matched.
+fn element_step<A: Address>(
     chain: ChainName,
     name: SetName,
     key: Key<A>,
-    entry: &ElementData<A>,
+    data: &ElementData<A>,
 ) -> LookupStep {
-    let value = match entry.value {
+    let value = match data.value {
         Value::Nothing => String::new(),
         Value::Verdict(verdict) => format!(" : {verdict}"),
         Value::Endpoint(address, port) => format!(" : {address} . {port}"),
@@ -519,7 +540,8 @@ fn found_element<A: Address>(
     }
 }
 
-fn listed<A: Address>(chain: ChainName, name: SetName, found: &str) -> LookupStep {
+/// Returns the step for a set whose elements cannot be read one by one.
+fn set_step<A: Address>(chain: ChainName, name: SetName, found: &str) -> LookupStep {
     LookupStep {
         chain: chain.to_string(),
         found: format!("@{name}: {found}"),
@@ -527,21 +549,21 @@ fn listed<A: Address>(chain: ChainName, name: SetName, found: &str) -> LookupSte
     }
 }
 
-/// Where the endpoints of a list stand, and how nft shows them.
-fn of_slots<A: Address>(
+/// Returns the step for the slots of a list of endpoints.
+fn slots_step<A: Address>(
     chain: ChainName,
     map: SetName,
     list: EndpointList,
     slots: u32,
     keys: &[Key<A>],
 ) -> LookupStep {
-    /// Keys that a command names one by one.
-    const NAMED: usize = 16;
+    /// The maximum number of keys in a command line; above, the command greps the map.
+    const MAX_KEYS: usize = 16;
     let keys: Vec<_> = keys.iter().map(Key::to_string).collect();
     let (from, to) = (list.base(), list.base() + slots.max(1) - 1);
     let table = table::<A>();
     let command = if let [key, _, ..] = &keys[..]
-        && keys.len() > NAMED
+        && keys.len() > MAX_KEYS
         && let Some((frontend, _)) = key.rsplit_once(' ')
     {
         format!("nft list map {table} {map} | grep '{frontend} '")
@@ -555,15 +577,8 @@ fn of_slots<A: Address>(
     }
 }
 
-pub(super) fn list(ranges: &[String]) -> String {
-    if ranges.is_empty() {
-        return "nobody".to_owned();
-    }
-    ranges.join(", ")
-}
-
-/// Which rule of a chain masquerades, in nft's words.
-fn masqueraded_by(chain: ChainName, matches: &[Statement], family: Family) -> String {
+/// Names a rule by its chain and its matches, in nft's words.
+fn rule_with_matches(chain: ChainName, matches: &[Statement], family: Family) -> String {
     match matches {
         [] => chain.to_string(),
         matches => format!("{chain}: {}", rule_text(matches, family)),

@@ -1,11 +1,12 @@
-//! What the rules do with a connection, found the way the kernel finds it: by evaluating the rules of
-//! [`crate::planner::ruleset::program`] and of the chains made on demand. Pure: where the elements come from
-//! is for [`Lookup`].
+//! What the rules do with a connection, determined as the kernel does it: by evaluating the rules.
+//!
+//! The rules are those of [`crate::planner::ruleset::program`] and of the chains created on demand.
+//! The elements come from an implementation of [`Lookup`], which keeps this module pure.
 
 mod evaluate;
-mod near;
 mod outcome;
 mod query;
+mod suggest;
 mod text;
 
 use std::time::Duration;
@@ -13,60 +14,60 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use evaluate::{Destination, Source};
-pub use near::{KnownFrontend, near};
-pub use outcome::walk;
+pub use outcome::trace;
 pub use query::{Query, ServiceQuery, Target};
+pub use suggest::{KnownFrontend, suggest};
 
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{Element, ElementData, Key, SetName, Value};
 
-/// Where elements are looked up: the kernel, or a table in memory.
+/// A source of elements: the kernel, or a table in memory.
 pub trait Lookup<A: Address> {
-    /// Why it may fail.
+    /// The error of a look-up that failed.
     type Error;
 
-    /// What is under a key.
+    /// Returns the value and comment of the element with this key, if the set has it.
     ///
     /// # Errors
-    /// If it cannot be told.
+    /// If the element cannot be read.
     fn get(&mut self, set: SetName, key: &Key<A>) -> Result<Option<ElementData<A>>, Self::Error>;
 
-    /// All elements of a set or map.
+    /// Returns all elements of a set or map.
     ///
     /// # Errors
-    /// If they cannot be told.
+    /// If the elements cannot be read.
     fn all(&mut self, set: SetName) -> Result<Vec<Element<A>>, Self::Error>;
 
-    /// The endpoint that a client is remembered to have, and for how long still.
+    /// Returns the endpoint that session affinity keeps a client at, and the time until it expires.
     ///
     /// # Errors
-    /// If it cannot be told.
-    fn client(
+    /// If the element cannot be read.
+    fn pinned(
         &mut self,
         protocol: Protocol,
         client: &Key<A>,
     ) -> Result<Option<(Value<A>, Duration)>, Self::Error>;
 
-    /// Whether an address is one of this machine's (`fib daddr type local`).
-    fn is_own(&self, address: A) -> bool;
+    /// Returns whether an address belongs to this machine (`fib daddr type local`).
+    fn is_local_address(&self, address: A) -> bool;
 }
 
-/// Who connects, as far as the rules tell sources apart.
+/// The kinds of source that the rules distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum SourceKind {
-    /// A Pod, by its address or by the interface that its packets come in by.
+    /// A Pod, recognised by its address or by the input interface of its packets.
     Pod,
     /// A process on the node itself.
     Node,
-    /// Anyone else.
+    /// Any other source.
     Elsewhere,
 }
 
 impl SourceKind {
-    /// In words.
+    /// Returns the kind as `explain` prints it.
     #[must_use]
-    pub fn words(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Pod => "a Pod",
             Self::Node => "this node",
@@ -75,113 +76,112 @@ impl SourceKind {
     }
 }
 
-/// A look-up that decided something, in the order of the chains.
+/// A look-up that decided something about the connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LookupStep {
-    /// The chain in which it happens.
+    /// The name of the chain whose rule does the look-up.
     pub chain: String,
-    /// What was found, in nft's words where it is an element.
+    /// The result of the look-up; an element is in nft's words.
     pub found: String,
-    /// The nft command that shows the same.
+    /// The nft command that prints the same result.
     pub command: String,
 }
 
-/// An endpoint that the connection may be sent to.
+/// An endpoint that the connection may be sent to, and the probability of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EndpointChance {
-    /// Address and port.
+    /// The address and port of the endpoint.
     pub endpoint: String,
-    /// How probable, from 0 to 1.
+    /// The probability of this endpoint, from 0 to 1.
     pub probability: f64,
-    /// Why the connection has an address of this node as its source when it arrives there; `None`:
-    /// it keeps its own.
+    /// The rule that masquerades the connection; `None`: its source address is preserved.
     pub masqueraded: Option<String>,
 }
 
-/// The endpoint that a client has had and keeps.
+/// The endpoint that session affinity keeps a client at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PinnedEndpoint {
-    /// Address and port.
+    /// The address and port of the endpoint.
     pub endpoint: String,
-    /// For how many seconds still, unless it connects again.
+    /// The seconds until the client is no longer pinned, unless it connects again.
     pub seconds_left: u64,
 }
 
-/// What becomes of the connection.
+/// The outcome of a connection.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "result")]
 pub enum Outcome {
-    /// It goes to one of these endpoints.
+    /// DNAT sends the connection to one of these endpoints.
     #[serde(rename_all = "camelCase")]
-    Served {
-        /// For how many seconds after its last connection a client keeps its endpoint.
+    Translated {
+        /// The session affinity timeout, in seconds after the client's last connection.
         affinity_seconds: Option<u32>,
-        /// The endpoint that this client keeps.
-        held: Option<PinnedEndpoint>,
-        /// All that it may be sent to.
+        /// The endpoint that session affinity keeps this client at.
+        pinned: Option<PinnedEndpoint>,
+        /// The endpoints that the connection may be sent to.
         endpoints: Vec<EndpointChance>,
-        /// The only sources that are let through, if not all are.
+        /// The `loadBalancerSourceRanges`, if they restrict the sources.
         only_from: Option<Vec<String>>,
     },
-    /// The client is told at once that nobody answers.
-    Refused {
-        /// Why.
-        why: String,
+    /// The client gets a TCP reset or an ICMP error at once.
+    Rejected {
+        /// The reason why a rule rejects the connection.
+        reason: String,
     },
-    /// The client hears nothing.
+    /// The client gets no answer.
     Dropped {
-        /// Why.
-        why: String,
+        /// The reason why a rule drops the connection.
+        reason: String,
     },
-    /// The rules do nothing: it goes where it is addressed to.
-    Untouched {
-        /// Why.
-        why: String,
+    /// No rule matches: the packet goes to the address that it is sent to.
+    NotTranslated {
+        /// The reason why no rule matches.
+        reason: String,
     },
 }
 
-/// What becomes of connections from some sources.
+/// The path of connections from some kinds of source.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Path {
-    /// The kinds of source that this is so for.
+    /// The kinds of source that have this path.
     pub from: Vec<SourceKind>,
-    /// What was looked up.
+    /// The look-ups that decided the path, in order.
     pub steps: Vec<LookupStep>,
-    /// What becomes of it.
+    /// The end of the path.
     pub outcome: Outcome,
 }
 
-/// What becomes of connections to a frontend.
+/// The explanation of connections to one frontend.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Explanation {
     /// The protocol, in lower case.
     pub protocol: String,
-    /// Address and port.
+    /// The address and port of the frontend.
     pub frontend: String,
-    /// Whose it is: `namespace/name:port-name`.
+    /// The Service port of the frontend, as `namespace/name:port-name`.
     pub service: Option<String>,
-    /// The address of the client that was asked for.
+    /// The address of the client in the query.
     pub client: Option<String>,
-    /// By source; one for all that fare alike.
+    /// The paths by kind of source; kinds with the same path share one.
     pub paths: Vec<Path>,
 }
 
 impl Explanation {
-    /// Whether it concerns our rules at all.
+    /// Returns whether a rule of kube-dnat matches the connection of any source.
     #[must_use]
-    pub fn is_ours(&self) -> bool {
-        let untouched = |path: &Path| matches!(path.outcome, Outcome::Untouched { .. });
-        self.service.is_some() || !self.paths.iter().all(untouched)
+    pub fn is_matched(&self) -> bool {
+        let unmatched = |path: &Path| matches!(path.outcome, Outcome::NotTranslated { .. });
+        self.service.is_some() || !self.paths.iter().all(unmatched)
     }
 
-    /// Whether some source is refused or dropped.
+    /// Returns whether connections of some source are rejected or dropped.
     #[must_use]
-    pub fn turns_away(&self) -> bool {
+    pub fn has_denied_source(&self) -> bool {
         self.paths.iter().any(|path| {
             matches!(
                 path.outcome,
-                Outcome::Refused { .. } | Outcome::Dropped { .. }
+                Outcome::Rejected { .. } | Outcome::Dropped { .. }
             )
         })
     }

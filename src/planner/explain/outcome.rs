@@ -1,17 +1,17 @@
-//! What becomes of a connection, from the evaluation of the rules.
+//! The outcome of a connection, derived from the evaluation of the rules.
 
 use std::net::SocketAddr;
 
-use super::evaluate::{ChainEnd, Destination, Evaluation, Source, list};
+use super::evaluate::{ChainEnd, Destination, Evaluation, Source};
 use super::{EndpointChance, Lookup, Outcome, Path};
 use crate::planner::model::Address;
 use crate::planner::ruleset::{ChainName, Program};
 
-/// What becomes of a connection, and the Service's name for it.
+/// Traces a connection through the rules: returns the Service's name and the connection's path.
 ///
 /// # Errors
-/// If the elements cannot be read.
-pub fn walk<A: Address, L: Lookup<A>>(
+/// If an element cannot be read.
+pub fn trace<A: Address, L: Lookup<A>>(
     rules: &mut L,
     program: &Program,
     frontend: Destination<A>,
@@ -19,19 +19,19 @@ pub fn walk<A: Address, L: Lookup<A>>(
 ) -> Result<(Option<String>, Path), L::Error> {
     let mut evaluation = Evaluation::new(rules, program, frontend, source);
     let outcome = match evaluation.dispatch()? {
-        Some(ChainEnd::Refused) => Outcome::Refused {
-            why: refused(&evaluation.trail).to_owned(),
+        Some(ChainEnd::Rejected) => Outcome::Rejected {
+            reason: reject_reason(&evaluation.trail).to_owned(),
         },
         Some(ChainEnd::Dropped(chain)) => Outcome::Dropped {
-            why: dropped(chain, &evaluation, source),
+            reason: drop_reason(chain, &evaluation, source),
         },
-        Some(ChainEnd::Masqueraded(_)) | None if evaluation.drawn.is_empty() => {
-            Outcome::Untouched {
-                why: "no Service has this address and port".to_owned(),
+        Some(ChainEnd::Masqueraded(_)) | None if evaluation.candidates.is_empty() => {
+            Outcome::NotTranslated {
+                reason: "no Service has this address and port".to_owned(),
             }
         }
         Some(ChainEnd::Translated | ChainEnd::Masqueraded(_)) | None => {
-            served(&mut evaluation, source)?
+            translated(&mut evaluation, source)?
         }
     };
     let path = Path {
@@ -42,38 +42,41 @@ pub fn walk<A: Address, L: Lookup<A>>(
     Ok((evaluation.service, path))
 }
 
-fn served<A: Address, L: Lookup<A>>(
+/// Returns the outcome of a connection that goes to one of the candidates.
+fn translated<A: Address, L: Lookup<A>>(
     evaluation: &mut Evaluation<'_, A, L>,
     source: Source<A>,
 ) -> Result<Outcome, L::Error> {
     let mut endpoints = Vec::new();
-    for ((address, port), probability) in evaluation.drawn.clone() {
+    for ((address, port), probability) in evaluation.candidates.clone() {
         endpoints.push(EndpointChance {
             endpoint: SocketAddr::new(address.into(), port).to_string(),
             probability,
-            masqueraded: evaluation.leave((address, port))?,
+            masqueraded: evaluation.masquerading_rule((address, port))?,
         });
     }
     let only_from = evaluation.ranges.take();
-    Ok(Outcome::Served {
+    Ok(Outcome::Translated {
         affinity_seconds: evaluation.affinity_seconds,
-        held: evaluation.held.take(),
+        pinned: evaluation.pinned.take(),
         endpoints,
         only_from: only_from.filter(|_| source.address.is_none()),
     })
 }
 
-fn refused(trail: &[ChainName]) -> &'static str {
+/// Returns why the chains of this trail reject a connection.
+fn reject_reason(trail: &[ChainName]) -> &'static str {
     if trail.contains(&ChainName::Restricted) && trail.contains(&ChainName::Deny) {
-        "loadBalancerSourceRanges do not hold the source"
+        "loadBalancerSourceRanges do not include the source"
     } else if trail.contains(&ChainName::Unserved) {
         "the ClusterIP is in use, and its Service has no such port"
     } else {
-        "the Service has no endpoint that is ready"
+        "the Service has no ready endpoint"
     }
 }
 
-fn dropped<A: Address, L: Lookup<A>>(
+/// Returns why a chain drops a connection from this source.
+fn drop_reason<A: Address, L: Lookup<A>>(
     chain: ChainName,
     evaluation: &Evaluation<'_, A, L>,
     source: Source<A>,
@@ -82,12 +85,18 @@ fn dropped<A: Address, L: Lookup<A>>(
         return "its traffic policy is Local, and no endpoint is on this node".to_owned();
     }
     if !evaluation.trail.contains(&ChainName::Restricted) {
-        return "no Service has this address, and ClusterIPs are allocated from its range"
-            .to_owned();
+        return "no Service has this address, which is in a ServiceCIDR".to_owned();
     }
     let ranges = evaluation.ranges.as_deref().unwrap_or_default();
-    let source = source.address;
-    let source = source.map_or_else(String::new, |address| format!(" {address}"));
-    let only = list(ranges);
-    format!("loadBalancerSourceRanges do not hold{source}: only {only}")
+    let client = match source.address {
+        Some(address) => address.to_string(),
+        None => "the source".to_owned(),
+    };
+    match ranges {
+        [] => format!("loadBalancerSourceRanges have no {} range", A::FAMILY),
+        ranges => format!(
+            "loadBalancerSourceRanges do not include {client}, only {}",
+            ranges.join(", ")
+        ),
+    }
 }

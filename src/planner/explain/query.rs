@@ -1,4 +1,4 @@
-//! What is asked for: a frontend, or a Service.
+//! The query of `explain`: a frontend, or a Service.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -6,51 +6,52 @@ use std::str::FromStr;
 use crate::planner::model::Protocol;
 use crate::planner::ruleset::Comment;
 
-/// What the command line asks for.
+/// The query on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
-    /// `ADDRESS:PORT[/PROTOCOL]`.
+    /// A frontend, as `ADDRESS:PORT[/PROTOCOL]`.
     Frontend(Target),
-    /// `NAMESPACE/NAME[:PORT]`.
+    /// A Service or a port of it, as `NAMESPACE/NAME[:PORT]`.
     Service(ServiceQuery),
 }
 
-/// Where a connection is addressed to.
+/// The destination of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The protocol; TCP unless asked otherwise.
+    /// The transport protocol; TCP if the query names none.
     pub protocol: Protocol,
-    /// The address.
+    /// The destination address.
     pub address: IpAddr,
-    /// The port.
+    /// The destination port.
     pub port: u16,
 }
 
 /// A Service, or a port of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceQuery {
-    /// `namespace/name`.
+    /// The Service, as `namespace/name`.
     pub service: String,
     /// The name of the port, or its number.
     pub port: Option<String>,
 }
 
 impl ServiceQuery {
-    /// Whether a comment, `namespace/name:port-name`, is of this Service, and a frontend with this
-    /// port of this port. One that is cut may be of several.
+    /// Returns whether a frontend with this port and comment (`namespace/name:port-name`) matches.
+    ///
+    /// A truncated comment matches every Service port that it may stand for.
     #[must_use]
-    pub fn is(&self, comment: &Comment, port: u16) -> bool {
+    pub fn matches(&self, comment: &Comment, port: u16) -> bool {
         let cut = comment.is_cut();
         let comment = comment.known();
-        let port_is = |name: &str| {
+        let port_matches = |name: &str| {
             self.port.as_deref().is_none_or(|wanted| {
                 wanted == name || wanted == port.to_string() || (cut && wanted.starts_with(name))
             })
         };
         match comment.split_once(':') {
-            Some((service, name)) => service == self.service && port_is(name),
-            None if cut => self.service.starts_with(comment) && port_is(""),
-            None => comment == self.service && port_is(""),
+            Some((service, name)) => service == self.service && port_matches(name),
+            None if cut => self.service.starts_with(comment) && port_matches(""),
+            None => comment == self.service && port_matches(""),
         }
     }
 }
@@ -78,8 +79,8 @@ impl FromStr for Query {
         };
         let (namespace, name) = service.split_once('/').ok_or(EXPECTED)?;
         let is_name = |name: &str| {
-            let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
-            !name.is_empty() && name.bytes().all(known)
+            let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
+            !name.is_empty() && name.bytes().all(is_allowed)
         };
         if !is_name(namespace) || !is_name(name) || port.as_deref() == Some("") {
             return Err(EXPECTED.to_owned());
@@ -94,6 +95,7 @@ impl FromStr for Query {
     }
 }
 
+/// Parses the name of a protocol, in any case.
 fn protocol(word: &str) -> Option<Protocol> {
     let word = word.to_ascii_lowercase();
     Protocol::ALL
@@ -133,7 +135,7 @@ mod tests {
         };
         assert_eq!(wanted("shop/cart").port, None);
         assert_eq!(wanted("shop/cart:http").port.as_deref(), Some("http"));
-        let is = |asked: &str, name: &str| wanted(asked).is(&name.into(), 80);
+        let is = |query: &str, name: &str| wanted(query).matches(&name.into(), 80);
         assert!(is("shop/cart", "shop/cart:http"));
         assert!(is("shop/cart:80", "shop/cart"));
         assert!(is("shop/cart:http", "shop/cart:http"));
@@ -147,14 +149,14 @@ mod tests {
         assert!(is(&service, &long("http-a")));
         // One byte of the port's name is known.
         let cut = Comment::from_parts(&long("h"), None);
-        let is_cut = |asked: &str| wanted(asked).is(&cut, 80);
+        let is_cut = |query: &str| wanted(query).matches(&cut, 80);
         assert!(is_cut(&long("http-a")));
         assert!(is_cut(&long("80")));
         assert!(!is_cut(&long("dns")));
     }
 
     #[test]
-    fn what_is_neither_is_said_to_be() {
+    fn text_that_is_neither_is_an_error() {
         for text in [
             "",
             "cart",

@@ -1,4 +1,4 @@
-//! An explanation as people read it.
+//! The text form of an explanation.
 
 use std::fmt;
 
@@ -18,9 +18,9 @@ impl fmt::Display for Explanation {
             write!(f, "  {service}")?;
         }
         writeln!(f)?;
-        let all = paths.len() == 1;
+        let only_path = paths.len() == 1;
         for path in paths {
-            writeln!(f, "  from {}", sources(path, client.as_deref(), all))?;
+            writeln!(f, "  from {}", sources(path, client.as_deref(), only_path))?;
             write_path(f, path)?;
         }
         let mut commands: Vec<_> = paths
@@ -31,7 +31,7 @@ impl fmt::Display for Explanation {
         let mut seen = std::collections::BTreeSet::new();
         commands.retain(|command| seen.insert(*command));
         if !commands.is_empty() {
-            writeln!(f, "  the same by nft:")?;
+            writeln!(f, "  verify with:")?;
         }
         for command in commands {
             writeln!(f, "    {command}")?;
@@ -40,15 +40,17 @@ impl fmt::Display for Explanation {
     }
 }
 
-fn sources(path: &Path, client: Option<&str>, all: bool) -> String {
-    let kinds: Vec<_> = path.from.iter().copied().map(SourceKind::words).collect();
+/// Describes the sources of a path.
+fn sources(path: &Path, client: Option<&str>, only_path: bool) -> String {
+    let kinds: Vec<_> = path.from.iter().copied().map(SourceKind::as_str).collect();
     match client {
         Some(client) => format!("{client} ({})", kinds.join(" or ")),
-        None if all && path.from.len() > 1 => "anywhere".to_owned(),
+        None if only_path && path.from.len() > 1 => "anywhere".to_owned(),
         None => kinds.join(" and "),
     }
 }
 
+/// Writes the steps and the outcome of a path.
 fn write_path(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
     let width = path.steps.iter().map(|step| step.chain.len()).max();
     let width = width.unwrap_or_default();
@@ -56,23 +58,24 @@ fn write_path(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
         writeln!(f, "    {chain:width$}  {found}")?;
     }
     match &path.outcome {
-        Outcome::Refused { why } => writeln!(f, "    => refused: {why}"),
-        Outcome::Dropped { why } => writeln!(f, "    => dropped: {why}"),
-        Outcome::Untouched { why } => writeln!(f, "    => not touched: {why}"),
-        Outcome::Served {
+        Outcome::Rejected { reason } => writeln!(f, "    => rejected: {reason}"),
+        Outcome::Dropped { reason } => writeln!(f, "    => dropped: {reason}"),
+        Outcome::NotTranslated { reason } => writeln!(f, "    => not translated: {reason}"),
+        Outcome::Translated {
             affinity_seconds,
-            held,
+            pinned,
             endpoints,
             only_from,
         } => {
-            match held {
+            match pinned {
                 None => writeln!(f, "    => goes to one of")?,
                 Some(PinnedEndpoint {
                     endpoint,
                     seconds_left,
                 }) => writeln!(
                     f,
-                    "    => goes to {endpoint}, which this client has for {seconds_left} s still; a new client to one of"
+                    "    => goes to {endpoint}, pinned for another {seconds_left} s; \
+                     a new client goes to one of"
                 )?,
             }
             let width = endpoints.iter().map(|chance| chance.endpoint.len()).max();
@@ -80,8 +83,8 @@ fn write_path(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
             for chance in endpoints {
                 let percent = chance.probability * 100.0;
                 let source = match &chance.masqueraded {
-                    None => "keeps its source".to_owned(),
-                    Some(why) => format!("masqueraded: {why}"),
+                    None => "source preserved".to_owned(),
+                    Some(rule) => format!("masqueraded: {rule}"),
                 };
                 let endpoint = &chance.endpoint;
                 writeln!(f, "       {percent:5.1} %  {endpoint:width$}  {source}")?;
@@ -89,7 +92,7 @@ fn write_path(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
             if let Some(seconds) = affinity_seconds {
                 writeln!(
                     f,
-                    "       a client keeps its endpoint for {seconds} s after its last connection"
+                    "       session affinity: {seconds} s after the last connection of a client"
                 )?;
             }
             match only_from {

@@ -113,7 +113,7 @@ pub(super) fn agrees_from(
     let outcome = &path["outcome"];
     let probe = source.probe(protocol, to).source_ip(from);
     match outcome["result"].as_str() {
-        Some("served") => {
+        Some("translated") => {
             let tally = probe.send_times(40);
             assert!(
                 tally.failures.is_empty(),
@@ -139,7 +139,7 @@ pub(super) fn agrees_from(
             }
             assert!(kind.is_some() || code == 0, "{path}");
         }
-        Some("refused") => {
+        Some("rejected") => {
             assert!(probe.send().is_refused_at_once(), "{probe} {path}");
             assert_eq!(code, 2, "{path}");
         }
@@ -147,7 +147,7 @@ pub(super) fn agrees_from(
             assert_eq!(probe.briefly().send(), Outcome::TimedOut, "{path}");
             assert_eq!(code, 2, "{path}");
         }
-        Some("untouched") => {
+        Some("notTranslated") => {
             let sent = probe.briefly().send();
             let server = sent.server();
             assert!(
@@ -246,20 +246,20 @@ fn it_says_which_endpoint_a_client_keeps() {
             let (_, path) = explained(&shop, protocol, to, client.ip(family));
             let outcome = &path["outcome"];
             assert_eq!(outcome["affinitySeconds"], 10_800, "{frontend} {path}");
-            let held = json!({"endpoints": [outcome["held"]]});
+            let pinned = json!({"endpoints": [outcome["pinned"]]});
             assert_eq!(
-                endpoints(&shop, &held),
+                endpoints(&shop, &pinned),
                 [server].into(),
                 "{frontend} {path}"
             );
-            let left = outcome["held"]["secondsLeft"].as_u64();
+            let left = outcome["pinned"]["secondsLeft"].as_u64();
             assert!(
                 left.is_some_and(|left| (10_000..=10_800).contains(&left)),
                 "{path}"
             );
             let other = shop.cluster.pod("pod-3").ip(family);
             let (_, path) = explained(&shop, protocol, to, other);
-            assert_eq!(path["outcome"]["held"], Value::Null, "{path}");
+            assert_eq!(path["outcome"]["pinned"], Value::Null, "{path}");
         }
     }
 }
@@ -372,7 +372,7 @@ fn without_a_source_it_says_what_each_kind_of_client_meets() {
     pick-cluster-1  one of 1 at random
     pick-cluster-1  @endpoints: slots 65536 to 65536
     => goes to one of
-       100.0 %  10.244.2.9:8080  keeps its source
+       100.0 %  10.244.2.9:8080  source preserved
   from this node
     services        @services: tcp . 10.97.2.1 . 80 : goto external-local
     external-local  @services-cluster: tcp . 10.97.2.1 . 80 : goto pick-cluster-1
@@ -384,7 +384,7 @@ fn without_a_source_it_says_what_each_kind_of_client_meets() {
     services        @services: tcp . 10.97.2.1 . 80 : goto external-local
     external-local  @services-local: tcp . 10.97.2.1 . 80 : drop
     => dropped: its traffic policy is Local, and no endpoint is on this node
-  the same by nft:
+  verify with:
     nft get element ip kube-dnat services '{ tcp . 10.97.2.1 . 80 }'
     nft get element ip kube-dnat services-cluster '{ tcp . 10.97.2.1 . 80 }'
     nft list chain ip kube-dnat pick-cluster-1
@@ -420,21 +420,18 @@ fn what_is_not_there_is_said_with_what_is_near() {
     let _daemon = shop.start(&(cart_on_every_frontend().yaml() + &ready));
     let (code, out) = told(&shop, "shop/crat");
     assert_eq!(code, 3, "{out}");
-    assert!(out.contains("no Service has it; looked in\n"), "{out}");
-    assert!(
-        out.contains("IPv4 maps and their elements: services ("),
-        "{out}"
-    );
-    assert!(out.contains("near: shop/cart\n"), "{out}");
+    assert!(out.contains("no Service matches; searched\n"), "{out}");
+    assert!(out.contains("IPv4 maps (elements): services ("), "{out}");
+    assert!(out.contains("similar: shop/cart\n"), "{out}");
     let external = SocketAddr::new(Family::V4.external_ip(1), 81).to_string();
     let (code, out) = told(&shop, &external);
     assert_eq!(code, 3, "{out}");
-    assert!(out.contains("=> not touched"), "{out}");
+    assert!(out.contains("=> not translated"), "{out}");
     assert!(out.contains(":80/tcp of shop/cart:http"), "{out}");
     let cluster_ip = SocketAddr::new(Family::V6.cluster_ip(1), 81).to_string();
     let (code, out) = told(&shop, &cluster_ip);
     assert_eq!(code, 2, "{out}");
-    assert!(out.contains("near: ["), "{out}");
+    assert!(out.contains("similar: ["), "{out}");
     for wrong in ["cart", "10.96.0.1", "10.96.0.1:80/icmp", "shop/cart:"] {
         let (code, _, error) = run(&shop, &["explain", wrong]);
         assert_eq!(code, 1, "{wrong}");
@@ -482,8 +479,8 @@ fn without_tables_or_permission_it_says_so() {
     for what in [&["[fd00::1]:80"][..], &["shop/none", "--from", "fd00::1"]] {
         let (code, out, _) = run(&one, &[&["explain"], what].concat());
         assert_eq!(code, 3, "{out}");
-        let said = "no Service has it; looked in\n  IPv6 maps: there is no such table\n";
-        assert_eq!(out, said);
+        let expected = "no Service matches; searched\n  IPv6 maps: no table\n";
+        assert_eq!(out, expected);
     }
     // A table of our name that is another's.
     let other = Shop::new();
