@@ -66,7 +66,10 @@ impl World {
                 primary_ip,
                 pods: "10.244.0.0/16".parse().unwrap(),
             },
-            own: told.filter_map(Ipv4Addr::of).chain(primary_ip).collect(),
+            own: told
+                .filter_map(Ipv4Addr::from_ip)
+                .chain(primary_ip)
+                .collect(),
         }
     }
 

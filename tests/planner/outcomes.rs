@@ -84,7 +84,7 @@ fn agree<A: Address>(
             None
         }
     });
-    let pods = A::net_of(pods.parse().unwrap()).unwrap();
+    let pods = A::from_net(pods.parse().unwrap()).unwrap();
     let node = OfNode {
         primary_ip: own,
         pods,
@@ -97,12 +97,12 @@ fn agree<A: Address>(
         .map(|(protocol, ip, _)| (*protocol, *ip, 99));
     let others: Vec<_> = others.collect();
     frontends.extend(others);
-    let sources = sources.map(|ip| A::of(ip.parse::<IpAddr>().unwrap()).unwrap());
+    let sources = sources.map(|ip| A::from_ip(ip.parse::<IpAddr>().unwrap()).unwrap());
     for (protocol, address, port) in frontends {
         for source in sources.into_iter().chain(own) {
             let kind = if own == Some(source) {
                 SourceKind::Node
-            } else if A::holds(pods, source) {
+            } else if A::contains(pods, source) {
                 SourceKind::Pod
             } else {
                 SourceKind::Elsewhere

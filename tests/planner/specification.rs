@@ -35,7 +35,7 @@ fn addresses<A: Address>(service: &Service) -> impl Iterator<Item = A> {
         &service.external_ips,
         &service.load_balancer_ips,
     ];
-    ips.into_iter().flatten().filter_map(|ip| A::of(*ip))
+    ips.into_iter().flatten().filter_map(|ip| A::from_ip(*ip))
 }
 
 impl Objects {
@@ -74,11 +74,14 @@ impl Objects {
     }
 
     fn exists<A: Address>(service: &Service) -> bool {
-        service.cluster_ips.iter().any(|ip| A::of(*ip).is_some())
+        service
+            .cluster_ips
+            .iter()
+            .any(|ip| A::from_ip(*ip).is_some())
     }
 
     fn has<A: Address>(ips: &[std::net::IpAddr], address: A) -> bool {
-        ips.iter().any(|ip| A::of(*ip) == Some(address))
+        ips.iter().any(|ip| A::from_ip(*ip) == Some(address))
     }
 
     /// Every frontend, and every port and node port at this address of the node.
@@ -152,22 +155,22 @@ impl Objects {
     /// Whether a Pod's address is one of this node's: in the Node's podCIDRs, if none of the endpoints here
     /// is outside.
     fn is_own_pod<A: Address>(&self, pods: A::Net, address: A) -> bool {
-        let cidrs = self.pod_cidrs.iter().filter_map(|cidr| A::net_of(*cidr));
+        let cidrs = self.pod_cidrs.iter().filter_map(|cidr| A::from_net(*cidr));
         let cidrs: Vec<_> = cidrs
-            .filter(|cidr| A::holds(pods, A::bounds(*cidr).0))
+            .filter(|cidr| A::contains(pods, A::bounds(*cidr).0))
             .collect();
-        let is_in = |address| cidrs.iter().any(|cidr| A::holds(*cidr, address));
+        let is_in = |address| cidrs.iter().any(|cidr| A::contains(*cidr, address));
         let slices = self.slices.values();
         let endpoints = slices.flat_map(|slice| A::endpoints(&slice.addresses).unwrap_or_default());
         let mut here = endpoints.filter(|endpoint| endpoint.local);
         let known = !cidrs.is_empty()
-            && here.all(|endpoint| is_in(endpoint.address) || !A::holds(pods, endpoint.address));
-        A::holds(pods, address) && (!known || is_in(address))
+            && here.all(|endpoint| is_in(endpoint.address) || !A::contains(pods, endpoint.address));
+        A::contains(pods, address) && (!known || is_in(address))
     }
 
     fn in_cidrs<A: Address>(&self, address: A) -> bool {
-        let mut nets = self.cidrs.iter().filter_map(|cidr| A::net_of(*cidr));
-        nets.any(|net| A::holds(net, address))
+        let mut nets = self.cidrs.iter().filter_map(|cidr| A::from_net(*cidr));
+        nets.any(|net| A::contains(net, address))
     }
 
     /// The endpoints of a port: of those that disagree the one that does not terminate, is ready, serves; then
@@ -321,7 +324,7 @@ impl Objects {
         (protocol, address, port): (Protocol, A, u16),
     ) -> Expected {
         let from_node = node.primary_ip == Some(source);
-        let from_pod = A::holds(node.pods, source);
+        let from_pod = A::contains(node.pods, source);
         let hairpins = self.hairpins(node);
         let is_cluster_ip = self.is_cluster_ip(node, address);
         let served = |endpoints: &BTreeSet<(A, u16)>, masquerade: bool| {
@@ -360,9 +363,9 @@ impl Objects {
             let ranges: Vec<_> = service
                 .source_ranges
                 .iter()
-                .filter_map(|net| A::net_of(*net))
+                .filter_map(|net| A::from_net(*net))
                 .collect();
-            let holds = |ip: A| ranges.iter().any(|net| A::holds(*net, ip));
+            let holds = |ip: A| ranges.iter().any(|net| A::contains(*net, ip));
             let node_holds = node.primary_ip.is_some_and(holds);
             // What the node sends to an IP may carry an IP of the Service as its source.
             let itself = node_holds && Self::has(&service.load_balancer_ips, source);

@@ -33,7 +33,7 @@ pub(super) fn kinds<A: Address>(
         PodMatch::Interface(_) => vec![Pod, Elsewhere],
         PodMatch::Cidrs => {
             let cidrs = live.all(SetName::PodCidrs)?;
-            let holds = |element: &Element<A>| matches!(element.key, Key::Net(net) if A::holds(net, address));
+            let holds = |element: &Element<A>| matches!(element.key, Key::Net(net) if A::contains(net, address));
             vec![if cidrs.iter().any(holds) {
                 Pod
             } else {

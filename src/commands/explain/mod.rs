@@ -155,7 +155,7 @@ impl ExplainRequest {
 
     /// What the table of family `A` says.
     fn look<A: Address>(&mut self, kernel: &mut Kernel) -> anyhow::Result<()> {
-        let other_family = |address: IpAddr| A::of(address).is_none();
+        let other_family = |address: IpAddr| A::from_ip(address).is_none();
         let target = match &self.to {
             Query::Frontend(target) => Some(target.address),
             Query::Service(_) => None,
@@ -176,7 +176,7 @@ impl ExplainRequest {
         let mut live = LiveLookup { kernel, shape, own };
         let frontends = match &self.to {
             Query::Frontend(target) => {
-                let address = A::of(target.address).context("an address of this family")?;
+                let address = A::from_ip(target.address).context("an address of this family")?;
                 vec![Destination {
                     protocol: target.protocol,
                     address,
@@ -275,7 +275,7 @@ fn explain<A: Address>(
     frontend: Destination<A>,
     from: Option<IpAddr>,
 ) -> anyhow::Result<Explanation> {
-    let address = from.and_then(A::of);
+    let address = from.and_then(A::from_ip);
     let mut service = None;
     let mut paths: Vec<crate::planner::explain::Path> = Vec::new();
     for kind in kinds(live, address)? {

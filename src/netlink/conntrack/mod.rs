@@ -246,7 +246,7 @@ fn entry<A: Address>(protocol: Protocol, attributes: &Attributes<'_>) -> Option<
     if original.protocol != protocol || !may_be_stale(protocol, attributes)? {
         return None;
     }
-    let end = |at: SocketAddr| Some((A::of(at.ip())?, at.port()));
+    let end = |at: SocketAddr| Some((A::from_ip(at.ip())?, at.port()));
     Some(ConntrackEntry {
         protocol,
         source: end(original.source)?,

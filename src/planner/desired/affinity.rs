@@ -42,7 +42,7 @@ impl<A: Address> ClientSides<A> {
         }
         match &self.pods {
             None => ClientSide::Unknown,
-            Some(pods) if pods.iter().any(|net| A::holds(*net, client)) => ClientSide::Inside,
+            Some(pods) if pods.iter().any(|net| A::contains(*net, client)) => ClientSide::Inside,
             Some(_) => ClientSide::Outside,
         }
     }

@@ -119,11 +119,14 @@ impl<A> Default for Claims<A> {
 /// The addresses of a Service that are of family `A`; none if it has no `ClusterIP` of it: such a
 /// Service does not exist for that family (kube-proxy's `ServicePortMap` skips it).
 fn addresses<A: Address>(service: &Service) -> impl Iterator<Item = A> {
-    let exists = service.cluster_ips.iter().any(|ip| A::of(*ip).is_some());
+    let exists = service
+        .cluster_ips
+        .iter()
+        .any(|ip| A::from_ip(*ip).is_some());
     let all = service.cluster_ips.iter();
     let all = all.chain(&service.external_ips);
     let all = all.chain(&service.load_balancer_ips);
-    all.filter_map(move |ip| A::of(*ip).filter(|_| exists))
+    all.filter_map(move |ip| A::from_ip(*ip).filter(|_| exists))
 }
 
 /// What the `healthCheckNodePort` of a Service claims.
@@ -135,7 +138,7 @@ pub fn health_check_claim<A>(service: &Service) -> Option<Claim<A>> {
 
 /// The `ClusterIPs` of a Service that are of family `A`.
 pub fn cluster_ips<A: Address>(service: &Service) -> impl Iterator<Item = A> {
-    service.cluster_ips.iter().filter_map(|ip| A::of(*ip))
+    service.cluster_ips.iter().filter_map(|ip| A::from_ip(*ip))
 }
 
 /// What a Service claims in family `A`, whether it gets it or not.

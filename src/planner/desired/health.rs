@@ -46,7 +46,7 @@ pub fn health_check<A: Address>(
         |address| !claims.is_cluster_ip(address) && !node.is_in_service_cidrs(address);
     let here = ready_here(&service.ports, &slices, is_endpoint);
     let load_balancer_ips = service.load_balancer_ips.iter().copied();
-    let is_own = |ip: &IpAddr| A::of(*ip).is_some_and(|ip| node.own().contains(&ip));
+    let is_own = |ip: &IpAddr| A::from_ip(*ip).is_some_and(|ip| node.own().contains(&ip));
     Some(HealthCheck {
         port,
         load_balancer_ips: load_balancer_ips.filter(is_own).collect(),

@@ -65,7 +65,7 @@ impl NodeFacts {
         let pods = match &self.pods {
             PodSource::ClusterCidr(cidrs) => {
                 let mut cidrs = cidrs.iter();
-                if cidrs.any(|cidr| A::net_of(*cidr).is_some()) {
+                if cidrs.any(|cidr| A::from_net(*cidr).is_some()) {
                     PodMatch::Cidrs
                 } else {
                     PodMatch::Unknown
@@ -93,7 +93,7 @@ impl NodeFacts {
             own: own
                 .copied()
                 .filter(|ip| !is_link_local(*ip))
-                .filter_map(A::of)
+                .filter_map(A::from_ip)
                 .chain(node.primary_ip)
                 .collect(),
         }
@@ -146,7 +146,7 @@ impl<A: Address> NodeElements<A> {
             .node()
             .map_or(of_default_route, |node| &node.addresses);
         let told = facts.node_ip.iter();
-        let primary_ip = told.chain(of_node).copied().find_map(A::of);
+        let primary_ip = told.chain(of_node).copied().find_map(A::from_ip);
         let node_ips = match &facts.node_port_addresses {
             NodePortAddresses::Primary => primary_ip.into_iter().collect(),
             NodePortAddresses::In(ranges) => {
@@ -161,7 +161,7 @@ impl<A: Address> NodeElements<A> {
         };
         let of_family = |nets: &mut dyn Iterator<Item = IpNet>| {
             // The kernel refuses overlapping ranges in one set.
-            A::aggregate(&nets.filter_map(A::net_of).collect::<Vec<_>>())
+            A::aggregate(&nets.filter_map(A::from_net).collect::<Vec<_>>())
         };
         let pod_cidrs = match &facts.pods {
             PodSource::ClusterCidr(cidrs) => cidrs.as_slice(),
@@ -179,7 +179,7 @@ impl<A: Address> NodeElements<A> {
             pod_cidrs = of_family(&mut [everything(A::FAMILY)].into_iter());
         }
         let all = own.iter().flat_map(|own| &own.all);
-        let all = all.copied().filter_map(A::of);
+        let all = all.copied().filter_map(A::from_ip);
         let service_cidrs = store.service_cidrs().flat_map(|object| &object.cidrs);
         Self {
             pod_cidrs,
@@ -187,7 +187,7 @@ impl<A: Address> NodeElements<A> {
             primary_ip,
             node_ips,
             own: all.collect(),
-            named: of_node.iter().copied().filter_map(A::of).collect(),
+            named: of_node.iter().copied().filter_map(A::from_ip).collect(),
             counted: &Protocol::ALL,
             service_cidrs: of_family(&mut service_cidrs.copied()),
             denies: true,
@@ -210,7 +210,7 @@ impl<A: Address> NodeElements<A> {
     #[must_use]
     pub fn is_in_service_cidrs(&self, address: A) -> bool {
         let mut cidrs = self.service_cidrs.iter();
-        cidrs.any(|cidr| A::holds(*cidr, address))
+        cidrs.any(|cidr| A::contains(*cidr, address))
     }
 
     /// The addresses that serve node ports.
@@ -236,7 +236,7 @@ impl<A: Address> NodeElements<A> {
     pub fn is_outside_pod_ranges(&self, address: A) -> bool {
         let ranges = &self.pod_cidrs;
         let is_node = self.own.contains(&address) || self.named.contains(&address);
-        !ranges.is_empty() && !is_node && !ranges.iter().any(|range| A::holds(*range, address))
+        !ranges.is_empty() && !is_node && !ranges.iter().any(|range| A::contains(*range, address))
     }
 
     /// The addresses of this machine.
@@ -255,7 +255,7 @@ impl<A: Address> NodeElements<A> {
         };
         match &facts.node_port_addresses {
             NodePortAddresses::In(ranges)
-                if !ranges.iter().any(|range| A::net_of(*range).is_some()) =>
+                if !ranges.iter().any(|range| A::from_net(*range).is_some()) =>
             {
                 vec![any]
             }
@@ -312,9 +312,13 @@ fn own_pod_cidrs<A: Address>(
 ) -> Vec<A::Net> {
     let node = store.node();
     let of_node = node.map_or(&[][..], |node| &node.pod_cidrs);
-    let of_node = of_node.iter().copied().filter_map(A::net_of);
+    let of_node = of_node.iter().copied().filter_map(A::from_net);
     let own: Vec<_> = of_node
-        .flat_map(|own| pod_cidrs.iter().filter_map(move |all| A::common(own, *all)))
+        .flat_map(|own| {
+            pod_cidrs
+                .iter()
+                .filter_map(move |all| A::intersection(own, *all))
+        })
         .collect();
     if own.is_empty() {
         return pod_cidrs.to_vec();
@@ -337,11 +341,11 @@ fn gaps<A: Address>(all: A::Net, without: &[A::Net]) -> Vec<(Bound<IpAddr>, Boun
     let first = |net| A::bounds(net).0;
     let mut gaps = Vec::new();
     let mut start = Bound::Included(first(all).into());
-    for net in without.iter().filter(|net| A::holds(all, first(**net))) {
+    for net in without.iter().filter(|net| A::contains(all, first(**net))) {
         gaps.push((start, Bound::Excluded(first(*net).into())));
-        start = Bound::Excluded(A::last(*net).into());
+        start = Bound::Excluded(A::last_address(*net).into());
     }
-    gaps.push((start, Bound::Included(A::last(all).into())));
+    gaps.push((start, Bound::Included(A::last_address(all).into())));
     gaps
 }
 
@@ -359,11 +363,11 @@ fn served<A: Address>(
     addresses: Vec<IpAddr>,
     is_only_theirs: impl Fn(A) -> bool,
 ) -> BTreeSet<A> {
-    let ranges: Vec<_> = ranges.iter().copied().filter_map(A::net_of).collect();
-    let wanted = |ip: &A| ranges.is_empty() || ranges.iter().any(|range| A::holds(*range, *ip));
-    let is_theirs = |ip: A| is_only_theirs(ip) && !ranges.contains(&A::single(ip));
+    let ranges: Vec<_> = ranges.iter().copied().filter_map(A::from_net).collect();
+    let wanted = |ip: &A| ranges.is_empty() || ranges.iter().any(|range| A::contains(*range, *ip));
+    let is_theirs = |ip: A| is_only_theirs(ip) && !ranges.contains(&A::host_net(ip));
     let addresses = addresses.into_iter().filter(|ip| !ip.is_loopback());
-    let addresses = addresses.filter_map(A::of).filter(wanted);
+    let addresses = addresses.filter_map(A::from_ip).filter(wanted);
     addresses.filter(|ip| !is_theirs(*ip)).collect()
 }
 

@@ -265,7 +265,7 @@ impl<A: Address> ElementsBuilder<'_, A> {
     }
 
     fn addresses(&mut self, port: &ServicePort, ips: &[IpAddr], seen: &mut BTreeSet<A>) -> Vec<A> {
-        let of_family = ips.iter().filter_map(|ip| A::of(*ip));
+        let of_family = ips.iter().filter_map(|ip| A::from_ip(*ip));
         of_family
             .filter(|address| seen.insert(*address))
             .filter(|address| self.won(Claim::Frontend(port.protocol, *address, port.port)))
@@ -288,14 +288,14 @@ impl<A: Address> ElementsBuilder<'_, A> {
     /// carry it as its source.
     fn source_ranges(&self, load_balancer_ips: &[A]) -> Option<Vec<A::Net>> {
         let ranges = self.service.source_ranges.iter();
-        let mut ranges: Vec<_> = ranges.filter_map(|range| A::net_of(*range)).collect();
-        let everyone = ranges.is_empty() || ranges.iter().any(|range| A::covers_all(*range));
+        let mut ranges: Vec<_> = ranges.filter_map(|range| A::from_net(*range)).collect();
+        let everyone = ranges.is_empty() || ranges.iter().any(|range| A::is_default_route(*range));
         if everyone || load_balancer_ips.is_empty() {
             return None;
         }
         let node = self.node.primary_ip();
-        if node.is_some_and(|ip| ranges.iter().any(|range| A::holds(*range, ip))) {
-            ranges.extend(load_balancer_ips.iter().map(|ip| A::single(*ip)));
+        if node.is_some_and(|ip| ranges.iter().any(|range| A::contains(*range, ip))) {
+            ranges.extend(load_balancer_ips.iter().map(|ip| A::host_net(*ip)));
         }
         Some(A::aggregate(&ranges))
     }

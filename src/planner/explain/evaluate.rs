@@ -319,7 +319,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
             else {
                 return Ok(matched(self.source.kind == SourceKind::Pod));
             };
-            let contains = |element: &Element<A>| matches!(element.key, Key::Net(net) if A::holds(net, address));
+            let contains = |element: &Element<A>| matches!(element.key, Key::Net(net) if A::contains(net, address));
             let found = self.rules.all(name)?.into_iter().find(contains);
             if let Some(element) = &found {
                 steps.push(set_step::<A>(chain, name, &element.key.to_string()));
@@ -372,7 +372,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
             };
             if Key::Frontend(protocol, address, port) == frontend {
                 let source = self.source.address;
-                allowed |= source.is_none_or(|source| A::holds(net, source));
+                allowed |= source.is_none_or(|source| A::contains(net, source));
                 ranges.push(net.to_string());
             }
         }

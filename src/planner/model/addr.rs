@@ -1,4 +1,4 @@
-//! One generic over IPv4 and IPv6, so that a family is a type and never an `if`.
+//! A trait for IPv4 and IPv6 addresses, which makes the address family a type parameter.
 
 use std::fmt::{Debug, Display};
 use std::hash::Hash;
@@ -11,14 +11,14 @@ use super::endpoint::{Endpoint, SliceEndpoints};
 /// An address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
-    /// IPv4: `table ip kube-dnat`.
+    /// IPv4, the family of `table ip kube-dnat`.
     Ipv4,
-    /// IPv6: `table ip6 kube-dnat`.
+    /// IPv6, the family of `table ip6 kube-dnat`.
     Ipv6,
 }
 
 impl Family {
-    /// `IPv4` or `IPv6`, as Kubernetes' API has it (`v1.IPFamily`).
+    /// Returns `IPv4` or `IPv6`, the values of `v1.IPFamily` in the Kubernetes API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -34,43 +34,45 @@ impl Display for Family {
     }
 }
 
-/// An address of one family, [`Ipv4Addr`] or [`Ipv6Addr`].
+/// An address of one family: [`Ipv4Addr`] or [`Ipv6Addr`].
 pub trait Address:
     Copy + Debug + Display + Eq + Ord + Hash + Into<IpAddr> + Send + Sync + 'static
 {
-    /// A range of such addresses.
+    /// A range of addresses of this family, written as a CIDR.
     type Net: Copy + Debug + Display + Eq + Ord + Hash + Send + Sync + 'static;
 
-    /// Its bits as a number, by which addresses are in the same order.
+    /// The address as a number, which sorts like the address.
     type Bits: Copy + Ord;
 
-    /// The family.
+    /// The family of this address type.
     const FAMILY: Family;
-    /// Bytes of an address on the wire.
+    /// The length of an address in bytes.
     const LEN: usize;
 
-    /// `address`, if it is of this family.
-    fn of(address: IpAddr) -> Option<Self>;
+    /// Converts an address, if it is of this family.
+    fn from_ip(address: IpAddr) -> Option<Self>;
 
-    /// `net`, if it is of this family.
-    fn net_of(net: IpNet) -> Option<Self::Net>;
+    /// Converts a range, if it is of this family, and clears its host bits.
+    fn from_net(net: IpNet) -> Option<Self::Net>;
 
-    /// The endpoints of a slice, if they are of this family.
+    /// Returns the endpoints of a slice, if they are of this family.
     fn endpoints(addresses: &SliceEndpoints) -> Option<&[Endpoint<Self>]>;
 
-    /// Its bits.
+    /// Returns the address as a number.
     fn bits(self) -> Self::Bits;
 
     /// Appends the address in network byte order, [`Self::LEN`] bytes.
     fn push_bytes(self, bytes: &mut Vec<u8>);
 
-    /// The address whose network byte order is `bytes`, if there are [`Self::LEN`] of them.
+    /// Parses an address in network byte order; `None` if there are not [`Self::LEN`] bytes.
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
 
-    /// First address of `net` and the address after its last (`None` past the end of the space).
+    /// Returns the first address of a range and the one after its last.
+    ///
+    /// The second is `None` if the range ends with the last address of the family.
     fn bounds(net: Self::Net) -> (Self, Option<Self>);
 
-    /// Whether `net` holds one address only.
+    /// Returns whether a range consists of one address.
     fn is_single(net: Self::Net) -> bool {
         let (first, after) = Self::bounds(net);
         let mut next = Vec::with_capacity(Self::LEN);
@@ -84,37 +86,40 @@ pub trait Address:
         after.is_none()
     }
 
-    /// The ranges from `first` up to, and without, `after` (`None`: to the end of the space).
+    /// Returns the CIDRs that cover `first` up to but not including `after`.
+    ///
+    /// `None` stands for the end of the family's address space.
     fn range(first: Self, after: Option<Self>) -> Vec<Self::Net>;
 
-    /// The ranges from `first` up to and with `last`.
+    /// Returns the CIDRs that cover `first` up to and including `last`.
     fn between(first: Self, last: Self) -> Vec<Self::Net>;
 
-    /// The range of one address.
-    fn single(address: Self) -> Self::Net;
+    /// Returns the range that consists of this address.
+    fn host_net(address: Self) -> Self::Net;
 
-    /// The last address of `net`.
-    fn last(net: Self::Net) -> Self;
+    /// Returns the last address of a range.
+    fn last_address(net: Self::Net) -> Self;
 
-    /// Whether `net` holds `address`.
-    fn holds(net: Self::Net, address: Self) -> bool;
+    /// Returns whether a range contains an address.
+    fn contains(net: Self::Net, address: Self) -> bool;
 
-    /// What two ranges have in common: one holds the other, or nothing.
-    fn common(one: Self::Net, other: Self::Net) -> Option<Self::Net> {
-        let holds = |outer, inner| {
-            Self::holds(outer, Self::bounds(inner).0) && Self::holds(outer, Self::last(inner))
+    /// Returns the intersection of two ranges: one contains the other, or they are disjoint.
+    fn intersection(one: Self::Net, other: Self::Net) -> Option<Self::Net> {
+        let covers = |outer, inner| {
+            Self::contains(outer, Self::bounds(inner).0)
+                && Self::contains(outer, Self::last_address(inner))
         };
-        if holds(other, one) {
+        if covers(other, one) {
             Some(one)
         } else {
-            Some(other).filter(|other| holds(one, *other))
+            Some(other).filter(|other| covers(one, *other))
         }
     }
 
-    /// Whether `net` holds every address.
-    fn covers_all(net: Self::Net) -> bool;
+    /// Returns whether a range contains every address of the family.
+    fn is_default_route(net: Self::Net) -> bool;
 
-    /// The smallest list of ranges that covers just what `nets` cover, in order.
+    /// Returns the shortest sorted list of ranges that covers the same addresses.
     fn aggregate(nets: &[Self::Net]) -> Vec<Self::Net>;
 }
 
@@ -125,14 +130,14 @@ impl Address for Ipv4Addr {
     const FAMILY: Family = Family::Ipv4;
     const LEN: usize = 4;
 
-    fn of(address: IpAddr) -> Option<Self> {
+    fn from_ip(address: IpAddr) -> Option<Self> {
         match address {
             IpAddr::V4(v4) => Some(v4),
             IpAddr::V6(_) => None,
         }
     }
 
-    fn net_of(net: IpNet) -> Option<Ipv4Net> {
+    fn from_net(net: IpNet) -> Option<Ipv4Net> {
         match net {
             IpNet::V4(v4) => Some(v4.trunc()),
             IpNet::V6(_) => None,
@@ -172,19 +177,19 @@ impl Address for Ipv4Addr {
         Ipv4Subnets::new(first, last, 0).collect()
     }
 
-    fn single(address: Self) -> Ipv4Net {
+    fn host_net(address: Self) -> Ipv4Net {
         address.into()
     }
 
-    fn last(net: Ipv4Net) -> Self {
+    fn last_address(net: Ipv4Net) -> Self {
         net.broadcast()
     }
 
-    fn holds(net: Ipv4Net, address: Self) -> bool {
+    fn contains(net: Ipv4Net, address: Self) -> bool {
         net.contains(&address)
     }
 
-    fn covers_all(net: Ipv4Net) -> bool {
+    fn is_default_route(net: Ipv4Net) -> bool {
         net.prefix_len() == 0
     }
 
@@ -200,14 +205,14 @@ impl Address for Ipv6Addr {
     const FAMILY: Family = Family::Ipv6;
     const LEN: usize = 16;
 
-    fn of(address: IpAddr) -> Option<Self> {
+    fn from_ip(address: IpAddr) -> Option<Self> {
         match address {
             IpAddr::V6(v6) => Some(v6),
             IpAddr::V4(_) => None,
         }
     }
 
-    fn net_of(net: IpNet) -> Option<Ipv6Net> {
+    fn from_net(net: IpNet) -> Option<Ipv6Net> {
         match net {
             IpNet::V6(v6) => Some(v6.trunc()),
             IpNet::V4(_) => None,
@@ -247,19 +252,19 @@ impl Address for Ipv6Addr {
         Ipv6Subnets::new(first, last, 0).collect()
     }
 
-    fn single(address: Self) -> Ipv6Net {
+    fn host_net(address: Self) -> Ipv6Net {
         address.into()
     }
 
-    fn last(net: Ipv6Net) -> Self {
+    fn last_address(net: Ipv6Net) -> Self {
         net.broadcast()
     }
 
-    fn holds(net: Ipv6Net, address: Self) -> bool {
+    fn contains(net: Ipv6Net, address: Self) -> bool {
         net.contains(&address)
     }
 
-    fn covers_all(net: Ipv6Net) -> bool {
+    fn is_default_route(net: Ipv6Net) -> bool {
         net.prefix_len() == 0
     }
 

@@ -285,7 +285,7 @@ impl<A: Address> Key<A> {
     /// range. `None` for other keys.
     #[must_use]
     pub fn end_bytes(&self) -> Option<Vec<u8>> {
-        matches!(self, Self::SourceRange(..)).then(|| self.registers(A::last))
+        matches!(self, Self::SourceRange(..)).then(|| self.registers(A::last_address))
     }
 
     fn registers(&self, of_range: impl Fn(A::Net) -> A) -> Vec<u8> {

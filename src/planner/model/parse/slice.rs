@@ -112,7 +112,7 @@ fn slice_endpoints<A: Address>(
             Family::Ipv4 => "IPv4 address of an endpoint",
             Family::Ipv6 => "IPv6 address of an endpoint",
         };
-        match endpoint_address(field, text, expected, A::of) {
+        match endpoint_address(field, text, expected, A::from_ip) {
             Ok(address) => endpoints.push(Endpoint {
                 address,
                 ready: endpoint.conditions.ready.unwrap_or(true),
