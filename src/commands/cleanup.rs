@@ -28,49 +28,52 @@ pub(super) struct Cleanup {
 }
 
 impl Cleanup {
-    /// Of our own tables only.
-    pub(super) fn of_ours() -> Self {
+    /// Deletes only kube-dnat's own tables, as `run --cleanup` does.
+    pub(super) fn own_tables() -> Self {
         Self { kube_proxy: false }
     }
 
     pub(super) fn execute(self) -> anyhow::Result<()> {
         let Self { kube_proxy } = self;
         let mut kernel = Kernel::open()?;
-        let is_owned = owner::<Ipv4Addr>(&mut kernel).or(owner::<Ipv6Addr>(&mut kernel));
-        if is_owned.is_none()
+        let owner = owner::<Ipv4Addr>(&mut kernel).or(owner::<Ipv6Addr>(&mut kernel));
+        if owner.is_none()
             && let Some(daemon) = processes::daemons().first()
         {
-            bail!("{daemon} runs and would make the tables again: stop the daemon first");
+            bail!("{daemon} is running and would recreate the tables: stop it first");
         }
         let deleted = match kernel.delete_tables() {
-            Err(Error::Owned(family)) => bail!(owned(&mut kernel, family)),
+            Err(Error::Owned(family)) => bail!(owned_message(&mut kernel, family)),
             result => result?,
         };
         for family in &deleted {
             info!(%family, "table deleted");
         }
         if deleted.is_empty() {
-            info!("there is no table to delete");
+            info!("no table to delete");
         }
         if kube_proxy {
-            of_kube_proxy(&mut kernel)?;
+            remove_kube_proxy_rules(&mut kernel)?;
         }
         Ok(())
     }
 }
 
-/// Why a table that a daemon owns is not deleted.
-fn owned(kernel: &mut Kernel, family: Family) -> String {
+/// Explains that a table cannot be deleted because another process owns it.
+fn owned_message(kernel: &mut Kernel, family: Family) -> String {
     let owner = match family {
         Family::Ipv4 => owner::<Ipv4Addr>(kernel),
         Family::Ipv6 => owner::<Ipv6Addr>(kernel),
     };
-    let owner = owner.and_then(processes::of_netlink_port);
-    let owner = owner.map_or_else(String::new, |owner| format!(", {owner}"));
-    format!("the {family} table {TABLE} belongs to another process{owner}: stop the daemon first")
+    let process = owner
+        .and_then(processes::of_netlink_port)
+        .map_or_else(String::new, |process| format!(", {process}"));
+    format!(
+        "the {family} table {TABLE} is owned by another process{process}: stop the daemon first"
+    )
 }
 
-/// The netlink port of the socket that owns the table.
+/// Returns the netlink port of the socket that owns the table of family `A`.
 fn owner<A: Address>(kernel: &mut Kernel) -> Option<u32> {
     match kernel.look::<A>() {
         Ok(TableStatus::Ours(shape)) => shape.owner,
@@ -78,7 +81,8 @@ fn owner<A: Address>(kernel: &mut Kernel) -> Option<u32> {
     }
 }
 
-fn of_kube_proxy(kernel: &mut Kernel) -> anyhow::Result<()> {
+/// Removes kube-proxy's rules, and logs what was removed and what remains.
+fn remove_kube_proxy_rules(kernel: &mut Kernel) -> anyhow::Result<()> {
     let mut takeover = Takeover::default();
     let TakeoverResult { removed, stays } =
         crate::agent::runtime()?.block_on(takeover.remove(kernel));
@@ -86,22 +90,22 @@ fn of_kube_proxy(kernel: &mut Kernel) -> anyhow::Result<()> {
         info!("{removed} deleted");
     }
     if removed.is_empty() && stays.is_empty() {
-        info!("kube-proxy has left nothing");
+        info!("no rules of kube-proxy found");
     }
     let servers = virtual_servers();
     if servers > 0 && stays.is_empty() {
         warn!(
             servers,
-            "IPVS has virtual servers, and nothing shows that kube-proxy made them: \
-             `ipvsadm --list --numeric` shows them, and `ipvsadm --clear` deletes them all"
+            "IPVS has virtual servers that cannot be attributed to kube-proxy: list them with \
+             `ipvsadm --list --numeric`; `ipvsadm --clear` deletes all of them"
         );
     }
     let legacy = takeover::legacy_iptables();
     if !legacy.is_empty() {
         warn!(
             tables = legacy.join(","),
-            "the old variant of iptables is in use too: `iptables-legacy-save | grep KUBE-` shows \
-             whether kube-proxy left something there, and `kube-proxy --cleanup` removes it"
+            "the legacy variant of iptables is in use: `iptables-legacy-save | grep KUBE-` shows \
+             whether kube-proxy has rules there, and `kube-proxy --cleanup` removes them"
         );
     }
     let stays: Vec<_> = stays.iter().map(|error| format!("{error:#}")).collect();

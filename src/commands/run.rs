@@ -110,7 +110,7 @@ impl Run {
             return Ok(());
         }
         if cleanup == Some(true) {
-            return Cleanup::of_ours().execute();
+            return Cleanup::own_tables().execute();
         }
         if init_only == Some(true) {
             return agent::init(&config);

@@ -1,4 +1,4 @@
-//! Who else is at the same work.
+//! Checks for other programs and rules that conflict with kube-dnat.
 
 use super::CheckResult;
 use crate::commands::processes::{self, PortListener};
@@ -8,7 +8,7 @@ use crate::kube_proxy::virtual_servers;
 use crate::netlink::Kernel;
 use crate::planner::ruleset::{DSTNAT, Hook, TABLE};
 
-/// What the rules in the kernel show.
+/// Checks the rules of other programs in the kernel.
 pub(super) fn of_rules(kernel: &mut Kernel) -> Vec<CheckResult> {
     let ruleset = match kernel.full_ruleset() {
         Ok(ruleset) => ruleset,
@@ -20,93 +20,96 @@ pub(super) fn of_rules(kernel: &mut Kernel) -> Vec<CheckResult> {
             )];
         }
     };
-    let mut findings = vec![kube_proxy(&ruleset, kernel)];
-    findings.extend(firewalld(&ruleset));
-    findings.extend(drops(&ruleset));
-    findings.extend(translates_before(&ruleset));
-    findings
+    let mut results = vec![kube_proxy_rules(&ruleset, kernel)];
+    results.extend(firewalld(&ruleset));
+    results.extend(host_firewall(&ruleset));
+    results.extend(earlier_chains(&ruleset));
+    results
 }
 
-fn kube_proxy(ruleset: &Ruleset, kernel: &mut Kernel) -> CheckResult {
-    const WHAT: &str = "kube-proxy rules";
-    let found = removal(ruleset);
-    let mut left = Vec::new();
-    if !found.is_empty() {
-        left.push(found.to_string());
+/// Checks for rules, IP sets and IPVS virtual servers of kube-proxy.
+fn kube_proxy_rules(ruleset: &Ruleset, kernel: &mut Kernel) -> CheckResult {
+    const CHECK: &str = "kube-proxy rules";
+    let removal = removal(ruleset);
+    let mut leftovers = Vec::new();
+    if !removal.is_empty() {
+        leftovers.push(removal.to_string());
     }
     match ip_sets(kernel) {
         Ok(sets) if sets.is_empty() => {}
-        Ok(sets) => left.push(format!("IP sets ({})", sets.len())),
-        Err(error) => left.push(error.to_string()),
+        Ok(sets) => leftovers.push(format!("IP sets ({})", sets.len())),
+        Err(error) => leftovers.push(error.to_string()),
     }
     if has_device(IPVS_DEVICE) {
-        left.push(format!("device {IPVS_DEVICE} (IPVS)"));
+        leftovers.push(format!("device {IPVS_DEVICE} (IPVS)"));
     }
     let servers = virtual_servers();
-    if left.is_empty() && servers > 0 {
+    if leftovers.is_empty() && servers > 0 {
         return CheckResult::warning(
-            WHAT,
-            format!(
-                "IPVS has {servers} virtual servers, and nothing shows that kube-proxy made them"
-            ),
-            "`ipvsadm --list --numeric` shows them, and `ipvsadm --clear` deletes them all",
+            CHECK,
+            format!("IPVS has {servers} virtual servers that cannot be attributed to kube-proxy"),
+            "list them with `ipvsadm --list --numeric`; `ipvsadm --clear` deletes all of them",
         );
     }
-    if left.is_empty() {
-        return CheckResult::ok(WHAT, "kube-proxy has left none");
+    if leftovers.is_empty() {
+        return CheckResult::ok(CHECK, "no rules of kube-proxy found");
     }
     if servers > 0 {
-        left.push(format!("virtual servers of IPVS ({servers})"));
+        leftovers.push(format!("IPVS virtual servers ({servers})"));
     }
     CheckResult::warning(
-        WHAT,
-        format!("found {}; kube-dnat's come first", left.join(", ")),
+        CHECK,
+        format!(
+            "found {}; kube-dnat's chains run first",
+            leftovers.join(", ")
+        ),
         "stop kube-proxy, then start kube-dnat with --takeover (docs/migration.md)",
     )
 }
 
+/// Checks for firewalld, whose zones reject connections to Pods.
 fn firewalld(ruleset: &Ruleset) -> Option<CheckResult> {
-    let there = ruleset.tables.iter().any(|table| table.name == "firewalld");
-    there.then(|| {
+    let is_active = ruleset.tables.iter().any(|table| table.name == "firewalld");
+    is_active.then(|| {
         CheckResult::warning(
             "firewalld",
-            "firewalld is active: it rejects what its zones do not know, translated or not",
-            "put the Pods' interfaces and ranges into a trusted zone: firewall-cmd --permanent \
+            "firewalld is active: it rejects connections that its zones do not allow, even translated ones",
+            "add the Pods' interfaces and address ranges to a trusted zone: firewall-cmd --permanent \
              --zone=trusted --add-source=POD-CIDR; firewall-cmd --reload",
         )
     })
 }
 
-/// Chains of others that drop by policy what they do not know.
-fn drops(ruleset: &Ruleset) -> Option<CheckResult> {
-    let is_in_the_way = |chain: &&ForeignChain| {
+/// Checks for chains of other programs with policy drop.
+fn host_firewall(ruleset: &Ruleset) -> Option<CheckResult> {
+    let drops_traffic = |chain: &&ForeignChain| {
         chain.drops
             && chain.id.table.name != "firewalld"
             && is_hooked(chain, [Hook::Input, Hook::Forward], i32::MAX)
     };
-    let chains = named(ruleset, is_in_the_way)?;
+    let chains = chain_names(ruleset, drops_traffic)?;
     Some(CheckResult::warning(
         "host firewall",
-        format!("what is not accepted is dropped by policy in {chains}"),
-        "accept what was translated, for example: nft add rule TABLE CHAIN ct status dnat accept",
+        format!("policy drop in {chains}: connections that no rule accepts are dropped"),
+        "accept translated connections, for example: nft add rule TABLE CHAIN ct status dnat accept",
     ))
 }
 
-/// Chains of others that may translate a connection before ours.
-fn translates_before(ruleset: &Ruleset) -> Option<CheckResult> {
+/// Checks for chains of other programs that translate connections before kube-dnat does.
+fn earlier_chains(ruleset: &Ruleset) -> Option<CheckResult> {
     let is_before = |chain: &&ForeignChain| {
         let first = is_hooked(chain, [Hook::Prerouting, Hook::Output], DSTNAT);
         chain.translates && chain.id.table.name != TABLE && first
     };
-    let chains = named(ruleset, is_before)?;
+    let chains = chain_names(ruleset, is_before)?;
     Some(CheckResult::warning(
         "earlier chains",
-        format!("what is translated before ours is not looked at again: {chains}"),
-        "see that they translate no addresses of Services",
+        format!("kube-dnat never sees the connections that these chains translate: {chains}"),
+        "make sure that they do not translate addresses of Services",
     ))
 }
 
-/// Whether a chain is called from one of these hooks before a priority.
+/// Whether a chain is attached to one of these hooks with a priority below `before`.
 fn is_hooked(chain: &ForeignChain, hooks: [Hook; 2], before: i32) -> bool {
     let numbers = hooks.map(Hook::number);
     chain
@@ -114,107 +117,106 @@ fn is_hooked(chain: &ForeignChain, hooks: [Hook; 2], before: i32) -> bool {
         .is_some_and(|(hook, priority)| numbers.contains(&hook) && priority < before)
 }
 
-fn named(ruleset: &Ruleset, which: impl Fn(&&ForeignChain) -> bool) -> Option<String> {
-    let chains = ruleset.chains.iter().filter(which);
+/// Returns the tables and names of the matching chains. Returns `None` if there are none.
+fn chain_names(ruleset: &Ruleset, is_match: impl Fn(&&ForeignChain) -> bool) -> Option<String> {
+    let chains = ruleset.chains.iter().filter(is_match);
     let names: Vec<_> = chains
         .map(|chain| format!("{} chain {}", chain.id.table, chain.id.name))
         .collect();
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-/// What processes, devices and ports show.
+/// Checks for other programs by their processes, devices and ports.
 pub(super) fn of_programs() -> Vec<CheckResult> {
-    let mut findings = vec![kube_proxy_process()];
+    let mut results = vec![kube_proxy_process()];
     let legacy = legacy_iptables();
     if !legacy.is_empty() {
-        findings.push(CheckResult::warning(
+        results.push(CheckResult::warning(
             "iptables",
             format!(
-                "the old variant of iptables has tables {}",
+                "the legacy variant of iptables has the tables {}",
                 legacy.join(", ")
             ),
-            "iptables-legacy-save | grep KUBE- shows whether kube-proxy left something there; \
-             kube-proxy --cleanup removes it",
+            "`iptables-legacy-save | grep KUBE-` shows whether kube-proxy has rules there; \
+             `kube-proxy --cleanup` removes them",
         ));
     }
-    findings.extend(other_proxies());
-    findings.push(ports());
-    findings
+    results.extend(other_proxies());
+    results.push(ports());
+    results
 }
 
+/// Checks whether kube-proxy is running in this network namespace.
 fn kube_proxy_process() -> CheckResult {
-    const WHAT: &str = "kube-proxy";
+    const CHECK: &str = "kube-proxy";
     match processes::named("kube-proxy").as_slice() {
-        [] => CheckResult::ok(
-            WHAT,
-            "no process of that name runs in this network namespace",
-        ),
+        [] => CheckResult::ok(CHECK, "not running in this network namespace"),
         [process, ..] => CheckResult::warning(
-            WHAT,
-            format!("{process} runs: it would program its rules again"),
-            "park its DaemonSet once kube-dnat runs (docs/migration.md), unless this is kube-dnat under \
-             its name",
+            CHECK,
+            format!("{process} is running and reprograms its rules"),
+            "park its DaemonSet once kube-dnat is running (docs/migration.md), unless this process is \
+             kube-dnat under the name of kube-proxy",
         ),
     }
 }
 
-/// Other software that may stand in for kube-proxy, by the device that it makes.
+/// Checks for other kube-proxy replacements, by the devices that they create.
 fn other_proxies() -> Vec<CheckResult> {
     const DEVICES: [(&str, &str); 3] = [
         (
             "cilium_host",
-            "Cilium is here: see that its kubeProxyReplacement is false",
+            "Cilium is installed: make sure that its kubeProxyReplacement is false",
         ),
         (
             "bpfin.cali",
-            "Calico's eBPF mode is here: see that it does not serve Services (bpfEnabled: false)",
+            "Calico's eBPF mode is active: turn it off, because it serves Services (bpfEnabled: false)",
         ),
         (
             "kube-bridge",
-            "kube-router is here: see that it runs without --run-service-proxy",
+            "kube-router is installed: make sure that it runs without --run-service-proxy",
         ),
     ];
     DEVICES
         .iter()
         .filter(|(device, _)| has_device(device))
-        .map(|(device, mend)| {
-            let found = format!("device {device} is there");
-            CheckResult::warning("other proxy", found, *mend)
+        .map(|(device, fix)| {
+            let message = format!("device {device} exists");
+            CheckResult::warning("other proxy", message, *fix)
         })
         .collect()
 }
 
-/// The default ports for health and metrics.
+/// Checks whether the default ports for health and metrics are free.
 fn ports() -> CheckResult {
-    const WHAT: &str = "ports";
-    let mut taken = Vec::new();
+    const CHECK: &str = "ports";
+    let mut in_use = Vec::new();
     let mut by_others = false;
     for port in [10249, 10256] {
         match processes::listener(port) {
             PortListener::Nobody => {}
             PortListener::Hidden => {
                 by_others = true;
-                taken.push(format!(
-                    "{port} is taken by a process that cannot be seen from here"
+                in_use.push(format!(
+                    "{port} is in use by a process that is not visible from here"
                 ));
             }
             PortListener::Seen(process) => {
                 by_others |= process.name != TABLE;
-                taken.push(format!("{port} is taken by {process}"));
+                in_use.push(format!("{port} is in use by {process}"));
             }
         }
     }
-    if taken.is_empty() {
-        return CheckResult::ok(WHAT, "10249 (metrics) and 10256 (health) are free");
+    if in_use.is_empty() {
+        return CheckResult::ok(CHECK, "10249 (metrics) and 10256 (health) are free");
     }
-    let found = taken.join(", ");
+    let message = in_use.join(", ");
     if !by_others {
-        return CheckResult::ok(WHAT, found);
+        return CheckResult::ok(CHECK, message);
     }
     CheckResult::warning(
-        WHAT,
-        found,
-        "kube-proxy has them until it stops: kube-dnat tries again; or choose others \
-         (--metrics-bind-address, --healthz-bind-address)",
+        CHECK,
+        message,
+        "kube-proxy uses them until it stops, and kube-dnat retries until then; or choose other \
+         ports (--metrics-bind-address, --healthz-bind-address)",
     )
 }

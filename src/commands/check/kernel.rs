@@ -1,4 +1,4 @@
-//! What the kernel lets us do.
+//! Checks of the kernel: its version, capabilities, and support for the tables.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -16,28 +16,29 @@ use crate::sysctl;
 /// `CAP_NET_ADMIN` of `linux/capability.h`.
 const CAP_NET_ADMIN: u32 = 12;
 
-/// Whether this process may change nftables.
+/// Checks whether this process has the capability to change nftables.
 pub(super) fn capability() -> anyhow::Result<CheckResult> {
-    const WHAT: &str = "capability";
+    const CHECK: &str = "capability";
     let status = Process::myself().and_then(|process| process.status());
     let effective = status.context("cannot read /proc/self/status")?.capeff;
     Ok(if effective & (1 << CAP_NET_ADMIN) == 0 {
         CheckResult::failure(
-            WHAT,
-            "CAP_NET_ADMIN is missing: nftables cannot be changed",
-            "run as root, or give the container the capability NET_ADMIN",
+            CHECK,
+            "CAP_NET_ADMIN is missing: this process cannot change nftables",
+            "run as root, or add the capability NET_ADMIN to the container",
         )
     } else {
-        CheckResult::ok(WHAT, "CAP_NET_ADMIN is there")
+        CheckResult::ok(CHECK, "CAP_NET_ADMIN is effective")
     })
 }
 
+/// Reports why the nftables socket cannot be opened.
 pub(super) fn no_nftables(error: &Error) -> CheckResult {
-    const WHAT: &str = "nftables";
+    const CHECK: &str = "nftables";
     match error {
         Error::Permission => CheckResult::failure(
-            WHAT,
-            "it cannot be looked at without CAP_NET_ADMIN",
+            CHECK,
+            "cannot read nftables without CAP_NET_ADMIN",
             "run this check as root",
         ),
         Error::NoNftables
@@ -45,77 +46,78 @@ pub(super) fn no_nftables(error: &Error) -> CheckResult {
         | Error::Refused(_)
         | Error::Lost
         | Error::Lacks(_)
-        | Error::Owned(_) => CheckResult::failure(WHAT, error.to_string(), "modprobe nf_tables"),
+        | Error::Owned(_) => CheckResult::failure(CHECK, error.to_string(), "modprobe nf_tables"),
     }
 }
 
-/// The least supported kernel, as README has it.
-const LEAST: (u32, u32) = (5, 13);
+/// The oldest supported kernel, as documented in README.md.
+const OLDEST_SUPPORTED: (u32, u32) = (5, 13);
 
-/// Which kernel it is.
+/// Checks the version of the running kernel.
 pub(super) fn release() -> anyhow::Result<CheckResult> {
-    let name = nix::sys::utsname::uname().context("cannot ask which kernel this is")?;
-    Ok(of_release(&name.release().to_string_lossy()))
+    let name = nix::sys::utsname::uname().context("cannot read the kernel release")?;
+    Ok(check_release(&name.release().to_string_lossy()))
 }
 
-fn of_release(release: &str) -> CheckResult {
-    const WHAT: &str = "kernel";
-    let found = format!("Linux {release}");
+/// Checks a kernel release, as in `uname -r`.
+fn check_release(release: &str) -> CheckResult {
+    const CHECK: &str = "kernel";
+    let message = format!("Linux {release}");
     let mut numbers = release
         .split(|c: char| !c.is_ascii_digit())
         .map(str::parse::<u32>);
     let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
         return CheckResult::warning(
-            WHAT,
-            format!("{found}: it is not known how old that is"),
-            "Linux 5.13 or newer is supported",
+            CHECK,
+            format!("{message}: unknown version format"),
+            "use Linux 5.13 or newer",
         );
     };
-    if (major, minor) < LEAST {
+    if (major, minor) < OLDEST_SUPPORTED {
         CheckResult::warning(
-            WHAT,
-            format!("{found} is older than 5.13, the least supported one"),
-            "use Linux 5.13 or newer; what is tried below may work all the same",
+            CHECK,
+            format!("{message} is older than 5.13, the oldest supported version"),
+            "use Linux 5.13 or newer; kube-dnat can still work if the checks below pass",
         )
     } else {
-        CheckResult::ok(WHAT, found)
+        CheckResult::ok(CHECK, message)
     }
 }
 
-/// Whether the kernel takes our tables, and what it can besides.
+/// Checks whether the kernel accepts kube-dnat's tables, and whether it supports table ownership.
 pub(super) fn abilities(kernel: &mut Kernel) -> Vec<CheckResult> {
-    vec![takes_our_tables(kernel), owner(kernel)]
+    vec![nftables(kernel), table_owner(kernel)]
 }
 
-fn takes_our_tables(kernel: &mut Kernel) -> CheckResult {
-    const WHAT: &str = "nftables";
-    let there = [is_there::<Ipv4Addr>(kernel), is_there::<Ipv6Addr>(kernel)];
-    if there.contains(&true) {
-        return CheckResult::ok(WHAT, "the kernel takes our tables: they are there");
+/// Checks whether the kernel accepts kube-dnat's tables, with a transaction that is undone.
+fn nftables(kernel: &mut Kernel) -> CheckResult {
+    const CHECK: &str = "nftables";
+    if has_table::<Ipv4Addr>(kernel) || has_table::<Ipv6Addr>(kernel) {
+        return CheckResult::ok(CHECK, "kube-dnat's tables exist");
     }
-    let everything = Program {
+    let program = Program {
         pods: PodMatch::Cidrs,
         masquerade_all: false,
         without_counters: false,
     };
-    // As the daemon, which makes no IPv6 table where the kernel has none.
+    // Like the daemon, which creates no IPv6 table if the kernel has no IPv6.
     let families: &[_] = if sysctl::has_ipv6() {
         &[Family::Ipv4, Family::Ipv6]
     } else {
         &[Family::Ipv4]
     };
-    match kernel.dry_run(&everything, families) {
+    match kernel.dry_run(&program, families) {
         Ok(()) => CheckResult::ok(
-            WHAT,
-            "the kernel takes our tables: all of them were tried in a transaction and undone",
+            CHECK,
+            "the kernel accepts kube-dnat's tables (tried in a transaction that was undone)",
         ),
         Err(Error::Refused(refusals))
             if refusals.iter().all(|refusal| refusal.errno == Errno::EPERM) =>
         {
             CheckResult::failure(
-                WHAT,
-                "another process owns a table of our name, which is not of this version",
-                "stop it, or let the rolling update of its DaemonSet do so",
+                CHECK,
+                "another process owns a kube-dnat table of another version",
+                "stop that process, or let the rolling update of its DaemonSet stop it",
             )
         }
         Err(Error::Refused(refusals)) => {
@@ -126,39 +128,41 @@ fn takes_our_tables(kernel: &mut Kernel) -> CheckResult {
                 many => format!(" (and {} more)", many - 1),
             };
             match kernel.missing(families) {
-                Ok(missing) if !missing.is_empty() => lacks(missing),
+                Ok(missing) if !missing.is_empty() => missing_abilities(missing),
                 _ => CheckResult::failure(
-                    WHAT,
-                    format!("the kernel refuses {first}{more}"),
-                    "Linux 5.13 or newer is needed",
+                    CHECK,
+                    format!("the kernel rejects {first}{more}"),
+                    "use Linux 5.13 or newer",
                 ),
             }
         }
-        Err(error) => CheckResult::failure(WHAT, error.to_string(), "run this check as root"),
+        Err(error) => CheckResult::failure(CHECK, error.to_string(), "run this check as root"),
     }
 }
 
-fn is_there<A: Address>(kernel: &mut Kernel) -> bool {
+/// Whether kube-dnat's table of family `A` exists.
+fn has_table<A: Address>(kernel: &mut Kernel) -> bool {
     matches!(kernel.look::<A>(), Ok(TableStatus::Ours(_)))
 }
 
-/// The same words as the start, and how to load what is missing.
-fn lacks(missing: Vec<Ability>) -> CheckResult {
+/// Reports the missing kernel features as the daemon's start does, and the modules that provide them.
+fn missing_abilities(missing: Vec<Ability>) -> CheckResult {
     let modules: Vec<_> = missing.iter().map(|ability| ability.modules()).collect();
     let fix = format!("modprobe -a {}", modules.join(" "));
     CheckResult::failure("nftables", Error::Lacks(missing).to_string(), fix)
 }
 
-fn owner(kernel: &mut Kernel) -> CheckResult {
-    const WHAT: &str = "table owner";
+/// Checks whether a process can own its tables, so that no other process can change them.
+fn table_owner(kernel: &mut Kernel) -> CheckResult {
+    const CHECK: &str = "table owner";
     match kernel.can_own_tables() {
-        Ok(true) => CheckResult::ok(WHAT, "the tables can be kept from other programs"),
+        Ok(true) => CheckResult::ok(CHECK, "the kernel supports table ownership"),
         Ok(false) => CheckResult::warning(
-            WHAT,
-            "other programs, `nft flush ruleset` too, can change the tables; that is repaired",
-            "nothing need be done; Linux 6.9 or newer keeps them out",
+            CHECK,
+            "no table ownership: other programs can change the tables, and kube-dnat repairs them",
+            "no action is required; Linux 6.9 or newer supports ownership",
         ),
-        Err(error) => CheckResult::warning(WHAT, error.to_string(), "run this check as root"),
+        Err(error) => CheckResult::warning(CHECK, error.to_string(), "run this check as root"),
     }
 }
 
@@ -168,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kernel_below_the_least_supported_one_is_warned_of() {
+    fn a_kernel_older_than_the_oldest_supported_one_is_a_warning() {
         for (release, level) in [
             ("6.18.5", Level::Ok),
             ("5.13.0-19-generic", Level::Ok),
@@ -177,9 +181,9 @@ mod tests {
             ("4.18.0-553.el8_10.x86_64", Level::Warning),
             ("mine", Level::Warning),
         ] {
-            let finding = of_release(release);
-            assert_eq!(finding.level, level, "{release}");
-            assert!(finding.found.contains(release), "{}", finding.found);
+            let result = check_release(release);
+            assert_eq!(result.level, level, "{release}");
+            assert!(result.message.contains(release), "{}", result.message);
         }
     }
 }

@@ -16,7 +16,7 @@ use super::output::{AnswerStatus, OutputFormat};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kube-dnat check\n  \
-    kube-dnat check -o json | jq '.findings[] | select(.level != \"ok\")'\n\n\
+    kube-dnat check -o json | jq '.results[] | select(.level != \"ok\")'\n\n\
     Exit codes:\n  0  ready, possibly with warnings\n  \
     1  error: wrong usage\n  \
     2  not ready: a check failed")]
@@ -26,82 +26,88 @@ pub(super) struct Check {
     output: OutputFormat,
 }
 
-/// How bad it is.
+/// The severity of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Level {
-    /// As it should be.
+    /// Nothing needs to be done.
     Ok,
-    /// Worth knowing.
+    /// A possible problem.
     Warning,
-    /// Services would not work.
+    /// Services would not work: the node is not ready.
     Failure,
 }
 
-/// What was found of one thing.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 struct CheckResult {
-    what: &'static str,
+    /// The name of the check.
+    check: &'static str,
+    /// The severity.
     level: Level,
-    found: String,
-    /// How to mend it.
+    /// What the check found, as one sentence.
+    message: String,
+    /// How to fix the problem.
     #[serde(skip_serializing_if = "Option::is_none")]
-    mend: Option<String>,
+    fix: Option<String>,
 }
 
 impl CheckResult {
-    fn ok(what: &'static str, found: impl Into<String>) -> Self {
+    /// A result that needs no fix.
+    fn ok(check: &'static str, message: impl Into<String>) -> Self {
         Self {
-            what,
+            check,
             level: Level::Ok,
-            found: found.into(),
-            mend: None,
+            message: message.into(),
+            fix: None,
         }
     }
 
-    fn warning(what: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
+    /// A possible problem and its fix.
+    fn warning(check: &'static str, message: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
-            what,
+            check,
             level: Level::Warning,
-            found: found.into(),
-            mend: Some(mend.into()),
+            message: message.into(),
+            fix: Some(fix.into()),
         }
     }
 
-    fn failure(what: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
+    /// A problem that keeps Services from working, and its fix.
+    fn failure(check: &'static str, message: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
-            what,
+            check,
             level: Level::Failure,
-            found: found.into(),
-            mend: Some(mend.into()),
+            message: message.into(),
+            fix: Some(fix.into()),
         }
     }
 }
 
-/// The answer.
+/// The results of all checks.
 #[derive(Debug, Serialize)]
 struct CheckReport {
+    /// Whether no check failed.
     ready: bool,
-    findings: Vec<CheckResult>,
+    /// The results, in the order of the checks.
+    results: Vec<CheckResult>,
 }
 
 impl Check {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let Self { output } = self;
-        let mut findings = vec![kernel::release()?, kernel::capability()?];
+        let mut results = vec![kernel::release()?, kernel::capability()?];
         match crate::netlink::Kernel::open() {
             Ok(mut opened) => {
-                findings.extend(kernel::abilities(&mut opened));
-                findings.extend(conflicts::of_rules(&mut opened));
+                results.extend(kernel::abilities(&mut opened));
+                results.extend(conflicts::of_rules(&mut opened));
             }
-            Err(error) => findings.push(kernel::no_nftables(&error)),
+            Err(error) => results.push(kernel::no_nftables(&error)),
         }
-        findings.extend(conflicts::of_programs());
-        findings.extend(settings::all());
-        let ready = findings
-            .iter()
-            .all(|finding| finding.level != Level::Failure);
-        output.print(&CheckReport { ready, findings })?;
+        results.extend(conflicts::of_programs());
+        results.extend(settings::all());
+        let ready = results.iter().all(|result| result.level != Level::Failure);
+        output.print(&CheckReport { ready, results })?;
         let status = if ready {
             AnswerStatus::Fine
         } else {
@@ -113,20 +119,26 @@ impl Check {
 
 impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.findings.iter().map(|finding| finding.what.len()).max();
-        let width = width.unwrap_or_default();
-        for finding in &self.findings {
-            let level = match finding.level {
+        let widths = self.results.iter().map(|result| result.check.len());
+        let width = widths.max().unwrap_or_default();
+        for result in &self.results {
+            let level = match result.level {
                 Level::Ok => "ok",
                 Level::Warning => "WARN",
                 Level::Failure => "FAIL",
             };
-            writeln!(f, "{level:<5} {:<width$}  {}", finding.what, finding.found)?;
-            if let Some(mend) = &finding.mend {
-                writeln!(f, "      {:<width$}  -> {mend}", "")?;
+            let CheckResult {
+                check,
+                message,
+                fix,
+                ..
+            } = result;
+            writeln!(f, "{level:<5} {check:<width$}  {message}")?;
+            if let Some(fix) = fix {
+                writeln!(f, "      {:<width$}  -> {fix}", "")?;
             }
         }
-        let verdict = if self.ready { "ready" } else { "NOT ready" };
-        writeln!(f, "this node is {verdict} for kube-dnat")
+        let readiness = if self.ready { "ready" } else { "NOT ready" };
+        writeln!(f, "this node is {readiness} for kube-dnat")
     }
 }

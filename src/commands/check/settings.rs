@@ -1,4 +1,4 @@
-//! Kernel settings that decide whether packets are forwarded at all.
+//! Checks of the kernel settings that forwarding depends on.
 
 use std::fs;
 use std::path::Path;
@@ -9,13 +9,16 @@ use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessa
 
 use super::CheckResult;
 
+/// The directory of the network settings.
 const NET: &str = "/proc/sys/net";
 
+/// Reads a setting below `/proc/sys/net`. Returns `None` if it does not exist.
 fn read(setting: &str) -> Option<String> {
     let text = fs::read_to_string(Path::new(NET).join(setting)).ok()?;
     Some(text.trim().to_owned())
 }
 
+/// Checks all settings.
 pub(super) fn all() -> Vec<CheckResult> {
     [
         Some(forwarding()),
@@ -29,64 +32,68 @@ pub(super) fn all() -> Vec<CheckResult> {
     .collect()
 }
 
+/// Checks whether the node forwards IPv4 packets.
 fn forwarding() -> CheckResult {
-    const WHAT: &str = "ip_forward";
+    const CHECK: &str = "ip_forward";
     match read("ipv4/ip_forward").as_deref() {
-        Some("1") => CheckResult::ok(WHAT, "IPv4 packets are forwarded"),
+        Some("1") => CheckResult::ok(CHECK, "IPv4 forwarding is on"),
         _ => CheckResult::failure(
-            WHAT,
-            "net.ipv4.ip_forward is 0: no Pod and nobody outside reaches an endpoint through this node",
-            "sysctl -w net.ipv4.ip_forward=1, and the same line in /etc/sysctl.d",
+            CHECK,
+            "net.ipv4.ip_forward is 0: Pods and external clients cannot reach endpoints through this node",
+            "sysctl -w net.ipv4.ip_forward=1, and the same setting in /etc/sysctl.d",
         ),
     }
 }
 
-/// `None`: no IPv6 here.
+/// Checks whether the node forwards IPv6 packets. Returns `None` if the kernel has no IPv6.
 fn ipv6_forwarding() -> Option<CheckResult> {
-    const WHAT: &str = "ipv6 forwarding";
+    const CHECK: &str = "ipv6 forwarding";
     let value = read("ipv6/conf/all/forwarding")?;
     if value == "1" {
-        return Some(CheckResult::ok(WHAT, "IPv6 packets are forwarded"));
+        return Some(CheckResult::ok(CHECK, "IPv6 forwarding is on"));
     }
     Some(if has_global_ipv6() {
         CheckResult::warning(
-            WHAT,
+            CHECK,
             "net.ipv6.conf.all.forwarding is 0, and this node has IPv6 addresses",
-            "in a cluster with IPv6: sysctl -w net.ipv6.conf.all.forwarding=1",
+            "in a cluster with IPv6, sysctl -w net.ipv6.conf.all.forwarding=1",
         )
     } else {
-        CheckResult::ok(WHAT, "off, and this node has no global IPv6 address")
+        CheckResult::ok(CHECK, "off, and this node has no global IPv6 address")
     })
 }
 
+/// Whether an interface has an IPv6 address that is neither loopback nor link-local.
 fn has_global_ipv6() -> bool {
-    let addresses = getifaddrs().into_iter().flatten();
-    let addresses =
-        addresses.filter_map(|interface| Some(interface.address?.as_sockaddr_in6()?.ip()));
-    addresses
+    getifaddrs()
         .into_iter()
+        .flatten()
+        .filter_map(|interface| Some(interface.address?.as_sockaddr_in6()?.ip()))
         .any(|address| !address.is_loopback() && !address.is_unicast_link_local())
 }
 
-/// The kernel takes the stricter of `all` and the interface's own
+/// Checks for interfaces with strict reverse path filtering.
+///
+/// The kernel uses the maximum of the value of `all` and the interface's own
 /// (`Documentation/networking/ip-sysctl.rst`).
 fn reverse_path() -> CheckResult {
-    const WHAT: &str = "rp_filter";
+    const CHECK: &str = "rp_filter";
     let value = |interface: &str| -> u8 {
         let value = read(&format!("ipv4/conf/{interface}/rp_filter"));
         value.and_then(|value| value.parse().ok()).unwrap_or(0)
     };
     let all = value("all");
-    let interfaces = fs::read_dir(Path::new(NET).join("ipv4/conf"));
-    let interfaces = interfaces.into_iter().flatten().flatten();
-    let mut strict: Vec<_> = interfaces
+    let mut strict: Vec<_> = fs::read_dir(Path::new(NET).join("ipv4/conf"))
+        .into_iter()
+        .flatten()
+        .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
         .filter(|name| !["all", "default", "lo"].contains(&name.as_str()))
         .filter(|name| value(name).max(all) == 1)
         .collect();
     strict.sort_unstable();
     if strict.is_empty() {
-        return CheckResult::ok(WHAT, "no interface filters strictly by the reverse path");
+        return CheckResult::ok(CHECK, "no interface has strict reverse path filtering");
     }
     let shown = strict.len().min(3);
     let more = match strict.len() - shown {
@@ -95,22 +102,28 @@ fn reverse_path() -> CheckResult {
     };
     let names = strict.get(..shown).unwrap_or_default().join(", ");
     CheckResult::warning(
-        WHAT,
+        CHECK,
         format!(
-            "strict on {names}{more}: what comes in by another interface than its answer would take is dropped"
+            "strict on {names}{more}: the kernel drops packets whose reply would leave through \
+             another interface"
         ),
-        "fine with one way in and out; else sysctl -w net.ipv4.conf.all.rp_filter=2",
+        "no action is required if routing is symmetric; else sysctl -w net.ipv4.conf.all.rp_filter=2",
     )
 }
 
-/// `None`: no bridge has ports.
+/// Checks whether packets between ports of a bridge pass nftables. Returns `None` if no bridge has
+/// ports.
 fn bridges() -> Option<CheckResult> {
-    const WHAT: &str = "bridge-nf-call";
+    const CHECK: &str = "bridge-nf-call";
     let name = match bridge_with_ports() {
         Ok(name) => name?,
         Err(error) => {
-            let found = format!("{error:#}");
-            return Some(CheckResult::warning(WHAT, found, "run this check as root"));
+            let message = format!("{error:#}");
+            return Some(CheckResult::warning(
+                CHECK,
+                message,
+                "run this check as root",
+            ));
         }
     };
     let calls = [
@@ -119,21 +132,23 @@ fn bridges() -> Option<CheckResult> {
     ];
     let on = calls.map(|setting| read(setting).as_deref() == Some("1"));
     Some(if on == [true, true] {
-        CheckResult::ok(WHAT, "what crosses a bridge is seen by nftables")
+        CheckResult::ok(CHECK, "bridged packets pass nftables")
     } else {
         CheckResult::warning(
-            WHAT,
+            CHECK,
             format!(
-                "answers between two ports of the bridge {name} do not pass nftables: a Pod that \
-                 is sent to another Pod of the bridge by a Service gets none"
+                "replies between two ports of bridge {name} do not pass nftables: a Pod gets no \
+                 reply from a Service whose endpoint is on the same bridge"
             ),
-            "if Pods are its ports: modprobe br_netfilter; sysctl -w \
+            "if Pods are attached to this bridge: modprobe br_netfilter; sysctl -w \
              net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1",
         )
     })
 }
 
-/// The first bridge that has a port. `/sys` may be that of another network namespace.
+/// Returns the name of the first bridge that has a port.
+///
+/// It asks rtnetlink, because `/sys` can belong to another network namespace.
 fn bridge_with_ports() -> anyhow::Result<Option<String>> {
     let links = crate::agent::runtime()?.block_on(async {
         let (connection, handle, _) = rtnetlink::new_connection()?;
@@ -167,21 +182,22 @@ fn bridge_with_ports() -> anyhow::Result<Option<String>> {
     Ok(with_ports.find_map(name))
 }
 
+/// Checks how full the conntrack table is.
 fn conntrack() -> CheckResult {
-    const WHAT: &str = "conntrack";
+    const CHECK: &str = "conntrack";
     let number = |setting: &str| read(setting).and_then(|value| value.parse::<u64>().ok());
     let Some(max) = number("netfilter/nf_conntrack_max") else {
-        return CheckResult::ok(WHAT, "not loaded yet; the daemon loads it");
+        return CheckResult::ok(CHECK, "module not loaded; kube-dnat loads it at startup");
     };
     let count = number("netfilter/nf_conntrack_count").unwrap_or(0);
-    let found = format!("{count} of {max} connections are followed");
+    let message = format!("{count} of {max} entries in use");
     if count > max / 10 * 8 {
         CheckResult::warning(
-            WHAT,
-            found,
-            "raise conntrack.maxPerCore in the configuration",
+            CHECK,
+            message,
+            "increase conntrack.maxPerCore in the configuration",
         )
     } else {
-        CheckResult::ok(WHAT, found)
+        CheckResult::ok(CHECK, message)
     }
 }

@@ -10,21 +10,21 @@ use crate::lab::nft;
 pub(super) fn tests() -> Vec<Trial> {
     use super::check;
     crate::trials!(check:
-        check_finds_a_node_ready_and_changes_nothing,
-        check_says_what_to_mend,
+        check_reports_a_ready_node_and_changes_nothing,
+        check_names_each_problem_and_its_fix,
         check_without_capabilities_names_the_one_that_is_missing,
-        check_knows_a_table_that_another_version_owns,
+        check_recognizes_a_table_that_another_version_owns,
     )
 }
 
-fn check_finds_a_node_ready_and_changes_nothing() {
+fn check_reports_a_ready_node_and_changes_nothing() {
     let shop = Shop::new();
     let before = nft::list(&shop.cluster.node.namespace);
     let (code, answer) = json(&shop, &["check"]);
     assert_eq!(code, 0, "{answer}");
     assert_eq!(answer["ready"], true, "{answer}");
-    let levels = answer["findings"].as_array().expect("findings").iter();
-    let levels = levels.map(|finding| (&finding["what"], &finding["level"]));
+    let levels = answer["results"].as_array().expect("results").iter();
+    let levels = levels.map(|result| (&result["check"], &result["level"]));
     assert!(
         levels
             .clone()
@@ -39,19 +39,16 @@ fn check_finds_a_node_ready_and_changes_nothing() {
     );
     assert!(levels.clone().any(|(what, _)| what == "kernel"), "{answer}");
     assert_eq!(nft::list(&shop.cluster.node.namespace), before);
-    // And so beside a daemon.
+    // The answer is the same while a daemon is running.
     let daemon = shop.start(&manifests(&shop));
     let (code, out, _) = run(&shop, &["check"]);
     assert_eq!(code, 0, "{out}");
-    assert!(
-        out.contains("the kernel takes our tables: they are there"),
-        "{out}"
-    );
+    assert!(out.contains("kube-dnat's tables exist"), "{out}");
     assert!(out.ends_with("this node is ready for kube-dnat\n"), "{out}");
     assert_eq!(daemon.log_lines("WARN"), [""; 0]);
 }
 
-/// What others may have on a node, each of which is to be told of.
+/// Rules of other programs, each of which check must report.
 const CONFLICTS: &str = "
 table ip kube-proxy {
 }
@@ -73,7 +70,7 @@ table inet mine {
 }
 ";
 
-fn check_says_what_to_mend() {
+fn check_names_each_problem_and_its_fix() {
     let shop = Shop::new();
     let node = &shop.cluster.node.namespace;
     node.sysctls(&[
@@ -84,17 +81,17 @@ fn check_says_what_to_mend() {
     nft::load(node, CONFLICTS);
     let (code, answer) = json(&shop, &["check"]);
     assert_eq!(code, 2, "{answer}");
-    let found = |what: &str| {
-        let findings = answer["findings"].as_array().expect("findings");
-        let finding = findings.iter().find(|finding| finding["what"] == what);
-        let finding = finding.unwrap_or_else(|| panic!("nothing of {what}: {answer}"));
-        let text = |field: &str| finding[field].as_str().unwrap_or_default().to_owned();
-        (text("level"), text("found"), text("mend"))
+    let result = |check: &str| {
+        let results = answer["results"].as_array().expect("results");
+        let result = results.iter().find(|result| result["check"] == check);
+        let result = result.unwrap_or_else(|| panic!("no result of {check}: {answer}"));
+        let text = |field: &str| result[field].as_str().unwrap_or_default().to_owned();
+        (text("level"), text("message"), text("fix"))
     };
-    let (level, _, mend) = found("ip_forward");
+    let (level, _, fix) = result("ip_forward");
     assert_eq!(level, "failure");
-    assert!(mend.contains("sysctl -w net.ipv4.ip_forward=1"), "{mend}");
-    for (what, said, mended_by) in [
+    assert!(fix.contains("sysctl -w net.ipv4.ip_forward=1"), "{fix}");
+    for (check, problem, command) in [
         (
             "kube-proxy rules",
             "table ip kube-proxy, and iptables chains (1) with the jumps to them (1)",
@@ -113,10 +110,10 @@ fn check_says_what_to_mend() {
         ),
         ("rp_filter", "strict on ", "rp_filter=2"),
     ] {
-        let (level, found, mend) = found(what);
-        assert_eq!(level, "warning", "{what}");
-        assert!(found.contains(said), "{what}: {found}");
-        assert!(mend.contains(mended_by), "{what}: {mend}");
+        let (level, message, fix) = result(check);
+        assert_eq!(level, "warning", "{check}");
+        assert!(message.contains(problem), "{check}: {message}");
+        assert!(fix.contains(command), "{check}: {fix}");
     }
     let (_, out, _) = run(&shop, &["check"]);
     assert!(out.contains("FAIL  ip_forward"), "{out}");
@@ -135,7 +132,7 @@ fn check_without_capabilities_names_the_one_that_is_missing() {
     assert!(out.contains("CAP_NET_ADMIN is missing"), "{out}");
 }
 
-fn check_knows_a_table_that_another_version_owns() {
+fn check_recognizes_a_table_that_another_version_owns() {
     let shop = Shop::new();
     let node = &shop.cluster.node.namespace;
     let program = env!("CARGO_BIN_EXE_kube-dnat");
@@ -146,7 +143,9 @@ fn check_knows_a_table_that_another_version_owns() {
     let command = format!("{own}; {program} check; exec 3>&-");
     let out = node.command("timeout", &["60", "bash", "-c", &command]);
     assert!(
-        out.contains("FAIL  nftables          another process owns a table of our name"),
+        out.contains(
+            "FAIL  nftables          another process owns a kube-dnat table of another version"
+        ),
         "{out}"
     );
 }

@@ -1,4 +1,4 @@
-//! What the commands for people have in common, and `cleanup`.
+//! `cleanup`, and what all subcommands have in common.
 
 use libtest_mimic::Trial;
 use serde_json::Value;
@@ -10,18 +10,18 @@ use crate::lab::nft;
 pub(super) fn tests() -> Vec<Trial> {
     use super::commands;
     crate::trials!(commands:
-        cleanup_is_refused_while_a_daemon_owns_the_tables,
-        help_and_completions_are_there_for_every_command,
+        cleanup_fails_while_a_daemon_owns_the_tables,
+        every_command_has_help_and_completions,
     )
 }
 
-/// The cart on every frontend, with two endpoints.
+/// The manifests of the Service `cart` with every kind of frontend and two endpoints.
 pub(super) fn manifests(shop: &Shop) -> String {
     let ready = cart_slices(shop.pods(["pod-1", "remote-1"])).yaml();
     cart_on_every_frontend().yaml() + &ready
 }
 
-/// The answer as JSON, and the exit code.
+/// Runs a subcommand with `-o json`. Returns the exit code and the answer.
 #[track_caller]
 pub(super) fn json(shop: &Shop, arguments: &[&str]) -> (i32, Value) {
     let (code, out, error) = run(shop, &[arguments, &["-o", "json"]].concat());
@@ -29,7 +29,7 @@ pub(super) fn json(shop: &Shop, arguments: &[&str]) -> (i32, Value) {
     (code, answer)
 }
 
-fn cleanup_is_refused_while_a_daemon_owns_the_tables() {
+fn cleanup_fails_while_a_daemon_owns_the_tables() {
     let shop = Shop::new();
     let daemon = shop.start(&manifests(&shop));
     let before = nft::normalise(&nft::list(&shop.cluster.node.namespace));
@@ -41,7 +41,7 @@ fn cleanup_is_refused_while_a_daemon_owns_the_tables() {
         let (code, _, error) = run(&shop, flags);
         assert_eq!(code, 1, "{error}");
         assert!(
-            error.contains("belongs to another process, kube-dnat ("),
+            error.contains("is owned by another process, kube-dnat ("),
             "{error}"
         );
         assert!(error.contains("stop the daemon first"), "{error}");
@@ -55,7 +55,7 @@ fn cleanup_is_refused_while_a_daemon_owns_the_tables() {
     assert!(!nft::list(&shop.cluster.node.namespace).contains("kube-dnat"));
 }
 
-fn help_and_completions_are_there_for_every_command() {
+fn every_command_has_help_and_completions() {
     let shop = Shop::new();
     for command in [
         "run",

@@ -198,7 +198,7 @@ fn a_daemon_that_owns_no_tables_and_answers_elsewhere_is_found() {
     assert_eq!(answer["daemon"]["process"]["name"], "kube-dnat", "{answer}");
     let (code, _, error) = run(&shop, &["cleanup"]);
     assert_eq!(code, 1, "{error}");
-    assert!(error.contains("would make the tables again"), "{error}");
+    assert!(error.contains("would recreate the tables"), "{error}");
     assert!(error.contains("stop the daemon first"), "{error}");
     daemon.terminate();
     assert_eq!(json(&shop, &["status"]).0, 2);
