@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tracing::debug;
 
 pub mod admin;
+mod failed;
 pub mod health_check;
 mod listen;
 mod server;

@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
+use super::failed::FailedListeners;
 use super::listen::{Listeners, listen, listen_everywhere};
 use super::slots::{ConnectionSlot, ConnectionSlots, is_own};
 
@@ -41,6 +42,7 @@ pub struct Server {
     slots: Arc<ConnectionSlots>,
     /// The runtime that answers this node: it does nothing else, so that a probe waits for nobody.
     own: Handle,
+    pub(super) failed: FailedListeners,
 }
 
 impl Server {
@@ -48,7 +50,11 @@ impl Server {
     #[must_use]
     pub fn new(own: Handle) -> Self {
         let slots = ConnectionSlots::new();
-        Self { slots, own }
+        Self {
+            slots,
+            own,
+            failed: FailedListeners::default(),
+        }
     }
 
     /// Listens at an address of this node, of its own family only.

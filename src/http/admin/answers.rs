@@ -8,11 +8,12 @@ use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
-use serde_json::json as value;
+use serde_json::{Value, json as value};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_blocking;
 
 use super::AdminServer;
+use crate::http::failed::FailedListeners;
 use crate::http::server::HttpResponse;
 use crate::logging;
 use crate::sync::{DebugQuestion, DebugRequest};
@@ -22,15 +23,20 @@ static READERS: Semaphore = Semaphore::const_new(2);
 
 impl AdminServer {
     /// What is asked at the address for metrics.
-    pub(super) async fn metrics(&self, from: SocketAddr, request: Request<Bytes>) -> HttpResponse {
+    pub(super) async fn metrics(
+        &self,
+        from: SocketAddr,
+        request: Request<Bytes>,
+        failed: &FailedListeners,
+    ) -> HttpResponse {
         match (request.method(), request.uri().path()) {
             (&Method::PUT, "/debug/flags/v") => set_verbosity(from, &request),
-            (&Method::GET | &Method::HEAD, path) => self.get(path).await,
+            (&Method::GET | &Method::HEAD, path) => self.get(path, failed).await,
             _ => text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
         }
     }
 
-    async fn get(&self, path: &str) -> HttpResponse {
+    async fn get(&self, path: &str, failed: &FailedListeners) -> HttpResponse {
         match path {
             "/metrics" => self.exposed().await,
             "/healthz" => self.ready(),
@@ -40,8 +46,8 @@ impl AdminServer {
                 json(StatusCode::OK, &group)
             }
             "/debug/status" => json(StatusCode::OK, &self.status()),
-            "/debug/state" => self.ask(DebugQuestion::State).await,
-            "/debug/wrong" => self.ask(DebugQuestion::Wrong).await,
+            "/debug/state" => self.ask(DebugQuestion::State, failed).await,
+            "/debug/wrong" => self.ask(DebugQuestion::Wrong, failed).await,
             _ => not_found(),
         }
     }
@@ -62,12 +68,19 @@ impl AdminServer {
         }
     }
 
-    async fn ask(&self, question: DebugQuestion) -> HttpResponse {
+    async fn ask(&self, question: DebugQuestion, failed: &FailedListeners) -> HttpResponse {
         let (answer, told) = oneshot::channel();
         let debug_request = DebugRequest { question, answer };
         if self.debug_requests.send(debug_request).await.is_ok()
-            && let Ok(told) = told.await
+            && let Ok(mut told) = told.await
         {
+            let wrong = match question {
+                DebugQuestion::State => told.get_mut("wrong"),
+                DebugQuestion::Wrong => Some(&mut told),
+            };
+            if let Some(wrong) = wrong.and_then(Value::as_object_mut) {
+                failed.add_to(wrong);
+            }
             return json(StatusCode::OK, &told);
         }
         text(StatusCode::SERVICE_UNAVAILABLE, "the daemon ends")

@@ -95,10 +95,10 @@ pub async fn run(
         admin.recorder.record_for_node(reason, note);
     };
     let health = run_one("health", (health, hard_fail), &server, answer, told);
-    let at_metrics = Arc::clone(&admin);
+    let (at_metrics, failed) = (Arc::clone(&admin), server.failed.clone());
     let answer = move |from, request| {
-        let admin = Arc::clone(&at_metrics);
-        async move { admin.metrics(from, request).await }
+        let (admin, failed) = (Arc::clone(&at_metrics), failed.clone());
+        async move { admin.metrics(from, request, &failed).await }
     };
     let metrics = run_one("metrics", (metrics, hard_fail), &server, answer, |_, _| {});
     tokio::select! {
@@ -129,12 +129,15 @@ where
                     info!(%at, "{what} is served now");
                 }
                 failed = false;
+                server.failed.port(what, at, None);
                 server.serve(listeners, answer.clone()).await;
             }
             Err(source) if hard_fail => return Err(BindError { what, at, source }),
             Err(error) if !failed => {
                 failed = true;
                 error!(%at, %error, "cannot serve {what}, will try again");
+                let why = format!("it cannot be served: {error}");
+                server.failed.port(what, at, Some(why));
                 told(at, &error);
             }
             Err(_) => {}

@@ -48,7 +48,7 @@ struct HealthCheckServer {
 enum CheckListener {
     Open(AbortHandle),
     /// The port cannot be had, which was said.
-    Failed,
+    Failed(String),
 }
 
 impl Drop for CheckListener {
@@ -84,7 +84,7 @@ pub async fn serve(
             },
             () = sleep(RETRY), if servers.lacks_any() => servers.retry(),
         }
-        servers.count();
+        servers.report_failed();
     }
 }
 
@@ -140,17 +140,20 @@ impl HealthCheckServers {
         self.services.values().any(HealthCheckServer::lacks_any)
     }
 
-    /// Says how many Services are not served as asked.
-    fn count(&self) {
-        let lacking = self
-            .services
-            .iter()
-            .filter(|(_, served)| served.lacks_any());
-        let lacking: BTreeSet<_> = lacking.map(|((_, name), _)| name).collect();
+    /// Reports the Services that are not served as asked.
+    fn report_failed(&self) {
+        let mut failed: BTreeMap<ServiceName, BTreeSet<String>> = BTreeMap::new();
+        for ((_, name), served) in &self.services {
+            for why in served.failed() {
+                let reasons = failed.entry(name.clone()).or_default();
+                reasons.insert(why.to_owned());
+            }
+        }
         let reason = ReasonLabel::new(EventReason::FailedToStartServiceHealthcheck.name());
         let objects = &self.metrics.objects_not_served;
-        let count = i64::try_from(lacking.len()).unwrap_or(i64::MAX);
+        let count = i64::try_from(failed.len()).unwrap_or(i64::MAX);
         objects.get_or_create(&reason).set(count);
+        self.server.failed.health_checks(failed);
     }
 
     fn retry(&mut self) {
@@ -164,8 +167,16 @@ impl HealthCheckServers {
 
 impl HealthCheckServer {
     fn lacks_any(&self) -> bool {
-        let mut listeners = self.listeners.values();
-        listeners.any(|listener| matches!(listener, CheckListener::Failed))
+        self.failed().next().is_some()
+    }
+
+    /// Why it is not served where it should be.
+    fn failed(&self) -> impl Iterator<Item = &str> {
+        let listeners = self.listeners.values();
+        listeners.filter_map(|listener| match listener {
+            CheckListener::Open(_) => None,
+            CheckListener::Failed(why) => Some(why.as_str()),
+        })
     }
 
     /// Where it is to be served, on a node with these addresses.
@@ -206,7 +217,8 @@ impl HealthCheckServer {
                     if had.is_none() {
                         cannot_be_served(service, at, &error, recorder);
                     }
-                    self.listeners.insert(*ip, CheckListener::Failed);
+                    let why = format!("its health check cannot be served at {at}: {error}");
+                    self.listeners.insert(*ip, CheckListener::Failed(why));
                 }
             }
         }
