@@ -490,7 +490,7 @@ fn without_tables_or_permission_it_says_so() {
     );
     let (code, _, error) = run(&other, &["explain", "shop/cart"]);
     assert_eq!(code, 1);
-    assert!(error.contains("is not of this version"), "{error}");
+    assert!(error.contains("was created by another version"), "{error}");
     let (code, out, _) = run(&other, &["status"]);
     assert_eq!(code, 2, "{out}");
 }
