@@ -47,7 +47,7 @@ impl Node {
     pub(crate) fn with_counters(counters: bool) -> Self {
         let facts = NodeFacts {
             pods: PodSource::ClusterCidr(vec!["10.240.0.0/12".parse().unwrap()]),
-            without_counters: !counters,
+            counters,
             ..NodeFacts::default()
         };
         let state = State::new(facts);

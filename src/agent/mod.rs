@@ -152,7 +152,7 @@ fn admin(
         metrics: config.metrics_bind_address,
         hard_fail: config.bind_address_hard_fail,
     };
-    let counted = !config.facts.without_counters && options.connection_metrics_limit > 0;
+    let counted = config.facts.counters && options.connection_metrics_limit > 0;
     if counted && config.metrics_bind_address.is_some() {
         let limit = options.connection_metrics_limit;
         exposition.add(ConnectionMetrics::new(Kernel::open()?, ipv6, limit));

@@ -98,7 +98,7 @@ impl Run {
             daemon,
         } = flags;
         let (mut config, notes) = load(node, Some(daemon), &names)?;
-        config.facts.without_counters = connection_counters == Some(false);
+        config.facts.counters = connection_counters != Some(false);
         let json = config.logging.format == config::LogFormat::Json;
         logging::configure(json, config.logging.verbosity);
         for note in notes {

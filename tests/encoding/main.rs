@@ -25,7 +25,7 @@ fn rules(family: Family, on_demand: &[&str]) -> String {
     let fixed = program(&Program {
         pods: PodMatch::Cidrs,
         masquerade_all: false,
-        without_counters: false,
+        counters: true,
     });
     debug_rules(family, &[&on_demand[..], &fixed[..]].concat())
 }

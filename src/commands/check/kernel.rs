@@ -98,7 +98,7 @@ fn nftables(kernel: &mut Kernel) -> CheckResult {
     let program = Program {
         pods: PodMatch::Cidrs,
         masquerade_all: false,
-        without_counters: false,
+        counters: true,
     };
     // Like the daemon, which creates no IPv6 table if the kernel has no IPv6.
     let families: &[_] = if sysctl::has_ipv6() {

@@ -33,7 +33,7 @@ pub(super) fn resolve(
         node_port_addresses: node_ports(&written.node_port_addresses, &mut problems),
         node_ip,
         own_addresses: None,
-        without_counters: false,
+        counters: true,
     };
     let bind = |field: &str, text: &str, problems: &mut InvalidSettings| {
         let address = (!text.is_empty()).then(|| socket_address(text)).transpose();

@@ -271,7 +271,7 @@ fn detect<A: Address>(socket: &mut Socket) -> Result<Program, Error> {
         if text(NFTA_TABLE) == Some(TABLE)
             && text(NFTA_SET_NAME) == Some(SetName::Services.as_str())
         {
-            program.without_counters = attributes.get(NFTA_SET_EXPR).is_none();
+            program.counters = attributes.get(NFTA_SET_EXPR).is_some();
         }
     });
     allowed(sets)?;

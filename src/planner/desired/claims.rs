@@ -254,7 +254,7 @@ impl<A: Address> Claims<A> {
 
     /// Whether a Service has it, as whatever kind of address.
     #[must_use]
-    pub fn is_of_service(&self, address: A) -> bool {
+    pub fn is_service_ip(&self, address: A) -> bool {
         self.addresses.contains_key(&address)
     }
 

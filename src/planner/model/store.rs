@@ -197,7 +197,10 @@ impl Store {
     }
 
     /// The addresses of endpoints on this node that are in a range, in order.
-    pub fn endpoints_here(&self, range: impl RangeBounds<IpAddr>) -> impl Iterator<Item = IpAddr> {
+    pub fn local_endpoints_in(
+        &self,
+        range: impl RangeBounds<IpAddr>,
+    ) -> impl Iterator<Item = IpAddr> {
         self.here.range(range).map(|(address, _)| *address)
     }
 

@@ -35,25 +35,35 @@ pub enum PodMatch {
     Interface(Interface),
 }
 
-/// What the fixed chains depend on; it changes only with the configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The options of the fixed chains; they change only with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     /// How we know Pods.
     pub pods: PodMatch,
     /// Whether all that goes to a `ClusterIP` is masqueraded (`--masquerade-all`).
     pub masquerade_all: bool,
-    /// Whether frontends do without a counter of their connections.
-    pub without_counters: bool,
+    /// Whether the elements of frontends count connections (`--connection-counters`).
+    pub counters: bool,
+}
+
+impl Default for Program {
+    fn default() -> Self {
+        Self {
+            pods: PodMatch::default(),
+            masquerade_all: false,
+            counters: true,
+        }
+    }
 }
 
 impl Program {
-    /// How a set is declared.
+    /// Returns the declaration of a set.
     #[must_use]
     pub fn set(&self, name: SetName) -> Set {
         let declared = set(name);
         let of_connections = matches!(name, SetName::Services | SetName::Nodeports);
         Set {
-            counter: declared.counter && !(self.without_counters && of_connections),
+            counter: declared.counter && (self.counters || !of_connections),
             ..declared
         }
     }

@@ -16,7 +16,7 @@ use crate::lab::Namespace;
 pub(super) const PROGRAM: Program = Program {
     pods: PodMatch::Cidrs,
     masquerade_all: false,
-    without_counters: false,
+    counters: true,
 };
 
 /// A namespace with a kernel and what is known of its node.
