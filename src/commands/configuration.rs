@@ -1,14 +1,14 @@
-//! From flags to a configuration, by way of kube-proxy's file if one is named.
+//! Loads the configuration from kube-proxy's file or from flags.
 
 use anyhow::Context;
 
 use super::flags::{DaemonFlags, NodeFlags};
-use crate::config::{Config, ConfigFile, ConfigNotice, KubeProxyConfiguration, notes};
+use crate::config::{Config, ConfigFile, ConfigNotice, KubeProxyConfiguration, notices};
 
-/// The configuration that the flags ask for, and what there is to say of it.
+/// Loads the configuration that the flags select, and the notices about it.
 ///
 /// # Errors
-/// If it is none.
+/// If the file cannot be read or a setting is invalid.
 pub(super) fn load(
     node: NodeFlags,
     daemon: Option<DaemonFlags>,
@@ -19,7 +19,7 @@ pub(super) fn load(
     let Some(path) = &node.config else {
         let mut written = KubeProxyConfiguration::defaulted();
         if let Some(daemon) = daemon {
-            // The mode first: it says whose section a flag is for.
+            // The mode comes first, because it selects the section that other flags set.
             daemon.network.apply(&mut written);
             daemon.kernel.apply(&mut written);
             daemon.logging.apply(&mut written.logging);
@@ -27,8 +27,8 @@ pub(super) fn load(
         }
         node.apply(&mut written);
         let config = Config::resolve(written, &host_name, None, given)?;
-        let notes = notes(None, given, &config);
-        return Ok((config, notes));
+        let notices = notices(None, given, &config);
+        return Ok((config, notices));
     };
     let file = ConfigFile::read(path)?;
     let (mut in_file, lenience) = file.parse()?;
@@ -41,6 +41,6 @@ pub(super) fn load(
         written.hostname_override = name;
     }
     let config = Config::resolve(written, &host_name, Some(file), given)?;
-    let notes = notes(Some((path, &in_file, lenience)), given, &config);
-    Ok((config, notes))
+    let notices = notices(Some((path, &in_file, lenience)), given, &config);
+    Ok((config, notices))
 }

@@ -40,9 +40,9 @@ impl Render {
     pub(super) fn execute(self) -> anyhow::Result<()> {
         let GivenFlags { flags, names } = self.given;
         let RenderFlags { manifests, node } = flags;
-        let (config, notes) = load(node, None, &names)?;
-        for note in notes {
-            note.log();
+        let (config, notices) = load(node, None, &names)?;
+        for notice in notices {
+            notice.log();
         }
         let name = config.node;
         let listing = if manifests.as_os_str() == "-" {

@@ -97,12 +97,12 @@ impl Run {
             master,
             daemon,
         } = flags;
-        let (mut config, notes) = load(node, Some(daemon), &names)?;
-        config.facts.counters = connection_counters != Some(false);
+        let (mut config, notices) = load(node, Some(daemon), &names)?;
+        config.facts.counters = connection_counters.unwrap_or(true);
         let json = config.logging.format == config::LogFormat::Json;
         logging::configure(json, config.logging.verbosity);
-        for note in notes {
-            note.log();
+        for notice in notices {
+            notice.log();
         }
         if let Some(path) = write_config_to {
             config::write(&config.written, &path)?;

@@ -1,6 +1,8 @@
-//! kube-proxy's defaults (`SetDefaults_KubeProxyConfiguration`): of fields that are unset, and of
-//! texts, numbers and durations that are empty or zero. One is not: `minSyncPeriod`, there 1 s,
-//! spares kube-proxy syncs that each cost seconds; ours cost what changed, so none is held back.
+//! kube-proxy's defaults (`SetDefaults_KubeProxyConfiguration`), for fields that are unset, empty or
+//! zero.
+//!
+//! One default differs: `minSyncPeriod` is 0, not 1 s. A sync of kube-proxy can take seconds. The
+//! cost of a sync of kube-dnat depends on the change, so syncs need not be delayed.
 
 use std::net::IpAddr;
 
@@ -10,16 +12,18 @@ use super::schema::{
 };
 use super::{GoDuration, address};
 
-/// Where health is asked for.
+/// The default port of health checks.
 pub const HEALTHZ_PORT: u16 = 10256;
-/// Where metrics are asked for.
+/// The default port of metrics.
 pub const METRICS_PORT: u16 = 10249;
 
+/// The default of every `syncPeriod`.
 const SYNC_PERIOD: GoDuration = GoDuration::from_seconds(30);
+/// The default of every `masqueradeBit`.
 const MASQUERADE_BIT: i32 = 14;
 
 impl KubeProxyConfiguration {
-    /// The configuration of a kube-proxy that is told nothing.
+    /// The configuration without a file and without flags.
     #[must_use]
     pub fn defaulted() -> Self {
         let mut config = Self::default();
@@ -27,7 +31,7 @@ impl KubeProxyConfiguration {
         config
     }
 
-    /// Fills in what is not set.
+    /// Sets the default of each field that is not set.
     pub fn set_defaults(&mut self) {
         API_VERSION.clone_into(&mut self.api_version);
         KIND.clone_into(&mut self.kind);
@@ -108,26 +112,28 @@ impl ConntrackConfiguration {
         self.min.get_or_insert(128 * 1024);
         self.tcp_established_timeout
             .get_or_insert(GoDuration::from_seconds(24 * 60 * 60));
-        // Longer than the kernel's minute: a FIN that comes later would go out untranslated.
+        // Longer than the kernel's minute: a later FIN would leave the node untranslated.
         self.tcp_close_wait_timeout
             .get_or_insert(GoDuration::from_seconds(60 * 60));
     }
 }
 
+/// Sets the default of a text that is empty.
 fn text(field: &mut String, default: &str) {
     if field.is_empty() {
         default.clone_into(field);
     }
 }
 
+/// Sets the default of a duration that is zero.
 fn duration(field: &mut GoDuration, default: GoDuration) {
     if field.is_zero() {
         *field = default;
     }
 }
 
-/// Adds the port if there is only an address (`AppendPortIfNeeded`). What is neither an address
-/// nor one with a port stays as it is, to be refused.
+/// Appends the port to an address without one (`AppendPortIfNeeded`). Any other text stays as it is,
+/// to be validated later.
 pub fn append_port(field: &mut String, port: u16) {
     if let Some(ip) = address(field) {
         *field = match ip {
@@ -142,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_addresses_of_the_servers_follow_the_family_of_the_bind_address() {
+    fn the_default_addresses_have_the_family_of_the_bind_address() {
         let cases = [
             ("", "", "", "0.0.0.0:10256", "127.0.0.1:10249"),
             ("192.0.2.1", "", "", "0.0.0.0:10256", "127.0.0.1:10249"),
@@ -165,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn to_set_defaults_again_changes_nothing() {
+    fn setting_defaults_twice_changes_nothing() {
         let config = KubeProxyConfiguration::defaulted();
         let mut again = config.clone();
         again.set_defaults();

@@ -1,4 +1,4 @@
-//! From a document to the fields that exist, with what kube-proxy's lenient decoder passes over.
+//! Converts a YAML document to JSON with known fields, like kube-proxy's lenient decoder.
 
 use std::borrow::Cow;
 
@@ -6,27 +6,28 @@ use serde_json::{Map, Value};
 
 use crate::yaml::Yaml;
 
-/// What kube-proxy's strict decoder refuses and its lenient one passes over.
+/// The fields that kube-proxy's strict decoder rejects and its lenient decoder ignores.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LenientFields {
-    /// Paths of fields that do not exist; those that differ from one that does by their case alone
-    /// name it.
+    /// The paths of unknown fields. A field that differs from a known one only in case names it.
     pub unknown: Vec<String>,
-    /// Paths of fields that are written more than once: the last counts.
+    /// The paths of duplicate fields. The last one takes effect.
     pub duplicate: Vec<String>,
 }
 
 impl LenientFields {
-    /// Whether the strict decoder had taken it.
+    /// Whether the strict decoder accepts the document.
     #[must_use]
     pub fn is_strict(&self) -> bool {
         self.unknown.is_empty() && self.duplicate.is_empty()
     }
 }
 
-/// The document as serde takes it, with the fields of `known` alone; what is left out is added to
-/// `lenience`. Null is as good as unset; an empty object is one with any fields, and an empty list
-/// one with any elements.
+/// Converts a document to JSON with only the fields of `known`. Adds the ignored fields to
+/// `lenience`.
+///
+/// Null is the same as unset. In `known`, an empty object allows any fields, and an empty list any
+/// elements.
 pub(super) fn into_json(
     document: Yaml<'_>,
     known: &Value,
@@ -38,7 +39,7 @@ pub(super) fn into_json(
         Yaml::Bool(value) => value.into(),
         Yaml::Whole(value) => value.into(),
         Yaml::Large(value) => value.into(),
-        // It is finite, or the document would not have been read.
+        // The number is finite: the parser rejects other numbers.
         Yaml::Real(value) => value.into(),
         Yaml::Text(text) if known.is_boolean() => {
             yaml_1_1_boolean(&text).map_or(text.into(), Value::Bool)
@@ -55,6 +56,7 @@ pub(super) fn into_json(
     }
 }
 
+/// Converts the fields of an object.
 fn object(
     fields: Vec<(Cow<'_, str>, Yaml<'_>)>,
     known: &Value,
@@ -67,7 +69,7 @@ fn object(
         let known = match known.as_object() {
             Some(fields) if !fields.is_empty() => {
                 let Some(known) = fields.get(&*name) else {
-                    lenience.unknown.push(path + &meant(fields, &name));
+                    lenience.unknown.push(path + &correct_case(fields, &name));
                     continue;
                 };
                 known
@@ -84,20 +86,20 @@ fn object(
     object.into()
 }
 
-/// The text of a field of the document itself; of several, the last counts.
+/// Returns the text of a top-level field. The last of duplicate fields takes effect.
 pub(super) fn text_of<'d>(document: &'d Yaml<'_>, field: &str) -> Option<&'d str> {
     let mut fields = document.fields().iter();
     let (_, value) = fields.rfind(|(name, _)| name == field)?;
     value.text()
 }
 
-/// Which of the fields differs from `name` by its case alone.
-fn meant(fields: &Map<String, Value>, name: &str) -> String {
+/// Names the known field that differs from `name` only in case.
+fn correct_case(fields: &Map<String, Value>, name: &str) -> String {
     let similar = fields.keys().find(|field| field.eq_ignore_ascii_case(name));
     similar.map_or_else(String::new, |field| format!(" (not {field})"))
 }
 
-/// The path of a field in the object at `path`.
+/// Joins the path of an object and the name of a field.
 pub(super) fn join(path: &str, field: &str) -> String {
     if path.is_empty() {
         field.to_owned()
@@ -106,7 +108,7 @@ pub(super) fn join(path: &str, field: &str) -> String {
     }
 }
 
-/// kube-proxy's YAML is of version 1.1, where these words are booleans too.
+/// Parses the additional booleans of YAML 1.1, which kube-proxy reads.
 fn yaml_1_1_boolean(text: &str) -> Option<bool> {
     match text {
         "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Some(true),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The units, the larger first, in nanoseconds. Both letters that look like the Greek mu are taken.
+/// The units in nanoseconds, largest first. The micro sign and the Greek letter mu are both valid.
 const UNITS: [(&str, u128); 8] = [
     ("h", 3_600_000_000_000),
     ("m", 60_000_000_000),
@@ -18,25 +18,25 @@ const UNITS: [(&str, u128); 8] = [
     ("ns", 1),
 ];
 
-/// A duration of whole nanoseconds, which may be negative: `1h2m3.5s`, `250ms`, `0`.
+/// A duration in whole nanoseconds with Go's syntax. It can be negative: `1h2m3.5s`, `-250ms`, `0`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GoDuration {
     nanoseconds: i64,
 }
 
-/// Text that is not such a duration.
+/// A text that is not a duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\" is not a duration such as 30s or 1h30m")]
 pub struct NotADuration(String);
 
 impl GoDuration {
-    /// Of so many nanoseconds.
+    /// Creates a duration from nanoseconds.
     #[must_use]
     pub const fn from_nanoseconds(nanoseconds: i64) -> Self {
         Self { nanoseconds }
     }
 
-    /// Of so many seconds.
+    /// Creates a duration from seconds.
     #[must_use]
     pub const fn from_seconds(seconds: i32) -> Self {
         Self {
@@ -44,28 +44,28 @@ impl GoDuration {
         }
     }
 
-    /// In nanoseconds.
+    /// The duration in nanoseconds.
     #[must_use]
     pub const fn nanoseconds(self) -> i64 {
         self.nanoseconds
     }
 
-    /// Whether it is zero, which in most fields means the default.
+    /// Whether the duration is zero, which selects the default in most fields.
     #[must_use]
     pub const fn is_zero(self) -> bool {
         self.nanoseconds == 0
     }
 
-    /// Whether it is below zero.
+    /// Whether the duration is negative.
     #[must_use]
     pub const fn is_negative(self) -> bool {
         self.nanoseconds < 0
     }
 
-    /// The same; nothing if it is negative.
+    /// Converts the duration. A negative duration becomes zero.
     #[must_use]
     pub fn to_std(self) -> Duration {
-        Duration::from_nanos(u64::try_from(self.nanoseconds).unwrap_or_default())
+        Duration::from_nanos(self.nanoseconds.max(0).unsigned_abs())
     }
 }
 
@@ -77,6 +77,7 @@ impl FromStr for GoDuration {
     }
 }
 
+/// Parses a duration like Go's `time.ParseDuration`.
 fn parse(text: &str) -> Option<GoDuration> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -89,7 +90,7 @@ fn parse(text: &str) -> Option<GoDuration> {
     while !rest.is_empty() && rest != "0" {
         let (nanoseconds, after) = part(rest)?;
         total = total.checked_add(nanoseconds)?;
-        // Only a lone 0 goes without a unit.
+        // Only a lone 0 has no unit.
         if after == "0" {
             return None;
         }
@@ -100,7 +101,7 @@ fn parse(text: &str) -> Option<GoDuration> {
     i64::try_from(signed).ok().map(GoDuration::from_nanoseconds)
 }
 
-/// The first number with its unit, in nanoseconds, and what comes after it.
+/// Parses the first number and its unit. Returns the nanoseconds and the remaining text.
 fn part(text: &str) -> Option<(u128, &str)> {
     let (whole, rest) = digits(text);
     let (fraction, rest) = match rest.strip_prefix('.') {
@@ -120,15 +121,16 @@ fn part(text: &str) -> Option<(u128, &str)> {
         whole => whole.parse::<u128>().ok()?,
     };
     let mut nanoseconds = whole.checked_mul(*unit)?;
-    let mut worth = *unit;
+    let mut place_value = *unit;
     for digit in fraction.bytes() {
-        // What is smaller than a nanosecond counts for nothing.
-        nanoseconds = nanoseconds.checked_add(u128::from(digit - b'0') * worth / 10)?;
-        worth /= 10;
+        // Fractions of a nanosecond are dropped.
+        nanoseconds = nanoseconds.checked_add(u128::from(digit - b'0') * place_value / 10)?;
+        place_value /= 10;
     }
     Some((nanoseconds, after))
 }
 
+/// Splits the leading digits from the remaining text.
 fn digits(text: &str) -> (&str, &str) {
     let end = text
         .find(|letter: char| !letter.is_ascii_digit())
@@ -161,7 +163,7 @@ impl fmt::Display for GoDuration {
     }
 }
 
-/// `value / unit`, exactly, without zeros at its end.
+/// Formats `value / unit` exactly, without trailing zeros.
 fn decimal(value: u64, unit: u64) -> String {
     let width = unit.ilog10() as usize;
     let text = format!("{}.{:0width$}", value / unit, value % unit);
@@ -186,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_and_written_as_go_does() {
+    fn durations_are_parsed_and_formatted_like_in_go() {
         let cases = [
             ("0", 0, "0s"),
             ("+0", 0, "0s"),
@@ -220,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_no_durations() {
+    fn other_texts_are_not_durations() {
         for text in [
             "",
             "-",

@@ -1,5 +1,5 @@
-//! The file that `--config` names: when it changes, the process ends, to be started anew with what
-//! it holds then.
+//! Watches the file that `--config` names: when it changes, the daemon exits, to be restarted with
+//! the new configuration.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,37 +12,37 @@ use tracing::warn;
 use super::read::{self, ReadError};
 use super::{KubeProxyConfiguration, LenientFields};
 
-/// How long a file is left in peace after a report: a writer may not be done.
-const SETTLED: Duration = Duration::from_millis(100);
+/// The time between a notification and the next read, because the writer may not have finished.
+const SETTLE_TIME: Duration = Duration::from_millis(100);
 
-/// A configuration file, as it was when it was read.
+/// A configuration file and its contents at the time of reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigFile {
     path: PathBuf,
     text: String,
 }
 
-/// Why a file is not followed any longer.
+/// The reason why the daemon stops watching its configuration file.
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
-    /// It holds something else.
-    #[error("configuration file {} has changed: ending, to be started anew", .0.display())]
+    /// The contents have changed.
+    #[error("configuration file {} changed: exiting to be restarted", .0.display())]
     Changed(PathBuf),
-    /// It cannot be watched.
+    /// The file cannot be watched.
     #[error("cannot watch configuration file {}: {source}", .path.display())]
     Unwatchable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: notify::Error,
     },
 }
 
 impl ConfigFile {
-    /// Reads it.
+    /// Reads a configuration file.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// If the file cannot be read.
     pub fn read(path: &Path) -> Result<Self, ReadError> {
         Ok(Self {
             path: path.to_owned(),
@@ -50,67 +50,68 @@ impl ConfigFile {
         })
     }
 
-    /// Where it is.
+    /// The path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What it says, without defaults, and what is passed over in it.
+    /// Parses the contents, without defaults. Also returns the fields that only the lenient decoder
+    /// accepts.
     ///
     /// # Errors
-    /// If it is no `KubeProxyConfiguration`.
+    /// If the file is not a `KubeProxyConfiguration`.
     pub fn parse(&self) -> Result<(KubeProxyConfiguration, LenientFields), ReadError> {
         read::parse(&self.text, &self.path)
     }
 
-    /// Waits until it holds something else. A file that is gone is waited for: it may be about to
-    /// be replaced.
+    /// Waits until the contents change. A missing file is not a change, because it may be about to be
+    /// replaced.
     pub async fn changed(&self) -> FollowError {
         loop {
-            let (reports, mut reported) = mpsc::channel(1);
-            // Where links lead may have changed since.
-            let _watcher = match self.watch(reports) {
+            let (notifier, mut notifications) = mpsc::channel(1);
+            // A new watcher each time, because links can have new targets.
+            let _watcher = match self.watch(notifier) {
                 Ok(watcher) => watcher,
                 Err(source) => {
                     let path = self.path.clone();
                     return FollowError::Unwatchable { path, source };
                 }
             };
-            // After the watch began, so that no change falls between.
+            // The read follows the start of the watch, so that no change is missed.
             match read::text(&self.path) {
                 Ok(text) if text == self.text => {}
                 Ok(_) => return FollowError::Changed(self.path.clone()),
-                Err(error) => warn!(%error, "waiting for the configuration file"),
+                Err(error) => warn!(%error, "the configuration file is missing; waiting for it"),
             }
-            // The watcher holds the other end.
-            if reported.recv().await.is_none() {
+            // The watcher holds the other end of the channel.
+            if notifications.recv().await.is_none() {
                 return std::future::pending().await;
             }
-            sleep(SETTLED).await;
+            sleep(SETTLE_TIME).await;
         }
     }
 
-    /// Watches the directories that the file and what it links to are in: files of a `ConfigMap`
-    /// are replaced by renaming a link beside them.
-    fn watch(&self, reports: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
-        let mut watcher = notify::recommended_watcher(move |report: notify::Result<_>| {
+    /// Watches the directory of the file and that of its link target: the kubelet replaces files of a
+    /// `ConfigMap` by renaming a link in their directory.
+    fn watch(&self, notifier: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
+        let mut watcher = notify::recommended_watcher(move |notification: notify::Result<_>| {
             let is_read = |event: &notify::Event| event.kind.is_access();
-            if !report.as_ref().is_ok_and(is_read) {
-                // One report waiting is as good as many.
-                let _waiting = reports.try_send(());
+            if !notification.as_ref().is_ok_and(is_read) {
+                // The channel is full if a notification is pending already.
+                let _pending = notifier.try_send(());
             }
         })?;
         let directory = |path: &Path| match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
-        let here = directory(&self.path);
-        watcher.watch(&here, RecursiveMode::NonRecursive)?;
+        let own = directory(&self.path);
+        watcher.watch(&own, RecursiveMode::NonRecursive)?;
         if let Ok(target) = self.path.canonicalize() {
-            let there = directory(&target);
-            if here.canonicalize().is_ok_and(|here| here != there) {
-                watcher.watch(&there, RecursiveMode::NonRecursive)?;
+            let linked = directory(&target);
+            if own.canonicalize().is_ok_and(|own| own != linked) {
+                watcher.watch(&linked, RecursiveMode::NonRecursive)?;
             }
         }
         Ok(watcher)

@@ -1,23 +1,22 @@
-//! What the operator asked for: kube-proxy's file or flags, read, checked and made plain.
+//! The configuration: kube-proxy's file or flags, read, validated and resolved.
 //!
 //! ```text
-//! FILE -> read: strictly, then leniently   -> KubeProxyConfiguration, with kube-proxy's defaults
-//! flags, where there is no file            -> the same
-//!                                   resolve -> Config: what each setting means, nothing to parse
+//! file  -> read: strictly, then leniently -> KubeProxyConfiguration with kube-proxy's defaults
+//! flags (without a file)                  -> KubeProxyConfiguration with kube-proxy's defaults
+//!                                 resolve -> Config: typed and valid
 //! ```
 
 mod defaults;
 mod document;
 mod duration;
 mod follow;
-mod notes;
+mod notices;
 mod read;
 mod resolve;
 pub mod schema;
 mod settings;
 mod write;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -29,130 +28,123 @@ pub use defaults::{HEALTHZ_PORT, METRICS_PORT, append_port};
 pub use document::LenientFields;
 pub use duration::GoDuration;
 pub use follow::{ConfigFile, FollowError};
-pub use notes::{ConfigNotice, notes};
+pub use notices::{ConfigNotice, notices};
 pub use read::{ReadError, parse};
 pub use schema::KubeProxyConfiguration;
-use schema::VModule;
 pub use settings::{SETTINGS, Setting, Support};
 pub use write::{to_yaml, write};
 
-/// A configuration that is valid, and says everything.
+/// The resolved configuration of the daemon: typed, valid and complete.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The file it is from, which is followed.
+    /// The configuration file, which the daemon watches for changes.
     pub file: Option<ConfigFile>,
-    /// Which Node this is.
+    /// The name of this node's Node object.
     pub node: String,
-    /// A kubeconfig file; without it the API server is found as a Pod finds it.
+    /// The kubeconfig file. `None` selects the service account of the Pod.
     pub kubeconfig: Option<PathBuf>,
-    /// The mode that was asked for. Whatever it is, nftables serves.
+    /// The configured mode. kube-dnat uses nftables in every mode.
     pub mode: Mode,
-    /// What the ruleset depends on besides the objects.
+    /// The settings that the ruleset depends on.
     pub facts: NodeFacts,
-    /// How long after a sync that failed it is tried again at the latest.
+    /// The maximum retry interval after a failed sync.
     pub sync_period: Duration,
-    /// How long after a sync the next begins at the earliest.
+    /// The minimum interval between syncs.
     pub min_sync_period: Duration,
-    /// Where health is asked for; `None`: nowhere.
+    /// The address to serve health checks on. `None` disables them.
     pub healthz_bind_address: Option<SocketAddr>,
-    /// Where metrics are asked for; `None`: nowhere.
+    /// The address to serve metrics on. `None` disables them.
     pub metrics_bind_address: Option<SocketAddr>,
-    /// Whether to end when one of these cannot be had.
+    /// Whether the daemon exits if one of these addresses cannot be bound.
     pub bind_address_hard_fail: bool,
-    /// Whether profiles may be asked for.
-    pub profiling: bool,
-    /// `<major>.<minor>` of the Kubernetes whose hidden metrics are to be shown.
-    pub show_hidden_metrics_for_version: Option<String>,
-    /// Gates of kube-proxy. None has a meaning here.
-    pub feature_gates: BTreeMap<String, bool>,
-    /// Settings of the kernel's connection tracking.
+    /// The conntrack settings of the kernel.
     pub conntrack: ConntrackSettings,
-    /// For `/proc/self/oom_score_adj`, -1000 to 1000.
+    /// The value for `/proc/self/oom_score_adj`, -1000 to 1000.
     pub oom_score_adj: i32,
-    /// Logs.
+    /// The format and verbosity of the log.
     pub logging: LogSettings,
-    /// All of it as kube-proxy writes it, for `--write-config-to` and `/configz`.
+    /// The same configuration in kube-proxy's schema, for `--write-config-to` and `/configz`.
     pub written: KubeProxyConfiguration,
 }
 
-/// A mode of kube-proxy.
+/// A proxy mode of kube-proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// kube-proxy's own choice, which is iptables.
+    /// No mode is configured. kube-proxy uses iptables.
     Unset,
-    /// Ours.
+    /// The mode nftables.
     Nftables,
-    /// Served by nftables.
+    /// The mode iptables.
     Iptables,
-    /// Served by nftables.
+    /// The mode ipvs.
     Ipvs,
 }
 
-/// Settings of the kernel's connection tracking; zero leaves the kernel's.
+/// The conntrack settings of the kernel. Zero keeps the kernel's value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConntrackSettings {
-    /// Entries for each CPU.
+    /// Maximum number of entries per CPU.
     pub max_per_core: u32,
-    /// Entries at least, if `max_per_core` is not zero.
+    /// Minimum number of entries, if `max_per_core` is not zero.
     pub min: u32,
-    /// Of idle TCP connections.
+    /// Timeout of idle established TCP connections.
     pub tcp_established_timeout: Duration,
-    /// Of TCP connections that one side has closed.
+    /// Timeout of TCP connections in state CLOSE-WAIT.
     pub tcp_close_wait_timeout: Duration,
-    /// Whether TCP segments outside the window are not invalid.
+    /// Whether TCP segments outside the window are valid (`nf_conntrack_tcp_be_liberal`).
     pub tcp_be_liberal: bool,
-    /// Of UDP without an answer.
+    /// Timeout of UDP flows without replies.
     pub udp_timeout: Duration,
-    /// Of UDP with answers.
+    /// Timeout of UDP flows with replies.
     pub udp_stream_timeout: Duration,
 }
 
-/// How logs are written.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// A line of text.
+    /// One line of text per event.
     #[default]
     Text,
-    /// A line of JSON.
+    /// One JSON object per line.
     Json,
 }
 
-/// What is logged.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The format and verbosity of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogSettings {
-    /// How.
+    /// The format.
     pub format: LogFormat,
-    /// klog's `-v`.
+    /// The verbosity, as klog's `-v`.
     pub verbosity: u32,
-    /// The verbosity of some of kube-proxy's source files.
-    pub vmodule: Vec<VModule>,
 }
 
-/// A setting that has no meaning, or contradicts another.
+/// A setting with an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidSetting {
     /// The path of the field.
     pub field: String,
-    /// What is wrong, to be read after the name of the field: `-1 is less than 0`.
-    pub what: String,
+    /// The problem, to follow the name of the field: `-1 is less than 0`.
+    pub problem: String,
 }
 
-/// A configuration that makes no sense.
+/// A configuration with invalid settings.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct InvalidConfig {
-    /// The file it is written in, if there is one.
+    /// The configuration file, if there is one.
     file: Option<PathBuf>,
-    /// The flags that were given.
+    /// The names of the flags that were given.
     given: Vec<String>,
+    /// All invalid settings.
     problems: Vec<InvalidSetting>,
 }
 
 impl Config {
-    /// What `written`, with its defaults set, means on a machine of this name. `file` and the names
-    /// of the flags that were given tell where a mistake was made.
+    /// Resolves `written`, with its defaults set, for a machine with this host name.
+    ///
+    /// An error names the `file`, or the flags in `given`, that contain the invalid setting.
     ///
     /// # Errors
-    /// If kube-proxy would not start with it either.
+    /// If a setting is invalid for kube-proxy too.
     pub fn resolve(
         written: KubeProxyConfiguration,
         host_name: &str,
@@ -174,10 +166,10 @@ impl fmt::Display for InvalidConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut in_file = Vec::new();
         let mut in_flags = Vec::new();
-        for InvalidSetting { field, what } in &self.problems {
+        for InvalidSetting { field, problem } in &self.problems {
             match self.flag(field) {
-                Some(flag) => in_flags.push(format!("--{flag} {what}")),
-                None => in_file.push(format!("{field} {what}")),
+                Some(flag) => in_flags.push(format!("--{flag} {problem}")),
+                None => in_file.push(format!("{field} {problem}")),
             }
         }
         let in_file = in_file.join("; ");
@@ -193,7 +185,7 @@ impl fmt::Display for InvalidConfig {
 }
 
 impl InvalidConfig {
-    /// The flag that said what a field holds.
+    /// Returns the flag that set a field.
     fn flag(&self, field: &str) -> Option<&'static str> {
         let setting = Setting::of_field(field)?;
         let mut flags = setting.flags.iter().copied();
@@ -201,7 +193,7 @@ impl InvalidConfig {
         if self.file.is_none() {
             return flags.clone().find(is_given).or_else(|| flags.next());
         }
-        flags.find(|flag| setting.counts_beside_a_file() && is_given(flag))
+        flags.find(|flag| setting.works_with_config_file() && is_given(flag))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reads the file that `--config` names: strictly first, then, as kube-proxy does, leniently.
+//! Reads the file that `--config` names, and parses it like kube-proxy's lenient decoder.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -11,87 +11,87 @@ use super::schema::{API_VERSION, KIND, VModule};
 use super::{KubeProxyConfiguration, LenientFields};
 use crate::yaml::Yaml;
 
-/// The size of an object of Kubernetes is limited to this, and so is that of a file in a
+/// The maximum size of a file: the size limit of a Kubernetes object, and so of a file in a
 /// `ConfigMap`.
-const LARGEST: u64 = 1024 * 1024;
+const MAX_SIZE: u64 = 1024 * 1024;
 
-/// Why a file is no configuration.
+/// The reason why a file cannot be used as the configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read {}: {source}", .path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A directory, or a pipe, which could keep us waiting.
+    /// The path names a directory, or a pipe, which could block.
     #[error("cannot read {}: it is not a regular file", .path.display())]
     NotAFile {
-        /// What it is not.
+        /// The path.
         path: PathBuf,
     },
-    /// More than a `ConfigMap` can hold.
+    /// The file is larger than a `ConfigMap` can be.
     #[error("cannot read {}: it is larger than 1 MiB", .path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
     },
-    /// It is neither YAML nor JSON.
+    /// The file is neither YAML nor JSON.
     #[error("cannot parse {}: {reason}", .path.display())]
     Syntax {
         /// The file.
         path: PathBuf,
-        /// With line and column.
+        /// The cause, with line and column.
         reason: String,
     },
-    /// It is something else.
+    /// The file contains another kind of object.
     #[error("cannot use {}: {reason}", .path.display())]
     Kind {
         /// The file.
         path: PathBuf,
-        /// What it is, and what it should be.
+        /// The found and the expected kind.
         reason: String,
     },
-    /// A field holds what it cannot hold.
+    /// The value of a field has the wrong type.
     #[error("cannot use {}: {field}: {reason}", .path.display())]
     Field {
         /// The file.
         path: PathBuf,
         /// The path of the field.
         field: String,
-        /// Why.
+        /// The cause.
         reason: String,
     },
 }
 
-/// What is in a file.
+/// Reads a file as text.
 pub(super) fn text(path: &Path) -> Result<String, ReadError> {
     let failed = |source| ReadError::Read {
         path: path.to_owned(),
         source,
     };
-    // Before it is opened: opening a pipe waits for its writer.
+    // Checked before the file is opened, because opening a pipe waits for its writer.
     if !fs::metadata(path).map_err(failed)?.is_file() {
         let path = path.to_owned();
         return Err(ReadError::NotAFile { path });
     }
     let mut text = String::new();
-    let mut file = File::open(path).map_err(failed)?.take(LARGEST + 1);
+    let mut file = File::open(path).map_err(failed)?.take(MAX_SIZE + 1);
     let size = file.read_to_string(&mut text).map_err(failed)?;
-    if size as u64 > LARGEST {
+    if size as u64 > MAX_SIZE {
         let path = path.to_owned();
         return Err(ReadError::TooLarge { path });
     }
     Ok(text)
 }
 
-/// The configuration in a text, without defaults, and what is passed over in it; `path` is where
-/// the text came from.
+/// Parses a configuration, without defaults. Also returns the fields that only the lenient decoder
+/// accepts. Errors name `path` as the file.
 ///
 /// # Errors
-/// If it is no `KubeProxyConfiguration`.
+/// If the text is not a `KubeProxyConfiguration`.
 pub fn parse(
     text: &str,
     path: &Path,
@@ -109,11 +109,10 @@ pub fn parse(
         reason,
     })?;
     let mut lenience = LenientFields::default();
-    let mut shape = known();
-    if let Some(modules) = shape.pointer_mut("/logging/vmodule") {
-        *modules = serde_json::to_value([VModule::default()]).unwrap_or_default();
-    }
-    let json = into_json(document, &shape, "", &mut lenience);
+    let mut fields = KubeProxyConfiguration::defaulted();
+    // The fields of an element of this list, which is empty by default.
+    fields.logging.vmodule.push(VModule::default());
+    let json = into_json(document, &to_json(&fields), "", &mut lenience);
     let config = serde_path_to_error::deserialize(json).map_err(|error| ReadError::Field {
         path: path.to_owned(),
         field: error.path().to_string(),
@@ -122,19 +121,29 @@ pub fn parse(
     Ok((config, lenience))
 }
 
-/// Every field, each with its default.
-pub(super) fn known() -> Value {
-    serde_json::to_value(KubeProxyConfiguration::defaulted()).unwrap_or_default()
+/// All fields with their defaults, as JSON.
+pub(super) fn default_fields() -> Value {
+    to_json(&KubeProxyConfiguration::defaulted())
 }
 
+/// The configuration as JSON.
+#[expect(
+    clippy::expect_used,
+    reason = "the keys of its maps are strings, and none of its fields has a serializer that fails"
+)]
+pub(super) fn to_json(config: &KubeProxyConfiguration) -> Value {
+    serde_json::to_value(config).expect("a configuration is JSON")
+}
+
+/// Checks the `apiVersion` and the `kind` of a document.
 fn check_kind(document: &Yaml<'_>) -> Result<(), String> {
     match (text_of(document, "apiVersion"), text_of(document, "kind")) {
         (Some(API_VERSION), Some(KIND)) => Ok(()),
         (Some("v1"), Some("ConfigMap")) => Err(format!(
-            "it is the ConfigMap, and the {KIND} is the text that it holds"
+            "it is a ConfigMap: extract the {KIND} from its data"
         )),
         (version, kind) => Err(format!(
-            "it is of apiVersion \"{}\" and kind \"{}\", not {API_VERSION} and {KIND}",
+            "it has apiVersion \"{}\" and kind \"{}\", not {API_VERSION} and {KIND}",
             version.unwrap_or_default(),
             kind.unwrap_or_default()
         )),
@@ -151,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_do_not_exist_or_are_written_twice_are_named_and_passed_over() {
+    fn unknown_and_duplicate_fields_are_reported_and_ignored() {
         let (config, lenience) = parse(
             "mode: ipvs\nmetadata: {name: config}\nudpIdleTimeout: 250ms\nmode: nftables\n\
              conntrack: {max: 1, min: 5, min: 6, min: 7}\nclusterCidr: 10.0.0.0/8\n\
@@ -180,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_unset_and_words_of_yaml_1_1_are_booleans() {
+    fn null_is_unset_and_yaml_1_1_booleans_are_accepted() {
         let (config, lenience) = parse(
             "nodePortAddresses: null\noomScoreAdj: null\nmode: ~\nconntrack:\nenableProfiling: yes\n\
              ipvs: {strictARP: on}\nbindAddressHardFail: Off\nlogging: {flushFrequency: 5000000000}",
@@ -194,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_documents_the_first_is_read() {
+    fn the_first_of_several_documents_is_read() {
         let text = format!("---\nkind: {KIND}\napiVersion: {API_VERSION}\nmode: ipvs\n---\n[");
         let (config, _) = super::parse(&text, Path::new("config.conf")).unwrap();
         assert_eq!(config.mode, "ipvs");
@@ -211,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_field_cannot_hold_is_refused_by_its_path() {
+    fn a_value_of_the_wrong_type_is_rejected_with_its_path() {
         let cases = [
             ("mode: 5", "mode: "),
             ("conntrack: 5", "conntrack: "),
@@ -247,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn other_documents_are_refused_with_what_they_are() {
+    fn other_documents_are_rejected_with_their_kind() {
         let cases = [
             ("", "apiVersion \"\" and kind \"\""),
             ("just text", "apiVersion \"\" and kind \"\""),
@@ -258,16 +267,16 @@ mod tests {
             ),
             (
                 "apiVersion: v1\nkind: ConfigMap\ndata: {}",
-                "it is the ConfigMap",
+                "it is a ConfigMap",
             ),
             ("a: [", "cannot parse config.conf: "),
             ("a: b: c", "line 1 column 5"),
         ];
         for (text, expected) in cases {
             let error = super::parse(text, Path::new("config.conf")).unwrap_err();
-            let said = error.to_string();
-            assert!(said.contains(expected), "{text}: {said}");
-            assert_eq!(said.lines().count(), 1, "{said}");
+            let message = error.to_string();
+            assert!(message.contains(expected), "{text}: {message}");
+            assert_eq!(message.lines().count(), 1, "{message}");
         }
     }
 }

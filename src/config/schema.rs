@@ -15,12 +15,12 @@ pub const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
 /// The `kind` of the file.
 pub const KIND: &str = "KubeProxyConfiguration";
 
-/// What kube-proxy is told by its file, and by its flags if it has none.
+/// kube-proxy's configuration, from its file, or from its flags if there is no file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[expect(
     missing_docs,
-    reason = "the fields are kube-proxy's; docs/configuration.md says what each means here"
+    reason = "the fields are kube-proxy's; docs/configuration.md describes each"
 )]
 pub struct KubeProxyConfiguration {
     pub api_version: String,
@@ -52,7 +52,7 @@ pub struct KubeProxyConfiguration {
     pub windows_run_as_service: bool,
 }
 
-/// The API server, and how it is spoken to.
+/// The settings of the client of the API server.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "as above")]
@@ -60,12 +60,12 @@ pub struct ClientConnection {
     pub kubeconfig: String,
     pub accept_content_types: String,
     pub content_type: String,
-    /// Requests in a second.
+    /// Maximum number of requests per second.
     pub qps: f32,
     pub burst: i32,
 }
 
-/// `k8s.io/component-base/logs/api/v1`, `LoggingConfiguration`.
+/// The logging settings: `LoggingConfiguration` of `k8s.io/component-base/logs/api/v1`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "as above")]
@@ -87,7 +87,7 @@ pub struct VModule {
     pub verbosity: u32,
 }
 
-/// Options of each format.
+/// The options of each log format.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "as above")]
@@ -96,7 +96,7 @@ pub struct LoggingOptions {
     pub json: OutputRouting,
 }
 
-/// Where a format writes to.
+/// The output options of a log format.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "as above")]
@@ -107,7 +107,7 @@ pub struct OutputRouting {
     pub info_buffer_size: String,
 }
 
-/// Of mode iptables.
+/// The settings of mode iptables.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "as above")]
@@ -115,14 +115,14 @@ pub struct Iptables {
     pub masquerade_bit: Option<i32>,
     pub masquerade_all: bool,
     pub localhost_node_ports: Option<bool>,
-    /// Since 1.37.
+    /// Added in Kubernetes 1.37.
     #[serde(rename = "snatNodeInternalIP")]
     pub snat_node_internal_ip: Option<bool>,
     pub sync_period: GoDuration,
     pub min_sync_period: GoDuration,
 }
 
-/// Of mode ipvs.
+/// The settings of mode ipvs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "as above")]
@@ -139,7 +139,7 @@ pub struct Ipvs {
     pub udp_timeout: GoDuration,
 }
 
-/// Of mode nftables.
+/// The settings of mode nftables.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "as above")]
@@ -150,7 +150,7 @@ pub struct Nftables {
     pub min_sync_period: GoDuration,
 }
 
-/// Of Windows.
+/// The settings of mode kernelspace on Windows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "as above")]
@@ -163,7 +163,7 @@ pub struct Winkernel {
     pub forward_health_check_vip: bool,
 }
 
-/// The interfaces of Pods, for the `detectLocalMode`s that go by them.
+/// The interfaces of Pods, for the values of `detectLocalMode` that match interfaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "as above")]
@@ -172,7 +172,7 @@ pub struct DetectLocal {
     pub interface_name_prefix: String,
 }
 
-/// Settings of the kernel's connection tracking.
+/// The conntrack settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[expect(missing_docs, reason = "as above")]
@@ -186,6 +186,7 @@ pub struct ConntrackConfiguration {
     pub udp_stream_timeout: GoDuration,
 }
 
+/// A value that the file can have as text or as a number.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "a duration such as 5s, or nanoseconds")]
 enum TextOrNumber {
@@ -193,7 +194,8 @@ enum TextOrNumber {
     Text(String),
 }
 
-/// `TimeOrMetaDuration`: kubeadm writes `flushFrequency: 0`, later versions `5s`.
+/// Parses a duration or a number of nanoseconds (`TimeOrMetaDuration`): kubeadm writes
+/// `flushFrequency: 0`, later versions `5s`.
 fn text_or_nanoseconds<'de, D: Deserializer<'de>>(from: D) -> Result<GoDuration, D::Error> {
     match TextOrNumber::deserialize(from)? {
         TextOrNumber::Number(nanoseconds) => Ok(GoDuration::from_nanoseconds(nanoseconds)),
@@ -201,7 +203,7 @@ fn text_or_nanoseconds<'de, D: Deserializer<'de>>(from: D) -> Result<GoDuration,
     }
 }
 
-/// `resource.Quantity` is written as text or as a number.
+/// Parses a `resource.Quantity`, which is a text or a number.
 fn text_or_number<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     Ok(match TextOrNumber::deserialize(from)? {
         TextOrNumber::Number(number) => number.to_string(),

@@ -1,34 +1,39 @@
-//! What each of kube-proxy's settings means here: the fields of the file, and the flags.
+//! The settings of kube-proxy, as fields of the file and flags, and whether kube-dnat supports them.
 
-/// A field of the file and the flags that say the same.
+/// A field of the file and the flags that set it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// The path of the field; empty for flags that no field stands for.
+    /// The path of the field. Empty for flags without a field.
     pub field: &'static str,
     /// The names of the flags, without dashes.
     pub flags: &'static [&'static str],
-    /// Whether it has a meaning here.
-    pub here: Support,
+    /// Whether the setting has an effect.
+    pub support: Support,
 }
 
-/// Whether a setting has a meaning here.
+/// Whether a setting has an effect in kube-dnat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Support {
-    /// As kube-proxy's nftables mode has it.
+    /// The setting has the same effect as in kube-proxy's mode nftables.
     Honoured,
-    /// In the section of the mode that is asked for; the others' have none.
+    /// The setting has an effect in the section of the configured mode only.
     InSectionOfMode,
-    /// Accepted, to no effect.
-    WithoutMeaning,
+    /// The setting is accepted and has no effect.
+    NoEffect,
 }
 
-use Support::{Honoured, InSectionOfMode, WithoutMeaning};
+use Support::{Honoured, InSectionOfMode, NoEffect};
 
-const fn setting(field: &'static str, flags: &'static [&'static str], here: Support) -> Setting {
-    Setting { field, flags, here }
+/// Creates a row of [`SETTINGS`].
+const fn setting(field: &'static str, flags: &'static [&'static str], support: Support) -> Setting {
+    Setting {
+        field,
+        flags,
+        support,
+    }
 }
 
-/// All of them, in the order of docs/configuration.md.
+/// All settings, in the order of docs/configuration.md.
 pub const SETTINGS: &[Setting] = &[
     setting("", &["config"], Honoured),
     setting("", &["write-config-to"], Honoured),
@@ -36,19 +41,15 @@ pub const SETTINGS: &[Setting] = &[
     setting("", &["init-only"], Honoured),
     setting("", &["master"], Honoured),
     setting("clientConnection.kubeconfig", &["kubeconfig"], Honoured),
-    setting("clientConnection.acceptContentTypes", &[], WithoutMeaning),
+    setting("clientConnection.acceptContentTypes", &[], NoEffect),
     setting(
         "clientConnection.contentType",
         &["kube-api-content-type"],
-        WithoutMeaning,
+        NoEffect,
     ),
-    setting("clientConnection.qps", &["kube-api-qps"], WithoutMeaning),
-    setting(
-        "clientConnection.burst",
-        &["kube-api-burst"],
-        WithoutMeaning,
-    ),
-    setting("configSyncPeriod", &["config-sync-period"], WithoutMeaning),
+    setting("clientConnection.qps", &["kube-api-qps"], NoEffect),
+    setting("clientConnection.burst", &["kube-api-burst"], NoEffect),
+    setting("configSyncPeriod", &["config-sync-period"], NoEffect),
     setting("hostnameOverride", &["hostname-override"], Honoured),
     setting("bindAddress", &["bind-address"], Honoured),
     setting(
@@ -62,13 +63,13 @@ pub const SETTINGS: &[Setting] = &[
         Honoured,
     ),
     setting("bindAddressHardFail", &["bind-address-hard-fail"], Honoured),
-    setting("enableProfiling", &["profiling"], WithoutMeaning),
+    setting("enableProfiling", &["profiling"], NoEffect),
     setting(
         "showHiddenMetricsForVersion",
         &["show-hidden-metrics-for-version"],
-        WithoutMeaning,
+        NoEffect,
     ),
-    setting("featureGates", &["feature-gates"], WithoutMeaning),
+    setting("featureGates", &["feature-gates"], NoEffect),
     setting("mode", &["proxy-mode"], Honoured),
     setting("clusterCIDR", &["cluster-cidr"], Honoured),
     setting("detectLocalMode", &["detect-local-mode"], Honoured),
@@ -98,7 +99,7 @@ pub const SETTINGS: &[Setting] = &[
         &["iptables-min-sync-period"],
         InSectionOfMode,
     ),
-    setting("nftables.masqueradeBit", &[], WithoutMeaning),
+    setting("nftables.masqueradeBit", &[], NoEffect),
     setting(
         "iptables.masqueradeAll",
         &["masquerade-all"],
@@ -117,30 +118,26 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "iptables.masqueradeBit",
         &["iptables-masquerade-bit"],
-        WithoutMeaning,
+        NoEffect,
     ),
     setting(
         "iptables.localhostNodePorts",
         &["iptables-localhost-nodeports"],
-        WithoutMeaning,
+        NoEffect,
     ),
-    setting("iptables.snatNodeInternalIP", &[], WithoutMeaning),
+    setting("iptables.snatNodeInternalIP", &[], NoEffect),
     setting("ipvs.syncPeriod", &["ipvs-sync-period"], InSectionOfMode),
     setting(
         "ipvs.minSyncPeriod",
         &["ipvs-min-sync-period"],
         InSectionOfMode,
     ),
-    setting("ipvs.scheduler", &["ipvs-scheduler"], WithoutMeaning),
-    setting("ipvs.excludeCIDRs", &["ipvs-exclude-cidrs"], WithoutMeaning),
-    setting("ipvs.strictARP", &["ipvs-strict-arp"], WithoutMeaning),
-    setting("ipvs.tcpTimeout", &["ipvs-tcp-timeout"], WithoutMeaning),
-    setting(
-        "ipvs.tcpFinTimeout",
-        &["ipvs-tcpfin-timeout"],
-        WithoutMeaning,
-    ),
-    setting("ipvs.udpTimeout", &["ipvs-udp-timeout"], WithoutMeaning),
+    setting("ipvs.scheduler", &["ipvs-scheduler"], NoEffect),
+    setting("ipvs.excludeCIDRs", &["ipvs-exclude-cidrs"], NoEffect),
+    setting("ipvs.strictARP", &["ipvs-strict-arp"], NoEffect),
+    setting("ipvs.tcpTimeout", &["ipvs-tcp-timeout"], NoEffect),
+    setting("ipvs.tcpFinTimeout", &["ipvs-tcpfin-timeout"], NoEffect),
+    setting("ipvs.udpTimeout", &["ipvs-udp-timeout"], NoEffect),
     setting(
         "conntrack.maxPerCore",
         &["conntrack-max-per-core"],
@@ -171,56 +168,52 @@ pub const SETTINGS: &[Setting] = &[
     setting("oomScoreAdj", &["oom-score-adj"], Honoured),
     setting("logging.format", &["logging-format"], Honoured),
     setting("logging.verbosity", &["v"], Honoured),
-    setting("logging.vmodule", &["vmodule"], WithoutMeaning),
-    setting(
-        "logging.flushFrequency",
-        &["log-flush-frequency"],
-        WithoutMeaning,
-    ),
+    setting("logging.vmodule", &["vmodule"], NoEffect),
+    setting("logging.flushFrequency", &["log-flush-frequency"], NoEffect),
     setting(
         "logging.options.text.splitStream",
         &["log-text-split-stream"],
-        WithoutMeaning,
+        NoEffect,
     ),
     setting(
         "logging.options.text.infoBufferSize",
         &["log-text-info-buffer-size"],
-        WithoutMeaning,
+        NoEffect,
     ),
     setting(
         "logging.options.json.splitStream",
         &["log-json-split-stream"],
-        WithoutMeaning,
+        NoEffect,
     ),
     setting(
         "logging.options.json.infoBufferSize",
         &["log-json-info-buffer-size"],
-        WithoutMeaning,
+        NoEffect,
     ),
-    setting("portRange", &[], WithoutMeaning),
-    setting("winkernel.networkName", &[], WithoutMeaning),
-    setting("winkernel.sourceVip", &[], WithoutMeaning),
-    setting("winkernel.enableDSR", &[], WithoutMeaning),
-    setting("winkernel.rootHnsEndpointName", &[], WithoutMeaning),
-    setting("winkernel.forwardHealthCheckVip", &[], WithoutMeaning),
-    setting("windowsRunAsService", &[], WithoutMeaning),
-    setting("", &["add-dir-header"], WithoutMeaning),
-    setting("", &["alsologtostderr"], WithoutMeaning),
-    setting("", &["boot-id-file"], WithoutMeaning),
-    setting("", &["log-backtrace-at"], WithoutMeaning),
-    setting("", &["log-dir"], WithoutMeaning),
-    setting("", &["log-file"], WithoutMeaning),
-    setting("", &["log-file-max-size"], WithoutMeaning),
-    setting("", &["logtostderr"], WithoutMeaning),
-    setting("", &["machine-id-file"], WithoutMeaning),
-    setting("", &["one-output"], WithoutMeaning),
-    setting("", &["skip-headers"], WithoutMeaning),
-    setting("", &["skip-log-headers"], WithoutMeaning),
-    setting("", &["stderrthreshold"], WithoutMeaning),
+    setting("portRange", &[], NoEffect),
+    setting("winkernel.networkName", &[], NoEffect),
+    setting("winkernel.sourceVip", &[], NoEffect),
+    setting("winkernel.enableDSR", &[], NoEffect),
+    setting("winkernel.rootHnsEndpointName", &[], NoEffect),
+    setting("winkernel.forwardHealthCheckVip", &[], NoEffect),
+    setting("windowsRunAsService", &[], NoEffect),
+    setting("", &["add-dir-header"], NoEffect),
+    setting("", &["alsologtostderr"], NoEffect),
+    setting("", &["boot-id-file"], NoEffect),
+    setting("", &["log-backtrace-at"], NoEffect),
+    setting("", &["log-dir"], NoEffect),
+    setting("", &["log-file"], NoEffect),
+    setting("", &["log-file-max-size"], NoEffect),
+    setting("", &["logtostderr"], NoEffect),
+    setting("", &["machine-id-file"], NoEffect),
+    setting("", &["one-output"], NoEffect),
+    setting("", &["skip-headers"], NoEffect),
+    setting("", &["skip-log-headers"], NoEffect),
+    setting("", &["stderrthreshold"], NoEffect),
 ];
 
 impl Setting {
-    /// That of a flag.
+    /// Returns the setting of a flag.
     #[must_use]
     pub fn of_flag(flag: &str) -> Option<&'static Self> {
         SETTINGS
@@ -228,17 +221,19 @@ impl Setting {
             .find(|setting| setting.flags.contains(&flag))
     }
 
-    /// That of a field, or of an element of one: `nodePortAddresses[1]`.
+    /// Returns the setting of a field, or of an element of a list: `nodePortAddresses[1]`.
     #[must_use]
     pub fn of_field(field: &str) -> Option<&'static Self> {
         let (field, _) = field.split_once('[').unwrap_or((field, ""));
         SETTINGS.iter().find(|setting| setting.field == field)
     }
 
-    /// Whether a flag counts beside `--config` too. kube-proxy takes all that a field stands for
-    /// from the file, but for the Node's name and logging.
+    /// Whether the flags of this setting have an effect together with `--config`.
+    ///
+    /// Like kube-proxy, kube-dnat takes the settings that have a field from the file, except the
+    /// name of the Node and logging.
     #[must_use]
-    pub fn counts_beside_a_file(&self) -> bool {
+    pub fn works_with_config_file(&self) -> bool {
         self.field.is_empty()
             || self.field == "hostnameOverride"
             || self.field.starts_with("logging.")
@@ -252,8 +247,9 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::config::read::known;
+    use crate::config::read::default_fields;
 
+    /// Collects the paths of all fields.
     fn paths(value: &Value, path: &str, into: &mut BTreeSet<String>) {
         match value {
             Value::Object(fields) if !fields.is_empty() => {
@@ -275,7 +271,7 @@ mod tests {
     #[test]
     fn each_field_of_the_file_is_a_setting() {
         let mut fields = BTreeSet::from([String::new()]);
-        paths(&known(), "", &mut fields);
+        paths(&default_fields(), "", &mut fields);
         assert!(fields.remove("apiVersion") && fields.remove("kind"));
         let settings = SETTINGS.iter().map(|setting| setting.field.to_owned());
         assert_eq!(settings.collect::<BTreeSet<_>>(), fields);

@@ -1,4 +1,4 @@
-//! Writes a configuration as kube-proxy does (`--write-config-to`).
+//! Writes a configuration in kube-proxy's format (`--write-config-to`).
 
 use std::fs;
 use std::io;
@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::KubeProxyConfiguration;
+use super::read::to_json;
 
-/// Why a configuration is not written.
+/// The reason why a configuration cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// The file cannot be written.
@@ -16,18 +17,15 @@ pub enum WriteError {
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// There is no YAML for it.
+    /// The configuration cannot be converted to YAML.
     #[error("cannot write the configuration as YAML: {0}")]
     Yaml(#[from] yaml_serde::Error),
-    /// There is no JSON for it.
-    #[error("cannot write the configuration as JSON: {0}")]
-    Json(#[from] serde_json::Error),
 }
 
-/// Writes it to a file.
+/// Writes a configuration to a file.
 ///
 /// # Errors
 /// If the file cannot be written.
@@ -39,21 +37,21 @@ pub fn write(config: &KubeProxyConfiguration, path: &Path) -> Result<(), WriteEr
     })
 }
 
-/// The same as text: the fields in the order of their names.
+/// Formats a configuration as YAML, with the fields sorted by name.
 ///
 /// # Errors
-/// If a number in it is infinite or none.
+/// If YAML cannot represent a value.
 pub fn to_yaml(config: &KubeProxyConfiguration) -> Result<String, WriteError> {
-    let mut value = serde_json::to_value(config)?;
-    leave_out(&mut value, &["featureGates"]);
-    leave_out(&mut value, &["windowsRunAsService"]);
-    leave_out(&mut value, &["logging", "vmodule"]);
-    // kube-proxy before 1.37 does not know it.
-    leave_out(&mut value, &["iptables", "snatNodeInternalIP"]);
+    let mut value = to_json(config);
+    omit_if_empty(&mut value, &["featureGates"]);
+    omit_if_empty(&mut value, &["windowsRunAsService"]);
+    omit_if_empty(&mut value, &["logging", "vmodule"]);
+    // kube-proxy before 1.37 does not have this field.
+    omit_if_empty(&mut value, &["iptables", "snatNodeInternalIP"]);
     for format in ["text", "json"] {
-        leave_out(&mut value, &["logging", "options", format, "splitStream"]);
+        omit_if_empty(&mut value, &["logging", "options", format, "splitStream"]);
     }
-    // Go writes a list that was never set so.
+    // Go writes null for a list that was never set.
     for (section, list) in [(None, "nodePortAddresses"), (Some("ipvs"), "excludeCIDRs")] {
         let object = match section {
             Some(section) => value.get_mut(section),
@@ -69,15 +67,15 @@ pub fn to_yaml(config: &KubeProxyConfiguration) -> Result<String, WriteError> {
     Ok(yaml_serde::to_string(&value)?)
 }
 
-/// Leaves out a field that is empty or false, as `omitempty` does.
-fn leave_out(value: &mut Value, path: &[&str]) {
+/// Removes a field that is empty or false, like Go's `omitempty`.
+fn omit_if_empty(value: &mut Value, path: &[&str]) {
     let [field, rest @ ..] = path else { return };
     let Some(object) = value.as_object_mut() else {
         return;
     };
     if !rest.is_empty() {
         if let Some(value) = object.get_mut(*field) {
-            leave_out(value, rest);
+            omit_if_empty(value, rest);
         }
         return;
     }
@@ -92,10 +90,10 @@ fn leave_out(value: &mut Value, path: &[&str]) {
     }
 }
 
-/// `qps: 5`, not `5.0`.
+/// Writes whole numbers without a fraction: `qps: 5`, not `5.0`.
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "only numbers that are whole and small are converted"
+    reason = "only whole numbers that fit into 32 bits are converted"
 )]
 fn whole_numbers(value: &mut Value) {
     if let Some(qps) = value.pointer_mut("/clientConnection/qps")
@@ -113,7 +111,7 @@ mod tests {
     use crate::config::{LenientFields, parse};
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn a_written_configuration_is_read_back() {
         let mut config = KubeProxyConfiguration::defaulted();
         config.mode = "ipvs".to_owned();
         config.client_connection.qps = 2.5;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kube_dnat::config::{
-    Config, ConfigFile, ConfigNotice, KubeProxyConfiguration, LogFormat, Mode, notes, parse, schema,
+    Config, ConfigFile, ConfigNotice, KubeProxyConfiguration, LogFormat, Mode, notices, parse,
+    schema,
 };
 use kube_dnat::planner::desired::{NodeFacts, NodePortAddresses, PodSource};
 
@@ -108,7 +109,11 @@ fn kubeadms_file_is_all_of_kube_proxys_defaults() {
     );
     let (_, outcome) = cluster.written(&[]);
     assert!(outcome.at("WARN").is_empty(), "{:#?}", outcome.log);
-    assert!(outcome.line("served by nftables").contains("mode=unset"));
+    assert!(
+        outcome
+            .line("uses nftables in every mode")
+            .contains("mode=unset")
+    );
     // That, and that it is written: no field differs from its default.
     assert_eq!(outcome.log.len(), 2, "{:#?}", outcome.log);
 }
@@ -123,7 +128,7 @@ fn kinds_file_leaves_the_hosts_conntrack_alone() {
     assert_eq!(config.facts, cluster_cidr(&["10.244.0.0/16"]));
     let (_, outcome) = cluster.written(&[]);
     // It sets this for another mode.
-    let unused = outcome.line("have no meaning here");
+    let unused = outcome.line("have no effect");
     assert!(
         unused.contains("settings=\"iptables.minSyncPeriod\""),
         "{unused}"
@@ -143,7 +148,11 @@ fn ekss_file_in_mode_iptables_is_served_by_nftables_and_that_is_said_once() {
     assert_eq!(config.facts, NodeFacts::default());
     let (_, outcome) = cluster.written(&[]);
     assert!(outcome.at("WARN").is_empty(), "{:#?}", outcome.log);
-    assert!(outcome.line("served by nftables").contains("mode=iptables"));
+    assert!(
+        outcome
+            .line("uses nftables in every mode")
+            .contains("mode=iptables")
+    );
 }
 
 #[test]
@@ -173,8 +182,12 @@ fn an_old_file_in_mode_ipvs_starts_with_a_warning_that_names_what_is_gone() {
     let warnings = outcome.at("WARN");
     assert_eq!(warnings.len(), 1, "{:#?}", outcome.log);
     assert!(warnings[0].contains("unknown=\"conntrack.max, udpIdleTimeout\""));
-    assert!(outcome.line("served by nftables").contains("mode=ipvs"));
-    let idle = outcome.line("have no meaning here");
+    assert!(
+        outcome
+            .line("uses nftables in every mode")
+            .contains("mode=ipvs")
+    );
+    let idle = outcome.line("have no effect");
     assert!(
         idle.contains("settings=\"ipvs.scheduler, ipvs.strictARP\""),
         "{idle}"
@@ -217,13 +230,13 @@ fn the_notes_of_a_file_are_values() {
     let config = Config::resolve(written.clone(), "host", Some(file.clone()), &[]).unwrap();
     assert_eq!(config.file.as_ref(), Some(&file));
     assert_eq!(config.facts.node_port_addresses, NodePortAddresses::Primary);
-    let notes = notes(Some((file.path(), &written, lenience)), &[], &config);
+    let notices = notices(Some((file.path(), &written, lenience)), &[], &config);
     assert!(matches!(
-        notes.as_slice(),
+        notices.as_slice(),
         [
             ConfigNotice::Lenient { .. },
             ConfigNotice::OtherMode(Mode::Ipvs),
-            ConfigNotice::WithoutMeaning(_)
+            ConfigNotice::NoEffect(_)
         ]
     ));
 }

@@ -44,7 +44,7 @@ fn each_setting_has_a_row_that_names_its_field_and_its_flags() {
             "{row:?} has not {flags:?}"
         );
         let idle = row[3].starts_with("no effect");
-        assert_eq!(idle, setting.here == Support::WithoutMeaning, "{row:?}");
+        assert_eq!(idle, setting.support == Support::NoEffect, "{row:?}");
     }
 }
 

@@ -27,7 +27,7 @@ fn a_file_that_is_wrong() {
     for (body, sentence) in [
         (
             "mode: userspace",
-            "mode \"userspace\" is none of nftables, iptables and ipvs",
+            "mode \"userspace\" is not one of nftables, iptables and ipvs",
         ),
         (
             "conntrack: {min: lots}",
@@ -39,8 +39,8 @@ fn a_file_that_is_wrong() {
         ),
         (
             "clusterCIDR: 10.0.0.0\noomScoreAdj: 5000",
-            "clusterCIDR \"10.0.0.0\" is not an address range such as 10.0.0.0/8; \
-             oomScoreAdj 5000 is not within -1000 and 1000",
+            "clusterCIDR \"10.0.0.0\" is not a CIDR such as 10.0.0.0/8; \
+             oomScoreAdj 5000 is not between -1000 and 1000",
         ),
         (
             "healthzBindAddress: localhost:1",
@@ -82,7 +82,7 @@ fn a_config_map_instead_of_what_it_holds() {
         "/tests/config/fixtures/kubeadm/configmap.yaml"
     );
     let sentence = format!(
-        "cannot use {path}: it is the ConfigMap, and the KubeProxyConfiguration is the text that it holds"
+        "cannot use {path}: it is a ConfigMap: extract the KubeProxyConfiguration from its data"
     );
     refuses(&["--config", path], &sentence);
 }
@@ -133,15 +133,15 @@ fn flags_that_are_wrong() {
     for (arguments, sentence) in [
         (
             &["--cluster-cidr", "10.0.0.0/33"][..],
-            "--cluster-cidr \"10.0.0.0/33\" is not an address range such as 10.0.0.0/8",
+            "--cluster-cidr \"10.0.0.0/33\" is not a CIDR such as 10.0.0.0/8",
         ),
         (
             &["--proxy-mode=kernelspace"],
-            "--proxy-mode \"kernelspace\" is none of nftables, iptables and ipvs",
+            "--proxy-mode \"kernelspace\" is not one of nftables, iptables and ipvs",
         ),
         (
             &["--nodeport-addresses=primary,10.0.0.0/8"],
-            "--nodeport-addresses \"primary\" stands alone",
+            "--nodeport-addresses \"primary\" cannot be combined with other values",
         ),
         (
             &["--detect-local-mode=BridgeInterface"],
@@ -149,11 +149,11 @@ fn flags_that_are_wrong() {
         ),
         (
             &["--iptables-min-sync-period=1m"],
-            "--iptables-min-sync-period 1m0s is more than syncPeriod, which is 30s",
+            "--iptables-min-sync-period 1m0s is greater than syncPeriod, which is 30s",
         ),
         (
             &["--proxy-mode=nftables", "--iptables-sync-period=-1s"],
-            "--iptables-sync-period -1s is not more than 0",
+            "--iptables-sync-period -1s is not greater than 0",
         ),
         (&["--conntrack-min=-1"], "--conntrack-min -1 is less than 0"),
         (
@@ -170,11 +170,11 @@ fn flags_that_are_wrong() {
         ),
         (
             &["--hostname-override= "],
-            "--hostname-override is empty, and so would be the name of this Node",
+            "--hostname-override is empty: the Node needs a name",
         ),
         (
             &["--oom-score-adj=-1001"],
-            "--oom-score-adj -1001 is not within -1000 and 1000",
+            "--oom-score-adj -1001 is not between -1000 and 1000",
         ),
     ] {
         refuses(arguments, sentence);
@@ -191,7 +191,7 @@ fn a_flag_beside_a_file_is_named_as_a_flag() {
     let path = file.to_str().unwrap();
     let sentence = format!(
         "--logging-format \"xml\" is neither text nor json; \
-         cannot use {path}: oomScoreAdj 5000 is not within -1000 and 1000"
+         cannot use {path}: oomScoreAdj 5000 is not between -1000 and 1000"
     );
     refuses(&["--config", path, "--logging-format=xml"], &sentence);
 }

@@ -1,23 +1,64 @@
-//! From what is written to what is meant: kube-proxy's validation
-//! (`pkg/proxy/apis/config/validation`), which leaves no text to parse later.
+//! Resolves kube-proxy's configuration to typed settings, with kube-proxy's validation
+//! (`pkg/proxy/apis/config/validation`).
 
 mod network;
-mod problems;
 #[cfg(test)]
 mod tests;
 mod unused;
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use network::{node_ip, node_ports, pods, socket_address};
-use problems::InvalidSettings;
 use unused::check_unused;
 
 use super::schema::{ConntrackConfiguration, KubeProxyConfiguration, Logging};
 use super::{Config, ConntrackSettings, GoDuration, InvalidSetting, LogFormat, LogSettings, Mode};
 use crate::planner::desired::NodeFacts;
 
-/// What `written`, with its defaults set, means on a machine of this name.
+/// The invalid settings that were found so far, so that one error names all of them.
+#[derive(Debug, Default)]
+struct InvalidSettings(Vec<InvalidSetting>);
+
+impl InvalidSettings {
+    /// Adds an invalid setting.
+    fn add(&mut self, field: &str, problem: impl Into<String>) {
+        self.0.push(InvalidSetting {
+            field: field.to_owned(),
+            problem: problem.into(),
+        });
+    }
+
+    /// Returns the parsed value of a field. Adds an error as an invalid setting, and returns the
+    /// default.
+    fn take<T: Default>(&mut self, field: &str, parsed: Result<T, String>) -> T {
+        parsed.unwrap_or_else(|problem| {
+            self.add(field, problem);
+            T::default()
+        })
+    }
+
+    /// Adds a value outside the range.
+    fn check_range(&mut self, field: &str, value: Option<i32>, range: RangeInclusive<i32>) {
+        if let Some(value) = value.filter(|value| !range.contains(value)) {
+            let (least, most) = range.into_inner();
+            let problem = match most {
+                i32::MAX => format!("{value} is less than {least}"),
+                _ => format!("{value} is not between {least} and {most}"),
+            };
+            self.add(field, problem);
+        }
+    }
+
+    /// Adds a negative duration.
+    fn check_not_negative(&mut self, field: &str, value: GoDuration) {
+        if value.is_negative() {
+            self.add(field, format!("{value} is less than 0"));
+        }
+    }
+}
+
+/// Resolves `written`, with its defaults set, for a machine with this host name.
 pub(super) fn resolve(
     written: KubeProxyConfiguration,
     host_name: &str,
@@ -26,6 +67,7 @@ pub(super) fn resolve(
     let mode = mode(&written, &mut problems);
     let (masquerade_all, sync_period, min_sync_period) = section(&written, mode, &mut problems);
     check_unused(&written, mode, &mut problems);
+    check_hidden_metrics(&written, &mut problems);
     let node_ip = problems.take("bindAddress", node_ip(&written.bind_address));
     let facts = NodeFacts {
         pods: pods(&written, &mut problems),
@@ -64,15 +106,12 @@ pub(super) fn resolve(
         healthz_bind_address,
         metrics_bind_address,
         bind_address_hard_fail: written.bind_address_hard_fail,
-        profiling: written.enable_profiling,
-        show_hidden_metrics_for_version: hidden_metrics(&written, &mut problems),
-        feature_gates: written.feature_gates.clone(),
         conntrack: conntrack(&written.conntrack, &mut problems),
         oom_score_adj: written.oom_score_adj.unwrap_or_default(),
         logging: logging(&written.logging, &mut problems),
         written,
     };
-    problems.within("oomScoreAdj", config.written.oom_score_adj, -1000..=1000);
+    problems.check_range("oomScoreAdj", config.written.oom_score_adj, -1000..=1000);
     if problems.0.is_empty() {
         Ok(config)
     } else {
@@ -80,6 +119,7 @@ pub(super) fn resolve(
     }
 }
 
+/// Parses the mode.
 fn mode(written: &KubeProxyConfiguration, problems: &mut InvalidSettings) -> Mode {
     match written.mode.as_str() {
         "" => Mode::Unset,
@@ -87,16 +127,16 @@ fn mode(written: &KubeProxyConfiguration, problems: &mut InvalidSettings) -> Mod
         "ipvs" => Mode::Ipvs,
         "nftables" => Mode::Nftables,
         other => {
-            let what = format!("\"{other}\" is none of nftables, iptables and ipvs");
-            problems.add("mode", what);
+            let problem = format!("\"{other}\" is not one of nftables, iptables and ipvs");
+            problems.add("mode", problem);
             Mode::Unset
         }
     }
 }
 
-/// What the section of the mode says, as kube-proxy picks it
-/// (`Convert_v1alpha1_KubeProxyConfiguration_To_config_KubeProxyConfiguration`): whether all is
-/// masqueraded, and the longest and shortest time between two full loads.
+/// Resolves the settings of the section of the mode, which kube-proxy selects in
+/// `Convert_v1alpha1_KubeProxyConfiguration_To_config_KubeProxyConfiguration`: `masqueradeAll`,
+/// `syncPeriod` and `minSyncPeriod`.
 fn section(
     written: &KubeProxyConfiguration,
     mode: Mode,
@@ -108,7 +148,7 @@ fn section(
         nftables,
         ..
     } = written;
-    let (name, masquerade_all, longest, shortest) = match mode {
+    let (name, masquerade_all, sync_period, min_sync_period) = match mode {
         Mode::Nftables => (
             "nftables",
             nftables.masquerade_all,
@@ -128,22 +168,22 @@ fn section(
             iptables.min_sync_period,
         ),
     };
-    if longest.is_zero() || longest.is_negative() {
+    if sync_period.is_zero() || sync_period.is_negative() {
         problems.add(
             &format!("{name}.syncPeriod"),
-            format!("{longest} is not more than 0"),
+            format!("{sync_period} is not greater than 0"),
         );
-    } else if shortest > longest {
+    } else if min_sync_period > sync_period {
         problems.add(
             &format!("{name}.minSyncPeriod"),
-            format!("{shortest} is more than syncPeriod, which is {longest}"),
+            format!("{min_sync_period} is greater than syncPeriod, which is {sync_period}"),
         );
     }
-    problems.not_negative(&format!("{name}.minSyncPeriod"), shortest);
-    (masquerade_all, longest, shortest)
+    problems.check_not_negative(&format!("{name}.minSyncPeriod"), min_sync_period);
+    (masquerade_all, sync_period, min_sync_period)
 }
 
-/// The name of our Node, as kube-proxy has it: trimmed, in lower case.
+/// Returns the name of the Node like kube-proxy: trimmed and in lower case.
 fn node(written: &str, host_name: &str) -> Result<String, String> {
     let name = if written.is_empty() {
         host_name
@@ -151,58 +191,55 @@ fn node(written: &str, host_name: &str) -> Result<String, String> {
         written
     };
     match name.trim().to_lowercase() {
-        name if name.is_empty() => Err("is empty, and so would be the name of this Node".into()),
+        name if name.is_empty() => Err("is empty: the Node needs a name".into()),
         name => Ok(name),
     }
 }
 
-fn hidden_metrics(
-    written: &KubeProxyConfiguration,
-    problems: &mut InvalidSettings,
-) -> Option<String> {
+/// Checks the version whose hidden metrics are shown. It has no effect.
+fn check_hidden_metrics(written: &KubeProxyConfiguration, problems: &mut InvalidSettings) {
     let version = &written.show_hidden_metrics_for_version;
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let valid = version
         .split_once('.')
         .is_some_and(|(major, minor)| is_number(major) && is_number(minor));
-    if version.is_empty() {
-        return None;
+    if !version.is_empty() && !valid {
+        let problem = format!("\"{version}\" is not a version such as 1.35");
+        problems.add("showHiddenMetricsForVersion", problem);
     }
-    if !valid {
-        let what = format!("\"{version}\" is not a version such as 1.35");
-        problems.add("showHiddenMetricsForVersion", what);
-    }
-    Some(version.clone())
 }
 
+/// Resolves the conntrack settings.
 fn conntrack(
     written: &ConntrackConfiguration,
     problems: &mut InvalidSettings,
 ) -> ConntrackSettings {
-    problems.within("conntrack.maxPerCore", written.max_per_core, 0..=i32::MAX);
-    problems.within("conntrack.min", written.min, 0..=i32::MAX);
-    let count = |value: Option<i32>| u32::try_from(value.unwrap_or_default()).unwrap_or_default();
-    let mut time = |field: &str, value: GoDuration| {
-        problems.not_negative(&format!("conntrack.{field}"), value);
+    problems.check_range("conntrack.maxPerCore", written.max_per_core, 0..=i32::MAX);
+    problems.check_range("conntrack.min", written.min, 0..=i32::MAX);
+    // Unset keeps the kernel's value, like zero. A negative value is invalid already.
+    let count = |value: Option<i32>| value.unwrap_or(0).max(0).unsigned_abs();
+    let mut timeout = |field: &str, value: GoDuration| {
+        problems.check_not_negative(&format!("conntrack.{field}"), value);
         value.to_std()
     };
     ConntrackSettings {
         max_per_core: count(written.max_per_core),
         min: count(written.min),
-        tcp_established_timeout: time(
+        tcp_established_timeout: timeout(
             "tcpEstablishedTimeout",
             written.tcp_established_timeout.unwrap_or_default(),
         ),
-        tcp_close_wait_timeout: time(
+        tcp_close_wait_timeout: timeout(
             "tcpCloseWaitTimeout",
             written.tcp_close_wait_timeout.unwrap_or_default(),
         ),
         tcp_be_liberal: written.tcp_be_liberal,
-        udp_timeout: time("udpTimeout", written.udp_timeout),
-        udp_stream_timeout: time("udpStreamTimeout", written.udp_stream_timeout),
+        udp_timeout: timeout("udpTimeout", written.udp_timeout),
+        udp_stream_timeout: timeout("udpStreamTimeout", written.udp_stream_timeout),
     }
 }
 
+/// Resolves the logging settings.
 fn logging(written: &Logging, problems: &mut InvalidSettings) -> LogSettings {
     let format = match written.format.as_str() {
         "text" => Ok(LogFormat::Text),
@@ -210,14 +247,14 @@ fn logging(written: &Logging, problems: &mut InvalidSettings) -> LogSettings {
         other => Err(format!("\"{other}\" is neither text nor json")),
     };
     let format = problems.take("logging.format", format);
-    // klog's are positive and of 32 bits.
+    // klog's verbosity is a positive int32.
     let fits = |verbosity: u32| i32::try_from(verbosity).is_ok();
     if !fits(written.verbosity) {
-        let what = format!("{} is more than {}", written.verbosity, i32::MAX);
-        problems.add("logging.verbosity", what);
+        let problem = format!("{} is greater than {}", written.verbosity, i32::MAX);
+        problems.add("logging.verbosity", problem);
     }
     if format == LogFormat::Json && !written.vmodule.is_empty() {
-        problems.add("logging.vmodule", "goes with the text format only");
+        problems.add("logging.vmodule", "is only valid with the text format");
     }
     for (i, module) in written.vmodule.iter().enumerate() {
         let pattern = &module.file_pattern;
@@ -235,6 +272,5 @@ fn logging(written: &Logging, problems: &mut InvalidSettings) -> LogSettings {
     LogSettings {
         format,
         verbosity: written.verbosity,
-        vmodule: written.vmodule.clone(),
     }
 }

@@ -1,23 +1,23 @@
-//! Addresses, ranges and interfaces.
+//! Resolves addresses, address ranges and interfaces.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::problems::InvalidSettings;
+use super::InvalidSettings;
 use crate::config::{KubeProxyConfiguration, address};
 use crate::planner::desired::{NodePortAddresses, PodSource};
 use crate::planner::model::parse::range;
 use crate::planner::ruleset::Interface;
 
-/// The address that stands for what the Node object says of its family.
+/// Parses the primary address of the node. `None` selects the address in the Node object.
 pub(super) fn node_ip(text: &str) -> Result<Option<IpAddr>, String> {
     let ip = address(text).ok_or_else(|| format!("\"{text}\" is not an IP address"))?;
     Ok((!ip.is_unspecified()).then_some(ip))
 }
 
-/// `IP:port`, an IPv6 address in brackets.
+/// Parses `IP:port`, with an IPv6 address in brackets.
 pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     let split = text.rsplit_once(':').and_then(|(host, port)| {
         let bracketed = host
@@ -38,7 +38,7 @@ pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-/// How this node's Pods are known.
+/// Resolves how to detect connections from Pods.
 pub(super) fn pods(written: &KubeProxyConfiguration, problems: &mut InvalidSettings) -> PodSource {
     let local = &written.detect_local;
     match written.detect_local_mode.to_lowercase().as_str() {
@@ -58,25 +58,26 @@ pub(super) fn pods(written: &KubeProxyConfiguration, problems: &mut InvalidSetti
             PodSource::Interface(Interface::Prefixed(Arc::from(prefix.as_str())))
         }
         _ => {
-            let what = format!(
-                "\"{}\" is none of ClusterCIDR, NodeCIDR, BridgeInterface and InterfaceNamePrefix",
+            let problem = format!(
+                "\"{}\" is not one of ClusterCIDR, NodeCIDR, BridgeInterface and InterfaceNamePrefix",
                 written.detect_local_mode
             );
-            problems.add("detectLocalMode", what);
+            problems.add("detectLocalMode", problem);
             PodSource::default()
         }
     }
 }
 
+/// Checks the name or the name prefix of an interface.
 fn interface(field: &str, name: &str, problems: &mut InvalidSettings) {
-    // IFNAMSIZ with its NUL; nft takes no quote in a name.
+    // IFNAMSIZ includes the NUL. nft does not accept quotes in a name.
     let usable = !name.is_empty() && name.len() < 16 && !name.contains(['"', '/', ' ', '*']);
     if !usable {
         problems.add(field, format!("\"{name}\" is not the name of an interface"));
     }
 }
 
-/// At most one range of each family.
+/// Parses the address ranges of Pods: at most one of each family.
 fn cluster_cidrs(text: &str) -> Result<Vec<IpNet>, String> {
     let mut ranges: Vec<IpNet> = Vec::new();
     for part in text
@@ -88,7 +89,7 @@ fn cluster_cidrs(text: &str) -> Result<Vec<IpNet>, String> {
         let same = |other: &&IpNet| other.addr().is_ipv4() == range.addr().is_ipv4();
         if let Some(other) = ranges.iter().find(same) {
             return Err(format!(
-                "\"{text}\" has {other} and {range} of one family; one of each is taken"
+                "\"{text}\" has {other} and {range} of one family; at most one per family is supported"
             ));
         }
         ranges.push(range);
@@ -96,28 +97,28 @@ fn cluster_cidrs(text: &str) -> Result<Vec<IpNet>, String> {
     Ok(ranges)
 }
 
-/// An address range.
+/// Parses an address range.
 pub(super) fn cidr(text: &str) -> Result<IpNet, String> {
-    range(text).ok_or_else(|| format!("\"{text}\" is not an address range such as 10.0.0.0/8"))
+    range(text).ok_or_else(|| format!("\"{text}\" is not a CIDR such as 10.0.0.0/8"))
 }
 
-/// Which of the node's addresses serve node ports.
+/// Resolves the addresses of the node that serve node ports.
 pub(super) fn node_ports(texts: &[String], problems: &mut InvalidSettings) -> NodePortAddresses {
     let texts: Vec<_> = texts.iter().map(|text| text.trim()).collect();
     match texts.as_slice() {
-        // As kube-proxy's nftables mode.
+        // The default of kube-proxy's mode nftables.
         [] | ["primary"] => return NodePortAddresses::Primary,
         ["all"] => return NodePortAddresses::In(Vec::new()),
         _ => {}
     }
     let ranges = texts.iter().enumerate().map(|(i, text)| {
-        let read = match *text {
-            "primary" | "all" => Err(format!("\"{text}\" stands alone")),
-            "localhost" => Err("\"localhost\" is not served".to_owned()),
+        let range = match *text {
+            "primary" | "all" => Err(format!("\"{text}\" cannot be combined with other values")),
+            "localhost" => Err("\"localhost\" is not supported".to_owned()),
             text => cidr(text),
         };
         let field = format!("nodePortAddresses[{i}]");
-        problems.take(&field, read.map(Some))
+        problems.take(&field, range.map(Some))
     });
     NodePortAddresses::In(ranges.flatten().collect())
 }

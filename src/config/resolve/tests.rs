@@ -13,11 +13,11 @@ fn config(body: &str) -> Result<Config, Vec<InvalidSetting>> {
     super::resolve(written, "Host-1\n")
 }
 
-/// What is wrong, each in a line.
+/// The problems of a configuration, one text each.
 fn problems(body: &str) -> Vec<String> {
     let problems = config(body).map(drop).unwrap_err().into_iter();
     problems
-        .map(|problem| format!("{} {}", problem.field, problem.what))
+        .map(|problem| format!("{} {}", problem.field, problem.problem))
         .collect()
 }
 
@@ -40,51 +40,51 @@ fn kube_proxys_defaults_are_valid() {
     assert_eq!(config.oom_score_adj, -999);
 }
 
-/// What kube-proxy refuses, and what is said of it.
-const REFUSED: &str = r#"
-mode: userspace => mode "userspace" is none of nftables, iptables and ipvs
-mode: kernelspace => mode "kernelspace" is none of
-iptables: {syncPeriod: -1s} => iptables.syncPeriod -1s is not more than 0
+/// Configurations that kube-proxy rejects, and the problem that kube-dnat reports.
+const REJECTED: &str = r#"
+mode: userspace => mode "userspace" is not one of nftables, iptables and ipvs
+mode: kernelspace => mode "kernelspace" is not one of
+iptables: {syncPeriod: -1s} => iptables.syncPeriod -1s is not greater than 0
 iptables: {minSyncPeriod: -1s} => iptables.minSyncPeriod -1s is less than 0
-mode: nftables\nnftables: {syncPeriod: 1s, minSyncPeriod: 2s} => nftables.minSyncPeriod 2s is more than syncPeriod, which is 1s
-mode: ipvs\nipvs: {syncPeriod: -1s} => ipvs.syncPeriod -1s is not more than 0
+mode: nftables\nnftables: {syncPeriod: 1s, minSyncPeriod: 2s} => nftables.minSyncPeriod 2s is greater than syncPeriod, which is 1s
+mode: ipvs\nipvs: {syncPeriod: -1s} => ipvs.syncPeriod -1s is not greater than 0
 mode: ipvs\nipvs: {udpTimeout: -1s} => ipvs.udpTimeout -1s is less than 0
-mode: ipvs\nipvs: {excludeCIDRs: [a]} => ipvs.excludeCIDRs[0] "a" is not an address range
-iptables: {masqueradeBit: 32} => iptables.masqueradeBit 32 is not within 0 and 31
-mode: nftables\nnftables: {masqueradeBit: -1} => nftables.masqueradeBit -1 is not within
+mode: ipvs\nipvs: {excludeCIDRs: [a]} => ipvs.excludeCIDRs[0] "a" is not a CIDR
+iptables: {masqueradeBit: 32} => iptables.masqueradeBit 32 is not between 0 and 31
+mode: nftables\nnftables: {masqueradeBit: -1} => nftables.masqueradeBit -1 is not between
 conntrack: {maxPerCore: -1} => conntrack.maxPerCore -1 is less than 0
 conntrack: {min: -1} => conntrack.min -1 is less than 0
 conntrack: {tcpEstablishedTimeout: -1h} => conntrack.tcpEstablishedTimeout -1h0m0s is less
 conntrack: {tcpCloseWaitTimeout: -1h} => conntrack.tcpCloseWaitTimeout -1h0m0s is less
 conntrack: {udpTimeout: -1s} => conntrack.udpTimeout -1s is less than 0
 conntrack: {udpStreamTimeout: -1s} => conntrack.udpStreamTimeout -1s is less than 0
-oomScoreAdj: 1001 => oomScoreAdj 1001 is not within -1000 and 1000
-configSyncPeriod: -1s => configSyncPeriod -1s is not more than 0
+oomScoreAdj: 1001 => oomScoreAdj 1001 is not between -1000 and 1000
+configSyncPeriod: -1s => configSyncPeriod -1s is not greater than 0
 clientConnection: {burst: -1} => clientConnection.burst -1 is less than 0
 bindAddress: node-1 => bindAddress "node-1" is not an IP address
 healthzBindAddress: localhost => healthzBindAddress "localhost" is not IP:port
 healthzBindAddress: 0.0.0.0:0 => healthzBindAddress "0.0.0.0:0": "0" is not a port
 metricsBindAddress: a:1 => metricsBindAddress "a:1": "a" is not an IP address
 metricsBindAddress: "::1:1:" => metricsBindAddress "::1:1:" is not IP:port
-portRange: 10-5 => portRange "10-5" is not a range of ports
+portRange: 10-5 => portRange "10-5" is not a port range
 showHiddenMetricsForVersion: "1" => showHiddenMetricsForVersion "1" is not a version
-detectLocalMode: Bridge => detectLocalMode "Bridge" is none of ClusterCIDR
+detectLocalMode: Bridge => detectLocalMode "Bridge" is not one of ClusterCIDR
 detectLocalMode: BridgeInterface => detectLocal.bridgeInterface "" is not the name
 detectLocalMode: InterfaceNamePrefix => detectLocal.interfaceNamePrefix "" is not the name of an interface
-clusterCIDR: 10.0.0.0 => clusterCIDR "10.0.0.0" is not an address range such as
+clusterCIDR: 10.0.0.0 => clusterCIDR "10.0.0.0" is not a CIDR such as
 clusterCIDR: "10.0.0.0/8,11.0.0.0/8" => 10.0.0.0/8 and 11.0.0.0/8 of one family
-nodePortAddresses: [primary, 10.0.0.0/8] => nodePortAddresses[0] "primary" stands alone
-nodePortAddresses: [10.0.0.0/8, x] => nodePortAddresses[1] "x" is not an address range
+nodePortAddresses: [primary, 10.0.0.0/8] => nodePortAddresses[0] "primary" cannot be combined with other values
+nodePortAddresses: [10.0.0.0/8, x] => nodePortAddresses[1] "x" is not a CIDR
 logging: {format: xml} => logging.format "xml" is neither text nor json
-logging: {verbosity: 2147483648} => logging.verbosity 2147483648 is more than
-logging: {format: json, vmodule: [{filePattern: a, verbosity: 1}]} => logging.vmodule goes with the text format only
+logging: {verbosity: 2147483648} => logging.verbosity 2147483648 is greater than
+logging: {format: json, vmodule: [{filePattern: a, verbosity: 1}]} => logging.vmodule is only valid with the text format
 logging: {vmodule: [{verbosity: 1}]} => logging.vmodule[0] "=1" is not a pattern
 hostnameOverride: "  " => hostnameOverride is empty
 "#;
 
 #[test]
-fn what_kube_proxy_refuses_is_refused_with_field_value_and_reason() {
-    for line in REFUSED.trim().lines() {
+fn settings_that_kube_proxy_rejects_are_rejected_with_field_value_and_reason() {
+    for line in REJECTED.trim().lines() {
         let (body, expected) = line.split_once(" => ").unwrap();
         let problems = problems(&body.replace("\\n", "\n"));
         assert_eq!(problems.len(), 1, "{body}: {problems:?}");
@@ -93,13 +93,13 @@ fn what_kube_proxy_refuses_is_refused_with_field_value_and_reason() {
 }
 
 #[test]
-fn all_that_is_wrong_is_said_at_once() {
+fn all_problems_are_reported_at_once() {
     let problems = problems("mode: x\noomScoreAdj: 5000\nnodePortAddresses: [y, z]");
     assert_eq!(problems.len(), 4, "{problems:?}");
 }
 
 #[test]
-fn sections_of_other_modes_are_not_validated_nor_used() {
+fn sections_of_other_modes_are_neither_validated_nor_used() {
     let config = config(
         "mode: nftables\niptables: {syncPeriod: -1s, masqueradeAll: true}\n\
          ipvs: {tcpTimeout: -1s, excludeCIDRs: [x]}\nclusterCIDR: x\ndetectLocalMode: NodeCIDR\n\
@@ -112,7 +112,7 @@ fn sections_of_other_modes_are_not_validated_nor_used() {
 }
 
 #[test]
-fn the_section_of_the_mode_counts() {
+fn the_section_of_the_mode_takes_effect() {
     let sections = "iptables: {masqueradeAll: true, minSyncPeriod: 2s}\n\
                     ipvs: {minSyncPeriod: 3s}\nnftables: {minSyncPeriod: 4s}";
     for (mode, masquerade_all, seconds) in [
@@ -128,7 +128,7 @@ fn the_section_of_the_mode_counts() {
 }
 
 #[test]
-fn addresses_are_read_as_kube_proxy_reads_them() {
+fn addresses_are_parsed_like_in_kube_proxy() {
     let ranges = |texts: &[&str]| {
         let ranges = texts.iter().map(|text| text.parse().unwrap());
         NodePortAddresses::In(ranges.collect())
@@ -160,7 +160,7 @@ fn addresses_are_read_as_kube_proxy_reads_them() {
 }
 
 #[test]
-fn interfaces_of_pods_are_taken_in_any_case_of_the_mode() {
+fn the_case_of_detect_local_mode_does_not_matter() {
     let config = config("detectLocalMode: bridgeinterface\ndetectLocal: {bridgeInterface: cbr0}");
     let expected = PodSource::Interface(Interface::Named("cbr0".into()));
     assert_eq!(config.unwrap().facts.pods, expected);

@@ -1,10 +1,10 @@
-//! What has no meaning here, and is refused all the same where kube-proxy refuses it.
+//! Validation of the settings that have no effect in kube-dnat but are invalid in kube-proxy.
 
+use super::InvalidSettings;
 use super::network::cidr;
-use super::problems::InvalidSettings;
 use crate::config::{KubeProxyConfiguration, Mode};
 
-/// Checks it.
+/// Checks the settings that have no effect, like kube-proxy.
 pub(super) fn check_unused(
     written: &KubeProxyConfiguration,
     mode: Mode,
@@ -19,34 +19,34 @@ pub(super) fn check_unused(
         port_range,
         ..
     } = written;
-    problems.within(
+    problems.check_range(
         "clientConnection.burst",
         Some(client_connection.burst),
         0..=i32::MAX,
     );
     if config_sync_period.is_zero() || config_sync_period.is_negative() {
-        let what = format!("{config_sync_period} is not more than 0");
-        problems.add("configSyncPeriod", what);
+        let problem = format!("{config_sync_period} is not greater than 0");
+        problems.add("configSyncPeriod", problem);
     }
-    problems.within("iptables.masqueradeBit", iptables.masquerade_bit, 0..=31);
+    problems.check_range("iptables.masqueradeBit", iptables.masquerade_bit, 0..=31);
     if mode == Mode::Nftables {
-        problems.within("nftables.masqueradeBit", nftables.masquerade_bit, 0..=31);
+        problems.check_range("nftables.masqueradeBit", nftables.masquerade_bit, 0..=31);
     }
     if mode == Mode::Ipvs {
-        problems.not_negative("ipvs.tcpTimeout", ipvs.tcp_timeout);
-        problems.not_negative("ipvs.tcpFinTimeout", ipvs.tcp_fin_timeout);
-        problems.not_negative("ipvs.udpTimeout", ipvs.udp_timeout);
+        problems.check_not_negative("ipvs.tcpTimeout", ipvs.tcp_timeout);
+        problems.check_not_negative("ipvs.tcpFinTimeout", ipvs.tcp_fin_timeout);
+        problems.check_not_negative("ipvs.udpTimeout", ipvs.udp_timeout);
         for (i, text) in ipvs.exclude_cidrs.iter().enumerate() {
             problems.take(&format!("ipvs.excludeCIDRs[{i}]"), cidr(text).map(drop));
         }
     }
     if !is_port_range(port_range) {
-        let what = format!("\"{port_range}\" is not a range of ports such as 300-2000");
-        problems.add("portRange", what);
+        let problem = format!("\"{port_range}\" is not a port range such as 300-2000");
+        problems.add("portRange", problem);
     }
 }
 
-/// `ParsePortRange`: `300-2000`, `300+1700`, `300`; empty or 0 for all.
+/// Whether a text is a port range (`ParsePortRange`): `300-2000`, `300+1700`, `300`, or empty.
 fn is_port_range(text: &str) -> bool {
     let port = |text: &str| text.trim().parse::<u16>().ok();
     let text = text.trim();
