@@ -5,6 +5,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use kube_dnat::logging::LogEvent;
 use kube_dnat::netlink::Kernel;
 
 use super::api_server::ApiServer;
@@ -235,17 +236,17 @@ impl Bench<'_> {
         }
         let started = Instant::now();
         let process = self.subject.start(&self.server.kubeconfig());
-        let line = process.until_logged("first sync committed");
+        let line = process.until_logged(LogEvent::FirstSyncCommitted);
         let ready = milliseconds(started.elapsed());
         let operations = line
             .split_whitespace()
-            .find_map(|word| word.strip_prefix("ops="))
+            .find_map(|word| word.strip_prefix("operations="))
             .and_then(|number| number.parse().ok());
         // The line was written before the memory of it all was given back.
         sleep(self.subject.quiet);
         let values = [
             ("total_ms", ready),
-            ("operations", operations.expect("ops= in the log")),
+            ("operations", operations.expect("operations= in the log")),
             ("resident_mb", process.resident()),
         ];
         self.add("restart with the table as it should be", values);

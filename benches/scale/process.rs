@@ -7,6 +7,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use kube_dnat::logging::LogEvent;
+
 /// A process, killed when it is dropped.
 pub(crate) struct Process {
     child: Child,
@@ -34,12 +36,13 @@ impl Process {
         Self { child, log }
     }
 
-    /// Waits until it logs a line with this in it.
-    pub(crate) fn until_logged(&self, text: &str) -> String {
+    /// Waits until it logs this event; returns the line.
+    pub(crate) fn until_logged(&self, event: LogEvent) -> String {
+        let field = format!("event={event}");
         loop {
             let line = self.log.recv_timeout(Duration::from_mins(2));
-            let line = line.unwrap_or_else(|_| panic!("it never logged \"{text}\""));
-            if line.contains(text) {
+            let line = line.unwrap_or_else(|_| panic!("it never logged {field}"));
+            if line.split_whitespace().any(|word| word == field) {
                 return line;
             }
         }

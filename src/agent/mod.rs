@@ -19,7 +19,7 @@ use crate::events::{self, EventRecorder};
 use crate::http;
 use crate::http::admin::{AdminServer, BindAddresses, ConnectionMetrics};
 use crate::kube_proxy;
-use crate::logging;
+use crate::logging::{self, LogEvent};
 use crate::metrics::{Exposition, Metrics};
 use crate::netlink::Kernel;
 use crate::planner::desired::NodeFacts;
@@ -134,7 +134,7 @@ pub fn run(source: ObjectSource, config: Config, options: Options) -> anyhow::Re
         let joined = syncer.join();
         joined.map_err(|_panic| anyhow!("the thread that programs the kernel panicked"))
     })?;
-    info!("stopped, the rules stay");
+    info!(event = %LogEvent::DaemonStopped, "stopped; the rules stay");
     Ok(())
 }
 
@@ -179,8 +179,9 @@ fn take_over() {
     });
     if let Err(error) = spawned {
         error!(
+            event = %LogEvent::TakeoverFailed,
             error = format!("{error:#}"),
-            "cannot begin to remove what kube-proxy left"
+            "cannot start the takeover; kube-proxy's rules stay"
         );
     }
 }
@@ -209,6 +210,7 @@ fn tell(
 
 fn say_starting(node: &str, ipv6: bool, facts: &NodeFacts) {
     info!(
+        event = %LogEvent::DaemonStarting,
         version = env!("CARGO_PKG_VERSION"),
         node,
         ipv6,
@@ -313,9 +315,10 @@ async fn follow(
 async fn stop_signal() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => info!("SIGTERM"),
-        _ = interrupt.recv() => info!("SIGINT"),
-    }
+    let signal = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    info!(event = %LogEvent::SignalReceived, %signal, "stopping");
     Ok(())
 }

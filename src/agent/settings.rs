@@ -8,6 +8,7 @@ use std::path::Path;
 use tracing::{debug, info, warn};
 
 use crate::config::Config;
+use crate::logging::LogEvent;
 use crate::netlink::Conntrack;
 use crate::planner::model::Protocol;
 use crate::sysctl::{self, SysctlOutcome};
@@ -18,7 +19,7 @@ use crate::sysctl::{self, SysctlOutcome};
 /// What keeps them from being made.
 pub fn init(config: &Config) -> anyhow::Result<()> {
     make(&mut Conntrack::open()?, config)?;
-    info!("kernel settings are made");
+    info!(event = %LogEvent::KernelSettingsApplied, "kernel settings applied");
     Ok(())
 }
 
@@ -40,6 +41,7 @@ pub(super) fn make(conntrack: &mut Conntrack, config: &Config) -> anyhow::Result
         match outcome {
             SysctlOutcome::Set { sysctl, before } => {
                 info!(
+                    event = %LogEvent::KernelSettingChanged,
                     setting = sysctl.path,
                     value = sysctl.value,
                     before,
@@ -51,11 +53,12 @@ pub(super) fn make(conntrack: &mut Conntrack, config: &Config) -> anyhow::Result
                 value,
                 reason,
             } => warn!(
+                event = %LogEvent::KernelSettingNotChanged,
                 error = %reason,
                 setting = sysctl.path,
                 value,
                 wanted = sysctl.value,
-                "a kernel setting cannot be changed from here"
+                "cannot change a kernel setting"
             ),
         }
     }

@@ -10,7 +10,7 @@ use super::configuration::load;
 use super::flags::{DaemonFlags, GivenFlags, NodeFlags, SWITCH, switch};
 use crate::agent::{self, ObjectSource, Options};
 use crate::config;
-use crate::logging;
+use crate::logging::{self, LogEvent};
 
 /// The arguments of `kube-dnat run`, and of `kube-dnat` without a subcommand.
 #[derive(Debug, Args)]
@@ -106,7 +106,7 @@ impl Run {
         }
         if let Some(path) = write_config_to {
             config::write(&config.written, &path)?;
-            info!(file = %path.display(), "configuration written");
+            info!(event = %LogEvent::ConfigWritten, file = %path.display(), "configuration written");
             return Ok(());
         }
         if cleanup == Some(true) {

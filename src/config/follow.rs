@@ -11,6 +11,7 @@ use tracing::warn;
 
 use super::read::{self, ReadError};
 use super::{KubeProxyConfiguration, LenientFields};
+use crate::logging::LogEvent;
 
 /// The time between a notification and the next read, because the writer may not have finished.
 const SETTLE_TIME: Duration = Duration::from_millis(100);
@@ -82,7 +83,12 @@ impl ConfigFile {
             match read::text(&self.path) {
                 Ok(text) if text == self.text => {}
                 Ok(_) => return FollowError::Changed(self.path.clone()),
-                Err(error) => warn!(%error, "the configuration file is missing; waiting for it"),
+                Err(error) => {
+                    warn!(
+                        event = %LogEvent::ConfigFileUnreadable,
+                        %error, "cannot read the configuration file; retrying when it changes"
+                    );
+                }
             }
             // The watcher holds the other end of the channel.
             if notifications.recv().await.is_none() {

@@ -7,6 +7,7 @@ use tracing::{info, warn};
 
 use super::read::{default_fields, to_json};
 use super::{Config, KubeProxyConfiguration, LenientFields, Mode, SETTINGS, Setting, Support};
+use crate::logging::LogEvent;
 
 /// A notice about a valid configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +128,7 @@ impl ConfigNotice {
             Self::Lenient { file, lenience } => {
                 let LenientFields { unknown, duplicate } = lenience;
                 warn!(
+                    event = %LogEvent::ConfigFieldsIgnored,
                     file = %file.display(),
                     unknown = unknown.join(", "),
                     duplicate = duplicate.join(", "),
@@ -135,16 +137,19 @@ impl ConfigNotice {
                 );
             }
             Self::Overridden { file, flags } => warn!(
+                event = %LogEvent::ConfigFlagsIgnored,
                 file = %file.display(),
                 flags = flags.join(", "),
                 "flags have no effect because the configuration file takes precedence"
             ),
             Self::OtherMode(mode) => info!(
+                event = %LogEvent::ProxyModeIgnored,
                 %mode,
                 "kube-dnat uses nftables in every mode: node ports are served on the node's primary \
                  addresses unless nodePortAddresses is set"
             ),
             Self::NoEffect(settings) => info!(
+                event = %LogEvent::SettingsWithoutEffect,
                 settings = settings.join(", "),
                 "settings are accepted for compatibility and have no effect"
             ),

@@ -32,6 +32,7 @@ use kube::Client;
 use tokio::sync::mpsc;
 use tracing::warn;
 
+use crate::logging::LogEvent;
 use crate::metrics::Metrics;
 use crate::planner::model::{ObjectKey, ObjectKind};
 pub use limit::{EventLimiter, LimitDecision};
@@ -144,8 +145,8 @@ impl DroppedEvents {
         self.one();
         if !self.said.swap(true, Ordering::Relaxed) {
             warn!(
-                "more is to be told than Events may be written: the log has it all, and \
-                 kube_dnat_events_dropped_total counts what is left out"
+                event = %LogEvent::EventsDropped,
+                "too many Events; dropping some, counted by kube_dnat_events_dropped_total"
             );
         }
     }

@@ -17,6 +17,7 @@ use super::failure::{self, WriteRecovery};
 use super::limit::{EventLimiter, LimitDecision};
 use super::objects::{self, Uid};
 use super::{DroppedEvents, QueuedEvent, WritePace};
+use crate::logging::LogEvent;
 use crate::planner::model::ObjectKind;
 
 /// How often one is tried, as client-go does.
@@ -24,8 +25,6 @@ const TRIES: usize = 12;
 
 /// How long the API server may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
-
-const NOT_TAKEN: &str = "the API server does not take an Event";
 
 pub(super) struct EventWriter {
     pace: WritePace,
@@ -37,8 +36,8 @@ pub(super) struct EventWriter {
     forbidden_since: Option<Instant>,
     /// Nothing is written before this time.
     held_until: Option<Instant>,
-    /// What was said of failures since the last success.
-    said: BTreeSet<&'static str>,
+    /// The failures that were logged since the last success.
+    logged: BTreeSet<LogEvent>,
 }
 
 impl EventWriter {
@@ -56,7 +55,7 @@ impl EventWriter {
             limiter: EventLimiter::default(),
             forbidden_since: None,
             held_until: None,
-            said: BTreeSet::new(),
+            logged: BTreeSet::new(),
         }
     }
 
@@ -158,37 +157,48 @@ impl EventWriter {
 
     fn well(&mut self) {
         self.forbidden_since = None;
-        let before = self.said.len();
-        // Others being taken says nothing of those that are not.
-        self.said.retain(|said| *said == NOT_TAKEN);
-        if self.said.len() < before {
-            info!("Events are written again");
+        let before = self.logged.len();
+        // One accepted Event does not show that the API server accepts the others.
+        self.logged
+            .retain(|event| *event == LogEvent::EventRejected);
+        if self.logged.len() < before {
+            info!(event = %LogEvent::EventWritesRecovered, "Events are written again");
         }
     }
 
-    /// Says it once until all is well.
+    /// Logs each kind of failure once until the next success.
     fn failed(&mut self, error: &Error) -> WriteRecovery {
         let remedy = failure::remedy(error);
-        let said = match remedy {
-            WriteRecovery::Nothing => return remedy,
-            WriteRecovery::GiveUp => NOT_TAKEN,
-            WriteRecovery::Hold => {
-                "Events are not written, the log has it all: the ClusterRole must allow to create \
-                 events of events.k8s.io"
+        let error = failure::text(error);
+        match remedy {
+            WriteRecovery::Nothing => {}
+            WriteRecovery::GiveUp => {
+                if self.logged.insert(LogEvent::EventRejected) {
+                    warn!(event = %LogEvent::EventRejected, error, "the API server rejects an Event");
+                }
             }
-            WriteRecovery::Again(_) => "an Event cannot be written, will try again",
-        };
-        if self.said.insert(said) {
-            warn!(error = failure::text(error), "{said}");
+            WriteRecovery::Hold => {
+                if self.logged.insert(LogEvent::EventsForbidden) {
+                    warn!(
+                        event = %LogEvent::EventsForbidden,
+                        error,
+                        "cannot write Events: the ClusterRole must allow create on events.events.k8s.io"
+                    );
+                }
+            }
+            WriteRecovery::Again(_) => self.write_failed(&error),
         }
         remedy
     }
 
-    fn unanswered(&mut self) -> WriteRecovery {
-        let said = "the API server does not answer when an Event is written, will try again";
-        if self.said.insert(said) {
-            warn!("{said}");
+    fn write_failed(&mut self, error: &str) {
+        if self.logged.insert(LogEvent::EventWriteFailed) {
+            warn!(event = %LogEvent::EventWriteFailed, error, "cannot write an Event; retrying");
         }
+    }
+
+    fn unanswered(&mut self) -> WriteRecovery {
+        self.write_failed("no answer from the API server");
         WriteRecovery::Again(Duration::ZERO)
     }
 }

@@ -6,6 +6,7 @@ use tracing::{error, info};
 
 use super::takeover::{Takeover, TakeoverResult};
 use crate::kube_proxy::leftovers::removal;
+use crate::logging::LogEvent;
 use crate::netlink::{Error, Kernel};
 
 /// How long after an attempt the next one comes: at first, and at most.
@@ -23,11 +24,11 @@ pub async fn remove_and_tell() {
         let TakeoverResult { removed, stays } = attempt(&mut takeover).await;
         found |= !removed.is_empty() || !stays.is_empty();
         if !removed.is_empty() {
-            info!(removed = removed.join(", "), "taken over from kube-proxy");
+            info!(event = %LogEvent::KubeProxyRemoved, removed = removed.join(", "), "removed what kube-proxy left");
         }
         if stays.is_empty() {
             if !found {
-                info!("taken over: kube-proxy had left nothing");
+                info!(event = %LogEvent::KubeProxyNotFound, "kube-proxy left nothing to remove");
             }
             return;
         }
@@ -35,8 +36,9 @@ pub async fn remove_and_tell() {
         let stays = stays.join("; ");
         if stays != told {
             error!(
+                event = %LogEvent::TakeoverFailed,
                 error = stays,
-                "cannot remove all that kube-proxy left, and tries again; ours is in force all the same"
+                "cannot remove all that kube-proxy left; retrying; kube-dnat's rules are active"
             );
             told = stays;
         }
@@ -44,7 +46,7 @@ pub async fn remove_and_tell() {
         pause = MOST.min(pause * 2);
         // Where it cannot be told, the next attempt fails likewise.
         if takeover.rules_went && matches!(is_back(), Ok(true)) {
-            info!("kube-proxy is back: what is left of it is its own again");
+            info!(event = %LogEvent::KubeProxyReturned, "kube-proxy is running again; stopping the takeover");
             return;
         }
     }

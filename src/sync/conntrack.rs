@@ -14,6 +14,7 @@ use super::family::FamilyState;
 use super::pace::{Look, Pace};
 use super::state::State;
 use super::sync_once::milliseconds;
+use crate::logging::LogEvent;
 use crate::metrics::Metrics;
 use crate::netlink::Conntrack;
 use crate::planner::conntrack::{ConntrackEntry, DirtyFrontends};
@@ -135,12 +136,13 @@ fn delete<A: Address>(
     match conntrack.delete(&frontends.protocols(), stale) {
         Ok(cleaned) => {
             debug!(
+                event = %LogEvent::ConntrackCleaned,
                 family = %A::FAMILY,
                 frontends = frontends.len(),
                 entries = cleaned.entries,
                 deleted = cleaned.deleted,
                 elapsed_ms = milliseconds(started.elapsed()),
-                "looked through conntrack"
+                "cleaned conntrack"
             );
             let label = A::FAMILY.into();
             let looks = metrics.conntrack.get_or_create(&label);
@@ -155,9 +157,10 @@ fn delete<A: Address>(
         }
         Err(error) => {
             warn!(
+                event = %LogEvent::ConntrackCleanupFailed,
                 %error,
                 family = %A::FAMILY,
-                "cannot clean conntrack, clients may stay with endpoints that are gone"
+                "conntrack cleanup failed; flows may continue to endpoints that are gone"
             );
             0
         }

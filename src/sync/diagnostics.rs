@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use crate::events::{EventReason, NewEvent};
+use crate::logging::LogEvent;
 use crate::planner::model::{ObjectKey, ObjectKind, ServiceName};
 
 /// Something that an operator must hear about one object, once.
@@ -46,29 +47,57 @@ impl fmt::Display for DiagnosticSubject {
 }
 
 impl Diagnostic {
-    /// Says it in the log.
+    /// Logs the diagnostic with the object, the reason and the note of its Event.
     pub fn log(&self) {
-        let object = self.subject.to_string();
-        warn!(object, reason = self.reason, "not served as asked");
+        let ObjectKey { kind, name } = self.object();
+        let object = format!("{kind} {name}");
+        let (reason, note) = (self.sort.name(), &self.reason);
+        match self.subject {
+            DiagnosticSubject::Programmed(_) => warn!(
+                event = %LogEvent::ServiceSkipped,
+                object, %reason, note, "Service skipped"
+            ),
+            DiagnosticSubject::Node(_) => warn!(
+                event = %LogEvent::NodeUnknown,
+                object, %reason, note, "no Node object has the name of this node"
+            ),
+            DiagnosticSubject::Text(_) | DiagnosticSubject::Served(_) => warn!(
+                event = %LogEvent::ObjectPartlyProgrammed,
+                object, %reason, note, "{kind} only partly programmed"
+            ),
+        }
     }
 
-    /// The same for users.
-    #[must_use]
-    pub fn event(self) -> NewEvent {
-        let object = match self.subject {
-            DiagnosticSubject::Text(object) => object,
+    fn note(&self) -> String {
+        match self.subject {
+            DiagnosticSubject::Programmed(_) => format!("skipped: {}", self.reason),
+            DiagnosticSubject::Node(_) => self.reason.clone(),
+            DiagnosticSubject::Text(_) | DiagnosticSubject::Served(_) => {
+                format!("only partly programmed: {}", self.reason)
+            }
+        }
+    }
+
+    fn object(&self) -> ObjectKey {
+        match &self.subject {
+            DiagnosticSubject::Text(object) => object.clone(),
             DiagnosticSubject::Served(service) | DiagnosticSubject::Programmed(service) => {
-                ObjectKey::service(&service)
+                ObjectKey::service(service)
             }
             DiagnosticSubject::Node(name) => ObjectKey {
                 kind: ObjectKind::Node,
-                name,
+                name: Arc::clone(name),
             },
-        };
+        }
+    }
+
+    /// Turns the diagnostic into the Event that users see.
+    #[must_use]
+    pub fn event(self) -> NewEvent {
         NewEvent {
-            object,
+            object: self.object(),
             reason: self.sort,
-            note: format!("not served as asked: {}", self.reason),
+            note: self.note(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use crate::logging::LogEvent;
 use crate::netlink::{Commit, ForeignChange, Kernel, TableMonitor};
 
 /// Commits of more operations than this, and those of a whole program, are not listened to.
@@ -52,7 +53,7 @@ impl DriftMonitor {
             return;
         }
         if let Err(error) = self.notices.open() {
-            warn!(%error, "what others do to the tables is not seen until a change is refused");
+            warn!(event = %LogEvent::DriftUnobserved, %error, "cannot subscribe to nftables notifications; drift goes unnoticed until a transaction fails");
         }
     }
 
@@ -112,14 +113,16 @@ impl DriftMonitor {
         let by = by.process.unwrap_or_else(|| "unknown".to_owned());
         if operations == 0 {
             debug!(
+                event = %LogEvent::DriftNotFound,
                 by,
-                "another process touched the tables, they are as they should be"
+                "another process wrote to the tables; no drift"
             );
         } else {
             warn!(
+                event = %LogEvent::DriftRepaired,
                 by,
-                ops = operations,
-                "another process changed the tables, repaired"
+                operations,
+                "another process changed the tables; repaired"
             );
         }
         operations > 0

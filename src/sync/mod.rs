@@ -39,6 +39,7 @@ use timers::{Retry, Timer, Timers};
 use trust::Trust;
 
 use crate::events::EventRecorder;
+use crate::logging::LogEvent;
 use crate::metrics::Metrics;
 use crate::netlink::{Commit, Kernel, TableMonitor};
 use crate::planner::desired::HealthCheckChange;
@@ -336,7 +337,7 @@ impl Syncer {
                 self.state.ipv6.applied_mut().unused_chains_deleted();
             }
             Err(error) => {
-                warn!(%error, "cannot delete unused chains");
+                warn!(event = %LogEvent::ChainCleanupFailed, %error, "cannot delete unused chains; retrying");
                 self.measure.cleanup_failed();
             }
         }

@@ -2,6 +2,7 @@
 
 use tracing::info;
 
+use crate::logging::LogEvent;
 use crate::netlink::{Conntrack, Error, Kernel};
 use crate::planner::model::addr::Family;
 
@@ -33,8 +34,9 @@ impl Sockets {
         if owner {
             let alone = kernel.own_tables()?;
             info!(
-                alone,
-                "asked whether the kernel keeps other processes from the tables"
+                event = %LogEvent::TableOwnershipProbed,
+                supported = alone,
+                "probed the kernel for table ownership"
             );
         }
         Ok(Self {

@@ -11,6 +11,7 @@ use tracing::info;
 use super::diagnostics::{Diagnostic, DiagnosticReasons, DiagnosticSubject, Diagnostics, worded};
 use super::family::{Basis, FamilyState, Prepared};
 use crate::events::EventReason;
+use crate::logging::LogEvent;
 use crate::planner::conntrack::DirtyFrontends;
 use crate::planner::desired::HealthCheckChange;
 use crate::planner::desired::{HealthCheck, NodeElements, NodeFacts};
@@ -253,7 +254,7 @@ impl State {
         if self.diagnostics.has(&subject) {
             return Vec::new();
         }
-        let reason = format!("the kernel refuses it: {why}");
+        let reason = format!("rejected by the kernel: {why}");
         let reasons = [(reason, EventReason::RefusedByKernel)].into();
         self.diagnostics.now(subject, reasons)
     }
@@ -278,7 +279,7 @@ impl State {
                 .diagnostics
                 .forget(&DiagnosticSubject::Programmed(name.clone()))
             {
-                info!(service = %name, "the kernel no longer refuses the Service");
+                info!(event = %LogEvent::ServiceProgrammed, service = %name, "Service programmed: no longer rejected by the kernel");
             }
         }
     }

@@ -9,6 +9,7 @@ use tracing::{debug, error, info, warn};
 use super::affinity::When;
 use super::trust::{Trust, basis, part};
 use super::{Basis, Plans, SyncOutcome, Syncer};
+use crate::logging::LogEvent;
 use crate::netlink::{Commit, Error, FamilyCommit, Rejection, give_back_memory};
 use crate::planner::diff::Plan;
 use crate::planner::ruleset::InconsistentTable;
@@ -54,9 +55,9 @@ impl Syncer {
         let owned = matches!(failure, SyncError::Kernel(Error::Owned(_)));
         let known = std::mem::replace(&mut self.owned_by_other, owned);
         if known && owned {
-            debug!(error = %failure, "cannot program the kernel, will try again");
+            debug!(event = %LogEvent::SyncFailed, error = %failure, "sync failed; retrying");
         } else {
-            error!(error = %failure, "cannot program the kernel, will try again");
+            error!(event = %LogEvent::SyncFailed, error = %failure, "sync failed; retrying");
         }
     }
 
@@ -157,12 +158,12 @@ impl Syncer {
         self.cleaner.clean(&mut self.state, forgotten);
         self.tell_health();
         if self.committed_once {
-            debug!(ops = operations, elapsed_ms, "committed");
+            debug!(event = %LogEvent::SyncCommitted, operations, elapsed_ms, "committed");
         } else {
             let rebuilt = commit.rebuilds();
             info!(
-                ops = operations,
-                elapsed_ms, rebuilt, "first sync committed"
+                event = %LogEvent::FirstSyncCommitted,
+                operations, elapsed_ms, rebuilt, "first sync committed"
             );
         }
         self.committed_once = true;
@@ -182,7 +183,7 @@ impl Syncer {
             return false;
         }
         if let Err(error) = self.commit_plans(ipv4, ipv6) {
-            debug!(%error, "cannot part clients from endpoints before they go");
+            debug!(event = %LogEvent::AffinityCleanupFailed, %error, "cannot unpin clients before their endpoints go");
             return false;
         }
         let ipv6 = self.ipv6.then(|| plans.ipv6.stale.clone());
@@ -219,7 +220,7 @@ impl Syncer {
         let ipv4 = self.state.ipv4.forgotten();
         let ipv6 = self.state.ipv6.forgotten().filter(|_| self.ipv6);
         if let Err(error) = self.commit_plans(ipv4, ipv6) {
-            warn!(%error, "cannot tidy up after clients were forgotten");
+            warn!(event = %LogEvent::AffinityCleanupFailed, %error, "cannot commit the end of an affinity cleanup");
             self.trust = Trust::Read;
         }
     }
@@ -283,17 +284,17 @@ impl Syncer {
         if self.trust == Trust::Rebuild {
             return Err(error.into());
         }
-        warn!(%error, "the tables cannot be brought up to date, making them anew");
+        warn!(event = %LogEvent::TablesRecreated, %error, "cannot repair the tables; recreating them");
         self.trust = Trust::Rebuild;
         Ok(())
     }
 
     fn tell_first_refusal(&self, refusals: &[Rejection], error: &Error) {
         if self.are_known(refusals) {
-            debug!(%error, "the kernel refused it again, reading the tables back");
+            debug!(event = %LogEvent::TransactionRejected, %error, "kernel rejected a transaction again; reading the tables back");
         } else {
-            // What comes of it is what counts: a repair, or a Service that is not served.
-            info!(%error, "the kernel refused a change, reading the tables back");
+            // The outcome has its own line: a repair, or a Service that is skipped.
+            info!(event = %LogEvent::TransactionRejected, %error, "kernel rejected a transaction; reading the tables back");
         }
     }
 

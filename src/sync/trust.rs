@@ -3,6 +3,7 @@
 use tracing::{debug, info, warn};
 
 use super::family::Basis;
+use crate::logging::LogEvent;
 use crate::netlink::{Error, FamilyCommit, Kernel, ReadTable};
 use crate::planner::diff::Transaction;
 use crate::planner::model::Address;
@@ -37,14 +38,14 @@ pub(super) fn basis<A: Address>(
         ReadTable::Ours(table) => {
             let elements = table.len();
             if first {
-                info!(family = %A::FAMILY, elements, "adopting the table");
+                info!(event = %LogEvent::TableAdopted, family = %A::FAMILY, elements, "adopting the table");
             } else {
-                debug!(family = %A::FAMILY, elements, "adopting the table again");
+                debug!(event = %LogEvent::TableRead, family = %A::FAMILY, elements, "read the table back");
             }
             Ok((Basis::Found(Box::new(table)), false))
         }
         ReadTable::Foreign(reason) => {
-            warn!(family = %A::FAMILY, %reason, "the table is not of this version, replacing it");
+            warn!(event = %LogEvent::TableReplaced, family = %A::FAMILY, %reason, "the table is not of this version; replacing it");
             Ok((Basis::Empty, true))
         }
     }

@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tracing::warn;
 
+use crate::logging::LogEvent;
 use crate::planner::model::{Event, Events, OwnAddresses};
 
 /// How long changes are gathered: one of an interface is several messages.
@@ -51,7 +52,7 @@ pub async fn own() -> Result<OwnAddresses, rtnetlink::Error> {
 pub async fn follow(events: mpsc::Sender<Events>) {
     loop {
         if let Err(error) = follow_once(&events).await {
-            warn!(%error, "cannot follow this node's addresses, will try again");
+            warn!(event = %LogEvent::NodeAddressesWatchFailed, %error, "cannot watch the addresses of this node; retrying");
         }
         if events.is_closed() {
             return;

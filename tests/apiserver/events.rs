@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use kube_dnat::events::{EventReason, NewEvent, WritePace};
 use kube_dnat::http::{self, health_check};
+use kube_dnat::logging::LogEvent;
 use kube_dnat::metrics::Metrics;
 use kube_dnat::planner::desired::HealthCheck;
 use kube_dnat::planner::desired::HealthCheckChange;
@@ -59,16 +60,18 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 /// What is logged on this thread until the guard goes.
-fn log() -> (DefaultGuard, impl Fn(&str) -> Vec<String>) {
+fn log() -> (DefaultGuard, impl Fn(LogEvent) -> Vec<String>) {
     let log = NamedTempFile::new().expect("a file");
     let file = log.reopen().expect("a file");
     let subscriber = tracing_subscriber::fmt()
         .with_ansi(false)
         .with_writer(Mutex::new(file))
         .finish();
-    let lines = move |part: &str| {
+    let lines = move |event: LogEvent| {
         let log = std::fs::read_to_string(log.path()).expect("a file");
-        let lines = log.lines().filter(|line| line.contains(part));
+        let field = format!("event={event}");
+        let has_field = |line: &&str| line.split_whitespace().any(|word| word == field);
+        let lines = log.lines().filter(has_field);
         lines.map(str::to_owned).collect()
     };
     (tracing::subscriber::set_default(subscriber), lines)
@@ -100,7 +103,7 @@ async fn a_conflict_is_told_of_the_service_that_loses() {
         "uid": "uid-of-new",
     });
     assert_eq!(conflict["regarding"], of_service);
-    let note = "not served as asked: 192.0.2.80:80/tcp is taken by the older Service shop/old";
+    let note = "only partly programmed: 192.0.2.80:80/tcp is taken by the older Service shop/old";
     for (field, value) in [
         ("type", "Warning"),
         ("reason", "FrontendConflict"),
@@ -231,7 +234,7 @@ async fn who_may_not_write_events_says_so_once_and_serves() {
     until("it is dropped", || node.dropped() == 4).await;
 
     assert_eq!(server.requests("events").len(), 1);
-    let said = logged("ClusterRole");
+    let said = logged(LogEvent::EventsForbidden);
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(
         said[0].contains("WARN") && said[0].contains("(403)"),
@@ -258,7 +261,10 @@ async fn who_may_write_events_again_writes_them() {
     node.until_served(1).await;
 
     server.until_events(1).await;
-    until("it is said", || logged("written again").len() == 1).await;
+    until("it is said", || {
+        logged(LogEvent::EventWritesRecovered).len() == 1
+    })
+    .await;
 }
 
 /// An API server that has just started answers 403 until it has its RBAC.
@@ -279,7 +285,10 @@ async fn what_may_not_be_written_for_a_moment_is_written_within_seconds() {
     server.until_events(1).await;
     assert_eq!(because(&server, "Starting").len(), 1);
     assert_eq!(node.dropped(), 0);
-    until("it is said", || logged("written again").len() == 1).await;
+    until("it is said", || {
+        logged(LogEvent::EventWritesRecovered).len() == 1
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -293,7 +302,7 @@ async fn a_failure_of_the_api_server_is_said_once_and_tried_again() {
 
     assert_eq!(server.requests("events").len(), 4);
     assert_eq!(node.dropped(), 0);
-    assert_eq!(logged("will try again").len(), 1);
+    assert_eq!(logged(LogEvent::EventWriteFailed).len(), 1);
 }
 
 #[tokio::test]

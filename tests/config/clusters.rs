@@ -9,6 +9,7 @@ use kube_dnat::config::{
     Config, ConfigFile, ConfigNotice, KubeProxyConfiguration, LogFormat, Mode, notices, parse,
     schema,
 };
+use kube_dnat::logging::LogEvent;
 use kube_dnat::planner::desired::{NodeFacts, NodePortAddresses, PodSource};
 
 use super::{Outcome, kube_dnat};
@@ -111,7 +112,7 @@ fn kubeadms_file_is_all_of_kube_proxys_defaults() {
     assert!(outcome.at("WARN").is_empty(), "{:#?}", outcome.log);
     assert!(
         outcome
-            .line("uses nftables in every mode")
+            .line(LogEvent::ProxyModeIgnored)
             .contains("mode=unset")
     );
     // That, and that it is written: no field differs from its default.
@@ -128,7 +129,7 @@ fn kinds_file_leaves_the_hosts_conntrack_alone() {
     assert_eq!(config.facts, cluster_cidr(&["10.244.0.0/16"]));
     let (_, outcome) = cluster.written(&[]);
     // It sets this for another mode.
-    let unused = outcome.line("have no effect");
+    let unused = outcome.line(LogEvent::SettingsWithoutEffect);
     assert!(
         unused.contains("settings=\"iptables.minSyncPeriod\""),
         "{unused}"
@@ -150,7 +151,7 @@ fn ekss_file_in_mode_iptables_is_served_by_nftables_and_that_is_said_once() {
     assert!(outcome.at("WARN").is_empty(), "{:#?}", outcome.log);
     assert!(
         outcome
-            .line("uses nftables in every mode")
+            .line(LogEvent::ProxyModeIgnored)
             .contains("mode=iptables")
     );
 }
@@ -184,10 +185,10 @@ fn an_old_file_in_mode_ipvs_starts_with_a_warning_that_names_what_is_gone() {
     assert!(warnings[0].contains("unknown=\"conntrack.max, udpIdleTimeout\""));
     assert!(
         outcome
-            .line("uses nftables in every mode")
+            .line(LogEvent::ProxyModeIgnored)
             .contains("mode=ipvs")
     );
-    let idle = outcome.line("have no effect");
+    let idle = outcome.line(LogEvent::SettingsWithoutEffect);
     assert!(
         idle.contains("settings=\"ipvs.scheduler, ipvs.strictARP\""),
         "{idle}"

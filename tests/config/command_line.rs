@@ -162,7 +162,7 @@ fn without_a_subcommand_run_is_meant() {
     let outcome = kube_dnat(&["--kubeconfig=/nonexistent", "--hostname-override=node-1"]);
     assert_eq!(outcome.code, Some(1));
     // Whoever may not open the kernel gets no further.
-    let error = outcome.line("ERROR");
+    let error = outcome.error();
     assert!(
         error.contains("/nonexistent") || error.contains("netlink"),
         "{error}"

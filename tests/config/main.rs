@@ -17,6 +17,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
+use kube_dnat::logging::LogEvent;
+
 /// What the program said and wrote.
 struct Outcome {
     code: Option<i32>,
@@ -31,13 +33,23 @@ impl Outcome {
         lines.filter(|line| line.contains(level)).collect()
     }
 
-    /// The one line of the log that says this.
-    fn line(&self, text: &str) -> &str {
-        let mut lines = self.log.iter().filter(|line| line.contains(text));
+    /// The one line of the log with this event.
+    fn line(&self, event: LogEvent) -> &str {
+        let field = format!("event={event}");
+        let has_field = |line: &&String| line.split_whitespace().any(|word| word == field);
+        let mut lines = self.log.iter().filter(has_field);
         match (lines.next(), lines.next()) {
             (Some(line), None) => line,
-            _ => panic!("not one line says {text}: {:#?}", self.log),
+            _ => panic!("not one line has {field}: {:#?}", self.log),
         }
+    }
+
+    /// The error that ends the process, as its last line.
+    fn error(&self) -> &str {
+        let errors = self.at("ERROR");
+        assert_eq!(errors.len(), 1, "{:#?}", self.log);
+        assert_eq!(self.log.last().map(String::as_str), Some(errors[0]));
+        errors[0]
     }
 }
 

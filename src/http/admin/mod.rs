@@ -24,6 +24,7 @@ pub use status::ReportedStatus;
 use crate::events::{EventReason, EventRecorder};
 use crate::http::Server;
 use crate::http::server::HttpResponse;
+use crate::logging::LogEvent;
 use crate::metrics::{Exposition, Metrics};
 use crate::sync::DebugRequest;
 use crate::sync::SyncHealth;
@@ -126,7 +127,7 @@ where
         match server.listen_everywhere(at) {
             Ok(listeners) => {
                 if failed {
-                    info!(%at, "{what} is served now");
+                    info!(event = %LogEvent::ServerListening, %at, "{what} is served");
                 }
                 failed = false;
                 server.failed.port(what, at, None);
@@ -135,7 +136,7 @@ where
             Err(source) if hard_fail => return Err(BindError { what, at, source }),
             Err(error) if !failed => {
                 failed = true;
-                error!(%at, %error, "cannot serve {what}, will try again");
+                error!(event = %LogEvent::ServerListenFailed, %at, %error, "cannot serve {what}; retrying");
                 let why = format!("it cannot be served: {error}");
                 server.failed.port(what, at, Some(why));
                 told(at, &error);

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use super::Server;
 use crate::events::{EventReason, EventRecorder, NewEvent};
+use crate::logging::LogEvent;
 use crate::metrics::{Metrics, ReasonLabel};
 use crate::planner::desired::HealthCheckChange;
 use crate::planner::model::addr::Family;
@@ -205,7 +206,7 @@ impl HealthCheckServer {
             match server.listen(at) {
                 Ok(listeners) => {
                     if had.is_some() {
-                        info!(%service, %at, "the health check is served now");
+                        info!(event = %LogEvent::HealthCheckListening, %service, %at, "health check is served");
                     }
                     let answering =
                         answer::serve(listeners, server.clone(), Arc::clone(&self.health));
@@ -233,11 +234,12 @@ fn cannot_be_served(
 ) {
     let reason = EventReason::FailedToStartServiceHealthcheck;
     warn!(
+        event = %LogEvent::HealthCheckListenFailed,
         %service,
         %at,
         %error,
-        reason = reason.name(),
-        "the health check of the Service cannot be served, will try again"
+        reason = %reason.name(),
+        "cannot serve the health check of a Service; retrying"
     );
     recorder.record(NewEvent {
         object: ObjectKey::service(service),

@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tracing::{debug, warn};
 
 use super::remembered::StaleClients;
+use crate::logging::LogEvent;
 use crate::netlink::{Commit, FamilyCommit, Kernel, PinnedClient};
 use crate::planner::diff::TimeLeft;
 use crate::planner::model::{Address, Protocol};
@@ -219,7 +220,7 @@ impl AffinityReaper {
                 }
             }
             Err(error) => {
-                warn!(%error, "cannot forget the clients of endpoints that are gone, will try again");
+                warn!(event = %LogEvent::AffinityCleanupFailed, %error, "cannot unpin clients of endpoints that are gone; retrying");
                 self.failed = true;
             }
         }
@@ -264,7 +265,7 @@ impl AffinityReaper {
         if self.jobs.send(job).is_ok() {
             self.pending += 1;
         } else {
-            warn!("the thread that looks for clients has ended: they are not forgotten");
+            warn!(event = %LogEvent::AffinityCleanupFailed, "the thread that finds pinned clients panicked; they stay pinned");
             self.failed = true;
         }
     }
@@ -306,7 +307,7 @@ where
     let look = |protocol| match kernel.clients::<A>(protocol) {
         Ok(clients) => Ok(deletes(protocol, clients, stale)),
         Err(error) => {
-            warn!(%error, "cannot look for the clients of endpoints that are gone, will try again");
+            warn!(event = %LogEvent::AffinityCleanupFailed, %error, "cannot find clients of endpoints that are gone; retrying");
             Err(())
         }
     };
@@ -329,7 +330,7 @@ where
     });
     let wrong: Vec<_> = wrong.collect();
     if !wrong.is_empty() {
-        debug!(%protocol, clients = wrong.len(), "forgetting the clients of endpoints that are gone, or changing their time");
+        debug!(event = %LogEvent::AffinityCleanup, %protocol, clients = wrong.len(), "unpinning clients, or changing their timeout");
     }
     let parts = wrong.chunks(CLIENTS);
     let parts = parts.map(|clients| FamilyCommit::forget(protocol, clients));

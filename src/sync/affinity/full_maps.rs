@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::logging::LogEvent;
 use crate::netlink::Kernel;
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Protocol};
@@ -40,7 +41,7 @@ impl FullMaps {
         let counted = match kernel.forgotten_clients::<A>() {
             Ok(counted) => counted,
             Err(error) => {
-                warn!(%error, family = %A::FAMILY, "cannot see whether session affinity is full");
+                warn!(event = %LogEvent::AffinityMapUnreadable, %error, family = %A::FAMILY, "cannot read the counter of full affinity maps");
                 return;
             }
         };
@@ -49,11 +50,12 @@ impl FullMaps {
             let connections = count.saturating_sub(before.unwrap_or(count));
             if connections > 0 {
                 warn!(
+                    event = %LogEvent::AffinityMapFull,
                     family = %A::FAMILY,
                     %protocol,
                     connections,
                     clients = AFFINITY_SIZE,
-                    "session affinity is full: served, but their clients are not remembered"
+                    "affinity map full; new clients are balanced without affinity"
                 );
             }
         }

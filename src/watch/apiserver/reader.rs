@@ -19,6 +19,7 @@ use super::failure::{self, LoggedFailures, WatchPhase, WatchRecovery};
 use super::kinds::Watched;
 use super::known::KnownNames;
 use super::slim::WatchedObject;
+use crate::logging::LogEvent;
 use crate::planner::model::{Event, Events, Object, ObjectKey, Update};
 
 /// Reads the objects of kind `W` and reports them until nobody receives `events`.
@@ -179,7 +180,7 @@ impl<W: Watched> WatchReader<'_, W> {
         self.known.begin();
         if phase == WatchPhase::Listing {
             self.cut_off += 1;
-            debug!(kind = %W::KIND, "The API server closed a list before its end");
+            debug!(kind = %W::KIND, "API server closed the list before its end");
             if self.streaming && self.cut_off > 1 {
                 return Err(self.in_pages("two streaming lists broke off"));
             }
@@ -199,7 +200,7 @@ impl<W: Watched> WatchReader<'_, W> {
             let kind = W::KIND;
             self.update(ObjectKey { kind, name }, None).await?;
         }
-        debug!(kind = %W::KIND, "Listed");
+        debug!(kind = %W::KIND, "listed");
         self.well();
         self.without = false;
         self.absences = absences(self.timeouts.unavailable);
@@ -238,7 +239,7 @@ impl<W: Watched> WatchReader<'_, W> {
         self.failures = 0;
         self.pauses.reset();
         if self.told.forget() {
-            info!(kind = %W::KIND, "The API server answers again");
+            info!(event = %LogEvent::WatchRecovered, kind = %W::KIND, "watch recovered");
         }
     }
 
@@ -272,11 +273,11 @@ impl<W: Watched> WatchReader<'_, W> {
 
     fn tell(&mut self, error: &watcher::Error, text: &str) {
         if failure::is_routine(error) || !self.told.is_news(text, Instant::now()) {
-            debug!(error = %text, kind = %W::KIND, "A watch failed");
+            debug!(event = %LogEvent::WatchFailed, error = %text, kind = %W::KIND, "watch failed");
         } else if failure::is_refusal(error) {
-            error!(error = %text, kind = %W::KIND, "The API server refuses to be watched");
+            error!(event = %LogEvent::WatchForbidden, error = %text, kind = %W::KIND, "watch forbidden by the API server");
         } else {
-            warn!(error = %text, kind = %W::KIND, "The API server cannot be watched");
+            warn!(event = %LogEvent::WatchFailed, error = %text, kind = %W::KIND, "watch failed");
         }
     }
 
@@ -286,14 +287,14 @@ impl<W: Watched> WatchReader<'_, W> {
             return self.in_pages(text);
         }
         if self.told.is_news(text, Instant::now()) {
-            warn!(error = %text, kind = %W::KIND, "The API server cannot be watched");
+            warn!(event = %LogEvent::WatchFailed, error = %text, kind = %W::KIND, "watch failed");
         }
         self.pause(Duration::ZERO).await;
         WatchEnd::Renew
     }
 
     fn in_pages(&mut self, reason: &str) -> WatchEnd {
-        debug!(%reason, kind = %W::KIND, "Listing in pages from now on");
+        debug!(%reason, kind = %W::KIND, "listing in pages from now on");
         self.streaming = false;
         WatchEnd::Renew
     }
@@ -302,7 +303,7 @@ impl<W: Watched> WatchReader<'_, W> {
     async fn without(&mut self, error: &str) -> Result<WatchPhase, WatchEnd> {
         if !self.without {
             self.without = true;
-            warn!(%error, kind = %W::KIND, "Going on without this kind of object");
+            warn!(event = %LogEvent::KindUnavailable, %error, kind = %W::KIND, "kind unavailable; continuing without it");
         }
         self.listed().await?;
         // For a moment after its start an API server answers 403 until it has its RBAC, and 404 until it

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use tracing::{error, info};
 
+use crate::logging::LogEvent;
 use crate::planner::model::Update;
 
 use super::SkippedManifest;
@@ -279,7 +280,7 @@ fn told_of_skipped(path: &Path, content: Content) -> Vec<Update> {
             .map(|(kind, count)| format!("{kind}: {count}"))
             .collect();
         let (file, skipped) = (path.display(), kinds.join(", "));
-        info!(%file, %skipped, "objects of other kinds are skipped");
+        info!(event = %LogEvent::ManifestObjectsIgnored, %file, ignored = %skipped, "objects of other kinds are ignored");
     }
     content.updates
 }
@@ -290,13 +291,13 @@ fn report(problem: &SkippedManifest, known: &BTreeSet<PathBuf>) {
         SkippedManifest::Read { path, .. } if known.contains(path) => {}
         SkippedManifest::Read { path, source } => {
             let file = path.display();
-            error!(error = %source, %file, "cannot read a manifest: its last content counts");
+            error!(event = %LogEvent::ManifestUnreadable, error = %source, %file, "cannot read a manifest; its last content remains programmed");
         }
         SkippedManifest::Syntax { path, error } => {
             let (line, column) = error.position.unzip();
             let file = path.display();
             let error = &error.reason;
-            error!(%error, %file, line, column, "cannot read a manifest: its last content counts");
+            error!(event = %LogEvent::ManifestUnreadable, %error, %file, line, column, "cannot parse a manifest; its last content remains programmed");
         }
     }
 }

@@ -12,6 +12,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use crate::logging::LogEvent;
 use crate::planner::model::{Event, Events, ObjectKind};
 
 use super::batch::Rescan;
@@ -91,7 +92,7 @@ impl WatchHandle {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            warn!("the thread that follows the manifests had panicked");
+            warn!(event = %LogEvent::ManifestsThreadPanicked, "the thread that follows the manifests panicked");
         }
     }
 
@@ -137,7 +138,7 @@ fn watcher(
         let notice = match event {
             Ok(event) => filter.pass(event),
             Err(error) => {
-                warn!(%error, "the kernel reports changes of the manifests no longer in full");
+                warn!(event = %LogEvent::ManifestsWatchFailed, %error, "notifications of manifest changes were lost");
                 Some(Notice::Lost)
             }
         };
@@ -164,7 +165,7 @@ fn watch_below(watcher: &mut RecommendedWatcher, directory: &Path) {
         Ok(()) => {}
         Err(error) if matches!(error.kind, notify::ErrorKind::PathNotFound) => {}
         Err(error) => {
-            warn!(%error, directory = %directory.display(), "changes of a directory go unseen");
+            warn!(event = %LogEvent::ManifestsWatchFailed, %error, directory = %directory.display(), "cannot watch a directory; its changes go unnoticed");
         }
     }
 }
@@ -268,14 +269,14 @@ impl Follower {
                     self.watcher = watcher;
                     self.files.attach();
                     if waited {
-                        info!("the directory of manifests is back");
+                        info!(event = %LogEvent::ManifestsDirectoryRestored, "the directory of manifests exists again");
                     }
                     return Ok(());
                 }
                 Err(_) if waited => {}
                 Err(error) => {
                     waited = true;
-                    warn!(%error, "the directory of manifests is gone: its last content counts");
+                    warn!(event = %LogEvent::ManifestsDirectoryMissing, %error, "the directory of manifests is missing; its last content remains programmed");
                 }
             }
             match self.received.recv_timeout(RETRY) {

@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{env, fs, process};
 
+use kube_dnat::logging::LogEvent;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -184,8 +185,8 @@ impl<'a> Daemon<'a> {
         };
         daemon.synchronise();
         // The kernel has it a moment before the daemon says so, and that before the line is read here.
-        wait_until("the first sync is told of", PROGRAMMED, || {
-            !daemon.log_lines("first sync committed").is_empty()
+        wait_until("the first sync is logged", PROGRAMMED, || {
+            !daemon.logged(LogEvent::FirstSyncCommitted).is_empty()
         });
         daemon
     }
@@ -223,13 +224,29 @@ impl<'a> Daemon<'a> {
         });
     }
 
-    /// The lines of its log so far that contain this text.
-    pub(crate) fn log_lines(&self, text: &str) -> Vec<String> {
+    /// The lines of its log so far with this event, as text or as JSON.
+    pub(crate) fn logged(&self, event: LogEvent) -> Vec<String> {
+        let (field, json) = (format!("event={event}"), format!("\"event\":\"{event}\""));
+        self.log_lines(|line| {
+            line.contains(&json) || line.split_whitespace().any(|word| word == field)
+        })
+    }
+
+    /// The lines of its log so far that report this about an object (`Service shop/cart`), by the
+    /// reason of its Event.
+    pub(crate) fn diagnostics(&self, object: &str, reason: &str) -> Vec<String> {
+        let fields = format!("object=\"{object}\" reason={reason} ");
+        self.log_lines(|line| line.contains(" WARN ") && line.contains(&fields))
+    }
+
+    /// The warnings and errors in its log so far.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.log_lines(|line| line.contains(" WARN ") || line.contains(" ERROR "))
+    }
+
+    fn log_lines(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
         let log = self.log.lock().expect("the log");
-        log.iter()
-            .filter(|line| line.contains(text))
-            .cloned()
-            .collect()
+        log.iter().filter(|line| is_wanted(line)).cloned().collect()
     }
 
     /// Sends a signal.

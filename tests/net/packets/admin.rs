@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::time::Duration;
 
+use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use openmetrics_parser::openmetrics::parse_openmetrics;
@@ -218,7 +219,7 @@ fn metrics_are_what_prometheus_reads_and_count_what_happens() {
     );
     let node = &shop.cluster.node.namespace;
     crate::lab::nft::load(node, "flush set ip kube-dnat cluster-ips");
-    let repaired = || !daemon.log_lines("another process changed").is_empty();
+    let repaired = || !daemon.logged(LogEvent::DriftRepaired).is_empty();
     wait_until("the repair", PATIENCE, repaired);
     let (status, metrics) = on_loopback(&shop, "/metrics");
     assert_eq!(status, 200);
@@ -326,7 +327,7 @@ fn the_log_is_made_verbose_and_quiet_while_it_runs() {
             verbosity,
         )
     };
-    let commits = || daemon.log_lines("DEBUG committed").len();
+    let commits = || daemon.logged(LogEvent::SyncCommitted).len();
     assert_eq!(set("0").0, 200);
     let quiet = commits();
     daemon.synchronise();
@@ -343,11 +344,7 @@ fn the_log_is_made_verbose_and_quiet_while_it_runs() {
     assert_eq!(set("loud").0, 400);
     for changes in [3, 4] {
         daemon.signal(Signal::SIGUSR1);
-        let said = || {
-            daemon
-                .log_lines("the verbosity of the log was changed")
-                .len()
-        };
+        let said = || daemon.logged(LogEvent::LogVerbosityChanged).len();
         wait_until("the verbosity is changed", PATIENCE, || said() == changes);
     }
 }
@@ -357,7 +354,7 @@ fn logs_are_json_if_asked_for() {
     shop.manifests.write("shop.yaml", &manifests(&shop));
     let flags = ["--logging-format=json"];
     let daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &flags);
-    let first = daemon.log_lines("first sync committed");
+    let first = daemon.logged(LogEvent::FirstSyncCommitted);
     let line: Value = serde_json::from_str(&first[0]).expect("JSON");
     assert_eq!(
         (&line["level"], &line["rebuilt"]),
@@ -385,15 +382,11 @@ fn a_taken_port_is_tried_again_or_ends_the_start() {
         "{said}"
     );
     let daemon = shop.start(&manifests(&shop));
-    let diagnostics = || {
-        daemon
-            .log_lines("cannot serve health, will try again")
-            .len()
-    };
+    let diagnostics = || daemon.logged(LogEvent::ServerListenFailed).len();
     wait_until("it says so", PATIENCE, || diagnostics() == 1);
     drop(taken);
     wait_until("it is served", PATIENCE, || {
-        !daemon.log_lines("health is served now").is_empty()
+        !daemon.logged(LogEvent::ServerListening).is_empty()
     });
     assert_eq!(health(&shop, "/healthz").0, 200);
     assert_eq!(diagnostics(), 1);

@@ -23,10 +23,8 @@ pub(super) fn tests() -> Vec<Trial> {
 
 /// The warnings and errors that name something.
 fn diagnostics(daemon: &Daemon<'_>, name: &str) -> Vec<String> {
-    let lines = daemon.log_lines(name).into_iter();
-    lines
-        .filter(|line| line.contains("WARN") || line.contains("ERROR"))
-        .collect()
+    let warnings = daemon.warnings().into_iter();
+    warnings.filter(|line| line.contains(name)).collect()
 }
 
 /// Asserts that `shop/cart` is served by `pod-1` to a Pod and through its node port.

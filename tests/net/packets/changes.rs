@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 
 use super::shop::{NODE_PORT, Shop, cart, cart_on_every_frontend, cart_slices, frontends};
@@ -262,7 +263,7 @@ fn changes_wait_for_the_minimal_sync_period_and_go_together() {
     let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
     let flags = ["--cluster-cidr", &cidrs, "--min-sync-period=2s"];
     let daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &flags);
-    let commits = || daemon.log_lines(" committed ops=").len();
+    let commits = || daemon.logged(LogEvent::SyncCommitted).len();
     let (before, started) = (commits(), Instant::now());
     for pod in ["pod-2", "pod-3", "remote-1", "pod-2"] {
         daemon.manifests.write("shop.yaml", &with(pod));

@@ -45,7 +45,7 @@ fn check_reports_a_ready_node_and_changes_nothing() {
     assert_eq!(code, 0, "{out}");
     assert!(out.contains("kube-dnat's tables exist"), "{out}");
     assert!(out.ends_with("this node is ready for kube-dnat\n"), "{out}");
-    assert_eq!(daemon.log_lines("WARN"), [""; 0]);
+    assert_eq!(daemon.warnings(), [""; 0]);
 }
 
 /// Rules of other programs, each of which check must report.

@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Output;
 use std::time::Duration;
 
+use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 
 use super::shop::{Shop, cart, cart_slices};
@@ -62,12 +63,16 @@ fn a_file_of_kube_proxy_is_served_by_until_it_changes() {
     assert_eq!(setting(node, "tcp_timeout_close_wait"), "3600");
     assert_eq!(setting(node, "udp_timeout"), "7");
     assert_eq!(setting(node, "tcp_be_liberal"), "1");
-    assert_eq!(daemon.log_lines("mode=iptables").len(), 1);
+    let mode = daemon.logged(LogEvent::ProxyModeIgnored);
+    assert!(
+        mode.len() == 1 && mode[0].contains("mode=iptables"),
+        "{mode:?}"
+    );
 
     fs::write(&file, config(4)).expect("write a configuration");
     let status = daemon.ended();
     assert_eq!(status.code(), Some(1));
-    let said = daemon.log_lines("has changed");
+    let said = daemon.warnings();
     assert!(
         said.len() == 1 && said[0].contains("ERROR") && said[0].contains(&file),
         "{said:?}"

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 
 use super::shop::{NODE_PORT, Shop, cart_on_every_frontend, cart_slices};
@@ -23,6 +24,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 fn start(shop: &Shop) -> Daemon<'_> {
     let endpoints = shop.pods(["pod-1", "remote-1"]);
     shop.start_without_owner(&(cart_on_every_frontend().yaml() + &cart_slices(endpoints).yaml()))
+}
+
+/// Nothing was taken for a change by another process, and no table was read again.
+#[track_caller]
+pub(super) fn assert_no_drift(daemon: &Daemon<'_>) {
+    for event in [
+        LogEvent::DriftRepaired,
+        LogEvent::DriftNotFound,
+        LogEvent::TableAdopted,
+        LogEvent::TableRead,
+    ] {
+        assert_eq!(daemon.logged(event), [""; 0], "{event}");
+    }
 }
 
 /// The listing of our tables.
@@ -50,7 +64,7 @@ fn whatever_others_do_to_the_tables_is_repaired() {
         let daemon = start(&shop);
         let before = ours(&shop);
         nft::load(&shop.cluster.node.namespace, command);
-        let told = || daemon.log_lines("another process changed the tables");
+        let told = || daemon.logged(LogEvent::DriftRepaired);
         wait_until(command, PATIENCE, || !told().is_empty());
         assert_eq!(ours(&shop), before, "{command}");
         assert!(told()[0].contains("by=\"nft ("), "{:?}", told());
@@ -81,8 +95,7 @@ fn what_others_do_to_their_own_tables_is_left_alone() {
         let slices = cart_slices(shop.pods(pods)).yaml();
         daemon.apply("shop.yaml", &(cart_on_every_frontend().yaml() + &slices));
     }
-    assert_eq!(daemon.log_lines("another process"), [""; 0]);
-    assert_eq!(daemon.log_lines("adopting"), [""; 0]);
+    assert_no_drift(&daemon);
 }
 
 fn who_fights_back_is_met_with_patience() {
@@ -94,7 +107,7 @@ fn who_fights_back_is_met_with_patience() {
         nft::load(node, "flush ruleset");
         std::thread::sleep(Duration::from_millis(5));
     }
-    let repairs = daemon.log_lines("another process changed the tables").len();
+    let repairs = daemon.logged(LogEvent::DriftRepaired).len();
     // At once, then after 0.5, 1 and 2 seconds.
     assert!((1..=4).contains(&repairs), "{repairs} repairs");
     let to = (Family::V4.lan(2), NODE_PORT);

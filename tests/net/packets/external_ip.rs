@@ -154,11 +154,13 @@ fn at_an_address_of_the_node_the_older_service_has_a_number() {
     };
     has("pod-1:8080", true);
     // Once for each family and protocol.
-    let said = |what: &str| {
-        wait_until(what, PATIENCE, || daemon.log_lines(what).len() == 4);
+    let await_conflicts = |loser: &str| {
+        wait_until("the conflicts are logged", PATIENCE, || {
+            daemon.diagnostics(loser, "FrontendConflict").len() == 4
+        });
     };
-    said("is taken by the older Service shop/cart");
+    await_conflicts("Service shop/mail");
     daemon.apply("shop.yaml", &manifests(younger, older));
     has("pod-2:8080", false);
-    said("is taken by the older Service shop/mail");
+    await_conflicts("Service shop/cart");
 }

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 use serde_json::json;
 
@@ -158,7 +159,7 @@ fn a_port_that_is_taken_is_told_of_and_tried_again() {
     let taken = node.run(|| addresses.map(|address| TcpListener::bind(address).expect("free")));
     let slices = cart_slices(shop.pods(["pod-1"])).yaml();
     let daemon = shop.start(&(local(PORT).yaml() + &slices));
-    let told = || daemon.log_lines("FailedToStartServiceHealthcheck");
+    let told = || daemon.logged(LogEvent::HealthCheckListenFailed);
     wait_until("the taken port is told of", PATIENCE, || told().len() == 2);
     assert!(
         told().iter().all(|line| line.contains("shop/cart")),
@@ -198,16 +199,15 @@ fn its_port_is_the_older_services() {
     let others = mail_slices.ready([pod]).yaml() + &cart_slices([pod]).yaml();
     let cart = local(PORT).yaml();
     let daemon = shop.start(&(cart.clone() + &mail("2024-02-01T00:00:00Z") + &others));
-    let said = |daemon: &Daemon<'_>, what: &str| {
-        wait_until(what, PATIENCE, || daemon.log_lines(what).len() == 1);
+    let await_conflict = |daemon: &Daemon<'_>, loser: &str| {
+        wait_until("the conflict is logged", PATIENCE, || {
+            daemon.diagnostics(loser, "FrontendConflict").len() == 1
+        });
     };
     for family in Family::ALL {
         assert!(answer(&shop, family, PORT, "200 OK\r\n").ends_with(&body(1)));
     }
-    said(
-        &daemon,
-        "node port 32000/tcp is taken by the older Service shop/cart",
-    );
+    await_conflict(&daemon, "Service shop/mail");
     // The other is older: it is served there, and the health check is not.
     daemon.apply(
         "shop.yaml",
@@ -220,10 +220,7 @@ fn its_port_is_the_older_services() {
             .probe(Protocol::Tcp, (family.lan(2), PORT));
         assert_eq!(servers(&probe), names(["pod-1:8080"]), "{probe}");
     }
-    said(
-        &daemon,
-        "the health check at node port 32000/tcp is taken by the older Service shop/mail",
-    );
+    await_conflict(&daemon, "Service shop/cart");
     // It goes: the health check is answered.
     daemon.apply("shop.yaml", &(local(PORT).yaml() + &others));
     for family in Family::ALL {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, PodSpec, SecurityContext};
+use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 use serde::de::DeserializeOwned;
 
@@ -122,7 +123,7 @@ fn the_daemonsets_container_serves_with_the_rights_it_is_given() {
     let process = run(following(main.clone())).start();
     let daemon = Daemon::started(&shop.cluster, &shop.manifests, process);
     assert_serves(&shop);
-    let left = daemon.log_lines("a kernel setting cannot be changed from here");
+    let left = daemon.logged(LogEvent::KernelSettingNotChanged);
     assert!(left.iter().any(|line| line.contains(setting)), "{left:?}");
     daemon.terminate();
     let init = &pod.init_containers.expect("init containers")[0];

@@ -5,8 +5,10 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 
+use super::drift::assert_no_drift;
 use super::health_check::ask;
 use super::restart::{assert_every_frontend_is_served, manifests};
 use super::shop::{NODE_PORT, Shop, cart_on_every_frontend, cart_slices};
@@ -63,14 +65,16 @@ fn listing(shop: &Shop) -> String {
 fn nobody_else_can_change_or_delete_the_tables() {
     let shop = Shop::new();
     let daemon = shop.start(&manifests(&shop));
-    assert_eq!(daemon.log_lines("alone=true").len(), 1);
+    let probed = daemon.logged(LogEvent::TableOwnershipProbed);
+    assert_eq!(probed.len(), 1, "{probed:?}");
+    assert!(probed[0].contains("supported=true"), "{probed:?}");
     let before = nft::normalise(&listing(&shop));
     assert_ours_alone(&shop);
     // Not an error: it goes for the tables that may be deleted.
     assert_eq!(nft(&shop, "flush ruleset"), Ok(()));
     assert_eq!(nft::normalise(&listing(&shop)), before);
     assert!(listing(&shop).contains("flags owner"), "{}", listing(&shop));
-    assert_eq!(daemon.log_lines("another process"), [""; 0]);
+    assert_no_drift(&daemon);
     assert_every_frontend_is_served(&shop);
     // What nobody may do, the daemon still does.
     let other = cart_slices(shop.pods(["pod-2"])).yaml();
@@ -92,7 +96,7 @@ fn tables_whose_owner_is_gone_are_taken_over() {
     )
     .unwrap();
     let again = Daemon::start(&shop.cluster, &shop.manifests);
-    assert_eq!(again.log_lines("adopting the table").len(), 2);
+    assert_eq!(again.logged(LogEvent::TableAdopted).len(), 2);
     assert_ours_alone(&shop);
     assert_every_frontend_is_served(&shop);
 }
@@ -101,12 +105,12 @@ fn tables_that_anyone_could_change_become_ours_alone_and_back() {
     let shop = Shop::new();
     shop.start_without_owner(&manifests(&shop)).terminate();
     let alone = Daemon::start(&shop.cluster, &shop.manifests);
-    assert_eq!(alone.log_lines("anyone can change it").len(), 2);
+    assert_eq!(alone.logged(LogEvent::TableReplaced).len(), 2);
     assert_ours_alone(&shop);
     assert_every_frontend_is_served(&shop);
     alone.terminate();
     let shared = shop.start_without_owner(&manifests(&shop));
-    assert_eq!(shared.log_lines("adopting the table").len(), 2);
+    assert_eq!(shared.logged(LogEvent::TableAdopted).len(), 2);
     for command in &CHANGES[1..3] {
         assert_eq!(nft(&shop, command), Ok(()), "{command}");
     }
@@ -149,7 +153,7 @@ fn a_second_daemon_says_that_it_is_one_and_changes_nothing() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("is kube-dnat running twice?"), "{said}");
     assert_eq!(nft::normalise(&listing(&shop)), nft::normalise(&before));
-    assert_eq!(daemon.log_lines("WARN"), [""; 0]);
+    assert_eq!(daemon.warnings(), [""; 0]);
     assert_every_frontend_is_served(&shop);
 }
 
@@ -183,8 +187,10 @@ fn a_second_daemon_is_patient_and_follows_within_a_second() {
     let second = Daemon::started(&shop.cluster, &shop.manifests, second);
     let took = ended.elapsed();
     assert!(took < Duration::from_secs(2), "it took {took:?}");
-    assert_eq!(second.log_lines("ERROR").len(), 1);
-    let attempts = second.log_lines("will try again").len();
+    let attempts = second.logged(LogEvent::SyncFailed);
+    let errors = attempts.iter().filter(|line| line.contains(" ERROR "));
+    assert_eq!(errors.count(), 1, "{attempts:?}");
+    let attempts = attempts.len();
     assert!((2..=20).contains(&attempts), "{attempts} attempts");
     assert_every_frontend_is_served(&shop);
 }
@@ -202,6 +208,5 @@ fn what_others_do_elsewhere_is_not_heard() {
     nft::load(node, &theirs);
     nft::load(node, "delete table ip theirs");
     daemon.synchronise();
-    assert_eq!(daemon.log_lines("adopting"), [""; 0]);
-    assert_eq!(daemon.log_lines("another process"), [""; 0]);
+    assert_no_drift(&daemon);
 }

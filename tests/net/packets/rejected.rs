@@ -4,13 +4,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 use serde_json::json;
 
 use super::admin::{await_turn, health};
 use super::health_check;
 use super::shop::{NODE_PORT, Shop, cart, cart_on_every_frontend, cart_slices, frontends};
-use super::silence::{not_served, said};
+use super::silence::not_served;
 use super::{Daemon, Family, Host, IpAddr, Protocol, names, servers};
 use crate::lab::{Reject, Service, Slices, nft, wait_until};
 
@@ -30,9 +31,6 @@ pub(super) fn tests() -> Vec<Trial> {
 const RETRIED: Duration = Duration::from_secs(20);
 
 const CHECK: u16 = 32_100;
-
-/// What the log says of it, once.
-const WARNING: &str = "the kernel refuses it";
 
 /// Another Service, which outside clients reach at local endpoints only.
 fn web() -> Service {
@@ -81,15 +79,27 @@ fn assert_cart_served(shop: &Shop, by: &[&str]) {
     }
 }
 
-/// One Service is not served as asked, which was said once; health speaks of the others.
+/// How often the log reports that the cart is skipped.
+fn skipped(daemon: &Daemon<'_>) -> usize {
+    let lines = daemon.logged(LogEvent::ServiceSkipped);
+    assert_eq!(
+        daemon.diagnostics("Service shop/cart", "RefusedByKernel"),
+        lines
+    );
+    lines.len()
+}
+
+/// One Service is skipped, which was logged once; health covers the others.
 #[track_caller]
 fn assert_known(shop: &Shop, daemon: &Daemon<'_>) {
     wait_until("it is counted", RETRIED, || {
         await_turn(shop);
         (not_served(shop, "RefusedByKernel") - 1.0).abs() < f64::EPSILON
     });
-    assert_eq!(said(daemon, WARNING), 1, "{:?}", daemon.log_lines("WARN"));
-    assert_eq!(said(daemon, "shop/cart"), 1);
+    assert_eq!(skipped(daemon), 1, "{:?}", daemon.warnings());
+    let warnings = daemon.warnings().into_iter();
+    let about_cart: Vec<_> = warnings.filter(|line| line.contains("shop/cart")).collect();
+    assert_eq!(about_cart.len(), 1, "{about_cart:?}");
     for path in ["/livez", "/healthz", "/readyz"] {
         assert_eq!(health(shop, path).0, 200, "{path}");
     }
@@ -97,7 +107,7 @@ fn assert_known(shop: &Shop, daemon: &Daemon<'_>) {
 
 /// Waits until it was tried again so often: each time both tables are read, before it is rejected and after.
 fn await_retries(daemon: &Daemon<'_>, times: usize) {
-    let reads = || daemon.log_lines("adopting the table again").len();
+    let reads = || daemon.logged(LogEvent::TableRead).len();
     let before = reads();
     wait_until("it is tried again", RETRIED, || {
         reads() >= before + 4 * times
@@ -242,7 +252,7 @@ fn it_goes_without_a_trace() {
     assert!(not_served(&shop, "RefusedByKernel").abs() < f64::EPSILON);
     // It comes back and is rejected again: that is news.
     daemon.apply("shop.yaml", &with_cart(&shop, &["pod-1"]));
-    wait_until("it is said again", RETRIED, || said(&daemon, WARNING) == 2);
+    wait_until("it is logged again", RETRIED, || skipped(&daemon) == 2);
     assert!(!nft::list(node).contains("shop/cart"));
 }
 
@@ -256,15 +266,16 @@ fn it_is_served_once_the_kernel_takes_it() {
     assert!(!nft::list(&shop.cluster.node.namespace).contains("shop/cart"));
     await_retries(&daemon, 1);
     reject.accept();
-    let told = "the kernel no longer refuses the Service";
-    wait_until("it is taken", RETRIED, || daemon.log_lines(told).len() == 1);
+    wait_until("it is accepted", RETRIED, || {
+        daemon.logged(LogEvent::ServiceProgrammed).len() == 1
+    });
     await_turn(&shop);
     assert_cart_served(&shop, &["pod-1", "pod-3"]);
     assert!(not_served(&shop, "RefusedByKernel").abs() < f64::EPSILON);
     // Its next change is one like any other.
     daemon.apply("shop.yaml", &with_cart(&shop, &["pod-3"]));
     assert_cart_served(&shop, &["pod-3"]);
-    assert_eq!(said(&daemon, WARNING), 1);
+    assert_eq!(skipped(&daemon), 1);
 }
 
 fn a_start_with_it_serves_the_others() {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 
 use super::changes::under_load;
@@ -100,7 +101,7 @@ fn no_connection_fails_while_it_is_killed_and_upgraded() {
                 nft::load(node, &OTHER_SHAPE.replace("FAMILY", kind));
             }
             daemon = Daemon::start(&shop.cluster, &shop.manifests);
-            let replaced = daemon.log_lines("the table is not of this version, replacing it");
+            let replaced = daemon.logged(LogEvent::TableReplaced);
             assert_eq!(replaced.len(), 2, "{replaced:?}");
         }
     });
@@ -133,8 +134,7 @@ fn a_start_takes_the_tables_over_as_they_are() {
     daemon.terminate();
     let again = Daemon::start(&shop.cluster, &shop.manifests);
     assert_eq!(Family::ALL.map(|family| handles(&shop, family)), before);
-    let diagnostics = [again.log_lines("WARN"), again.log_lines("ERROR")].concat();
-    assert_eq!(diagnostics, Vec::<String>::new());
+    assert_eq!(again.warnings(), Vec::<String>::new());
 }
 
 fn a_start_programs_what_changed_while_it_was_away() {

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::thread;
 use std::time::Duration;
 
+use kube_dnat::logging::LogEvent;
 use kube_dnat::netlink::{FamilyCommit, Kernel};
 use kube_dnat::planner::diff::{Op, Operation};
 use kube_dnat::planner::ruleset::{
@@ -353,7 +354,7 @@ fn a_full_map_is_told_of_and_its_clients_are_served() {
         let probe = shop.cluster.pod(source).probe(Protocol::Tcp, to);
         assert_eq!(probe.send().server(), Some("pod-1:8080"), "{probe}");
     }
-    let told = || daemon.log_lines("session affinity is full");
+    let told = || daemon.logged(LogEvent::AffinityMapFull);
     // It looks at a change, at most once a second. (nft is not asked: it would list the map.)
     let mut marks =
         (0..).map(|mark| Service::new(&format!("shop/mark-{mark}"), 9).both("http", 80));
@@ -391,10 +392,11 @@ fn nothing_waits_for_clients_that_expire_while_they_are_forgotten() {
     }
     // What nft did may have been too much to hear.
     daemon.synchronise();
-    let adopted = || daemon.log_lines("adopting the table").len();
+    let adopted =
+        || [LogEvent::TableAdopted, LogEvent::TableRead].map(|event| daemon.logged(event).len());
     let before = adopted();
     shop.manifests.write("shop.yaml", &with("pod-2"));
-    let forgetting = || daemon.log_lines("forgetting the clients");
+    let forgetting = || daemon.logged(LogEvent::AffinityCleanup);
     wait_until("they are being forgotten", Duration::from_secs(30), || {
         !forgetting().is_empty()
     });

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 use serde_json::Value;
 
@@ -29,20 +30,15 @@ pub(super) fn not_served(shop: &Shop, reason: &str) -> f64 {
     metric(shop, &name).unwrap_or_else(|| panic!("no {name}"))
 }
 
-/// How often the log says something, as a warning.
-pub(super) fn said(daemon: &Daemon<'_>, what: &str) -> usize {
-    let lines = daemon.log_lines(what);
-    lines.iter().filter(|line| line.contains("WARN")).count()
-}
-
 fn a_name_that_no_object_knows_is_told_of() {
     let shop = Shop::new();
     shop.manifests.remove("node.yaml");
     let elsewhere = cart_slices(shop.pods(["remote-1"])).yaml();
     let daemon = shop.start(&(cart().yaml() + &elsewhere));
     let what = "there is no Node of this name, and no endpoint is on one";
-    wait_until("it is said", PATIENCE, || said(&daemon, what) == 1);
-    assert_eq!(said(&daemon, "Node node-1"), 1);
+    let logged = || daemon.diagnostics("Node node-1", "UnknownNode").len();
+    wait_until("it is logged", PATIENCE, || logged() == 1);
+    assert_eq!(daemon.logged(LogEvent::NodeUnknown).len(), 1);
     await_turn(&shop);
     assert!((not_served(&shop, "UnknownNode") - 1.0).abs() < f64::EPSILON);
     let (_, answer) = json(&shop, &["status"]);
@@ -60,7 +56,7 @@ fn a_name_that_no_object_knows_is_told_of() {
     assert!(not_served(&shop, "UnknownNode").abs() < f64::EPSILON);
     // And so is the object.
     daemon.apply("shop.yaml", &(cart().yaml() + &elsewhere));
-    wait_until("it is said again", PATIENCE, || said(&daemon, what) == 2);
+    wait_until("it is logged again", PATIENCE, || logged() == 2);
     let internal_ips = Family::ALL.map(|family| family.lan(2));
     daemon.apply("node.yaml", &manifest::node(&internal_ips));
     await_turn(&shop);
@@ -99,19 +95,16 @@ fn an_endpoint_here_outside_the_ranges_of_pods_is_told_of() {
     );
     let flags = ["--cluster-cidr=10.32.0.0/16"];
     let daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &flags);
-    let what = "on this node but outside the ranges of Pods";
-    wait_until("it is said", PATIENCE, || said(&daemon, what) == 1);
-    let line = daemon.log_lines(what).remove(0);
+    let logged = || daemon.diagnostics("Service shop/cart", "EndpointOutsidePodRanges");
+    wait_until("it is logged", PATIENCE, || logged().len() == 1);
+    let line = logged().remove(0);
     let address = shop.cluster.pod("pod-1").ip(Family::V4).to_string();
-    assert!(
-        line.contains("shop/cart") && line.contains(&address),
-        "{line}"
-    );
+    assert!(line.contains(&address), "{line}");
     await_turn(&shop);
     assert!((not_served(&shop, "EndpointOutsidePodRanges") - 1.0).abs() < f64::EPSILON);
     // Others elsewhere may be anywhere.
     daemon.apply("shop.yaml", &(cart().yaml() + &slices(&["remote-1"])));
     await_turn(&shop);
     assert!(not_served(&shop, "EndpointOutsidePodRanges").abs() < f64::EPSILON);
-    assert_eq!(said(&daemon, what), 1);
+    assert_eq!(logged().len(), 1);
 }

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
+use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 use serde_json::Value;
 
@@ -97,9 +98,7 @@ fn status_of_tables_that_anyone_can_change() {
         "flush map ip kube-dnat services",
     );
     wait_until("the repair", Duration::from_secs(10), || {
-        !daemon
-            .log_lines("another process changed the tables")
-            .is_empty()
+        !daemon.logged(LogEvent::DriftRepaired).is_empty()
     });
     await_turn(&shop);
     let (code, answer) = json(&shop, &["status"]);

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 
 use super::changes::under_load;
@@ -103,7 +104,8 @@ fn take_over(shop: &Shop) -> Daemon<'_> {
     let flags = ["--cluster-cidr", &cidrs, "--takeover"];
     let daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &flags);
     wait_until("kube-proxy's rules are gone", PATIENCE, || {
-        !daemon.log_lines("taken over").is_empty()
+        let events = [LogEvent::KubeProxyRemoved, LogEvent::KubeProxyNotFound];
+        events.iter().any(|event| !daemon.logged(*event).is_empty())
     });
     daemon
 }
@@ -223,7 +225,7 @@ fn what_kube_proxy_left_goes_and_nothing_else_does() {
     }
     let daemon = take_over(&shop);
     assert_only_kube_proxys_is_gone(&shop);
-    let said = daemon.log_lines("taken over from kube-proxy");
+    let said = daemon.logged(LogEvent::KubeProxyRemoved);
     assert!(
         said[0].contains("table ip kube-proxy, table ip6 kube-proxy, and iptables chains (5)"),
         "{said:?}"
@@ -237,7 +239,7 @@ fn what_kube_proxy_left_goes_and_nothing_else_does() {
     assert!(!node.command("ip", &["link"]).contains("kube-ipvs0"));
     drop(daemon);
     let again = take_over(&shop);
-    assert_eq!(again.log_lines("kube-proxy had left nothing").len(), 1);
+    assert_eq!(again.logged(LogEvent::KubeProxyNotFound).len(), 1);
 }
 
 fn cleanup_removes_it_too_and_says_what() {

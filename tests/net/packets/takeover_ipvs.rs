@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 
 use super::explain::run;
@@ -119,9 +120,6 @@ fn take_over(shop: &Shop) -> Daemon<'_> {
     Daemon::start_with(&shop.cluster, &shop.manifests, &flags)
 }
 
-/// What the daemon says of what it could not remove.
-const STAYS: &str = "cannot remove all that kube-proxy left";
-
 fn takeover_tries_again_what_it_could_not_remove() {
     let shop = Shop::new();
     let node = &shop.cluster.node.namespace;
@@ -129,7 +127,7 @@ fn takeover_tries_again_what_it_could_not_remove() {
     rule_of_another(node, "-A");
     let daemon = take_over(&shop);
     wait_until("what stays is told of", PATIENCE, || {
-        !daemon.log_lines(STAYS).is_empty()
+        !daemon.logged(LogEvent::TakeoverFailed).is_empty()
     });
     assert_only_sets_are_left(node, "KUBE-LOOP-BACK\n");
     rule_of_another(node, "-D");
@@ -137,10 +135,14 @@ fn takeover_tries_again_what_it_could_not_remove() {
         ip_sets(node).is_empty()
     });
     wait_until("the end is told of", PATIENCE, || {
-        let ends = daemon.log_lines("taken over from kube-proxy");
+        let ends = daemon.logged(LogEvent::KubeProxyRemoved);
         ends.iter().any(|line| line.contains("IP sets (1)"))
     });
-    assert_eq!(daemon.log_lines(STAYS).len(), 1, "it is said once");
+    assert_eq!(
+        daemon.logged(LogEvent::TakeoverFailed).len(),
+        1,
+        "it is said once"
+    );
 }
 
 fn kube_proxy_that_is_back_keeps_its_ip_sets() {
@@ -150,12 +152,12 @@ fn kube_proxy_that_is_back_keeps_its_ip_sets() {
     rule_of_another(node, "-A");
     let daemon = take_over(&shop);
     wait_until("what stays is told of", PATIENCE, || {
-        !daemon.log_lines(STAYS).is_empty()
+        !daemon.logged(LogEvent::TakeoverFailed).is_empty()
     });
     wait_until("kube-proxy is seen", PATIENCE, || {
         // Made again, should an attempt that had begun remove it.
         nft::load(node, "table ip kube-proxy { }");
-        !daemon.log_lines("kube-proxy is back").is_empty()
+        !daemon.logged(LogEvent::KubeProxyReturned).is_empty()
     });
     rule_of_another(node, "-D");
     assert_eq!(ip_sets(node), "KUBE-LOOP-BACK\n");

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 
 use super::changes::under_counted_load;
@@ -88,7 +89,7 @@ fn no_connection_fails_when_the_tables_of_0_1_0_are_replaced() {
         held.assert_alive("before");
         let daemon = Daemon::start(&shop.cluster, &shop.manifests);
         held.assert_alive("as soon as the tables are replaced");
-        let replaced = daemon.log_lines("the table is not of this version, replacing it");
+        let replaced = daemon.logged(LogEvent::TableReplaced);
         assert_eq!(replaced.len(), 2, "{replaced:?}");
         await_more("connections by the tables of this version");
         held.assert_alive("after");

@@ -1,5 +1,7 @@
 //! Logs go to stderr, as text or as JSON.
 
+mod log_event;
+
 use std::error::Error;
 use std::fmt;
 use std::io::IsTerminal;
@@ -14,6 +16,8 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry};
+
+pub use log_event::LogEvent;
 
 /// Where the filter can be changed, once logging has started.
 static FILTER: OnceLock<Handle<EnvFilter, Registry>> = OnceLock::new();
@@ -74,7 +78,10 @@ pub fn configure(json: bool, verbosity: u32) {
 pub fn set_verbosity(verbosity: u32) {
     VERBOSITY.store(verbosity, Ordering::Relaxed);
     filter(verbosity);
-    info!(verbosity, "the verbosity of the log was changed");
+    info!(
+        event = %LogEvent::LogVerbosityChanged,
+        verbosity, "log verbosity changed"
+    );
 }
 
 /// Between the configured verbosity and one for debugging.

@@ -7,6 +7,8 @@
     reason = "a test fails by a panic; clippy does not take helpers of tests for tests"
 )]
 
+mod log_events;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
