@@ -127,7 +127,7 @@ fn a_second_daemon_says_that_it_is_one_and_changes_nothing() {
     let output = node.output(program, &["cleanup"], "");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
-    assert!(said.contains("belongs to another process"), "{said}");
+    assert!(said.contains("is owned by another process"), "{said}");
     let manifests = shop.manifests.path();
     let mut second = Command::new(program);
     second

@@ -156,7 +156,7 @@ fn another_program_at_our_ports_is_not_taken_for_us() {
     assert_eq!(answer["daemon"]["healthy"], Value::Null, "{answer}");
     let (_, out, _) = run(&shop, &["check"]);
     assert!(out.contains("WARN  ports"), "{out}");
-    assert!(out.contains("10256 is taken by net-"), "{out}");
+    assert!(out.contains("10256 is in use by net-"), "{out}");
 }
 
 fn our_program_by_the_name_of_kube_proxy_is_not_taken_for_it() {
@@ -179,7 +179,7 @@ fn our_program_by_the_name_of_kube_proxy_is_not_taken_for_it() {
     assert_eq!(answer["daemon"]["process"]["name"], "kube-dnat", "{answer}");
     assert_eq!(code, 0, "{out}");
     assert!(out.contains("ok    kube-proxy "), "{out}");
-    assert!(out.contains("10256 is taken by kube-dnat ("), "{out}");
+    assert!(out.contains("10256 is in use by kube-dnat ("), "{out}");
 }
 
 fn a_daemon_that_owns_no_tables_and_answers_elsewhere_is_found() {
@@ -198,7 +198,7 @@ fn a_daemon_that_owns_no_tables_and_answers_elsewhere_is_found() {
     let (code, _, error) = run(&shop, &["cleanup"]);
     assert_eq!(code, 1, "{error}");
     assert!(error.contains("would recreate the tables"), "{error}");
-    assert!(error.contains("stop the daemon first"), "{error}");
+    assert!(error.contains("stop it first"), "{error}");
     daemon.terminate();
     assert_eq!(json(&shop, &["status"]).0, 2);
     assert_eq!(run(&shop, &["cleanup"]).0, 0);
