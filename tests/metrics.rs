@@ -1,4 +1,4 @@
-//! The metrics that documents, dashboard and alerts speak of are those that there are.
+//! The metrics in the documents, the dashboard and the alerts exist.
 
 #![allow(
     clippy::expect_used,
@@ -15,6 +15,7 @@ use kube_dnat::http::admin::{CONNECTIONS, HIDDEN};
 use kube_dnat::metrics::Metrics;
 use serde_json::Value;
 
+/// The metrics that are not in [`Metrics::LISTED`].
 const PROCESS: [&str; 5] = [
     "kube_dnat_build_info",
     "process_cpu_seconds_total",
@@ -23,12 +24,13 @@ const PROCESS: [&str; 5] = [
     "process_start_time_seconds",
 ];
 
+/// Reads a file of the repository.
 fn text(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Words of a text that can only be names of metrics.
+/// Returns the words of a text that have a prefix of kube-dnat's metrics.
 fn names(text: &str) -> BTreeSet<String> {
     let words = text.split(|letter: char| !letter.is_ascii_lowercase() && letter != '_');
     let prefixes = ["kubeproxy_", "kube_dnat_", "process_"];
@@ -36,12 +38,13 @@ fn names(text: &str) -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
+/// The names and help texts of all metrics except those of the process and of the build.
 fn listed() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let counted = Metrics::LISTED.iter().copied();
-    counted.chain([CONNECTIONS, HIDDEN])
+    let metrics = Metrics::LISTED.iter().copied();
+    metrics.chain([CONNECTIONS, HIDDEN])
 }
 
-/// Whether a scrape has such a name.
+/// Whether a response to a scrape can have this name.
 fn exists(name: &str) -> bool {
     let suffixes = ["", "_total", "_bucket", "_count", "_sum"];
     let listed = |base: &str| listed().any(|(known, _)| known == base);
@@ -68,11 +71,11 @@ fn every_metric_is_documented_with_its_help() {
 }
 
 #[test]
-fn the_dashboard_is_json_and_asks_for_metrics_that_exist() {
+fn the_dashboard_is_json_and_uses_existing_metrics() {
     let dashboard: Value =
         serde_json::from_str(&text("manifests/monitoring/dashboard.json")).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
-    let mut asked = BTreeSet::new();
+    let mut used = BTreeSet::new();
     let mut ids = BTreeSet::new();
     for panel in panels {
         assert!(ids.insert(panel["id"].as_u64().unwrap()), "{panel}");
@@ -81,16 +84,16 @@ fn the_dashboard_is_json_and_asks_for_metrics_that_exist() {
         for target in targets {
             let names = names(target["expr"].as_str().unwrap());
             assert!(!names.is_empty(), "{target}");
-            asked.extend(names);
+            used.extend(names);
         }
     }
-    for name in asked {
+    for name in used {
         assert!(exists(&name), "{name}");
     }
 }
 
 #[test]
-fn the_alerts_are_rules_about_metrics_that_exist() {
+fn the_alerts_are_rules_with_existing_metrics() {
     let path = "manifests/monitoring/alerts.yaml";
     let rules: Value = yaml_serde::from_str(&text(path)).unwrap();
     let rules = rules["groups"][0]["rules"].as_array().unwrap();

@@ -1,4 +1,4 @@
-//! Labels, with kube-proxy's names and values where it has them.
+//! The labels of the metrics, with kube-proxy's names and values for kube-proxy's metrics.
 
 use prometheus_client::encoding::EncodeLabelSet;
 
@@ -6,7 +6,7 @@ use crate::planner::model::addr::Family;
 use crate::planner::model::{ObjectKind, RejectReason};
 use crate::planner::ruleset::SetName;
 
-/// Of one IP family: `IPv4` or `IPv6`.
+/// The label `ip_family`: `IPv4` or `IPv6`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct FamilyLabel {
     ip_family: &'static str,
@@ -20,7 +20,7 @@ impl From<Family> for FamilyLabel {
     }
 }
 
-/// Of a family and a traffic policy: `internal` or `external`.
+/// The labels `ip_family` and `traffic_policy`: `internal` or `external`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PolicyLabel {
     ip_family: &'static str,
@@ -28,7 +28,7 @@ pub struct PolicyLabel {
 }
 
 impl PolicyLabel {
-    /// For connections to `ClusterIPs`.
+    /// The internal traffic policy, for connections to `ClusterIPs`.
     #[must_use]
     pub fn internal(family: Family) -> Self {
         Self {
@@ -37,7 +37,7 @@ impl PolicyLabel {
         }
     }
 
-    /// For connections to other frontends.
+    /// The external traffic policy, for connections to other frontends.
     #[must_use]
     pub fn external(family: Family) -> Self {
         Self {
@@ -47,7 +47,7 @@ impl PolicyLabel {
     }
 }
 
-/// Of a family and a set of its table.
+/// The labels `ip_family` and `set`, the name of a set or map.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SetLabel {
     ip_family: &'static str,
@@ -55,7 +55,7 @@ pub struct SetLabel {
 }
 
 impl SetLabel {
-    /// Of this set.
+    /// The label of a set or map of a family.
     #[must_use]
     pub fn new(family: Family, set: SetName) -> Self {
         Self {
@@ -65,38 +65,40 @@ impl SetLabel {
     }
 }
 
-/// An HTTP status.
+/// The label `code`, an HTTP status code.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CodeLabel {
     code: u16,
 }
 
 impl CodeLabel {
-    /// This one.
+    /// The label of a status code.
     #[must_use]
     pub fn new(code: u16) -> Self {
         Self { code }
     }
 }
 
-/// What became of a transaction.
+/// The label `outcome` of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabel {
     outcome: &'static str,
 }
 
 impl OutcomeLabel {
-    /// The kernel holds it.
+    /// The kernel committed the transaction.
     pub const COMMITTED: Self = Self {
         outcome: "committed",
     };
-    /// The kernel refused a part of it, and did nothing.
-    pub const REFUSED: Self = Self { outcome: "refused" };
-    /// Anything else.
+    /// The kernel rejected an operation, and so the whole transaction.
+    pub const REJECTED: Self = Self {
+        outcome: "rejected",
+    };
+    /// The transaction failed for another reason.
     pub const FAILED: Self = Self { outcome: "failed" };
 }
 
-/// Of a kind of object.
+/// The label `kind` of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct KindLabel {
     kind: String,
@@ -110,21 +112,21 @@ impl From<ObjectKind> for KindLabel {
     }
 }
 
-/// Of objects that are not served as asked: the reason as Events have it.
+/// The label `reason` of an Event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabel {
     reason: &'static str,
 }
 
 impl ReasonLabel {
-    /// For this reason.
+    /// The label of a reason.
     #[must_use]
     pub fn new(reason: &'static str) -> Self {
         Self { reason }
     }
 }
 
-/// Of a kind of object, and why a part of it was left out.
+/// The labels `kind` of an object and `reason` why a part of it was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RejectionLabel {
     kind: String,
@@ -132,7 +134,7 @@ pub struct RejectionLabel {
 }
 
 impl RejectionLabel {
-    /// For this reason.
+    /// The labels of a rejected part of an object.
     #[must_use]
     pub fn new(kind: ObjectKind, rejected: &RejectReason) -> Self {
         Self {

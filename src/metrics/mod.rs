@@ -1,10 +1,11 @@
-//! What is counted, under kube-proxy's names where it counts the same
-//! (`pkg/proxy/metrics/metrics.go`), else under `kube_dnat_`. docs/metrics.md lists it.
+//! The Prometheus metrics of the daemon.
+//!
+//! A metric with the meaning of one of kube-proxy's has its name (`pkg/proxy/metrics/metrics.go`).
+//! The others begin with `kube_dnat_`. docs/metrics.md lists all of them.
 
 mod labels;
 mod process;
 
-use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
@@ -23,31 +24,31 @@ pub use labels::{
     SetLabel,
 };
 
-/// A number with a fraction.
+/// A gauge of seconds, with fractions.
 pub type Seconds = Gauge<f64, AtomicU64>;
 
-/// Histograms by family.
+/// Histograms of durations by IP family.
 pub type Durations = Labelled<FamilyLabel, Histogram, fn() -> Histogram>;
 
-/// Declares what is counted: a field, its type, the name and help of the metric, and its first value.
+/// Declares the metrics: field, type, name and help of each, and its initial value.
 macro_rules! metrics {
     ($($field:ident: $Type:ty = $name:literal, $help:literal, $new:expr;)*) => {
-        /// Everything that is counted; clones count together.
+        /// The metrics of the daemon. Clones share their values.
         #[derive(Clone)]
         pub struct Metrics {
             $(#[doc = $help] pub $field: $Type,)*
         }
 
         impl Metrics {
-            /// The names and helps of all that is registered, but for the process and the build.
+            /// The names and help texts of all metrics except those of the process and of the build.
             pub const LISTED: &[(&str, &str)] = &[$(($name, $help),)*];
 
-            /// Nothing counted yet, registered.
+            /// Creates the metrics and registers them.
             #[must_use]
             pub fn new() -> (Self, Exposition) {
                 let mut registry = Registry::default();
                 let version = vec![("version", env!("CARGO_PKG_VERSION"))];
-                registry.register("kube_dnat_build", "What was built", Info::new(version));
+                registry.register("kube_dnat_build", "Version of kube-dnat; the value is always 1", Info::new(version));
                 $(
                     let $field: $Type = $new;
                     registry.register($name, $help, $field.clone());
@@ -62,73 +63,75 @@ macro_rules! metrics {
 // The library adds `_total` to the name of a counter.
 metrics! {
     syncs: Durations = "kubeproxy_sync_proxy_rules_duration_seconds",
-        "Time of a sync: planned, committed, taken in; of failed ones too", durations(sync_durations);
+        "Duration of a sync, whether it failed or not", durations(sync_durations);
     full_syncs: Durations = "kubeproxy_sync_full_proxy_rules_duration_seconds",
-        "Time of a sync of everything", durations(sync_durations);
+        "Duration of a full sync", durations(sync_durations);
     partial_syncs: Durations = "kubeproxy_sync_partial_proxy_rules_duration_seconds",
-        "Time of a sync of what changed", durations(sync_durations);
+        "Duration of a partial sync, which programs only changes", durations(sync_durations);
     programming: Durations = "kubeproxy_network_programming_duration_seconds",
-        "Time from the change of a Pod or Service until the kernel has it", durations(programming_durations);
+        "Time from the change of an endpoint until it is programmed", durations(programming_durations);
     last_sync: Labelled<FamilyLabel, Seconds> = "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
-        "When the last sync was committed, in seconds since 1970", Labelled::default();
+        "Unix time of the last committed sync", Labelled::default();
     last_queued: Labelled<FamilyLabel, Seconds> = "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds",
-        "When something was last reported that wants a sync, in seconds since 1970", Labelled::default();
+        "Unix time of the last change that required a sync", Labelled::default();
     endpoint_changes_pending: Gauge = "kubeproxy_sync_proxy_rules_endpoint_changes_pending",
-        "Changes of EndpointSlices that wait for a sync", Gauge::default();
+        "Pending changes of EndpointSlices", Gauge::default();
     endpoint_changes: Counter = "kubeproxy_sync_proxy_rules_endpoint_changes",
         "Changes of EndpointSlices", Counter::default();
     service_changes_pending: Gauge = "kubeproxy_sync_proxy_rules_service_changes_pending",
-        "Changes of Services that wait for a sync", Gauge::default();
+        "Pending changes of Services", Gauge::default();
     service_changes: Counter = "kubeproxy_sync_proxy_rules_service_changes",
         "Changes of Services", Counter::default();
     no_local_endpoints: Labelled<PolicyLabel, Gauge> = "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
-        "Ports of Services with policy Local that have endpoints on other nodes only", Labelled::default();
+        "Service ports with policy Local whose endpoints are all on other nodes", Labelled::default();
     sync_failures: Labelled<FamilyLabel, Counter> = "kubeproxy_sync_proxy_rules_nftables_sync_failures",
-        "Syncs that failed", Labelled::default();
+        "Failed syncs", Labelled::default();
     cleanup_failures: Labelled<FamilyLabel, Counter> = "kubeproxy_sync_proxy_rules_nftables_cleanup_failures",
-        "Deletions of unused chains that failed", Labelled::default();
+        "Failed deletions of unused chains", Labelled::default();
     conntrack: Durations = "kubeproxy_conntrack_reconciler_sync_duration_seconds",
-        "Time of a look through connection tracking", durations(sync_durations);
+        "Duration of a conntrack cleanup", durations(sync_durations);
     conntrack_deleted: Labelled<FamilyLabel, Counter> = "kubeproxy_conntrack_reconciler_deleted_entries",
-        "Entries deleted from connection tracking", Labelled::default();
+        "Deleted conntrack entries", Labelled::default();
     healthz: Labelled<CodeLabel, Counter> = "kubeproxy_proxy_healthz",
-        "Answers of /healthz", Labelled::default();
+        "Responses of /healthz by status code", Labelled::default();
     livez: Labelled<CodeLabel, Counter> = "kubeproxy_proxy_livez",
-        "Answers of /livez", Labelled::default();
+        "Responses of /livez by status code", Labelled::default();
     elements: Labelled<SetLabel, Gauge> = "kube_dnat_elements",
-        "Elements of each set and map", Labelled::default();
+        "Elements by set or map", Labelled::default();
     services: Labelled<FamilyLabel, Gauge> = "kube_dnat_services",
-        "Services with elements", Labelled::default();
+        "Services that have elements in the tables", Labelled::default();
     transactions: Labelled<OutcomeLabel, Counter> = "kube_dnat_transactions",
-        "Transactions by what became of them", Labelled::default();
+        "Transactions by outcome: committed, rejected or failed", Labelled::default();
     transaction_durations: Histogram = "kube_dnat_transaction_duration_seconds",
-        "Time to encode a transaction and have it committed",
+        "Time to encode and commit a transaction",
         Histogram::new(exponential_buckets(0.000_01, 4.0, 10));
     operations: Counter = "kube_dnat_operations",
-        "Operations of committed transactions", Counter::default();
+        "Operations in committed transactions", Counter::default();
     bytes: Counter = "kube_dnat_netlink_sent_bytes",
-        "Bytes of transactions", Counter::default();
-    refused: Counter = "kube_dnat_refused_operations",
-        "Messages that the kernel refused", Counter::default();
-    rejected: Labelled<RejectionLabel, Counter> = "kube_dnat_rejected",
-        "Parts of objects that make no sense and are left out", Labelled::default();
-    not_served: Counter = "kube_dnat_not_served",
-        "Parts of valid Services that were found not to be served", Counter::default();
-    objects_not_served: Labelled<ReasonLabel, Gauge> = "kube_dnat_objects_not_served",
-        "Objects that are not served, or not as asked, by the reason that Events have", Labelled::default();
+        "Bytes of transactions sent to the kernel", Counter::default();
+    rejected_operations: Counter = "kube_dnat_rejected_operations",
+        "Operations that the kernel rejected", Counter::default();
+    rejected_object_parts: Labelled<RejectionLabel, Counter> = "kube_dnat_rejected_object_parts",
+        "Invalid parts of objects that kube-dnat rejected", Labelled::default();
+    skipped_service_parts: Counter = "kube_dnat_skipped_service_parts",
+        "Parts of valid Services that were skipped", Counter::default();
+    problem_objects: Labelled<ReasonLabel, Gauge> = "kube_dnat_problem_objects",
+        "Objects that are skipped or only partly programmed, by the reason of their Events", Labelled::default();
     repairs: Counter = "kube_dnat_drift_repairs",
-        "Repairs of what other processes did to the tables", Counter::default();
-    interruptions: Labelled<KindLabel, Counter> = "kube_dnat_watch_restarts",
-        "Watches that failed and began anew", Labelled::default();
+        "Repairs of the tables after changes by other processes", Counter::default();
+    watch_restarts: Labelled<KindLabel, Counter> = "kube_dnat_watch_restarts",
+        "Watches that failed and were restarted", Labelled::default();
     events_dropped: Counter = "kube_dnat_events_dropped",
-        "Events for users that were not written: too many, or not taken by the API server", Counter::default();
+        "Events that were dropped: too many, or not accepted by the API server", Counter::default();
 }
 
+/// Creates a histogram of sync durations, with kube-proxy's buckets.
 fn sync_durations() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 15))
 }
 
-/// kube-proxy's: up to a minute by seconds, then coarser, up to five.
+/// Creates a histogram of programming latency, with kube-proxy's buckets: every second up to one
+/// minute, then coarser up to five minutes.
 fn programming_durations() -> Histogram {
     let first = [0.25, 0.5].into_iter();
     let seconds = (1..60).map(f64::from);
@@ -137,13 +140,14 @@ fn programming_durations() -> Histogram {
     Histogram::new(first.chain(seconds).chain(by_five).chain(by_thirty))
 }
 
+/// Creates histograms by IP family.
 fn durations(make: fn() -> Histogram) -> Durations {
     Durations::new_with_constructor(make)
 }
 
 impl Metrics {
-    /// Shows these families with zeros from the start, as kube-proxy does.
-    pub fn begin(&self, families: &[Family]) {
+    /// Initializes the metrics of these families to zero, as kube-proxy does.
+    pub fn init(&self, families: &[Family]) {
         for family in families.iter().copied().map(FamilyLabel::from) {
             drop(self.last_sync.get_or_create(&family));
             drop(self.last_queued.get_or_create(&family));
@@ -155,30 +159,33 @@ impl Metrics {
     }
 }
 
-/// Seconds since 1970.
+/// Converts a time to Unix time in seconds.
 #[must_use]
 pub fn seconds_of(time: SystemTime) -> f64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     since.as_ref().map_or(0.0, Duration::as_secs_f64)
 }
 
-/// What a scrape gets.
+/// The response to a scrape.
 #[derive(Debug)]
 pub struct Exposition(Registry);
 
 impl Exposition {
-    /// Shows this, too.
+    /// Adds a collector, which is read at each scrape.
     pub fn add(&mut self, collector: impl Collector) {
         self.0.register_collector(Box::new(collector));
     }
 
-    /// The text of `OpenMetrics` 1.0.
-    ///
-    /// # Errors
-    /// Never: a `String` takes everything.
-    pub fn text(&self) -> Result<String, fmt::Error> {
+    /// Formats the metrics as text of `OpenMetrics` 1.0.
+    #[must_use]
+    #[expect(
+        clippy::expect_used,
+        clippy::missing_panics_doc,
+        reason = "encoding only fails if the writer fails, and a String does not"
+    )]
+    pub fn text(&self) -> String {
         let mut text = String::new();
-        encode(&mut text, &self.0)?;
-        Ok(text)
+        encode(&mut text, &self.0).expect("a String accepts any text");
+        text
     }
 }

@@ -1,4 +1,4 @@
-//! What the kernel knows of this process, under the names of Prometheus' own clients.
+//! The metrics of the process, with the names of Prometheus' client libraries.
 
 use std::fmt;
 use std::fs;
@@ -10,7 +10,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMet
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-/// Reads `/proc/self` when it is asked.
+/// A collector that reads `/proc/self` at each scrape.
 #[derive(Debug)]
 pub(super) struct ProcessCollector;
 
@@ -20,31 +20,32 @@ impl Collector for ProcessCollector {
             return Ok(());
         };
         if let Some(kilobytes) = process.status().ok().and_then(|status| status.vmrss) {
-            let help = "Resident memory";
+            let help = "Resident memory size in bytes";
             let bytes = kilobytes * 1024;
             gauge(&mut encoder, "process_resident_memory_bytes", help, bytes)?;
         }
         let stat = process.stat().ok();
         if let Some(start) = stat.as_ref().and_then(start_time) {
-            let help = "When this process began";
+            let help = "Unix time of the start of the process";
             gauge(&mut encoder, "process_start_time_seconds", help, start)?;
         }
-        // Not `Process::fd_count`, which before Linux 6.2 counts the directory's own two entries.
+        // `Process::fd_count` would count `.` and `..` too before Linux 6.2.
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
-            let help = "Open file descriptors";
+            let help = "Number of open file descriptors";
             let count = u32::try_from(open.count()).unwrap_or(u32::MAX);
             gauge(&mut encoder, "process_open_fds", help, count)?;
         }
         if let Some(stat) = stat {
             let metric = ConstCounter::new(duration(stat.utime + stat.stime).as_secs_f64());
             let (name, kind) = ("process_cpu_seconds", metric.metric_type());
-            let help = "Processor time in user space and in the kernel";
+            let help = "Total user and system CPU time in seconds";
             metric.encode(encoder.encode_descriptor(name, help, None, kind)?)?;
         }
         Ok(())
     }
 }
 
+/// Encodes a gauge.
 fn gauge(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
@@ -55,12 +56,13 @@ fn gauge(
     metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
 }
 
-/// Seconds since 1970.
+/// Returns the Unix time of the start of a process.
 fn start_time(stat: &Stat) -> Option<f64> {
     let booted = Duration::from_secs(procfs::boot_time_secs().ok()?);
     Some((booted + duration(stat.starttime)).as_secs_f64())
 }
 
+/// Converts clock ticks to a duration.
 fn duration(ticks: u64) -> Duration {
     Duration::from_millis(ticks * 1000 / procfs::ticks_per_second())
 }

@@ -38,10 +38,10 @@ impl SyncMetrics {
     pub(super) fn new(metrics: Metrics, ipv6: bool) -> Self {
         let mut families = vec![Family::Ipv4];
         families.extend(ipv6.then_some(Family::Ipv6));
-        metrics.begin(&families);
+        metrics.init(&families);
         for reason in EventReason::OF_OBJECTS {
             let of_reason = ReasonLabel::new(reason.name());
-            drop(metrics.objects_not_served.get_or_create(&of_reason));
+            drop(metrics.problem_objects.get_or_create(&of_reason));
         }
         Self {
             metrics,
@@ -62,7 +62,7 @@ impl SyncMetrics {
     pub(super) fn reported(&mut self, event: &Event) {
         let update = match event {
             Event::Interrupted(kind) => {
-                let restarts = &self.metrics.interruptions;
+                let restarts = &self.metrics.watch_restarts;
                 restarts.get_or_create(&KindLabel::from(*kind)).inc();
                 return;
             }
@@ -93,7 +93,10 @@ impl SyncMetrics {
     /// Parts of an object were found to make no sense, and that was said.
     pub(super) fn rejected(&self, labels: Vec<RejectionLabel>) {
         for label in labels {
-            self.metrics.rejected.get_or_create(&label).inc();
+            self.metrics
+                .rejected_object_parts
+                .get_or_create(&label)
+                .inc();
         }
     }
 
@@ -104,7 +107,7 @@ impl SyncMetrics {
         }
         self.objects_not_served.clone_from(objects);
         for (reason, count) in objects {
-            let objects = &self.metrics.objects_not_served;
+            let objects = &self.metrics.problem_objects;
             objects
                 .get_or_create(&ReasonLabel::new(reason.name()))
                 .set(number(*count));
@@ -163,8 +166,8 @@ impl SyncMetrics {
         let outcome = match error {
             Error::Refused(refusals) => {
                 let count = u64::try_from(refusals.len()).unwrap_or(u64::MAX);
-                self.metrics.refused.inc_by(count);
-                OutcomeLabel::REFUSED
+                self.metrics.rejected_operations.inc_by(count);
+                OutcomeLabel::REJECTED
             }
             Error::Socket { .. }
             | Error::Lost

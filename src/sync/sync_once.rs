@@ -146,7 +146,7 @@ impl Syncer {
         );
         let diagnostics = self.state.committed(plans);
         let count = u64::try_from(diagnostics.len()).unwrap_or(u64::MAX);
-        self.measure.metrics.not_served.inc_by(count);
+        self.measure.metrics.skipped_service_parts.inc_by(count);
         self.report_diagnostics(diagnostics);
         self.measure.holds(&self.state.ipv4);
         if self.ipv6 {

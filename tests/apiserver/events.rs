@@ -378,9 +378,6 @@ async fn a_health_check_whose_port_is_taken_is_told() {
     let said = event["note"].as_str().unwrap();
     assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
     // An alert may look for it, too.
-    let counted = "kube_dnat_objects_not_served{reason=\"FailedToStartServiceHealthcheck\"} 1";
-    until("it is counted", || {
-        exposition.text().unwrap().contains(counted)
-    })
-    .await;
+    let counted = "kube_dnat_problem_objects{reason=\"FailedToStartServiceHealthcheck\"} 1";
+    until("it is counted", || exposition.text().contains(counted)).await;
 }

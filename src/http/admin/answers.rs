@@ -62,8 +62,7 @@ impl AdminServer {
             exposition.text()
         };
         match spawn_blocking(read).await {
-            Ok(Ok(metrics)) => with_type(StatusCode::OK, OPEN_METRICS, metrics),
-            Ok(Err(error)) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            Ok(metrics) => with_type(StatusCode::OK, OPEN_METRICS, metrics),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         }
     }

@@ -25,7 +25,7 @@ pub const CONNECTIONS: (&str, &str) = (
 /// And of how many ports are not shown.
 pub const HIDDEN: (&str, &str) = (
     "kube_dnat_service_ports_hidden",
-    "Ports of Services that are not shown, since --connection-metrics-limit is reached",
+    "Service ports without connection metrics, because --connection-metrics-limit is reached",
 );
 
 /// Reads the kernel whenever it is asked.

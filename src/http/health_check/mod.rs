@@ -151,7 +151,7 @@ impl HealthCheckServers {
             }
         }
         let reason = ReasonLabel::new(EventReason::FailedToStartServiceHealthcheck.name());
-        let objects = &self.metrics.objects_not_served;
+        let objects = &self.metrics.problem_objects;
         let count = i64::try_from(failed.len()).unwrap_or(i64::MAX);
         objects.get_or_create(&reason).set(count);
         self.server.failed.health_checks(failed);

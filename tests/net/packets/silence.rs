@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The gauge of what is not served, by its reason.
 pub(super) fn not_served(shop: &Shop, reason: &str) -> f64 {
-    let name = format!("kube_dnat_objects_not_served{{reason=\"{reason}\"}}");
+    let name = format!("kube_dnat_problem_objects{{reason=\"{reason}\"}}");
     metric(shop, &name).unwrap_or_else(|| panic!("no {name}"))
 }
 
