@@ -195,7 +195,7 @@ fn tell(
     let (recorder, writing) = match source {
         OpenSource::Manifests(_) => (EventRecorder::default(), None),
         OpenSource::ApiServer(client) => {
-            let (recorder, writing) = events::to(client.clone(), node.into(), metrics);
+            let (recorder, writing) = events::recorder(client.clone(), node.into(), metrics);
             (recorder, Some(writing))
         }
     };

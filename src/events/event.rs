@@ -1,4 +1,4 @@
-//! A remark as the API server takes it: `pkg/apis/core/validation/events.go` sets the limits.
+//! Events as objects of the API, within the limits of `pkg/apis/core/validation/events.go`.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
@@ -8,31 +8,34 @@ use k8s_openapi::jiff::Timestamp;
 use super::NewEvent;
 use super::reason::EventReason;
 
+/// The field `reportingController` of every Event.
 const CONTROLLER: &str = "kube-dnat";
 
-/// Bytes of a note, and of the name of who reports.
-const NOTE: usize = 1024;
-const INSTANCE: usize = 128;
+/// The maximum length of a note, in bytes.
+const MAX_NOTE: usize = 1024;
 
-/// Bytes of an object's name in front of the 17 that make an Event's name its own.
-const NAME: usize = 253 - 17;
+/// The maximum length of the field `reportingInstance`, in bytes.
+const MAX_INSTANCE: usize = 128;
 
-/// The Event that says `remark`, made at `at` by the program on `node`.
+/// The maximum length of the object's name in the name of an Event; a dot and 16 digits follow.
+const MAX_OBJECT_NAME: usize = 253 - 17;
+
+/// Builds the API object of `new`, recorded at `at` on `node`.
 pub(super) fn event(
-    remark: &NewEvent,
+    new: &NewEvent,
     regarding: ObjectReference,
     node: &str,
     at: Timestamp,
 ) -> Event {
-    let reason = remark.reason;
+    let reason = new.reason;
     let kind = if reason.is_warning() {
         "Warning"
     } else {
         "Normal"
     };
     let metadata = ObjectMeta {
-        name: Some(name(remark, &regarding, node, at)),
-        // What is in no namespace has its Events in this one.
+        name: Some(name(new, &regarding, node, at)),
+        // Events of cluster-scoped objects are in this namespace.
         namespace: Some(regarding.namespace.clone().unwrap_or("default".to_owned())),
         ..ObjectMeta::default()
     };
@@ -42,35 +45,41 @@ pub(super) fn event(
         type_: Some(kind.to_owned()),
         reason: Some(reason.name().to_owned()),
         action: Some(reason.action().to_owned()),
-        note: Some(clip(&remark.note, NOTE, "...")),
+        note: Some(clip(&new.note, MAX_NOTE, "...")),
         event_time: Some(MicroTime(at)),
         reporting_controller: Some(CONTROLLER.to_owned()),
-        reporting_instance: Some(clip(node, INSTANCE, "")),
+        reporting_instance: Some(clip(node, MAX_INSTANCE, "")),
         ..Event::default()
     }
 }
 
-/// The object's name, and a number that follows from what is said of which object; by which node, if
-/// only it can know; and when, if each time counts.
-fn name(remark: &NewEvent, regarding: &ObjectReference, node: &str, at: Timestamp) -> String {
-    let is_start = remark.reason == EventReason::Starting;
+/// Builds the name of an Event: the object's name and a hash.
+///
+/// The hash covers the object and the note, the node if only this node can know, and the time if
+/// each occurrence is an Event of its own.
+fn name(new: &NewEvent, regarding: &ObjectReference, node: &str, at: Timestamp) -> String {
+    let is_start = new.reason == EventReason::Starting;
     let time = is_start.then(|| at.as_nanosecond().to_string());
-    let node = remark.reason.is_of_this_node().then_some(node);
-    let number = number(&[
+    let node = new.reason.is_local().then_some(node);
+    let hash = hash(&[
         regarding.kind.as_deref().unwrap_or_default(),
         regarding.uid.as_deref().unwrap_or_default(),
-        remark.reason.name(),
-        &remark.note,
+        new.reason.name(),
+        &new.note,
         node.unwrap_or_default(),
         time.as_deref().unwrap_or_default(),
     ]);
-    let object = clip(regarding.name.as_deref().unwrap_or_default(), NAME, "");
+    let object = clip(
+        regarding.name.as_deref().unwrap_or_default(),
+        MAX_OBJECT_NAME,
+        "",
+    );
     let object = object.trim_end_matches(|last: char| !last.is_ascii_alphanumeric());
-    format!("{object}.{number:016x}")
+    format!("{object}.{hash:016x}")
 }
 
-/// FNV-1a. The same in every process and version, as it has to be.
-pub(super) fn number(words: &[&str]) -> u64 {
+/// Hashes words with FNV-1a, which gives the same value in every process and version.
+pub(super) fn hash(words: &[&str]) -> u64 {
     let bytes = words.iter().flat_map(|word| {
         let end = [0xff]; // in no text
         word.bytes().chain(end)
@@ -80,13 +89,13 @@ pub(super) fn number(words: &[&str]) -> u64 {
     })
 }
 
-/// At most so many bytes of `text`, which then end in `mark`.
+/// Returns `text`, cut to at most `bytes` bytes that then end in `mark`.
 fn clip(text: &str, bytes: usize, mark: &str) -> String {
     if text.len() <= bytes {
         return text.to_owned();
     }
-    let end = text.floor_char_boundary(bytes - mark.len());
-    text.get(..end).unwrap_or_default().to_owned() + mark
+    let (kept, _cut) = text.split_at(text.floor_char_boundary(bytes - mark.len()));
+    kept.to_owned() + mark
 }
 
 #[cfg(test)]
@@ -95,7 +104,7 @@ mod tests {
     use super::*;
     use crate::planner::model::{ObjectKey, ObjectKind};
 
-    fn remark(kind: ObjectKind, name: &str, reason: EventReason, note: &str) -> NewEvent {
+    fn new_event(kind: ObjectKind, name: &str, reason: EventReason, note: &str) -> NewEvent {
         NewEvent {
             object: ObjectKey {
                 kind,
@@ -106,21 +115,16 @@ mod tests {
         }
     }
 
-    fn made(remark: &NewEvent, uid: &str, node: &str, second: i64) -> Event {
+    fn built(new: &NewEvent, uid: &str, node: &str, second: i64) -> Event {
         let at = Timestamp::from_second(second).unwrap();
-        event(
-            remark,
-            reference(&remark.object, Some(uid.to_owned())),
-            node,
-            at,
-        )
+        event(new, reference(&new.object, Some(uid.to_owned())), node, at)
     }
 
     #[test]
-    fn it_says_who_tells_what_of_which_object() {
+    fn an_event_names_the_reporter_the_object_and_the_reason() {
         let reason = EventReason::FrontendConflict;
-        let remark = remark(ObjectKind::Service, "shop/cart", reason, "taken");
-        let event = made(&remark, "u-1", "node-1", 1);
+        let new = new_event(ObjectKind::Service, "shop/cart", reason, "taken");
+        let event = built(&new, "u-1", "node-1", 1);
         let json = serde_json::to_value(&event).unwrap();
         let name = json["metadata"]["name"].as_str().unwrap();
         assert!(name.starts_with("cart."), "{name}");
@@ -143,17 +147,17 @@ mod tests {
     }
 
     #[test]
-    fn what_all_nodes_see_is_one_event_and_what_one_knows_is_its_own() {
+    fn nodes_share_an_event_unless_only_one_node_sees_the_reason() {
         let name = |reason, note, uid, node, second| {
-            let remark = remark(ObjectKind::Service, "shop/cart", reason, note);
-            made(&remark, uid, node, second).metadata.name.unwrap()
+            let new = new_event(ObjectKind::Service, "shop/cart", reason, note);
+            built(&new, uid, node, second).metadata.name.unwrap()
         };
         let seen = name(EventReason::InvalidAddress, "bad", "u-1", "node-1", 1);
         assert_eq!(
             seen,
             name(EventReason::InvalidAddress, "bad", "u-1", "node-2", 2)
         );
-        // Something else; of another object of that name; of another sort.
+        // Another note, another object of that name, another reason.
         for other in [
             name(EventReason::InvalidAddress, "worse", "u-1", "node-1", 1),
             name(EventReason::InvalidAddress, "bad", "u-2", "node-1", 1),
@@ -161,19 +165,20 @@ mod tests {
         ] {
             assert_ne!(seen, other);
         }
-        let refused = |node, second| name(EventReason::RefusedByKernel, "no", "u-1", node, second);
-        assert_eq!(refused("node-1", 1), refused("node-1", 2));
-        assert_ne!(refused("node-1", 1), refused("node-2", 1));
+        let rejected =
+            |node, second| name(EventReason::RejectedByKernel, "no", "u-1", node, second);
+        assert_eq!(rejected("node-1", 1), rejected("node-1", 2));
+        assert_ne!(rejected("node-1", 1), rejected("node-2", 1));
         let starts = |second| name(EventReason::Starting, "", "u-1", "node-1", second);
         assert_ne!(starts(1), starts(2));
     }
 
     #[test]
-    fn what_is_too_long_is_cut() {
+    fn long_names_and_notes_are_clipped() {
         let long = "a.".repeat(126) + "a";
         let note = "ä".repeat(600);
-        let remark = remark(ObjectKind::Node, &long, EventReason::InvalidObject, &note);
-        let event = made(&remark, "u-1", &long, 1);
+        let new = new_event(ObjectKind::Node, &long, EventReason::InvalidObject, &note);
+        let event = built(&new, "u-1", &long, 1);
         assert_eq!(event.metadata.namespace.unwrap(), "default");
         let name = event.metadata.name.unwrap();
         assert!(name.len() <= 253 && !name.contains(".."), "{name}");

@@ -1,4 +1,4 @@
-//! What it means that an Event was not written.
+//! Failed writes of Events, and how the writer recovers from each.
 
 use std::time::Duration;
 
@@ -7,35 +7,36 @@ use kube::core::Status;
 
 use crate::logging::ErrorChain;
 
-/// What to do about it.
+/// The reaction to a failed write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum WriteRecovery {
-    /// Nothing: it is told already, or there is no place for it any more.
-    Nothing,
-    /// Give this one up: the API server does not take it.
-    GiveUp,
-    /// Try again in a moment; when it stays so, write none for a while: the API server forbids it or does
-    /// not know Events.
+    /// Continue: the Event exists already, or its namespace does not exist any more.
+    Continue,
+    /// Drop this Event: the API server rejects it.
+    Drop,
+    /// Retry for a while, then write no Events for longer: the API server forbids Events, or does
+    /// not have them.
     Hold,
-    /// Try again, after so long at the earliest.
-    Again(Duration),
+    /// Retry, after this time at the earliest.
+    Retry(Duration),
 }
 
-pub(super) fn remedy(error: &Error) -> WriteRecovery {
+/// Decides how to recover from a failed write.
+pub(super) fn recovery(error: &Error) -> WriteRecovery {
     let Error::Api(status) = error else {
-        return WriteRecovery::Again(Duration::ZERO);
+        return WriteRecovery::Retry(Duration::ZERO);
     };
     match status.code {
-        409 => WriteRecovery::Nothing,
-        403 | 404 if is_of_namespace(status) => WriteRecovery::Nothing,
+        409 => WriteRecovery::Continue,
+        403 | 404 if is_namespace_gone(status) => WriteRecovery::Continue,
         403 | 404 => WriteRecovery::Hold,
-        400 | 413 | 422 => WriteRecovery::GiveUp,
-        _ => WriteRecovery::Again(retry_after(status)),
+        400 | 413 | 422 => WriteRecovery::Drop,
+        _ => WriteRecovery::Retry(retry_after(status)),
     }
 }
 
-/// Whether the namespace is gone or about to go: nothing can be made in it any more.
-fn is_of_namespace(status: &Status) -> bool {
+/// Returns whether the namespace is deleted or terminating, so that no object can be created in it.
+fn is_namespace_gone(status: &Status) -> bool {
     let Some(details) = &status.details else {
         return false;
     };
@@ -43,14 +44,15 @@ fn is_of_namespace(status: &Status) -> bool {
     details.kind == "namespaces" || causes.any(|cause| cause.reason == "NamespaceTerminating")
 }
 
+/// The pause that the API server asks for, at most a minute.
 fn retry_after(status: &Status) -> Duration {
-    let seconds = status.details.as_ref();
-    let seconds = seconds.map_or(0, |details| details.retry_after_seconds);
+    let details = status.details.as_ref();
+    let seconds = details.map_or(0, |details| details.retry_after_seconds);
     Duration::from_secs(seconds.min(60).into())
 }
 
-/// `error` in words.
-pub(super) fn text(error: &Error) -> String {
+/// Formats an error with its causes, or the message and code of the API server.
+pub(super) fn describe(error: &Error) -> String {
     if let Error::Api(status) = error {
         format!("{} ({})", status.message, status.code)
     } else {
@@ -64,37 +66,37 @@ mod tests {
 
     use super::*;
 
-    fn remedy_of(code: u16, details: &Value) -> WriteRecovery {
+    fn recovery_from(code: u16, details: &Value) -> WriteRecovery {
         let status = json!({"code": code, "details": details});
         let status: Status = serde_json::from_value(status).unwrap();
-        remedy(&Error::Api(status.boxed()))
+        recovery(&Error::Api(status.boxed()))
     }
 
     #[test]
-    fn each_failure_has_its_remedy() {
+    fn each_failure_has_its_recovery() {
         let nothing = json!({});
-        assert_eq!(remedy_of(409, &nothing), WriteRecovery::Nothing);
-        assert_eq!(remedy_of(403, &nothing), WriteRecovery::Hold);
-        assert_eq!(remedy_of(404, &nothing), WriteRecovery::Hold);
-        assert_eq!(remedy_of(422, &nothing), WriteRecovery::GiveUp);
+        assert_eq!(recovery_from(409, &nothing), WriteRecovery::Continue);
+        assert_eq!(recovery_from(403, &nothing), WriteRecovery::Hold);
+        assert_eq!(recovery_from(404, &nothing), WriteRecovery::Hold);
+        assert_eq!(recovery_from(422, &nothing), WriteRecovery::Drop);
         assert_eq!(
-            remedy_of(500, &nothing),
-            WriteRecovery::Again(Duration::ZERO)
+            recovery_from(500, &nothing),
+            WriteRecovery::Retry(Duration::ZERO)
         );
         let wait = json!({"retryAfterSeconds": 7});
         assert_eq!(
-            remedy_of(429, &wait),
-            WriteRecovery::Again(Duration::from_secs(7))
+            recovery_from(429, &wait),
+            WriteRecovery::Retry(Duration::from_secs(7))
         );
         let unreachable = Error::ReadEvents(std::io::Error::other("connection refused"));
-        assert_eq!(remedy(&unreachable), WriteRecovery::Again(Duration::ZERO));
+        assert_eq!(recovery(&unreachable), WriteRecovery::Retry(Duration::ZERO));
     }
 
     #[test]
-    fn a_namespace_that_goes_is_nobodys_fault() {
+    fn a_namespace_that_is_deleted_is_no_failure() {
         let terminating = json!({"causes": [{"reason": "NamespaceTerminating"}]});
-        assert_eq!(remedy_of(403, &terminating), WriteRecovery::Nothing);
+        assert_eq!(recovery_from(403, &terminating), WriteRecovery::Continue);
         let gone = json!({"kind": "namespaces", "name": "shop"});
-        assert_eq!(remedy_of(404, &gone), WriteRecovery::Nothing);
+        assert_eq!(recovery_from(404, &gone), WriteRecovery::Continue);
     }
 }

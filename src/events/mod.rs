@@ -1,20 +1,20 @@
-//! What a user must know of an object, told as an Event of it, as kube-proxy does: what
-//! `kubectl describe service` shows. The log says the same, and all of it.
+//! Kubernetes Events, which `kubectl describe service` shows: what users must know about an object.
 //!
-//! What is wrong with an object every node sees, and at the same moment. kube-proxy tells it once a
-//! node. Here the name of an Event follows from what it says, so that the first node makes it and the
-//! others are answered that it is there already: one Event, whatever the size of the cluster, for as
-//! long as the API server keeps it (an hour, unless configured). So that the answers do not come all
-//! at once either, each node waits for its moment within [`WritePace::spread`]. What only this node knows
-//! (a port that is taken, a kernel that refuses) bears its name, and is told by each node.
+//! The log has the same messages, and all of them.
 //!
-//! Nobody waits for an Event and none is worth a storm. They are limited as client-go limits them: 25
-//! of an object, then one each five minutes; and to 10 a second of all objects. The same is not told
-//! again within ten minutes. What does not fit is dropped and counted. Who may not write Events says
-//! so once; within the first minute it tries again after seconds, later after five minutes.
+//! Every node sees the problems of an object, and at the same moment. kube-proxy writes one Event
+//! for each node. Here the name of an Event follows from its content: the first node creates it,
+//! and the others get the answer that it exists. So there is one Event, whatever the size of the
+//! cluster, for as long as the API server keeps it (an hour by default). The nodes write at
+//! different times within [`WritePace::spread`]. An Event about something that only one node can
+//! see (a port in use, a rejection by its kernel) is hashed with the node's name, and each node
+//! writes its own.
 //!
-//! What an Event regards is found in a list of one object, of which only the metadata is sent:
-//! kube-proxy's own `ClusterRole`, `system:node-proxier`, may list Services, but not get one.
+//! Recording an Event never blocks. Events are limited as in client-go: 25 for one object, then one
+//! each five minutes; in total 10 a second. An identical Event is not written again within ten
+//! minutes. Events beyond the limits are dropped and counted. If the API server forbids Events,
+//! that is logged once; the writer retries after seconds during the first minute, later after five
+//! minutes.
 
 mod event;
 mod failure;
@@ -39,41 +39,42 @@ pub use limit::{EventLimiter, LimitDecision};
 pub use reason::EventReason;
 use writer::EventWriter;
 
-/// What may wait to be written.
-const QUEUE: usize = 1000;
+/// The number of Events that can wait to be written.
+const QUEUE_LENGTH: usize = 1000;
 
-/// What is to be told of an object.
+/// A message about an object, to be written as an Event.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NewEvent {
-    /// Which object.
+    /// The object that the Event is about.
     pub object: ObjectKey,
-    /// Of which sort.
+    /// The reason, from a closed list.
     pub reason: EventReason,
-    /// The sentence for the user.
+    /// The message for users.
     pub note: String,
 }
 
-/// A remark that waits to be written.
+/// An Event that waits to be written.
 #[derive(Debug)]
 struct QueuedEvent {
-    remark: NewEvent,
-    /// When it was made, for who reads it and for who waits.
+    event: NewEvent,
+    /// The time of recording, as users see it.
     at: Timestamp,
+    /// The time of recording, from which delays are measured.
     since: Instant,
 }
 
-/// How long to wait for what.
+/// The delays of the writer.
 #[derive(Clone, Copy, Debug)]
 pub struct WritePace {
-    /// The nodes of a cluster tell what all of them see within this time of each other.
+    /// The time within which all nodes write an Event that each of them has.
     pub spread: Duration,
-    /// The first pause after a failure; each one after that is twice as long, up to a minute.
+    /// The first pause after a failed write; each later one is twice as long, up to a minute.
     pub first_pause: Duration,
-    /// How long the API server may forbid it before that is taken to stay so: one that has just started
-    /// forbids everything until it has its RBAC. What it forbids until then is tried again.
-    pub moment: Duration,
-    /// How long nothing is written when that stays so; up to as much again, at random.
-    pub forbidden: Duration,
+    /// The time during which forbidden writes are retried: an API server that has just started
+    /// forbids everything until it has loaded its RBAC rules.
+    pub grace: Duration,
+    /// The time during which no Events are written after that; up to twice as long, at random.
+    pub hold: Duration,
 }
 
 impl Default for WritePace {
@@ -81,38 +82,39 @@ impl Default for WritePace {
         Self {
             spread: Duration::from_secs(10),
             first_pause: Duration::from_secs(1),
-            moment: Duration::from_mins(1),
-            forbidden: Duration::from_mins(5),
+            grace: Duration::from_mins(1),
+            hold: Duration::from_mins(5),
         }
     }
 }
 
-/// Takes remarks, and makes nobody wait. The default tells nobody.
+/// Records Events without blocking; the default recorder discards them.
 #[derive(Clone, Debug, Default)]
 pub struct EventRecorder(Option<EventQueue>);
 
+/// The sending end of the queue to the [`EventWriter`].
 #[derive(Clone, Debug)]
 struct EventQueue {
     node: Arc<str>,
-    told: mpsc::Sender<QueuedEvent>,
+    sender: mpsc::Sender<QueuedEvent>,
     dropped: DroppedEvents,
 }
 
 impl EventRecorder {
-    /// Tells it, some time, unless too much is told already.
-    pub fn record(&self, remark: NewEvent) {
+    /// Queues an Event, or drops it if the queue is full.
+    pub fn record(&self, event: NewEvent) {
         let Some(queue) = &self.0 else { return };
-        let told = QueuedEvent {
-            remark,
+        let queued = QueuedEvent {
+            event,
             at: Timestamp::now(),
             since: Instant::now(),
         };
-        if queue.told.try_send(told).is_err() {
-            queue.dropped.too_many();
+        if queue.sender.try_send(queued).is_err() {
+            queue.dropped.count_and_log();
         }
     }
 
-    /// Tells it of this Node.
+    /// Queues an Event about the Node that the daemon runs on.
     pub fn record_for_node(&self, reason: EventReason, note: String) {
         let Some(queue) = &self.0 else { return };
         let object = ObjectKey {
@@ -127,23 +129,23 @@ impl EventRecorder {
     }
 }
 
-/// Counts what is not told.
+/// The counter of dropped Events.
 #[derive(Clone, Debug)]
 struct DroppedEvents {
     count: prometheus_client::metrics::counter::Counter,
-    said: Arc<AtomicBool>,
+    logged: Arc<AtomicBool>,
 }
 
 impl DroppedEvents {
-    /// For a reason that was said.
-    fn one(&self) {
+    /// Counts an Event that is dropped for a reason that is in the log.
+    fn count(&self) {
         self.count.inc();
     }
 
-    /// Since there are too many, which is said once.
-    fn too_many(&self) {
-        self.one();
-        if !self.said.swap(true, Ordering::Relaxed) {
+    /// Counts an Event beyond the limits, and logs the first one.
+    fn count_and_log(&self) {
+        self.count();
+        if !self.logged.swap(true, Ordering::Relaxed) {
             warn!(
                 event = %LogEvent::EventsDropped,
                 "too many Events; dropping some, counted by kube_dnat_events_dropped_total"
@@ -152,35 +154,39 @@ impl DroppedEvents {
     }
 }
 
-/// Tells the API server what is told to the teller, until there is no teller any more; first, that
-/// this node starts.
-pub fn to(
+/// Returns a recorder, and the task that writes its Events until the last recorder is dropped.
+///
+/// The first Event says that the daemon starts on this node.
+pub fn recorder(
     client: Client,
     node: Arc<str>,
     metrics: &Metrics,
 ) -> (EventRecorder, impl Future<Output = ()> + use<>) {
-    to_with(WritePace::default(), client, node, metrics)
+    recorder_with(WritePace::default(), client, node, metrics)
 }
 
-/// [`to`] at another pace.
-pub fn to_with(
+/// Does the same as [`recorder`] with other delays.
+pub fn recorder_with(
     pace: WritePace,
     client: Client,
     node: Arc<str>,
     metrics: &Metrics,
 ) -> (EventRecorder, impl Future<Output = ()> + use<>) {
-    let (told, remarks) = mpsc::channel(QUEUE);
+    let (sender, queue) = mpsc::channel(QUEUE_LENGTH);
     let dropped = DroppedEvents {
         count: metrics.events_dropped.clone(),
-        said: Arc::default(),
+        logged: Arc::default(),
     };
     let recorder = EventRecorder(Some(EventQueue {
         node: Arc::clone(&node),
-        told,
+        sender,
         dropped: dropped.clone(),
     }));
     let version = env!("CARGO_PKG_VERSION");
-    recorder.record_for_node(EventReason::Starting, format!("kube-dnat {version} starts"));
+    recorder.record_for_node(
+        EventReason::Starting,
+        format!("kube-dnat {version} is starting"),
+    );
     let writer = EventWriter::new(pace, client, node, dropped);
-    (recorder, writer.run(remarks))
+    (recorder, writer.run(queue))
 }

@@ -1,4 +1,4 @@
-//! The objects that Events regard, as the API server has them.
+//! References to the objects that Events are about.
 
 use k8s_openapi::api::core::v1::{Endpoints, Node, ObjectReference, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -8,7 +8,7 @@ use kube::{Api, Client, Error};
 
 use crate::planner::model::{ObjectKey, ObjectKind};
 
-/// Where the API server has objects of a kind.
+/// Returns the API resource of a kind.
 fn resource(kind: ObjectKind) -> ApiResource {
     match kind {
         ObjectKind::Service => ApiResource::erase::<Service>(&()),
@@ -19,7 +19,7 @@ fn resource(kind: ObjectKind) -> ApiResource {
     }
 }
 
-/// Its namespace, if it has one, and its name.
+/// Splits the name of an object into its namespace, if it has one, and its own name.
 fn split(object: &ObjectKey) -> (Option<&str>, &str) {
     match object.name.split_once('/') {
         Some((namespace, name)) => (Some(namespace), name),
@@ -27,7 +27,7 @@ fn split(object: &ObjectKey) -> (Option<&str>, &str) {
     }
 }
 
-/// How an Event names an object.
+/// Builds the reference to an object in the field `regarding` of an Event.
 pub(super) fn reference(object: &ObjectKey, uid: Option<String>) -> ObjectReference {
     let ApiResource {
         api_version, kind, ..
@@ -43,17 +43,20 @@ pub(super) fn reference(object: &ObjectKey, uid: Option<String>) -> ObjectRefere
     }
 }
 
-/// What `kubectl describe` finds an object's Events by.
+/// The uid of an object, by which `kubectl describe` finds its Events.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Uid {
-    Is(String),
-    /// There is no such object any more.
+    /// The object exists and has this uid.
+    Known(String),
+    /// The object does not exist any more.
     Gone,
-    /// We may not see it.
+    /// The API server does not show the object.
     Hidden,
 }
 
-/// Asks for the uid of an object.
+/// Reads the uid of an object.
+///
+/// Lists one object's metadata: the `ClusterRole` of kube-proxy may list Services, but not get one.
 pub(super) async fn uid(client: &Client, object: &ObjectKey) -> Result<Uid, Error> {
     let resource = resource(object.kind);
     let (namespace, name) = split(object);
@@ -66,7 +69,7 @@ pub(super) async fn uid(client: &Client, object: &ObjectKey) -> Result<Uid, Erro
         Ok(list) => {
             let object = list.items.into_iter().next();
             Ok(object.map_or(Uid::Gone, |object| {
-                object.metadata.uid.map_or(Uid::Hidden, Uid::Is)
+                object.metadata.uid.map_or(Uid::Hidden, Uid::Known)
             }))
         }
         Err(Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(Uid::Hidden),

@@ -1,37 +1,37 @@
-//! Why something is told: what users and their alerts look for.
+//! The reasons of Events, by which users and their alerts find them.
 
 use crate::planner::desired::UnservedReason;
 use crate::planner::model::RejectReason;
 
-/// Why an Event is made; where kube-proxy has one for it, by its name.
+/// The reason of an Event: kube-proxy's name where kube-proxy has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EventReason {
-    /// This program starts, of the Node.
+    /// The daemon starts on the Node.
     Starting,
-    /// An older Service has what this one claims.
+    /// An older Service has a frontend that this one claims.
     FrontendConflict,
-    /// A field that should be an address is none, or of the wrong family.
+    /// A field holds no address, or one of the wrong family.
     InvalidAddress,
-    /// Another part of the object makes no sense.
+    /// Another part of the object is invalid.
     InvalidObject,
-    /// An endpoint is not one that can be used.
+    /// An endpoint cannot be used.
     InvalidEndpoint,
-    /// A Service has more endpoints than can be used.
+    /// A Service has more endpoints than a map can number.
     TooManyEndpoints,
-    /// An endpoint on this node is outside the ranges of Pods.
+    /// An endpoint on this node is outside the Pod CIDRs.
     EndpointOutsidePodRanges,
-    /// Nothing is known of a Node of our name.
+    /// No Node object has the name of this node.
     UnknownNode,
-    /// The kernel refuses what a Service wants.
-    RefusedByKernel,
-    /// A `healthCheckNodePort` cannot be had.
+    /// The kernel rejects the elements of a Service.
+    RejectedByKernel,
+    /// A `healthCheckNodePort` is in use.
     FailedToStartServiceHealthcheck,
-    /// The address where this node's own health is told cannot be had.
+    /// The address that serves the health of this node is in use.
     FailedToStartProxierHealthcheck,
 }
 
 impl EventReason {
-    /// Why an object is not served, or not as asked.
+    /// The reasons why an object is skipped or only partly programmed.
     pub const OF_OBJECTS: [Self; 9] = [
         Self::FrontendConflict,
         Self::InvalidAddress,
@@ -40,11 +40,11 @@ impl EventReason {
         Self::TooManyEndpoints,
         Self::EndpointOutsidePodRanges,
         Self::UnknownNode,
-        Self::RefusedByKernel,
+        Self::RejectedByKernel,
         Self::FailedToStartServiceHealthcheck,
     ];
 
-    /// As it stands in an Event.
+    /// Returns the reason as an Event, a metric and the log show it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -56,13 +56,13 @@ impl EventReason {
             Self::TooManyEndpoints => "TooManyEndpoints",
             Self::EndpointOutsidePodRanges => "EndpointOutsidePodRanges",
             Self::UnknownNode => "UnknownNode",
-            Self::RefusedByKernel => "RefusedByKernel",
+            Self::RejectedByKernel => "RejectedByKernel",
             Self::FailedToStartServiceHealthcheck => "FailedToStartServiceHealthcheck",
             Self::FailedToStartProxierHealthcheck => "FailedToStartProxierHealthcheck",
         }
     }
 
-    /// What was being done.
+    /// Returns the action of the Event: what the daemon was doing.
     #[must_use]
     pub fn action(self) -> &'static str {
         match self {
@@ -74,25 +74,25 @@ impl EventReason {
             Self::InvalidEndpoint | Self::TooManyEndpoints | Self::EndpointOutsidePodRanges => {
                 "GatherEndpoints"
             }
-            Self::RefusedByKernel => "ProgramKernel",
+            Self::RejectedByKernel => "ProgramKernel",
             Self::FailedToStartServiceHealthcheck => "Listen",
         }
     }
 
-    /// Whether something is wrong.
+    /// Returns whether an Event with this reason has type `Warning`.
     #[must_use]
     pub fn is_warning(self) -> bool {
         self != Self::Starting
     }
 
-    /// Whether other nodes do not see the same.
+    /// Returns whether only this node sees the reason, not every node at the same moment.
     #[must_use]
-    pub fn is_of_this_node(self) -> bool {
+    pub fn is_local(self) -> bool {
         match self {
             Self::Starting
             | Self::EndpointOutsidePodRanges
             | Self::UnknownNode
-            | Self::RefusedByKernel
+            | Self::RejectedByKernel
             | Self::FailedToStartServiceHealthcheck
             | Self::FailedToStartProxierHealthcheck => true,
             Self::FrontendConflict

@@ -1,4 +1,4 @@
-//! Writes what is told, one after the other.
+//! The task that writes Events to the API server, one after the other.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-use super::event::{event, number};
+use super::event::{event, hash};
 use super::failure::{self, WriteRecovery};
 use super::limit::{EventLimiter, LimitDecision};
 use super::objects::{self, Uid};
@@ -20,21 +20,22 @@ use super::{DroppedEvents, QueuedEvent, WritePace};
 use crate::logging::LogEvent;
 use crate::planner::model::ObjectKind;
 
-/// How often one is tried, as client-go does.
-const TRIES: usize = 12;
+/// The number of attempts for one Event, as in client-go.
+const ATTEMPTS: usize = 12;
 
-/// How long the API server may take to answer.
-const ANSWER: Duration = Duration::from_secs(30);
+/// The time in which the API server must answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Writes queued Events within the limits, and retries after failures.
 pub(super) struct EventWriter {
     pace: WritePace,
     client: Client,
     node: Arc<str>,
     dropped: DroppedEvents,
     limiter: EventLimiter,
-    /// Since when the API server forbids it.
+    /// The time since which the API server forbids writing Events.
     forbidden_since: Option<Instant>,
-    /// Nothing is written before this time.
+    /// The time before which no Events are written.
     held_until: Option<Instant>,
     /// The failures that were logged since the last success.
     logged: BTreeSet<LogEvent>,
@@ -59,103 +60,106 @@ impl EventWriter {
         }
     }
 
-    /// Until nobody tells anything any more.
-    pub(super) async fn run(mut self, mut remarks: mpsc::Receiver<QueuedEvent>) {
-        while let Some(told) = remarks.recv().await {
+    /// Writes Events until every [`EventRecorder`](super::EventRecorder) is dropped.
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<QueuedEvent>) {
+        while let Some(queued) = queue.recv().await {
             let now = Instant::now();
             if self.held_until.is_some_and(|until| now < until) {
-                self.dropped.one();
+                self.dropped.count();
                 continue;
             }
-            match self.limiter.admit(&told.remark, now) {
+            match self.limiter.admit(&queued.event, now) {
                 LimitDecision::Repeated => {}
-                LimitDecision::TooMany => self.dropped.too_many(),
-                LimitDecision::After(wait) => {
-                    sleep(wait.max(self.turn(&told, now))).await;
-                    self.tell(&told).await;
+                LimitDecision::TooMany => self.dropped.count_and_log(),
+                LimitDecision::WriteAfter(wait) => {
+                    sleep(wait.max(self.fleet_delay(&queued, now))).await;
+                    self.write_with_retries(&queued).await;
                 }
             }
         }
     }
 
-    /// How long until it is this node's turn to say what all nodes see.
-    fn turn(&self, told: &QueuedEvent, now: Instant) -> Duration {
-        if told.remark.reason.is_of_this_node() {
+    /// The time until this node writes an Event that every node has, a fixed part of
+    /// [`WritePace::spread`] that differs between nodes.
+    fn fleet_delay(&self, queued: &QueuedEvent, now: Instant) -> Duration {
+        if queued.event.reason.is_local() {
             return Duration::ZERO;
         }
-        let permille = u32::try_from(number(&[&self.node]) % 1000).unwrap_or_default();
-        let turn = told.since + self.pace.spread * permille / 1000;
-        turn.saturating_duration_since(now)
+        let part = Duration::from_millis(hash(&[&self.node]) % 1000).as_secs_f64();
+        let due = queued.since + self.pace.spread.mul_f64(part);
+        due.saturating_duration_since(now)
     }
 
-    async fn tell(&mut self, told: &QueuedEvent) {
+    async fn write_with_retries(&mut self, queued: &QueuedEvent) {
         let mut pauses = ExponentialBuilder::new()
             .with_min_delay(self.pace.first_pause)
             .with_max_delay(Duration::from_mins(1))
             .with_factor(2.0)
-            .with_max_times(TRIES - 1)
+            .with_max_times(ATTEMPTS - 1)
             .with_jitter()
             .build();
         loop {
-            let remedy = match timeout(ANSWER, self.write(told)).await {
-                Ok(Ok(())) => return self.well(),
+            let recovery = match timeout(ANSWER_TIMEOUT, self.write(queued)).await {
+                Ok(Ok(())) => return self.succeeded(),
                 Ok(Err(error)) => self.failed(&error),
                 Err(_elapsed) => self.unanswered(),
             };
-            let pause = match remedy {
-                WriteRecovery::Nothing => return self.well(),
-                WriteRecovery::GiveUp => None,
-                WriteRecovery::Hold => self
-                    .forbidden(Instant::now())
-                    .then(|| pauses.next())
-                    .flatten(),
-                // `Retry-After` gives every node the same pause; the jitter keeps a fleet from retrying at one time.
-                WriteRecovery::Again(at_least) => pauses.next().map(|pause| at_least + pause),
+            let pause = match recovery {
+                WriteRecovery::Continue => return self.succeeded(),
+                WriteRecovery::Drop => None,
+                WriteRecovery::Hold if self.is_grace_over(Instant::now()) => {
+                    self.hold(Instant::now());
+                    None
+                }
+                WriteRecovery::Hold => pauses.next(),
+                // `Retry-After` is the same for every node; the jitter keeps a fleet from retrying
+                // at one time.
+                WriteRecovery::Retry(at_least) => pauses.next().map(|pause| at_least + pause),
             };
             let Some(pause) = pause else {
-                return self.dropped.one();
+                return self.dropped.count();
             };
             sleep(pause).await;
         }
     }
 
-    /// Takes in that it is forbidden; whether that may be for a moment only, and is worth another try. Else
-    /// nothing is written for a while.
-    fn forbidden(&mut self, now: Instant) -> bool {
+    /// Returns whether the API server has forbidden Events for longer than [`WritePace::grace`].
+    fn is_grace_over(&mut self, now: Instant) -> bool {
         let since = *self.forbidden_since.get_or_insert(now);
-        let for_a_moment = now.saturating_duration_since(since) < self.pace.moment;
-        if !for_a_moment {
-            let mut pause = ExponentialBuilder::new()
-                .with_min_delay(self.pace.forbidden)
-                .with_max_delay(self.pace.forbidden)
-                .with_jitter()
-                .build();
-            self.held_until = Some(now + pause.next().unwrap_or(self.pace.forbidden));
-        }
-        for_a_moment
+        now.saturating_duration_since(since) >= self.pace.grace
     }
 
-    async fn write(&self, told: &QueuedEvent) -> Result<(), Error> {
-        let object = &told.remark.object;
+    /// Writes no Events for [`WritePace::hold`], with jitter.
+    fn hold(&mut self, now: Instant) {
+        let mut pauses = ExponentialBuilder::new()
+            .with_min_delay(self.pace.hold)
+            .with_max_delay(self.pace.hold)
+            .with_jitter()
+            .build();
+        self.held_until = Some(now + pauses.next().unwrap_or(self.pace.hold));
+    }
+
+    async fn write(&self, queued: &QueuedEvent) -> Result<(), Error> {
+        let object = &queued.event.object;
         let uid = match objects::uid(&self.client, object).await? {
-            Uid::Is(uid) => Some(uid),
+            Uid::Known(uid) => Some(uid),
             Uid::Hidden => None,
-            // A Node may be told of before it is registered.
+            // An Event about a Node may precede the Node's registration.
             Uid::Gone if object.kind == ObjectKind::Node => None,
             Uid::Gone => {
-                debug!(%object, "gone before an Event could be made of it");
+                debug!(%object, "object is gone; dropping its Event");
                 return Ok(());
             }
         };
         let regarding = objects::reference(object, uid);
-        let event = event(&told.remark, regarding, &self.node, told.at);
+        let event = event(&queued.event, regarding, &self.node, queued.at);
         let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
         let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
         events.create(&PostParams::default(), &event).await?;
         Ok(())
     }
 
-    fn well(&mut self) {
+    fn succeeded(&mut self) {
         self.forbidden_since = None;
         let before = self.logged.len();
         // One accepted Event does not show that the API server accepts the others.
@@ -168,11 +172,11 @@ impl EventWriter {
 
     /// Logs each kind of failure once until the next success.
     fn failed(&mut self, error: &Error) -> WriteRecovery {
-        let remedy = failure::remedy(error);
-        let error = failure::text(error);
-        match remedy {
-            WriteRecovery::Nothing => {}
-            WriteRecovery::GiveUp => {
+        let recovery = failure::recovery(error);
+        let error = failure::describe(error);
+        match recovery {
+            WriteRecovery::Continue => {}
+            WriteRecovery::Drop => {
                 if self.logged.insert(LogEvent::EventRejected) {
                     warn!(event = %LogEvent::EventRejected, error, "the API server rejects an Event");
                 }
@@ -186,9 +190,9 @@ impl EventWriter {
                     );
                 }
             }
-            WriteRecovery::Again(_) => self.write_failed(&error),
+            WriteRecovery::Retry(_) => self.write_failed(&error),
         }
-        remedy
+        recovery
     }
 
     fn write_failed(&mut self, error: &str) {
@@ -199,6 +203,6 @@ impl EventWriter {
 
     fn unanswered(&mut self) -> WriteRecovery {
         self.write_failed("no answer from the API server");
-        WriteRecovery::Again(Duration::ZERO)
+        WriteRecovery::Retry(Duration::ZERO)
     }
 }

@@ -255,7 +255,7 @@ impl State {
             return Vec::new();
         }
         let reason = format!("rejected by the kernel: {why}");
-        let reasons = [(reason, EventReason::RefusedByKernel)].into();
+        let reasons = [(reason, EventReason::RejectedByKernel)].into();
         self.diagnostics.now(subject, reasons)
     }
 

@@ -182,7 +182,7 @@ async fn what_all_nodes_see_is_one_event() {
     for node in &nodes {
         let end = "the end".to_owned();
         node.recorder
-            .record_for_node(EventReason::RefusedByKernel, end);
+            .record_for_node(EventReason::RejectedByKernel, end);
     }
     server.until_requested("events", 9).await;
 
@@ -248,7 +248,7 @@ async fn who_may_write_events_again_writes_them() {
     let server = Server::start();
     server.bar("events", 403);
     let pace = WritePace {
-        forbidden: Duration::from_millis(50),
+        hold: Duration::from_millis(50),
         ..PACE
     };
     let mut node = Node::started(&server, OUR_NODE, pace).await;
@@ -256,7 +256,7 @@ async fn who_may_write_events_again_writes_them() {
 
     server.admit("events");
     // As much again, at random.
-    sleep(pace.forbidden * 2).await;
+    sleep(pace.hold * 2).await;
     server.apply(external("shop/cart", "10.96.0.1", "300.1.1.1", 2024));
     node.until_served(1).await;
 
@@ -328,7 +328,7 @@ async fn an_object_that_is_gone_is_told_of_no_more() {
     for name in ["gone", "cart"] {
         node.recorder.record(NewEvent {
             object: ObjectKey::service(&ServiceName::new("shop", name)),
-            reason: EventReason::RefusedByKernel,
+            reason: EventReason::RejectedByKernel,
             note: "no".to_owned(),
         });
     }

@@ -18,8 +18,8 @@ use super::server::Server;
 pub(crate) const PACE: WritePace = WritePace {
     spread: Duration::ZERO,
     first_pause: Duration::from_millis(20),
-    moment: Duration::ZERO,
-    forbidden: DEADLINE,
+    grace: Duration::ZERO,
+    hold: DEADLINE,
 };
 
 pub(crate) struct Node {
@@ -36,7 +36,8 @@ impl Node {
             .await
             .expect("a client");
         let (metrics, _) = Metrics::new();
-        let (recorder, telling) = events::to_with(pace, client.clone(), name.into(), &metrics);
+        let (recorder, telling) =
+            events::recorder_with(pace, client.clone(), name.into(), &metrics);
         tokio::spawn(telling);
         let (sender, reported) = channel(16);
         tokio::spawn(watch_with(TIMEOUTS, client, name.into(), sender));

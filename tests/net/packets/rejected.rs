@@ -83,7 +83,7 @@ fn assert_cart_served(shop: &Shop, by: &[&str]) {
 fn skipped(daemon: &Daemon<'_>) -> usize {
     let lines = daemon.logged(LogEvent::ServiceSkipped);
     assert_eq!(
-        daemon.diagnostics("Service shop/cart", "RefusedByKernel"),
+        daemon.diagnostics("Service shop/cart", "RejectedByKernel"),
         lines
     );
     lines.len()
@@ -94,7 +94,7 @@ fn skipped(daemon: &Daemon<'_>) -> usize {
 fn assert_known(shop: &Shop, daemon: &Daemon<'_>) {
     wait_until("it is counted", RETRIED, || {
         await_turn(shop);
-        (not_served(shop, "RefusedByKernel") - 1.0).abs() < f64::EPSILON
+        (not_served(shop, "RejectedByKernel") - 1.0).abs() < f64::EPSILON
     });
     assert_eq!(skipped(daemon), 1, "{:?}", daemon.warnings());
     let warnings = daemon.warnings().into_iter();
@@ -249,7 +249,7 @@ fn it_goes_without_a_trace() {
         let address = shop.cluster.pod("pod-1").ip(family).to_string();
         assert!(!listing.contains(&address), "{address} in {listing}");
     }
-    assert!(not_served(&shop, "RefusedByKernel").abs() < f64::EPSILON);
+    assert!(not_served(&shop, "RejectedByKernel").abs() < f64::EPSILON);
     // It comes back and is rejected again: that is news.
     daemon.apply("shop.yaml", &with_cart(&shop, &["pod-1"]));
     wait_until("it is logged again", RETRIED, || skipped(&daemon) == 2);
@@ -271,7 +271,7 @@ fn it_is_served_once_the_kernel_takes_it() {
     });
     await_turn(&shop);
     assert_cart_served(&shop, &["pod-1", "pod-3"]);
-    assert!(not_served(&shop, "RefusedByKernel").abs() < f64::EPSILON);
+    assert!(not_served(&shop, "RejectedByKernel").abs() < f64::EPSILON);
     // Its next change is one like any other.
     daemon.apply("shop.yaml", &with_cart(&shop, &["pod-3"]));
     assert_cart_served(&shop, &["pod-3"]);
@@ -292,7 +292,7 @@ fn a_start_with_it_serves_the_others() {
     // One that was programmed by an earlier process stays as it was.
     reject.accept();
     wait_until("it is taken", RETRIED, || {
-        not_served(&shop, "RefusedByKernel").abs() < f64::EPSILON
+        not_served(&shop, "RejectedByKernel").abs() < f64::EPSILON
     });
     assert_cart_served(&shop, &["pod-1"]);
     daemon.kill();
