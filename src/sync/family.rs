@@ -137,7 +137,7 @@ impl<A: Address> FamilyState<A> {
                     service.into_iter().flat_map(dated).collect()
                 };
                 let changed = &claims(before) ^ &claims(after);
-                let numbers = changed.iter().map(|(claim, _)| claim.number());
+                let numbers = changed.iter().map(|(claim, _)| claim.protocol_and_port());
                 self.numbers.extend(numbers);
             }
             StoreChange::Endpoints(services) => self.dirty.extend(services.iter().cloned()),
@@ -278,10 +278,10 @@ impl<A: Address> FamilyState<A> {
     fn rivals(&self, node: &NodeElements<A>) -> BTreeSet<ServiceName> {
         let before: BTreeSet<_> = self.applied.node().node_ips().collect();
         let now: BTreeSet<_> = node.node_ips().collect();
-        let mut rivals = self.claims.with_numbers(&self.numbers, &now);
+        let mut rivals = self.claims.holders_of_ports(&self.numbers, &now);
         let changed = &before ^ &now;
-        let numbers = self.claims.numbers_at(&changed);
-        rivals.extend(self.claims.with_numbers(&numbers, &changed));
+        let numbers = self.claims.ports_at(&changed);
+        rivals.extend(self.claims.holders_of_ports(&numbers, &changed));
         rivals
     }
 

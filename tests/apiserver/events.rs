@@ -103,7 +103,7 @@ async fn a_conflict_is_told_of_the_service_that_loses() {
         "uid": "uid-of-new",
     });
     assert_eq!(conflict["regarding"], of_service);
-    let note = "only partly programmed: 192.0.2.80:80/tcp is taken by the older Service shop/old";
+    let note = "only partly programmed: 192.0.2.80:80/tcp is in use by the older Service shop/old";
     for (field, value) in [
         ("type", "Warning"),
         ("reason", "FrontendConflict"),

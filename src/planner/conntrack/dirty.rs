@@ -193,7 +193,7 @@ fn differs<A: Address>(claim: Claim<A>, before: PortRoute<'_, A>, after: PortRou
         return false;
     }
     match claim.protocol() {
-        Protocol::Udp => before.flows_lost(after),
-        Protocol::Tcp | Protocol::Sctp => before.connections_lost(after, route),
+        Protocol::Udp => before.has_lost_flows(after),
+        Protocol::Tcp | Protocol::Sctp => before.has_lost_connections(after, route),
     }
 }

@@ -1,39 +1,40 @@
-//! Which endpoints clients may keep, and what session affinity must forget.
+//! The endpoints that session affinity may keep clients at, and the clients that it must forget.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::gone::slot_targets;
 use super::{Claim, EndpointAddr, Route, ServiceElements, Slots};
 use crate::planner::model::{Address, Protocol};
-use crate::planner::ruleset::{Element, EndpointList, Key, SetName, Table, Value, Verdict};
+use crate::planner::ruleset::{Element, Verdict};
 
-/// What a client connected to: also a node port, on the address of the node that it chose.
+/// The destination of a client: a frontend, or a node port at an address of the node.
 pub type ClientTarget<A> = (Protocol, A, u16);
 
-/// A frontend, and an endpoint that its clients may not keep.
+/// A destination, and an endpoint that its clients may not keep.
 pub type LostEndpoint<A> = (ClientTarget<A>, EndpointAddr<A>);
 
-/// Where a client is, as external policy Local sees it.
+/// The side of the node on which a client is, for external policy Local.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientSide {
     /// A Pod of this node, or the node itself.
     Inside,
-    /// Anyone else.
+    /// Any other client.
     Outside,
-    /// Pods are known by their interface, which nobody remembers.
+    /// Unknown, because Pods are recognised by their interface, which the map does not store.
     Unknown,
 }
 
-/// How the side of a client is known.
+/// The address ranges that tell on which side of the node a client is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientSides<A: Address> {
-    /// The ranges of Pods; `None`: they are known by their interface.
+    /// The ranges of this node's Pods; `None`: Pods are recognised by their interface.
     pub pods: Option<Vec<A::Net>>,
     /// The node's own addresses.
     pub own: BTreeSet<A>,
 }
 
 impl<A: Address> ClientSides<A> {
-    /// Where this client is.
+    /// Returns the side of a client.
     #[must_use]
     pub fn of(&self, client: A) -> ClientSide {
         let ip: std::net::IpAddr = client.into();
@@ -51,21 +52,25 @@ impl<A: Address> ClientSides<A> {
 /// The endpoints that the clients of a frontend with session affinity may keep.
 #[derive(Clone, Copy, Debug)]
 struct KeepableEndpoints<'a, A> {
+    /// The endpoints for clients inside.
     inside: &'a Slots<A>,
+    /// The endpoints for clients outside.
     outside: &'a Slots<A>,
+    /// The session affinity timeout, in seconds.
     seconds: u32,
 }
 
 impl<'a, A: Address> KeepableEndpoints<'a, A> {
+    /// Returns the endpoints of a frontend; `None` without session affinity or endpoints.
     fn new((port, route): (&'a super::PortElements<A>, Route)) -> Option<Self> {
         let (cluster, local) = (&port.lists.cluster, &port.lists.local);
         let (inside, outside) = match route {
             Route::Cluster => (cluster, cluster),
             Route::Local => (local, local),
-            Route::Split => (cluster, local),
-            Route::Drop | Route::Refuse => return None,
+            Route::LocalPolicy => (cluster, local),
+            Route::Drop | Route::Reject => return None,
         };
-        let seconds = port.shape.affinity?;
+        let seconds = port.spec.affinity?;
         Some(Self {
             inside,
             outside,
@@ -73,140 +78,151 @@ impl<'a, A: Address> KeepableEndpoints<'a, A> {
         })
     }
 
+    /// Returns all endpoints.
     fn endpoints(&self) -> impl Iterator<Item = EndpointAddr<A>> {
         self.inside.endpoints().chain(self.outside.endpoints())
     }
 
-    fn holds(&self, endpoint: EndpointAddr<A>) -> bool {
-        self.inside.holds(endpoint) || self.outside.holds(endpoint)
+    /// Returns whether some client may keep an endpoint.
+    fn contains(&self, endpoint: EndpointAddr<A>) -> bool {
+        self.inside.contains(endpoint) || self.outside.contains(endpoint)
     }
 
-    /// The endpoints that clients may no longer keep when this becomes `now`.
+    /// Returns the endpoints that clients may no longer keep after a change to `now`.
     fn gone(&self, now: &Self) -> GoneEndpoints<A> {
         let inside = self.inside.removed_in(now.inside);
         let outside = self.outside.removed_in(now.outside);
-        let both = inside.iter().chain(&outside);
-        let anyone = both.filter(|endpoint| !now.holds(**endpoint));
         GoneEndpoints::These {
-            anyone: anyone.copied().collect(),
+            anyone: inside
+                .iter()
+                .chain(&outside)
+                .copied()
+                .filter(|endpoint| !now.contains(*endpoint))
+                .collect(),
             inside: inside.into_iter().collect(),
             outside: outside.into_iter().collect(),
         }
     }
 }
 
-/// What clients may remember of some Services.
+/// The endpoints that the clients of some Services may keep, by destination.
 #[derive(Debug)]
 pub struct AffinityMemory<'a, A>(BTreeMap<ClientTarget<A>, KeepableEndpoints<'a, A>>);
 
 impl<'a, A: Address> AffinityMemory<'a, A> {
-    /// Of these Services, with node ports on these addresses.
+    /// Collects the endpoints of Services, with node ports at these addresses.
     #[must_use]
     pub fn of(
-        all_service_elements: impl IntoIterator<Item = &'a ServiceElements<A>>,
+        services: impl IntoIterator<Item = &'a ServiceElements<A>>,
         node_ips: &BTreeSet<A>,
     ) -> Self {
         let mut memory = BTreeMap::new();
-        let all_service_elements = all_service_elements.into_iter();
-        for (claim, port, route) in all_service_elements.flat_map(ServiceElements::frontends) {
-            let Some(keeps) = KeepableEndpoints::new((port, route)) else {
+        for (claim, port, route) in services.into_iter().flat_map(ServiceElements::frontends) {
+            let Some(keepable) = KeepableEndpoints::new((port, route)) else {
                 continue;
             };
-            let asked = asked(claim, node_ips);
-            memory.extend(asked.map(|asked| (asked, keeps)));
+            memory.extend(targets(claim, node_ips).map(|target| (target, keepable)));
         }
         Self(memory)
     }
 
-    /// What happens to a connection to this endpoint of a client that may not keep it; `None`: all may.
+    /// Returns the verdict for clients that may not keep this endpoint; `None`: all may.
     #[must_use]
-    pub fn denies(&self, (asked, endpoint): &LostEndpoint<A>) -> Option<Verdict> {
-        let keeps = self.0.get(asked).map(|keeps| {
+    pub fn denial(&self, (target, endpoint): &LostEndpoint<A>) -> Option<Verdict> {
+        let (inside, outside) = self.0.get(target).map_or((false, false), |keepable| {
             (
-                keeps.inside.holds(*endpoint),
-                keeps.outside.holds(*endpoint),
+                keepable.inside.contains(*endpoint),
+                keepable.outside.contains(*endpoint),
             )
         });
-        verdict(|side| keeps.is_some_and(|(inside, outside)| side.either(inside, outside)))
+        denial_verdict(|side| side.select(inside, outside))
     }
 
-    /// Whether clients of this frontend remember anything.
+    /// Returns whether the clients of this destination are pinned.
     #[must_use]
-    pub fn has(&self, asked: &ClientTarget<A>) -> bool {
-        self.0.contains_key(asked)
+    pub fn contains(&self, target: &ClientTarget<A>) -> bool {
+        self.0.contains_key(target)
     }
 
-    /// What must be forgotten when this becomes `now`.
+    /// Returns the clients that must be forgotten after a change to `now`.
     #[must_use]
     pub fn lost(&self, now: &Self) -> ClientsToForget<A> {
         let mut forget = ClientsToForget::default();
-        for (asked, before) in &self.0 {
-            let now = now.0.get(asked);
+        for (target, before) in &self.0 {
+            let now = now.0.get(target);
             let gone = match now {
                 None => GoneEndpoints::All(before.endpoints().collect()),
                 Some(now) => before.gone(now),
             };
-            let seconds = now.map(|now| now.seconds);
-            let seconds = seconds.filter(|seconds| *seconds != before.seconds);
+            let seconds = now
+                .map(|now| now.seconds)
+                .filter(|seconds| *seconds != before.seconds);
             if !gone.is_empty() || seconds.is_some() {
-                forget.0.insert(*asked, (gone, seconds));
+                forget.0.insert(*target, (gone, seconds));
             }
         }
         forget
     }
 
-    /// All of it, as it can be kept.
+    /// Returns an owned copy, to compare it later with the clients in the kernel's map.
     #[must_use]
-    pub fn right(&self) -> AllowedClients<A> {
-        let all = self.0.iter().map(|(asked, keeps)| {
+    pub fn allowed(&self) -> AllowedClients<A> {
+        let all = self.0.iter().map(|(target, keepable)| {
             let kept = KeptClients {
-                inside: keeps.inside.endpoints().collect(),
-                outside: keeps.outside.endpoints().collect(),
-                seconds: Some(keeps.seconds),
+                inside: keepable.inside.endpoints().collect(),
+                outside: keepable.outside.endpoints().collect(),
+                seconds: Some(keepable.seconds),
             };
-            (*asked, kept)
+            (*target, kept)
         });
         AllowedClients(all.collect())
     }
 }
 
-/// A frontend as clients ask for it.
-fn asked<A: Address>(
+/// Returns the destinations of a frontend: itself, or a node port at each address.
+fn targets<A: Address>(
     claim: Claim<A>,
     node_ips: &BTreeSet<A>,
 ) -> impl Iterator<Item = ClientTarget<A>> {
-    let (address, node_port) = match claim {
+    let (frontend, node_port) = match claim {
         Claim::Frontend(protocol, address, port) => (Some((protocol, address, port)), None),
         Claim::Nodeport(protocol, port) => (None, Some((protocol, port))),
     };
-    let node_port = node_port
+    let node_ports = node_port
         .into_iter()
         .flat_map(move |(protocol, port)| node_ips.iter().map(move |ip| (protocol, *ip, port)));
-    address.into_iter().chain(node_port)
+    frontend.into_iter().chain(node_ports)
 }
 
-/// Endpoints that clients had, and may not keep.
+/// Endpoints that clients of a destination must lose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum GoneEndpoints<A> {
-    /// Whichever they have. These are known.
+    /// Every endpoint; the set has those that are known.
     All(BTreeSet<EndpointAddr<A>>),
-    /// These.
+    /// Some endpoints, by the side of the client.
     These {
-        /// Wherever they are.
+        /// The endpoints that no client may keep.
         anyone: BTreeSet<EndpointAddr<A>>,
-        /// If they are inside.
+        /// The endpoints that clients inside must lose.
         inside: BTreeSet<EndpointAddr<A>>,
-        /// If they are outside.
+        /// The endpoints that clients outside must lose.
         outside: BTreeSet<EndpointAddr<A>>,
     },
 }
 
 impl<A: Address> GoneEndpoints<A> {
+    /// Returns whether no client loses an endpoint.
     fn is_empty(&self) -> bool {
-        matches!(self, Self::These { inside, outside, .. } if inside.is_empty() && outside.is_empty())
+        match self {
+            Self::All(_) => false,
+            Self::These {
+                inside, outside, ..
+            } => inside.is_empty() && outside.is_empty(),
+        }
     }
 
-    fn has(&self, endpoint: &EndpointAddr<A>, side: ClientSide) -> bool {
+    /// Returns whether a client on this side loses an endpoint.
+    fn contains(&self, endpoint: &EndpointAddr<A>, side: ClientSide) -> bool {
         let Self::These {
             anyone,
             inside,
@@ -215,14 +231,15 @@ impl<A: Address> GoneEndpoints<A> {
         else {
             return true;
         };
-        let own = match side {
+        let of_side = match side {
             ClientSide::Inside => inside,
             ClientSide::Outside => outside,
             ClientSide::Unknown => anyone,
         };
-        own.contains(endpoint) || anyone.contains(endpoint)
+        of_side.contains(endpoint) || anyone.contains(endpoint)
     }
 
+    /// Returns the known endpoints.
     fn endpoints(&self) -> impl Iterator<Item = EndpointAddr<A>> {
         let sets = match self {
             Self::All(all) => [Some(all), None],
@@ -234,8 +251,7 @@ impl<A: Address> GoneEndpoints<A> {
     }
 }
 
-/// The clients that must be forgotten, by the frontend that they connected to, and the time-out of the others
-/// if that is another now.
+/// The clients that must be forgotten, and changed timeouts of the others, by destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientsToForget<A>(BTreeMap<ClientTarget<A>, (GoneEndpoints<A>, Option<u32>)>);
 
@@ -246,43 +262,44 @@ impl<A> Default for ClientsToForget<A> {
 }
 
 impl<A: Address> ClientsToForget<A> {
-    /// The protocols that have any.
+    /// Returns the protocols of these clients.
     #[must_use]
     pub fn protocols(&self) -> BTreeSet<Protocol> {
         self.0.keys().map(|(protocol, ..)| *protocol).collect()
     }
 
-    /// Whether a client on this side must be forgotten, who connected there and got `endpoint`. Who may
-    /// be on either side is forgotten if nobody may keep it.
+    /// Returns whether a client of this destination and endpoint must be forgotten.
+    ///
+    /// A client on an unknown side is forgotten only if clients on both sides are.
     #[must_use]
     pub fn covers(
         &self,
-        asked: &ClientTarget<A>,
+        target: &ClientTarget<A>,
         endpoint: &EndpointAddr<A>,
         side: ClientSide,
     ) -> bool {
-        let gone = self.0.get(asked);
-        gone.is_some_and(|(gone, _)| gone.has(endpoint, side))
+        let gone = self.0.get(target);
+        gone.is_some_and(|(gone, _)| gone.contains(endpoint, side))
     }
 
-    /// For how many seconds the clients of a frontend are remembered now, if that changes.
+    /// Returns the new timeout of a destination's clients in seconds, if it changes.
     #[must_use]
-    pub fn seconds(&self, asked: &ClientTarget<A>) -> Option<u32> {
-        self.0.get(asked)?.1
+    pub fn seconds(&self, target: &ClientTarget<A>) -> Option<u32> {
+        self.0.get(target)?.1
     }
 
-    /// The frontends and endpoints that some clients may have and may not keep.
+    /// Returns the destinations and endpoints that some clients may have and must lose.
     pub fn pairs(&self) -> impl Iterator<Item = LostEndpoint<A>> {
-        self.0.iter().flat_map(|(asked, (gone, _))| {
+        self.0.iter().flat_map(|(target, (gone, _))| {
             let endpoints = gone.endpoints();
-            endpoints.map(|endpoint| (*asked, endpoint))
+            endpoints.map(|endpoint| (*target, endpoint))
         })
     }
 }
 
 impl ClientSide {
-    /// What holds of a client on this side, given what holds of those inside and outside.
-    fn either(self, inside: bool, outside: bool) -> bool {
+    /// Selects the value for this side; on an unknown side, both must be true.
+    fn select(self, inside: bool, outside: bool) -> bool {
         match self {
             Self::Inside => inside,
             Self::Outside => outside,
@@ -291,24 +308,24 @@ impl ClientSide {
     }
 }
 
-/// What happens to a connection to an endpoint that clients of some sides may keep.
-fn verdict(may_keep: impl Fn(ClientSide) -> bool) -> Option<Verdict> {
+/// Returns the verdict for clients that may not keep an endpoint; `None`: all may.
+fn denial_verdict(may_keep: impl Fn(ClientSide) -> bool) -> Option<Verdict> {
     match (may_keep(ClientSide::Inside), may_keep(ClientSide::Outside)) {
         (false, false) => Some(Verdict::GONE),
         (true, false) => Some(Verdict::GoneOutside),
-        // That an endpoint of this node is not for Pods is no reason to cut them off.
+        // A Pod may stay at a local endpoint although its list has the others.
         (_, true) => None,
     }
 }
 
-/// What clients of a frontend may keep.
+/// The endpoints that the clients of one destination may keep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct KeptClients<A> {
-    /// The endpoints, if they are inside.
+    /// The endpoints for clients inside.
     inside: BTreeSet<EndpointAddr<A>>,
-    /// The endpoints, if they are outside.
+    /// The endpoints for clients outside.
     outside: BTreeSet<EndpointAddr<A>>,
-    /// For how many seconds, if that is known.
+    /// The timeout in seconds, if it is known.
     seconds: Option<u32>,
 }
 
@@ -322,140 +339,51 @@ impl<A> Default for KeptClients<A> {
     }
 }
 
-/// All that clients may remember; whatever else they do is wrong.
+/// The endpoints that clients may keep, by destination; all others must be forgotten.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedClients<A>(BTreeMap<ClientTarget<A>, KeptClients<A>>);
 
 impl<A: Address> AllowedClients<A> {
-    /// What happens to a connection to this endpoint of a client that may not keep it; `None`: all may.
+    /// Returns the verdict for clients that may not keep this endpoint; `None`: all may.
     #[must_use]
-    pub fn verdict(&self, (asked, endpoint): &LostEndpoint<A>) -> Option<Verdict> {
-        verdict(|side| !self.denies(asked, endpoint, side))
+    pub fn verdict(&self, (target, endpoint): &LostEndpoint<A>) -> Option<Verdict> {
+        denial_verdict(|side| !self.denies(target, endpoint, side))
     }
 
-    /// Whether a client on this side may not keep this endpoint.
+    /// Returns whether a client on this side may not keep this endpoint.
     #[must_use]
     pub fn denies(
         &self,
-        asked: &ClientTarget<A>,
+        target: &ClientTarget<A>,
         endpoint: &EndpointAddr<A>,
         side: ClientSide,
     ) -> bool {
-        self.0.get(asked).is_none_or(|kept| {
+        self.0.get(target).is_none_or(|kept| {
             let lacks = |endpoints: &BTreeSet<_>| !endpoints.contains(endpoint);
-            side.either(lacks(&kept.inside), lacks(&kept.outside))
+            side.select(lacks(&kept.inside), lacks(&kept.outside))
         })
     }
 
-    /// For how many seconds the clients of a frontend are remembered, if that is known.
+    /// Returns the timeout of a destination's clients in seconds, if it is known.
     #[must_use]
-    pub fn seconds(&self, asked: &ClientTarget<A>) -> Option<u32> {
-        self.0.get(asked)?.seconds
+    pub fn seconds(&self, target: &ClientTarget<A>) -> Option<u32> {
+        self.0.get(target)?.seconds
     }
 
-    /// The frontends and endpoints that only clients inside may keep.
+    /// Returns the destinations and endpoints that only clients inside may keep.
     pub fn only_inside(&self) -> impl Iterator<Item = LostEndpoint<A>> {
-        self.0.iter().flat_map(|(asked, kept)| {
+        self.0.iter().flat_map(|(target, kept)| {
             let only = kept.inside.difference(&kept.outside);
-            only.map(|endpoint| (*asked, *endpoint))
+            only.map(|endpoint| (*target, *endpoint))
         })
     }
 
-    /// Takes in a slot that stays in the table, on a node with these addresses.
+    /// Allows the endpoint of a slot that stays in the table, on a node with these addresses.
     pub fn keep_slot(&mut self, slot: &Element<A>, node_ips: &BTreeSet<A>) {
-        for (asked, endpoint) in slot_asked(slot, node_ips) {
-            let kept = self.0.entry(asked).or_default();
+        for (target, endpoint) in slot_targets(slot, node_ips) {
+            let kept = self.0.entry(target).or_default();
             kept.inside.insert(endpoint);
             kept.outside.insert(endpoint);
         }
     }
-}
-
-/// The frontends of a slot, and its endpoint.
-fn slot_asked<A: Address>(slot: &Element<A>, node_ips: &BTreeSet<A>) -> Vec<LostEndpoint<A>> {
-    let Value::Endpoint(address, port) = slot.value else {
-        return Vec::new();
-    };
-    let endpoint = (address, port);
-    if let Key::Slot(protocol, address, port, _) = slot.key {
-        vec![((protocol, address, port), endpoint)]
-    } else if let Key::NodeportSlot(protocol, port, _) = slot.key {
-        let asked = node_ips.iter().map(|ip| (protocol, *ip, port));
-        asked.map(|asked| (asked, endpoint)).collect()
-    } else {
-        Vec::new()
-    }
-}
-
-/// The frontends and endpoints that clients may remember of a table that was found, and may not by what
-/// is right now: those that it sends them to, also with node ports on these addresses, and those that an earlier process had them
-/// forget.
-#[must_use]
-pub fn found_gone<A: Address>(
-    found: &Table<A>,
-    mut node_ips: BTreeSet<A>,
-    right: &AllowedClients<A>,
-) -> BTreeMap<LostEndpoint<A>, Verdict> {
-    for (key, _) in found.entries(SetName::NodeIps) {
-        if let Key::Address(address) = key {
-            node_ips.insert(*address);
-        }
-    }
-    let has = |set, key| found.get(set, &key).is_some();
-    let sticky = |(protocol, address, port): ClientTarget<A>, is_node_port: bool| {
-        if is_node_port {
-            // An address with a port wins.
-            let frontend = Key::Frontend(protocol, address, port);
-            has(SetName::StickyNodeports(protocol), Key::Port(port))
-                && !has(SetName::Services, frontend)
-        } else {
-            has(SetName::Sticky(protocol), Key::AddressPort(address, port))
-        }
-    };
-    let verdict = |lost: LostEndpoint<A>| Some((lost, right.verdict(&lost)?));
-    let mut gone: BTreeMap<_, _> = still_gone(found).filter_map(verdict).collect();
-    for (set, is_node_port) in [
-        (SetName::Endpoints, false),
-        (SetName::NodeportEndpoints, true),
-    ] {
-        for slot in found.elements_of(set) {
-            let lost = slot_asked(&slot, &node_ips).into_iter();
-            let lost = lost.filter(|(asked, _)| sticky(*asked, is_node_port));
-            let only_inside = is_of_all(&slot.key);
-            gone.extend(
-                lost.filter_map(verdict)
-                    .filter(|(_, verdict)| !only_inside || *verdict != Verdict::GoneOutside),
-            );
-        }
-    }
-    gone
-}
-
-/// Whether a slot is of the endpoints that only clients inside reach: of external policy Local.
-fn is_of_all<A: Address>(slot: &Key<A>) -> bool {
-    matches!(slot, Key::Slot(.., slot) | Key::NodeportSlot(.., slot) if *slot >= EndpointList::CLUSTER)
-}
-
-fn still_gone<A: Address>(found: &Table<A>) -> impl Iterator<Item = LostEndpoint<A>> {
-    Protocol::ALL.into_iter().flat_map(|protocol| {
-        let entries = found.entries(SetName::Gone(protocol));
-        entries.filter_map(move |(key, _)| lost_of(SetName::Gone(protocol), key))
-    })
-}
-
-/// The frontend and endpoint of an element that says what happens to clients who may not keep it.
-#[must_use]
-pub fn lost_of<A: Address>(set: SetName, key: &Key<A>) -> Option<LostEndpoint<A>> {
-    let (SetName::Gone(protocol), Key::Sent(address, port, endpoint, number)) = (set, *key) else {
-        return None;
-    };
-    Some(((protocol, address, port), (endpoint, number)))
-}
-
-/// The set and key of such an element.
-#[must_use]
-pub fn gone_key<A: Address>(lost: &LostEndpoint<A>) -> (SetName, Key<A>) {
-    let ((protocol, address, port), (endpoint, number)) = *lost;
-    let key = Key::Sent(address, port, endpoint, number);
-    (SetName::Gone(protocol), key)
 }

@@ -1,27 +1,29 @@
-//! Who answers at a frontend: what connection tracking may hold on to.
+//! The endpoints that answer at a frontend, whose conntrack entries must stay.
 
-use super::port::{FrontendKey, PortElements, Route};
+use super::frontend::FrontendKey;
+use super::port::{PortElements, Route};
 use super::{Claim, EndpointAddr, EndpointLists, ServiceElements, Slots};
 use crate::planner::model::{Address, Protocol};
 
-/// Endpoints that get no new connections here, but answer the flows that they have. Both in order.
+/// Endpoints that get no new connections, but answer their existing flows; both lists are sorted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UnusedEndpoints<A> {
-    /// Ready ones that policy or topology leaves out.
+    /// Ready endpoints that policy or topology excludes.
     pub(super) ready: Vec<EndpointAddr<A>>,
-    /// Those that serve though they are not ready: they terminate.
+    /// Endpoints that serve but are not ready, because they terminate.
     pub(super) draining: Vec<EndpointAddr<A>>,
 }
 
 impl<A: Address> UnusedEndpoints<A> {
-    /// Those of these that are in no list.
-    pub(super) fn of(
+    /// Selects the endpoints that are in no list.
+    pub(super) fn new(
         ready: Vec<EndpointAddr<A>>,
         draining: Vec<EndpointAddr<A>>,
         lists: &EndpointLists<A>,
     ) -> Self {
         let listed = [&lists.cluster, &lists.local];
-        let unused = |endpoint: &EndpointAddr<A>| !listed.iter().any(|list| list.holds(*endpoint));
+        let unused =
+            |endpoint: &EndpointAddr<A>| !listed.iter().any(|list| list.contains(*endpoint));
         Self {
             ready: ready.into_iter().filter(unused).collect(),
             draining: draining.into_iter().filter(unused).collect(),
@@ -29,39 +31,39 @@ impl<A: Address> UnusedEndpoints<A> {
     }
 }
 
-/// The endpoints that answer at a frontend, in order.
+/// The endpoints that answer at a frontend; all lists are sorted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnsweringEndpoints<A> {
-    /// Those that answer datagrams, whatever the policy: a flow that one of them answers is not cut.
+    /// Endpoints that answer datagrams, whatever the policy: their flows are not cut.
     flows: Vec<EndpointAddr<A>>,
-    /// Those that may yet answer a connection: the rules use them, or they terminate.
+    /// Endpoints that may still answer a connection: the rules use them, or they terminate.
     connections: Vec<EndpointAddr<A>>,
-    /// External policy Local: those of connections whose source is kept. Pods reach every endpoint.
+    /// With external policy Local: endpoints of connections from Pods, which reach every endpoint.
     from_pods: Vec<EndpointAddr<A>>,
 }
 
 impl<A: Address> AnsweringEndpoints<A> {
-    /// Whether this endpoint answers datagrams.
+    /// Returns whether an endpoint answers datagrams.
     #[must_use]
     pub fn answers_flow(&self, endpoint: EndpointAddr<A>) -> bool {
         self.flows.binary_search(&endpoint).is_ok()
     }
 
-    /// Whether this endpoint may yet answer a connection that nobody answered.
+    /// Returns whether an endpoint may still answer a connection that has no answer yet.
     #[must_use]
-    pub fn answers_connection(&self, endpoint: EndpointAddr<A>, source_kept: bool) -> bool {
-        let any = self.connections.binary_search(&endpoint).is_ok();
-        any || (source_kept && self.from_pods.binary_search(&endpoint).is_ok())
+    pub fn answers_connection(&self, endpoint: EndpointAddr<A>, source_preserved: bool) -> bool {
+        let from_anywhere = self.connections.binary_search(&endpoint).is_ok();
+        from_anywhere || (source_preserved && self.from_pods.binary_search(&endpoint).is_ok())
     }
 
-    /// All endpoints.
+    /// Returns all endpoints that answer datagrams, in order.
     pub fn endpoints(&self) -> impl Iterator<Item = EndpointAddr<A>> {
         self.flows.iter().copied()
     }
 }
 
-/// Whether `now` misses one of `before`; both are in order, so one pass over both tells.
-fn lost<A: Ord>(before: &[EndpointAddr<A>], now: &[EndpointAddr<A>]) -> bool {
+/// Returns whether an endpoint of `before` is missing in `now`; both are sorted.
+fn has_lost<A: Ord>(before: &[EndpointAddr<A>], now: &[EndpointAddr<A>]) -> bool {
     let mut now = now.iter().peekable();
     before.iter().any(|endpoint| {
         while now.next_if(|other| *other < endpoint).is_some() {}
@@ -69,24 +71,25 @@ fn lost<A: Ord>(before: &[EndpointAddr<A>], now: &[EndpointAddr<A>]) -> bool {
     })
 }
 
+/// Sorts endpoints and removes duplicates.
 fn in_order<A: Ord>(endpoints: impl Iterator<Item = EndpointAddr<A>>) -> Vec<EndpointAddr<A>> {
     let mut endpoints: Vec<_> = endpoints.collect();
-    // Lists in order, one after the other: the stable sort merges such runs.
+    // The input is a sequence of sorted lists: the stable sort merges such runs.
     endpoints.sort();
     endpoints.dedup();
     endpoints
 }
 
 impl<A: Address> ServiceElements<A> {
-    /// Each frontend, its port, and where its connections go.
+    /// Returns each frontend with its port and the route of its connections.
     pub fn frontends(&self) -> impl Iterator<Item = (Claim<A>, &PortElements<A>, Route)> {
         self.ports.iter().flat_map(|port| {
-            let dispatched = port.shape.frontends();
-            dispatched.map(move |(at, route)| (claim(at), port, route))
+            let frontends = port.spec.frontends();
+            frontends.map(move |(key, route)| (claim(key), port, route))
         })
     }
 
-    /// The port that has this frontend, and where its connections go.
+    /// Returns the port that has this frontend, and the route of its connections.
     #[must_use]
     pub fn frontend(&self, claim: &Claim<A>) -> Option<(&PortElements<A>, Route)> {
         let found = self.frontends().find(|(own, ..)| own == claim);
@@ -94,21 +97,22 @@ impl<A: Address> ServiceElements<A> {
     }
 }
 
-fn claim<A>(at: FrontendKey<A>) -> Claim<A> {
-    match at {
+/// Returns the claim for a frontend.
+fn claim<A>(key: FrontendKey<A>) -> Claim<A> {
+    match key {
         FrontendKey::Frontend(protocol, address, port) => Claim::Frontend(protocol, address, port),
         FrontendKey::Nodeport(protocol, port) => Claim::Nodeport(protocol, port),
     }
 }
 
 impl<A: Address> PortElements<A> {
-    /// What tells it from the other ports of its Service.
+    /// Returns the protocol and number of the port, unique in its Service.
     #[must_use]
     pub fn key(&self) -> (Protocol, u16) {
-        (self.shape.protocol, self.shape.port)
+        (self.spec.protocol, self.spec.port)
     }
 
-    /// Who answers at those of its frontends whose connections go there.
+    /// Returns the endpoints that answer at the frontends with this route.
     #[must_use]
     pub fn answering(&self, route: Route) -> AnsweringEndpoints<A> {
         AnsweringEndpoints {
@@ -118,26 +122,28 @@ impl<A: Address> PortElements<A> {
         }
     }
 
-    /// Whether `now` misses an endpoint that answered datagrams.
+    /// Returns whether an endpoint that answered datagrams is missing in `now`.
     #[must_use]
-    pub fn flows_lost(&self, now: &Self) -> bool {
-        lost(&self.flows(), &now.flows())
+    pub fn has_lost_flows(&self, now: &Self) -> bool {
+        has_lost(&self.flows(), &now.flows())
     }
 
-    /// Whether `now` misses an endpoint that connections went to at the frontends of a route.
+    /// Returns whether an endpoint of the frontends with this route is missing in `now`.
     #[must_use]
-    pub fn connections_lost(&self, now: &Self, route: Route) -> bool {
-        lost(&self.connections(route), &now.connections(route))
-            || lost(
+    pub fn has_lost_connections(&self, now: &Self, route: Route) -> bool {
+        has_lost(&self.connections(route), &now.connections(route))
+            || has_lost(
                 &self.connections_of_pods(route),
                 &now.connections_of_pods(route),
             )
     }
 
+    /// Returns the endpoints that serve while they terminate.
     fn draining(&self) -> impl Iterator<Item = EndpointAddr<A>> {
         self.unused.draining.iter().copied()
     }
 
+    /// Returns the endpoints that answer datagrams.
     fn flows(&self) -> Vec<EndpointAddr<A>> {
         let (cluster, local) = (&self.lists.cluster, &self.lists.local);
         let ready = self.unused.ready.iter().copied();
@@ -145,19 +151,21 @@ impl<A: Address> PortElements<A> {
         in_order(used.chain(ready).chain(self.draining()))
     }
 
+    /// Returns the endpoints that may still answer connections at the frontends with this route.
     fn connections(&self, route: Route) -> Vec<EndpointAddr<A>> {
         let with_draining = |list: &Slots<A>| in_order(list.endpoints().chain(self.draining()));
         match route {
             Route::Cluster => with_draining(&self.lists.cluster),
-            Route::Local | Route::Split => with_draining(&self.lists.local),
-            Route::Drop | Route::Refuse => in_order(self.draining()),
+            Route::Local | Route::LocalPolicy => with_draining(&self.lists.local),
+            Route::Drop | Route::Reject => in_order(self.draining()),
         }
     }
 
+    /// Returns the endpoints that only connections from Pods may reach.
     fn connections_of_pods(&self, route: Route) -> Vec<EndpointAddr<A>> {
         match route {
-            Route::Split => in_order(self.lists.cluster.endpoints()),
-            Route::Cluster | Route::Local | Route::Drop | Route::Refuse => Vec::new(),
+            Route::LocalPolicy => in_order(self.lists.cluster.endpoints()),
+            Route::Cluster | Route::Local | Route::Drop | Route::Reject => Vec::new(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who has which frontend. Two Services may claim one; the older keeps it.
+//! The holders of frontends: if two Services claim one, the older Service has it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -6,25 +6,25 @@ use std::fmt;
 use crate::planner::model::{Address, Protocol, Service, ServiceName};
 use crate::planner::ruleset::{Key, SetName};
 
-/// Something that only one Service can have.
+/// A frontend that only one Service can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Claim<A> {
     /// An address with a port.
     Frontend(Protocol, A, u16),
-    /// A port of the node's own addresses: a node port, or where a health check is answered.
+    /// A port of the node's own addresses: a node port, or the port of a health check.
     Nodeport(Protocol, u16),
 }
 
 impl<A> Claim<A> {
-    /// What two claims of one address of the node have in common.
+    /// Returns the protocol and port, which a node port and a frontend at a node address share.
     #[must_use]
-    pub fn number(&self) -> (Protocol, u16) {
+    pub fn protocol_and_port(&self) -> (Protocol, u16) {
         match *self {
             Self::Frontend(protocol, _, port) | Self::Nodeport(protocol, port) => (protocol, port),
         }
     }
 
-    /// Its protocol.
+    /// Returns the protocol of the frontend.
     #[must_use]
     pub fn protocol(&self) -> Protocol {
         match *self {
@@ -50,7 +50,7 @@ impl<A: Address> fmt::Display for Claim<A> {
 }
 
 impl<A: Address> Claim<A> {
-    /// Whose element it is: who has this claim.
+    /// Returns the claim that an element belongs to.
     #[must_use]
     pub fn of_element(set: SetName, key: &Key<A>) -> Option<Self> {
         match (*key, set) {
@@ -74,8 +74,9 @@ impl<A: Address> Claim<A> {
     }
 }
 
-/// The order in which Services get what they claim: older first, then by name. Hand-made Services
-/// without a creation time come last.
+/// The rank of a Service in a contest for a frontend: older Services come first, then by name.
+///
+/// Services without a creation time, such as those from manifests, come last.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct ClaimRank {
     undated: bool,
@@ -84,7 +85,8 @@ struct ClaimRank {
 }
 
 impl ClaimRank {
-    fn of(service: &Service) -> Self {
+    /// Returns the rank of a Service.
+    fn new(service: &Service) -> Self {
         Self {
             undated: service.created.is_none(),
             created: service.created,
@@ -96,12 +98,13 @@ impl ClaimRank {
 /// The claims of all Services of one family.
 #[derive(Debug)]
 pub struct Claims<A> {
+    /// The Service that has each frontend.
     holders: HashMap<Claim<A>, ClaimRank>,
-    /// Who would have a claim if its holder gave it up; only contested claims are here.
-    waiting: BTreeMap<Claim<A>, BTreeSet<ClaimRank>>,
-    /// How many Services have each `ClusterIP`.
+    /// The other Services that claim each contested frontend.
+    contenders: BTreeMap<Claim<A>, BTreeSet<ClaimRank>>,
+    /// The number of Services with each `ClusterIP`.
     cluster_ips: HashMap<A, usize>,
-    /// How many Services have each address, of whatever kind.
+    /// The number of Services with each address of any kind.
     addresses: HashMap<A, usize>,
 }
 
@@ -109,39 +112,39 @@ impl<A> Default for Claims<A> {
     fn default() -> Self {
         Self {
             holders: HashMap::new(),
-            waiting: BTreeMap::new(),
+            contenders: BTreeMap::new(),
             cluster_ips: HashMap::new(),
             addresses: HashMap::new(),
         }
     }
 }
 
-/// The addresses of a Service that are of family `A`; none if it has no `ClusterIP` of it: such a
-/// Service does not exist for that family (kube-proxy's `ServicePortMap` skips it).
+/// Returns the addresses of a Service in family `A`; none if it has no `ClusterIP` of the family.
+///
+/// Such a Service does not exist in that family (kube-proxy's `ServicePortMap` skips it).
 fn addresses<A: Address>(service: &Service) -> impl Iterator<Item = A> {
-    let exists = service
+    let exists = cluster_ips::<A>(service).next().is_some();
+    service
         .cluster_ips
         .iter()
-        .any(|ip| A::from_ip(*ip).is_some());
-    let all = service.cluster_ips.iter();
-    let all = all.chain(&service.external_ips);
-    let all = all.chain(&service.load_balancer_ips);
-    all.filter_map(move |ip| A::from_ip(*ip).filter(|_| exists))
+        .chain(&service.external_ips)
+        .chain(&service.load_balancer_ips)
+        .filter_map(move |ip| A::from_ip(*ip).filter(|_| exists))
 }
 
-/// What the `healthCheckNodePort` of a Service claims.
+/// Returns the claim of a Service's `healthCheckNodePort`.
 #[must_use]
 pub fn health_check_claim<A>(service: &Service) -> Option<Claim<A>> {
     let port = service.health_check_node_port?;
     Some(Claim::Nodeport(Protocol::Tcp, port))
 }
 
-/// The `ClusterIPs` of a Service that are of family `A`.
+/// Returns the `ClusterIPs` of a Service in family `A`.
 pub fn cluster_ips<A: Address>(service: &Service) -> impl Iterator<Item = A> {
     service.cluster_ips.iter().filter_map(|ip| A::from_ip(*ip))
 }
 
-/// What a Service claims in family `A`, whether it gets it or not.
+/// Returns all claims of a Service in family `A`.
 #[must_use]
 pub fn claims<A: Address>(service: &Service) -> BTreeSet<Claim<A>> {
     let mut claims = BTreeSet::new();
@@ -157,8 +160,8 @@ pub fn claims<A: Address>(service: &Service) -> BTreeSet<Claim<A>> {
     claims
 }
 
-/// Takes in that a Service had these addresses and has those.
-fn count<A: Address>(
+/// Updates the number of Services with each address.
+fn update_counts<A: Address>(
     counts: &mut HashMap<A, usize>,
     before: impl IntoIterator<Item = A>,
     after: impl IntoIterator<Item = A>,
@@ -177,36 +180,46 @@ fn count<A: Address>(
 }
 
 impl<A: Address> Claims<A> {
-    /// Takes in that a Service was `before` and is `after`; returns the other Services that won or lost
-    /// something by it, or wait for something that another has now. Linear in the Service and in those.
+    /// Updates the claims of a Service, and returns the other Services that this affects.
+    ///
+    /// These won or lost a frontend, or claim one that has a new holder. Takes time linear in the
+    /// Service and in those.
     pub fn update(
         &mut self,
         before: Option<&Service>,
         after: Option<&Service>,
     ) -> BTreeSet<ServiceName> {
         let mut others = BTreeSet::new();
-        let of = |service: Option<&Service>| -> BTreeSet<A> {
+        let addresses_of = |service: Option<&Service>| -> BTreeSet<A> {
             service.into_iter().flat_map(addresses).collect()
         };
-        count(&mut self.addresses, of(before), of(after));
-        let of = |service: Option<&Service>| -> Vec<A> {
+        update_counts(
+            &mut self.addresses,
+            addresses_of(before),
+            addresses_of(after),
+        );
+        let cluster_ips_of = |service: Option<&Service>| -> Vec<A> {
             service.into_iter().flat_map(cluster_ips).collect()
         };
-        count(&mut self.cluster_ips, of(before), of(after));
-        let of = |service: Option<&Service>| -> BTreeSet<(Claim<A>, ClaimRank)> {
+        update_counts(
+            &mut self.cluster_ips,
+            cluster_ips_of(before),
+            cluster_ips_of(after),
+        );
+        let claims_of = |service: Option<&Service>| -> BTreeSet<(Claim<A>, ClaimRank)> {
             let ranked = |service: &Service| {
-                let rank = ClaimRank::of(service);
+                let rank = ClaimRank::new(service);
                 let claims = claims(service).into_iter();
                 claims.map(move |claim| (claim, rank.clone()))
             };
             service.into_iter().flat_map(ranked).collect()
         };
-        let (had, has) = (of(before), of(after));
-        for (claim, rank) in had.difference(&has) {
-            self.give_up(*claim, rank, &mut others);
+        let (old, new) = (claims_of(before), claims_of(after));
+        for (claim, rank) in old.difference(&new) {
+            self.release(*claim, rank, &mut others);
         }
-        for (claim, rank) in has.difference(&had) {
-            self.take(*claim, rank, &mut others);
+        for (claim, rank) in new.difference(&old) {
+            self.acquire(*claim, rank, &mut others);
         }
         for service in [before, after].into_iter().flatten() {
             others.remove(&service.name);
@@ -214,74 +227,76 @@ impl<A: Address> Claims<A> {
         others
     }
 
-    /// Adds who gets it instead, and who waits for it: they name its holder.
-    fn give_up(&mut self, claim: Claim<A>, rank: &ClaimRank, others: &mut BTreeSet<ServiceName>) {
-        let mut waiting = self.waiting.remove(&claim).unwrap_or_default();
+    /// Removes a Service's claim; adds the other claimants, whose reports name the holder.
+    fn release(&mut self, claim: Claim<A>, rank: &ClaimRank, others: &mut BTreeSet<ServiceName>) {
+        let mut contenders = self.contenders.remove(&claim).unwrap_or_default();
         if self.holders.get(&claim) == Some(rank) {
             self.holders.remove(&claim);
-            others.extend(waiting.iter().map(|rank| rank.name.clone()));
-            if let Some(next) = waiting.pop_first() {
+            others.extend(contenders.iter().map(|rank| rank.name.clone()));
+            if let Some(next) = contenders.pop_first() {
                 self.holders.insert(claim, next);
             }
         } else {
-            waiting.remove(rank);
+            contenders.remove(rank);
         }
-        if !waiting.is_empty() {
-            self.waiting.insert(claim, waiting);
+        if !contenders.is_empty() {
+            self.contenders.insert(claim, contenders);
         }
     }
 
-    /// Adds who lost it, and who waits for it: they name its holder.
-    fn take(&mut self, claim: Claim<A>, rank: &ClaimRank, others: &mut BTreeSet<ServiceName>) {
+    /// Adds a Service's claim; adds the other claimants if the holder changes.
+    fn acquire(&mut self, claim: Claim<A>, rank: &ClaimRank, others: &mut BTreeSet<ServiceName>) {
         let Some(holder) = self.holders.get_mut(&claim) else {
             self.holders.insert(claim, rank.clone());
             return;
         };
-        let waiting = self.waiting.entry(claim).or_default();
+        let contenders = self.contenders.entry(claim).or_default();
         if rank < holder {
-            waiting.insert(std::mem::replace(holder, rank.clone()));
-            others.extend(waiting.iter().map(|rank| rank.name.clone()));
+            contenders.insert(std::mem::replace(holder, rank.clone()));
+            others.extend(contenders.iter().map(|rank| rank.name.clone()));
         } else {
-            waiting.insert(rank.clone());
+            contenders.insert(rank.clone());
         }
     }
 
-    /// Whether a Service has it as a `ClusterIP`.
+    /// Returns whether an address is the `ClusterIP` of a Service.
     #[must_use]
     pub fn is_cluster_ip(&self, address: A) -> bool {
         self.cluster_ips.contains_key(&address)
     }
 
-    /// Whether a Service has it, as whatever kind of address.
+    /// Returns whether an address is of any kind of a Service's addresses.
     #[must_use]
     pub fn is_service_ip(&self, address: A) -> bool {
         self.addresses.contains_key(&address)
     }
 
-    /// Who has it.
+    /// Returns the Service that has a frontend.
     #[must_use]
     pub fn holder(&self, claim: &Claim<A>) -> Option<&ServiceName> {
         self.holders.get(claim).map(|rank| &rank.name)
     }
 
-    /// The older Service that has this port of an address of the node, where `service` claims the port
-    /// too: one as a frontend, the other as a node port.
+    /// Returns the Service that has a frontend, if it is older than `service`.
+    ///
+    /// For a node port and a frontend with the same port at an address of the node.
     #[must_use]
-    pub fn rival(&self, service: &Service, claim: &Claim<A>) -> Option<&ServiceName> {
+    pub fn older_holder(&self, service: &Service, claim: &Claim<A>) -> Option<&ServiceName> {
         let holder = self.holders.get(claim)?;
-        let is_older = holder.name != service.name && *holder < ClaimRank::of(service);
+        let is_older = holder.name != service.name && *holder < ClaimRank::new(service);
         is_older.then_some(&holder.name)
     }
 
-    /// The Services that have a port with one of these numbers at one of these addresses of the node, as
-    /// a frontend or as a node port. Linear in the numbers, times the addresses.
+    /// Returns the Services with one of these ports as node port or at an address of the node.
+    ///
+    /// Takes time linear in the ports times the addresses.
     #[must_use]
-    pub fn with_numbers(
+    pub fn holders_of_ports(
         &self,
-        numbers: &BTreeSet<(Protocol, u16)>,
+        ports: &BTreeSet<(Protocol, u16)>,
         node_ips: &BTreeSet<A>,
     ) -> BTreeSet<ServiceName> {
-        let claims = numbers.iter().flat_map(|(protocol, port)| {
+        let claims = ports.iter().flat_map(|(protocol, port)| {
             let frontend = |ip| Claim::Frontend(*protocol, ip, *port);
             let frontends = node_ips.iter().copied().map(frontend);
             frontends.chain([Claim::Nodeport(*protocol, *port)])
@@ -290,15 +305,20 @@ impl<A: Address> Claims<A> {
         holders.cloned().collect()
     }
 
-    /// The numbers of the frontends at these addresses. Linear in what exists.
+    /// Returns the ports of the frontends at these addresses.
+    ///
+    /// Takes time linear in all frontends.
     #[must_use]
-    pub fn numbers_at(&self, addresses: &BTreeSet<A>) -> BTreeSet<(Protocol, u16)> {
+    pub fn ports_at(&self, addresses: &BTreeSet<A>) -> BTreeSet<(Protocol, u16)> {
         if addresses.is_empty() {
             return BTreeSet::new();
         }
         #[expect(clippy::disallowed_methods, reason = "collected into an ordered set")]
         let claims = self.holders.keys();
-        let is_there = |claim: &&Claim<A>| matches!(claim, Claim::Frontend(_, address, _) if addresses.contains(address));
-        claims.filter(is_there).map(Claim::number).collect()
+        let is_at_address = |claim: &&Claim<A>| matches!(claim, Claim::Frontend(_, address, _) if addresses.contains(address));
+        claims
+            .filter(is_at_address)
+            .map(Claim::protocol_and_port)
+            .collect()
     }
 }

@@ -1,4 +1,4 @@
-//! A Service's contribution in words, for whoever asks why a connection goes where it goes.
+//! The elements of a Service as JSON, for `/debug/state`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,7 +9,7 @@ use super::{ServiceElements, Slots};
 use crate::planner::model::Address;
 
 impl<A: Address> ServiceElements<A> {
-    /// Its ports with their frontends, endpoints by slot, and what happens to connections.
+    /// Returns the ports with their frontends, their endpoints by slot, and their routes.
     #[must_use]
     pub fn describe(&self) -> Value {
         self.ports.iter().map(PortElements::describe).collect()
@@ -17,44 +17,47 @@ impl<A: Address> ServiceElements<A> {
 }
 
 impl<A: Address> PortElements<A> {
+    /// Returns the port as JSON.
     fn describe(&self) -> Value {
-        let shape = &self.shape;
-        let ranges = shape.source_ranges.as_ref().map(|ranges| texts(ranges));
+        let spec = &self.spec;
+        let ranges = spec.source_ranges.as_ref().map(|ranges| texts(ranges));
         json!({
-            "name": *shape.comment,
-            "protocol": shape.protocol.to_string(),
-            "port": shape.port,
-            "clusterIPs": texts(&shape.cluster_ips),
-            "externalIPs": texts(&shape.external_ips),
-            "loadBalancerIPs": texts(&shape.load_balancer_ips),
+            "name": *spec.comment,
+            "protocol": spec.protocol.to_string(),
+            "port": spec.port,
+            "clusterIPs": texts(&spec.cluster_ips),
+            "externalIPs": texts(&spec.external_ips),
+            "loadBalancerIPs": texts(&spec.load_balancer_ips),
             "sourceRanges": ranges,
-            "nodePort": shape.node_port,
-            "internal": route(shape.internal),
-            "external": route(shape.external),
-            "affinitySeconds": shape.affinity,
+            "nodePort": spec.node_port,
+            "internal": route(spec.internal),
+            "external": route(spec.external),
+            "affinitySeconds": spec.affinity,
             "endpoints": slots(&self.lists.cluster),
             "localEndpoints": slots(&self.lists.local),
         })
     }
 }
 
+/// Describes where connections go.
 fn route(route: Route) -> &'static str {
     match route {
-        Route::Cluster => "to the endpoints",
-        Route::Local => "to the local endpoints",
-        Route::Split => {
-            "from this node and its Pods to the endpoints, from others to the local endpoints"
+        Route::Cluster => "to all endpoints",
+        Route::Local => "to local endpoints",
+        Route::LocalPolicy => {
+            "from this node and its Pods to all endpoints, from other sources to local endpoints"
         }
-        Route::Drop => "dropped: there is no local endpoint",
-        Route::Refuse => "refused: there is no endpoint",
+        Route::Drop => "dropped: no local endpoint",
+        Route::Reject => "rejected: no endpoint",
     }
 }
 
-fn texts<T: ToString>(of: &[T]) -> Vec<String> {
-    of.iter().map(ToString::to_string).collect()
+/// Converts each value to its text.
+fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
 }
 
-/// By slot.
+/// Lists the endpoints in the order of their slots.
 fn slots<A: Address>(list: &Slots<A>) -> Vec<String> {
     let mut by_slot: Vec<_> = list
         .iter()

@@ -1,34 +1,38 @@
-//! What load balancers are told of a Service that keeps outside traffic on its node.
+//! The health checks of Services with external traffic policy Local, for load balancers.
 
 use std::net::IpAddr;
 
-use super::{Claims, NodeElements, eligible::ready_here, health_check_claim};
+use super::{Claims, NodeElements, eligible::ready_local_addresses, health_check_claim};
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Service, ServiceName, Store};
 
-/// The answer of one family of a `healthCheckNodePort`.
+/// The answer of a `healthCheckNodePort` in one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
-    /// The port that is asked.
+    /// The node port of the health check.
     pub port: u16,
-    /// The Service's load-balancer IPs that this machine has: it is asked there too.
+    /// The load-balancer IPs of the Service that this machine has, which also serve the check.
     pub load_balancer_ips: Vec<IpAddr>,
-    /// The addresses of ready endpoints on this node, each once. An endpoint that terminates does
-    /// not count though it may still serve: load balancers are to turn away in time.
+    /// The number of addresses of ready endpoints on this node.
+    ///
+    /// Terminating endpoints do not count although they may still serve: load balancers must stop
+    /// sending traffic in time.
     pub local_endpoints: usize,
 }
 
-/// A change of what health checks answer, once it is committed.
+/// A committed change of the health checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HealthCheckChange {
-    /// The health check of a Service in one family; `None`: it has none.
+    /// The new health check of a Service in one family; `None`: it has none.
     Service(Family, ServiceName, Option<HealthCheck>),
-    /// The addresses of a family that health checks are answered on.
+    /// The new addresses of a family that serve health checks.
     Addresses(Family, Vec<IpAddr>),
 }
 
-/// The health check of `service` in family `A`, if it has one, and no older Service has its port. Its
-/// endpoints are those that its ports use. Linear in them.
+/// Returns the health check of a Service in family `A`.
+///
+/// `None` if the Service has no health check, or if an older Service has its port. Takes time
+/// linear in the Service's endpoints.
 #[must_use]
 pub fn health_check<A: Address>(
     service: &Service,
@@ -44,13 +48,17 @@ pub fn health_check<A: Address>(
     let slices: Vec<_> = store.slices(service).collect();
     let is_endpoint =
         |address| !claims.is_cluster_ip(address) && !node.is_in_service_cidrs(address);
-    let here = ready_here(&service.ports, &slices, is_endpoint);
-    let load_balancer_ips = service.load_balancer_ips.iter().copied();
+    let local_addresses = ready_local_addresses(&service.ports, &slices, is_endpoint);
     let is_own = |ip: &IpAddr| A::from_ip(*ip).is_some_and(|ip| node.own().contains(&ip));
     Some(HealthCheck {
         port,
-        load_balancer_ips: load_balancer_ips.filter(is_own).collect(),
-        local_endpoints: here.len(),
+        load_balancer_ips: service
+            .load_balancer_ips
+            .iter()
+            .copied()
+            .filter(is_own)
+            .collect(),
+        local_endpoints: local_addresses.len(),
     })
 }
 
@@ -61,7 +69,7 @@ mod tests {
     use super::*;
     use crate::planner::model::parse;
 
-    /// What a node `n1` knows of a Service and its slices.
+    /// Returns the local endpoints of a Service on node `n1`, in IPv4 and IPv6.
     fn check(service: &str, slices: &[&str]) -> [Option<usize>; 2] {
         let mut store = Store::default();
         let service = parse::service(&yaml_serde::from_str(service).unwrap());
@@ -125,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn slices_that_disagree_count_as_the_rules_have_them() {
+    fn slices_that_disagree_are_merged_as_for_the_rules() {
         let local = service("LoadBalancer", "Local");
         let at = |time: &str, slice: String| {
             let annotation = format!(
@@ -136,19 +144,19 @@ mod tests {
         let (earlier, later) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z");
         let here = "{addresses: [10.244.1.1], nodeName: n1}";
         let elsewhere = "{addresses: [10.244.1.1], nodeName: n2}";
-        // Another Pod has the address by now: the time decides, not the name.
+        // Another Pod has the address now: the time decides, not the name.
         for names in [["a", "b"], ["b", "a"]] {
-            let said = |times: [&str; 2]| {
+            let endpoints = |times: [&str; 2]| {
                 let [here, elsewhere] = [
                     at(times[0], slice(names[0], "IPv4", here)),
                     at(times[1], slice(names[1], "IPv4", elsewhere)),
                 ];
                 check(&local, &[&here, &elsewhere])[0]
             };
-            assert_eq!(said([earlier, later]), Some(0));
-            assert_eq!(said([later, earlier]), Some(1));
+            assert_eq!(endpoints([earlier, later]), Some(0));
+            assert_eq!(endpoints([later, earlier]), Some(1));
         }
-        // One that terminates gives way, whatever its time.
+        // A terminating endpoint loses against another one, whatever its time.
         let conditions = "conditions: {ready: true, terminating: true}";
         let gone = here.replace("nodeName", &format!("{conditions}, nodeName"));
         let gone = at(later, slice("a", "IPv4", &gone));

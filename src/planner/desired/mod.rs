@@ -1,10 +1,13 @@
-//! What the kernel should hold for one Service, and for the node. Pure, per family.
+//! The desired elements of one Service, and of the node, in one address family.
 
 mod affinity;
 mod answering;
 mod claims;
 mod describe;
+mod element_writer;
 mod eligible;
+mod frontend;
+mod gone;
 mod health;
 mod node;
 mod port;
@@ -13,11 +16,12 @@ mod slots;
 
 pub use affinity::{
     AffinityMemory, AllowedClients, ClientSide, ClientSides, ClientTarget, ClientsToForget,
-    LostEndpoint, found_gone, gone_key, lost_of,
+    LostEndpoint,
 };
 pub use answering::AnsweringEndpoints;
 pub use claims::{Claim, Claims, claims, cluster_ips, health_check_claim};
 pub use eligible::{EligibleEndpoints, eligible};
+pub use gone::{gone_in_table, gone_key, lost_endpoint};
 pub use health::{HealthCheck, HealthCheckChange, health_check};
 pub use node::{NodeElements, NodeFacts, NodePortAddresses, PodSource};
 pub use port::{PortElements, Route};

@@ -1,4 +1,4 @@
-//! What one Service puts into the table of one family.
+//! The elements of one Service in the table of one family.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -16,60 +16,59 @@ use crate::planner::model::{
 };
 use crate::planner::ruleset::{Comment, Element};
 
-/// What a Service puts into the table: its ports, each with its frontends and endpoints.
+/// The elements of one Service: its ports with their frontends and endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceElements<A: Address> {
     /// The ports, in the Service's order.
     pub ports: Vec<PortElements<A>>,
 }
 
-/// Ports of Services that drop connections for want of an endpoint on this node.
+/// The numbers of Service ports that drop connections because this node has no endpoint of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WithoutLocalEndpoints {
-    /// To `ClusterIPs`.
+    /// The ports that drop connections to their `ClusterIPs`.
     pub internal: usize,
-    /// To other frontends, from outside.
+    /// The ports that drop external connections to their other frontends.
     pub external: usize,
 }
 
-/// Why a part of a valid Service is not served.
+/// The reason why a part of a valid Service is not programmed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnservedReason {
-    /// An older Service has what it claims.
-    #[error("{frontend} is taken by the older Service {holder}")]
+    /// An older Service claims the same frontend.
+    #[error("{frontend} is in use by the older Service {holder}")]
     Contested {
-        /// The frontend, as an operator writes it.
+        /// The contested frontend, such as `10.96.0.1:80/tcp`.
         frontend: String,
-        /// Who has it.
+        /// The Service that has the frontend.
         holder: ServiceName,
     },
-    /// An endpoint is a `ClusterIP`, or in the range of `ClusterIPs`: the kernel translates a
-    /// connection once.
-    #[error("the endpoint {address} is not used: it is a ClusterIP, or in a ServiceCIDR")]
+    /// An endpoint is a `ClusterIP` or in a `ServiceCIDR`: the kernel translates a connection once.
+    #[error("the endpoint {address} is ignored: it is a ClusterIP, or in a ServiceCIDR")]
     ClusterIpAsEndpoint {
-        /// The first such address.
+        /// The lowest such address.
         address: IpAddr,
     },
-    /// It has more endpoints than there are slots. How many would be said again at each change.
+    /// A port has more endpoints than slots. The text omits their number, which changes often.
     #[error("only {} of its endpoints are used", Slots::<Ipv4Addr>::MAX)]
     TooManyEndpoints,
-    /// An endpoint on this node is not where its Pods are said to be.
+    /// An endpoint on this node is outside the configured Pod ranges.
     #[error(
-        "the endpoint {address} is on this node but outside the ranges of Pods, by which what a Pod sends \
-         counts as from outside: are --cluster-cidr and --detect-local-mode right?"
+        "the endpoint {address} is on this node but outside the Pod ranges, so its connections \
+         count as external; check --cluster-cidr and --detect-local-mode"
     )]
     OutsidePodRanges {
-        /// The first such address.
+        /// The lowest such address.
         address: IpAddr,
     },
 }
 
-/// The slots of a port: of its own list and, for external policy Local, of all endpoints.
+/// The two lists of endpoints of a port, with their slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointLists<A> {
-    /// The list that policy Cluster uses.
+    /// The endpoints for policy Cluster.
     pub cluster: Slots<A>,
-    /// The list that policy Local uses.
+    /// The endpoints for policy Local.
     pub local: Slots<A>,
 }
 
@@ -82,9 +81,10 @@ impl<A> Default for EndpointLists<A> {
     }
 }
 
-/// What `service` puts into the table, given what is in the store, who has which frontend, and what
-/// is known of the node; and what of it is not served. The slots are those of a fresh start: see
-/// [`ServiceElements::assign_stable`]. Linear in the Service.
+/// Derives the elements of a Service, and the reasons for the parts that are not programmed.
+///
+/// Slots are assigned in the order of the endpoints; [`ServiceElements::assign_stable`] keeps
+/// those of an earlier version. Takes time linear in the Service and its endpoints.
 #[must_use]
 pub fn service_elements<A: Address>(
     service: &Service,
@@ -104,69 +104,75 @@ pub fn service_elements<A: Address>(
         zone,
         claims,
         node,
-        not_served: Vec::new(),
+        unserved: Vec::new(),
     };
-    let ports = service.ports.iter();
-    let ports = ports.filter_map(|port| builder.port(port)).collect();
+    let ports = service
+        .ports
+        .iter()
+        .filter_map(|port| builder.port(port))
+        .collect();
     if let Some(claim) = health_check_claim(service) {
-        builder.won_as(claim, |at| format!("the health check at {at}"));
+        builder.check_named_claim(claim, |frontend| format!("the health check at {frontend}"));
     }
-    builder.look_for_strays();
-    (ServiceElements { ports }, builder.not_served)
+    builder.check_pod_ranges();
+    (ServiceElements { ports }, builder.unserved)
 }
 
+/// A builder of the elements of one Service, which collects what is not programmed.
 struct ElementsBuilder<'a, A: Address> {
     service: &'a Service,
     slices: &'a [&'a EndpointSlice],
     zone: Option<&'a str>,
     claims: &'a Claims<A>,
     node: &'a NodeElements<A>,
-    not_served: Vec<UnservedReason>,
+    unserved: Vec<UnservedReason>,
 }
 
 impl<A: Address> ElementsBuilder<'_, A> {
+    /// Builds the elements of a port; `None` if all its frontends belong to older Services.
     fn port(&mut self, port: &ServicePort) -> Option<PortElements<A>> {
         let service = self.service;
         let mut seen = BTreeSet::new();
         let cluster_ips = self.addresses(port, &service.cluster_ips, &mut seen);
-        // An address that is both is a load-balancer IP: its source ranges must hold.
+        // An address that is both is a load-balancer IP: its source ranges must apply.
         let load_balancer_ips = self.addresses(port, &service.load_balancer_ips, &mut seen);
         let external_ips = self.addresses(port, &service.external_ips, &mut seen);
-        let node_port = port.node_port;
-        let node_port =
-            node_port.filter(|number| self.won(Claim::Nodeport(port.protocol, *number)));
-        let external =
+        let node_port = port
+            .node_port
+            .filter(|number| self.has_claim(Claim::Nodeport(port.protocol, *number)));
+        let is_external =
             !external_ips.is_empty() || !load_balancer_ips.is_empty() || node_port.is_some();
-        if cluster_ips.is_empty() && !external {
+        if cluster_ips.is_empty() && !is_external {
             return None;
         }
         let eligible = self.eligible(port);
-        let any = eligible.any();
+        let has_endpoints = eligible.has_any();
         let internal = match service.internal_policy {
-            _ if !any => Route::Refuse,
+            _ if !has_endpoints => Route::Reject,
             TrafficPolicy::Cluster => Route::Cluster,
             TrafficPolicy::Local if eligible.local.is_empty() => Route::Drop,
             TrafficPolicy::Local => Route::Local,
         };
-        let external_route = match service.external_policy {
-            _ if !any => Route::Refuse,
+        let external = match service.external_policy {
+            _ if !has_endpoints => Route::Reject,
             TrafficPolicy::Cluster => Route::Cluster,
-            TrafficPolicy::Local => Route::Split,
+            TrafficPolicy::Local => Route::LocalPolicy,
         };
-        let routes = [
-            (internal, !cluster_ips.is_empty()),
-            (external_route, external),
-        ];
+        let routes = [(internal, !cluster_ips.is_empty()), (external, is_external)];
         let uses = |wanted: &[Route]| {
-            let mut routes = routes.iter();
-            routes.any(|(route, exists)| *exists && wanted.contains(route))
+            routes
+                .iter()
+                .any(|(route, is_used)| *is_used && wanted.contains(route))
         };
         let lists = EndpointLists {
-            cluster: self.slots(eligible.cluster, uses(&[Route::Cluster, Route::Split])),
-            local: self.slots(eligible.local, uses(&[Route::Local, Route::Split])),
+            cluster: self.slots(
+                eligible.cluster,
+                uses(&[Route::Cluster, Route::LocalPolicy]),
+            ),
+            local: self.slots(eligible.local, uses(&[Route::Local, Route::LocalPolicy])),
         };
-        let unused = UnusedEndpoints::of(eligible.ready, eligible.draining, &lists);
-        let shape = PortSpec {
+        let unused = UnusedEndpoints::new(eligible.ready, eligible.draining, &lists);
+        let spec = PortSpec {
             comment: Comment::new(&service.name, &port.name),
             protocol: port.protocol,
             port: port.port,
@@ -176,82 +182,86 @@ impl<A: Address> ElementsBuilder<'_, A> {
             load_balancer_ips,
             node_port,
             internal,
-            external: external_route,
+            external,
             affinity: service.affinity,
         };
         Some(PortElements {
-            shape,
+            spec,
             lists,
-            here: eligible.here,
+            hairpin: eligible.hairpin,
             unused,
         })
     }
 
-    /// The endpoints by who may use them, without those that are `ClusterIPs`.
+    /// Sorts the endpoints of a port by policy, and ignores those that are `ClusterIPs`.
     fn eligible(&mut self, port: &ServicePort) -> EligibleEndpoints<A> {
         let cluster_ip = Cell::new(None);
         let eligible = eligible(port, self.slices, self.zone, |address| {
             let is_cluster_ip =
                 self.claims.is_cluster_ip(address) || self.node.is_in_service_cidrs(address);
-            if is_cluster_ip && cluster_ip.get().is_none_or(|known| address < known) {
+            if is_cluster_ip && cluster_ip.get().is_none_or(|lowest| address < lowest) {
                 cluster_ip.set(Some(address));
             }
             !is_cluster_ip
         });
         if let Some(address) = cluster_ip.get() {
-            self.not_served.push(UnservedReason::ClusterIpAsEndpoint {
+            self.unserved.push(UnservedReason::ClusterIpAsEndpoint {
                 address: address.into(),
             });
         }
         eligible
     }
 
-    /// Looks for endpoints on this node that are no Pods by their address.
-    fn look_for_strays(&mut self) {
-        let slices = self.slices.iter();
-        let endpoints = slices.flat_map(|slice| A::endpoints(&slice.addresses).unwrap_or_default());
-        let here = endpoints.filter(|endpoint| endpoint.local);
-        let outside = here.map(|endpoint| endpoint.address);
-        let outside = outside.filter(|address| self.node.is_outside_pod_ranges(*address));
-        if let Some(address) = outside.min() {
+    /// Reports an endpoint on this node whose address is outside the Pod ranges.
+    fn check_pod_ranges(&mut self) {
+        let lowest_outside = self
+            .slices
+            .iter()
+            .flat_map(|slice| A::endpoints(&slice.addresses).unwrap_or_default())
+            .filter(|endpoint| endpoint.local)
+            .map(|endpoint| endpoint.address)
+            .filter(|address| self.node.is_outside_pod_ranges(*address))
+            .min();
+        if let Some(address) = lowest_outside {
             let address = address.into();
-            self.not_served
+            self.unserved
                 .push(UnservedReason::OutsidePodRanges { address });
         }
     }
 
-    /// Whether the Service has what it claims.
-    fn won(&mut self, claim: Claim<A>) -> bool {
-        self.won_as(claim, |at| at)
+    /// Returns whether the Service has a frontend that it claims; reports the holder otherwise.
+    fn has_claim(&mut self, claim: Claim<A>) -> bool {
+        self.check_named_claim(claim, |frontend| frontend)
     }
 
-    /// Whether the Service has what it claims, which goes by this name. An older Service may have a node
-    /// port, or the frontend of its number at an address of the node.
-    fn won_as(&mut self, claim: Claim<A>, name: impl Fn(String) -> String) -> bool {
-        // Not of this family, if nobody has it.
+    /// Returns whether the Service has a frontend that it claims, and names it so in the report.
+    ///
+    /// Another Service may hold it as a node port, or as a frontend at an address of the node.
+    fn check_named_claim(&mut self, claim: Claim<A>, name: impl Fn(String) -> String) -> bool {
+        // The Service does not exist in this family if nothing holds its claim.
         let Some(holder) = self.claims.holder(&claim) else {
             return false;
         };
         if *holder != self.service.name {
-            self.contested(name(claim.to_string()), holder.clone());
+            self.push_contested(name(claim.to_string()), holder.clone());
             return false;
         }
         match claim {
             Claim::Frontend(protocol, address, port) if self.node.is_node_ip(address) => {
-                let rival = Claim::Nodeport(protocol, port);
-                let rival = self.claims.rival(self.service, &rival).cloned();
-                if let Some(rival) = &rival {
-                    self.contested(name(claim.to_string()), rival.clone());
+                let node_port = Claim::Nodeport(protocol, port);
+                let older = self.claims.older_holder(self.service, &node_port).cloned();
+                if let Some(older) = &older {
+                    self.push_contested(name(claim.to_string()), older.clone());
                 }
-                rival.is_none()
+                older.is_none()
             }
             Claim::Frontend(..) => true,
             Claim::Nodeport(protocol, port) => {
                 for address in self.node.node_ips() {
-                    let rival = Claim::Frontend(protocol, address, port);
-                    if let Some(rival) = self.claims.rival(self.service, &rival) {
+                    let frontend = Claim::Frontend(protocol, address, port);
+                    if let Some(older) = self.claims.older_holder(self.service, &frontend) {
                         let address: IpAddr = address.into();
-                        self.contested(name(format!("{claim} at {address}")), rival.clone());
+                        self.push_contested(name(format!("{claim} at {address}")), older.clone());
                     }
                 }
                 true
@@ -259,38 +269,47 @@ impl<A: Address> ElementsBuilder<'_, A> {
         }
     }
 
-    fn contested(&mut self, frontend: String, holder: ServiceName) {
-        self.not_served
+    /// Reports that another Service has a frontend.
+    fn push_contested(&mut self, frontend: String, holder: ServiceName) {
+        self.unserved
             .push(UnservedReason::Contested { frontend, holder });
     }
 
+    /// Selects the addresses of this family where the Service has the port.
     fn addresses(&mut self, port: &ServicePort, ips: &[IpAddr], seen: &mut BTreeSet<A>) -> Vec<A> {
-        let of_family = ips.iter().filter_map(|ip| A::from_ip(*ip));
-        of_family
+        ips.iter()
+            .filter_map(|ip| A::from_ip(*ip))
             .filter(|address| seen.insert(*address))
-            .filter(|address| self.won(Claim::Frontend(port.protocol, *address, port.port)))
+            .filter(|address| self.has_claim(Claim::Frontend(port.protocol, *address, port.port)))
             .collect()
     }
 
-    fn slots(&mut self, endpoints: Vec<EndpointAddr<A>>, used: bool) -> Slots<A> {
-        if !used {
+    /// Assigns slots to the endpoints of a list, if a frontend uses it.
+    fn slots(&mut self, endpoints: Vec<EndpointAddr<A>>, is_used: bool) -> Slots<A> {
+        if !is_used {
             return Slots::default();
         }
         if endpoints.len() > Slots::<A>::MAX {
-            self.not_served.push(UnservedReason::TooManyEndpoints);
+            self.unserved.push(UnservedReason::TooManyEndpoints);
         }
         Slots::in_order(endpoints)
     }
 
-    /// Who may use the load-balancer IPs; `None`: everyone. A range of everything, and ranges of
-    /// the other family only, are no restriction in this one (kube-proxy's `TestLoadBalancer`).
-    /// A range with this node in it takes in the IPs themselves: what the node sends to one may
-    /// carry it as its source.
+    /// Returns the sources that may use the load-balancer IPs; `None`: all.
+    ///
+    /// A range of all addresses, or ranges of only the other family, do not restrict this family
+    /// (kube-proxy's `TestLoadBalancer`). If a range contains this node, the load-balancer IPs are
+    /// added: packets of the node to such an address may have it as their source.
     fn source_ranges(&self, load_balancer_ips: &[A]) -> Option<Vec<A::Net>> {
-        let ranges = self.service.source_ranges.iter();
-        let mut ranges: Vec<_> = ranges.filter_map(|range| A::from_net(*range)).collect();
-        let everyone = ranges.is_empty() || ranges.iter().any(|range| A::is_default_route(*range));
-        if everyone || load_balancer_ips.is_empty() {
+        let mut ranges: Vec<_> = self
+            .service
+            .source_ranges
+            .iter()
+            .filter_map(|range| A::from_net(*range))
+            .collect();
+        let allows_all =
+            ranges.is_empty() || ranges.iter().any(|range| A::is_default_route(*range));
+        if allows_all || load_balancer_ips.is_empty() {
             return None;
         }
         let node = self.node.primary_ip();
@@ -302,52 +321,50 @@ impl<A: Address> ElementsBuilder<'_, A> {
 }
 
 impl<A: Address> ServiceElements<A> {
-    /// Gives the endpoints of each port their slots, changing as few as can be of those that
-    /// `before` says the port had.
+    /// Reassigns the slots of each port so that as few as possible differ from those `before`.
     pub fn assign_stable<'a>(
         &mut self,
         before: impl Fn(&PortElements<A>) -> Option<Cow<'a, EndpointLists<A>>>,
     ) {
         for port in &mut self.ports {
-            let Some(had) = before(port) else { continue };
+            let Some(lists_before) = before(port) else {
+                continue;
+            };
             let EndpointLists { cluster, local } = std::mem::take(&mut port.lists);
             port.lists = EndpointLists {
-                cluster: had.cluster.assign_stable(cluster),
-                local: had.local.assign_stable(local),
+                cluster: lists_before.cluster.assign_stable(cluster),
+                local: lists_before.local.assign_stable(local),
             };
         }
     }
 
-    /// How many ports have endpoints elsewhere but none that their policy Local allows: for
-    /// connections to their `ClusterIPs`, and for others.
+    /// Counts the ports that have endpoints on other nodes but none that their policy Local allows.
     #[must_use]
     pub fn without_local_endpoints(&self) -> WithoutLocalEndpoints {
         let count =
             |is: fn(&PortElements<A>) -> bool| self.ports.iter().filter(|port| is(port)).count();
         WithoutLocalEndpoints {
-            internal: count(|port| port.shape.internal == Route::Drop),
+            internal: count(|port| port.spec.internal == Route::Drop),
             external: count(|port| {
-                port.shape.external == Route::Split && port.lists.local.is_empty()
+                port.spec.external == Route::LocalPolicy && port.lists.local.is_empty()
             }),
         }
     }
 
-    /// The slots of the port that is called as `port` and has its protocol.
+    /// Returns the lists of the port with the same name and protocol.
     #[must_use]
     pub fn lists_of(&self, port: &PortElements<A>) -> Option<&EndpointLists<A>> {
-        self.same_port(port).map(|own| &own.lists)
+        self.same_port(port).map(|same| &same.lists)
     }
 
-    /// The port that is called as `port` and has its protocol.
+    /// Returns the port with the same name and protocol.
     pub(super) fn same_port(&self, port: &PortElements<A>) -> Option<&PortElements<A>> {
-        let mut ports = self.ports.iter();
-        let wanted = &port.shape;
-        ports.find(|own| {
-            own.shape.comment == wanted.comment && own.shape.protocol == wanted.protocol
+        self.ports.iter().find(|same| {
+            same.spec.comment == port.spec.comment && same.spec.protocol == port.spec.protocol
         })
     }
 
-    /// The elements, in the order of sets and keys, each key of a set once.
+    /// Returns the elements, sorted by set and key, without duplicates.
     #[must_use]
     pub fn elements(&self) -> Vec<Element<A>> {
         in_order(|elements| {
@@ -357,22 +374,24 @@ impl<A: Address> ServiceElements<A> {
         })
     }
 
-    /// The elements but for some that `other` has too: where only endpoints differ, in time linear
-    /// in them, with few others beside those that differ. What it leaves out of the one it leaves
-    /// out of the other.
+    /// Returns the elements without some that `other` has, too.
+    ///
+    /// If only endpoints differ, this takes time linear in them and returns few elements that do
+    /// not differ. An element that is omitted here is also omitted if the two are swapped.
     #[must_use]
     pub fn changed_elements(&self, other: &Self) -> Vec<Element<A>> {
         let ports = || self.ports.iter().zip(&other.ports);
-        let alike = |(port, other): (&PortElements<A>, _)| port.differs_in_endpoints_only(other);
-        if self.ports.len() != other.ports.len() || !ports().all(alike) {
+        let differs_in_endpoints_only =
+            |(port, other): (&PortElements<A>, _)| port.differs_in_endpoints_only(other);
+        if self.ports.len() != other.ports.len() || !ports().all(differs_in_endpoints_only) {
             return self.elements();
         }
-        // Ports share the addresses of their endpoints: all or none.
-        let moved = ports().any(|(port, other)| port.here != other.here);
+        // Ports share the elements of their endpoints' addresses: write those of all ports or none.
+        let has_moved = ports().any(|(port, other)| port.hairpin != other.hairpin);
         in_order(|elements| {
             for (port, other) in ports() {
                 port.push_changed_slots(other, elements);
-                if moved {
+                if has_moved {
                     port.push_hairpin(elements);
                 }
             }
@@ -380,6 +399,7 @@ impl<A: Address> ServiceElements<A> {
     }
 }
 
+/// Collects elements, sorts them and removes duplicates.
 fn in_order<A: Address>(push: impl FnOnce(&mut Vec<Element<A>>)) -> Vec<Element<A>> {
     let mut elements = Vec::new();
     push(&mut elements);

@@ -1,12 +1,14 @@
-//! Slots: which of a frontend's endpoints `numgen random mod N` draws by which number.
+//! Slots: the numbers by which `numgen random mod N` chooses an endpoint of a frontend.
 
 use std::cmp::Ordering;
 
-/// An endpoint: address and port.
+/// The address and port of an endpoint.
 pub type EndpointAddr<A> = (A, u16);
 
-/// A list's endpoints, each once and with a slot 0..N-1 of its own, in the order of the endpoints:
-/// so that two lists are compared in one pass. A slot fits 16 bits, as there are at most 65,536.
+/// A list of endpoints in which each endpoint has its own slot from 0 to N-1.
+///
+/// The list is sorted by endpoint, so that two lists are compared in one pass. A slot fits 16 bits,
+/// because a list has at most 65,536 endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slots<A>(Vec<(EndpointAddr<A>, u16)>);
 
@@ -17,11 +19,12 @@ impl<A> Default for Slots<A> {
 }
 
 impl<A: Copy + Ord> Slots<A> {
-    /// How many there can be.
+    /// The maximum number of endpoints in a list.
     pub const MAX: usize = 65536;
 
-    /// Each endpoint in the slot of its position; the first of equal ones counts, and none beyond
-    /// [`Self::MAX`].
+    /// Assigns each endpoint the slot of its position.
+    ///
+    /// Duplicates and endpoints beyond [`Self::MAX`] are ignored.
     #[must_use]
     pub fn in_order(endpoints: impl IntoIterator<Item = EndpointAddr<A>>) -> Self {
         let mut slots: Vec<_> = endpoints.into_iter().zip(0..=u16::MAX).collect();
@@ -30,70 +33,68 @@ impl<A: Copy + Ord> Slots<A> {
         Self(slots)
     }
 
-    /// The number of endpoints.
+    /// Returns the number of endpoints.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether the list has no endpoint.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Each endpoint and its slot, in the order of the endpoints.
+    /// Returns each endpoint with its slot, in the order of the endpoints.
     pub fn iter(&self) -> impl Iterator<Item = (EndpointAddr<A>, u16)> {
         self.0.iter().copied()
     }
 
-    /// The endpoints, in order.
+    /// Returns the endpoints, in order.
     pub fn endpoints(&self) -> impl Iterator<Item = EndpointAddr<A>> {
         self.iter().map(|(endpoint, _)| endpoint)
     }
 
-    /// Whether the endpoint has a slot.
+    /// Returns whether an endpoint has a slot.
     #[must_use]
-    pub fn holds(&self, endpoint: EndpointAddr<A>) -> bool {
-        let known = self.0.binary_search_by(|(known, _)| known.cmp(&endpoint));
-        known.is_ok()
+    pub fn contains(&self, endpoint: EndpointAddr<A>) -> bool {
+        let position = self.0.binary_search_by(|(listed, _)| listed.cmp(&endpoint));
+        position.is_ok()
     }
 
-    /// What of it `other` has not, endpoint and slot.
+    /// Returns the endpoints and slots that `other` does not have.
     #[must_use]
-    pub fn unlike(&self, other: &Self) -> Vec<(EndpointAddr<A>, u16)> {
-        let mut unlike = Vec::new();
+    pub fn difference(&self, other: &Self) -> Vec<(EndpointAddr<A>, u16)> {
+        let mut difference = Vec::new();
         let (mut own, mut others) = (self.0.as_slice(), other.0.as_slice());
         while let [first, rest @ ..] = own {
             match others {
                 [equal, after @ ..] if equal == first => (own, others) = (rest, after),
                 [less, after @ ..] if less < first => others = after,
                 _ => {
-                    unlike.push(*first);
+                    difference.push(*first);
                     own = rest;
                 }
             }
         }
-        unlike
+        difference
     }
 
-    /// The endpoints that `other` has in no slot.
+    /// Returns the endpoints that have no slot in `other`.
     #[must_use]
     pub fn removed_in(&self, other: &Self) -> Vec<EndpointAddr<A>> {
-        let missing = |endpoint: &EndpointAddr<A>| !other.holds(*endpoint);
-        // Only what changed its slot can have gone.
-        let unlike = self.unlike(other).into_iter();
-        unlike
+        self.difference(other)
+            .into_iter()
             .map(|(endpoint, _)| endpoint)
-            .filter(missing)
+            .filter(|endpoint| !other.contains(*endpoint))
             .collect()
     }
 
-    /// Gives the endpoints of `wanted` slots that differ in as few as can be from these: who stays
-    /// keeps its slot, who is new takes a free one, and when there are fewer slots than before, the
-    /// endpoints of the last ones move into the holes.
+    /// Reassigns the slots of `wanted` so that as few as possible differ from those of this list.
     ///
-    /// At most two slots change for each endpoint that came or went.
+    /// An endpoint that stays keeps its slot, and a new endpoint gets a free one. If there are
+    /// fewer slots than before, the endpoints of the last slots move to the free ones. At most two slots
+    /// change for each endpoint that was added or removed.
     #[must_use]
     pub fn assign_stable(&self, mut wanted: Self) -> Self {
         let count = wanted.len();
@@ -134,10 +135,10 @@ mod tests {
         Slots::in_order(addresses.iter().map(|address| (*address, 80)))
     }
 
-    /// The addresses in the order of their slots.
-    fn settled(before: &[u8], wanted: &[u8]) -> Vec<u8> {
-        let settled = slots(before).assign_stable(slots(wanted));
-        let mut by_slot: Vec<_> = settled
+    /// Returns the addresses in the order of their slots.
+    fn reassigned(before: &[u8], wanted: &[u8]) -> Vec<u8> {
+        let reassigned = slots(before).assign_stable(slots(wanted));
+        let mut by_slot: Vec<_> = reassigned
             .iter()
             .map(|(endpoint, slot)| (slot, endpoint))
             .collect();
@@ -161,14 +162,14 @@ mod tests {
                 &[3, 9, 2],
             ),
             ("the last moves into the hole", &[3, 1, 2], &[1, 2], &[2, 1]),
-            ("the last goes", &[3, 1, 2], &[1, 3], &[3, 1]),
+            ("the last is removed", &[3, 1, 2], &[1, 3], &[3, 1]),
             (
                 "one is added at the end",
                 &[3, 1, 2],
                 &[0, 1, 2, 3],
                 &[3, 1, 2, 0],
             ),
-            ("all go", &[3, 1, 2], &[], &[]),
+            ("all are removed", &[3, 1, 2], &[], &[]),
             (
                 "a doubled endpoint gets one slot",
                 &[1, 1, 2],
@@ -177,7 +178,7 @@ mod tests {
             ),
         ];
         for (what, before, wanted, after) in cases {
-            assert_eq!(settled(before, wanted), after, "{what}");
+            assert_eq!(reassigned(before, wanted), after, "{what}");
         }
     }
 
@@ -185,10 +186,10 @@ mod tests {
     fn lists_are_compared_by_endpoint_and_by_slot() {
         let (one, other) = (slots(&[1, 2, 3, 5]), slots(&[1, 3, 2, 4]));
         assert_eq!(
-            one.unlike(&other),
+            one.difference(&other),
             [((2, 80), 1), ((3, 80), 2), ((5, 80), 3)]
         );
-        assert_eq!(one.unlike(&one), []);
+        assert_eq!(one.difference(&one), []);
         assert_eq!(one.removed_in(&other), [(5, 80)]);
         assert_eq!(other.removed_in(&slots(&[])).len(), 4);
     }

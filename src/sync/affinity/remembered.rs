@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::planner::desired::{
     AffinityMemory, AllowedClients, ClientSides, ClientsToForget, LostEndpoint, NodeElements,
-    found_gone, gone_key, lost_of,
+    gone_in_table, gone_key, lost_endpoint,
 };
 use crate::planner::diff::{
     DesiredChange, ElementTimeout, GoneElements, KeptElements, Plan, TimeLeft,
@@ -109,7 +109,7 @@ impl<A: Address> FamilyState<A> {
                 pairs.extend(right.iter().flat_map(AllowedClients::only_inside));
                 let gone = self.gone(&pairs, &before, &now);
                 let known = self.applied.gone();
-                let leaving = pairs.iter().filter(|(asked, _)| now.has(asked));
+                let leaving = pairs.iter().filter(|(asked, _)| now.contains(asked));
                 let leaving = leaving.map(gone_key).filter(|key| !known.contains_key(key));
                 AffinityChanges {
                     leaving: leaving.map(|key| (key, Verdict::Unremembered)).collect(),
@@ -119,11 +119,11 @@ impl<A: Address> FamilyState<A> {
             }
             Basis::Found(found) => {
                 let services = change.services.values().flatten();
-                let mut right = AffinityMemory::of(services, &node_ips).right();
+                let mut right = AffinityMemory::of(services, &node_ips).allowed();
                 for slot in kept.values().flatten() {
                     right.keep_slot(slot, &node_ips);
                 }
-                let mut gone = found_gone(found, node_ips, &right);
+                let mut gone = gone_in_table(found, node_ips, &right);
                 if moved {
                     gone.extend(right.only_inside().map(|lost| (lost, Verdict::GoneOutside)));
                 }
@@ -185,7 +185,7 @@ impl<A: Address> FamilyState<A> {
 
     /// All that may be remembered, given what may be of the Services of the picture.
     fn right(&self, memory: &AffinityMemory<'_, A>, node_ips: &BTreeSet<A>) -> AllowedClients<A> {
-        let mut right = memory.right();
+        let mut right = memory.allowed();
         for slot in self.applied.kept_elements() {
             right.keep_slot(slot, node_ips);
         }
@@ -199,15 +199,15 @@ impl<A: Address> FamilyState<A> {
         before: &AffinityMemory<'_, A>,
         now: &AffinityMemory<'_, A>,
     ) -> GoneElements<A> {
-        let new = pairs.iter().map(|lost| (gone_key(lost), now.denies(lost)));
+        let new = pairs.iter().map(|lost| (gone_key(lost), now.denial(lost)));
         let known = self.applied.gone().iter();
         let known = known.filter(|(_, verdict)| **verdict != Verdict::Unremembered);
         let known = known.map(|(key, verdict)| {
-            let lost = lost_of(key.0, &key.1);
-            let changed = lost.filter(|(asked, _)| before.has(asked) || now.has(asked));
+            let lost = lost_endpoint(key.0, &key.1);
+            let changed = lost.filter(|(asked, _)| before.contains(asked) || now.contains(asked));
             (
                 *key,
-                changed.map_or(Some(*verdict), |lost| now.denies(&lost)),
+                changed.map_or(Some(*verdict), |lost| now.denial(&lost)),
             )
         });
         let all = known.chain(new);

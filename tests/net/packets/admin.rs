@@ -306,7 +306,7 @@ fn what_is_programmed_and_by_which_configuration_is_told_on_loopback_only() {
         Some(2),
         "{state}"
     );
-    assert_eq!(port["internal"], "to the endpoints");
+    assert_eq!(port["internal"], "to all endpoints");
     let outside = ask(
         &shop.cluster.client,
         (Family::V4.lan(2), METRICS),

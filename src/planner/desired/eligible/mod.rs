@@ -1,42 +1,46 @@
-//! Which endpoints a Service port may use: kube-proxy's `CategorizeEndpoints`
-//! (`pkg/proxy/topology.go`), as a value with named results.
+//! The endpoints that a Service port may use, as kube-proxy's `CategorizeEndpoints` selects them
+//! (`pkg/proxy/topology.go`).
 
 use std::collections::BTreeSet;
 
 use super::EndpointAddr;
 use crate::planner::model::{self, Address, EndpointSlice, Hints, ServicePort};
 
-/// The endpoints of one Service port by who may use them: each list in order, and each endpoint
-/// of it once.
+/// The endpoints of one Service port by policy; each list is sorted, without duplicates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EligibleEndpoints<A> {
-    /// For policy Cluster: the ready ones that topology allows; if there is none, those that
-    /// still serve while they terminate.
+    /// For policy Cluster: the ready endpoints that topology allows.
+    ///
+    /// If no endpoint is ready: those that still serve while they terminate.
     pub cluster: Vec<EndpointAddr<A>>,
-    /// For policy Local: the ready ones of this node; if there is none, those of this node that
-    /// still serve while they terminate. Topology does not count.
+    /// For policy Local: the ready endpoints on this node, regardless of topology.
+    ///
+    /// If none of them is ready: those on this node that still serve while they terminate.
     pub local: Vec<EndpointAddr<A>>,
-    /// The addresses in either list of the endpoints that are or may be on this node: only they can
-    /// hairpin here. What has no `nodeName` may be: a packet from elsewhere never has its address.
-    pub here: Vec<A>,
-    /// All that are ready.
+    /// The addresses of used endpoints that may be on this node and connect to themselves.
+    ///
+    /// An endpoint without `nodeName` may be: packets from other nodes never have its address.
+    pub hairpin: Vec<A>,
+    /// All ready endpoints.
     pub ready: Vec<EndpointAddr<A>>,
-    /// All that serve though they are not ready.
+    /// All endpoints that serve but are not ready.
     pub draining: Vec<EndpointAddr<A>>,
 }
 
 impl<A> EligibleEndpoints<A> {
-    /// Whether there is any usable endpoint anywhere: it decides between refusing and dropping
-    /// where a policy leaves none.
+    /// Returns whether any node has a usable endpoint.
+    ///
+    /// If a policy allows no endpoint, this decides whether connections are dropped or rejected.
     #[must_use]
-    pub fn any(&self) -> bool {
-        // Topology never empties a list, and the fall-back takes all that serve.
+    pub fn has_any(&self) -> bool {
+        // Topology never empties the list, and the fallback has all endpoints that serve.
         !self.cluster.is_empty()
     }
 }
 
-/// Sorts the endpoints of `port` in `slices` by who may use them; `zone` is this node's. An address that
-/// `is_endpoint` denies is not looked at.
+/// Sorts the endpoints of a port by policy; `zone` is the zone of this node.
+///
+/// Addresses for which `is_endpoint` returns `false` are ignored.
 #[must_use]
 pub fn eligible<A: Address>(
     port: &ServicePort,
@@ -45,92 +49,107 @@ pub fn eligible<A: Address>(
     is_endpoint: impl Fn(A) -> bool,
 ) -> EligibleEndpoints<A> {
     let merged = merge(port, slices, is_endpoint);
-    let topology = TopologyHints::of(&merged, zone);
+    let topology = TopologyHints::new(&merged, zone);
     let still_serves = |endpoint: &model::Endpoint<A>| endpoint.serving && endpoint.terminating;
     let mut cluster = Vec::with_capacity(merged.len());
-    let mut here = Vec::new();
+    let mut on_this_node = Vec::new();
     for merged in &merged {
         let (key, endpoint) = merged;
         if endpoint.ready && topology.allows(endpoint, zone) {
             cluster.push(*key);
         }
         if endpoint.local {
-            here.push(merged);
+            on_this_node.push(merged);
         }
     }
     if cluster.is_empty() {
-        let serve = merged.iter().filter(|(_, endpoint)| still_serves(endpoint));
-        cluster = serve.map(|(key, _)| *key).collect();
+        cluster = merged
+            .iter()
+            .filter(|(_, endpoint)| still_serves(endpoint))
+            .map(|(key, _)| *key)
+            .collect();
     }
-    let ready = here.iter().filter(|(_, endpoint)| endpoint.ready);
-    let mut local: Vec<_> = ready.map(|(key, _)| *key).collect();
+    let mut local: Vec<_> = on_this_node
+        .iter()
+        .filter(|(_, endpoint)| endpoint.ready)
+        .map(|(key, _)| *key)
+        .collect();
     if local.is_empty() {
-        let serve = here.iter().filter(|(_, endpoint)| still_serves(endpoint));
-        local = serve.map(|(key, _)| *key).collect();
+        local = on_this_node
+            .iter()
+            .filter(|(_, endpoint)| still_serves(endpoint))
+            .map(|(key, _)| *key)
+            .collect();
     }
-    let used = |key: &EndpointAddr<A>| {
+    let is_used = |key: &EndpointAddr<A>| {
         [&cluster, &local]
             .iter()
             .any(|list| list.binary_search(key).is_ok())
     };
-    let here = merged
+    let mut hairpin: Vec<_> = merged
         .iter()
-        .filter(|(key, endpoint)| (endpoint.local || endpoint.unplaced) && used(key));
-    let mut here: Vec<_> = here.map(|((address, _), _)| *address).collect();
-    here.dedup();
-    let that = |is: fn(&model::Endpoint<A>) -> bool| {
-        let which = merged.iter().filter(|(_, endpoint)| is(endpoint));
-        which.map(|(key, _)| *key).collect()
+        .filter(|(key, endpoint)| (endpoint.local || endpoint.unplaced) && is_used(key))
+        .map(|((address, _), _)| *address)
+        .collect();
+    hairpin.dedup();
+    let endpoints_where = |condition: fn(&model::Endpoint<A>) -> bool| {
+        let matching = merged.iter().filter(|(_, endpoint)| condition(endpoint));
+        matching.map(|(key, _)| *key).collect()
     };
     EligibleEndpoints {
         cluster,
         local,
-        here,
-        ready: that(|endpoint| endpoint.ready),
-        draining: that(|endpoint| endpoint.serving && !endpoint.ready),
+        hairpin,
+        ready: endpoints_where(|endpoint| endpoint.ready),
+        draining: endpoints_where(|endpoint| endpoint.serving && !endpoint.ready),
     }
 }
 
-/// An endpoint of a port, and what its slice says of it.
+/// An endpoint of a port, and its conditions in the slice that takes precedence.
 type MergedEndpoint<'a, A> = (EndpointAddr<A>, &'a model::Endpoint<A>);
 
-/// Each endpoint once, in order. Where slices disagree (one moves from a slice to another, or another Pod has
-/// the address), the conditions decide, then the time of the change, then where it is: never a name or an order.
+/// Returns each endpoint once, sorted.
+///
+/// Slices disagree while an endpoint moves from one to another, or when another Pod gets its
+/// address. Then the conditions decide, then the time of the change, then the node; never the name
+/// of a slice or the order.
 fn merge<'a, A: Address>(
     port: &ServicePort,
     slices: &[&'a EndpointSlice],
     is_endpoint: impl Fn(A) -> bool,
 ) -> Vec<MergedEndpoint<'a, A>> {
-    let mut said: Vec<(MergedEndpoint<'a, A>, Option<i64>)> = Vec::new();
+    let mut listed: Vec<(MergedEndpoint<'a, A>, Option<i64>)> = Vec::new();
     for slice in slices {
         let Some(addresses) = A::endpoints(&slice.addresses) else {
             continue;
         };
-        let answers = slice
-            .ports
-            .iter()
-            .filter(|answer| answer.name == port.name && answer.protocol == port.protocol);
-        for answer in answers {
-            let endpoints = addresses.iter();
-            let endpoints = endpoints.filter(|endpoint| is_endpoint(endpoint.address));
-            let of_slice = |endpoint: &'a model::Endpoint<A>| {
-                (((endpoint.address, answer.port), endpoint), slice.triggered)
-            };
-            said.extend(endpoints.map(of_slice));
+        let matching = slice.ports.iter().filter(|slice_port| {
+            slice_port.name == port.name && slice_port.protocol == port.protocol
+        });
+        for slice_port in matching {
+            listed.extend(
+                addresses
+                    .iter()
+                    .filter(|endpoint| is_endpoint(endpoint.address))
+                    .map(|endpoint| {
+                        let key = (endpoint.address, slice_port.port);
+                        ((key, endpoint), slice.triggered)
+                    }),
+            );
         }
     }
-    said.sort_by_key(|(((address, port), _), _)| (address.bits(), *port));
-    said.dedup_by(|other, known| {
-        let same = other.0.0 == known.0.0;
-        if same && precedence(other) > precedence(known) {
-            *known = *other;
+    listed.sort_by_key(|(((address, port), _), _)| (address.bits(), *port));
+    listed.dedup_by(|other, kept| {
+        let same = other.0.0 == kept.0.0;
+        if same && precedence(other) > precedence(kept) {
+            *kept = *other;
         }
         same
     });
-    said.into_iter().map(|(merged, _)| merged).collect()
+    listed.into_iter().map(|(merged, _)| merged).collect()
 }
 
-/// Of two that disagree the greater counts. Those that are equal in this are equal in all.
+/// Returns the precedence of an endpoint; equal precedence means equal endpoints.
 fn precedence<'a, A>(
     ((_, endpoint), triggered): &(MergedEndpoint<'a, A>, Option<i64>),
 ) -> impl Ord + use<'a, A> {
@@ -139,45 +158,49 @@ fn precedence<'a, A>(
     (conditions, *triggered, place, endpoint.hints.as_deref())
 }
 
-/// The addresses of ready endpoints on this node that any of the ports uses, in order. Linear in the
-/// endpoints, times the ports.
-pub(super) fn ready_here<A: Address>(
+/// Returns the sorted addresses of ready endpoints on this node that any of the ports uses.
+///
+/// Takes time linear in the endpoints times the ports.
+pub(super) fn ready_local_addresses<A: Address>(
     ports: &[ServicePort],
     slices: &[&EndpointSlice],
     is_endpoint: impl Fn(A) -> bool,
 ) -> BTreeSet<A> {
-    let merged = ports
+    ports
         .iter()
-        .flat_map(|port| merge(port, slices, &is_endpoint));
-    let ready = merged.filter(|(_, endpoint)| endpoint.local && endpoint.ready);
-    ready.map(|((address, _), _)| address).collect()
+        .flat_map(|port| merge(port, slices, &is_endpoint))
+        .filter(|(_, endpoint)| endpoint.local && endpoint.ready)
+        .map(|((address, _), _)| address)
+        .collect()
 }
 
-/// How the hints of the ready endpoints count (KEP-2433, KEP-3015): all of them or none.
+/// The topology hints that apply to a port (KEP-2433, KEP-3015).
 enum TopologyHints {
-    /// Not at all: one lacks its hint, or none is for us.
+    /// No hints: a ready endpoint has none, or none names this node or its zone.
     Any,
-    /// Those that name this node.
+    /// The hints that name this node.
     SameNode,
-    /// Those that name this node's zone.
+    /// The hints that name this node's zone.
     SameZone,
 }
 
 impl TopologyHints {
-    fn of<A>(merged: &[MergedEndpoint<'_, A>], zone: Option<&str>) -> Self {
+    /// Derives the hints that apply from the ready endpoints.
+    fn new<A>(merged: &[MergedEndpoint<'_, A>], zone: Option<&str>) -> Self {
         let ready = || merged.iter().filter(|(_, endpoint)| endpoint.ready);
         let hints = || ready().map(|(_, endpoint)| endpoint.hints.as_deref());
         let all = |has: fn(&Hints) -> bool| hints().all(|hints| hints.is_some_and(has));
         if all(|hints| hints.nodes) && hints().flatten().any(|hints| hints.our_node) {
             return Self::SameNode;
         }
-        let ours = |hints: &Hints| names_zone(hints, zone);
-        if all(|hints| !hints.zones.is_empty()) && hints().flatten().any(ours) {
+        let names_our_zone = |hints: &Hints| names_zone(hints, zone);
+        if all(|hints| !hints.zones.is_empty()) && hints().flatten().any(names_our_zone) {
             return Self::SameZone;
         }
         Self::Any
     }
 
+    /// Returns whether the hints allow an endpoint.
     fn allows<A>(&self, endpoint: &model::Endpoint<A>, zone: Option<&str>) -> bool {
         let hints = endpoint.hints.as_deref();
         match self {
@@ -188,6 +211,7 @@ impl TopologyHints {
     }
 }
 
+/// Returns whether the hints of an endpoint name a zone.
 fn names_zone(hints: &Hints, zone: Option<&str>) -> bool {
     zone.is_some_and(|zone| hints.zones.iter().any(|name| **name == *zone))
 }

@@ -1,4 +1,4 @@
-//! The rows of kube-proxy's `TestCategorizeEndpoints`, in our own words.
+//! The rows of kube-proxy's `TestCategorizeEndpoints`, in a short notation.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -6,9 +6,11 @@ use std::sync::Arc;
 use super::*;
 use crate::planner::model::{Protocol, ServiceName, SliceEndpoints, SlicePort};
 
-/// Endpoints in words: `1rL` is 10.0.0.1, ready, on this node. `r` ready, `t` serving while it
-/// terminates, `x` terminating only, `s` serving but not ready, `n` nothing; `L` here, `R`
-/// elsewhere; then hints: `@zone` for a zone, `#` for this node, `%` for another node.
+/// Parses an endpoint: `1rL` is 10.0.0.1, ready, on this node.
+///
+/// Conditions: `r` ready, `t` serving while it terminates, `x` terminating only, `s` serving but not
+/// ready, `n` none. Places: `L` this node, `R` another node, `U` no node name. Hints: `@zone` for a
+/// zone, `#` for this node, `%` for another node.
 fn endpoint(text: &str) -> model::Endpoint<Ipv4Addr> {
     let (base, zones) = match text.split_once('@') {
         Some((base, zones)) => (base, zones.split('+').map(Arc::from).collect()),
@@ -65,7 +67,7 @@ fn sorted(slices: &[&str], zone: Option<&str>) -> EligibleEndpoints<Ipv4Addr> {
     eligible(&http(), &slices, zone, |_| true)
 }
 
-/// The last digits of the addresses.
+/// Returns the last digits of the addresses.
 fn digits<'a>(endpoints: impl IntoIterator<Item = &'a EndpointAddr<Ipv4Addr>>) -> String {
     let last = |(address, _): &EndpointAddr<Ipv4Addr>| address.octets()[3].to_string();
     endpoints.into_iter().map(last).collect()
@@ -79,7 +81,7 @@ type Row = (
     &'static str,
 );
 
-/// What, endpoints, this node's zone, cluster list, local list.
+/// Case, endpoints, this node's zone, list of policy Cluster, list of policy Local.
 const ROWS: &[Row] = &[
     (
         "hints are ignored without any",
@@ -247,12 +249,12 @@ fn endpoints_are_sorted_as_kube_proxy_sorts_them() {
         let sorted = sorted(&[endpoints], *zone);
         assert_eq!(digits(&sorted.cluster), *cluster, "cluster: {what}");
         assert_eq!(digits(&sorted.local), *local, "local: {what}");
-        assert_eq!(sorted.any(), !cluster.is_empty(), "any: {what}");
+        assert_eq!(sorted.has_any(), !cluster.is_empty(), "any: {what}");
     }
 }
 
 #[test]
-fn an_endpoint_in_two_slices_counts_once_and_the_living_one_wins() {
+fn an_endpoint_in_two_slices_counts_once_and_the_running_one_wins() {
     let rows: [(&[&str], &str); 6] = [
         (&["1rL 2rR", "1rL 3rR"], "123"),
         (&["1tL", "1rL"], "1"),
@@ -266,7 +268,7 @@ fn an_endpoint_in_two_slices_counts_once_and_the_living_one_wins() {
     }
 }
 
-/// Two slices with their times, and who is local by both in either order.
+/// Two slices with their times, and the local endpoints of both in either order.
 type Disagreeing = ([(&'static str, Option<i64>); 2], &'static str);
 
 #[test]
@@ -279,8 +281,8 @@ fn slices_that_disagree_are_decided_by_conditions_then_by_time() {
         ([("1nR", Some(2)), ("1rL", Some(1))], "1"),
         ([("1tL", Some(2)), ("1rR", Some(1))], ""),
     ];
-    for (said, local) in rows {
-        let slices = said.map(|(endpoints, triggered)| EndpointSlice {
+    for (slices, local) in rows {
+        let slices = slices.map(|(endpoints, triggered)| EndpointSlice {
             triggered,
             ..slice(endpoints)
         });
@@ -294,12 +296,12 @@ fn slices_that_disagree_are_decided_by_conditions_then_by_time() {
 }
 
 #[test]
-fn endpoints_that_are_used_and_may_be_on_this_node_can_hairpin() {
+fn used_endpoints_that_may_be_on_this_node_can_hairpin() {
     let sorted = sorted(&["1rL 2rR 3tL 4xL 5rU"], None);
-    let here: Vec<_> = sorted
-        .here
+    let hairpin: Vec<_> = sorted
+        .hairpin
         .iter()
         .map(|address| address.octets()[3])
         .collect();
-    assert_eq!(here, [1, 5]);
+    assert_eq!(hairpin, [1, 5]);
 }

@@ -1,0 +1,172 @@
+//! A writer of the elements of a Service port.
+
+use super::frontend::{FrontendKey, maps};
+use super::port::{PortSpec, Route};
+use super::{EndpointAddr, EndpointLists, Slots};
+use crate::planner::model::Address;
+use crate::planner::ruleset::{DynamicChain, Element, EndpointList, Key, SetName, Value, Verdict};
+
+/// A frontend, the route of its connections, and the map with its verdict.
+#[derive(Clone, Copy)]
+pub(super) struct DispatchedFrontend<A> {
+    pub(super) frontend: FrontendKey<A>,
+    pub(super) route: Route,
+    pub(super) map: SetName,
+}
+
+/// Returns an element without a comment, because several Services may share it.
+pub(super) fn shared<A: Address>(set: SetName, key: Key<A>) -> Element<A> {
+    Element {
+        set,
+        key,
+        value: Value::Nothing,
+        comment: None,
+    }
+}
+
+/// The slots of a list to write: all, or those that changed.
+pub(super) struct SlotChanges<A> {
+    /// The number of endpoints in the list, if the verdict that depends on it is written, too.
+    count: Option<u32>,
+    /// The endpoints and slots to write.
+    slots: Vec<(EndpointAddr<A>, u16)>,
+}
+
+impl<A: Address> SlotChanges<A> {
+    /// Returns the number of endpoints of a list, if it has any.
+    pub(super) fn count(list: &Slots<A>) -> Option<u32> {
+        u32::try_from(list.len()).ok().filter(|count| *count > 0)
+    }
+
+    /// Returns all slots of a list.
+    pub(super) fn all(list: &Slots<A>) -> Self {
+        Self {
+            count: Self::count(list),
+            slots: list.iter().collect(),
+        }
+    }
+
+    /// Returns the slots of a list that another version of it does not have.
+    pub(super) fn between(list: &Slots<A>, other: &Slots<A>) -> Self {
+        Self {
+            count: Self::count(list).filter(|_| list.len() != other.len()),
+            slots: list.difference(other),
+        }
+    }
+}
+
+/// A writer that appends the elements of a port, each with the port's comment.
+pub(super) struct ElementWriter<'a, A: Address> {
+    port: &'a PortSpec<A>,
+    elements: &'a mut Vec<Element<A>>,
+}
+
+impl<'a, A: Address> ElementWriter<'a, A> {
+    pub(super) fn new(port: &'a PortSpec<A>, elements: &'a mut Vec<Element<A>>) -> Self {
+        Self { port, elements }
+    }
+
+    /// Appends an element.
+    pub(super) fn push(&mut self, set: SetName, key: Key<A>, value: Value<A>) {
+        self.elements.push(Element {
+            set,
+            key,
+            value,
+            comment: Some(self.port.comment.clone()),
+        });
+    }
+
+    /// Appends the verdict of a frontend.
+    pub(super) fn push_verdict(
+        &mut self,
+        set: SetName,
+        frontend: FrontendKey<A>,
+        verdict: Verdict,
+    ) {
+        self.push(set, frontend.key(), Value::Verdict(verdict));
+    }
+
+    /// Appends the elements of a frontend's route, except its slots.
+    pub(super) fn push_route(
+        &mut self,
+        DispatchedFrontend {
+            frontend,
+            route,
+            map,
+        }: DispatchedFrontend<A>,
+        lists: &EndpointLists<A>,
+    ) {
+        let maps = maps(frontend.kind());
+        if map == SetName::ServicesRestricted {
+            self.push_verdict(maps.dispatch, frontend, Verdict::Restricted);
+        }
+        match route {
+            Route::Cluster | Route::Local => {}
+            Route::LocalPolicy => {
+                self.push_verdict(map, frontend, maps.external_local);
+                if lists.local.is_empty() {
+                    self.push_verdict(maps.local, frontend, Verdict::Drop);
+                }
+            }
+            Route::Drop => self.push_verdict(map, frontend, Verdict::Drop),
+            Route::Reject => self.push_verdict(map, frontend, Verdict::Refuse),
+        }
+        if let (Some(seconds), Route::Cluster | Route::Local | Route::LocalPolicy) =
+            (self.port.affinity, route)
+        {
+            let learn = Verdict::OnDemand(DynamicChain::Learn(seconds));
+            let set = (maps.sticky)(self.port.protocol);
+            self.push(set, frontend.key_without_protocol(), Value::Verdict(learn));
+        }
+    }
+
+    /// Appends the slots of a list, and the verdict that balances over them.
+    pub(super) fn push_slots(
+        &mut self,
+        map: SetName,
+        frontend: FrontendKey<A>,
+        list: EndpointList,
+        changes: &SlotChanges<A>,
+    ) {
+        if let Some(count) = changes.count {
+            let chain = match self.port.affinity {
+                Some(_) => DynamicChain::Sticky(frontend.kind(), list, count),
+                None => DynamicChain::Pick(frontend.kind(), list, count),
+            };
+            self.push_verdict(map, frontend, Verdict::OnDemand(chain));
+        }
+        for ((address, port), slot) in &changes.slots {
+            let (set, key) = frontend.slot(list, u32::from(*slot));
+            self.push(set, key, Value::Endpoint(*address, *port));
+        }
+    }
+
+    /// Appends the verdict that masquerades connections to an external frontend.
+    pub(super) fn push_masquerading(&mut self, frontend: FrontendKey<A>) {
+        let verdict = match self.port.external {
+            Route::Cluster => Verdict::ToExternal,
+            Route::LocalPolicy => Verdict::ToExternalLocal,
+            Route::Local | Route::Drop | Route::Reject => return,
+        };
+        let map = (maps(frontend.kind()).external)(self.port.protocol);
+        self.push(
+            map,
+            frontend.key_without_protocol(),
+            Value::Verdict(verdict),
+        );
+    }
+
+    /// Appends the `loadBalancerSourceRanges` of each load-balancer IP.
+    pub(super) fn push_source_ranges(&mut self) {
+        let port = self.port;
+        let Some(ranges) = &port.source_ranges else {
+            return;
+        };
+        for address in &port.load_balancer_ips {
+            for range in ranges {
+                let key = Key::SourceRange(port.protocol, *address, port.port, *range);
+                self.push(SetName::SourceRanges, key, Value::Nothing);
+            }
+        }
+    }
+}
