@@ -12,7 +12,7 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use kube_dnat::netlink::Commit;
 use kube_dnat::planner::desired::{NodeFacts, PodSource};
 use kube_dnat::planner::model::{parse, wire};
-use kube_dnat::sync::{Basis, State};
+use kube_dnat::sync::State;
 
 #[path = "scale/cluster.rs"]
 #[allow(
@@ -34,18 +34,15 @@ fn committed(cluster: Cluster) -> State {
     for event in cluster.events() {
         let _ = state.apply(event);
     }
-    let plans = state.prepare(Basis::Empty, Basis::Empty).expect("a plan");
-    let _ = state.committed(plans);
+    let (_, effects) = state.plan_everything().split();
+    let _ = state.committed(effects);
     state
 }
 
 /// Plans what is dirty.
 fn plan(state: &State) -> Commit {
-    let plans = state.prepare(Basis::Picture, Basis::Picture);
-    let mut plans = plans.expect("a plan");
-    let mut commit = Commit::default();
-    commit.ipv4.transaction = std::mem::take(&mut plans.ipv4.transaction);
-    commit
+    let (transactions, _) = state.plan_changes().split();
+    transactions.into()
 }
 
 fn decode(criterion: &mut Criterion) {
@@ -73,8 +70,8 @@ fn plan_one_change(criterion: &mut Criterion) {
                 },
                 |change| {
                     let _ = state.apply(change);
-                    let plans = state.prepare(Basis::Picture, Basis::Picture);
-                    state.committed(plans.expect("a plan"))
+                    let (_, effects) = state.plan_changes().split();
+                    state.committed(effects)
                 },
                 BatchSize::SmallInput,
             );

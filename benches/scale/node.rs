@@ -5,11 +5,14 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kube_dnat::netlink::{Commit, FamilyCommit, Kernel, ReadTable};
+use kube_dnat::netlink::{Commit, FamilyCommit, Kernel};
 use kube_dnat::planner::desired::{NodeFacts, PodSource};
+use kube_dnat::planner::diff::KernelView;
+use kube_dnat::planner::diff::TableStatus;
+use kube_dnat::planner::dual::Dual;
 use kube_dnat::planner::model::Event;
 use kube_dnat::planner::ruleset::Program;
-use kube_dnat::sync::{Basis, State};
+use kube_dnat::sync::State;
 use nix::sched::{CloneFlags, unshare};
 
 /// Runs a closure in a network namespace of its own.
@@ -50,8 +53,8 @@ impl Node {
             counters,
             ..NodeFacts::default()
         };
-        let state = State::new(facts);
-        let program = state.program::<Ipv4Addr>();
+        let state = State::new(facts).ipv4_only();
+        let program = state.programs().ipv4;
         Self {
             state,
             kernel: Kernel::open().expect("nf_tables"),
@@ -69,42 +72,42 @@ impl Node {
 
     /// Programs everything from nothing.
     pub(crate) fn load(&mut self) -> Took {
-        self.sync(Basis::Empty, Some(self.program.clone()))
+        self.sync(KernelView::Empty, Some(self.program.clone()))
     }
 
     /// Programs what changed.
     pub(crate) fn update(&mut self) -> Took {
-        self.sync(Basis::Picture, None)
+        self.sync(KernelView::Applied, None)
     }
 
     /// What a restart does: reads the table back and sends what differs. How many elements there
     /// are, and how many operations were sent.
     pub(crate) fn adopt(&mut self) -> (u32, u32) {
         let found = self.kernel.read::<Ipv4Addr>(&self.program);
-        let ReadTable::Ours(table) = found.expect("a table") else {
+        let TableStatus::Ours(table) = found.expect("a table") else {
             panic!("the table is not ours")
         };
         let elements = u32::try_from(table.len()).expect("some elements");
-        let took = self.sync(Basis::Found(Box::new(table)), None);
+        let took = self.sync(KernelView::Found(Box::new(table)), None);
         (elements, took.operations)
     }
 
-    fn sync(&mut self, basis: Basis<Ipv4Addr>, rebuild: Option<Program>) -> Took {
+    fn sync(&mut self, view: KernelView<Ipv4Addr>, rebuild: Option<Program>) -> Took {
         let started = Instant::now();
-        let plans = self.state.prepare(basis, Basis::Picture);
-        let mut plans = plans.expect("a plan");
-        let operations = u32::try_from(plans.ipv4.transaction.len()).expect("some operations");
-        let planned = Instant::now();
-        let commit = Commit {
-            ipv4: FamilyCommit {
-                rebuild,
-                transaction: std::mem::take(&mut plans.ipv4.transaction),
-            },
-            ipv6: FamilyCommit::default(),
+        let views = Dual {
+            ipv4: view,
+            ipv6: None,
         };
+        let (transactions, effects) = self.state.plan(views).split();
+        let operations = u32::try_from(transactions.ipv4.len()).expect("some operations");
+        let planned = Instant::now();
+        let commit = Commit::from(FamilyCommit {
+            rebuild,
+            transaction: transactions.ipv4,
+        });
         self.kernel.commit(&commit).expect("the kernel takes it");
         let committed = Instant::now();
-        let _ = self.state.committed(plans);
+        let _ = self.state.committed(effects);
         Took {
             plan: planned - started + committed.elapsed(),
             commit: committed - planned,

@@ -11,8 +11,8 @@ use anyhow::{Context, anyhow};
 use kube::Client;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
-use tracing::{error, info};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::info;
 
 use crate::config::{Config, ConfigFile};
 use crate::events::{self, EventRecorder};
@@ -105,19 +105,19 @@ pub fn run(source: ObjectSource, config: Config, options: Options) -> anyhow::Re
         } = config;
         say_starting(&node, ipv6, &facts);
         let node: Arc<str> = node.into();
-        let state = known(facts).await?.called(Arc::clone(&node), needs_node);
+        let state = initial_state(facts, ipv6, (Arc::clone(&node), needs_node)).await?;
         let (events, reported) = mpsc::channel(EVENTS);
         let own_addresses = addresses::follow(events.clone());
         let (stop, stopped) = watch::channel(false);
         let (health, changes) = mpsc::unbounded_channel();
         let told = (Arc::clone(&sync_health), metrics.clone(), recorder.clone());
         let serving = http::serve(admin, addresses, http_runtimes()?, changes, told)?;
-        let mut syncer = Syncer::new(kernel, state, ipv6, health, sync_health, metrics)
+        let mut syncer = Syncer::new(kernel, state, health, sync_health, metrics)
             .context("cannot start a thread")?
             .paced(min_sync_period, sync_period)
             .with_recorder(recorder);
         if options.takeover {
-            syncer = syncer.after_first_sync(take_over);
+            syncer = syncer.with_first_sync(take_over_later()?);
         }
         let syncer = start_syncer(syncer, reported, asked, stopped)?;
         let followed = follow(source, node, events);
@@ -170,20 +170,22 @@ fn admin(
     Ok((admin, addresses, asked))
 }
 
-/// On a thread of its own: the crank goes on.
-fn take_over() {
-    let thread = thread::Builder::new().name("takeover".to_owned());
-    let spawned = runtime().and_then(|runtime| {
-        let taking_over = move || runtime.block_on(kube_proxy::remove_and_tell());
-        Ok(thread.spawn(taking_over)?)
-    });
-    if let Err(error) = spawned {
-        error!(
-            event = %LogEvent::TakeoverFailed,
-            error = format!("{error:#}"),
-            "cannot start the takeover; kube-proxy's rules stay"
-        );
-    }
+/// Removes what kube-proxy left once the first sync is reported to the sender, on a thread of its
+/// own: the sync loop does not wait for it.
+fn take_over_later() -> anyhow::Result<oneshot::Sender<()>> {
+    let runtime = runtime()?;
+    let (first_sync, is_done) = oneshot::channel();
+    let take_over = async {
+        // The sender is dropped without a first sync when the daemon exits.
+        if is_done.await.is_ok() {
+            kube_proxy::remove_and_tell().await;
+        }
+    };
+    thread::Builder::new()
+        .name("takeover".to_owned())
+        .spawn(move || runtime.block_on(take_over))
+        .context("cannot start a thread")?;
+    Ok(first_sync)
 }
 
 /// Tells users of what is wrong by Events, if there is an API server to take them.
@@ -219,14 +221,20 @@ fn say_starting(node: &str, ipv6: bool, facts: &NodeFacts) {
     );
 }
 
-/// What is known of the node at the start, with its own addresses.
-async fn known(facts: NodeFacts) -> anyhow::Result<State> {
+/// The state at the start: the facts of the configuration, and the node's own addresses.
+async fn initial_state(
+    facts: NodeFacts,
+    ipv6: bool,
+    (name, needs_object): (Arc<str>, bool),
+) -> anyhow::Result<State> {
     let own = addresses::own().await;
     let own = own.context("cannot read this node's addresses")?;
-    Ok(State::new(NodeFacts {
+    let state = State::new(NodeFacts {
         own_addresses: Some(own),
         ..facts
-    }))
+    })
+    .named(name, needs_object);
+    Ok(if ipv6 { state } else { state.ipv4_only() })
 }
 
 /// SIGUSR1 makes the log verbose, and once more quiet.

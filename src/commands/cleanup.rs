@@ -9,7 +9,8 @@ use tracing::{info, warn};
 use super::processes;
 use crate::kube_proxy::takeover::{self, Takeover, TakeoverResult};
 use crate::kube_proxy::virtual_servers;
-use crate::netlink::{Error, Kernel, TableStatus};
+use crate::netlink::{Error, Kernel};
+use crate::planner::diff::TableStatus;
 use crate::planner::model::Address;
 use crate::planner::model::addr::Family;
 use crate::planner::ruleset::TABLE;
@@ -75,9 +76,9 @@ fn owned_message(kernel: &mut Kernel, family: Family) -> String {
 
 /// Returns the netlink port of the socket that owns the table of family `A`.
 fn owner<A: Address>(kernel: &mut Kernel) -> Option<u32> {
-    match kernel.look::<A>() {
+    match kernel.inspect::<A>() {
         Ok(TableStatus::Ours(shape)) => shape.owner,
-        Ok(TableStatus::Nothing | TableStatus::Foreign(_)) | Err(_) => None,
+        Ok(TableStatus::Missing | TableStatus::Foreign(_)) | Err(_) => None,
     }
 }
 

@@ -20,7 +20,8 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::{Parser, Subcommand};
 
-use crate::netlink::{Kernel, TableShape, TableStatus};
+use crate::netlink::{Kernel, TableShape};
+use crate::planner::diff::TableStatus;
 use crate::planner::model::Address;
 use crate::planner::ruleset::TABLE;
 
@@ -101,8 +102,8 @@ impl CommandLine {
 
 /// Inspects kube-dnat's table of family `A`. Returns `None` if it does not exist.
 fn inspect_table<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<TableShape<A>>> {
-    match kernel.look::<A>()? {
-        TableStatus::Nothing => Ok(None),
+    match kernel.inspect::<A>()? {
+        TableStatus::Missing => Ok(None),
         TableStatus::Ours(shape) => Ok(Some(shape)),
         TableStatus::Foreign(why) => bail!(
             "the {} table {TABLE} was created by another version ({why}): use that version of kube-dnat",

@@ -1,7 +1,6 @@
 //! `kube-dnat render`: the ruleset of manifests as nft text.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -10,6 +9,7 @@ use tracing::warn;
 
 use super::configuration::load;
 use super::flags::{GivenFlags, NodeFlags};
+use crate::per_family;
 use crate::planner::ruleset::render;
 use crate::sync::State;
 use crate::watch::manifests::{self, Listing};
@@ -65,14 +65,17 @@ impl Render {
         for event in events {
             diagnostics.extend(state.apply(event));
         }
-        diagnostics.extend(state.not_served()?);
+        diagnostics.extend(state.unserved());
         for diagnostic in diagnostics {
             diagnostic.log();
         }
-        let (ipv4, ipv6) = state.fresh()?;
         let mut out = std::io::stdout().lock();
-        out.write_all(render(&ipv4, &state.program::<Ipv4Addr>()).as_bytes())?;
-        out.write_all(render(&ipv6, &state.program::<Ipv6Addr>()).as_bytes())?;
+        let texts = per_family!(state.fresh().zip(state.programs()), |(table, program)| {
+            render(&table, &program)
+        });
+        for text in texts {
+            out.write_all(text.as_bytes())?;
+        }
         Ok(())
     }
 }

@@ -63,7 +63,7 @@ impl Kernel {
             take(family, &message.attributes());
         });
         match dumped {
-            Ok(_) | Err(DumpError::Refused(Errno::EINTR)) => Ok(()),
+            Ok(_) | Err(DumpError::Rejected(Errno::EINTR)) => Ok(()),
             Err(dump) => Err(dump.error("read nftables")),
         }
     }

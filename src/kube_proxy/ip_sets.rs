@@ -79,7 +79,7 @@ impl Kernel {
         match listed {
             Ok(_) => Ok(names),
             // Neither built in nor loaded.
-            Err(DumpError::Refused(Errno::EINVAL | Errno::EOPNOTSUPP)) => Ok(Vec::new()),
+            Err(DumpError::Rejected(Errno::EINVAL | Errno::EOPNOTSUPP)) => Ok(Vec::new()),
             Err(dump) => Err(dump.error("list IP sets")),
         }
     }

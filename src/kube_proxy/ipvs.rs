@@ -54,7 +54,7 @@ pub fn flush_ipvs() -> Result<bool, Error> {
     });
     let family = match family {
         Ok(Some(family)) => family,
-        Ok(None) | Err(DumpError::Refused(Errno::ENOENT)) => return Ok(false),
+        Ok(None) | Err(DumpError::Rejected(Errno::ENOENT)) => return Ok(false),
         Err(dump) => return Err(dump.error("look for IPVS")),
     };
     let request = attribute::request(family, attribute::REQUEST, IPVS_CMD_FLUSH, 1, &[]);

@@ -1,6 +1,7 @@
-//! What can go wrong between us and the kernel.
+//! The errors of the kernel's interfaces.
 
 use std::io;
+use std::ops::Range;
 
 use nix::errno::Errno;
 
@@ -8,14 +9,29 @@ use crate::netlink::Ability;
 use crate::planner::model::ServiceName;
 use crate::planner::model::addr::Family;
 
-/// An operation that the kernel refused.
+/// The part of a batch that the kernel rejected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RejectedAt {
+    /// The batch as a whole.
+    Transaction,
+    /// A chain, a rule, a set or a map of the fixed program.
+    Program,
+    /// These operations of a family's transaction.
+    Operations(Family, Range<usize>),
+    /// The message that must fail, so that the kernel undoes the transaction.
+    Undo,
+}
+
+/// Something that the kernel rejected.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{operation}: {errno}{}", explanation.as_deref().map(|text| format!(" ({text})")).unwrap_or_default())]
 pub struct Rejection {
-    /// The operation in nft's words.
+    /// Where it is in the batch.
+    pub at: RejectedAt,
+    /// What was rejected, in nft's words, for people to read.
     pub operation: String,
     /// The Services it is for: one, unless the kernel did not say which element of a message it
-    /// refused; none for the node's own.
+    /// rejected; none for the node's own.
     pub services: Vec<ServiceName>,
     /// Why.
     pub errno: Errno,
@@ -42,11 +58,11 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
-    /// The kernel refused the transaction; nothing of it took effect.
-    #[error("the kernel refused {}", list(.0))]
-    Refused(Vec<Rejection>),
-    /// The kernel said more than the receive buffer holds: what it did is not known.
-    #[error("the kernel's answer was lost, the table must be read again")]
+    /// The kernel rejected the transaction; nothing of it took effect.
+    #[error("the kernel rejected {}", list(.0))]
+    Rejected(Vec<Rejection>),
+    /// The answer of the kernel exceeded the receive buffer: the outcome is unknown.
+    #[error("the kernel's answer was lost, the tables must be read back")]
     Lost,
     /// Only the process that owns the table can change it.
     #[error("the {0} table kube-dnat belongs to another process: is kube-dnat running twice?")]
@@ -88,9 +104,13 @@ fn words(abilities: &[Ability]) -> String {
     words.join(", ")
 }
 
-fn list(refusals: &[Rejection]) -> String {
-    let shown: Vec<_> = refusals.iter().take(3).map(Rejection::to_string).collect();
-    let more = refusals.len().saturating_sub(shown.len());
+fn list(rejections: &[Rejection]) -> String {
+    let shown: Vec<_> = rejections
+        .iter()
+        .take(3)
+        .map(Rejection::to_string)
+        .collect();
+    let more = rejections.len().saturating_sub(shown.len());
     let more = if more > 0 {
         format!(" and {more} more")
     } else {

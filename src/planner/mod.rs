@@ -8,11 +8,13 @@
 //! - [`desired`] is the elements that one Service wants on this node;
 //! - [`diff`] is the operations between what the kernel holds and what it should hold;
 //! - [`conntrack`] is which connection-tracking entries a change makes stale;
+//! - [`dual`] holds a value of each IP family;
 //! - [`explain`] is what the rules do with one packet.
 
 pub mod conntrack;
 pub mod desired;
 pub mod diff;
+pub mod dual;
 pub mod explain;
 pub mod model;
 pub mod ruleset;

@@ -17,16 +17,16 @@ use super::sync_once::milliseconds;
 use crate::logging::LogEvent;
 use crate::metrics::Metrics;
 use crate::netlink::Conntrack;
+use crate::per_family;
 use crate::planner::conntrack::{ConntrackEntry, DirtyFrontends};
+use crate::planner::dual::Dual;
 use crate::planner::model::{Address, Protocol};
 
 /// Connection tracking, and what to look for in it.
 pub(super) struct ConntrackCleaner {
     conntrack: Conntrack,
     metrics: Metrics,
-    ipv6: bool,
-    wanted4: Wanted<Ipv4Addr>,
-    wanted6: Wanted<Ipv6Addr>,
+    wanted: Dual<Wanted<Ipv4Addr>, Wanted<Ipv6Addr>>,
     /// Whether some of it may be made again after a look that finds nothing.
     is_early: bool,
     pace: Pace,
@@ -34,7 +34,7 @@ pub(super) struct ConntrackCleaner {
 
 /// What to look for.
 struct Wanted<A> {
-    touched: DirtyFrontends<A>,
+    frontends: DirtyFrontends<A>,
     /// The answers that may come late to entries that were deleted. Nothing else tells an entry that
     /// one makes from a flow of the node itself.
     answers: BTreeSet<ConntrackEntry<A>>,
@@ -43,20 +43,18 @@ struct Wanted<A> {
 impl<A> Default for Wanted<A> {
     fn default() -> Self {
         Self {
-            touched: DirtyFrontends::default(),
+            frontends: DirtyFrontends::default(),
             answers: BTreeSet::new(),
         }
     }
 }
 
 impl ConntrackCleaner {
-    pub(super) fn new(conntrack: Conntrack, ipv6: bool, metrics: Metrics) -> Self {
+    pub(super) fn new(conntrack: Conntrack, metrics: Metrics) -> Self {
         Self {
             conntrack,
             metrics,
-            ipv6,
-            wanted4: Wanted::default(),
-            wanted6: Wanted::default(),
+            wanted: Dual::both(Wanted::default(), Wanted::default()),
             is_early: false,
             pace: Pace::default(),
         }
@@ -66,19 +64,21 @@ impl ConntrackCleaner {
     /// all if no frontend was touched. `forgotten` says whether all clients are forgotten that session
     /// affinity would send to an endpoint that is gone: if not, the look is repeated.
     pub(super) fn clean(&mut self, state: &mut State, forgotten: bool) {
-        let (ipv4, ipv6) = state.take_dirty_frontends();
-        if ipv4.is_empty() && (ipv6.is_empty() || !self.ipv6) {
+        let dirty = state.take_dirty_frontends();
+        let are_empty = per_family!(dirty.as_ref(), |dirty| dirty.is_empty());
+        if are_empty.into_iter().all(|is_empty| is_empty) {
             return;
         }
-        self.wanted4.touched.extend(ipv4);
-        self.wanted6.touched.extend(ipv6);
+        per_family!(self.wanted.as_mut().zip(dirty), |(wanted, dirty)| wanted
+            .frontends
+            .extend(dirty));
         self.is_early |= !forgotten;
         self.pace.touched();
         self.look_if_due(state);
     }
 
     /// All clients are forgotten: what they had made again meanwhile is looked for.
-    pub(super) fn all_forgotten(&mut self, state: &State) {
+    pub(super) fn all_reaped(&mut self, state: &State) {
         self.pace.repeat_now(Instant::now());
         self.look_if_due(state);
     }
@@ -102,19 +102,18 @@ impl ConntrackCleaner {
             is_early: std::mem::take(&mut self.is_early),
         };
         if !self.pace.looked(look) {
-            self.wanted4 = Wanted::default();
-            self.wanted6 = Wanted::default();
+            per_family!(self.wanted.as_mut(), |wanted| *wanted = Wanted::default());
         }
     }
 
     /// How many entries were deleted.
     fn look(&mut self, state: &State) -> usize {
-        let (conntrack, metrics) = (&mut self.conntrack, &self.metrics);
-        let mut deleted = delete(conntrack, metrics, &state.ipv4, &mut self.wanted4);
-        if self.ipv6 {
-            deleted += delete(conntrack, metrics, &state.ipv6, &mut self.wanted6);
-        }
-        deleted
+        let families = state.families.as_ref().zip(self.wanted.as_mut());
+        per_family!(families, |(family, wanted)| {
+            delete(&mut self.conntrack, &self.metrics, family, wanted)
+        })
+        .into_iter()
+        .sum()
     }
 }
 
@@ -126,12 +125,12 @@ fn delete<A: Address>(
     family: &FamilyState<A>,
     wanted: &mut Wanted<A>,
 ) -> usize {
-    let Wanted { touched, answers } = wanted;
-    if touched.is_empty() {
+    let Wanted { frontends, answers } = wanted;
+    if frontends.is_empty() {
         return 0;
     }
     let started = Instant::now();
-    let frontends = family.frontends(touched);
+    let frontends = family.frontends(frontends);
     let stale = |entry: &_| frontends.is_stale(entry) || answers.contains(entry);
     match conntrack.delete(&frontends.protocols(), stale) {
         Ok(cleaned) => {

@@ -31,8 +31,8 @@ impl State {
         match question {
             DebugQuestion::State => json!({
                 "everythingListed": self.is_complete(),
-                "IPv4": self.ipv4.describe(),
-                "IPv6": self.ipv6.describe(),
+                "IPv4": self.families.ipv4.describe(),
+                "IPv6": self.families.ipv6.as_ref().map(FamilyState::describe),
                 "wrong": self.wrong(),
             }),
             DebugQuestion::Wrong => Value::Object(self.wrong()),
@@ -64,8 +64,8 @@ impl<A: Address> FamilyState<A> {
         json!({
             "services": services,
             "elements": elements,
-            "waiting": names(self.waiting()),
-            "leftOut": names(self.left_out()),
+            "pending": names(self.pending()),
+            "skipped": names(self.skipped()),
         })
     }
 }

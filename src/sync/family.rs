@@ -1,4 +1,4 @@
-//! One family's side of the crank: what is dirty, what it should be, what the kernel holds. Pure.
+//! The state of one IP family: what is dirty, what is desired, what is applied. Pure.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,61 +11,74 @@ use crate::planner::desired::{
     ServiceElements, Slots, UnservedReason, claims, cluster_ips, health_check, service_elements,
 };
 use crate::planner::diff::{
-    Applied, DesiredChange, GoneElements, KeptElements, Plan, Transaction, between, kept,
+    Applied, Delta, DesiredChange, GoneElements, KeptElements, KernelView, Plan, Transaction,
+    between, kept,
 };
+use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Protocol, Service, ServiceName, Store, StoreChange};
 use crate::planner::ruleset::{
-    EndpointList, InconsistentTable, Key, SetName, Table, Value, service_and_port,
+    DynamicChain, EndpointList, Key, Program, SetName, Table, Value, service_and_port,
 };
 
-/// What is known of the kernel's table before a plan is made.
+/// The plan of one family: a transaction, and what follows once the kernel committed it.
 #[derive(Debug)]
-pub enum Basis<A: Address> {
-    /// The picture is right.
-    Picture,
-    /// The table holds nothing of ours, or will be made anew.
-    Empty,
-    /// The table holds this, and the picture does not count.
-    Found(Box<Table<A>>),
-}
-
-/// A plan for one family that can be sent and then taken in.
-#[derive(Debug)]
-pub struct Prepared<A: Address> {
-    /// What to send.
+pub struct FamilyPlan<A: Address> {
+    /// The operations, moved to the kernel.
     pub transaction: Transaction<A>,
-    /// What of each planned Service is not served.
-    pub not_served: Vec<(ServiceName, Vec<UnservedReason>)>,
-    /// The health checks of the planned Services, of those that have or had one.
-    health: Vec<(ServiceName, Option<HealthCheck>)>,
-    /// Which clients are to be forgotten once it is committed.
+    /// What follows, moved to [`FamilyState::committed`].
+    pub effects: Effects<A>,
+}
+
+/// What a committed plan of one family changes in its state.
+#[derive(Debug)]
+pub struct Effects<A: Address> {
+    /// The reasons why parts of each planned Service are not served.
+    pub unserved: Vec<(ServiceName, Vec<UnservedReason>)>,
+    /// The clients that lose the endpoint they are pinned to.
     pub stale: StaleClients<A>,
-    /// What clients are no longer to be remembered for before it is committed.
+    /// The endpoints that clients are no longer pinned to before the transaction is committed.
     pub(super) leaving: GoneElements<A>,
-    plan: Plan<A>,
-    /// The picture that the plan begins from, unless it is ours.
-    from: Option<Applied<A>>,
-    basis: Basis<A>,
-    names: BTreeSet<ServiceName>,
-    seen: PlannedFor<A>,
-    /// The frontends that it touches.
-    touched: DirtyFrontends<A>,
-}
-
-impl<A: Address> Prepared<A> {
     /// The Services that are planned.
-    pub(super) fn names(&self) -> &BTreeSet<ServiceName> {
-        &self.names
-    }
+    pub(super) names: BTreeSet<ServiceName>,
+    delta: Delta<A>,
+    /// The applied state that `delta` begins from, where it is not the one of the last commit.
+    base: Option<Applied<A>>,
+    /// The dynamic chains of the table that was read.
+    found_chains: BTreeSet<DynamicChain>,
+    /// The health checks that change.
+    health: Vec<(ServiceName, Option<HealthCheck>)>,
+    planned_for: PlannedFor<A>,
+    /// The frontends that change.
+    dirty_frontends: DirtyFrontends<A>,
 }
 
-/// What of the node counts for every Service.
+/// The facts of the node that the elements of every Service depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PlannedFor<A: Address> {
     zone: Option<Arc<str>>,
     primary_ip: Option<A>,
     service_cidrs: Vec<A::Net>,
     pod_cidrs: Vec<A::Net>,
+}
+
+impl<A: Address> PlannedFor<A> {
+    fn new(store: &Store, node: &NodeElements<A>) -> Self {
+        Self {
+            zone: store.node().and_then(|node| node.zone.clone()),
+            primary_ip: node.primary_ip(),
+            service_cidrs: node.service_cidrs().to_vec(),
+            pod_cidrs: node.pod_cidrs().to_vec(),
+        }
+    }
+}
+
+/// Whether a Service was skipped before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skipped {
+    /// It is skipped from now on.
+    Newly,
+    /// It was skipped already.
+    Already,
 }
 
 /// The state of one family.
@@ -82,11 +95,12 @@ pub struct FamilyState<A: Address> {
     /// port of one number are one claim.
     numbers: BTreeSet<(Protocol, u16)>,
     node_dirty: bool,
-    /// What the picture's Services were planned for.
-    seen: Option<PlannedFor<A>>,
-    /// Services whose operations the kernel refused: left out until the next retry.
-    refused: BTreeSet<ServiceName>,
-    touched: DirtyFrontends<A>,
+    /// What the applied Services were planned for.
+    planned_for: Option<PlannedFor<A>>,
+    /// The Services that are skipped until the next retry, since the kernel rejected an operation.
+    skipped: BTreeSet<ServiceName>,
+    /// The frontends that changed since conntrack was last cleaned.
+    dirty_frontends: DirtyFrontends<A>,
     health: BTreeMap<ServiceName, HealthCheck>,
 }
 
@@ -100,9 +114,9 @@ impl<A: Address> Default for FamilyState<A> {
             cluster_ips: BTreeSet::new(),
             numbers: BTreeSet::new(),
             node_dirty: true,
-            seen: None,
-            refused: BTreeSet::new(),
-            touched: DirtyFrontends::default(),
+            planned_for: None,
+            skipped: BTreeSet::new(),
+            dirty_frontends: DirtyFrontends::default(),
             health: BTreeMap::new(),
         }
     }
@@ -119,8 +133,8 @@ impl<A: Address> FamilyState<A> {
                 let own = [before, after].into_iter().flatten();
                 let own: BTreeSet<_> = own.map(|service| service.name.clone()).collect();
                 for name in others.into_iter().chain(own) {
-                    // What the kernel refused of it may be what changes.
-                    self.refused.remove(&name);
+                    // What the kernel rejected of it may be what changes.
+                    self.skipped.remove(&name);
                     self.dirty.insert(name);
                 }
                 let ips = |service: Option<&Service>| -> BTreeSet<A> {
@@ -145,117 +159,126 @@ impl<A: Address> FamilyState<A> {
         }
     }
 
-    /// Whether anything may differ from the picture and can be tried now.
+    /// Whether anything may differ from the applied state and can be committed now.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        self.node_dirty || self.dirty.difference(&self.refused).next().is_some()
+        self.node_dirty || self.dirty.difference(&self.skipped).next().is_some()
     }
 
-    /// Whether the kernel holds everything that it should.
+    /// Whether the kernel holds everything that is desired.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         !self.node_dirty && self.dirty.is_empty()
     }
 
-    /// The Services that wait to be planned and committed.
-    pub fn waiting(&self) -> impl Iterator<Item = &ServiceName> {
+    /// The Services with a pending change.
+    pub fn pending(&self) -> impl Iterator<Item = &ServiceName> {
         self.dirty.iter()
     }
 
-    /// The Services that the kernel refuses, until the next retry.
-    pub fn left_out(&self) -> impl Iterator<Item = &ServiceName> {
-        self.refused.iter()
+    /// The Services that are skipped until the next retry, since the kernel rejected an operation.
+    pub fn skipped(&self) -> impl Iterator<Item = &ServiceName> {
+        self.skipped.iter()
     }
 
-    /// Leaves the Service out of the next plans: the kernel refused an operation of it. `false` if
-    /// it is left out already.
-    pub fn leave_out(&mut self, service: &ServiceName) -> bool {
+    /// Skips a Service in the next plans, since the kernel rejected an operation of it.
+    pub fn skip(&mut self, service: &ServiceName) -> Skipped {
         self.dirty.insert(service.clone());
-        self.refused.insert(service.clone())
+        if self.skipped.insert(service.clone()) {
+            Skipped::Newly
+        } else {
+            Skipped::Already
+        }
     }
 
-    /// Takes the Services that were left out in again. `false` if there are none.
-    pub fn retry_skipped(&mut self) -> bool {
-        !std::mem::take(&mut self.refused).is_empty()
+    /// Plans the skipped Services again from now on.
+    pub fn retry_skipped(&mut self) {
+        self.skipped.clear();
     }
 
-    /// Whether the table must be read back before the next plan: of a Service that was left out only
-    /// elements are known, not which clients remember what.
+    /// Whether the table must be read back before the next plan: of a Service that was skipped only
+    /// the elements are known, not which clients are pinned.
     #[must_use]
-    pub fn must_read(&self) -> bool {
+    pub fn needs_read_back(&self) -> bool {
         let mut kept = self.applied.kept();
-        kept.any(|name| !self.refused.contains(name))
+        kept.any(|name| !self.skipped.contains(name))
     }
 
-    /// Plans what is dirty; on another basis than the picture, everything.
+    /// This family.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        A::FAMILY
+    }
+
+    /// The fixed program of this family's table.
+    #[must_use]
+    pub fn program(&self, facts: &NodeFacts) -> Program {
+        facts.program::<A>()
+    }
+
+    /// Plans what is dirty, or everything where the view is another than [`KernelView::Applied`].
     ///
-    /// # Errors
-    /// Never, unless the planner is wrong.
-    pub fn prepare(
-        &self,
-        store: &Store,
-        facts: &NodeFacts,
-        basis: Basis<A>,
-    ) -> Result<Prepared<A>, InconsistentTable> {
-        let everything = !matches!(basis, Basis::Picture);
+    /// # Panics
+    /// Never: the planner's operations fit the table that they are planned for.
+    #[must_use]
+    pub fn plan(&self, store: &Store, facts: &NodeFacts, view: KernelView<A>) -> FamilyPlan<A> {
+        let everything = !matches!(view, KernelView::Applied);
         let node = NodeElements::new(facts, store, &self.claims);
-        let seen = PlannedFor {
-            zone: store.node().and_then(|node| node.zone.clone()),
-            primary_ip: node.primary_ip(),
-            service_cidrs: node.service_cidrs().to_vec(),
-            pod_cidrs: node.pod_cidrs().to_vec(),
-        };
+        let planned_for = PlannedFor::new(store, &node);
         let mut names = self.dirty.clone();
-        if everything || self.seen.as_ref() != Some(&seen) {
+        if everything || self.planned_for.as_ref() != Some(&planned_for) {
             names.extend(store.service_names());
         } else {
             names.extend(self.with_cluster_ips_as_endpoints(store, &node));
             names.extend(self.rivals(&node));
         }
-        let names: BTreeSet<_> = names.difference(&self.refused).cloned().collect();
-        let mut not_served = Vec::new();
+        let names: BTreeSet<_> = names.difference(&self.skipped).cloned().collect();
+        let mut unserved = Vec::new();
         let mut change = DesiredChange::default();
         if everything || node != *self.applied.node() {
             change.node = Some(node.clone());
         }
         for name in &names {
-            let (wanted, reasons) = self.wanted(store, &node, name, &basis);
-            not_served.push((name.clone(), reasons));
+            let (wanted, reasons) = self.wanted(store, &node, name, &view);
+            unserved.push((name.clone(), reasons));
             change.services.insert(name.clone(), wanted);
         }
-        let touched = self.touched(&change, &node, &basis);
-        let kept = self.kept(&basis);
+        let dirty_frontends = self.changed_frontends(&change, &node, &view);
+        let kept = self.kept(&view);
         let AffinityChanges {
             stale,
             gone,
             leaving,
-        } = self.affinity(&change, &kept, &node, facts.sides(&node), &basis);
+        } = self.affinity(&change, &kept, &node, facts.sides(&node), &view);
         change.gone = Some(gone);
         let health = self.health(store, &node, &names);
-        let from = everything.then(|| Applied::holding(kept));
-        let applied = from.as_ref().unwrap_or(&self.applied);
-        let mut plan = Plan::new(applied, change);
-        let transaction = match &basis {
-            Basis::Found(found) => {
-                let mut wanted = applied.table()?;
-                plan.transaction.apply(&mut wanted)?;
-                between(found, &wanted, &plan.transaction)
+        let base = everything.then(|| Applied::holding(kept));
+        let applied = base.as_ref().unwrap_or(&self.applied);
+        let Plan { transaction, delta } = Plan::new(applied, change);
+        let (transaction, found_chains) = match view {
+            KernelView::Applied | KernelView::Empty => (transaction, BTreeSet::new()),
+            KernelView::Found(found) => {
+                let mut wanted = applied.table();
+                transaction.apply_planned(&mut wanted);
+                let difference = between(&found, &wanted, &transaction);
+                (difference, found.balance().clone())
             }
-            Basis::Picture | Basis::Empty => std::mem::take(&mut plan.transaction),
         };
-        Ok(Prepared {
+        FamilyPlan {
             transaction,
-            not_served,
-            health,
-            stale,
-            leaving,
-            plan,
-            from,
-            basis,
-            names,
-            seen,
-            touched,
-        })
+            effects: Effects {
+                unserved,
+                stale,
+                leaving,
+                names,
+                delta,
+                base,
+                found_chains,
+                health,
+                planned_for,
+                dirty_frontends,
+            },
+        }
     }
 
     /// The Services with an endpoint at a `ClusterIP` that came or went. What is in a ServiceCIDR is never
@@ -285,21 +308,21 @@ impl<A: Address> FamilyState<A> {
         rivals
     }
 
-    /// The frontends that a plan touches: from what is applied before it and after it.
-    fn touched(
+    /// The frontends that a plan changes: of what is applied before it and after it.
+    fn changed_frontends(
         &self,
         change: &DesiredChange<A>,
         node: &NodeElements<A>,
-        basis: &Basis<A>,
+        view: &KernelView<A>,
     ) -> DirtyFrontends<A> {
         let mut touched = DirtyFrontends::default();
         let before = self.applied.node();
         touched.node_ports_at(before.node_ips().chain(node.node_ips()));
         for (name, after) in &change.services {
             let before = self.applied.service_elements(name);
-            match basis {
-                Basis::Picture => touched.service(before, after.as_ref()),
-                Basis::Found(_) | Basis::Empty => {
+            match view {
+                KernelView::Applied => touched.service(before, after.as_ref()),
+                KernelView::Found(_) | KernelView::Empty => {
                     before
                         .into_iter()
                         .chain(after)
@@ -313,10 +336,10 @@ impl<A: Address> FamilyState<A> {
             let all = before.into_values().chain(after);
             all.for_each(|service| touched.node_ports(service));
         }
-        match basis {
-            Basis::Found(table) => touched.table(table),
-            Basis::Empty if self.seen.is_none() => touched.forget_history(),
-            Basis::Picture | Basis::Empty => {}
+        match view {
+            KernelView::Found(table) => touched.table(table),
+            KernelView::Empty if self.planned_for.is_none() => touched.forget_history(),
+            KernelView::Applied | KernelView::Empty => {}
         }
         touched
     }
@@ -343,17 +366,17 @@ impl<A: Address> FamilyState<A> {
         health.collect()
     }
 
-    /// What stays of Services that are left out, also what an earlier process programmed: as long as
-    /// they have the frontend.
-    fn kept(&self, basis: &Basis<A>) -> KeptElements<A> {
-        let Basis::Found(found) = basis else {
+    /// The elements that stay of skipped Services, also those of an earlier process: as long as the
+    /// Services have the frontend.
+    fn kept(&self, view: &KernelView<A>) -> KeptElements<A> {
+        let KernelView::Found(found) = view else {
             return KeptElements::new();
         };
-        let refused = self.refused.iter().map(|name| (name.as_str(), name));
-        let refused: BTreeMap<_, _> = refused.collect();
+        let by_name = self.skipped.iter().map(|name| (name.as_str(), name));
+        let skipped: BTreeMap<_, _> = by_name.collect();
         kept(found, |element| {
             let comment = element.comment.as_deref()?;
-            let name = *refused.get(service_and_port(comment).0)?;
+            let name = *skipped.get(service_and_port(comment).0)?;
             let claim = Claim::of_element(element.set, &element.key)?;
             (self.claims.holder(&claim) == Some(name)).then(|| name.clone())
         })
@@ -364,16 +387,16 @@ impl<A: Address> FamilyState<A> {
         store: &Store,
         node: &NodeElements<A>,
         name: &ServiceName,
-        basis: &Basis<A>,
+        view: &KernelView<A>,
     ) -> (Option<ServiceElements<A>>, Vec<UnservedReason>) {
         let Some(service) = store.service(name) else {
             return (None, Vec::new());
         };
         let (mut wanted, reasons) = service_elements(service, store, &self.claims, node);
-        wanted.assign_stable(|port| match basis {
-            Basis::Picture => self.applied.lists_of(name, port).map(Cow::Borrowed),
-            Basis::Found(found) => Some(Cow::Owned(lists_in(found, port))),
-            Basis::Empty => None,
+        wanted.assign_stable(|port| match view {
+            KernelView::Applied => self.applied.lists_of(name, port).map(Cow::Borrowed),
+            KernelView::Found(found) => Some(Cow::Owned(lists_in(found, port))),
+            KernelView::Empty => None,
         });
         (
             Some(wanted).filter(|wanted| !wanted.ports.is_empty()),
@@ -381,29 +404,29 @@ impl<A: Address> FamilyState<A> {
         )
     }
 
-    /// Takes in that the kernel committed what was prepared; returns which health checks changed.
-    pub fn committed(&mut self, prepared: Prepared<A>) -> Vec<(ServiceName, Option<HealthCheck>)> {
-        let Prepared {
-            health,
-            plan,
-            from,
-            basis,
-            names,
-            seen,
-            touched,
+    /// Applies the effects of a plan whose transaction the kernel committed; returns the health
+    /// checks that changed.
+    pub fn committed(&mut self, effects: Effects<A>) -> Vec<(ServiceName, Option<HealthCheck>)> {
+        let Effects {
+            unserved: _,
             stale,
-            ..
-        } = prepared;
-        self.seen = Some(seen);
+            leaving: _,
+            names,
+            delta,
+            base,
+            found_chains,
+            health,
+            planned_for,
+            dirty_frontends,
+        } = effects;
+        self.planned_for = Some(planned_for);
         self.sides = Some(stale.sides);
-        self.touched.extend(touched);
-        if let Some(from) = from {
-            self.applied = from;
+        self.dirty_frontends.extend(dirty_frontends);
+        if let Some(base) = base {
+            self.applied = base;
         }
-        self.applied.committed(plan);
-        if let Basis::Found(found) = basis {
-            self.applied.adopt_unused(found.balance().iter().copied());
-        }
+        self.applied.committed(delta);
+        self.applied.adopt_unused(found_chains);
         self.node_dirty = false;
         self.cluster_ips.clear();
         self.numbers.clear();
@@ -417,9 +440,9 @@ impl<A: Address> FamilyState<A> {
         health
     }
 
-    /// The frontends that were touched by what was committed since this was last asked.
+    /// Takes the frontends that changed by what was committed since the last call.
     pub fn take_dirty_frontends(&mut self) -> DirtyFrontends<A> {
-        std::mem::take(&mut self.touched)
+        std::mem::take(&mut self.dirty_frontends)
     }
 
     /// These frontends with the endpoints that answer them now.
@@ -428,13 +451,13 @@ impl<A: Address> FamilyState<A> {
         AnsweringFrontends::new(touched, &self.applied, &self.claims)
     }
 
-    /// The picture of the kernel.
+    /// The state that the kernel holds.
     #[must_use]
     pub fn applied(&self) -> &Applied<A> {
         &self.applied
     }
 
-    /// The picture of the kernel, to take in what was done to balance chains.
+    /// The state that the kernel holds, to record what was done to dynamic chains.
     pub fn applied_mut(&mut self) -> &mut Applied<A> {
         &mut self.applied
     }

@@ -35,9 +35,7 @@ pub(super) struct SyncMetrics {
 }
 
 impl SyncMetrics {
-    pub(super) fn new(metrics: Metrics, ipv6: bool) -> Self {
-        let mut families = vec![Family::Ipv4];
-        families.extend(ipv6.then_some(Family::Ipv6));
+    pub(super) fn new(metrics: Metrics, families: Vec<Family>) -> Self {
         metrics.init(&families);
         for reason in EventReason::OF_OBJECTS {
             let of_reason = ReasonLabel::new(reason.name());
@@ -162,10 +160,10 @@ impl SyncMetrics {
     }
 
     /// A sync failed at its transaction.
-    pub(super) fn refused(&self, error: &Error, full: bool, elapsed: Duration) {
+    pub(super) fn rejected_commit(&self, error: &Error, full: bool, elapsed: Duration) {
         let outcome = match error {
-            Error::Refused(refusals) => {
-                let count = u64::try_from(refusals.len()).unwrap_or(u64::MAX);
+            Error::Rejected(rejections) => {
+                let count = u64::try_from(rejections.len()).unwrap_or(u64::MAX);
                 self.metrics.rejected_operations.inc_by(count);
                 OutcomeLabel::REJECTED
             }
@@ -178,6 +176,12 @@ impl SyncMetrics {
         };
         self.metrics.transactions.get_or_create(&outcome).inc();
         self.failed(full, elapsed);
+    }
+
+    /// Counts the reasons why parts of Services are not served.
+    pub(super) fn count_unserved(&self, reasons: usize) {
+        let reasons = u64::try_from(reasons).unwrap_or(u64::MAX);
+        self.metrics.skipped_service_parts.inc_by(reasons);
     }
 
     /// A sync failed.
@@ -270,7 +274,7 @@ mod tests {
     #[test]
     fn what_is_never_committed_costs_no_more_memory() {
         let (metrics, _) = Metrics::new();
-        let mut measure = SyncMetrics::new(metrics, false);
+        let mut measure = SyncMetrics::new(metrics, vec![Family::Ipv4]);
         measure.started = 0;
         let slice = "{metadata: {namespace: shop, name: a, \
                      labels: {kubernetes.io/service-name: cart}, annotations: \

@@ -1,102 +1,114 @@
-//! Everything that is known, of both families. Pure: the crank turns it, `render` prints it.
+//! The state of the node: the objects, what is dirty, what is applied. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use tracing::info;
 
 use super::diagnostics::{Diagnostic, DiagnosticReasons, DiagnosticSubject, Diagnostics, worded};
-use super::family::{Basis, FamilyState, Prepared};
+use super::family::{Effects, FamilyPlan, FamilyState, Skipped};
 use crate::events::EventReason;
 use crate::logging::LogEvent;
+use crate::per_family;
 use crate::planner::conntrack::DirtyFrontends;
 use crate::planner::desired::HealthCheckChange;
-use crate::planner::desired::{HealthCheck, NodeElements, NodeFacts};
+use crate::planner::desired::{HealthCheck, NodeElements, NodeFacts, UnservedReason};
+use crate::planner::diff::{KernelView, Transaction};
+use crate::planner::dual::Dual;
+use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Event, ObjectKind, ServiceName, Store, StoreChange};
-use crate::planner::ruleset::{InconsistentTable, Program, Table};
+use crate::planner::ruleset::{Program, Table};
 
-/// Plans for both families.
-#[derive(Debug)]
-pub struct Plans {
-    /// IPv4.
-    pub ipv4: Prepared<Ipv4Addr>,
-    /// IPv6.
-    pub ipv6: Prepared<Ipv6Addr>,
+/// A Service, and the reasons why parts of it are not served.
+type Unserved = (ServiceName, Vec<UnservedReason>);
+
+/// The plan of a sync: one of each family.
+pub type SyncPlan = Dual<FamilyPlan<Ipv4Addr>, FamilyPlan<Ipv6Addr>>;
+
+/// The transactions of a sync.
+pub type Transactions = Dual<Transaction<Ipv4Addr>, Transaction<Ipv6Addr>>;
+
+impl SyncPlan {
+    /// Splits the plan into what is sent and what follows once the kernel committed it.
+    #[must_use]
+    pub fn split(self) -> (Transactions, SyncEffects) {
+        per_family!(self, |plan| (plan.transaction, plan.effects)).unzip()
+    }
 }
 
-/// How far the kernel holds what it should.
+/// What a committed [`SyncPlan`] changes in the state.
+pub type SyncEffects = Dual<Effects<Ipv4Addr>, Effects<Ipv6Addr>>;
+
+/// What a [`SyncPlan`] begins from.
+pub type KernelViews = Dual<KernelView<Ipv4Addr>, KernelView<Ipv6Addr>>;
+
+/// The outcome of a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncOutcome {
-    /// It holds everything.
+    /// The kernel holds everything that is desired.
     Complete,
-    /// It holds everything but what it refuses of some Services. Health speaks of the others.
-    LeftOut,
-    /// Something waits to be committed.
-    Waiting,
+    /// The kernel holds everything but the Services that it rejects. Health checks report the others.
+    SomeSkipped,
+    /// A change is pending.
+    Pending,
 }
 
-/// Everything that is known.
+/// The state of the node: the objects, what is dirty, what is applied.
 #[derive(Debug)]
 pub struct State {
     store: Store,
     facts: NodeFacts,
     listed: BTreeSet<ObjectKind>,
     diagnostics: Diagnostics,
-    /// What of Services is not served in IPv4, and in IPv6: a commit may be of one family.
-    not_served: [BTreeMap<ServiceName, DiagnosticReasons>; 2],
-    /// What this node is called, if that is known, and whether there must be an object of it.
-    name: Option<(Arc<str>, bool)>,
-    /// IPv4.
-    pub ipv4: FamilyState<Ipv4Addr>,
-    /// IPv6.
-    pub ipv6: FamilyState<Ipv6Addr>,
-    ipv4_health: HealthChanges<Ipv4Addr>,
-    ipv6_health: HealthChanges<Ipv6Addr>,
+    /// The reasons why parts of Services are not served, by family.
+    unserved: Dual<BTreeMap<ServiceName, DiagnosticReasons>>,
+    /// The name of this node, if it is known.
+    name: Option<NodeName>,
+    /// The state of each family that the node has.
+    pub families: Dual<FamilyState<Ipv4Addr>, FamilyState<Ipv6Addr>>,
+    health: HealthChanges,
 }
 
-/// What is to be told of the health checks of a family.
+/// The name of this node.
 #[derive(Debug)]
-struct HealthChanges<A> {
-    /// What was told last of where they are answered.
-    addresses: Option<Vec<IpAddr>>,
+struct NodeName {
+    name: Arc<str>,
+    /// Whether a source that shows no Node of this name is a fault.
+    needs_object: bool,
+}
+
+/// The changes of health checks that are not reported yet.
+#[derive(Debug, Default)]
+struct HealthChanges {
+    /// The addresses that were reported last, by family.
+    addresses: BTreeMap<Family, Vec<IpAddr>>,
     changes: Vec<HealthCheckChange>,
-    family: PhantomData<A>,
 }
 
-impl<A> Default for HealthChanges<A> {
-    fn default() -> Self {
-        Self {
-            addresses: None,
-            changes: Vec::new(),
-            family: PhantomData,
-        }
-    }
-}
-
-impl<A: Address> HealthChanges<A> {
-    fn handle_events(
+impl HealthChanges {
+    fn add<A: Address>(
         &mut self,
         checks: Vec<(ServiceName, Option<HealthCheck>)>,
         node: &NodeElements<A>,
         facts: &NodeFacts,
     ) {
         let addresses = node.health_check_ips(facts);
-        if self.addresses.as_ref() != Some(&addresses) {
-            self.addresses = Some(addresses.clone());
+        if self.addresses.get(&A::FAMILY) != Some(&addresses) {
+            self.addresses.insert(A::FAMILY, addresses.clone());
             self.changes
                 .push(HealthCheckChange::Addresses(A::FAMILY, addresses));
         }
-        let checks = checks.into_iter();
-        let checks = checks.map(|(name, check)| HealthCheckChange::Service(A::FAMILY, name, check));
-        self.changes.extend(checks);
+        for (name, check) in checks {
+            self.changes
+                .push(HealthCheckChange::Service(A::FAMILY, name, check));
+        }
     }
 }
 
 impl State {
-    /// A node about which `facts` are known, and no object yet.
+    /// The state of a node with both families, of which no object is known yet.
     #[must_use]
     pub fn new(facts: NodeFacts) -> Self {
         Self {
@@ -104,27 +116,42 @@ impl State {
             facts,
             listed: BTreeSet::new(),
             diagnostics: Diagnostics::default(),
-            not_served: <[_; 2]>::default(),
+            unserved: Dual::both(BTreeMap::new(), BTreeMap::new()),
             name: None,
-            ipv4: FamilyState::default(),
-            ipv6: FamilyState::default(),
-            ipv4_health: HealthChanges::default(),
-            ipv6_health: HealthChanges::default(),
+            families: Dual::both(FamilyState::default(), FamilyState::default()),
+            health: HealthChanges::default(),
         }
     }
 
-    /// This node is called so; `needs_object` tells whether there must be a Node object of it.
+    /// The same of a node whose kernel has no IPv6.
     #[must_use]
-    pub fn called(self, name: Arc<str>, needs_object: bool) -> Self {
+    pub fn ipv4_only(self) -> Self {
         Self {
-            name: Some((name, needs_object)),
+            unserved: Dual {
+                ipv6: None,
+                ..self.unserved
+            },
+            families: Dual {
+                ipv6: None,
+                ..self.families
+            },
             ..self
         }
     }
 
-    /// Looks whether the objects know a node of our name, once all were seen; returns what is newly wrong.
-    pub fn look_for_node(&mut self) -> Vec<Diagnostic> {
-        let Some((name, needs_object)) = &self.name else {
+    /// The same of a node with this name. `needs_object`: the source of objects has a Node object
+    /// of every node.
+    #[must_use]
+    pub fn named(self, name: Arc<str>, needs_object: bool) -> Self {
+        Self {
+            name: Some(NodeName { name, needs_object }),
+            ..self
+        }
+    }
+
+    /// Checks whether the objects know a node of our name, once all are listed; returns new diagnostics.
+    pub fn check_node_name(&mut self) -> Vec<Diagnostic> {
+        let Some(NodeName { name, needs_object }) = &self.name else {
             return Vec::new();
         };
         let why = if self.store.node().is_some() {
@@ -144,13 +171,13 @@ impl State {
         self.diagnostics.now(subject, reasons.into_iter().collect())
     }
 
-    /// The fixed program for what is known of the node.
+    /// The fixed program of each family.
     #[must_use]
-    pub fn program<A: Address>(&self) -> Program {
-        self.facts.program::<A>()
+    pub fn programs(&self) -> Dual<Program> {
+        per_family!(self.families.as_ref(), |family| family.program(&self.facts))
     }
 
-    /// Takes in what a source of objects reports; returns what is newly wrong.
+    /// Applies an event of a source of objects; returns new diagnostics.
     pub fn apply(&mut self, event: Event) -> Vec<Diagnostic> {
         let update = match event {
             Event::Update(update) => update,
@@ -162,8 +189,7 @@ impl State {
             Event::OwnAddresses(addresses) => {
                 if self.facts.own_addresses.as_ref() != Some(&addresses) {
                     self.facts.own_addresses = Some(addresses);
-                    self.ipv4.note(&StoreChange::Node);
-                    self.ipv6.note(&StoreChange::Node);
+                    self.note(&StoreChange::Node);
                 }
                 return Vec::new();
             }
@@ -178,17 +204,20 @@ impl State {
         {
             let subject = DiagnosticSubject::Served(service.name.clone());
             self.diagnostics.forget(&subject);
-            for known in &mut self.not_served {
+            for known in self.unserved.as_mut() {
                 known.remove(&service.name);
             }
         }
-        self.ipv4.note(&changed);
-        self.ipv6.note(&changed);
+        self.note(&changed);
         diagnostics
     }
 
-    /// Whether every object that counts has been seen: before that nothing is programmed, or what is
-    /// not seen yet would be cut off. Endpoints are only in manifests, which are read at once.
+    fn note(&mut self, changed: &StoreChange) {
+        per_family!(self.families.as_mut(), |family| family.note(changed));
+    }
+
+    /// Whether every kind of object is listed. Nothing is programmed before, since that would cut off
+    /// what is not listed yet. Endpoints come only from manifests, which are read at once.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let mut kinds = ObjectKind::ALL
@@ -197,14 +226,14 @@ impl State {
         kinds.all(|kind| self.listed.contains(kind))
     }
 
-    /// What is wrong with which object.
+    /// The diagnostics of every object.
     pub(super) fn diagnostics(
         &self,
     ) -> impl Iterator<Item = (&DiagnosticSubject, &DiagnosticReasons)> {
         self.diagnostics.all()
     }
 
-    /// How many objects are not served, or not as asked, for each reason that there is or was.
+    /// The number of objects that are not or only partly programmed, by reason.
     #[must_use]
     pub fn objects_not_served(&self) -> &BTreeMap<EventReason, usize> {
         self.diagnostics.objects()
@@ -216,40 +245,66 @@ impl State {
         self.store.node().map(|node| node.is_leaving)
     }
 
-    /// Plans both families.
-    ///
-    /// # Errors
-    /// Never, unless the planner is wrong.
-    pub fn prepare(
-        &self,
-        ipv4: Basis<Ipv4Addr>,
-        ipv6: Basis<Ipv6Addr>,
-    ) -> Result<Plans, InconsistentTable> {
-        Ok(Plans {
-            ipv4: self.ipv4.prepare(&self.store, &self.facts, ipv4)?,
-            ipv6: self.ipv6.prepare(&self.store, &self.facts, ipv6)?,
-        })
+    /// Plans what is dirty in each family.
+    #[must_use]
+    pub fn plan(&self, views: KernelViews) -> SyncPlan {
+        let families = self.families.as_ref().zip(views);
+        per_family!(families, |(family, view)| family.plan(
+            &self.store,
+            &self.facts,
+            view
+        ))
     }
 
-    /// Takes in that the kernel committed both plans; returns what is newly wrong.
-    pub fn committed(&mut self, plans: Plans) -> Vec<Diagnostic> {
-        let diagnostics = self.served(&plans);
-        self.programmed(plans.ipv4.names());
-        self.programmed(plans.ipv6.names());
-        let (ipv4, ipv6) = (
-            self.ipv4.committed(plans.ipv4),
-            self.ipv6.committed(plans.ipv6),
-        );
-        self.ipv4_health
-            .handle_events(ipv4, self.ipv4.applied().node(), &self.facts);
-        self.ipv6_health
-            .handle_events(ipv6, self.ipv6.applied().node(), &self.facts);
+    /// Plans what is dirty, from the state that was applied last.
+    #[must_use]
+    pub fn plan_changes(&self) -> SyncPlan {
+        self.plan(Dual::both(KernelView::Applied, KernelView::Applied))
+    }
+
+    /// Plans everything, from empty tables.
+    #[must_use]
+    pub fn plan_everything(&self) -> SyncPlan {
+        self.plan(Dual::both(KernelView::Empty, KernelView::Empty))
+    }
+
+    /// Applies the effects of a plan that the kernel committed; returns new diagnostics.
+    pub fn committed(&mut self, effects: SyncEffects) -> Vec<Diagnostic> {
+        let planned = effects.as_ref();
+        let unserved = per_family!(planned, |effects| effects.unserved.as_slice());
+        let diagnostics = self.unserved_now(unserved);
+        for names in per_family!(effects.as_ref(), |effects| &effects.names) {
+            self.programmed(names);
+        }
+        let families = self.families.as_mut().zip(effects);
+        per_family!(families, |(family, effects)| {
+            let checks = family.committed(effects);
+            self.health
+                .add(checks, family.applied().node(), &self.facts);
+        });
         diagnostics
     }
 
-    /// Takes in that the kernel refuses a Service, which is left out; returns that once, however often it is
-    /// tried again.
-    pub fn refused(&mut self, service: &ServiceName, why: impl fmt::Display) -> Vec<Diagnostic> {
+    /// Skips a Service in every family, since the kernel rejected an operation of it; returns
+    /// whether it was skipped before, and a new diagnostic unless an earlier retry returned it.
+    pub fn skip(
+        &mut self,
+        service: &ServiceName,
+        why: impl fmt::Display,
+    ) -> (Skipped, Vec<Diagnostic>) {
+        let skipped = per_family!(self.families.as_mut(), |family| family.skip(service));
+        if skipped.into_iter().all(|family| family == Skipped::Already) {
+            return (Skipped::Already, Vec::new());
+        }
+        (Skipped::Newly, self.rejected(service, why))
+    }
+
+    /// Plans the skipped Services again from now on.
+    pub fn retry_skipped(&mut self) {
+        per_family!(self.families.as_mut(), |family| family.retry_skipped());
+    }
+
+    fn rejected(&mut self, service: &ServiceName, why: impl fmt::Display) -> Vec<Diagnostic> {
         let subject = DiagnosticSubject::Programmed(service.clone());
         if self.diagnostics.has(&subject) {
             return Vec::new();
@@ -259,20 +314,22 @@ impl State {
         self.diagnostics.now(subject, reasons)
     }
 
-    /// Whether the kernel refused the Service when it was last tried.
+    /// Whether the kernel rejected the Service in the last attempt.
     #[must_use]
-    pub fn is_refused(&self, service: &ServiceName) -> bool {
+    pub fn is_rejected(&self, service: &ServiceName) -> bool {
         self.diagnostics
             .has(&DiagnosticSubject::Programmed(service.clone()))
     }
 
     /// Whether the tables must be read back before the next plan.
     #[must_use]
-    pub fn must_read(&self) -> bool {
-        self.ipv4.must_read() || self.ipv6.must_read()
+    pub fn needs_read_back(&self) -> bool {
+        per_family!(self.families.as_ref(), |family| family.needs_read_back())
+            .into_iter()
+            .any(|needs| needs)
     }
 
-    /// Takes in that those of these Services that the kernel refused before are programmed.
+    /// Drops the diagnostics of Services that the kernel rejected before, and has committed now.
     fn programmed(&mut self, names: &BTreeSet<ServiceName>) {
         for name in names {
             if self
@@ -284,35 +341,43 @@ impl State {
         }
     }
 
-    /// How far the kernel holds what it should, on a node with IPv6 or without.
+    /// Whether a change of any family can be committed now.
     #[must_use]
-    pub fn progress(&self, ipv6: bool) -> SyncOutcome {
-        if self.ipv4.is_dirty() || (ipv6 && self.ipv6.is_dirty()) {
-            SyncOutcome::Waiting
-        } else if self.ipv4.is_clean() && (!ipv6 || self.ipv6.is_clean()) {
+    pub fn is_dirty(&self) -> bool {
+        per_family!(self.families.as_ref(), |family| family.is_dirty())
+            .into_iter()
+            .any(|is_dirty| is_dirty)
+    }
+
+    /// The outcome of the syncs so far.
+    #[must_use]
+    pub fn outcome(&self) -> SyncOutcome {
+        let clean = per_family!(self.families.as_ref(), |family| family.is_clean());
+        if self.is_dirty() {
+            SyncOutcome::Pending
+        } else if clean.into_iter().all(|is_clean| is_clean) {
             SyncOutcome::Complete
         } else {
-            SyncOutcome::LeftOut
+            SyncOutcome::SomeSkipped
         }
     }
 
-    /// The health checks that changed by what was committed since this was last asked.
-    pub fn take_health_changes(&mut self) -> [Vec<HealthCheckChange>; 2] {
-        [&mut self.ipv4_health.changes, &mut self.ipv6_health.changes].map(std::mem::take)
+    /// Takes the health checks that changed by what was committed since the last call.
+    pub fn take_health_changes(&mut self) -> Vec<HealthCheckChange> {
+        std::mem::take(&mut self.health.changes)
     }
 
-    /// The frontends that were touched by what was committed since this was last asked.
-    pub fn take_dirty_frontends(&mut self) -> (DirtyFrontends<Ipv4Addr>, DirtyFrontends<Ipv6Addr>) {
-        (
-            self.ipv4.take_dirty_frontends(),
-            self.ipv6.take_dirty_frontends(),
-        )
+    /// Takes the frontends that changed by what was committed since the last call.
+    pub fn take_dirty_frontends(
+        &mut self,
+    ) -> Dual<DirtyFrontends<Ipv4Addr>, DirtyFrontends<Ipv6Addr>> {
+        per_family!(self.families.as_mut(), |family| family
+            .take_dirty_frontends())
     }
 
-    fn served(&mut self, plans: &Plans) -> Vec<Diagnostic> {
-        let of_families = [&plans.ipv4.not_served, &plans.ipv6.not_served];
+    fn unserved_now(&mut self, planned: Dual<&[Unserved]>) -> Vec<Diagnostic> {
         let mut names = BTreeSet::new();
-        for (known, now) in self.not_served.iter_mut().zip(of_families) {
+        for (known, now) in self.unserved.as_mut().zip(planned) {
             for (name, reasons) in now {
                 names.insert(name);
                 if reasons.is_empty() {
@@ -324,34 +389,32 @@ impl State {
         }
         let mut diagnostics = Vec::new();
         for name in names {
-            let of_families = self.not_served.iter().filter_map(|known| known.get(name));
-            let reasons = of_families.flatten();
-            let reasons = reasons.map(|(reason, sort)| (reason.clone(), *sort));
+            let families = self.unserved.as_ref().into_iter();
+            let reasons = families
+                .filter_map(|known| known.get(name))
+                .flatten()
+                .map(|(reason, sort)| (reason.clone(), *sort));
             let subject = DiagnosticSubject::Served(name.clone());
             diagnostics.extend(self.diagnostics.now(subject, reasons.collect()));
         }
         diagnostics
     }
 
-    /// What of the Services is not served, all of it that was not said before.
-    ///
-    /// # Errors
-    /// Never, unless the planner is wrong.
-    pub fn not_served(&mut self) -> Result<Vec<Diagnostic>, InconsistentTable> {
-        let plans = self.prepare(Basis::Empty, Basis::Empty)?;
-        Ok(self.served(&plans))
+    /// New diagnostics of what a fresh start does not serve.
+    pub fn unserved(&mut self) -> Vec<Diagnostic> {
+        let plan = self.plan_everything();
+        let unserved = per_family!(plan.as_ref(), |plan| plan.effects.unserved.as_slice());
+        self.unserved_now(unserved)
     }
 
-    /// The tables as they should be, from nothing: what a fresh start would program.
-    ///
-    /// # Errors
-    /// Never, unless the planner is wrong.
-    pub fn fresh(&self) -> Result<(Table<Ipv4Addr>, Table<Ipv6Addr>), InconsistentTable> {
-        let plans = self.prepare(Basis::Empty, Basis::Empty)?;
-        let (mut ipv4, mut ipv6) = (Table::default(), Table::default());
-        plans.ipv4.transaction.apply(&mut ipv4)?;
-        plans.ipv6.transaction.apply(&mut ipv6)?;
-        Ok((ipv4, ipv6))
+    /// The tables that a fresh start programs.
+    #[must_use]
+    pub fn fresh(&self) -> Dual<Table<Ipv4Addr>, Table<Ipv6Addr>> {
+        per_family!(self.plan_everything(), |plan| {
+            let mut table = Table::default();
+            plan.transaction.apply_planned(&mut table);
+            table
+        })
     }
 }
 
@@ -362,19 +425,19 @@ mod tests {
 
     #[test]
     fn a_node_that_the_api_server_does_not_show_is_told_of_until_it_does() {
-        let mut state = State::new(NodeFacts::default()).called("n1".into(), true);
-        let said = state.look_for_node();
+        let mut state = State::new(NodeFacts::default()).named("n1".into(), true);
+        let said = state.check_node_name();
         assert_eq!(said.len(), 1);
         assert_eq!(said[0].sort, EventReason::UnknownNode);
         assert_eq!(said[0].subject.to_string(), "Node n1");
-        assert_eq!(state.look_for_node(), []);
+        assert_eq!(state.check_node_name(), []);
         let node = yaml_serde::from_str("metadata: {name: n1}").unwrap();
         let _ = state.apply(Event::Update(parse::node(&node, "n1")));
-        assert_eq!(state.look_for_node(), []);
+        assert_eq!(state.check_node_name(), []);
         assert_eq!(state.objects_not_served()[&EventReason::UnknownNode], 0);
         // A directory of manifests needs no Node.
-        let mut state = State::new(NodeFacts::default()).called("n1".into(), false);
-        assert_eq!(state.look_for_node(), []);
+        let mut state = State::new(NodeFacts::default()).named("n1".into(), false);
+        assert_eq!(state.check_node_name(), []);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! One turn of the crank: plan what is dirty, commit it, work around what is refused.
+//! One sync: plan what is dirty, commit it, recover from what the kernel rejects.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -6,157 +6,163 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use super::affinity::When;
-use super::trust::{Trust, basis, part};
-use super::{Basis, Plans, SyncOutcome, Syncer};
+use super::affinity::{Reaped, When};
+use super::mode::{SyncMode, view};
+use super::{Skipped, SyncEffects, SyncOutcome, SyncPlan, Syncer};
 use crate::logging::LogEvent;
 use crate::netlink::{Commit, Error, FamilyCommit, Rejection, give_back_memory};
+use crate::per_family;
 use crate::planner::diff::Plan;
-use crate::planner::ruleset::InconsistentTable;
+use crate::planner::dual::Dual;
+use crate::planner::ruleset::Program;
 
-/// After a commit of more operations than this, memory is given back.
+/// After a commit of more operations than this, memory is returned to the system.
 const LARGE: usize = 10_000;
 
-/// How many refusals in a row one turn of the crank works around before it waits.
+/// How many rejections in a row one sync recovers from before it waits.
 const ATTEMPTS: usize = 16;
 
-/// What one turn of the crank failed by.
-#[derive(Debug, thiserror::Error)]
-enum SyncError {
-    #[error(transparent)]
-    Kernel(#[from] Error),
-    #[error("the planner contradicts itself: {0}")]
-    Planner(#[from] InconsistentTable),
-}
+/// Plans of each family that need no other effect than their delta.
+type DeltaPlans = Dual<Option<Plan<Ipv4Addr>>, Option<Plan<Ipv6Addr>>>;
 
 impl Syncer {
+    /// Whether the kernel holds what is desired, as far as it does not reject it.
     pub(super) fn is_clean(&self) -> bool {
-        let dirty = self.state.ipv4.is_dirty() || self.state.ipv6.is_dirty();
-        !dirty && self.trust == Trust::Picture
+        !self.state.is_dirty() && self.mode == SyncMode::Incremental
     }
 
     /// Brings the kernel up to date.
     pub(super) fn sync_once(&mut self) -> SyncOutcome {
         match self.sync_dirty() {
-            Ok(progress) => {
+            Ok(outcome) => {
                 self.owned_by_other = false;
-                progress
+                outcome
             }
-            Err(failure) => {
-                self.failed(&failure);
-                self.trust = Trust::Read;
-                SyncOutcome::Waiting
+            Err(error) => {
+                self.log_failure(&error);
+                self.mode = SyncMode::ReadBack;
+                SyncOutcome::Pending
             }
         }
     }
 
-    /// Says so. As long as another process owns the tables that is said once.
-    fn failed(&mut self, failure: &SyncError) {
-        let owned = matches!(failure, SyncError::Kernel(Error::Owned(_)));
+    /// Logs a failed sync; that another process owns the tables, once while it lasts.
+    fn log_failure(&mut self, error: &Error) {
+        let owned = matches!(error, Error::Owned(_));
         let known = std::mem::replace(&mut self.owned_by_other, owned);
         if known && owned {
-            debug!(event = %LogEvent::SyncFailed, error = %failure, "sync failed; retrying");
+            debug!(event = %LogEvent::SyncFailed, %error, "sync failed; retrying");
         } else {
-            error!(event = %LogEvent::SyncFailed, error = %failure, "sync failed; retrying");
+            error!(event = %LogEvent::SyncFailed, %error, "sync failed; retrying");
         }
     }
 
-    /// Commits what is dirty.
-    fn sync_dirty(&mut self) -> Result<SyncOutcome, SyncError> {
+    fn sync_dirty(&mut self) -> Result<SyncOutcome, Error> {
         for _ in 0..ATTEMPTS {
             if self.is_clean() {
                 break;
             }
             let started = Instant::now();
             self.last_sync = Some(started);
-            if self.trust == Trust::Picture && self.state.must_read() {
-                self.trust = Trust::Read;
+            if self.mode == SyncMode::Incremental && self.state.needs_read_back() {
+                self.mode = SyncMode::ReadBack;
             }
-            let full = self.trust != Trust::Picture;
-            let prepared = self.prepare();
-            if prepared.is_err() {
-                self.measure.failed(full, started.elapsed());
+            let is_full = self.mode != SyncMode::Incremental;
+            let planned = self.plan();
+            if planned.is_err() {
+                self.measure.failed(is_full, started.elapsed());
             }
-            let (plans, commit) = prepared?;
-            if !full && self.part_clients(&plans) {
+            let (plan, rebuilds) = planned?;
+            if !is_full && self.detach_clients(&plan) {
+                // The plan of the clients is applied: what it began from is another now.
                 continue;
             }
-            self.drift.pause_notifications(&mut self.kernel, &commit);
+            let (transactions, effects) = plan.split();
+            let commit = per_family!(transactions.zip(rebuilds), |(transaction, rebuild)| {
+                FamilyCommit {
+                    rebuild,
+                    transaction,
+                }
+            });
             let sent = Instant::now();
-            let result = self.kernel.commit(&commit);
-            let kernel = sent.elapsed();
-            self.drift.resume_notifications(&mut self.kernel);
+            let result = self.commit(&commit);
+            let in_kernel = sent.elapsed();
             self.measure.sent(self.kernel.sent_bytes());
             match result {
                 Ok(()) => {
-                    let large = commit.len() > LARGE || full;
-                    self.committed(plans, &commit, started.elapsed());
+                    self.after_commit(effects, &commit, started.elapsed());
                     self.measure
-                        .committed(&commit, full, started.elapsed(), kernel);
+                        .committed(&commit, is_full, started.elapsed(), in_kernel);
+                    let is_large = commit.len() > LARGE || is_full;
                     drop(commit);
-                    if large {
+                    if is_large {
                         give_back_memory();
                     }
                 }
                 Err(error) => {
-                    self.measure.refused(&error, full, started.elapsed());
-                    self.work_around(error)?;
+                    self.measure
+                        .rejected_commit(&error, is_full, started.elapsed());
+                    self.recover(error)?;
                 }
             }
         }
-        Ok(self.state.progress(self.ipv6))
+        Ok(self.state.outcome())
     }
 
-    fn prepare(&mut self) -> Result<(Plans, Commit), SyncError> {
-        let trust = self.trust;
-        let first = !self.committed_once;
-        let program4 = self.state.program::<Ipv4Addr>();
-        let program6 = self.state.program::<Ipv6Addr>();
-        let (basis4, new4) = basis(&mut self.kernel, trust, &program4, first)?;
-        let (basis6, new6) = if self.ipv6 {
-            basis(&mut self.kernel, trust, &program6, first)?
-        } else {
-            (Basis::Picture, false)
-        };
-        let mut plans = self.state.prepare(basis4, basis6)?;
-        let commit = Commit {
-            ipv4: part(&mut plans.ipv4.transaction, new4.then_some(program4)),
-            ipv6: if self.ipv6 {
-                part(&mut plans.ipv6.transaction, new6.then_some(program6))
-            } else {
-                FamilyCommit::default()
-            },
-        };
-        Ok((plans, commit))
+    /// Plans what is dirty, and which tables to rebuild with which program.
+    fn plan(&mut self) -> Result<(SyncPlan, Dual<Option<Program>>), Error> {
+        let (mode, is_first) = (self.mode, !self.committed_once);
+        let (views, rebuilds) = per_family!(self.state.programs(), |program| {
+            view(&mut self.kernel, mode, program, is_first)?
+        })
+        .unzip();
+        Ok((self.state.plan(views), rebuilds))
     }
 
-    fn committed(&mut self, plans: Plans, commit: &Commit, elapsed: Duration) {
-        let elapsed_ms = milliseconds(elapsed);
-        let operations = commit.len();
-        if self.trust != Trust::Picture {
-            let repaired = self.drift.repaired(operations);
+    /// Sends a transaction. What the kernel notifies of a large one is not listened to.
+    fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
+        self.drift.pause_notifications(&mut self.kernel, commit);
+        let result = self.kernel.commit(commit);
+        self.drift.resume_notifications(&mut self.kernel);
+        result
+    }
+
+    /// The steps after a commit. Their order matters:
+    /// 1. Clients lose the endpoints that they may not keep, while the state still knows which.
+    /// 2. The state takes the effects, on which everything below depends.
+    /// 3. Diagnostics and metrics report the new state.
+    /// 4. Once no client is pinned to an endpoint that is gone, the elements that kept clients from
+    ///    it are deleted.
+    /// 5. Conntrack is cleaned after both, or the next packet would recreate a stale entry.
+    /// 6. Health checks report endpoints that the kernel already serves.
+    fn after_commit(&mut self, effects: SyncEffects, commit: &Commit, elapsed: Duration) {
+        if self.mode != SyncMode::Incremental {
+            let repaired = self.drift.repaired(commit.len());
             self.measure.metrics.repairs.inc_by(u64::from(repaired));
         }
-        let ipv6 = self.ipv6.then(|| plans.ipv6.stale.clone());
-        let forgotten = self.forgetter.forget(
-            &mut self.kernel,
-            plans.ipv4.stale.clone(),
-            ipv6,
-            When::After,
-        );
-        let diagnostics = self.state.committed(plans);
-        let count = u64::try_from(diagnostics.len()).unwrap_or(u64::MAX);
-        self.measure.metrics.skipped_service_parts.inc_by(count);
+        let stale = per_family!(effects.as_ref(), |effects| effects.stale.clone());
+        let reaped = self.reaper.reap(&mut self.kernel, stale, When::After);
+        let diagnostics = self.state.committed(effects);
+        self.measure.count_unserved(diagnostics.len());
         self.report_diagnostics(diagnostics);
-        self.measure.holds(&self.state.ipv4);
-        if self.ipv6 {
-            self.measure.holds(&self.state.ipv6);
+        per_family!(self.state.families.as_ref(), |family| self
+            .measure
+            .holds(family));
+        if reaped == Reaped::All {
+            self.all_reaped();
         }
-        if forgotten {
-            self.all_forgotten();
+        self.cleaner.clean(&mut self.state, reaped == Reaped::All);
+        self.send_health_checks();
+        self.log_commit(commit, elapsed);
+        self.committed_once = true;
+        self.mode = SyncMode::Incremental;
+        if self.has_affinity() {
+            self.check_affinity_maps();
         }
-        self.cleaner.clean(&mut self.state, forgotten);
-        self.tell_health();
+    }
+
+    fn log_commit(&self, commit: &Commit, elapsed: Duration) {
+        let (operations, elapsed_ms) = (commit.len(), milliseconds(elapsed));
         if self.committed_once {
             debug!(event = %LogEvent::SyncCommitted, operations, elapsed_ms, "committed");
         } else {
@@ -166,167 +172,157 @@ impl Syncer {
                 operations, elapsed_ms, rebuilt, "first sync committed"
             );
         }
-        self.committed_once = true;
-        self.trust = Trust::Picture;
-        if self.has_affinity() {
-            self.look_for_full_maps();
-        }
     }
 
-    /// Before endpoints go that clients with session affinity have: nobody is remembered for them from
-    /// now on, and who was is forgotten, as far as that is quick. `false` if there is none of that, or if
-    /// it fails: what comes next keeps clients from them all the same.
-    fn part_clients(&mut self, plans: &Plans) -> bool {
-        let ipv4 = self.state.ipv4.leaving(&plans.ipv4);
-        let ipv6 = self.state.ipv6.leaving(&plans.ipv6).filter(|_| self.ipv6);
-        if ipv4.is_none() && ipv6.is_none() {
+    /// Detaches clients with session affinity from endpoints before these are deleted: no client is
+    /// pinned to them from now on, and pinned clients are unpinned, as far as that is quick. Whether
+    /// that changed the applied state; a failure does no harm, since the elements that the plan adds
+    /// keep clients from the endpoints all the same.
+    fn detach_clients(&mut self, plan: &SyncPlan) -> bool {
+        let families = self.state.families.as_ref().zip(plan.as_ref());
+        let leaving = per_family!(families, |(family, plan)| family.leaving(&plan.effects));
+        if leaving.ipv4.is_none() && leaving.ipv6.as_ref().is_none_or(Option::is_none) {
             return false;
         }
-        if let Err(error) = self.commit_plans(ipv4, ipv6) {
+        if let Err(error) = self.commit_deltas(leaving) {
             debug!(event = %LogEvent::AffinityCleanupFailed, %error, "cannot unpin clients before their endpoints go");
             return false;
         }
-        let ipv6 = self.ipv6.then(|| plans.ipv6.stale.clone());
-        let ipv4 = plans.ipv4.stale.clone();
-        self.forgetter
-            .forget(&mut self.kernel, ipv4, ipv6, When::Before);
+        let stale = per_family!(plan.as_ref(), |plan| plan.effects.stale.clone());
+        let _reaped = self.reaper.reap(&mut self.kernel, stale, When::Before);
         true
     }
 
-    /// Forgets some of those who are to be.
-    pub(super) fn forget_some(&mut self) {
-        if self.forgetter.step(&mut self.kernel) {
-            self.all_forgotten();
-            self.cleaner.all_forgotten(&self.state);
+    /// Unpins some of the clients that must lose their endpoint.
+    pub(super) fn reap_some(&mut self) {
+        if self.reaper.step(&mut self.kernel) == Reaped::All {
+            self.all_reaped();
+            self.cleaner.all_reaped(&self.state);
         }
     }
 
-    /// Has everyone forgotten again who must be: something failed.
-    pub(super) fn forget_again(&mut self) {
-        let Some(ipv4) = self.state.ipv4.stale() else {
+    /// Looks again for every client that must lose its endpoint, after a failure.
+    pub(super) fn reap_again(&mut self) {
+        let stale = per_family!(self.state.families.as_ref(), |family| family.stale());
+        let Dual {
+            ipv4: Some(ipv4),
+            ipv6,
+        } = stale
+        else {
             return;
         };
-        let ipv6 = self.state.ipv6.stale().filter(|_| self.ipv6);
-        if self.forgetter.look_again(&mut self.kernel, ipv4, ipv6) {
-            self.all_forgotten();
+        let stale = Dual {
+            ipv4,
+            ipv6: ipv6.flatten(),
+        };
+        if self.reaper.reap_again(&mut self.kernel, stale) == Reaped::All {
+            self.all_reaped();
         }
     }
 
-    /// Takes in that everyone is forgotten who is to be: nobody need be kept from an endpoint.
-    pub(super) fn all_forgotten(&mut self) {
-        if self.trust != Trust::Picture {
+    /// Deletes the elements that kept clients from endpoints that are gone: no client is pinned to
+    /// them any more.
+    fn all_reaped(&mut self) {
+        if self.mode != SyncMode::Incremental {
             return;
         }
-        let ipv4 = self.state.ipv4.forgotten();
-        let ipv6 = self.state.ipv6.forgotten().filter(|_| self.ipv6);
-        if let Err(error) = self.commit_plans(ipv4, ipv6) {
+        let plans = per_family!(self.state.families.as_ref(), |family| family.forgotten());
+        if let Err(error) = self.commit_deltas(plans) {
             warn!(event = %LogEvent::AffinityCleanupFailed, %error, "cannot commit the end of an affinity cleanup");
-            self.trust = Trust::Read;
+            self.mode = SyncMode::ReadBack;
         }
     }
 
-    /// Commits plans that begin from the pictures, and takes them in.
-    fn commit_plans(
-        &mut self,
-        ipv4: Option<Plan<Ipv4Addr>>,
-        ipv6: Option<Plan<Ipv6Addr>>,
-    ) -> Result<(), Error> {
-        let (mut ipv4, mut ipv6) = (ipv4, ipv6);
-        let mut commit = Commit::default();
-        if let Some(plan) = &mut ipv4 {
-            commit.ipv4.transaction = std::mem::take(&mut plan.transaction);
-        }
-        if let Some(plan) = &mut ipv6 {
-            commit.ipv6.transaction = std::mem::take(&mut plan.transaction);
-        }
-        self.drift.pause_notifications(&mut self.kernel, &commit);
-        let result = self.kernel.commit(&commit);
-        self.drift.resume_notifications(&mut self.kernel);
-        result?;
-        if let Some(plan) = ipv4 {
-            self.state.ipv4.applied_mut().committed(plan);
-        }
-        if let Some(plan) = ipv6 {
-            self.state.ipv6.applied_mut().committed(plan);
-        }
+    /// Commits plans that begin from the applied state, and applies their deltas.
+    fn commit_deltas(&mut self, plans: DeltaPlans) -> Result<(), Error> {
+        let (commit, deltas) = per_family!(plans, |plan| match plan {
+            Some(Plan { transaction, delta }) => (FamilyCommit::from(transaction), Some(delta)),
+            None => (FamilyCommit::default(), None),
+        })
+        .unzip();
+        self.commit(&commit)?;
+        let families = self.state.families.as_mut().zip(deltas);
+        per_family!(families, |(family, delta)| if let Some(delta) = delta {
+            family.applied_mut().committed(delta);
+        });
         Ok(())
     }
 
-    /// Decides what to do about a transaction that was not committed, before the next attempt.
-    fn work_around(&mut self, error: Error) -> Result<(), SyncError> {
-        let refusals = match (remedy(&error, self.trust), &error) {
-            (SyncRecovery::Read, error) => {
-                if let Error::Refused(refusals) = error {
-                    self.tell_first_refusal(refusals, error);
-                }
-                self.trust = Trust::Read;
+    /// Decides what the next attempt does about a transaction that was not committed.
+    fn recover(&mut self, error: Error) -> Result<(), Error> {
+        match (recovery(&error, self.mode), &error) {
+            (SyncRecovery::ReadBack, _) => {
+                self.log_first_rejection(&error);
+                self.mode = SyncMode::ReadBack;
                 return Ok(());
             }
-            (SyncRecovery::LeaveOut, Error::Refused(refusals)) => refusals,
-            (SyncRecovery::LeaveOut | SyncRecovery::Wait, _) => return Err(error.into()),
-        };
-        let mut new = false;
-        let mut diagnostics = Vec::new();
-        for refusal in refusals {
-            for service in &refusal.services {
-                let ipv4 = self.state.ipv4.leave_out(service);
-                let ipv6 = self.state.ipv6.leave_out(service);
-                if ipv4 || ipv6 {
-                    diagnostics.extend(self.state.refused(service, refusal));
-                    new = true;
+            (SyncRecovery::Skip, Error::Rejected(rejections)) => {
+                if self.skip_rejected(rejections) == Skipped::Newly {
+                    return Ok(());
                 }
             }
+            (SyncRecovery::Skip | SyncRecovery::Wait, _) => return Err(error),
         }
-        self.report_diagnostics(diagnostics);
-        if new {
-            return Ok(());
-        }
-        if self.trust == Trust::Rebuild {
-            return Err(error.into());
+        if self.mode == SyncMode::Rebuild {
+            return Err(error);
         }
         warn!(event = %LogEvent::TablesRecreated, %error, "cannot repair the tables; recreating them");
-        self.trust = Trust::Rebuild;
+        self.mode = SyncMode::Rebuild;
         Ok(())
     }
 
-    fn tell_first_refusal(&self, refusals: &[Rejection], error: &Error) {
-        if self.are_known(refusals) {
+    /// Skips the Services that the kernel rejects; whether there was a new one.
+    fn skip_rejected(&mut self, rejections: &[Rejection]) -> Skipped {
+        let mut outcome = Skipped::Already;
+        for rejection in rejections {
+            for service in &rejection.services {
+                let (skipped, diagnostics) = self.state.skip(service, rejection);
+                self.report_diagnostics(diagnostics);
+                if skipped == Skipped::Newly {
+                    outcome = skipped;
+                }
+            }
+        }
+        outcome
+    }
+
+    /// Logs that the kernel rejected a change of which nobody knows yet why.
+    fn log_first_rejection(&self, error: &Error) {
+        let Error::Rejected(rejections) = error else {
+            return;
+        };
+        let is_known = |rejection: &Rejection| {
+            let mut services = rejection.services.iter();
+            !rejection.services.is_empty() && services.all(|name| self.state.is_rejected(name))
+        };
+        if rejections.iter().all(is_known) {
             debug!(event = %LogEvent::TransactionRejected, %error, "kernel rejected a transaction again; reading the tables back");
         } else {
             // The outcome has its own line: a repair, or a Service that is skipped.
             info!(event = %LogEvent::TransactionRejected, %error, "kernel rejected a transaction; reading the tables back");
         }
     }
-
-    /// Whether all that is refused is of Services that are known to be refused.
-    fn are_known(&self, refusals: &[Rejection]) -> bool {
-        let is_known = |refusal: &Rejection| {
-            let mut services = refusal.services.iter();
-            !refusal.services.is_empty() && services.all(|name| self.state.is_refused(name))
-        };
-        refusals.iter().all(is_known)
-    }
 }
 
 /// What to do about a transaction that was not committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SyncRecovery {
-    /// Read the tables back: perhaps they are not what we think.
-    Read,
-    /// Leave out the Services that the kernel refuses; if it names none, recreate the tables.
-    LeaveOut,
-    /// Try it again later.
+    /// Read the tables back: perhaps they do not hold what is applied.
+    ReadBack,
+    /// Skip the Services that the kernel rejects; if it names none, recreate the tables.
+    Skip,
+    /// Retry later.
     Wait,
 }
 
-fn remedy(error: &Error, trust: Trust) -> SyncRecovery {
-    match (error, trust) {
-        // It is not for what it asks that it is refused, and a whole table takes more memory.
-        (Error::Refused(refusals), _) if refusals.iter().any(Rejection::lacks_memory) => {
+fn recovery(error: &Error, mode: SyncMode) -> SyncRecovery {
+    match (error, mode) {
+        // The content is not at fault, and a whole table takes more memory.
+        (Error::Rejected(rejections), _) if rejections.iter().any(Rejection::lacks_memory) => {
             SyncRecovery::Wait
         }
-        (Error::Lost, _) | (Error::Refused(_), Trust::Picture) => SyncRecovery::Read,
-        (Error::Refused(_), Trust::Read | Trust::Rebuild) => SyncRecovery::LeaveOut,
+        (Error::Lost, _) | (Error::Rejected(_), SyncMode::Incremental) => SyncRecovery::ReadBack,
+        (Error::Rejected(_), SyncMode::ReadBack | SyncMode::Rebuild) => SyncRecovery::Skip,
         _ => SyncRecovery::Wait,
     }
 }
@@ -341,24 +337,31 @@ mod tests {
     use nix::errno::Errno;
 
     use super::*;
+    use crate::netlink::RejectedAt;
 
     #[test]
-    fn without_memory_no_service_is_left_out_and_no_table_recreated() {
-        let refused = |errno| {
-            let operation = "the transaction".to_owned();
-            Error::Refused(vec![Rejection {
-                operation,
+    fn without_memory_no_service_is_skipped_and_no_table_recreated() {
+        let rejected = |errno| {
+            Error::Rejected(vec![Rejection {
+                at: RejectedAt::Transaction,
+                operation: "the transaction".to_owned(),
                 services: Vec::new(),
                 errno,
                 explanation: None,
             }])
         };
-        for trust in [Trust::Picture, Trust::Read, Trust::Rebuild] {
-            assert_eq!(remedy(&refused(Errno::ENOMEM), trust), SyncRecovery::Wait);
-            assert_eq!(remedy(&refused(Errno::ENOBUFS), trust), SyncRecovery::Wait);
+        for mode in [SyncMode::Incremental, SyncMode::ReadBack, SyncMode::Rebuild] {
+            assert_eq!(recovery(&rejected(Errno::ENOMEM), mode), SyncRecovery::Wait);
+            assert_eq!(
+                recovery(&rejected(Errno::ENOBUFS), mode),
+                SyncRecovery::Wait
+            );
         }
-        let invalid = refused(Errno::EINVAL);
-        assert_eq!(remedy(&invalid, Trust::Picture), SyncRecovery::Read);
-        assert_eq!(remedy(&invalid, Trust::Read), SyncRecovery::LeaveOut);
+        let invalid = rejected(Errno::EINVAL);
+        assert_eq!(
+            recovery(&invalid, SyncMode::Incremental),
+            SyncRecovery::ReadBack
+        );
+        assert_eq!(recovery(&invalid, SyncMode::ReadBack), SyncRecovery::Skip);
     }
 }

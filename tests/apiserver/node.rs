@@ -7,7 +7,7 @@ use kube_dnat::events::{self, EventRecorder, WritePace};
 use kube_dnat::metrics::Metrics;
 use kube_dnat::planner::desired::NodeFacts;
 use kube_dnat::planner::model::Events;
-use kube_dnat::sync::{Basis, Diagnostic, State};
+use kube_dnat::sync::{Diagnostic, State};
 use kube_dnat::watch::apiserver::{client, watch_with};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::timeout;
@@ -76,7 +76,7 @@ impl Node {
 
     /// Takes in what is reported until so many Services are served.
     pub(crate) async fn until_served(&mut self, services: usize) {
-        let served = |state: &State| state.ipv4.applied().services() == services;
+        let served = |state: &State| state.families.ipv4.applied().services() == services;
         self.until("so many Services are served", served).await;
     }
 
@@ -86,8 +86,8 @@ impl Node {
     }
 
     fn commit(&mut self) {
-        let plans = self.state.prepare(Basis::Picture, Basis::Picture);
-        let diagnostics = self.state.committed(plans.expect("a plan"));
+        let (_, effects) = self.state.plan_changes().split();
+        let diagnostics = self.state.committed(effects);
         self.report_diagnostics(diagnostics);
     }
 

@@ -11,12 +11,14 @@ use kube_dnat::planner::model::{
     ServicePort, SliceEndpoints, SlicePort, TrafficPolicy,
 };
 use kube_dnat::planner::ruleset::{Key, SetName, Table, Value, Verdict};
-use kube_dnat::sync::{Basis, StaleClients, State};
+use kube_dnat::sync::{StaleClients, State};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::specification::{Objects, OfNode};
-use crate::world::{Tables, event, forgotten, key, last_words, remote_endpoint, state, update};
+use crate::world::{
+    Tables, commit_plan, event, forgotten, key, last_words, remote_endpoint, state, update,
+};
 
 type At = (Ipv4Addr, u16);
 
@@ -149,18 +151,13 @@ fn is_sticky(table: &Table<Ipv4Addr>, (_, (protocol, address, port)): Client) ->
 
 /// Commits what is dirty, or after a restart everything; who is to be forgotten then.
 fn commit(state: &mut State, kernel: &mut Tables, restarted: bool) -> StaleClients<Ipv4Addr> {
-    let (ipv4, ipv6) = if restarted {
-        let found = |table| Basis::Found(Box::new(table));
-        let ipv6 = Basis::Found(Box::new(kernel.ipv6.clone()));
-        (found(kernel.ipv4.clone()), ipv6)
+    let plan = if restarted {
+        state.plan(kernel.views())
     } else {
-        (Basis::Picture, Basis::Picture)
+        state.plan_changes()
     };
-    let plans = state.prepare(ipv4, ipv6).unwrap();
-    plans.ipv4.transaction.apply(&mut kernel.ipv4).unwrap();
-    plans.ipv6.transaction.apply(&mut kernel.ipv6).unwrap();
-    let affected = plans.ipv4.stale.clone();
-    let _ = state.committed(plans);
+    let affected = plan.ipv4.effects.stale.clone();
+    commit_plan(state, kernel, plan);
     affected
 }
 

@@ -12,7 +12,6 @@ use kube_dnat::planner::model::{
 };
 
 use kube_dnat::netlink::Commit;
-use kube_dnat::sync::Basis;
 
 use crate::world::{Tables, commit, key, remote_endpoint, state, update};
 
@@ -107,10 +106,8 @@ fn cost(count: u32, node_port: Option<u16>, change: Event) -> (usize, usize) {
     let _ = state.apply(slice(0..count));
     commit(&mut state, &mut tables);
     let _ = state.apply(change);
-    let mut plans = state.prepare(Basis::Picture, Basis::Picture).unwrap();
-    let mut sent = Commit::default();
-    sent.ipv4.transaction = std::mem::take(&mut plans.ipv4.transaction);
-    sent.ipv6.transaction = std::mem::take(&mut plans.ipv6.transaction);
+    let (transactions, _) = state.plan_changes().split();
+    let sent = Commit::from(transactions);
     (sent.len(), sent.bytes())
 }
 

@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use kube_dnat::events::EventReason;
+use kube_dnat::planner::dual::Dual;
 use kube_dnat::planner::model::{Event, ObjectKind, ServiceName};
 use kube_dnat::planner::ruleset::{Key, SetName, Table, Value, service_and_port};
-use kube_dnat::sync::{Basis, State, SyncOutcome};
+use kube_dnat::sync::{Skipped, State, SyncOutcome};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::cost::{service_named, slice_named};
-use crate::world::{Tables, commit, event, key, normalised, state, update};
+use crate::world::{
+    Tables, commit, event, ipv6, key, normalised, read_and_commit, skip, state, update,
+};
 
 fn apply(state: &mut State, events: impl IntoIterator<Item = Event>) {
     for event in events {
@@ -44,8 +47,12 @@ fn the_others_go_on_and_what_is_programmed_of_it_stays() {
             slice_named("shop/web", 3..5),
         ],
     );
-    assert!(state.ipv4.leave_out(&refused));
-    assert!(!state.ipv4.leave_out(&refused), "it is left out already");
+    assert_eq!(
+        skip(&mut state, &refused),
+        Dual::both(Skipped::Newly, Skipped::Newly)
+    );
+    let already = Dual::both(Skipped::Already, Skipped::Already);
+    assert_eq!(skip(&mut state, &refused), already);
     commit(&mut state, &mut kernel);
     let after = normalised(&kernel.ipv4);
     let of = |lines: &[String], name: &str| {
@@ -54,23 +61,24 @@ fn the_others_go_on_and_what_is_programmed_of_it_stays() {
     };
     assert_eq!(of(&after, "shop/cart"), of(&before, "shop/cart"));
     assert_ne!(of(&after, "shop/web"), of(&before, "shop/web"));
-    assert!(!state.ipv4.is_dirty(), "there is nothing to try now");
-    assert!(!state.ipv4.is_clean(), "but something to try again");
-
-    // The tables are read back meanwhile: its elements still stay.
-    let found = Basis::Found(Box::new(kernel.ipv4.clone()));
-    let plans = state.prepare(found, Basis::Picture).unwrap();
     assert!(
-        plans.ipv4.transaction.is_empty(),
-        "{:#?}",
-        plans.ipv4.transaction
+        !state.families.ipv4.is_dirty(),
+        "there is nothing to try now"
+    );
+    assert!(
+        !state.families.ipv4.is_clean(),
+        "but something to try again"
     );
 
+    // The tables are read back meanwhile: its elements still stay.
+    let plan = state.plan(kernel.views());
+    assert_eq!(plan.ipv4.transaction.operations, []);
+
     // Tried again, it is taken.
-    assert!(state.ipv4.retry_skipped());
+    state.retry_skipped();
     commit(&mut state, &mut kernel);
-    assert!(state.ipv4.is_clean());
-    let (fresh, _) = state.fresh().unwrap();
+    assert!(state.families.ipv4.is_clean());
+    let fresh = Tables::fresh(&state).ipv4;
     assert_eq!(normalised(&kernel.ipv4), normalised(&fresh));
 }
 
@@ -79,9 +87,9 @@ fn what_is_left_out_is_said_once_and_is_not_what_others_wait_for() {
     let refused = ServiceName::new("shop", "cart");
     let (mut state, mut kernel) = (state(), Tables::default());
     apply(&mut state, clusters());
-    assert_eq!(state.progress(true), SyncOutcome::Waiting);
+    assert_eq!(state.outcome(), SyncOutcome::Pending);
     commit(&mut state, &mut kernel);
-    assert_eq!(state.progress(true), SyncOutcome::Complete);
+    assert_eq!(state.outcome(), SyncOutcome::Complete);
     apply(
         &mut state,
         [
@@ -90,42 +98,39 @@ fn what_is_left_out_is_said_once_and_is_not_what_others_wait_for() {
         ],
     );
     let refuse = |state: &mut State, why: &str| {
-        for leave_out in [
-            state.ipv4.leave_out(&refused),
-            state.ipv6.leave_out(&refused),
-        ] {
-            assert!(leave_out);
-        }
-        state.refused(&refused, why)
+        let (skipped, said) = state.skip(&refused, why);
+        assert_eq!(skipped, Skipped::Newly);
+        said
     };
     let said = refuse(&mut state, "add element endpoints { slot 1 }: ENFILE");
     assert_eq!(said.len(), 1);
     assert_eq!(said[0].sort, EventReason::RejectedByKernel);
     assert_eq!(
-        state.progress(true),
-        SyncOutcome::Waiting,
+        state.outcome(),
+        SyncOutcome::Pending,
         "the other is not committed"
     );
     read_and_commit(&mut state, &mut kernel);
-    assert_eq!(state.progress(true), SyncOutcome::LeftOut);
+    assert_eq!(state.outcome(), SyncOutcome::SomeSkipped);
 
     // Tried again and refused again, in other words.
-    state.ipv4.retry_skipped();
-    state.ipv6.retry_skipped();
-    assert!(state.must_read(), "what its clients remember is not known");
+    state.retry_skipped();
+    assert!(
+        state.needs_read_back(),
+        "what its clients remember is not known"
+    );
     assert_eq!(
         refuse(&mut state, "add element endpoints { slot 2 }: ENFILE"),
         []
     );
     read_and_commit(&mut state, &mut kernel);
-    assert_eq!(state.progress(true), SyncOutcome::LeftOut);
+    assert_eq!(state.outcome(), SyncOutcome::SomeSkipped);
 
     // Once it is taken, it may be refused anew.
-    state.ipv4.retry_skipped();
-    state.ipv6.retry_skipped();
+    state.retry_skipped();
     read_and_commit(&mut state, &mut kernel);
-    assert_eq!(state.progress(true), SyncOutcome::Complete);
-    assert!(!state.must_read());
+    assert_eq!(state.outcome(), SyncOutcome::Complete);
+    assert!(!state.needs_read_back());
     assert_eq!(refuse(&mut state, "ENFILE").len(), 1);
 }
 
@@ -136,19 +141,17 @@ fn a_service_that_goes_while_it_is_left_out_goes_at_once() {
     apply(&mut state, clusters());
     commit(&mut state, &mut kernel);
     apply(&mut state, [slice_named("shop/cart", 0..2)]);
-    state.ipv4.leave_out(&refused);
-    state.ipv6.leave_out(&refused);
-    let _ = state.refused(&refused, "ENFILE");
+    let _ = state.skip(&refused, "ENFILE");
     read_and_commit(&mut state, &mut kernel);
     apply(
         &mut state,
         [update(key(ObjectKind::Service, "shop/cart"), None)],
     );
-    assert_eq!(state.progress(true), SyncOutcome::Waiting);
-    assert!(state.must_read());
+    assert_eq!(state.outcome(), SyncOutcome::Pending);
+    assert!(state.needs_read_back());
     read_and_commit(&mut state, &mut kernel);
-    assert_eq!(state.progress(true), SyncOutcome::Complete);
-    assert!(!state.is_refused(&refused));
+    assert_eq!(state.outcome(), SyncOutcome::Complete);
+    assert!(!state.is_rejected(&refused));
     let left = normalised(&kernel.ipv4);
     assert!(
         !left.iter().any(|line| line.contains("shop/cart")),
@@ -177,19 +180,6 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Read),
         1 => Just(Step::Retried),
     ]
-}
-
-/// Commits after a look at what the kernel holds.
-fn read_and_commit(state: &mut State, kernel: &mut Tables) {
-    let plans = state
-        .prepare(
-            Basis::Found(Box::new(kernel.ipv4.clone())),
-            Basis::Found(Box::new(kernel.ipv6.clone())),
-        )
-        .unwrap();
-    plans.ipv4.transaction.apply(&mut kernel.ipv4).unwrap();
-    plans.ipv6.transaction.apply(&mut kernel.ipv6).unwrap();
-    let _ = state.committed(plans);
 }
 
 /// The elements without a name that those of a Service need: of its `ClusterIPs`, and of its endpoints
@@ -238,22 +228,22 @@ proptest! {
                 }
                 Step::Refused(service) => {
                     needed.insert(service.clone(), present(&kernel.ipv4, needed_by(&kernel.ipv4, &service)));
-                    state.ipv4.leave_out(&service);
-                    state.ipv6.leave_out(&service);
+                    skip(&mut state, &service);
                     read_and_commit(&mut state, &mut kernel);
                 }
-                Step::Read => read_and_commit(&mut state, &mut kernel),
+                Step::Read => {
+                    read_and_commit(&mut state, &mut kernel);
+                }
                 Step::Retried => {
-                    state.ipv4.retry_skipped();
-                    state.ipv6.retry_skipped();
+                    state.retry_skipped();
                     commit(&mut state, &mut kernel);
                 }
             }
             // What the kernel holds is known, whoever's it is.
-            prop_assert_eq!(&kernel.ipv4, &state.ipv4.applied().table().unwrap());
-            prop_assert_eq!(&kernel.ipv6, &state.ipv6.applied().table().unwrap());
+            prop_assert_eq!(&kernel.ipv4, &state.families.ipv4.applied().table());
+            prop_assert_eq!(&kernel.ipv6, &ipv6(&state).applied().table());
             // What is programmed of a Service has all that it needs.
-            let left_out: BTreeSet<_> = state.ipv4.left_out().cloned().collect();
+            let left_out: BTreeSet<_> = state.families.ipv4.skipped().cloned().collect();
             needed.retain(|service, _| left_out.contains(service));
             for (service, had) in &needed {
                 let still = needed_by(&kernel.ipv4, service);
@@ -261,10 +251,9 @@ proptest! {
                 prop_assert_eq!(&present(&kernel.ipv4, still.clone()), &still);
             }
         }
-        state.ipv4.retry_skipped();
-        state.ipv6.retry_skipped();
+        state.retry_skipped();
         commit(&mut state, &mut kernel);
-        let (ipv4, ipv6) = state.fresh().unwrap();
+        let Tables { ipv4, ipv6 } = Tables::fresh(&state);
         prop_assert_eq!(normalised(&kernel.ipv4), normalised(&ipv4));
         prop_assert_eq!(normalised(&kernel.ipv6), normalised(&ipv6));
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kube_dnat::planner::desired::NodePortAddresses;
 use kube_dnat::planner::explain::{Destination, Lookup, Outcome, Source, SourceKind, trace};
+use kube_dnat::planner::model::addr::Family;
 use kube_dnat::planner::model::{Address, Event, Object, Protocol};
 use kube_dnat::planner::ruleset::{Element, ElementData, Key, SetName, Table, Value};
 use kube_dnat::sync::State;
@@ -14,7 +15,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::specification::{Expected, Objects, OfNode};
-use crate::world::{event, last_words, state, state_serving};
+use crate::world::{Tables, event, last_words, state, state_serving};
 
 /// A table in memory, on a node with one address.
 struct Memory<'a, A: Address> {
@@ -89,7 +90,11 @@ fn agree<A: Address>(
         primary_ip: own,
         pods,
     };
-    let program = state.program::<A>();
+    let programs = state.programs();
+    let program = match A::FAMILY {
+        Family::Ipv4 => programs.ipv4,
+        Family::Ipv6 => programs.ipv6.unwrap(),
+    };
     let mut frontends = objects.destinations(own);
     // And a port that no Service has.
     let others = frontends
@@ -135,7 +140,7 @@ proptest! {
         for event in &events {
             let _ = state.apply(event.clone());
         }
-        let (ipv4, ipv6) = state.fresh().unwrap();
+        let Tables { ipv4, ipv6 } = Tables::fresh(&state);
         // A Pod, one that is an endpoint, three from elsewhere: in some ranges and in none.
         agree::<Ipv4Addr>(&events, &state, &ipv4, "10.244.0.0/16", [
             "10.244.9.9", "10.244.1.3", "192.0.2.9", "203.0.113.9", "192.168.77.9",
@@ -181,7 +186,7 @@ proptest! {
         let serves = |ip: &IpAddr| !of_services.contains(ip) || of_node.contains(ip);
         let serve = own.into_iter().filter(|ip| ip.is_ipv4() && serves(ip));
         let serve: Vec<_> = serve.map(|ip| ip.to_string()).collect();
-        let (ipv4, _) = state.fresh().unwrap();
+        let ipv4 = Tables::fresh(&state).ipv4;
         let found = ipv4.entries(SetName::NodeIps);
         let found: Vec<_> = found.map(|(key, _)| key.to_string()).collect();
         prop_assert_eq!(found, serve);

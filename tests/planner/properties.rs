@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use kube_dnat::netlink::Commit;
 use kube_dnat::planner::desired::HealthCheckChange;
 use kube_dnat::planner::diff::between;
 use kube_dnat::planner::model::Event;
 use kube_dnat::planner::ruleset::Table;
-use kube_dnat::sync::{Basis, DebugQuestion};
+use kube_dnat::sync::DebugQuestion;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::world::{
-    Tables, commit, event, last_words, node_port_addresses, normalised, state, state_serving,
+    Tables, commit, event, ipv6, last_words, node_port_addresses, normalised, read_and_commit,
+    state, state_serving,
 };
 
 /// The same word on a slice of another name: that of the number that `names` has for its own.
@@ -41,8 +43,8 @@ proptest! {
             }
             // Each operation is checked as it is applied.
             commit(&mut state, &mut kernel);
-            prop_assert_eq!(&kernel.ipv4, &state.ipv4.applied().table().unwrap());
-            prop_assert_eq!(&kernel.ipv6, &state.ipv6.applied().table().unwrap());
+            prop_assert_eq!(&kernel.ipv4, &state.families.ipv4.applied().table());
+            prop_assert_eq!(&kernel.ipv6, &ipv6(&state).applied().table());
             // Nothing is sent when nothing differs.
             prop_assert_eq!(commit(&mut state, &mut kernel), 0);
         }
@@ -66,7 +68,7 @@ proptest! {
         for event in last_words(&events) {
             let _ = fresh.apply(event);
         }
-        let (ipv4, ipv6) = fresh.fresh().unwrap();
+        let Tables { ipv4, ipv6 } = Tables::fresh(&fresh);
         prop_assert_eq!(normalised(&kernel.ipv4), normalised(&ipv4));
         prop_assert_eq!(normalised(&kernel.ipv6), normalised(&ipv6));
     }
@@ -86,7 +88,7 @@ proptest! {
             for event in events {
                 let _ = state.apply(event);
                 commit(&mut state, &mut kernel);
-                for change in state.take_health_changes().into_iter().flatten() {
+                for change in state.take_health_changes() {
                     match change {
                         HealthCheckChange::Service(family, name, check) => {
                             health.insert((family, Some(name)), (check, Vec::new()));
@@ -119,23 +121,12 @@ proptest! {
         for event in wanted {
             let _ = state.apply(event);
         }
-        let plans = state
-            .prepare(
-                Basis::Found(Box::new(kernel.ipv4.clone())),
-                Basis::Found(Box::new(kernel.ipv6.clone())),
-            )
-            .unwrap();
-        plans.ipv4.transaction.apply(&mut kernel.ipv4).unwrap();
-        plans.ipv6.transaction.apply(&mut kernel.ipv6).unwrap();
-        let _ = state.committed(plans);
-        prop_assert_eq!(&kernel.ipv4, &state.ipv4.applied().table().unwrap());
-        prop_assert_eq!(&kernel.ipv6, &state.ipv6.applied().table().unwrap());
+        read_and_commit(&mut state, &mut kernel);
+        prop_assert_eq!(&kernel.ipv4, &state.families.ipv4.applied().table());
+        prop_assert_eq!(&kernel.ipv6, &ipv6(&state).applied().table());
         // Found again as it should be, nothing is sent.
-        let again = state
-            .prepare(Basis::Found(Box::new(kernel.ipv4)), Basis::Found(Box::new(kernel.ipv6)))
-            .unwrap();
-        prop_assert!(again.ipv4.transaction.is_empty());
-        prop_assert!(again.ipv6.transaction.is_empty());
+        let (again, _) = state.plan(kernel.views()).split();
+        prop_assert!(Commit::from(again).is_empty());
     }
 
     #[test]
@@ -148,8 +139,7 @@ proptest! {
             for event in events {
                 let _ = state.apply(event);
             }
-            let plans = state.prepare(Basis::Empty, Basis::Empty).unwrap();
-            let planned = plans.ipv4.transaction;
+            let planned = state.plan_everything().ipv4.transaction;
             let mut table = Table::default();
             planned.apply(&mut table).unwrap();
             (table, planned)

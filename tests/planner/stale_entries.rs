@@ -7,12 +7,12 @@ use std::net::Ipv4Addr;
 use kube_dnat::planner::conntrack::{ConntrackEntry, DirtyFrontends};
 use kube_dnat::planner::model::{Event, Protocol};
 use kube_dnat::planner::ruleset::{Key, SetName, Table};
-use kube_dnat::sync::{Basis, State};
+use kube_dnat::sync::State;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::specification::{Expected, Objects, OfNode};
-use crate::world::{Tables, commit, event, last_words, state};
+use crate::world::{Tables, commit, event, last_words, read_and_commit, state};
 
 type At = (Ipv4Addr, u16);
 
@@ -135,7 +135,7 @@ impl World {
 
 /// What was touched by the last commit.
 fn touched(state: &mut State) -> DirtyFrontends<Ipv4Addr> {
-    state.take_dirty_frontends().0
+    state.take_dirty_frontends().ipv4
 }
 
 /// Entries that are there: what the rules made, and nothing deleted yet.
@@ -154,7 +154,7 @@ impl Conntrack {
     ) {
         let destinations = &before.destinations() | &after.destinations();
         self.0.extend(before.entries(&destinations));
-        let frontends = state.ipv4.frontends(touched);
+        let frontends = state.families.ipv4.frontends(touched);
         self.0.retain(|entry| {
             let goes = frontends.is_stale(entry);
             if after.would_make(entry) {
@@ -239,10 +239,7 @@ proptest! {
         for event in &wanted {
             let _ = state.apply(event.clone());
         }
-        let (ipv4, ipv6) = (Box::new(kernel.ipv4.clone()), Box::new(kernel.ipv6.clone()));
-        let plans = state.prepare(Basis::Found(ipv4), Basis::Found(ipv6)).unwrap();
-        plans.ipv4.transaction.apply(&mut kernel.ipv4).unwrap();
-        let _ = state.committed(plans);
+        read_and_commit(&mut state, &mut kernel);
         let after = World::new(&wanted, &kernel.ipv4);
         let touched = touched(&mut state);
         Conntrack::default().change(&state, &touched, &before, &after);

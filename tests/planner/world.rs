@@ -5,14 +5,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use kube_dnat::per_family;
 use kube_dnat::planner::desired::{NodeFacts, NodePortAddresses, PodSource};
+use kube_dnat::planner::diff::{KernelView, Plan};
+use kube_dnat::planner::dual::Dual;
 use kube_dnat::planner::model::{
     Address, Endpoint, EndpointSlice, Event, Hints, Node, Object, ObjectKey, ObjectKind,
     OwnAddresses, Protocol, Service, ServiceCidr, ServiceName, ServicePort, SliceEndpoints,
     SlicePort, TrafficPolicy, Update,
 };
 use kube_dnat::planner::ruleset::{EndpointList, Key, SetName, Table, Value};
-use kube_dnat::sync::{Basis, State};
+use kube_dnat::sync::{FamilyState, KernelViews, Skipped, State, SyncPlan};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -278,27 +281,71 @@ pub(crate) struct Tables {
     pub(crate) ipv6: Table<Ipv6Addr>,
 }
 
-/// Commits what is dirty to `tables`, each operation checked; returns how many there were.
+impl Tables {
+    /// What a sync that reads them back begins from.
+    pub(crate) fn views(&self) -> KernelViews {
+        Dual::both(
+            KernelView::Found(Box::new(self.ipv4.clone())),
+            KernelView::Found(Box::new(self.ipv6.clone())),
+        )
+    }
+
+    /// The tables that a fresh start programs.
+    pub(crate) fn fresh(state: &State) -> Self {
+        let Dual { ipv4, ipv6 } = state.fresh();
+        let ipv6 = ipv6.unwrap();
+        Self { ipv4, ipv6 }
+    }
+
+    fn as_mut(&mut self) -> Dual<&mut Table<Ipv4Addr>, &mut Table<Ipv6Addr>> {
+        Dual::both(&mut self.ipv4, &mut self.ipv6)
+    }
+}
+
+/// The state of IPv6, which every node of these tests has.
+pub(crate) fn ipv6(state: &State) -> &FamilyState<Ipv6Addr> {
+    state.families.ipv6.as_ref().unwrap()
+}
+
+/// Skips a Service in both families.
+pub(crate) fn skip(state: &mut State, service: &ServiceName) -> Dual<Skipped> {
+    per_family!(state.families.as_mut(), |family| family.skip(service))
+}
+
+/// Commits a plan to `tables`, each operation checked; returns the number of operations.
+pub(crate) fn commit_plan(state: &mut State, tables: &mut Tables, plan: SyncPlan) -> usize {
+    let (transactions, effects) = plan.split();
+    let counts = per_family!(transactions.zip(tables.as_mut()), |(transaction, table)| {
+        transaction.apply(table).unwrap();
+        transaction.len()
+    });
+    let _ = state.committed(effects);
+    counts.into_iter().sum()
+}
+
+/// Commits what is dirty to `tables`, each operation checked; returns the number of operations.
 pub(crate) fn commit(state: &mut State, tables: &mut Tables) -> usize {
-    let plans = state.prepare(Basis::Picture, Basis::Picture).unwrap();
-    let operations = plans.ipv4.transaction.len() + plans.ipv6.transaction.len();
-    plans.ipv4.transaction.apply(&mut tables.ipv4).unwrap();
-    plans.ipv6.transaction.apply(&mut tables.ipv6).unwrap();
-    let _ = state.committed(plans);
+    let plan = state.plan_changes();
+    let operations = commit_plan(state, tables, plan);
     forgotten(state, tables);
     operations
 }
 
-/// Everyone is forgotten who is to be.
+/// Reads `tables` back and commits what differs.
+pub(crate) fn read_and_commit(state: &mut State, tables: &mut Tables) -> usize {
+    let plan = state.plan(tables.views());
+    commit_plan(state, tables, plan)
+}
+
+/// Every client loses the endpoint that it may not keep.
 pub(crate) fn forgotten(state: &mut State, tables: &mut Tables) {
-    if let Some(plan) = state.ipv4.forgotten() {
-        plan.transaction.apply(&mut tables.ipv4).unwrap();
-        state.ipv4.applied_mut().committed(plan);
-    }
-    if let Some(plan) = state.ipv6.forgotten() {
-        plan.transaction.apply(&mut tables.ipv6).unwrap();
-        state.ipv6.applied_mut().committed(plan);
-    }
+    let families = state.families.as_mut().zip(tables.as_mut());
+    per_family!(families, |(family, table)| {
+        if let Some(Plan { transaction, delta }) = family.forgotten() {
+            transaction.apply(table).unwrap();
+            family.applied_mut().committed(delta);
+        }
+    });
 }
 
 /// The last word on each object.

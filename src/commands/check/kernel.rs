@@ -7,7 +7,8 @@ use nix::errno::Errno;
 use procfs::process::Process;
 
 use super::CheckResult;
-use crate::netlink::{Ability, Error, Kernel, TableStatus};
+use crate::netlink::{Ability, Error, Kernel};
+use crate::planner::diff::TableStatus;
 use crate::planner::model::Address;
 use crate::planner::model::addr::Family;
 use crate::planner::ruleset::{PodMatch, Program};
@@ -43,7 +44,7 @@ pub(super) fn no_nftables(error: &Error) -> CheckResult {
         ),
         Error::NoNftables
         | Error::Socket { .. }
-        | Error::Refused(_)
+        | Error::Rejected(_)
         | Error::Lost
         | Error::Lacks(_)
         | Error::Owned(_) => CheckResult::failure(CHECK, error.to_string(), "modprobe nf_tables"),
@@ -111,7 +112,7 @@ fn nftables(kernel: &mut Kernel) -> CheckResult {
             CHECK,
             "the kernel accepts kube-dnat's tables (tried in a transaction that was undone)",
         ),
-        Err(Error::Refused(refusals))
+        Err(Error::Rejected(refusals))
             if refusals.iter().all(|refusal| refusal.errno == Errno::EPERM) =>
         {
             CheckResult::failure(
@@ -120,7 +121,7 @@ fn nftables(kernel: &mut Kernel) -> CheckResult {
                 "stop that process, or let the rolling update of its DaemonSet stop it",
             )
         }
-        Err(Error::Refused(refusals)) => {
+        Err(Error::Rejected(refusals)) => {
             let first = refusals.first().map(ToString::to_string);
             let first = first.unwrap_or_default();
             let more = match refusals.len() {
@@ -142,7 +143,7 @@ fn nftables(kernel: &mut Kernel) -> CheckResult {
 
 /// Whether kube-dnat's table of family `A` exists.
 fn has_table<A: Address>(kernel: &mut Kernel) -> bool {
-    matches!(kernel.look::<A>(), Ok(TableStatus::Ours(_)))
+    matches!(kernel.inspect::<A>(), Ok(TableStatus::Ours(_)))
 }
 
 /// Reports the missing kernel features as the daemon's start does, and the modules that provide them.

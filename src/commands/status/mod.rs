@@ -14,7 +14,8 @@ use daemon::DaemonStatus;
 
 use super::output::{AnswerStatus, OutputFormat};
 use super::processes::{self, Process};
-use crate::netlink::{Kernel, TableStatus};
+use crate::netlink::Kernel;
+use crate::planner::diff::TableStatus;
 use crate::planner::model::Address;
 use crate::planner::ruleset::{SetName, TABLE, layer, service_and_port};
 
@@ -120,8 +121,8 @@ impl Status {
 
 fn standing<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<TableReport>> {
     let family = A::FAMILY.to_string();
-    let shape = match kernel.look::<A>()? {
-        TableStatus::Nothing => return Ok(None),
+    let shape = match kernel.inspect::<A>()? {
+        TableStatus::Missing => return Ok(None),
         TableStatus::Foreign(why) => {
             return Ok(Some(TableReport {
                 family,

@@ -140,8 +140,8 @@ impl Conntrack {
             });
             match whole {
                 Ok(true) => break,
-                Ok(false) | Err(DumpError::Refused(Errno::EINTR)) => {}
-                Err(DumpError::Refused(errno)) => {
+                Ok(false) | Err(DumpError::Rejected(Errno::EINTR)) => {}
+                Err(DumpError::Rejected(errno)) => {
                     return Err(Error::errno("dump conntrack")(errno));
                 }
                 Err(DumpError::Failed(error)) => return Err(error),
@@ -164,7 +164,7 @@ impl Conntrack {
                 .socket
                 .dump_of(kind, family, &only(protocol), &mut each)
             {
-                Err(DumpError::Refused(Errno::EOPNOTSUPP | Errno::EINVAL)) => self.filters = false,
+                Err(DumpError::Rejected(Errno::EOPNOTSUPP | Errno::EINVAL)) => self.filters = false,
                 result => return result,
             }
         }

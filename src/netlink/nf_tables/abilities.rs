@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use super::{Kernel, encode, table};
 use crate::netlink::nf_tables::batch::Batch;
-use crate::netlink::{Commit, Error};
+use crate::netlink::{Commit, Error, RejectedAt, Rejection};
 use crate::planner::model::Protocol;
 use crate::planner::model::addr::Family;
 use crate::planner::ruleset::{
@@ -115,7 +115,7 @@ impl Kernel {
     /// transaction that is undone.
     ///
     /// # Errors
-    /// As for [`Self::commit`], but for refusals.
+    /// As for [`Self::commit`], but for rejections.
     pub fn missing(&mut self, families: &[Family]) -> Result<Vec<Ability>, Error> {
         let mut missing = Vec::new();
         for ability in Ability::ALL {
@@ -125,23 +125,23 @@ impl Kernel {
                 let chains = [ability.chain()];
                 encode::push_objects(&mut batch, *family, &Program::default(), &chains);
             }
-            if self.refuses(batch)? {
+            if self.rejects(batch)? {
                 missing.push(ability);
             }
         }
         Ok(missing)
     }
 
-    /// Whether the kernel refuses a transaction for what it is. It is undone in any case.
-    fn refuses(&mut self, mut batch: Batch) -> Result<bool, Error> {
+    /// Whether the kernel rejects a transaction for what it contains. It is undone in any case.
+    fn rejects(&mut self, mut batch: Batch) -> Result<bool, Error> {
         table::push_undo(&mut batch);
         match self.send(batch, &Commit::default()) {
-            Err(Error::Refused(refusals)) => {
-                let mut real = refusals.iter();
-                // EPERM: another process owns the table, so that the kernel knows it all.
-                Ok(real.any(|refusal| {
-                    refusal.operation != table::UNDO && refusal.errno != Errno::EPERM
-                }))
+            Err(Error::Rejected(rejections)) => {
+                // EPERM: another process owns the table, so the kernel has every ability.
+                let is_real = |rejection: &Rejection| {
+                    rejection.at != RejectedAt::Undo && rejection.errno != Errno::EPERM
+                };
+                Ok(rejections.iter().any(is_real))
             }
             Ok(()) => Ok(false),
             Err(error) => Err(error),

@@ -10,13 +10,15 @@ use crate::netlink::socket::attribute::{self, Attributes};
 use crate::netlink::uapi::NFTA_SET_ELEM_LIST_ELEMENTS;
 use crate::planner::model::addr::Family;
 
-/// What a message is about, to name it when the kernel refuses it.
+/// What a message is about, to name it when the kernel rejects it.
 #[derive(Clone, Debug)]
 pub(crate) enum MessageSubject {
     /// A part of the fixed program, in nft's words.
     Program(String),
     /// These operations of a family's transaction.
     Operations(Family, Range<usize>),
+    /// The message that must fail, so that the kernel undoes the transaction.
+    Undo,
 }
 
 /// Messages that the kernel takes together or not at all.

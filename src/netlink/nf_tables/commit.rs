@@ -5,16 +5,18 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::batch::Batch;
 use super::element::PinnedClient;
 use super::{encode, table};
+use crate::per_family;
 use crate::planner::diff::{Op, Operation, TimeLeft, Transaction};
+use crate::planner::dual::Dual;
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{Element, Program, SetName};
 
 /// What is committed for one family.
 #[derive(Debug)]
 pub struct FamilyCommit<A: Address> {
-    /// Make the table anew first: whatever it holds goes, in the same transaction.
+    /// The program to recreate the table with, before the operations and in the same transaction.
     pub rebuild: Option<Program>,
-    /// The operations, after that.
+    /// The operations, in order.
     pub transaction: Transaction<A>,
 }
 
@@ -28,8 +30,8 @@ impl<A: Address> Default for FamilyCommit<A> {
 }
 
 impl<A: Address> FamilyCommit<A> {
-    /// Deletes these clients from the affinity map of a protocol, but for those that have a time left:
-    /// that is their time then.
+    /// Deletes these clients from the affinity map of a protocol. A client with time left is added
+    /// again with that time.
     #[must_use]
     pub fn forget(protocol: Protocol, clients: &[(PinnedClient<A>, TimeLeft)]) -> Self {
         let set = SetName::Affinity(protocol);
@@ -47,34 +49,36 @@ impl<A: Address> FamilyCommit<A> {
             }
         };
         let deletes = clients.iter().map(delete);
-        let operations = deletes.chain(clients.iter().filter_map(keep));
-        let operations = operations.map(|op| Operation { op, service: None });
+        let operations = deletes
+            .chain(clients.iter().filter_map(keep))
+            .map(|op| Operation { op, service: None })
+            .collect();
+        Transaction { operations }.into()
+    }
+}
+
+impl<A: Address> From<Transaction<A>> for FamilyCommit<A> {
+    fn from(transaction: Transaction<A>) -> Self {
         Self {
             rebuild: None,
-            transaction: Transaction {
-                operations: operations.collect(),
-            },
+            transaction,
         }
     }
 }
 
-/// What is committed at once: both families, all or nothing.
-#[derive(Debug, Default)]
-pub struct Commit {
-    /// For `table ip kube-dnat`.
-    pub ipv4: FamilyCommit<Ipv4Addr>,
-    /// For `table ip6 kube-dnat`.
-    pub ipv6: FamilyCommit<Ipv6Addr>,
-}
+/// What is committed at once: all families, all or nothing.
+pub type Commit = Dual<FamilyCommit<Ipv4Addr>, FamilyCommit<Ipv6Addr>>;
 
 impl Commit {
     /// The number of operations.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.ipv4.transaction.len() + self.ipv6.transaction.len()
+        per_family!(self.as_ref(), |part| part.transaction.len())
+            .into_iter()
+            .sum()
     }
 
-    /// The bytes that the kernel is sent for it.
+    /// The number of bytes that [`super::Kernel::commit`] sends.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let batch = self.batch(false);
@@ -87,52 +91,57 @@ impl Commit {
 
     pub(super) fn batch(&self, owner: bool) -> Batch {
         let mut batch = Batch::new();
-        push(&mut batch, &self.ipv4, owner);
-        push(&mut batch, &self.ipv6, owner);
+        per_family!(self.as_ref(), |part| push(&mut batch, part, owner));
         batch
     }
 
-    /// What deletes elements that may be gone already.
+    /// The batch that deletes elements whether they exist or not.
     pub(super) fn tolerant_batch(&self) -> Batch {
         let mut batch = Batch::new();
-        encode::push_tolerant(&mut batch, &self.ipv4.transaction);
-        encode::push_tolerant(&mut batch, &self.ipv6.transaction);
+        per_family!(self.as_ref(), |part| encode::push_tolerant(
+            &mut batch,
+            &part.transaction
+        ));
         batch
     }
 
-    /// Leaves the first half of the operations of each family, and returns the others; `None`: there is
-    /// no family with two.
+    /// Leaves the first half of the operations of each family, and returns the others; `None`: no
+    /// family has two operations.
     pub fn split(&mut self) -> Option<Self> {
-        let mut others = Self::default();
-        others.ipv4.transaction = self.ipv4.transaction.split();
-        others.ipv6.transaction = self.ipv6.transaction.split();
-        Some(others).filter(|others| !others.is_empty())
+        let others = per_family!(self.as_mut(), |part| part.transaction.split().into());
+        Some(others).filter(|others: &Self| !others.is_empty())
     }
 
-    /// Whether there is nothing to do.
+    /// Whether there is nothing to commit.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0 && !self.rebuilds()
     }
 
-    /// Whether a table is replaced.
+    /// Whether a table is rebuilt.
     #[must_use]
     pub fn rebuilds(&self) -> bool {
-        self.ipv4.rebuild.is_some() || self.ipv6.rebuild.is_some()
+        per_family!(self.as_ref(), |part| part.rebuild.is_some())
+            .into_iter()
+            .any(|rebuilds| rebuilds)
+    }
+}
+
+impl From<Dual<Transaction<Ipv4Addr>, Transaction<Ipv6Addr>>> for Commit {
+    fn from(transactions: Dual<Transaction<Ipv4Addr>, Transaction<Ipv6Addr>>) -> Self {
+        per_family!(transactions, |transaction| transaction.into())
     }
 }
 
 impl From<FamilyCommit<Ipv4Addr>> for Commit {
     fn from(ipv4: FamilyCommit<Ipv4Addr>) -> Self {
-        let ipv6 = FamilyCommit::default();
-        Self { ipv4, ipv6 }
+        Self { ipv4, ipv6: None }
     }
 }
 
 impl From<FamilyCommit<Ipv6Addr>> for Commit {
     fn from(ipv6: FamilyCommit<Ipv6Addr>) -> Self {
-        let ipv4 = FamilyCommit::default();
-        Self { ipv4, ipv6 }
+        Self::both(FamilyCommit::default(), ipv6)
     }
 }
 

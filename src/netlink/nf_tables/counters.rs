@@ -39,8 +39,8 @@ pub(crate) fn packets<A: Address>(
         counted.extend(counted_element(name, attributes));
     });
     match dumped {
-        Ok(()) | Err(DumpError::Refused(Errno::ENOENT)) => Ok(counted),
-        Err(DumpError::Refused(errno)) => Err(Error::errno("read the counters of a set")(errno)),
+        Ok(()) | Err(DumpError::Rejected(Errno::ENOENT)) => Ok(counted),
+        Err(DumpError::Rejected(errno)) => Err(Error::errno("read the counters of a set")(errno)),
         Err(DumpError::Failed(error)) => Err(error),
     }
 }

@@ -49,8 +49,8 @@ pub(crate) fn affinity<A: Address>(
         }));
     });
     match dumped {
-        Ok(()) | Err(DumpError::Refused(Errno::ENOENT)) => Ok(clients),
-        Err(DumpError::Refused(errno)) => Err(Error::errno("dump the affinity of clients")(errno)),
+        Ok(()) | Err(DumpError::Rejected(Errno::ENOENT)) => Ok(clients),
+        Err(DumpError::Rejected(errno)) => Err(Error::errno("dump the affinity of clients")(errno)),
         Err(DumpError::Failed(error)) => Err(error),
     }
 }

@@ -18,7 +18,8 @@ use crate::netlink::uapi::{
     NFTA_SET_ELEM_EXPIRATION, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_LIST_ELEMENTS,
     NFTA_SET_ELEM_LIST_SET, NFTA_SET_EXPR, NFTA_SET_NAME, NFTA_TABLE,
 };
-use crate::netlink::{Error, ReadTable};
+use crate::netlink::{Error, RejectedAt};
+use crate::planner::diff::TableStatus;
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{
@@ -28,17 +29,6 @@ use crate::planner::ruleset::{
 
 /// Bytes of the name of an interface, with its NUL (`IFNAMSIZ`); what is shorter is a beginning.
 const IFNAMSIZ: usize = 16;
-
-/// What stands under our table's name.
-#[derive(Debug)]
-pub enum TableStatus<A: Address> {
-    /// No such table.
-    Nothing,
-    /// A table that is not of the shape this version makes; why.
-    Foreign(String),
-    /// Our table, without elements.
-    Ours(TableShape<A>),
-}
 
 /// A table of ours, without its elements.
 #[derive(Debug)]
@@ -56,15 +46,15 @@ impl Kernel {
     ///
     /// # Errors
     /// If the kernel does not give it out.
-    pub fn look<A: Address>(&mut self) -> Result<TableStatus<A>, Error> {
+    pub fn inspect<A: Address>(&mut self) -> Result<TableStatus<TableShape<A>>, Error> {
         let Some(found) = table::find(&mut self.socket, A::FAMILY)? else {
-            return Ok(TableStatus::Nothing);
+            return Ok(TableStatus::Missing);
         };
         let program = detect::<A>(&mut self.socket)?;
         Ok(match read_shape(&mut self.socket, &program)? {
-            ReadTable::Nothing => TableStatus::Nothing,
-            ReadTable::Foreign(why) => TableStatus::Foreign(why),
-            ReadTable::Ours(table) => TableStatus::Ours(TableShape {
+            TableStatus::Missing => TableStatus::Missing,
+            TableStatus::Foreign(why) => TableStatus::Foreign(why),
+            TableStatus::Ours(table) => TableStatus::Ours(TableShape {
                 program,
                 table,
                 owner: found.owner,
@@ -83,8 +73,8 @@ impl Kernel {
         names: &[SetName],
     ) -> Result<Option<Table<A>>, Error> {
         match read_elements(&mut self.socket, shape, names)? {
-            ReadTable::Ours(table) => Ok(Some(table)),
-            ReadTable::Nothing | ReadTable::Foreign(_) => Ok(None),
+            TableStatus::Ours(table) => Ok(Some(table)),
+            TableStatus::Missing | TableStatus::Foreign(_) => Ok(None),
         }
     }
 
@@ -177,7 +167,7 @@ impl Kernel {
             });
         match answer {
             Ok(found) => Ok(found),
-            Err(DumpError::Refused(Errno::ENOENT)) => Ok(None),
+            Err(DumpError::Rejected(Errno::ENOENT)) => Ok(None),
             Err(dump) => Err(dump.error("look for an element")),
         }
     }
@@ -186,7 +176,7 @@ impl Kernel {
     /// all of a transaction and undoes it. Nothing of it is ever there.
     ///
     /// # Errors
-    /// [`Error::Refused`] names what it would not take.
+    /// [`Error::Rejected`] names what it would not take.
     pub fn dry_run(&mut self, fixed: &Program, families: &[Family]) -> Result<(), Error> {
         let mut batch = crate::netlink::nf_tables::batch::Batch::new();
         for family in families {
@@ -195,13 +185,12 @@ impl Kernel {
         }
         table::push_undo(&mut batch);
         match self.send(batch, &crate::netlink::Commit::default()) {
-            Err(Error::Refused(refusals)) => {
-                let mut real = refusals;
-                real.retain(|refusal| refusal.operation != table::UNDO);
-                if real.is_empty() {
+            Err(Error::Rejected(mut rejections)) => {
+                rejections.retain(|rejection| rejection.at != RejectedAt::Undo);
+                if rejections.is_empty() {
                     Ok(())
                 } else {
-                    Err(Error::Refused(real))
+                    Err(Error::Rejected(rejections))
                 }
             }
             result => result,
@@ -280,7 +269,7 @@ fn detect<A: Address>(socket: &mut Socket) -> Result<Program, Error> {
 
 fn allowed(dumped: Result<bool, DumpError>) -> Result<(), Error> {
     match dumped {
-        Ok(_) | Err(DumpError::Refused(Errno::ENOENT)) => Ok(()),
+        Ok(_) | Err(DumpError::Rejected(Errno::ENOENT)) => Ok(()),
         Err(dump) => Err(dump.error("dump the table")),
     }
 }

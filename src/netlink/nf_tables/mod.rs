@@ -13,22 +13,22 @@ pub(crate) mod read;
 mod table;
 
 use std::ffi::CString;
+use std::ops::Range;
 
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
-use crate::netlink::error::{Error, Rejection};
+use crate::netlink::error::{Error, RejectedAt, Rejection};
 use crate::netlink::socket::{self, DumpError, Socket, attribute};
 use crate::netlink::uapi::NFTA_GEN_ID;
-use crate::planner::diff::Operation;
+use crate::planner::diff::TableStatus;
 use crate::planner::model::addr::Family;
-use crate::planner::model::{Address, Protocol};
-use crate::planner::ruleset::{Key, Program, SetName};
+use crate::planner::model::{Address, Protocol, ServiceName};
+use crate::planner::ruleset::{Key, Program, SetName, Table};
 use batch::{Batch, FinishedBatch, MessageSubject};
-use commit::Commit;
+use commit::{Commit, FamilyCommit};
 use counters::CountedElement;
 use element::PinnedClient;
-use read::ReadTable;
 
 /// nf_tables' type of a verdict, as data of a map.
 const NFT_DATA_VERDICT: u32 = libc::NFT_DATA_VERDICT;
@@ -63,11 +63,11 @@ impl Kernel {
                 destroys: None,
                 sent_bytes: 0,
             }),
-            Err(DumpError::Refused(Errno::EPERM)) => Err(Error::Permission),
-            Err(DumpError::Refused(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT)) => {
-                Err(Error::NoNftables)
-            }
-            Err(DumpError::Refused(errno)) => Err(Error::errno("read nftables")(errno)),
+            Err(DumpError::Rejected(Errno::EPERM)) => Err(Error::Permission),
+            Err(DumpError::Rejected(
+                Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT,
+            )) => Err(Error::NoNftables),
+            Err(DumpError::Rejected(errno)) => Err(Error::errno("read nftables")(errno)),
             Err(DumpError::Failed(error)) => Err(error),
         }
     }
@@ -137,7 +137,7 @@ impl Kernel {
     /// Commits both parts in one transaction. Returns when the kernel has.
     ///
     /// # Errors
-    /// [`Error::Refused`] names what the kernel refused, and then nothing was done;
+    /// [`Error::Rejected`] names what the kernel refused, and then nothing was done;
     /// [`Error::Lost`] says that it is not known what was done.
     pub fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
         self.send(commit.batch(self.owner), commit)
@@ -154,8 +154,8 @@ impl Kernel {
             table::push_delete(&mut batch, family);
             match self.send(batch, &Commit::default()) {
                 Ok(()) => deleted.push(family),
-                Err(Error::Refused(refusals)) if all(&refusals, Errno::ENOENT) => {}
-                Err(Error::Refused(refusals)) if all(&refusals, Errno::EPERM) => {
+                Err(Error::Rejected(rejections)) if all(&rejections, Errno::ENOENT) => {}
+                Err(Error::Rejected(rejections)) if all(&rejections, Errno::EPERM) => {
                     return Err(Error::Owned(family));
                 }
                 Err(error) => return Err(error),
@@ -169,13 +169,13 @@ impl Kernel {
     ///
     /// # Errors
     /// If the kernel does not give it out, it changes all the while, or another process owns it.
-    pub fn read<A: Address>(&mut self, fixed: &Program) -> Result<ReadTable<A>, Error> {
+    pub fn read<A: Address>(&mut self, fixed: &Program) -> Result<TableStatus<Table<A>>, Error> {
         if let Some(found) = table::find(&mut self.socket, A::FAMILY)? {
             if found.owner.is_some_and(|owner| owner != self.port()) {
                 return Err(Error::Owned(A::FAMILY));
             }
             if self.owner && !found.persists {
-                return Ok(ReadTable::Foreign("anyone can change it".to_owned()));
+                return Ok(TableStatus::Foreign("anyone can change it".to_owned()));
             }
             if self.owner && found.owner.is_none() {
                 self.take_over(A::FAMILY)?;
@@ -220,7 +220,7 @@ impl Kernel {
         match self.send(batch, commit) {
             Ok(()) => Ok(true),
             // It does not refuse what is gone: the map itself is.
-            Err(Error::Refused(refusals)) if all(&refusals, Errno::ENOENT) => Ok(destroys),
+            Err(Error::Rejected(rejections)) if all(&rejections, Errno::ENOENT) => Ok(destroys),
             Err(error) => Err(error),
         }
     }
@@ -268,55 +268,69 @@ impl Kernel {
         let pages = finished.pages();
         let bytes: usize = pages.iter().map(|page| page.len()).sum();
         self.sent_bytes += u64::try_from(bytes).unwrap_or(0);
-        let refused = self.socket.send(&pages)?;
-        if refused.is_empty() {
+        let rejected = self.socket.send(&pages)?;
+        if rejected.is_empty() {
             return Ok(());
         }
-        let refusals: Vec<_> = refused
+        let rejections: Vec<_> = rejected
             .iter()
-            .map(|refused| name_refused(refused, &finished, commit))
+            .map(|rejected| name_rejected(rejected, &finished, commit))
             .collect();
-        // The batch itself is refused when the caller may not change nftables at all.
-        let whole =
-            |refused: &socket::RejectedMessage| finished.about(refused.sequence, None).is_none();
-        match refused.iter().find(|refused| whole(refused)) {
-            Some(refused) if refused.errno == Errno::EPERM => Err(Error::Permission),
-            _ => Err(Error::Refused(refusals)),
+        // The kernel rejects the batch as a whole when the caller may not change nftables at all.
+        let is_forbidden = |rejection: &Rejection| {
+            rejection.at == RejectedAt::Transaction && rejection.errno == Errno::EPERM
+        };
+        if rejections.iter().any(is_forbidden) {
+            return Err(Error::Permission);
         }
+        Err(Error::Rejected(rejections))
     }
 }
 
-fn all(refusals: &[Rejection], errno: Errno) -> bool {
-    refusals.iter().all(|refusal| refusal.errno == errno)
+fn all(rejections: &[Rejection], errno: Errno) -> bool {
+    rejections.iter().all(|rejection| rejection.errno == errno)
 }
 
-fn name_refused(
-    refused: &socket::RejectedMessage,
+fn name_rejected(
+    rejected: &socket::RejectedMessage,
     finished: &FinishedBatch,
     commit: &Commit,
 ) -> Rejection {
-    let (operation, services) = match finished.about(refused.sequence, refused.offset) {
-        None => ("the transaction".to_owned(), Vec::new()),
-        Some(MessageSubject::Program(what)) => (what, Vec::new()),
-        Some(MessageSubject::Operations(Family::Ipv4, range)) => {
-            describe(commit.ipv4.transaction.operations.get(range))
-        }
-        Some(MessageSubject::Operations(Family::Ipv6, range)) => {
-            describe(commit.ipv6.transaction.operations.get(range))
+    let (at, (operation, services)) = match finished.about(rejected.sequence, rejected.offset) {
+        None => (
+            RejectedAt::Transaction,
+            ("the transaction".to_owned(), Vec::new()),
+        ),
+        Some(MessageSubject::Undo) => (RejectedAt::Undo, ("undo".to_owned(), Vec::new())),
+        Some(MessageSubject::Program(text)) => (RejectedAt::Program, (text, Vec::new())),
+        Some(MessageSubject::Operations(family, range)) => {
+            let described = match family {
+                Family::Ipv4 => describe(Some(&commit.ipv4), range.clone()),
+                Family::Ipv6 => describe(commit.ipv6.as_ref(), range.clone()),
+            };
+            (RejectedAt::Operations(family, range), described)
         }
     };
     Rejection {
+        at,
         operation,
         services,
-        errno: refused.errno,
-        explanation: refused.explanation.clone(),
+        errno: rejected.errno,
+        explanation: rejected.explanation.clone(),
     }
 }
 
 fn describe<A: Address>(
-    operations: Option<&[Operation<A>]>,
-) -> (String, Vec<crate::planner::model::ServiceName>) {
-    let operations = operations.unwrap_or_default();
+    part: Option<&FamilyCommit<A>>,
+    range: Range<usize>,
+) -> (String, Vec<ServiceName>) {
+    #[expect(
+        clippy::expect_used,
+        reason = "the batch was made from this commit, and its index from these operations"
+    )]
+    let operations = part
+        .and_then(|part| part.transaction.operations.get(range))
+        .expect("a message is about operations of its commit");
     let mut services: Vec<_> = operations
         .iter()
         .filter_map(|operation| operation.service.clone())
@@ -324,7 +338,7 @@ fn describe<A: Address>(
     services.sort_unstable();
     services.dedup();
     let text = match operations {
-        [] => "an unknown operation".to_owned(),
+        [] => "no operation".to_owned(),
         [one] => one.op.to_string(),
         [first, ..] => format!("one of {} operations from {}", operations.len(), first.op),
     };

@@ -18,6 +18,7 @@ use crate::netlink::uapi::{
     NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET, NFTA_SET_EXPR, NFTA_SET_FLAGS,
     NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_USERDATA, NFTA_TABLE,
 };
+use crate::planner::diff::TableStatus;
 use crate::planner::model::Address;
 use crate::planner::model::addr::Family;
 use crate::planner::ruleset::{
@@ -28,22 +29,11 @@ use crate::planner::ruleset::{
 /// How often a dump is asked for again because the ruleset changed meanwhile.
 const ATTEMPTS: usize = 20;
 
-/// What stands in the kernel under our table's name.
-#[derive(Debug)]
-pub enum ReadTable<A: Address> {
-    /// No such table.
-    Nothing,
-    /// A table that is not of the shape this version makes; why.
-    Foreign(String),
-    /// Our table.
-    Ours(Table<A>),
-}
-
 /// Reads the table of family `A`.
 pub(crate) fn read<A: Address>(
     socket: &mut Socket,
     fixed: &Program,
-) -> Result<ReadTable<A>, Error> {
+) -> Result<TableStatus<Table<A>>, Error> {
     read_by(socket, |reader| reader.read(fixed))
 }
 
@@ -51,7 +41,7 @@ pub(crate) fn read<A: Address>(
 pub(crate) fn read_shape<A: Address>(
     socket: &mut Socket,
     fixed: &Program,
-) -> Result<ReadTable<A>, Error> {
+) -> Result<TableStatus<Table<A>>, Error> {
     read_by(socket, |reader| reader.shape(fixed))
 }
 
@@ -60,7 +50,7 @@ pub(crate) fn read_elements<A: Address>(
     socket: &mut Socket,
     shape: &Table<A>,
     names: &[SetName],
-) -> Result<ReadTable<A>, Error> {
+) -> Result<TableStatus<Table<A>>, Error> {
     read_by(socket, |reader| {
         reader.table = shape.clone();
         names.iter().try_for_each(|name| reader.elements(*name))
@@ -70,16 +60,16 @@ pub(crate) fn read_elements<A: Address>(
 fn read_by<A: Address>(
     socket: &mut Socket,
     read: impl Fn(&mut TableReader<'_, A>) -> Result<(), ReadStop>,
-) -> Result<ReadTable<A>, Error> {
+) -> Result<TableStatus<Table<A>>, Error> {
     for _ in 0..ATTEMPTS {
         let mut reader = TableReader::<A> {
             socket: &mut *socket,
             table: Table::default(),
         };
         match read(&mut reader) {
-            Ok(()) => return Ok(ReadTable::Ours(reader.table)),
-            Err(ReadStop::NoTable) => return Ok(ReadTable::Nothing),
-            Err(ReadStop::Foreign(why)) => return Ok(ReadTable::Foreign(why)),
+            Ok(()) => return Ok(TableStatus::Ours(reader.table)),
+            Err(ReadStop::NoTable) => return Ok(TableStatus::Missing),
+            Err(ReadStop::Foreign(why)) => return Ok(TableStatus::Foreign(why)),
             Err(ReadStop::Failed(error)) => return Err(error),
             Err(ReadStop::Changed) => {}
         }
@@ -98,9 +88,9 @@ enum ReadStop {
 impl From<DumpError> for ReadStop {
     fn from(dump: DumpError) -> Self {
         match dump {
-            DumpError::Refused(Errno::ENOENT) => Self::NoTable,
-            DumpError::Refused(Errno::EINTR | Errno::EAGAIN) => Self::Changed,
-            dump @ (DumpError::Refused(_) | DumpError::Failed(_)) => {
+            DumpError::Rejected(Errno::ENOENT) => Self::NoTable,
+            DumpError::Rejected(Errno::EINTR | Errno::EAGAIN) => Self::Changed,
+            dump @ (DumpError::Rejected(_) | DumpError::Failed(_)) => {
                 Self::Failed(dump.error("dump the table"))
             }
         }

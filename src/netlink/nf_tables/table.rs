@@ -85,9 +85,6 @@ pub(crate) fn push_delete(batch: &mut Batch, family: Family) {
     push(batch, libc::NFT_MSG_DELTABLE, family, object);
 }
 
-/// How the message that undoes a transaction is named.
-pub(crate) const UNDO: &str = "undo";
-
 /// Adds a message that must fail, so that the kernel checks all before it and undoes it.
 pub(crate) fn push_undo(batch: &mut Batch) {
     let object = table(Family::Ipv6, PROBE, None);
@@ -97,7 +94,7 @@ pub(crate) fn push_undo(batch: &mut Batch) {
         0,
         Payload::Table(object),
     );
-    batch.push(&message, MessageSubject::Program(UNDO.to_owned()));
+    batch.push(&message, MessageSubject::Undo);
 }
 
 /// Whether the kernel knows tables with an owner: a transaction whose second message must fail says

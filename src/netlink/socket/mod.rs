@@ -141,7 +141,7 @@ impl Socket {
     ) -> Result<Option<T>, Error> {
         match self.ask_for(kind, 0, &[], take) {
             Ok(answer) => Ok(answer),
-            Err(DumpError::Refused(errno)) => Err(Error::errno("ask")(errno)),
+            Err(DumpError::Rejected(errno)) => Err(Error::errno("ask")(errno)),
             Err(DumpError::Failed(error)) => Err(error),
         }
     }
@@ -237,7 +237,7 @@ impl Socket {
 #[derive(Debug)]
 pub(crate) enum DumpError {
     /// The kernel refused: ENOENT if there is no such table.
-    Refused(Errno),
+    Rejected(Errno),
     /// The socket failed.
     Failed(Error),
 }
@@ -246,8 +246,8 @@ impl DumpError {
     /// The same as an error of what was attempted.
     pub(crate) fn error(self, attempt: &'static str) -> Error {
         match self {
-            Self::Refused(Errno::EPERM) => Error::Permission,
-            Self::Refused(errno) => Error::errno(attempt)(errno),
+            Self::Rejected(Errno::EPERM) => Error::Permission,
+            Self::Rejected(errno) => Error::errno(attempt)(errno),
             Self::Failed(error) => error,
         }
     }
@@ -258,7 +258,7 @@ impl From<RejectedMessage> for DumpError {
         if refused.errno == Errno::UnknownErrno {
             return Self::Failed(Error::number("ask")(refused.number));
         }
-        Self::Refused(refused.errno)
+        Self::Rejected(refused.errno)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::plan::gone_elements;
-use super::{DesiredChange, GoneElements, KeptElements, Op, Operation, Plan, Transaction};
+use super::{Delta, DesiredChange, GoneElements, KeptElements, Op, Operation, Transaction};
 use crate::planner::desired::{
     EndpointLists, NodeElements, PortElements, ServiceElements, WithoutLocalEndpoints,
 };
@@ -79,15 +79,14 @@ impl<A: Address> Applied<A> {
         &self.gone
     }
 
-    /// Takes in that the kernel committed `plan`.
-    pub fn committed(&mut self, plan: Plan<A>) {
-        let Plan {
+    /// Applies the delta of a plan whose transaction the kernel committed.
+    pub fn committed(&mut self, delta: Delta<A>) {
+        let Delta {
             change,
             shared,
             chains,
             elements,
-            ..
-        } = plan;
+        } = delta;
         let DesiredChange {
             services,
             node,
@@ -169,6 +168,13 @@ impl<A: Address> Applied<A> {
         used.any(|(chain, _)| matches!(chain, DynamicChain::Learn(_)))
     }
 
+    /// Whether there is a dynamic chain that nothing goes to.
+    #[must_use]
+    pub fn has_unused_chains(&self) -> bool {
+        let mut chains = self.chains.iter();
+        chains.any(|(chain, count)| !chain.is_initial() && *count == 0)
+    }
+
     /// The operations that delete the balance chains that nothing goes to.
     ///
     /// A transaction of its own: before Linux 6.2 a chain cannot be deleted right after its last
@@ -202,19 +208,31 @@ impl<A: Address> Applied<A> {
         }
     }
 
-    /// The table as this picture has it. Linear in what exists: for a listing or a full sync.
+    /// The applied state as a table. Linear in all elements: for a listing or a full sync.
     ///
-    /// # Errors
-    /// Never, unless the planner is wrong.
-    pub fn table(&self) -> Result<Table<A>, InconsistentTable> {
+    /// # Panics
+    /// Never: each operation that led here was checked against the state before it.
+    #[must_use]
+    pub fn table(&self) -> Table<A> {
+        #[expect(
+            clippy::expect_used,
+            reason = "tests/planner compares this table with a checked one after any events"
+        )]
+        self.checked_table()
+            .expect("the applied state is a consistent table")
+    }
+
+    fn checked_table(&self) -> Result<Table<A>, InconsistentTable> {
         let mut table = Table::default();
         for chain in self.chains.keys().filter(|chain| !chain.is_initial()) {
             table.add_chain(*chain)?;
         }
-        for element in self.node.elements() {
-            table.add(element)?;
-        }
-        for element in gone_elements(&self.gone) {
+        for element in self
+            .node
+            .elements()
+            .into_iter()
+            .chain(gone_elements(&self.gone))
+        {
             table.add(element)?;
         }
         #[expect(clippy::disallowed_methods, reason = "a table is ordered")]

@@ -143,6 +143,21 @@ impl<A: Address> Transaction<A> {
     }
 }
 
+impl<A: Address> Transaction<A> {
+    /// Applies a transaction to the table that it was planned for.
+    ///
+    /// # Panics
+    /// Never: a planned operation fits the table before it.
+    pub fn apply_planned(&self, table: &mut Table<A>) {
+        #[expect(
+            clippy::expect_used,
+            reason = "tests/planner applies every plan to a checked table, whatever the events"
+        )]
+        self.apply(table)
+            .expect("a planned operation fits the table");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;

@@ -32,11 +32,18 @@ impl<A: Address> Default for DesiredChange<A> {
     }
 }
 
-/// A transaction, and what the picture will be once the kernel committed it.
+/// A transaction, and what it changes in the applied state once the kernel committed it.
 #[derive(Debug)]
 pub struct Plan<A: Address> {
-    /// What to send.
+    /// The operations, moved to the kernel.
     pub transaction: Transaction<A>,
+    /// The change of the applied state, moved there by [`Applied::committed`].
+    pub delta: Delta<A>,
+}
+
+/// What a committed transaction changes in the applied state.
+#[derive(Debug)]
+pub struct Delta<A: Address> {
     pub(super) change: DesiredChange<A>,
     pub(super) shared: BTreeMap<(SetName, Key<A>), usize>,
     pub(super) chains: BTreeMap<DynamicChain, usize>,
@@ -251,13 +258,15 @@ impl<A: Address> Planner<'_, A> {
         let counts = self.shared.into_iter();
         let elements = elements(self.applied, &self.adds);
         Plan {
-            elements,
             transaction: Transaction {
                 operations: self.adds,
             },
-            change,
-            shared: counts.map(|(key, (count, _))| (key, count)).collect(),
-            chains: self.chains,
+            delta: Delta {
+                change,
+                shared: counts.map(|(key, (count, _))| (key, count)).collect(),
+                chains: self.chains,
+                elements,
+            },
         }
     }
 }

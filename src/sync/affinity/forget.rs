@@ -23,7 +23,9 @@ use tracing::{debug, warn};
 use super::remembered::StaleClients;
 use crate::logging::LogEvent;
 use crate::netlink::{Commit, FamilyCommit, Kernel, PinnedClient};
+use crate::per_family;
 use crate::planner::diff::TimeLeft;
+use crate::planner::dual::Dual;
 use crate::planner::model::{Address, Protocol};
 
 /// How long a sync waits for it afterwards: the usual map is small.
@@ -45,11 +47,19 @@ const CLIENTS: usize = 5_000;
 const IN_A_ROW: usize = 4;
 
 struct ReapJob {
-    ipv4: StaleClients<Ipv4Addr>,
-    ipv6: Option<StaleClients<Ipv6Addr>>,
+    stale: Dual<StaleClients<Ipv4Addr>, StaleClients<Ipv6Addr>>,
     when: When,
-    /// Since when it is so.
+    /// Since when the clients are stale.
     since: Instant,
+}
+
+/// Whether every client lost the endpoint that it may not keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sync) enum Reaped {
+    /// No client is pinned to an endpoint that it may not keep.
+    All,
+    /// Some clients are still looked for or not deleted yet.
+    Pending,
 }
 
 /// When clients are to be forgotten.
@@ -99,11 +109,11 @@ impl AffinityReaper {
         let work = move || {
             while let Some(jobs) = gather(&received) {
                 let started = Instant::now();
-                let ipv4: Vec<_> = jobs.iter().map(|job| job.of(&job.ipv4)).collect();
-                let ipv6 = jobs
+                let ipv4: Vec<_> = jobs.iter().map(|job| job.of(&job.stale.ipv4)).collect();
+                let ipv6: Vec<_> = jobs
                     .iter()
-                    .filter_map(|job| Some(job.of(job.ipv6.as_ref()?)));
-                let ipv6: Vec<_> = ipv6.collect();
+                    .filter_map(|job| Some(job.of(job.stale.ipv6.as_ref()?)))
+                    .collect();
                 let mut found = look(&mut kernel, &ipv4);
                 found.extend(look(&mut kernel, &ipv6));
                 let failed = found.iter().any(Result::is_err);
@@ -134,30 +144,24 @@ impl AffinityReaper {
         })
     }
 
-    /// Has these clients forgotten. `false` if that is not done yet: [`Self::wait`], then
-    /// [`Self::step`].
-    pub(in crate::sync) fn forget(
+    /// Unpins these clients. While that is pending, [`Self::wait`] and [`Self::step`] continue.
+    pub(in crate::sync) fn reap(
         &mut self,
         kernel: &mut Kernel,
-        ipv4: StaleClients<Ipv4Addr>,
-        ipv6: Option<StaleClients<Ipv6Addr>>,
+        stale: Dual<StaleClients<Ipv4Addr>, StaleClients<Ipv6Addr>>,
         when: When,
-    ) -> bool {
-        let protocols = ipv6
-            .as_ref()
-            .map(StaleClients::protocols)
-            .unwrap_or_default();
-        if protocols.is_empty() && ipv4.protocols().is_empty() {
-            return self.is_forgotten();
+    ) -> Reaped {
+        let protocols = per_family!(stale.as_ref(), |stale| stale.protocols());
+        if protocols.into_iter().all(|protocols| protocols.is_empty()) {
+            return self.reaped();
         }
         self.look_for(ReapJob {
-            ipv4,
-            ipv6,
+            stale,
             when,
             since: Instant::now(),
         });
         let patience = match when {
-            When::Before if self.took > QUICK => return false,
+            When::Before if self.took > QUICK => return Reaped::Pending,
             When::Before => PATIENCE_BEFORE,
             When::After => PATIENCE,
         };
@@ -165,17 +169,17 @@ impl AffinityReaper {
         let mut deleted = 0;
         loop {
             deleted += usize::from(!self.deletes.is_empty());
-            if self.step(kernel) {
-                return true;
+            if self.step(kernel) == Reaped::All {
+                return Reaped::All;
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() || deleted == IN_A_ROW {
-                return false;
+                return Reaped::Pending;
             }
             if self.deletes.is_empty() {
                 match self.looked.recv_timeout(left) {
                     Ok(looked) => self.take(looked),
-                    Err(RecvTimeoutError::Timeout) => return false,
+                    Err(RecvTimeoutError::Timeout) => return Reaped::Pending,
                     Err(RecvTimeoutError::Disconnected) => {
                         self.pending = 0;
                         self.failed = true;
@@ -200,12 +204,12 @@ impl AffinityReaper {
         }
     }
 
-    /// Deletes some of what was found. Whether every client is forgotten now that should be.
-    pub(in crate::sync) fn step(&mut self, kernel: &mut Kernel) -> bool {
+    /// Deletes some of the clients that were found.
+    pub(in crate::sync) fn step(&mut self, kernel: &mut Kernel) -> Reaped {
         if let Some(commit) = self.deletes.pop_front() {
             self.delete(commit, kernel);
         }
-        self.is_forgotten()
+        self.reaped()
     }
 
     /// Deletes these, in one transaction. Where that deletes none of them if one has timed out, each half
@@ -232,15 +236,14 @@ impl AffinityReaper {
         must.then(|| (AGAIN * 2u32.saturating_pow(self.failures)).min(LAST_AGAIN))
     }
 
-    /// Looks for all that must not be remembered, after something failed.
-    pub(in crate::sync) fn look_again(
+    /// Looks again for every client that must lose its endpoint, after a failure.
+    pub(in crate::sync) fn reap_again(
         &mut self,
         kernel: &mut Kernel,
-        ipv4: StaleClients<Ipv4Addr>,
-        ipv6: Option<StaleClients<Ipv6Addr>>,
-    ) -> bool {
+        stale: Dual<StaleClients<Ipv4Addr>, StaleClients<Ipv6Addr>>,
+    ) -> Reaped {
         self.begins_again();
-        self.forget(kernel, ipv4, ipv6, When::After)
+        self.reap(kernel, stale, When::After)
     }
 
     fn begins_again(&mut self) {
@@ -248,13 +251,13 @@ impl AffinityReaper {
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// Whether every client is forgotten that should be.
-    fn is_forgotten(&mut self) -> bool {
-        let forgotten = self.is_done() && !self.failed;
-        if forgotten {
-            self.failures = 0;
+    /// Whether every client lost the endpoint that it may not keep.
+    fn reaped(&mut self) -> Reaped {
+        if self.failed || !self.is_done() {
+            return Reaped::Pending;
         }
-        forgotten
+        self.failures = 0;
+        Reaped::All
     }
 
     fn is_done(&self) -> bool {
@@ -395,7 +398,7 @@ mod tests {
         assert_eq!(forgetter.must_look_again(), None);
         for after in [500, 1000, 2000] {
             forgetter.take(looked(true));
-            assert!(!forgetter.is_forgotten());
+            assert_eq!(forgetter.reaped(), Reaped::Pending);
             let after = Duration::from_millis(after);
             assert_eq!(forgetter.must_look_again(), Some(after));
             forgetter.begins_again();
@@ -403,7 +406,7 @@ mod tests {
             assert_eq!(forgetter.must_look_again(), None);
         }
         forgetter.take(looked(false));
-        assert!(forgetter.is_forgotten());
+        assert_eq!(forgetter.reaped(), Reaped::All);
         assert_eq!(forgetter.must_look_again(), None);
         // The next failure is a first one.
         forgetter.failed = true;

@@ -8,9 +8,11 @@ use tracing::warn;
 
 use crate::logging::LogEvent;
 use crate::netlink::Kernel;
+use crate::per_family;
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::AFFINITY_SIZE;
+use crate::sync::{FamilyState, State};
 
 /// How often it is looked at while any Service has session affinity, and how often at most.
 pub(in crate::sync) const EVERY: Duration = Duration::from_mins(1);
@@ -26,18 +28,16 @@ pub(in crate::sync) struct FullMaps {
 impl FullMaps {
     /// Says which maps turned new clients away since the last look, the first of which only sees
     /// what an earlier process left.
-    pub(in crate::sync) fn look(&mut self, kernel: &mut Kernel, ipv6: bool) {
+    pub(in crate::sync) fn check(&mut self, kernel: &mut Kernel, state: &State) {
         if self.last.is_some_and(|last| last.elapsed() < AT_MOST) {
             return;
         }
         self.last = Some(Instant::now());
-        self.look_at::<std::net::Ipv4Addr>(kernel);
-        if ipv6 {
-            self.look_at::<std::net::Ipv6Addr>(kernel);
-        }
+        per_family!(state.families.as_ref(), |family| self
+            .check_family(kernel, family));
     }
 
-    fn look_at<A: Address>(&mut self, kernel: &mut Kernel) {
+    fn check_family<A: Address>(&mut self, kernel: &mut Kernel, _of: &FamilyState<A>) {
         let counted = match kernel.forgotten_clients::<A>() {
             Ok(counted) => counted,
             Err(error) => {

@@ -5,7 +5,7 @@ mod forget;
 mod full_maps;
 mod remembered;
 
-pub(super) use forget::{AffinityReaper, When};
+pub(super) use forget::{AffinityReaper, Reaped, When};
 pub(super) use full_maps::{EVERY, FullMaps};
 pub(super) use remembered::AffinityChanges;
 pub use remembered::StaleClients;

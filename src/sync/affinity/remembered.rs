@@ -8,11 +8,11 @@ use crate::planner::desired::{
     gone_in_table, gone_key, lost_endpoint,
 };
 use crate::planner::diff::{
-    DesiredChange, ElementTimeout, GoneElements, KeptElements, Plan, TimeLeft,
+    DesiredChange, ElementTimeout, GoneElements, KeptElements, KernelView, Plan, TimeLeft,
 };
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{Key, Value, Verdict};
-use crate::sync::family::{Basis, FamilyState, Prepared};
+use crate::sync::family::{Effects, FamilyState};
 
 /// Clients that must lose the endpoint they had.
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ impl<A: Address> FamilyState<A> {
         kept: &KeptElements<A>,
         node: &NodeElements<A>,
         sides: ClientSides<A>,
-        basis: &Basis<A>,
+        view: &KernelView<A>,
     ) -> AffinityChanges<A> {
         let node_ips: BTreeSet<_> = node.node_ips().collect();
         // Clients may be on the other side of external policy Local now.
@@ -100,8 +100,8 @@ impl<A: Address> FamilyState<A> {
             right,
             sides,
         };
-        match basis {
-            Basis::Picture => {
+        match view {
+            KernelView::Applied => {
                 let (before, now) = self.memories(change, &node_ips, moved);
                 let forget = before.lost(&now);
                 let mut pairs: BTreeSet<_> = forget.pairs().collect();
@@ -117,7 +117,7 @@ impl<A: Address> FamilyState<A> {
                     stale: stale(forget, right),
                 }
             }
-            Basis::Found(found) => {
+            KernelView::Found(found) => {
                 let services = change.services.values().flatten();
                 let mut right = AffinityMemory::of(services, &node_ips).allowed();
                 for slot in kept.values().flatten() {
@@ -136,7 +136,7 @@ impl<A: Address> FamilyState<A> {
                     stale: stale(ClientsToForget::default(), Some(right)),
                 }
             }
-            Basis::Empty => AffinityChanges {
+            KernelView::Empty => AffinityChanges {
                 gone: GoneElements::new(),
                 leaving: GoneElements::new(),
                 stale: stale(ClientsToForget::default(), None),
@@ -218,11 +218,11 @@ impl<A: Address> FamilyState<A> {
     /// The endpoints that clients must not keep, beside those of the picture: a plan that has
     /// nobody remembered for these any more, before they go. `None` if there is none.
     #[must_use]
-    pub fn leaving(&self, prepared: &Prepared<A>) -> Option<Plan<A>> {
-        let leaving = prepared.leaving.iter();
+    pub fn leaving(&self, effects: &Effects<A>) -> Option<Plan<A>> {
+        let leaving = effects.leaving.iter();
         let mut gone = self.applied.gone().clone();
         gone.extend(leaving.map(|(key, verdict)| (*key, *verdict)));
-        (!prepared.leaving.is_empty()).then(|| self.with_gone(gone))
+        (!effects.leaving.is_empty()).then(|| self.with_gone(gone))
     }
 
     /// A plan for when everyone is forgotten who is to be: nobody has an endpoint any more that is gone.

@@ -2,9 +2,11 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use kube_dnat::netlink::ReadTable;
+use kube_dnat::per_family;
+use kube_dnat::planner::diff::{KernelView, TableStatus};
+use kube_dnat::planner::dual::Dual;
 use kube_dnat::planner::ruleset::Program;
-use kube_dnat::sync::Basis;
+use kube_dnat::planner::ruleset::render;
 use libtest_mimic::Trial;
 
 use super::world::{PROGRAM, World};
@@ -32,16 +34,16 @@ fn no_table_is_found_before_there_is_one() {
     let mut world = World::new();
     assert!(matches!(
         world.kernel.read::<Ipv4Addr>(&PROGRAM),
-        Ok(ReadTable::Nothing)
+        Ok(TableStatus::Missing)
     ));
     nft::load(&world.namespace, "table ip kube-dnat {\n}\n");
     assert!(matches!(
         world.kernel.read::<Ipv4Addr>(&PROGRAM),
-        Ok(ReadTable::Foreign(_))
+        Ok(TableStatus::Foreign(_))
     ));
     assert!(matches!(
         world.kernel.read::<Ipv6Addr>(&PROGRAM),
-        Ok(ReadTable::Nothing)
+        Ok(TableStatus::Missing)
     ));
     world.rebuild();
     world.check();
@@ -49,9 +51,8 @@ fn no_table_is_found_before_there_is_one() {
 
 fn a_table_that_nft_loaded_from_our_text_is_ours() {
     let mut world = full();
-    let (ipv4, ipv6) = world.state.fresh().expect("tables");
-    let text = kube_dnat::planner::ruleset::render(&ipv4, &PROGRAM);
-    let text = text + &kube_dnat::planner::ruleset::render(&ipv6, &PROGRAM);
+    let texts = per_family!(world.state.fresh(), |table| render(&table, &PROGRAM));
+    let text: String = texts.into_iter().collect();
     let other = World::new();
     nft::load(&other.namespace, &text);
     assert_eq!(
@@ -70,12 +71,14 @@ fn what_others_did_to_elements_is_mended() {
                   add element ip kube-dnat service-cidrs { 172.16.0.0/12 }\n\
                   delete element ip6 kube-dnat cluster-ips { fd00:10:96::7 }\n";
     nft::load(&world.namespace, damage);
-    let found4 = Basis::Found(Box::new(world.read::<Ipv4Addr>()));
-    let found6 = Basis::Found(Box::new(world.read::<Ipv6Addr>()));
-    let plans = world.plan(|| (found4, found6));
-    assert_eq!(plans.ipv4.transaction.len(), 4);
-    assert_eq!(plans.ipv6.transaction.len(), 1);
-    world.commit(plans, None).expect("the kernel takes it");
+    let views = Dual::both(
+        KernelView::Found(Box::new(world.read::<Ipv4Addr>())),
+        KernelView::Found(Box::new(world.read::<Ipv6Addr>())),
+    );
+    let plan = world.state.plan(views);
+    let counts = per_family!(plan.as_ref(), |plan| plan.transaction.len());
+    assert_eq!(counts, Dual::both(4, 1));
+    world.commit(plan, None).expect("the kernel takes it");
     world.check();
 }
 
@@ -84,7 +87,7 @@ fn a_table_of_another_shape_is_not_ours() {
         let mut world = full();
         nft::load(&world.namespace, change);
         match world.kernel.read::<Ipv4Addr>(&PROGRAM) {
-            Ok(ReadTable::Foreign(why)) => assert!(why.contains(part), "{change}: {why}"),
+            Ok(TableStatus::Foreign(why)) => assert!(why.contains(part), "{change}: {why}"),
             other => panic!("{change}: {other:?}"),
         }
     };
@@ -110,7 +113,7 @@ fn a_table_of_another_shape_is_not_ours() {
     assert!(
         matches!(
             world.kernel.read::<Ipv4Addr>(&other),
-            Ok(ReadTable::Foreign(_))
+            Ok(TableStatus::Foreign(_))
         ),
         "a table for another configuration is replaced",
     );

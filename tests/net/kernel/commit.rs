@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use kube_dnat::netlink::Commit;
+use kube_dnat::per_family;
 use libtest_mimic::Trial;
 
 use super::world::World;
@@ -126,18 +128,19 @@ fn unused_balance_chains_can_be_deleted_together() {
         world.sync();
     }
     world.forgotten();
-    let fresh = world.state.fresh().expect("tables");
+    let fresh = world.state.fresh();
     let mut rounds = 0;
     loop {
-        let mut commit = kube_dnat::netlink::Commit::default();
-        commit.ipv4.transaction = world.state.ipv4.applied().unused_chains();
-        commit.ipv6.transaction = world.state.ipv6.applied().unused_chains();
-        if commit.ipv4.transaction.is_empty() && commit.ipv6.transaction.is_empty() {
+        let families = world.state.families.as_mut();
+        let commit: Commit = per_family!(families, |family| {
+            let unused = family.applied().unused_chains();
+            family.applied_mut().unused_chains_deleted();
+            unused.into()
+        });
+        if commit.is_empty() {
             break;
         }
         world.kernel.commit(&commit).expect("nothing goes there");
-        world.state.ipv4.applied_mut().unused_chains_deleted();
-        world.state.ipv6.applied_mut().unused_chains_deleted();
         rounds += 1;
     }
     // The second for the chains that only unused ones went to.
@@ -145,6 +148,6 @@ fn unused_balance_chains_can_be_deleted_together() {
     world.check();
     assert_eq!(
         world.read::<std::net::Ipv4Addr>().balance(),
-        fresh.0.balance()
+        fresh.ipv4.balance()
     );
 }

@@ -49,7 +49,7 @@ fn send(world: &mut World, operations: Vec<Operation<Ipv4Addr>>) -> Result<(), V
     commit.ipv4.transaction = Transaction { operations };
     match world.kernel.commit(&commit) {
         Ok(()) => Ok(()),
-        Err(Error::Refused(refusals)) => Err(refusals),
+        Err(Error::Rejected(refusals)) => Err(refusals),
         Err(other) => panic!("{other}"),
     }
 }

@@ -44,6 +44,6 @@ fn fifty_thousand_elements_are_committed_in_one_transaction() {
     world.rebuild();
     let table = world.read::<Ipv4Addr>();
     assert!(table.len() > 50_000, "{}", table.len());
-    assert_eq!(table, world.state.ipv4.applied().table().expect("a table"));
+    assert_eq!(table, world.state.families.ipv4.applied().table());
     assert_eq!(world.sync(), 0);
 }

@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use kube_dnat::netlink::{Commit, Error, FamilyCommit, Kernel, ReadTable};
+use kube_dnat::netlink::{Error, FamilyCommit, Kernel};
+use kube_dnat::per_family;
 use kube_dnat::planner::desired::{NodeFacts, PodSource};
+use kube_dnat::planner::diff::Plan;
+use kube_dnat::planner::diff::TableStatus;
 use kube_dnat::planner::model::{Address, OwnAddresses};
 use kube_dnat::planner::ruleset::{PodMatch, Program, Table, Value};
-use kube_dnat::sync::{Basis, Plans, State};
+use kube_dnat::sync::{State, SyncPlan};
 use kube_dnat::watch::manifests;
 use serde_json::Value as Json;
 
@@ -58,57 +61,44 @@ impl World {
 
     /// Makes the tables anew.
     pub(super) fn rebuild(&mut self) {
-        let plans = self.plan(|| (Basis::Empty, Basis::Empty));
-        self.commit(plans, Some(PROGRAM))
+        let plan = self.state.plan_everything();
+        self.commit(plan, Some(&PROGRAM))
             .expect("the kernel takes it");
     }
 
     /// Sends the difference from the picture; the number of operations.
     pub(super) fn sync(&mut self) -> usize {
-        let plans = self.plan(|| (Basis::Picture, Basis::Picture));
-        let operations = plans.ipv4.transaction.len() + plans.ipv6.transaction.len();
-        self.commit(plans, None).expect("the kernel takes it");
-        operations
+        let plan = self.state.plan_changes();
+        self.commit(plan, None).expect("the kernel takes it")
     }
 
-    pub(super) fn plan(&self, bases: impl FnOnce() -> (Basis<Ipv4Addr>, Basis<Ipv6Addr>)) -> Plans {
-        let (ipv4, ipv6) = bases();
-        self.state.prepare(ipv4, ipv6).expect("a plan")
-    }
-
-    pub(super) fn commit(&mut self, plans: Plans, rebuild: Option<Program>) -> Result<(), Error> {
-        let commit = Commit {
-            ipv4: FamilyCommit {
-                rebuild: rebuild.clone(),
-                transaction: plans.ipv4.transaction.clone(),
-            },
-            ipv6: FamilyCommit {
-                rebuild,
-                transaction: plans.ipv6.transaction.clone(),
-            },
-        };
+    /// Commits a plan; returns the number of operations.
+    pub(super) fn commit(
+        &mut self,
+        plan: SyncPlan,
+        rebuild: Option<&Program>,
+    ) -> Result<usize, Error> {
+        let (transactions, effects) = plan.split();
+        let commit = per_family!(transactions, |transaction| FamilyCommit {
+            rebuild: rebuild.cloned(),
+            transaction,
+        });
         self.kernel.commit(&commit)?;
-        let _ = self.state.committed(plans);
-        Ok(())
+        let _ = self.state.committed(effects);
+        Ok(commit.len())
     }
 
-    /// Everyone is forgotten who is to be.
+    /// Every client loses the endpoint that it may not keep.
     pub(super) fn forgotten(&mut self) {
-        let (mut ipv4, mut ipv6) = (self.state.ipv4.forgotten(), self.state.ipv6.forgotten());
-        let mut commit = Commit::default();
-        if let Some(plan) = &mut ipv4 {
-            commit.ipv4.transaction = std::mem::take(&mut plan.transaction);
-        }
-        if let Some(plan) = &mut ipv6 {
-            commit.ipv6.transaction = std::mem::take(&mut plan.transaction);
-        }
+        let families = self.state.families.as_mut();
+        let commit = per_family!(families, |family| match family.forgotten() {
+            Some(Plan { transaction, delta }) => {
+                family.applied_mut().committed(delta);
+                transaction.into()
+            }
+            None => FamilyCommit::default(),
+        });
         self.kernel.commit(&commit).expect("the kernel takes it");
-        if let Some(plan) = ipv4 {
-            self.state.ipv4.applied_mut().committed(plan);
-        }
-        if let Some(plan) = ipv6 {
-            self.state.ipv6.applied_mut().committed(plan);
-        }
     }
 
     /// What the kernel holds of a family, which must be ours.
@@ -118,8 +108,8 @@ impl World {
             .read::<A>(&PROGRAM)
             .expect("the table can be read")
         {
-            ReadTable::Ours(table) => table,
-            other @ (ReadTable::Nothing | ReadTable::Foreign(_)) => panic!("{other:?}"),
+            TableStatus::Ours(table) => table,
+            other @ (TableStatus::Missing | TableStatus::Foreign(_)) => panic!("{other:?}"),
         }
     }
 
@@ -127,8 +117,17 @@ impl World {
     pub(super) fn check(&mut self) {
         let ipv4 = self.read::<Ipv4Addr>();
         let ipv6 = self.read::<Ipv6Addr>();
-        assert_eq!(ipv4, self.state.ipv4.applied().table().expect("a table"));
-        assert_eq!(ipv6, self.state.ipv6.applied().table().expect("a table"));
+        assert_eq!(ipv4, self.state.families.ipv4.applied().table());
+        assert_eq!(
+            ipv6,
+            self.state
+                .families
+                .ipv6
+                .as_ref()
+                .expect("IPv6")
+                .applied()
+                .table()
+        );
         let json = crate::lab::nft::list_json(&self.namespace);
         assert_eq!(ours(&ipv4), nfts(&json, "ip"));
         assert_eq!(ours(&ipv6), nfts(&json, "ip6"));

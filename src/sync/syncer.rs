@@ -1,0 +1,335 @@
+//! The sync loop.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::affinity::{self, AffinityReaper, FullMaps};
+use super::conntrack::ConntrackCleaner;
+use super::drift::DriftMonitor;
+use super::measure::{self, SyncMetrics};
+use super::mode::SyncMode;
+use super::tasks::{Backoff, Task, Tasks};
+use super::{DebugRequest, Diagnostic, Sockets, State, SyncHealth, SyncOutcome};
+use crate::events::EventRecorder;
+use crate::logging::LogEvent;
+use crate::metrics::Metrics;
+use crate::netlink::{Kernel, TableMonitor};
+use crate::per_family;
+use crate::planner::desired::HealthCheckChange;
+use crate::planner::model::Events;
+
+/// The longest pause before a retry, unless the configuration sets another.
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
+/// The time after which unused dynamic chains are deleted together: each change of a chain makes the
+/// kernel validate the table, and a rollout soon needs the chain again.
+const UNUSED_CHAINS: Duration = Duration::from_mins(10);
+
+/// The sync loop: it owns the state of the node and everything that programs the kernel.
+pub struct Syncer {
+    pub(super) kernel: Kernel,
+    pub(super) reaper: AffinityReaper,
+    pub(super) drift: DriftMonitor,
+    health_checks: UnboundedSender<HealthCheckChange>,
+    sync_health: Arc<SyncHealth>,
+    pub(super) cleaner: ConntrackCleaner,
+    full_maps: FullMaps,
+    pub(super) measure: SyncMetrics,
+    recorder: EventRecorder,
+    pub(super) state: State,
+    /// The minimum interval between the starts of two syncs.
+    min_sync_period: Duration,
+    /// The longest pause before a retry.
+    longest_retry: Duration,
+    pub(super) last_sync: Option<Instant>,
+    pub(super) mode: SyncMode,
+    /// Whether the last sync failed since another process owns the tables.
+    pub(super) owned_by_other: bool,
+    pub(super) committed_once: bool,
+    /// Notified when the kernel first holds everything that is desired.
+    first_sync: Option<oneshot::Sender<()>>,
+}
+
+impl Syncer {
+    /// The sync loop of a node. It sends the health checks that change to `health_checks`, and
+    /// reports pending changes to `sync_health`.
+    ///
+    /// # Errors
+    /// If the thread that looks for clients cannot start.
+    pub fn new(
+        sockets: Sockets,
+        state: State,
+        health_checks: UnboundedSender<HealthCheckChange>,
+        sync_health: Arc<SyncHealth>,
+        metrics: Metrics,
+    ) -> io::Result<Self> {
+        let Sockets {
+            kernel,
+            for_clients,
+            conntrack,
+        } = sockets;
+        let drift = DriftMonitor::new(TableMonitor::new(kernel.port()), kernel.owns_tables());
+        let families = per_family!(state.families.as_ref(), |family| family.family());
+        Ok(Self {
+            kernel,
+            drift,
+            reaper: AffinityReaper::start(for_clients)?,
+            health_checks,
+            sync_health,
+            cleaner: ConntrackCleaner::new(conntrack, metrics.clone()),
+            full_maps: FullMaps::default(),
+            measure: SyncMetrics::new(metrics, families.into_iter().collect()),
+            recorder: EventRecorder::default(),
+            state,
+            min_sync_period: Duration::ZERO,
+            longest_retry: LONGEST_RETRY,
+            last_sync: None,
+            mode: SyncMode::ReadBack,
+            owned_by_other: false,
+            committed_once: false,
+            first_sync: None,
+        })
+    }
+
+    /// Sets the minimum interval between two syncs and the longest pause before a retry.
+    #[must_use]
+    pub fn paced(self, min_sync_period: Duration, sync_period: Duration) -> Self {
+        Self {
+            min_sync_period,
+            longest_retry: sync_period,
+            ..self
+        }
+    }
+
+    /// Sends once to `first_sync` when the kernel holds everything that is desired.
+    #[must_use]
+    pub fn with_first_sync(self, first_sync: oneshot::Sender<()>) -> Self {
+        Self {
+            first_sync: Some(first_sync),
+            ..self
+        }
+    }
+
+    /// Records diagnostics as Events too.
+    #[must_use]
+    pub fn with_recorder(self, recorder: EventRecorder) -> Self {
+        Self { recorder, ..self }
+    }
+
+    /// Syncs until `stop` is true or the sources of events are gone. The events that arrive during a
+    /// commit go together into the next. Blocks its thread while the kernel commits.
+    pub async fn run(
+        mut self,
+        mut events: mpsc::Receiver<Events>,
+        mut debug_requests: mpsc::Receiver<DebugRequest>,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let mut tasks = Tasks::default();
+        let mut backoff = Backoff::default();
+        self.drift.listen();
+        loop {
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return,
+                pause = self.drift.wait() => tasks.schedule(Task::ReadBack, pause),
+                task = tasks.next() => self.perform(task),
+                () = self.reaper.wait() => self.reap_some(),
+                received = events.recv() => match received {
+                    Some(received) => self.handle_events(received),
+                    None => return,
+                },
+                Some(request) = debug_requests.recv() => {
+                    // The client may have closed its connection.
+                    let _closed = request.answer.send(self.state.answer(request.question));
+                }
+            }
+            // At most as many as fit the channel: busy sources must not keep the loop from syncing.
+            for _ in 0..events.max_capacity() {
+                let Ok(received) = events.try_recv() else {
+                    break;
+                };
+                self.handle_events(received);
+            }
+            self.sync_health.node(self.state.node_is_leaving());
+            if self.state.is_complete() {
+                self.sync_if_due(&mut tasks, &mut backoff);
+                let diagnostics = self.state.check_node_name();
+                self.report_diagnostics(diagnostics);
+            }
+            self.measure.not_served(self.state.objects_not_served());
+            self.schedule(&mut tasks);
+        }
+    }
+
+    /// Does what was scheduled, as far as it is more than a reason to sync.
+    fn perform(&mut self, task: Task) {
+        match task {
+            Task::ReadBack => {
+                if self.mode == SyncMode::Incremental {
+                    self.mode = SyncMode::ReadBack;
+                }
+            }
+            Task::Retry => self.state.retry_skipped(),
+            Task::Sync => {}
+            Task::CleanConntrack => self.cleaner.look_if_due(&self.state),
+            Task::ReapClients => self.reap_again(),
+            Task::DeleteUnusedChains => self.delete_unused_chains(),
+            Task::CheckAffinityMaps => self.check_affinity_maps(),
+        }
+    }
+
+    /// Syncs, unless a retry or the minimum interval between syncs delays that.
+    fn sync_if_due(&mut self, tasks: &mut Tasks, backoff: &mut Backoff) {
+        self.sync_health.waiting();
+        if backoff.is_failing && tasks.is_scheduled(Task::Retry) {
+            // An event is no reason to expect success.
+            return;
+        }
+        let delay = self.delay();
+        if delay.is_zero() {
+            let outcome = self.sync_once();
+            self.conclude(outcome, tasks, backoff);
+        } else {
+            tasks.schedule(Task::Sync, delay);
+        }
+    }
+
+    /// The time until a sync that has something to do may begin.
+    fn delay(&self) -> Duration {
+        if self.is_clean() {
+            return Duration::ZERO;
+        }
+        let next = self.last_sync.map(|last| last + self.min_sync_period);
+        next.map_or(Duration::ZERO, |next| {
+            next.saturating_duration_since(Instant::now())
+        })
+    }
+
+    /// Reports the outcome of a sync, and schedules the retry that it needs.
+    fn conclude(&mut self, outcome: SyncOutcome, tasks: &mut Tasks, backoff: &mut Backoff) {
+        if outcome != SyncOutcome::Pending {
+            self.sync_health.committed();
+        }
+        match outcome {
+            SyncOutcome::Complete => {
+                if let Some(first_sync) = self.first_sync.take() {
+                    // The daemon may be about to exit.
+                    let _gone = first_sync.send(());
+                }
+                tasks.set(Task::Retry, None);
+                *backoff = Backoff::default();
+            }
+            SyncOutcome::SomeSkipped => {
+                backoff.is_failing = false;
+                if !tasks.is_scheduled(Task::Retry) {
+                    tasks.schedule(Task::Retry, backoff.pause);
+                    backoff.lengthen(self.longest_retry);
+                }
+            }
+            SyncOutcome::Pending => {
+                if !backoff.is_failing {
+                    *backoff = Backoff::failing();
+                }
+                tasks.set(Task::Retry, Some(Instant::now() + backoff.pause));
+                // The kernel does not notify of the end of the other owner, and a look costs little.
+                if !self.owned_by_other {
+                    backoff.lengthen(self.longest_retry);
+                }
+            }
+        }
+    }
+
+    /// Schedules what the state needs at a later time.
+    fn schedule(&mut self, tasks: &mut Tasks) {
+        if self.drift.needs_audit() {
+            tasks.schedule(Task::ReadBack, Duration::ZERO);
+        }
+        if self.has_unused_chains() {
+            tasks.schedule(Task::DeleteUnusedChains, UNUSED_CHAINS);
+        }
+        if self.has_affinity() {
+            tasks.schedule(Task::CheckAffinityMaps, affinity::EVERY);
+        }
+        if let Some(after) = self.reaper.must_look_again() {
+            tasks.schedule(Task::ReapClients, after);
+        }
+        tasks.set(Task::CleanConntrack, self.cleaner.next_look());
+    }
+
+    fn handle_events(&mut self, events: Events) {
+        for event in events {
+            self.measure.reported(&event);
+            let rejected = measure::rejected(&event);
+            let diagnostics = self.state.apply(event);
+            if !diagnostics.is_empty() {
+                self.measure.rejected(rejected);
+            }
+            self.report_diagnostics(diagnostics);
+        }
+    }
+
+    /// Logs diagnostics, and records them as Events.
+    pub(super) fn report_diagnostics(&self, diagnostics: Vec<Diagnostic>) {
+        for diagnostic in diagnostics {
+            diagnostic.log();
+            self.recorder.record(diagnostic.event());
+        }
+    }
+
+    /// Sends the health checks that changed to their servers.
+    pub(super) fn send_health_checks(&mut self) {
+        for change in self.state.take_health_changes() {
+            // The daemon is about to exit if no server receives it.
+            let _gone = self.health_checks.send(change);
+        }
+    }
+
+    pub(super) fn has_affinity(&self) -> bool {
+        per_family!(self.state.families.as_ref(), |family| family
+            .applied()
+            .has_affinity())
+        .into_iter()
+        .any(|has| has)
+    }
+
+    pub(super) fn check_affinity_maps(&mut self) {
+        if self.mode == SyncMode::Incremental {
+            self.full_maps.check(&mut self.kernel, &self.state);
+        }
+    }
+
+    fn has_unused_chains(&self) -> bool {
+        per_family!(self.state.families.as_ref(), |family| family
+            .applied()
+            .has_unused_chains())
+        .into_iter()
+        .any(|has| has)
+    }
+
+    fn delete_unused_chains(&mut self) {
+        if self.mode != SyncMode::Incremental {
+            return;
+        }
+        let commit = per_family!(self.state.families.as_ref(), |family| family
+            .applied()
+            .unused_chains()
+            .into());
+        match self.kernel.commit(&commit) {
+            Ok(()) => {
+                per_family!(self.state.families.as_mut(), |family| family
+                    .applied_mut()
+                    .unused_chains_deleted());
+            }
+            Err(error) => {
+                warn!(event = %LogEvent::ChainCleanupFailed, %error, "cannot delete unused chains; retrying");
+                self.measure.cleanup_failed();
+            }
+        }
+    }
+}
