@@ -40,6 +40,9 @@ const LAYERS: [&[&str]; 21] = [
 /// Layers that name each other in neither direction: both know the model.
 const BESIDE: [&str; 2] = ["sync", "watch"];
 
+/// The macro of `planner::dual`: the root of the crate exports it, as every macro.
+const MACRO: [&str; 2] = ["crate", "per_family"];
+
 /// What a pure layer does not name, or anything below it.
 const IMPURE: [&[&str]; 15] = [
     &["anyhow"],
@@ -76,7 +79,9 @@ fn starts_with(path: &[String], prefix: &[&str]) -> bool {
 
 /// The layers that a source names, each with the path it names it by.
 fn layers_named(source: &Source) -> Vec<(usize, String)> {
-    let in_crate = |path: &Vec<String>| path.first().is_some_and(|first| first == "crate");
+    let in_crate = |path: &Vec<String>| {
+        path.first().is_some_and(|first| first == "crate") && !starts_with(path, &MACRO)
+    };
     let paths = source.named.iter().filter(|path| in_crate(path));
     let layers = paths.map(|path| {
         let of = layer(&path[1..]);
