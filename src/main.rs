@@ -1,5 +1,5 @@
-//! The `kube-dnat` program: parse the command line, start logging, do it, say in one sentence why
-//! not.
+//! The `kube-dnat` program: parses the command line, executes the subcommand, and logs an error as
+//! one sentence.
 
 use std::process::ExitCode;
 
@@ -8,18 +8,18 @@ use kube_dnat::logging;
 
 fn main() -> ExitCode {
     let line = CommandLine::of_process();
-    if let Err(said) = &line
-        && !said.use_stderr()
+    if let Err(help) = &line
+        && !help.use_stderr()
     {
-        // Nobody to tell if standard output is closed.
-        let _ = said.print();
+        // An error here means that standard output is closed.
+        let _ = help.print();
         return ExitCode::SUCCESS;
     }
     logging::start();
-    let done = line
-        .map_err(|said| anyhow::anyhow!(commands::sentence(&said)))
+    let result = line
+        .map_err(|error| anyhow::anyhow!(commands::sentence(&error)))
         .and_then(CommandLine::execute);
-    match done {
+    match result {
         Ok(code) => code,
         Err(error) => {
             tracing::error!("{}", logging::ErrorChain(error.as_ref()));

@@ -1,4 +1,4 @@
-//! Settings of the kernel and of this process, as kube-proxy makes them.
+//! Applies the settings of the kernel and of this process at startup, like kube-proxy.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,31 +13,31 @@ use crate::netlink::Conntrack;
 use crate::planner::model::Protocol;
 use crate::sysctl::{self, SysctlOutcome};
 
-/// Makes the kernel settings, and no more.
+/// Applies the kernel settings, for `--init-only`.
 ///
 /// # Errors
-/// What keeps them from being made.
+/// If a setting cannot be applied.
 pub fn init(config: &Config) -> anyhow::Result<()> {
-    make(&mut Conntrack::open()?, config)?;
+    apply(&mut Conntrack::open()?, config)?;
     info!(event = %LogEvent::KernelSettingsApplied, "kernel settings applied");
     Ok(())
 }
 
-/// Makes them.
-pub(super) fn make(conntrack: &mut Conntrack, config: &Config) -> anyhow::Result<()> {
-    // As kube-proxy: who may not do this goes without.
+/// Applies the settings. Values that are already right are not written.
+pub(super) fn apply(conntrack: &mut Conntrack, config: &Config) -> anyhow::Result<()> {
+    // Like kube-proxy, kube-dnat continues without the permission for this.
     if let Err(error) = fs::write("/proc/self/oom_score_adj", config.oom_score_adj.to_string()) {
         debug!(%error, oom_score_adj = config.oom_score_adj, "cannot set oom_score_adj");
     }
     let sysctls = sysctl::wanted(&config.conntrack, sysctl::online_cpus());
     let root = Path::new("/proc/sys");
-    let mut made = sysctl::apply(root, &sysctls);
-    if made.as_ref().is_err_and(sysctl::SysctlError::is_missing) {
-        // Whoever asks for its entries makes the kernel load connection tracking.
+    let mut applied = sysctl::apply(root, &sysctls);
+    if applied.as_ref().is_err_and(sysctl::SysctlError::is_missing) {
+        // A request for its entries makes the kernel load conntrack.
         conntrack.delete::<Ipv4Addr>(&BTreeSet::from([Protocol::Udp]), |_| false)?;
-        made = sysctl::apply(root, &sysctls);
+        applied = sysctl::apply(root, &sysctls);
     }
-    for outcome in made? {
+    for outcome in applied? {
         match outcome {
             SysctlOutcome::Set { sysctl, before } => {
                 info!(

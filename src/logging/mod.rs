@@ -1,4 +1,4 @@
-//! Logs go to stderr, as text or as JSON.
+//! The log on standard error, as text or JSON, with a verbosity that can change at runtime.
 
 mod log_event;
 
@@ -19,20 +19,25 @@ use tracing_subscriber::{EnvFilter, Registry};
 
 pub use log_event::LogEvent;
 
-/// Where the filter can be changed, once logging has started.
+/// The handle that changes the filter. It is set when logging starts.
 static FILTER: OnceLock<Handle<EnvFilter, Registry>> = OnceLock::new();
 
-/// Whether lines are JSON.
+/// Whether the log is JSON.
 static JSON: AtomicBool = AtomicBool::new(false);
 
-/// The verbosity that was last set.
+/// The configured verbosity.
+static CONFIGURED: AtomicU32 = AtomicU32::new(0);
+
+/// The current verbosity.
 static VERBOSITY: AtomicU32 = AtomicU32::new(0);
 
-/// What SIGUSR1 switches to and back from.
-const VERBOSE: u32 = 4;
+/// The verbosity of debug messages, which SIGUSR1 selects.
+const DEBUG: u32 = 4;
 
-/// What klog's users expect of `-v`: 4 for debugging, 6 for every request to the API server, 8 for
-/// what is in them. Of the Kubernetes client, only what we do not say ourselves, once.
+/// Returns the filter of a verbosity, as users of klog expect: 4 for debug messages, 6 for the
+/// requests to the API server, 8 for everything.
+///
+/// The warnings of the Kubernetes client are left out, because kube-dnat logs the same conditions.
 fn directives(verbosity: u32) -> &'static str {
     match verbosity {
         0..=3 => "info,kube_client=error,kube_runtime=error",
@@ -42,11 +47,10 @@ fn directives(verbosity: u32) -> &'static str {
     }
 }
 
-/// Starts logging: `info` and above, or what the environment variable `RUST_LOG` says.
+/// Starts logging at level `info` and above, or with the filter in the environment variable
+/// `RUST_LOG`.
 pub fn start() {
-    let filter = EnvFilter::try_from_default_env();
-    let filter = filter.unwrap_or_else(|_| EnvFilter::new(directives(0)));
-    let (filter, handle) = reload::Layer::new(filter);
+    let (filter, handle) = reload::Layer::new(configured_filter());
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
@@ -61,46 +65,68 @@ pub fn start() {
         .with(filter)
         .with(lines)
         .init();
-    // Once a process.
-    let _again = FILTER.set(handle);
+    // The process starts logging once: `init` panics otherwise.
+    let _already_set = FILTER.set(handle);
 }
 
-/// From now on logs as the configuration has it; `RUST_LOG` counts more than a verbosity.
+/// Applies the configured format and verbosity. `RUST_LOG` takes precedence over the verbosity.
 pub fn configure(json: bool, verbosity: u32) {
     JSON.store(json, Ordering::Relaxed);
+    CONFIGURED.store(verbosity, Ordering::Relaxed);
     VERBOSITY.store(verbosity, Ordering::Relaxed);
-    if std::env::var_os("RUST_LOG").is_none() {
-        filter(verbosity);
+    set_filter(configured_filter());
+}
+
+/// Sets the verbosity, as klog's `-v` does.
+pub fn set_verbosity(verbosity: u32) {
+    change(verbosity, EnvFilter::new(directives(verbosity)));
+}
+
+/// Switches to debug messages, and back to the configured verbosity.
+pub fn toggle() {
+    let configured = CONFIGURED.load(Ordering::Relaxed);
+    let verbosity = toggled(VERBOSITY.load(Ordering::Relaxed), configured);
+    if verbosity == configured {
+        change(verbosity, configured_filter());
+    } else {
+        set_verbosity(verbosity);
     }
 }
 
-/// From now on logs at klog's `-v=verbosity`.
-pub fn set_verbosity(verbosity: u32) {
+/// Returns the verbosity that follows `current` when it is toggled.
+fn toggled(current: u32, configured: u32) -> u32 {
+    if current < DEBUG {
+        configured.max(DEBUG)
+    } else {
+        configured
+    }
+}
+
+/// Returns the filter in `RUST_LOG`, or that of the configured verbosity.
+fn configured_filter() -> EnvFilter {
+    EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new(directives(CONFIGURED.load(Ordering::Relaxed))))
+}
+
+/// Changes the verbosity and its filter, and logs the change.
+fn change(verbosity: u32, filter: EnvFilter) {
     VERBOSITY.store(verbosity, Ordering::Relaxed);
-    filter(verbosity);
+    set_filter(filter);
     info!(
         event = %LogEvent::LogVerbosityChanged,
         verbosity, "log verbosity changed"
     );
 }
 
-/// Between the configured verbosity and one for debugging.
-pub fn toggle() {
-    if VERBOSITY.load(Ordering::Relaxed) < VERBOSE {
-        set_verbosity(VERBOSE);
-    } else {
-        set_verbosity(0);
-    }
-}
-
-fn filter(verbosity: u32) {
+/// Replaces the filter of the log.
+fn set_filter(filter: EnvFilter) {
     if let Some(handle) = FILTER.get() {
-        // It fails only when logging has ended.
-        let _ended = handle.reload(EnvFilter::new(directives(verbosity)));
+        // Fails only after the subscriber is gone, at the end of the process.
+        let _gone = handle.reload(filter);
     }
 }
 
-/// Lines in the format that is asked for at the moment.
+/// A formatter that uses the configured format for each line.
 struct LogLines {
     text: Format,
     json: Format<format::Json>,
@@ -125,8 +151,7 @@ where
     }
 }
 
-/// An error with what caused it, on one line; many errors quote their cause themselves, and then it
-/// is not said twice.
+/// Formats an error and its causes on one line. A cause that an error quotes itself is not repeated.
 pub struct ErrorChain<'a>(pub &'a (dyn Error + 'static));
 
 impl fmt::Display for ErrorChain<'_> {
@@ -141,5 +166,29 @@ impl fmt::Display for ErrorChain<'_> {
             cause = error.source();
         }
         f.write_str(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::toggled;
+
+    #[test]
+    fn toggling_returns_to_the_configured_verbosity() {
+        for (configured, sequence) in [
+            (0, [4, 0, 4]),
+            (2, [4, 2, 4]),
+            // The log is verbose already: it never becomes quieter than configured.
+            (6, [6, 6, 6]),
+        ] {
+            let mut current = configured;
+            for expected in sequence {
+                current = toggled(current, configured);
+                assert_eq!(current, expected, "-v={configured}");
+            }
+        }
+        // After a PUT to /debug/flags/v.
+        assert_eq!(toggled(8, 2), 2);
+        assert_eq!(toggled(0, 6), 6);
     }
 }

@@ -23,6 +23,7 @@ pub(super) fn tests() -> Vec<Trial> {
         metrics_are_what_prometheus_reads_and_count_what_happens,
         what_is_programmed_and_by_which_configuration_is_told_on_loopback_only,
         the_log_is_made_verbose_and_quiet_while_it_runs,
+        sigusr1_returns_to_the_configured_verbosity,
         logs_are_json_if_asked_for,
         a_taken_port_is_tried_again_or_ends_the_start,
         connections_are_counted_by_service_though_elements_come_and_go,
@@ -346,6 +347,21 @@ fn the_log_is_made_verbose_and_quiet_while_it_runs() {
         daemon.signal(Signal::SIGUSR1);
         let said = || daemon.logged(LogEvent::LogVerbosityChanged).len();
         wait_until("the verbosity is changed", PATIENCE, || said() == changes);
+    }
+}
+
+fn sigusr1_returns_to_the_configured_verbosity() {
+    let shop = Shop::new();
+    shop.manifests.write("shop.yaml", &manifests(&shop));
+    let daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &["-v=2"]);
+    let changes = || daemon.logged(LogEvent::LogVerbosityChanged);
+    for (count, verbosity) in [(1, "verbosity=4"), (2, "verbosity=2"), (3, "verbosity=4")] {
+        daemon.signal(Signal::SIGUSR1);
+        wait_until("the verbosity is changed", PATIENCE, || {
+            changes().len() == count
+        });
+        let line = changes().pop().expect("a line");
+        assert!(line.ends_with(verbosity), "{line}");
     }
 }
 

@@ -1,0 +1,97 @@
+//! The source of the objects: a directory of manifests or an API server.
+
+use std::future::pending;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kube::Client;
+use tokio::sync::mpsc;
+
+use crate::events::{self, EventRecorder};
+use crate::metrics::Metrics;
+use crate::planner::model::Events;
+use crate::watch::{apiserver, manifests};
+
+/// The source of the objects, as configured.
+#[derive(Debug)]
+pub enum ObjectSource {
+    /// A directory of manifests.
+    Manifests(PathBuf),
+    /// An API server.
+    ApiServer {
+        /// The kubeconfig file. `None` selects the service account of the Pod.
+        kubeconfig: Option<PathBuf>,
+        /// The URL of the API server, which overrides the one in the kubeconfig.
+        master: Option<String>,
+    },
+}
+
+/// A source whose configuration is valid.
+pub(super) enum OpenSource {
+    /// A directory of manifests.
+    Manifests(PathBuf),
+    /// A client of an API server.
+    ApiServer(Client),
+}
+
+impl ObjectSource {
+    /// Creates the client of the API server. A directory is opened later.
+    pub(super) async fn open(self) -> anyhow::Result<OpenSource> {
+        match self {
+            Self::Manifests(dir) => Ok(OpenSource::Manifests(dir)),
+            Self::ApiServer { kubeconfig, master } => {
+                let client = apiserver::client(kubeconfig.as_deref(), master.as_deref());
+                Ok(OpenSource::ApiServer(client.await?))
+            }
+        }
+    }
+}
+
+impl OpenSource {
+    /// Whether the source has a Node object for each node of the cluster.
+    pub(super) fn has_nodes(&self) -> bool {
+        matches!(self, Self::ApiServer(_))
+    }
+
+    /// Returns a recorder of Events, and the future that writes them to the API server. Without an
+    /// API server, the recorder drops the Events.
+    pub(super) fn event_recorder(
+        &self,
+        node: &str,
+        metrics: &Metrics,
+    ) -> (EventRecorder, impl Future<Output = ()> + use<>) {
+        let (recorder, writer) = match self {
+            Self::Manifests(_) => (EventRecorder::default(), None),
+            Self::ApiServer(client) => {
+                let (recorder, writer) = events::recorder(client.clone(), node.into(), metrics);
+                (recorder, Some(writer))
+            }
+        };
+        let write = async {
+            match writer {
+                Some(writer) => writer.await,
+                None => pending().await,
+            }
+        };
+        (recorder, write)
+    }
+
+    /// Sends the objects and their changes to `events`. Does not return, unless a directory cannot
+    /// be watched at all.
+    pub(super) async fn run(
+        self,
+        node: Arc<str>,
+        events: mpsc::Sender<Events>,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::Manifests(dir) => {
+                let _watcher = manifests::watch(&dir, node, events)?;
+                pending().await
+            }
+            Self::ApiServer(client) => {
+                Box::pin(apiserver::watch(client, node, events)).await;
+                Ok(())
+            }
+        }
+    }
+}
