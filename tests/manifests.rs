@@ -63,14 +63,16 @@ impl Followed {
     fn take(&mut self) {
         loop {
             match self.events.try_recv() {
-                Ok(events) => events.into_iter().for_each(|event| self.take_in(event)),
+                Ok(events) => events
+                    .into_iter()
+                    .for_each(|event| self.handle_event(event)),
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Disconnected) => panic!("the thread ended"),
             }
         }
     }
 
-    fn take_in(&mut self, event: Event) {
+    fn handle_event(&mut self, event: Event) {
         match event {
             Event::Listed(kind) => {
                 self.listed.insert(kind);
@@ -151,7 +153,7 @@ fn a_file_that_is_written_renamed_or_removed_takes_effect() {
 }
 
 #[test]
-fn what_one_file_changes_takes_effect_together() {
+fn the_changes_of_one_file_take_effect_together() {
     let mut followed = Followed::start(|_| {});
     let names: Vec<_> = (0..100).map(|n| format!("tea-{n}")).collect();
     let services: Vec<_> = names.iter().map(|name| service(name, 80)).collect();
@@ -159,14 +161,14 @@ fn what_one_file_changes_takes_effect_together() {
     let events = followed.events.blocking_recv().unwrap();
     assert_eq!(events.len(), names.len());
     for event in events {
-        followed.take_in(event);
+        followed.handle_event(event);
     }
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     followed.until_services(&names);
 }
 
 #[test]
-fn folders_come_and_go_with_what_is_in_them() {
+fn folders_appear_and_disappear_with_their_files() {
     let mut followed = Followed::start(|_| {});
     fs::create_dir(followed.path("team")).unwrap();
     followed.write("team/cart.yaml", &service("cart", 80));
@@ -216,7 +218,7 @@ fn a_file_that_does_not_parse_keeps_its_last_good_content() {
 }
 
 #[test]
-fn an_object_that_does_not_decode_costs_only_itself() {
+fn a_malformed_object_does_not_affect_the_others() {
     let broken = "apiVersion: v1\nkind: Service\nmetadata: {name: broken, namespace: shop}\n\
                   spec: {ports: none}\n---\n";
     let mut followed = Followed::start(|folder| {
@@ -235,7 +237,7 @@ fn an_object_that_does_not_decode_costs_only_itself() {
 }
 
 #[test]
-fn the_first_of_two_files_with_one_object_counts_until_it_goes() {
+fn the_first_of_two_files_with_one_object_takes_precedence_until_it_is_removed() {
     let mut followed = Followed::start(|folder| {
         fs::write(folder.join("a.yaml"), service("cart", 80)).unwrap();
         fs::write(folder.join("b.yaml"), service("cart", 81)).unwrap();
@@ -283,7 +285,7 @@ fn a_mounted_config_map_is_followed_as_it_is_swapped() {
 }
 
 #[test]
-fn the_same_content_again_is_no_report() {
+fn an_unchanged_content_is_not_reported() {
     let mut followed = Followed::start(|folder| {
         fs::write(folder.join("cart.yaml"), service("cart", 80)).unwrap();
     });

@@ -60,7 +60,7 @@ impl Render {
             events, problems, ..
         } = listing;
         for problem in problems {
-            warn!(error = %anyhow::Error::new(problem), "left out");
+            warn!(error = %anyhow::Error::new(problem), "manifest skipped");
         }
         for event in events {
             diagnostics.extend(state.apply(event));

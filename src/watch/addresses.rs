@@ -1,4 +1,4 @@
-//! The addresses of this machine, and that they change.
+//! The addresses of this node, from rtnetlink, and their changes.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -25,13 +25,13 @@ use tracing::warn;
 use crate::logging::LogEvent;
 use crate::planner::model::{Event, Events, OwnAddresses};
 
-/// How long changes are gathered: one of an interface is several messages.
-const SETTLED: Duration = Duration::from_millis(20);
+/// The time in which changes are collected, since one change of an interface is several messages.
+const SETTLE_TIME: Duration = Duration::from_millis(20);
 
-/// How long after a failure the kernel is asked again.
+/// The time between a failure and the retry.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The groups that tell of changes.
+/// The multicast groups that report changes of addresses and routes.
 const GROUPS: [MulticastGroup; 4] = [
     MulticastGroup::Ipv4Ifaddr,
     MulticastGroup::Ipv6Ifaddr,
@@ -39,7 +39,7 @@ const GROUPS: [MulticastGroup; 4] = [
     MulticastGroup::Ipv6Route,
 ];
 
-/// The addresses of this machine.
+/// Reads the addresses of this node.
 ///
 /// # Errors
 /// If rtnetlink cannot be reached.
@@ -47,11 +47,12 @@ pub async fn own() -> Result<OwnAddresses, rtnetlink::Error> {
     Rtnetlink::open(&[])?.own_addresses().await
 }
 
-/// Reports the addresses of this machine, and again whenever they change, until nobody listens.
-/// What cannot be read is asked for again; until then what was reported last holds.
+/// Sends the addresses of this node, now and after each change, until the receiver is dropped.
+///
+/// After a failure it retries; until then the addresses that were sent last remain valid.
 pub async fn follow(events: mpsc::Sender<Events>) {
     loop {
-        if let Err(error) = follow_once(&events).await {
+        if let Err(error) = follow_connection(&events).await {
             warn!(event = %LogEvent::NodeAddressesWatchFailed, %error, "cannot watch the addresses of this node; retrying");
         }
         if events.is_closed() {
@@ -61,8 +62,8 @@ pub async fn follow(events: mpsc::Sender<Events>) {
     }
 }
 
-/// Reports them for as long as the connection lasts.
-async fn follow_once(events: &mpsc::Sender<Events>) -> Result<(), rtnetlink::Error> {
+/// Sends the addresses and their changes until the connection to rtnetlink ends.
+async fn follow_connection(events: &mpsc::Sender<Events>) -> Result<(), rtnetlink::Error> {
     let mut rtnetlink = Rtnetlink::open(&GROUPS)?;
     let mut last = None;
     loop {
@@ -73,18 +74,21 @@ async fn follow_once(events: &mpsc::Sender<Events>) -> Result<(), rtnetlink::Err
                 return Ok(());
             }
         }
-        if !rtnetlink.changed().await {
+        if let Err(ConnectionEnded) = rtnetlink.changed().await {
             return Ok(());
         }
     }
 }
 
-/// A connection to rtnetlink, and what it tells unasked.
+/// A connection to rtnetlink, with its notifications.
 struct Rtnetlink {
     handle: Handle,
-    told: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
+    notifications: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
     connection: JoinHandle<()>,
 }
+
+/// The connection to rtnetlink ended.
+struct ConnectionEnded;
 
 impl Drop for Rtnetlink {
     fn drop(&mut self) {
@@ -94,28 +98,31 @@ impl Drop for Rtnetlink {
 
 impl Rtnetlink {
     fn open(groups: &[MulticastGroup]) -> Result<Self, rtnetlink::Error> {
-        let (connection, handle, told) = rtnetlink::new_multicast_connection(groups)
+        let (connection, handle, notifications) = rtnetlink::new_multicast_connection(groups)
             .map_err(|error| rtnetlink::Error::NamespaceError(error.to_string()))?;
         let connection = tokio::spawn(connection);
         Ok(Self {
             handle,
-            told,
+            notifications,
             connection,
         })
     }
 
-    /// Waits until something changed that counts. `false` if the connection ended.
-    async fn changed(&mut self) -> bool {
+    /// Waits for a relevant change.
+    ///
+    /// # Errors
+    /// If the connection ended.
+    async fn changed(&mut self) -> Result<(), ConnectionEnded> {
         loop {
-            match self.told.next().await {
-                None => return false,
-                Some((message, _)) if counts(&message.payload) => break,
+            match self.notifications.next().await {
+                None => return Err(ConnectionEnded),
+                Some((message, _)) if is_relevant(&message.payload) => break,
                 Some(_) => {}
             }
         }
-        sleep(SETTLED).await;
-        while self.told.try_recv().is_ok() {}
-        true
+        sleep(SETTLE_TIME).await;
+        while self.notifications.try_recv().is_ok() {}
+        Ok(())
     }
 
     async fn own_addresses(&self) -> Result<OwnAddresses, rtnetlink::Error> {
@@ -131,13 +138,13 @@ impl Rtnetlink {
             of_default_route,
             all: addresses
                 .iter()
-                .filter_map(address_of)
+                .filter_map(local_address)
                 .collect::<BTreeSet<_>>(),
         })
     }
 
-    /// The address of the interface with the default route: the route's preferred source, else the
-    /// interface's first global address.
+    /// Returns the address of the interface with the default route: the preferred source of the
+    /// route, or else the first global address of the interface.
     async fn of_default_route(
         &self,
         request: RouteMessage,
@@ -158,18 +165,18 @@ impl Rtnetlink {
         let Some(route) = default else {
             return Ok(None);
         };
-        let link = link(&route);
+        let interface = interface(&route);
         let mut global = addresses
             .iter()
-            .filter(|address| Some(address.header.index) == link)
+            .filter(|address| Some(address.header.index) == interface)
             .filter(|address| address.header.family == family)
             .filter(|address| address.header.scope == AddressScope::Universe);
-        Ok(preferred_source(&route).or_else(|| global.find_map(address_of)))
+        Ok(preferred_source(&route).or_else(|| global.find_map(local_address)))
     }
 }
 
-/// Whether a message tells of an address or of a default route, or that messages were lost.
-fn counts(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
+/// Returns whether a message reports an address, a default route, or lost messages.
+fn is_relevant(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
     match payload {
         NetlinkPayload::InnerMessage(
             RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_),
@@ -194,10 +201,11 @@ fn priority(route: &RouteMessage) -> u32 {
             RouteAttribute::Priority(priority) => Some(*priority),
             _ => None,
         });
+    // A route without RTA_PRIORITY has metric 0.
     priority.unwrap_or(0)
 }
 
-fn link(route: &RouteMessage) -> Option<u32> {
+fn interface(route: &RouteMessage) -> Option<u32> {
     route
         .attributes
         .iter()
@@ -218,9 +226,9 @@ fn preferred_source(route: &RouteMessage) -> Option<IpAddr> {
         })
 }
 
-/// The address of the interface itself: with a peer, `IFA_ADDRESS` is the peer's
+/// Returns the address of the interface itself: with a peer, `IFA_ADDRESS` is the peer's
 /// (`linux/if_addr.h`).
-fn address_of(message: &AddressMessage) -> Option<IpAddr> {
+fn local_address(message: &AddressMessage) -> Option<IpAddr> {
     let mut address = None;
     for attribute in &message.attributes {
         match attribute {

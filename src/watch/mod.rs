@@ -1,4 +1,4 @@
-//! Where the objects come from.
+//! The sources of objects: an API server or a directory of manifests, and the node itself.
 
 pub mod addresses;
 pub mod apiserver;

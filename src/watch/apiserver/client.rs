@@ -1,4 +1,4 @@
-//! The connection to the API server: where it is, whom it trusts, who we are.
+//! The client of the API server: its address, its CA, and our credentials.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use tower::{BoxError, ServiceBuilder};
 
 use super::WatchTimeouts;
 
-/// Why there is no client.
+/// An error while building the client.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The kubeconfig cannot be read.
@@ -26,15 +26,15 @@ pub enum ClientError {
     Read {
         /// The kubeconfig.
         path: PathBuf,
-        /// Why.
+        /// The error of the file system.
         source: io::Error,
     },
-    /// The kubeconfig, or the CA's certificate that it names, makes no sense.
+    /// The kubeconfig, or the CA certificate that it names, is invalid.
     #[error("cannot use kubeconfig {}: {}", .path.display(), first_line(.source))]
     Kubeconfig {
         /// The kubeconfig.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error of the parser.
         source: Box<KubeconfigError>,
     },
     /// The kubeconfig names a proxy.
@@ -43,7 +43,7 @@ pub enum ClientError {
         /// The kubeconfig.
         path: PathBuf,
     },
-    /// kube sends what the token file of the kubeconfig holds as it is, which must be a header.
+    /// The token file ends in a line break: kube sends its content unchanged as a header.
     #[error("cannot use kubeconfig {}: token file {file} ends in a line break", .path.display())]
     Token {
         /// The kubeconfig.
@@ -52,46 +52,44 @@ pub enum ClientError {
         file: String,
     },
     /// `--master` is not `http://` or `https://` and an address.
-    #[error(
-        "--master {master} is not the URL of an API server, as https://192.0.2.1:6443 would be"
-    )]
+    #[error("--master {master} is not the URL of an API server, such as https://192.0.2.1:6443")]
     Master {
-        /// What it is.
+        /// The value of the flag.
         master: String,
     },
-    /// There is neither a kubeconfig nor a master, and this is no Pod with a service account.
+    /// There is neither a kubeconfig nor a master, and the process is in no Pod with a service
+    /// account.
     #[error("no --kubeconfig and no --master, and this is not a Pod: {source}")]
     InCluster {
-        /// What a Pod would have.
+        /// The part of a service account that is missing.
         source: InClusterError,
     },
     /// A certificate, key or token cannot be used.
-    #[error("cannot set up connections as {origin} says: {}", first_line(.source))]
+    #[error("cannot connect with the settings of {origin}: {}", first_line(.source))]
     Connections {
-        /// Which kubeconfig or flag, or that it is the Pod.
+        /// The kubeconfig, flag or Pod that the settings come from.
         origin: String,
-        /// What is wrong.
+        /// The error of the client.
         source: Box<kube::Error>,
     },
 }
 
-/// The parser of YAML says what is wrong, and draws it below.
+/// Returns the first line of an error; the YAML parser adds a drawing below it.
 fn first_line(error: &dyn std::error::Error) -> String {
     let text = error.to_string();
     text.lines().next().unwrap_or_default().to_owned()
 }
 
-/// A client of the API server of `kubeconfig`'s current context; `master` stands for the server
-/// that it names. With `master` alone there are no credentials; with neither, it is the API server
-/// of the Pod we run in.
+/// Builds a client for the API server of the current context of `kubeconfig`.
 ///
-/// A token file is read anew at least once a minute, as is the CA in a Pod. Proxies that
-/// environment variables name are not used: they lead out of the cluster.
+/// `master` overrides the server of the kubeconfig. With `master` alone there are no credentials;
+/// with neither, the client uses the service account of the Pod.
+///
+/// Token files are read again at least once a minute, as is the CA in a Pod. Proxies in environment
+/// variables are ignored, since they lead out of the cluster.
 ///
 /// # Errors
-///
-/// When something that the client needs is missing or makes no sense. Whether the API server can
-/// be reached is not tried.
+/// If a setting is missing or invalid. The client does not connect yet.
 pub async fn client(
     kubeconfig: Option<&Path>,
     master: Option<&str>,
@@ -159,7 +157,7 @@ fn current_cluster(kubeconfig: &Kubeconfig) -> Option<&Cluster> {
         .as_ref()
 }
 
-/// A file that cannot be read is told of when the client is made.
+/// Returns whether a token file has a line break; building the client reports an unreadable file.
 fn has_line_break(file: &str) -> bool {
     std::fs::read_to_string(file).is_ok_and(|text| text.contains(['\n', '\r']))
 }
@@ -184,21 +182,27 @@ fn from_master(master: &str) -> Result<Config, ClientError> {
         })
 }
 
-/// For the TCP connection; the TLS handshake may take as long again.
+/// The timeout of the TCP connection; the TLS handshake may take as long again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A server that is gone without a word is noticed within the sum of these, about as soon as
-/// kube-proxy notices by its HTTP/2 pings.
+/// The idle time before the first keepalive probe.
+///
+/// The client notices a server that disappeared within this time and all probes, about as soon as
+/// kube-proxy does by its HTTP/2 pings.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(20);
+/// The time between two keepalive probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// The number of keepalive probes without an answer after which the connection is dead.
 const KEEPALIVE_RETRIES: u32 = 4;
 
-/// The watcher takes up a watch that was closed without waiting, so that a server (or something
-/// in front of it) that closes each at once would be asked in a busy loop.
-const REQUESTS_A_SECOND: u64 = 25;
+/// The limit on requests.
+///
+/// The watcher continues a closed watch without a pause, which would be a busy loop if the server,
+/// or a proxy in front of it, closed each watch at once.
+const REQUESTS_PER_SECOND: u64 = 25;
 
-/// What `Client::try_from` would give, but with keepalive and a rate limit, and without retries of
-/// its own, which nobody would see.
+/// Builds the client of `Client::try_from`, but with keepalive and a rate limit, and without
+/// retries of its own, which would be invisible.
 fn connections(config: &Config) -> Result<Client, kube::Error> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
@@ -206,7 +210,7 @@ fn connections(config: &Config) -> Result<Client, kube::Error> {
     tcp.set_keepalive(Some(KEEPALIVE_IDLE));
     tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
     tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
-    // Keepalive waits for its turn while a request is unanswered by the peer's TCP.
+    // Keepalive does not probe while a request is unacknowledged by the peer's TCP.
     tcp.set_tcp_user_timeout(Some(
         KEEPALIVE_IDLE + KEEPALIVE_INTERVAL * KEEPALIVE_RETRIES,
     ));
@@ -220,7 +224,7 @@ fn connections(config: &Config) -> Result<Client, kube::Error> {
 
     let service = ServiceBuilder::new()
         .layer(RateLimitLayer::new(
-            REQUESTS_A_SECOND,
+            REQUESTS_PER_SECOND,
             Duration::from_secs(1),
         ))
         .layer(config.base_uri_layer())

@@ -1,40 +1,43 @@
-//! What a failure of the watcher means, and whether the operator has heard of it.
+//! Failures of the watcher: how to recover from each, and which ones are in the log already.
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
 use std::time::Duration;
 
 use kube::core::Status;
 use kube::runtime::watcher;
 use tokio::time::Instant;
 
-/// What to do about a failure; each but `InPages` after a pause.
+use crate::logging::ErrorChain;
+
+/// The reaction to a failure, after a pause for all but `InPages`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WatchRecovery {
-    /// Let the watcher try again where it stood.
-    Again,
-    /// List anew: the API server cannot go on from where the watch broke off.
+    /// Let the watcher retry from where it was.
+    Retry,
+    /// List again: the API server cannot continue from where the watch broke off.
     Relist,
-    /// List in pages: the API server does not know streaming lists.
+    /// List in pages: the API server has no streaming lists.
     InPages,
-    /// Go on without this kind, and ask again much later.
-    Without,
+    /// Continue without this kind, and retry much later.
+    Unavailable,
 }
 
-/// Where the watcher stood when it failed.
+/// The phase in which the watcher failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WatchPhase {
-    /// Nothing has come yet.
+    /// No event has arrived yet.
     Connecting,
-    /// The list has begun.
+    /// The list has started.
     Listing,
     /// The list is complete.
     Watching,
 }
 
-/// What to do about `error`, which the watcher met in `phase` of `streaming` lists or lists in
-/// pages.
-pub(super) fn remedy(
+/// Decides how to recover from `error`.
+///
+/// `phase` is where the watcher was, `streaming` whether it uses streaming lists, and `optional`
+/// whether kube-dnat can run without the kind.
+pub(super) fn recovery(
     error: &watcher::Error,
     phase: WatchPhase,
     streaming: bool,
@@ -43,21 +46,21 @@ pub(super) fn remedy(
     let code = status(error).map(|status| status.code);
     let at_start = matches!(error, watcher::Error::WatchStartFailed(_));
     match code {
-        Some(403 | 404) if optional => WatchRecovery::Without,
+        Some(403 | 404) if optional => WatchRecovery::Unavailable,
         // Invalid since 1.19 (resourceVersionMatch is refused for a watch), and with the feature
-        // gate WatchList off; anything in front of an API server may say Bad Request.
+        // gate WatchList off; a proxy in front of an API server may answer Bad Request.
         Some(400 | 422) if at_start && streaming && phase != WatchPhase::Watching => {
             WatchRecovery::InPages
         }
-        // The watcher itself lists anew only when 410 comes as an event of the watch.
-        Some(401 | 403 | 408 | 429) => WatchRecovery::Again,
+        // The watcher itself relists only when 410 comes as an event of the watch.
+        Some(401 | 403 | 408 | 429) => WatchRecovery::Retry,
         Some(400..=499) if at_start && phase == WatchPhase::Watching => WatchRecovery::Relist,
-        _ => WatchRecovery::Again,
+        _ => WatchRecovery::Retry,
     }
 }
 
-/// Whether the watcher lists anew by itself after `error`.
-pub(super) fn loses_place(error: &watcher::Error) -> bool {
+/// Returns whether the watcher relists by itself after `error`.
+pub(super) fn relists_itself(error: &watcher::Error) -> bool {
     match error {
         watcher::Error::WatchError(status) => status.code == 410,
         watcher::Error::NoResourceVersion => true,
@@ -67,22 +70,23 @@ pub(super) fn loses_place(error: &watcher::Error) -> bool {
     }
 }
 
-/// Whether connections that last end like this now and then: nobody needs to hear of it, unless
-/// the watch cannot be taken up again.
+/// Returns whether long connections end like this now and then.
+///
+/// Such a failure matters only if the watch cannot be continued.
 pub(super) fn is_routine(error: &watcher::Error) -> bool {
-    loses_place(error)
+    relists_itself(error)
         || matches!(
             error,
             watcher::Error::WatchFailed(kube::Error::ReadEvents(_))
         )
 }
 
-/// Whether only an operator can help: the API server refuses who we are or what we ask for.
-pub(super) fn is_refusal(error: &watcher::Error) -> bool {
+/// Returns whether the API server rejects the credentials or forbids the request.
+pub(super) fn is_forbidden(error: &watcher::Error) -> bool {
     status(error).is_some_and(|status| matches!(status.code, 401 | 403))
 }
 
-/// How long the API server asks us to wait.
+/// Returns the pause that the API server asks for, at most a minute.
 pub(super) fn retry_after(error: &watcher::Error) -> Duration {
     let seconds = status(error)
         .and_then(|status| status.details.as_ref())
@@ -90,22 +94,12 @@ pub(super) fn retry_after(error: &watcher::Error) -> Duration {
     Duration::from_secs(seconds.min(60).into())
 }
 
-/// `error` in words: what the API server says, or every cause down to the first.
-pub(super) fn text(error: &watcher::Error) -> String {
+/// Formats the message and code of the API server, or else the error with all its causes.
+pub(super) fn describe(error: &watcher::Error) -> String {
     if let Some(status) = status(error) {
         return format!("{} ({})", status.message, status.code);
     }
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        // Many an error's text already ends with that of its cause.
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
+    ErrorChain(error).to_string()
 }
 
 fn status(error: &watcher::Error) -> Option<&Status> {
@@ -123,28 +117,31 @@ fn status(error: &watcher::Error) -> Option<&Status> {
     }
 }
 
-/// The failures that were logged lately.
+/// The failures that were logged since the last success.
 #[derive(Debug, Default)]
 pub(super) struct LoggedFailures {
-    last: BTreeMap<String, Instant>,
+    /// The time at which each error was logged.
+    logged_at: BTreeMap<String, Instant>,
 }
 
 impl LoggedFailures {
-    const REMIND: Duration = Duration::from_mins(10);
+    /// The interval after which a persisting failure is logged again.
+    const REMIND_INTERVAL: Duration = Duration::from_mins(10);
 
-    /// Whether the operator must hear of `text`: it is new, or was told long ago.
-    pub(super) fn is_news(&mut self, text: &str, now: Instant) -> bool {
-        self.last.retain(|_, told| now - *told < Self::REMIND);
-        if self.last.contains_key(text) {
+    /// Records an error as logged; returns whether it is new, or was logged long ago.
+    pub(super) fn is_new(&mut self, error: &str, now: Instant) -> bool {
+        self.logged_at
+            .retain(|_, at| now - *at < Self::REMIND_INTERVAL);
+        if self.logged_at.contains_key(error) {
             return false;
         }
-        self.last.insert(text.to_owned(), now);
+        self.logged_at.insert(error.to_owned(), now);
         true
     }
 
-    /// All is well: the next failure is news. Whether any was told.
-    pub(super) fn forget(&mut self) -> bool {
-        !std::mem::take(&mut self.last).is_empty()
+    /// Forgets all errors after a success; returns whether there were any.
+    pub(super) fn clear(&mut self) -> bool {
+        !std::mem::take(&mut self.logged_at).is_empty()
     }
 }
 
@@ -157,19 +154,19 @@ mod tests {
     }
 
     #[test]
-    fn each_failure_has_its_remedy() {
+    fn each_failure_has_its_recovery() {
         struct Case {
             error: watcher::Error,
             phase: WatchPhase,
             optional: bool,
-            remedy: WatchRecovery,
+            recovery: WatchRecovery,
         }
         let start = |code| watcher::Error::WatchStartFailed(api(code));
-        let case = |error, phase, remedy| Case {
+        let case = |error, phase, recovery| Case {
             error,
             phase,
             optional: false,
-            remedy,
+            recovery,
         };
         let list_failed = watcher::Error::InitialListFailed(api(422));
         let cases = [
@@ -177,64 +174,68 @@ mod tests {
             case(start(400), WatchPhase::Connecting, WatchRecovery::InPages),
             case(start(422), WatchPhase::Watching, WatchRecovery::Relist),
             case(start(410), WatchPhase::Watching, WatchRecovery::Relist),
-            case(start(401), WatchPhase::Watching, WatchRecovery::Again),
-            case(start(403), WatchPhase::Watching, WatchRecovery::Again),
-            case(start(429), WatchPhase::Watching, WatchRecovery::Again),
-            case(start(500), WatchPhase::Connecting, WatchRecovery::Again),
-            case(list_failed, WatchPhase::Connecting, WatchRecovery::Again),
+            case(start(401), WatchPhase::Watching, WatchRecovery::Retry),
+            case(start(403), WatchPhase::Watching, WatchRecovery::Retry),
+            case(start(429), WatchPhase::Watching, WatchRecovery::Retry),
+            case(start(500), WatchPhase::Connecting, WatchRecovery::Retry),
+            case(list_failed, WatchPhase::Connecting, WatchRecovery::Retry),
             case(
                 watcher::Error::NoResourceVersion,
                 WatchPhase::Watching,
-                WatchRecovery::Again,
+                WatchRecovery::Retry,
             ),
             Case {
                 optional: true,
-                ..case(start(404), WatchPhase::Connecting, WatchRecovery::Without)
+                ..case(
+                    start(404),
+                    WatchPhase::Connecting,
+                    WatchRecovery::Unavailable,
+                )
             },
             Case {
                 optional: true,
-                ..case(start(403), WatchPhase::Watching, WatchRecovery::Without)
+                ..case(start(403), WatchPhase::Watching, WatchRecovery::Unavailable)
             },
         ];
         for case in cases {
-            let remedy = remedy(&case.error, case.phase, true, case.optional);
-            assert_eq!(remedy, case.remedy, "{:?} {:?}", case.error, case.phase);
+            let recovery = recovery(&case.error, case.phase, true, case.optional);
+            assert_eq!(recovery, case.recovery, "{:?} {:?}", case.error, case.phase);
         }
     }
 
     #[test]
-    fn a_list_in_pages_has_nothing_to_fall_back_to() {
+    fn a_list_in_pages_has_no_fallback() {
         let error = watcher::Error::WatchStartFailed(api(422));
         assert_eq!(
-            remedy(&error, WatchPhase::Connecting, false, false),
-            WatchRecovery::Again
+            recovery(&error, WatchPhase::Connecting, false, false),
+            WatchRecovery::Retry
         );
     }
 
     #[test]
-    fn a_failure_is_told_once_until_all_is_well_or_much_later() {
+    fn a_failure_is_logged_once_until_a_success_or_much_later() {
         let start = Instant::now();
-        let mut told = LoggedFailures::default();
-        assert!(told.is_news("refused", start));
-        assert!(told.is_news("timed out", start));
-        assert!(!told.is_news("refused", start + Duration::from_secs(599)));
-        assert!(told.is_news("refused", start + Duration::from_mins(10)));
-        assert!(told.forget());
-        assert!(!told.forget());
-        assert!(told.is_news("refused", start + Duration::from_secs(601)));
+        let mut logged = LoggedFailures::default();
+        assert!(logged.is_new("refused", start));
+        assert!(logged.is_new("timed out", start));
+        assert!(!logged.is_new("refused", start + Duration::from_secs(599)));
+        assert!(logged.is_new("refused", start + Duration::from_mins(10)));
+        assert!(logged.clear());
+        assert!(!logged.clear());
+        assert!(logged.is_new("refused", start + Duration::from_secs(601)));
     }
 
     #[test]
-    fn what_the_api_server_says_is_told_without_the_layers_around_it() {
+    fn the_message_of_the_api_server_stands_alone() {
         let error = watcher::Error::WatchStartFailed(api(403));
-        assert_eq!(text(&error), "no (403)");
+        assert_eq!(describe(&error), "no (403)");
     }
 
     #[test]
-    fn every_cause_is_told() {
+    fn every_cause_is_described() {
         let cause = std::io::Error::other("connection refused");
         let error = watcher::Error::InitialListFailed(kube::Error::ReadEvents(cause));
-        let text = text(&error);
+        let text = describe(&error);
         assert_eq!(text.matches("connection refused").count(), 1, "{text}");
     }
 }

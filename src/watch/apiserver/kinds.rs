@@ -1,4 +1,4 @@
-//! The kinds that are watched: where the API server has them, and what it is asked to leave out.
+//! The watched kinds: their API resources, and the selectors that filter them at the API server.
 
 use std::fmt::Debug;
 
@@ -7,26 +7,26 @@ use serde::de::DeserializeOwned;
 use crate::planner::model::wire::{self, WireMetadata};
 use crate::planner::model::{ObjectKind, Update, parse};
 
-/// A kind of object as far as we read it.
+/// A watched kind, decoded to the fields that kube-dnat uses.
 pub(super) trait Watched: Clone + Debug + DeserializeOwned + Send + Sync + 'static {
-    /// Which kind.
+    /// The kind in the model.
     const KIND: ObjectKind;
-    /// Its API group; empty for the core group.
+    /// The API group; empty for the core group.
     const GROUP: &'static str;
-    /// Its plural, as it stands in URLs.
+    /// The plural name in URLs.
     const PLURAL: &'static str;
-    /// What labels an object must have or not have to be sent at all.
-    const LABELS: Option<&'static str> = None;
-    /// Whether rules can be made without it, when the API server does not have or show it.
+    /// The label selector of the watch.
+    const LABEL_SELECTOR: Option<&'static str> = None;
+    /// Whether kube-dnat can run without this kind if the API server does not have or forbids it.
     const OPTIONAL: bool;
 
-    /// What fields an object must have or not have to be sent at all.
-    fn fields(our_node: &str) -> Option<String>;
+    /// Returns the field selector of the watch.
+    fn field_selector(our_node: &str) -> Option<String>;
 
-    /// Its `metadata`.
+    /// Returns the `metadata` of the object.
     fn metadata(&self) -> &WireMetadata;
 
-    /// What it means.
+    /// Parses the object into an update of the model.
     fn update(&self, our_node: &str) -> Update;
 }
 
@@ -34,10 +34,10 @@ impl Watched for wire::WireService {
     const KIND: ObjectKind = ObjectKind::Service;
     const GROUP: &'static str = "";
     const PLURAL: &'static str = "services";
-    const LABELS: Option<&'static str> = Some("!service.kubernetes.io/service-proxy-name");
+    const LABEL_SELECTOR: Option<&'static str> = Some("!service.kubernetes.io/service-proxy-name");
     const OPTIONAL: bool = false;
 
-    fn fields(_our_node: &str) -> Option<String> {
+    fn field_selector(_our_node: &str) -> Option<String> {
         Some("spec.clusterIP!=None".to_owned())
     }
 
@@ -54,10 +54,10 @@ impl Watched for wire::WireEndpointSlice {
     const KIND: ObjectKind = ObjectKind::EndpointSlice;
     const GROUP: &'static str = "discovery.k8s.io";
     const PLURAL: &'static str = "endpointslices";
-    const LABELS: Option<&'static str> = Some("!service.kubernetes.io/headless");
+    const LABEL_SELECTOR: Option<&'static str> = Some("!service.kubernetes.io/headless");
     const OPTIONAL: bool = false;
 
-    fn fields(_our_node: &str) -> Option<String> {
+    fn field_selector(_our_node: &str) -> Option<String> {
         None
     }
 
@@ -76,7 +76,7 @@ impl Watched for wire::WireNode {
     const PLURAL: &'static str = "nodes";
     const OPTIONAL: bool = true;
 
-    fn fields(our_node: &str) -> Option<String> {
+    fn field_selector(our_node: &str) -> Option<String> {
         Some(format!("metadata.name={our_node}"))
     }
 
@@ -95,7 +95,7 @@ impl Watched for wire::WireServiceCidr {
     const PLURAL: &'static str = "servicecidrs";
     const OPTIONAL: bool = true;
 
-    fn fields(_our_node: &str) -> Option<String> {
+    fn field_selector(_our_node: &str) -> Option<String> {
         None
     }
 

@@ -1,36 +1,37 @@
-//! Which objects of a kind are known, so that a relist tells which of them are gone.
+//! The known objects of a kind, from which a relist derives the deleted ones.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The names of the objects of one kind that were reported and are not known to be gone.
+/// The names of the objects of one kind that were reported and not deleted since.
 ///
-/// A relist that breaks off is simply begun again: what it had reported stays known, and only a
-/// relist that runs to its end says what is gone.
+/// A relist that breaks off starts over: the objects that it reported stay known, and only a
+/// complete relist shows which objects are deleted.
 #[derive(Debug, Default)]
 pub(super) struct KnownNames {
-    /// Each name with the relist that saw it last.
+    /// The number of the last relist that contained each name.
     seen: BTreeMap<Arc<str>, u64>,
+    /// The number of the current relist.
     relist: u64,
 }
 
 impl KnownNames {
-    /// A relist begins, or begins again.
+    /// Starts a relist, or starts it over.
     pub(super) fn begin(&mut self) {
         self.relist += 1;
     }
 
-    /// `name` exists.
+    /// Adds the name of an object that exists.
     pub(super) fn insert(&mut self, name: &Arc<str>) {
         self.seen.insert(Arc::clone(name), self.relist);
     }
 
-    /// `name` is gone.
+    /// Removes the name of a deleted object.
     pub(super) fn remove(&mut self, name: &str) {
         self.seen.remove(name);
     }
 
-    /// The relist is complete: the names that it did not see, which are forgotten.
+    /// Completes the relist; removes and returns the names that it did not contain.
     pub(super) fn finish(&mut self) -> Vec<Arc<str>> {
         let relist = self.relist;
         self.seen
@@ -55,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_gone_after_the_first_list() {
+    fn the_first_list_deletes_nothing() {
         let mut known = KnownNames::default();
         known.begin();
         insert(&mut known, &["a", "b"]);
@@ -63,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_relist_does_not_see_is_gone_once() {
+    fn an_object_missing_from_a_relist_is_deleted_once() {
         let mut known = KnownNames::default();
         known.begin();
         insert(&mut known, &["a", "b", "c"]);
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relist_that_breaks_off_says_nothing_is_gone() {
+    fn a_relist_that_breaks_off_deletes_nothing() {
         let mut known = KnownNames::default();
         known.begin();
         insert(&mut known, &["a", "b"]);
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_a_broken_off_relist_saw_is_gone() {
+    fn an_object_only_in_a_relist_that_broke_off_is_deleted() {
         let mut known = KnownNames::default();
         known.begin();
         insert(&mut known, &["a"]);
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_between_relists_count() {
+    fn changes_between_relists_are_tracked() {
         let mut known = KnownNames::default();
         known.begin();
         insert(&mut known, &["a"]);

@@ -1,6 +1,7 @@
-//! Services, `EndpointSlices`, our own Node and `ServiceCIDRs` of an API server, listed and then
-//! watched, for ever: whatever fails is tried again, and nothing is said to be gone but by the
-//! API server itself.
+//! Lists and watches Services, `EndpointSlices`, this node's Node and `ServiceCIDRs` at an API
+//! server.
+//!
+//! Every failure is retried, and an object is deleted only if the API server says so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,29 +23,33 @@ pub use client::{ClientError, client};
 
 use reader::read;
 
-/// How long to wait for what.
+/// The timeouts and pauses of a watch.
 #[derive(Clone, Copy, Debug)]
 pub struct WatchTimeouts {
-    /// In whole seconds: after this the API server is asked to close a watch, to be taken up
-    /// again; a watch that is silent for 5 s longer is dead.
+    /// The duration of one watch request, in seconds.
+    ///
+    /// The API server closes the watch after this time, and the watcher continues it with another
+    /// request. A watch that is silent for 5 s longer is dead.
     pub watch: u32,
-    /// A page of a list, or the answer to the begin of a watch.
+    /// The timeout of a page of a list, and of the first answer to a watch request.
     pub answer: Duration,
-    /// The next event of a streaming list that has begun. The API server sends the objects at
-    /// once and marks their end within about a second; one too old to know streaming lists never
-    /// does, and is listed in pages instead.
+    /// The timeout of the next event of a streaming list.
+    ///
+    /// The API server sends the objects at once and marks their end within about a second. An API
+    /// server without streaming lists never does, and is listed in pages instead.
     pub streaming_list: Duration,
-    /// The first pause after a failure; each one after that is twice as long, up to 30 s, and
-    /// each is prolonged by up to as much again, at random: all nodes see the API server fail at
-    /// the same time. client-go's reflector begins with 800 ms, too.
+    /// The first pause after a failure; each later one is twice as long, up to 30 s.
+    ///
+    /// Jitter prolongs each pause by up to as much again, since all nodes see the API server fail
+    /// at the same time. client-go's reflector begins with 800 ms, too.
     pub first_pause: Duration,
-    /// At most between two requests for a kind that the API server does not have or does not let us
-    /// see, and that we can do without. Seconds at first, twice as long each time.
+    /// The longest pause between two requests for an optional kind that the API server does not
+    /// have or forbids. The first pause takes seconds, and each later one is twice as long.
     pub unavailable: Duration,
 }
 
 impl WatchTimeouts {
-    /// No connection in good order is silent for longer.
+    /// Returns the time after which a silent connection is dead.
     fn longest_silence(&self) -> Duration {
         Duration::from_secs(u64::from(self.watch) + 15).max(self.answer)
     }
@@ -62,16 +67,16 @@ impl Default for WatchTimeouts {
     }
 }
 
-/// Reports the objects to `events` until nobody receives them, waiting while the channel is full.
+/// Sends the objects to `events` until the receiver is dropped, and waits while the channel is
+/// full.
 ///
-/// Each kind ends its first list with [`Listed`](crate::planner::model::Event::Listed); a Node or
-/// `ServiceCIDRs` that the API server does not have or does not let us see count as listed, with a
-/// warning.
+/// After its first list each kind sends [`Listed`](crate::planner::model::Event::Listed). A Node or
+/// `ServiceCIDRs` that the API server does not have or forbids count as listed, with a warning.
 pub async fn watch(client: Client, our_node: Arc<str>, events: Sender<Events>) {
     watch_with(WatchTimeouts::default(), client, our_node, events).await;
 }
 
-/// [`watch`] with other timeouts.
+/// Does the same as [`watch`] with other timeouts.
 pub async fn watch_with(
     timeouts: WatchTimeouts,
     client: Client,

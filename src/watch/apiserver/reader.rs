@@ -1,4 +1,4 @@
-//! One kind of object, from its first list on.
+//! The reader of one kind of object, from its first list on.
 
 use std::convert::Infallible;
 use std::marker::PhantomData;
@@ -22,7 +22,7 @@ use super::slim::WatchedObject;
 use crate::logging::LogEvent;
 use crate::planner::model::{Event, Events, Object, ObjectKey, Update};
 
-/// Reads the objects of kind `W` and reports them until nobody receives `events`.
+/// Lists and watches the objects of kind `W` until the receiver of `events` is dropped.
 pub(super) fn read<'a, W: Watched>(
     client: &'a Client,
     our_node: &'a str,
@@ -36,18 +36,19 @@ pub(super) fn read<'a, W: Watched>(
         events,
         known: KnownNames::default(),
         pauses: pauses(timeouts.first_pause),
-        absences: absences(timeouts.unavailable),
-        told: LoggedFailures::default(),
+        unavailable_pauses: unavailable_pauses(timeouts.unavailable),
+        logged: LoggedFailures::default(),
         streaming: true,
-        cut_off: 0,
+        broken_lists: 0,
         failures: 0,
         listed: false,
-        without: false,
+        unavailable: false,
         kind: PhantomData,
     };
-    async move { while let Err(WatchEnd::Renew) = reader.follow().await {} }.boxed()
+    async move { while let Err(WatchEnd::Renew) = reader.run_watcher().await {} }.boxed()
 }
 
+/// The state of the reader of kind `W`.
 struct WatchReader<'a, W> {
     client: &'a Client,
     our_node: &'a str,
@@ -55,45 +56,49 @@ struct WatchReader<'a, W> {
     events: &'a Sender<Events>,
     known: KnownNames,
     pauses: ResetTimerBackoff<ExponentialBackoff>,
-    /// The pauses while it is unavailable.
-    absences: ExponentialBackoff,
-    told: LoggedFailures,
-    /// Whether lists are asked for as streams; once refused, always in pages.
+    /// The pauses while the kind is unavailable.
+    unavailable_pauses: ExponentialBackoff,
+    logged: LoggedFailures,
+    /// Whether to use streaming lists; after a rejection, lists come in pages for good.
     streaming: bool,
-    /// Streaming lists in a row that the API server closed before their end.
-    cut_off: u32,
-    /// Failures in a row.
+    /// The number of consecutive streaming lists that the API server closed before their end.
+    broken_lists: u32,
+    /// The number of consecutive failures.
     failures: u32,
     /// Whether [`Event::Listed`] was reported.
     listed: bool,
-    /// Whether this kind was reported as unavailable since it was last listed.
-    without: bool,
+    /// Whether the kind was logged as unavailable since its last list.
+    unavailable: bool,
     kind: PhantomData<W>,
 }
 
-/// With jitter; from the first one again when the last is long ago.
+/// The longest pause after a failure, without jitter.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// Builds the pauses after failures, with jitter; they start over after two minutes without one.
 fn pauses(first: Duration) -> ResetTimerBackoff<ExponentialBackoff> {
     let pauses = ExponentialBuilder::new()
         .with_min_delay(first)
-        .with_max_delay(Duration::from_secs(30))
+        .with_max_delay(MAX_PAUSE)
         .with_factor(2.0)
         .without_max_times()
         .with_jitter();
     ResetTimerBackoff::new(pauses.into(), Duration::from_mins(2))
 }
 
-/// A place that cannot be watched from so many times in a row is given up, and all listed again: not
-/// every server says 410 of a place that it has lost.
+/// The number of consecutive failures after which the reader relists.
+///
+/// Not every server answers 410 if it cannot continue a watch.
 const RELIST_AFTER: u32 = 6;
 
-/// How long after a kind was unavailable it is asked for again; each time in a row twice as long, up to
+/// The first pause while a kind is unavailable; each later one is twice as long, up to
 /// [`WatchTimeouts::unavailable`].
-const FIRST_ABSENCE: Duration = Duration::from_secs(2);
+const FIRST_UNAVAILABLE_PAUSE: Duration = Duration::from_secs(2);
 
-/// With jitter: all nodes are refused at the same time.
-fn absences(longest: Duration) -> ExponentialBackoff {
+/// Builds the pauses while a kind is unavailable, with jitter since it is unavailable to all nodes.
+fn unavailable_pauses(longest: Duration) -> ExponentialBackoff {
     ExponentialBuilder::new()
-        .with_min_delay(FIRST_ABSENCE.min(longest))
+        .with_min_delay(FIRST_UNAVAILABLE_PAUSE.min(longest))
         .with_max_delay(longest)
         .with_factor(2.0)
         .without_max_times()
@@ -101,23 +106,25 @@ fn absences(longest: Duration) -> ExponentialBackoff {
         .into()
 }
 
-/// The watcher is of no more use: make another, or stop when nobody receives events.
+/// The reason why a watcher ended.
 enum WatchEnd {
+    /// Start another watcher, which lists again.
     Renew,
+    /// Stop: the receiver of the events is dropped.
     Stop,
 }
 
 impl<W: Watched> WatchReader<'_, W> {
-    /// The life of one watcher.
-    async fn follow(&mut self) -> Result<Infallible, WatchEnd> {
+    /// Runs one watcher to its end.
+    async fn run_watcher(&mut self) -> Result<Infallible, WatchEnd> {
         let api = Api::<WatchedObject<W>>::all(self.client.clone());
         let mut stream = watcher::watcher(api, self.config()).boxed();
         let mut phase = WatchPhase::Connecting;
         loop {
-            let next = match self.patience(phase) {
+            let next = match self.silence_limit(phase) {
                 Some(limit) => match timeout(limit, stream.next()).await {
                     Ok(next) => next,
-                    Err(_elapsed) => return Err(self.silence(phase).await),
+                    Err(_elapsed) => return Err(self.timed_out(phase).await),
                 },
                 None => stream.next().await,
             };
@@ -131,8 +138,8 @@ impl<W: Watched> WatchReader<'_, W> {
 
     fn config(&self) -> watcher::Config {
         let config = watcher::Config {
-            label_selector: W::LABELS.map(str::to_owned),
-            field_selector: W::fields(self.our_node),
+            label_selector: W::LABEL_SELECTOR.map(str::to_owned),
+            field_selector: W::field_selector(self.our_node),
             ..watcher::Config::default()
         };
         let config = config.timeout(self.timeouts.watch);
@@ -143,8 +150,8 @@ impl<W: Watched> WatchReader<'_, W> {
         }
     }
 
-    /// How long the watcher may be silent. It looks after a watch by itself.
-    fn patience(&self, phase: WatchPhase) -> Option<Duration> {
+    /// Returns how long the watcher may be silent; for a watch it has a timeout of its own.
+    fn silence_limit(&self, phase: WatchPhase) -> Option<Duration> {
         match phase {
             WatchPhase::Listing if self.streaming => Some(self.timeouts.streaming_list),
             WatchPhase::Connecting | WatchPhase::Listing => Some(self.timeouts.answer),
@@ -164,11 +171,11 @@ impl<W: Watched> WatchReader<'_, W> {
             }
             watcher::Event::InitDone => self.finish().await.map(|()| WatchPhase::Watching),
             watcher::Event::Apply(slim) => {
-                self.well();
+                self.succeeded();
                 self.apply(&slim).await.map(|()| WatchPhase::Watching)
             }
             watcher::Event::Delete(slim) => {
-                self.well();
+                self.succeeded();
                 let key = slim.key();
                 self.known.remove(&key.name);
                 self.update(key, None).await.map(|()| WatchPhase::Watching)
@@ -179,9 +186,9 @@ impl<W: Watched> WatchReader<'_, W> {
     async fn begin(&mut self, phase: WatchPhase) -> Result<WatchPhase, WatchEnd> {
         self.known.begin();
         if phase == WatchPhase::Listing {
-            self.cut_off += 1;
+            self.broken_lists += 1;
             debug!(kind = %W::KIND, "API server closed the list before its end");
-            if self.streaming && self.cut_off > 1 {
+            if self.streaming && self.broken_lists > 1 {
                 return Err(self.in_pages("two streaming lists broke off"));
             }
             self.pause(Duration::ZERO).await;
@@ -201,9 +208,9 @@ impl<W: Watched> WatchReader<'_, W> {
             self.update(ObjectKey { kind, name }, None).await?;
         }
         debug!(kind = %W::KIND, "listed");
-        self.well();
-        self.without = false;
-        self.absences = absences(self.timeouts.unavailable);
+        self.succeeded();
+        self.unavailable = false;
+        self.unavailable_pauses = unavailable_pauses(self.timeouts.unavailable);
         self.listed().await
     }
 
@@ -234,11 +241,11 @@ impl<W: Watched> WatchReader<'_, W> {
             .ok_or(WatchEnd::Stop)
     }
 
-    fn well(&mut self) {
-        self.cut_off = 0;
+    fn succeeded(&mut self) {
+        self.broken_lists = 0;
         self.failures = 0;
         self.pauses.reset();
-        if self.told.forget() {
+        if self.logged.clear() {
             info!(event = %LogEvent::WatchRecovered, kind = %W::KIND, "watch recovered");
         }
     }
@@ -248,22 +255,22 @@ impl<W: Watched> WatchReader<'_, W> {
         error: &watcher::Error,
         phase: WatchPhase,
     ) -> Result<WatchPhase, WatchEnd> {
-        let remedy = failure::remedy(error, phase, self.streaming, W::OPTIONAL);
-        let text = failure::text(error);
-        match remedy {
+        let recovery = failure::recovery(error, phase, self.streaming, W::OPTIONAL);
+        let text = failure::describe(error);
+        match recovery {
             WatchRecovery::InPages => return Err(self.in_pages(&text)),
-            WatchRecovery::Without => return self.without(&text).await,
-            WatchRecovery::Again | WatchRecovery::Relist => self.tell(error, &text),
+            WatchRecovery::Unavailable => return self.continue_without(&text).await,
+            WatchRecovery::Retry | WatchRecovery::Relist => self.log(error, &text),
         }
         self.report(Event::Interrupted(W::KIND)).await?;
         self.pause(failure::retry_after(error)).await;
         self.failures += 1;
-        if remedy == WatchRecovery::Relist || self.failures >= RELIST_AFTER {
+        if recovery == WatchRecovery::Relist || self.failures >= RELIST_AFTER {
             self.failures = 0;
             return Err(WatchEnd::Renew);
         }
-        // A list that fails is begun again by the watcher.
-        let is_watching = phase == WatchPhase::Watching && !failure::loses_place(error);
+        // The watcher itself starts a failed list over.
+        let is_watching = phase == WatchPhase::Watching && !failure::relists_itself(error);
         Ok(if is_watching {
             WatchPhase::Watching
         } else {
@@ -271,22 +278,22 @@ impl<W: Watched> WatchReader<'_, W> {
         })
     }
 
-    fn tell(&mut self, error: &watcher::Error, text: &str) {
-        if failure::is_routine(error) || !self.told.is_news(text, Instant::now()) {
+    fn log(&mut self, error: &watcher::Error, text: &str) {
+        if failure::is_routine(error) || !self.logged.is_new(text, Instant::now()) {
             debug!(event = %LogEvent::WatchFailed, error = %text, kind = %W::KIND, "watch failed");
-        } else if failure::is_refusal(error) {
+        } else if failure::is_forbidden(error) {
             error!(event = %LogEvent::WatchForbidden, error = %text, kind = %W::KIND, "watch forbidden by the API server");
         } else {
             warn!(event = %LogEvent::WatchFailed, error = %text, kind = %W::KIND, "watch failed");
         }
     }
 
-    async fn silence(&mut self, phase: WatchPhase) -> WatchEnd {
+    async fn timed_out(&mut self, phase: WatchPhase) -> WatchEnd {
         let text = "no answer from the API server";
         if self.streaming && phase == WatchPhase::Listing {
             return self.in_pages(text);
         }
-        if self.told.is_news(text, Instant::now()) {
+        if self.logged.is_new(text, Instant::now()) {
             warn!(event = %LogEvent::WatchFailed, error = %text, kind = %W::KIND, "watch failed");
         }
         self.pause(Duration::ZERO).await;
@@ -299,22 +306,28 @@ impl<W: Watched> WatchReader<'_, W> {
         WatchEnd::Renew
     }
 
-    /// What was reported before stays: it is no news that any of it is gone.
-    async fn without(&mut self, error: &str) -> Result<WatchPhase, WatchEnd> {
-        if !self.without {
-            self.without = true;
+    /// Continues without an optional kind; objects that were reported before stay.
+    async fn continue_without(&mut self, error: &str) -> Result<WatchPhase, WatchEnd> {
+        if !self.unavailable {
+            self.unavailable = true;
             warn!(event = %LogEvent::KindUnavailable, %error, kind = %W::KIND, "kind unavailable; continuing without it");
         }
         self.listed().await?;
-        // For a moment after its start an API server answers 403 until it has its RBAC, and 404 until it
-        // serves every kind.
-        sleep(self.absences.next().unwrap_or(self.timeouts.unavailable)).await;
+        // For a moment after its start an API server answers 403 until it has its RBAC, and 404
+        // until it serves every kind.
+        sleep(
+            self.unavailable_pauses
+                .next()
+                .unwrap_or(self.timeouts.unavailable),
+        )
+        .await;
         Err(WatchEnd::Renew)
     }
 
     async fn pause(&mut self, at_least: Duration) {
-        let pause = self.pauses.next().unwrap_or_default();
-        // `Retry-After` gives every node the same pause; the jitter keeps a fleet from retrying at one time.
+        let pause = self.pauses.next().unwrap_or(MAX_PAUSE);
+        // `Retry-After` gives every node the same pause; the jitter keeps a fleet from retrying at
+        // one time.
         sleep(at_least + pause).await;
     }
 }
@@ -324,15 +337,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nodes_that_are_refused_at_one_time_do_not_ask_again_at_one_time() {
+    fn nodes_that_are_rejected_at_one_time_retry_at_different_times() {
         let longest = Duration::from_mins(5);
         let pauses: Vec<Vec<_>> = (0..3)
-            .map(|_| absences(longest).take(12).collect())
+            .map(|_| unavailable_pauses(longest).take(12).collect())
             .collect();
         assert_ne!(pauses[0], pauses[1]);
         assert_ne!(pauses[1], pauses[2]);
         for pauses in pauses {
-            assert!((FIRST_ABSENCE..FIRST_ABSENCE * 2).contains(&pauses[0]));
+            assert!((FIRST_UNAVAILABLE_PAUSE..FIRST_UNAVAILABLE_PAUSE * 2).contains(&pauses[0]));
             assert!((longest..longest * 2).contains(&pauses[11]));
         }
     }

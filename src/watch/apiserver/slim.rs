@@ -14,14 +14,15 @@ use super::kinds::Watched;
 use crate::planner::model::wire::WireMetadata;
 use crate::planner::model::{ObjectKey, RejectReason, Update, parse};
 
-/// An object of kind `W`, or what can be told of it if it does not decode.
+/// An object of kind `W`, or its identity and the error if it does not decode.
 #[derive(Clone, Debug)]
 pub(super) struct WatchedObject<W> {
-    /// For the watcher, which goes on from the last `resourceVersion`.
+    /// The `resourceVersion` from which the watcher continues, and nothing else.
     meta: ObjectMeta,
     object: Result<W, Malformed>,
 }
 
+/// An object that does not decode.
 #[derive(Clone, Debug)]
 struct Malformed {
     metadata: WireMetadata,
@@ -29,7 +30,7 @@ struct Malformed {
 }
 
 impl<W: Watched> WatchedObject<W> {
-    /// What the object means.
+    /// Parses the object into an update of the model.
     pub(super) fn update(&self, our_node: &str) -> Update {
         match &self.object {
             Ok(object) => object.update(our_node),
@@ -42,7 +43,7 @@ impl<W: Watched> WatchedObject<W> {
         }
     }
 
-    /// Which object it is.
+    /// Returns the kind and name of the object.
     pub(super) fn key(&self) -> ObjectKey {
         parse::key(W::KIND, self.metadata())
     }
@@ -69,7 +70,7 @@ impl<W: Watched> WatchedObject<W> {
     }
 }
 
-/// Name, namespace and version of an object of which some other field does not decode.
+/// Decodes only name, namespace and version, since another field does not decode.
 fn identity(json: &str) -> WireMetadata {
     #[derive(Default, Deserialize)]
     #[serde(default)]
@@ -102,14 +103,14 @@ fn identity(json: &str) -> WireMetadata {
 
 impl<'de, W: Watched> Deserialize<'de> for WatchedObject<W> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // The text is cut out first, so that a fault in it leaves the decoder at the next object.
+        // The raw text comes first, so that an error inside leaves the decoder at the next object.
         Box::<RawValue>::deserialize(deserializer).map(|raw| Self::decode(raw.get()))
     }
 }
 
 impl<W: Watched> Resource for WatchedObject<W> {
     type DynamicType = ();
-    // Only ever listed over all namespaces.
+    // Lists and watches cover all namespaces.
     type Scope = ClusterResourceScope;
 
     fn kind((): &()) -> Cow<'_, str> {
@@ -152,7 +153,7 @@ mod tests {
     const BAD_METADATA: &str = r#"{"metadata": {"name": 5}, "spec": {"ports": "none"}}"#;
 
     #[test]
-    fn an_object_that_does_not_decode_costs_only_itself_in_a_list() {
+    fn a_malformed_object_does_not_affect_the_others_of_a_list() {
         let list = format!(
             r#"{{"kind": "ServiceList", "apiVersion": "v1", "metadata": {{"resourceVersion": "9"}},
                 "items": [{BAD}, {GOOD}, {BAD_METADATA}, null]}}"#
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_does_not_decode_moves_a_watch_on() {
+    fn a_malformed_object_advances_the_resource_version() {
         let event = format!(r#"{{"type": "ADDED", "object": {BAD}}}"#);
         let event: WatchEvent<WatchedObject<wire::WireService>> =
             serde_json::from_str(&event).unwrap();

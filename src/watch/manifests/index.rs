@@ -1,4 +1,4 @@
-//! Which file says what about which object, and whose word counts.
+//! The objects of each file, and the file that takes precedence for each object.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -6,17 +6,19 @@ use std::sync::Arc;
 
 use crate::planner::model::{ObjectKey, RejectReason, Update};
 
-/// The objects of every file. Where two files hold the same object, that of the first in the order
-/// of paths counts, and within a file the first. A change costs as much as the files it touches,
-/// however many others there are.
+/// The objects of every file.
+///
+/// If two files hold the same object, the first in the order of paths takes precedence, and within
+/// a file the first. The cost of a change depends on the changed files, not on the number of files.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    /// The objects that each file holds; a file without any is not here.
+    /// The objects of each file that has any.
     files: BTreeMap<Arc<Path>, Vec<ObjectKey>>,
-    /// What the files say about each object, in the order of their paths.
+    /// The updates of each object from all its files, in the order of their paths.
     claims: BTreeMap<ObjectKey, Vec<FileClaim>>,
 }
 
+/// The update of an object from one file.
 #[derive(Debug)]
 struct FileClaim {
     file: Arc<Path>,
@@ -24,28 +26,29 @@ struct FileClaim {
 }
 
 impl Index {
-    /// Takes each file's new content, which is empty for a file that is gone, and returns what is
-    /// different now, in the order of keys. An object that moves from one file to another does not
-    /// go in between.
+    /// Replaces the content of files, which is empty for a removed file; returns the changed
+    /// objects in the order of keys.
+    ///
+    /// An object that moves from one file to another is not deleted in between.
     pub(super) fn replace(&mut self, contents: BTreeMap<Arc<Path>, Vec<Update>>) -> Vec<Update> {
-        let mut touched = BTreeSet::new();
+        let mut changed = BTreeSet::new();
         for (file, updates) in &contents {
-            touched.extend(self.files.get(file).into_iter().flatten().cloned());
-            touched.extend(updates.iter().map(|update| update.key.clone()));
+            changed.extend(self.files.get(file).into_iter().flatten().cloned());
+            changed.extend(updates.iter().map(|update| update.key.clone()));
         }
-        let before: Vec<Update> = touched.iter().map(|key| self.effective(key)).collect();
+        let before: Vec<Update> = changed.iter().map(|key| self.effective(key)).collect();
         for (file, updates) in contents {
             self.remove(&file);
             self.add(&file, updates);
         }
-        let after = touched.iter().map(|key| self.effective(key));
+        let after = changed.iter().map(|key| self.effective(key));
         after
             .zip(before)
             .filter_map(|(after, before)| (after != before).then_some(after))
             .collect()
     }
 
-    /// The files that hold any object.
+    /// Iterates over the files that have objects.
     pub(super) fn files(&self) -> impl Iterator<Item = &Arc<Path>> {
         self.files.keys()
     }
@@ -75,7 +78,7 @@ impl Index {
         }
     }
 
-    /// What counts as the word on the object: an empty one if no file has it.
+    /// Returns the update that takes precedence for an object; an empty one if no file has it.
     fn effective(&self, key: &ObjectKey) -> Update {
         let claims = self.claims.get(key).map_or(&[][..], Vec::as_slice);
         let Some((first, others)) = claims.split_first() else {
@@ -89,7 +92,8 @@ impl Index {
         let mut update = first.update.clone();
         update.rejected.extend(others.iter().map(|other| {
             let (first, other) = (first.file.display(), other.file.display());
-            let text = format!("it is in {first} and again in {other}, of which the first counts");
+            let text =
+                format!("duplicate object in {first} and {other}: the first takes precedence");
             RejectReason::Contradiction(text.into())
         }));
         update
@@ -101,7 +105,7 @@ mod tests {
     use super::*;
     use crate::planner::model::{Node, Object, ObjectKind};
 
-    /// What a file says about Nodes: `name=last octet of its address`.
+    /// The Nodes of a file, written as `name=last octet of its address`.
     fn nodes(text: &str) -> Vec<Update> {
         let node = |text: &str| {
             let (name, octet) = text.split_once('=').unwrap();
@@ -125,7 +129,7 @@ mod tests {
     fn shown(update: &Update) -> String {
         let octet = match &update.object {
             Some(Object::Node(node)) => node.addresses[0].to_string().split_off("10.0.0.".len()),
-            _ => "gone".to_owned(),
+            _ => "deleted".to_owned(),
         };
         let again = update.rejected.iter().map(|fault| format!(" ({fault})"));
         format!("{}={octet}{}", update.key.name, again.collect::<String>())
@@ -148,14 +152,17 @@ mod tests {
             replaced(&mut index, &[("a", "x=1 y=3 z=4")]),
             ["y=3", "z=4"]
         );
-        assert_eq!(replaced(&mut index, &[("a", "z=4")]), ["x=gone", "y=gone"]);
-        assert_eq!(replaced(&mut index, &[("a", "")]), ["z=gone"]);
+        assert_eq!(
+            replaced(&mut index, &[("a", "z=4")]),
+            ["x=deleted", "y=deleted"]
+        );
+        assert_eq!(replaced(&mut index, &[("a", "")]), ["z=deleted"]);
         assert_eq!(index.files().count(), 0);
         assert!(index.claims.is_empty());
     }
 
     #[test]
-    fn an_object_that_moves_between_files_is_never_gone() {
+    fn an_object_that_moves_between_files_is_never_deleted() {
         let mut index = Index::default();
         replaced(&mut index, &[("a", "x=1"), ("c", "y=1")]);
         assert_eq!(replaced(&mut index, &[("a", ""), ("b", "x=1")]), [""; 0]);
@@ -163,9 +170,9 @@ mod tests {
     }
 
     #[test]
-    fn of_two_files_the_first_counts_and_the_other_takes_over() {
+    fn the_first_of_two_files_takes_precedence_until_it_is_removed() {
         let twice = |first: &str, other: &str| {
-            format!(" (it is in {first} and again in {other}, of which the first counts)")
+            format!(" (duplicate object in {first} and {other}: the first takes precedence)")
         };
         let mut index = Index::default();
         replaced(&mut index, &[("b", "x=2")]);
@@ -185,11 +192,11 @@ mod tests {
     }
 
     #[test]
-    fn within_a_file_the_first_of_two_counts() {
+    fn the_first_of_two_objects_in_a_file_takes_precedence() {
         let mut index = Index::default();
         assert_eq!(
             replaced(&mut index, &[("a", "x=1 x=2")]),
-            ["x=1 (it is in a and again in a, of which the first counts)"]
+            ["x=1 (duplicate object in a and a: the first takes precedence)"]
         );
         assert_eq!(replaced(&mut index, &[("a", "x=2")]), ["x=2"]);
     }

@@ -1,8 +1,10 @@
-//! A directory of manifests in place of an API server: every `.yaml`, `.yml` and `.json` file below
-//! it, several documents a file, `kind: List` too. [`read`] takes it as it is now, [`watch`] follows
-//! it as it changes.
+//! A directory of manifests as a replacement for an API server.
 //!
-//! text -> `content` (objects, or where the syntax is wrong) -> `index` (whose word counts) -> events
+//! The manifests are all `.yaml`, `.yml` and `.json` files below the directory, with several
+//! documents in a file and `kind: List` too. [`read`] reads them once, [`watch`] follows their
+//! changes.
+//!
+//! text -> `content` (objects, or the position of a syntax error) -> `index` (precedence) -> events
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,85 +13,86 @@ use std::sync::Arc;
 
 use crate::planner::model::{Event, ObjectKind, Update};
 
-mod batch;
 mod content;
 mod files;
 mod follow;
 mod index;
 mod notice;
+mod rescan;
 mod walk;
+mod watcher;
 
 pub use content::SyntaxError;
 pub use follow::{WatchHandle, watch};
 
-use content::{Content, ManifestFormat, content};
+use content::{Content, ManifestFormat, parse_text};
 use index::Index;
 use walk::Walk;
 
-/// What a set of manifests says.
+/// The objects of a set of manifests.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// An [`Event::Update`] for each object that says anything to us, then [`Event::Listed`] for
-    /// each kind.
+    /// An [`Event::Update`] for each object of the watched kinds, then [`Event::Listed`] for each
+    /// kind.
     pub events: Vec<Event>,
-    /// The files that are left out, and why.
-    pub problems: Vec<SkippedManifest>,
-    /// How many objects of each kind that is not watched there are, by `apiVersion kind`.
-    pub skipped: BTreeMap<String, usize>,
+    /// The files and directories that cannot be read, with the errors.
+    pub problems: Vec<UnreadableManifest>,
+    /// The number of ignored objects of each other kind, by `apiVersion kind`.
+    pub ignored: BTreeMap<String, usize>,
 }
 
-/// Why a file or directory is left out.
+/// The error of a file or directory that cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum SkippedManifest {
-    /// It cannot be read.
+pub enum UnreadableManifest {
+    /// The file system returned an error.
     #[error("cannot read {}", path.display())]
     Read {
         /// The file or directory.
         path: PathBuf,
-        /// Why not.
+        /// The error of the file system.
         source: io::Error,
     },
-    /// It is not YAML or JSON.
+    /// The file is not valid YAML or JSON.
     #[error("{}:{error}", path.display())]
     Syntax {
         /// The file.
         path: PathBuf,
-        /// Where and why.
+        /// The position and the message of the parser.
         error: SyntaxError,
     },
 }
 
-/// Why a directory cannot be followed.
+/// The error of a directory that cannot be followed.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestsError {
-    /// It is not there, is no directory, or may not be read.
+    /// The directory does not exist, is no directory, or may not be read.
     #[error("cannot read the directory of manifests {}", path.display())]
     Directory {
         /// The directory.
         path: PathBuf,
-        /// Why not.
+        /// The error of the file system.
         source: io::Error,
     },
-    /// The kernel does not report its changes.
+    /// The kernel does not report changes of the directory.
     #[error("cannot watch the directory of manifests {}", path.display())]
     Watch {
         /// The directory.
         path: PathBuf,
-        /// Why not.
+        /// The error of the kernel's notifications.
         source: notify::Error,
     },
-    /// No thread for it.
+    /// The thread cannot be started.
     #[error("cannot start the thread that follows the manifests")]
     Thread(#[source] io::Error),
 }
 
-/// What the manifests below `dir` say now, to the node named `our_node`.
+/// Reads the manifests below `dir` for the node named `our_node`.
 ///
 /// # Errors
-/// If `dir` itself cannot be listed. A file or a directory below that cannot be read is one of
-/// [`Listing::problems`].
+/// If `dir` itself cannot be listed. [`Listing::problems`] has the files and directories below that
+/// cannot be read.
 pub fn read(dir: &Path, our_node: &str) -> Result<Listing, ManifestsError> {
-    readable(dir)?;
+    check_directory(dir)?;
     let walk = Walk::below(dir, &mut |_| {});
     let mut listing = Listing {
         problems: walk.problems,
@@ -97,9 +100,9 @@ pub fn read(dir: &Path, our_node: &str) -> Result<Listing, ManifestsError> {
     };
     let mut contents = BTreeMap::new();
     for path in walk.files {
-        match file(&path, our_node) {
+        match read_file(&path, our_node) {
             Ok(Some(content)) => {
-                listing.skip(content.skipped);
+                listing.add_ignored(content.ignored);
                 contents.insert(path.into(), content.updates);
             }
             Ok(None) => {}
@@ -110,27 +113,27 @@ pub fn read(dir: &Path, our_node: &str) -> Result<Listing, ManifestsError> {
     Ok(listing)
 }
 
-/// What the manifests in `text`, YAML or JSON, say to the node named `our_node`.
+/// Parses the manifests in `text`, YAML or JSON, for the node named `our_node`.
 ///
 /// # Errors
-/// If `text` is neither.
+/// If `text` is neither YAML nor JSON.
 pub fn read_text(text: &str, our_node: &str) -> Result<Listing, SyntaxError> {
     let format = if text.trim_start().starts_with('{') {
         ManifestFormat::Json
     } else {
         ManifestFormat::Yaml
     };
-    let content = content(format, text, our_node)?;
+    let content = parse_text(format, text, our_node)?;
     let mut listing = Listing::default();
-    listing.skip(content.skipped);
+    listing.add_ignored(content.ignored);
     listing.index(BTreeMap::from([(Path::new("-").into(), content.updates)]));
     Ok(listing)
 }
 
 impl Listing {
-    fn skip(&mut self, skipped: BTreeMap<String, usize>) {
-        for (kind, count) in skipped {
-            *self.skipped.entry(kind).or_default() += count;
+    fn add_ignored(&mut self, ignored: BTreeMap<String, usize>) {
+        for (kind, count) in ignored {
+            *self.ignored.entry(kind).or_default() += count;
         }
     }
 
@@ -141,8 +144,8 @@ impl Listing {
     }
 }
 
-/// That `dir` can be listed.
-fn readable(dir: &Path) -> Result<(), ManifestsError> {
+/// Checks that `dir` can be listed.
+fn check_directory(dir: &Path) -> Result<(), ManifestsError> {
     match std::fs::read_dir(dir) {
         Ok(_) => Ok(()),
         Err(source) => Err(ManifestsError::Directory {
@@ -152,18 +155,19 @@ fn readable(dir: &Path) -> Result<(), ManifestsError> {
     }
 }
 
-/// The content of the manifest at `path`; `None` if there is no such file.
-fn file(path: &Path, our_node: &str) -> Result<Option<Content>, SkippedManifest> {
-    let read = walk::read(path).map_err(|source| SkippedManifest::Read {
+/// Reads the content of the manifest at `path`; `None` if the file does not exist.
+fn read_file(path: &Path, our_node: &str) -> Result<Option<Content>, UnreadableManifest> {
+    let read = walk::read(path).map_err(|source| UnreadableManifest::Read {
         path: path.to_owned(),
         source,
     })?;
     let (Some(text), Some(format)) = (read, walk::format(path)) else {
         return Ok(None);
     };
-    let content = content(format, &text, our_node).map_err(|error| SkippedManifest::Syntax {
-        path: path.to_owned(),
-        error,
-    })?;
+    let content =
+        parse_text(format, &text, our_node).map_err(|error| UnreadableManifest::Syntax {
+            path: path.to_owned(),
+            error,
+        })?;
     Ok(Some(content))
 }

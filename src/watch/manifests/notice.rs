@@ -1,34 +1,34 @@
-//! What the kernel reports of a watched directory, in the words of inotify(7).
+//! The notices of inotify(7) about a watched directory.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
 
-/// One report.
+/// A notice about one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Notice {
-    /// `IN_CREATE`: a name is new. A link, of either sort, is complete as it is made.
+    /// `IN_CREATE`: a name is new. A link, hard or symbolic, is complete at once.
     Created(PathBuf),
-    /// `IN_OPEN` after `IN_CREATE`: the name is new because someone is going to write to it.
+    /// `IN_OPEN` after `IN_CREATE`: a process is about to write to the new file.
     Opened(PathBuf),
-    /// `IN_MODIFY`: someone is writing to the file, and will close it.
+    /// `IN_MODIFY`: a process is writing to the file, and will close it.
     Written(PathBuf),
-    /// `IN_CLOSE_WRITE`: a writer of the file is done.
+    /// `IN_CLOSE_WRITE`: a process that could write to the file closed it.
     Closed(PathBuf),
-    /// `IN_MOVED_TO`: something complete has taken the name.
+    /// `IN_MOVED_TO`: a complete file or directory was renamed to this name.
     MovedIn(PathBuf),
-    /// `IN_MOVED_FROM`, `IN_DELETE`, `IN_MOVE_SELF`, `IN_DELETE_SELF`: the name is gone.
-    Gone(PathBuf),
-    /// `IN_ATTRIB`: permissions, among others.
+    /// `IN_MOVED_FROM`, `IN_DELETE`, `IN_MOVE_SELF`, `IN_DELETE_SELF`: the name was removed.
+    Removed(PathBuf),
+    /// `IN_ATTRIB`: permissions or other metadata changed.
     Attributes(PathBuf),
-    /// `IN_Q_OVERFLOW`: reports are lost.
+    /// `IN_Q_OVERFLOW`: notices were lost.
     Lost,
 }
 
 impl Notice {
-    /// The report in `event`; none in one that says nothing of a file's content.
-    fn of(event: notify::Event) -> Option<Self> {
+    /// Converts an event; `None` if it does not affect the content of a file.
+    fn from_event(event: notify::Event) -> Option<Self> {
         if event.need_rescan() {
             return Some(Self::Lost);
         }
@@ -40,10 +40,10 @@ impl Notice {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Self::Closed(path)),
             EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Some(Self::MovedIn(path)),
             EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => {
-                Some(Self::Gone(path))
+                Some(Self::Removed(path))
             }
             EventKind::Modify(ModifyKind::Metadata(_)) => Some(Self::Attributes(path)),
-            // A rename is reported once more in full, after its two halves.
+            // A rename is reported again as a whole, after its two halves.
             EventKind::Modify(ModifyKind::Name(_) | ModifyKind::Any | ModifyKind::Other)
             | EventKind::Access(_)
             | EventKind::Any
@@ -52,23 +52,24 @@ impl Notice {
     }
 }
 
-/// Which reports are worth waking up for.
+/// Drops notices that need no reaction.
 #[derive(Debug, Default)]
 pub(super) struct Filter {
+    /// The last notice that passed.
     previous: Option<Notice>,
-    /// The latest names that are new and not known to be opened.
+    /// The names that were created last and not opened since.
     created: VecDeque<PathBuf>,
 }
 
 impl Filter {
-    /// How many names may be made between a file's being made and being opened, which is one system
-    /// call.
+    /// The number of names that can be created while another file is created and opened, which is
+    /// one system call.
     const CREATED: usize = 64;
 
-    /// The report in `event`, unless it is of a file opened to be read, as we do ourselves, or of
-    /// one more piece written to a file.
+    /// Converts an event, unless it is a file opened to be read, as this process does itself, or a
+    /// further write to the same file.
     pub(super) fn pass(&mut self, event: notify::Event) -> Option<Notice> {
-        let notice = Notice::of(event)?;
+        let notice = Notice::from_event(event)?;
         match &notice {
             Notice::Created(path) => {
                 self.created.truncate(Self::CREATED - 1);
@@ -82,7 +83,7 @@ impl Filter {
             Notice::Written(_)
             | Notice::Closed(_)
             | Notice::MovedIn(_)
-            | Notice::Gone(_)
+            | Notice::Removed(_)
             | Notice::Attributes(_)
             | Notice::Lost => {}
         }
@@ -98,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_event_that_bears_on_content_is_a_notice() {
+    fn each_event_that_affects_content_is_a_notice() {
         let path = || PathBuf::from("/m/a.yaml");
         for (kind, expected) in [
             (
@@ -123,12 +124,12 @@ mod tests {
             ),
             (
                 EventKind::Modify(ModifyKind::Name(RenameMode::From)),
-                Some(Notice::Gone(path())),
+                Some(Notice::Removed(path())),
             ),
             (EventKind::Modify(ModifyKind::Name(RenameMode::Both)), None),
             (
                 EventKind::Remove(RemoveKind::File),
-                Some(Notice::Gone(path())),
+                Some(Notice::Removed(path())),
             ),
             (
                 EventKind::Access(AccessKind::Close(AccessMode::Write)),
@@ -141,14 +142,14 @@ mod tests {
             ),
         ] {
             let event = notify::Event::new(kind).add_path(path());
-            assert_eq!(Notice::of(event), expected, "{kind:?}");
+            assert_eq!(Notice::from_event(event), expected, "{kind:?}");
         }
         let overflow = notify::Event::new(EventKind::Other).set_flag(Flag::Rescan);
-        assert_eq!(Notice::of(overflow), Some(Notice::Lost));
+        assert_eq!(Notice::from_event(overflow), Some(Notice::Lost));
     }
 
     #[test]
-    fn a_file_that_is_opened_to_be_read_or_written_piece_by_piece_wakes_nobody() {
+    fn reads_and_further_writes_of_a_file_are_filtered() {
         let created = EventKind::Create(CreateKind::File);
         let opened = EventKind::Access(AccessKind::Open(AccessMode::Any));
         let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));

@@ -1,48 +1,52 @@
-//! The manifests below a directory, and one of them read.
+//! The walk of a directory for manifests, and the reading of one file.
 //!
-//! A name that begins with a dot is passed over: editors and version control put their own files
-//! there, and a mounted `ConfigMap` keeps its generations in `..2024_…`, to which the names that
-//! count are links. Links are followed, each directory being listed once.
+//! Names that begin with a dot are ignored: editors and version control use them for their own
+//! files, and a mounted `ConfigMap` keeps its generations in `..2024_…`, to which its visible names
+//! are links. The walk follows links, and lists each directory once.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::SkippedManifest;
+use super::UnreadableManifest;
 use super::content::ManifestFormat;
 
-/// What is below a directory.
+/// The result of a walk.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
     /// The manifests.
     pub(super) files: BTreeSet<PathBuf>,
-    /// The directories, the first one included.
+    /// The directories, including the first one.
     pub(super) directories: BTreeSet<PathBuf>,
-    /// The directories that could not be listed.
+    /// The directories that cannot be listed.
     pub(super) unreadable: BTreeSet<PathBuf>,
-    /// Why they could not.
-    pub(super) problems: Vec<SkippedManifest>,
+    /// The error of each directory that cannot be listed.
+    pub(super) problems: Vec<UnreadableManifest>,
+    /// The canonical paths of the directories that were entered.
     canonical: BTreeSet<PathBuf>,
 }
 
 impl Walk {
-    /// Everything below `directory`. `entering` is called with each directory before it is listed:
-    /// a watch set there misses nothing that comes later. It is not called with a second path to
-    /// the same directory, as inotify knows a directory by one only.
+    /// Walks `directory`.
+    ///
+    /// `entering` is called with each directory before it is listed, so that a watch set there
+    /// misses no later change. It is not called with a second path to the same directory, because
+    /// inotify knows a directory by one path only.
     pub(super) fn below(directory: &Path, entering: &mut dyn FnMut(&Path)) -> Self {
         let mut walk = Self::default();
         let mut ahead = vec![directory.to_owned()];
         while let Some(directory) = ahead.pop() {
             match walk.list(&directory, entering) {
                 Ok(below) => ahead.extend(below.into_iter().rev()),
-                // It went while we looked; whoever watches is told so.
+                // It was removed during the walk; its watch reports that.
                 Err(source) if is_missing(&source) => {}
                 Err(source) => {
                     walk.unreadable.insert(directory.clone());
-                    walk.problems.push(SkippedManifest::Read {
+                    walk.problems.push(UnreadableManifest::Read {
                         path: directory,
                         source,
                     });
@@ -52,13 +56,13 @@ impl Walk {
         walk
     }
 
-    /// Whether `path` was not seen for the only reason that a directory above it was not listed.
+    /// Returns whether `path` may exist below a directory that cannot be listed.
     pub(super) fn may_hide(&self, path: &Path) -> bool {
         path.ancestors()
             .any(|above| self.unreadable.contains(above))
     }
 
-    /// Takes in the files of `directory` and returns the directories, in order.
+    /// Adds the files of `directory` and returns its directories, in order.
     fn list(
         &mut self,
         directory: &Path,
@@ -85,12 +89,13 @@ impl Walk {
     }
 }
 
+/// Returns whether a name begins with a dot.
 pub(super) fn is_hidden(path: &Path) -> bool {
     path.file_name()
         .is_some_and(|name| name.as_bytes().starts_with(b"."))
 }
 
-/// How the manifest at `path` is written, `None` if it is no manifest by its name.
+/// Returns the format of a manifest from the extension of its name; `None` for other files.
 pub(super) fn format(path: &Path) -> Option<ManifestFormat> {
     match path.extension()?.to_str()? {
         "yaml" | "yml" => Some(ManifestFormat::Yaml),
@@ -99,24 +104,42 @@ pub(super) fn format(path: &Path) -> Option<ManifestFormat> {
     }
 }
 
-/// Device and inode number.
-pub(super) type FileIdentity = (u64, u64);
-
-/// Which file or directory is at `path`, if any is.
-pub(super) fn identity(path: &Path) -> Option<FileIdentity> {
-    Stamp::of(path).map(|stamp| stamp.identity)
+/// Returns whether `path` is a manifest by its name.
+pub(super) fn is_manifest(path: &Path) -> bool {
+    format(path).is_some() && !is_hidden(path)
 }
 
-/// What changes whenever a file does, as far as the clock of its file system can tell.
+/// Returns whether `path` is a name of Kubernetes' `AtomicWriter`, which mounts a `ConfigMap`.
+///
+/// The visible links lead through `..data`, which is replaced to change all files at once.
+pub(super) fn is_generation(path: &Path) -> bool {
+    let name = path.file_name().map(OsStr::as_bytes);
+    name.is_some_and(|name| name.starts_with(b".."))
+}
+
+/// Returns whether the file at `path` is a symbolic link or has several names.
+pub(super) fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|file| file.is_symlink() || file.nlink() > 1)
+}
+
+/// The device and inode number of a file.
+pub(super) type FileIdentity = (u64, u64);
+
+/// Returns the identity of the file or directory at `path`, if it exists.
+pub(super) fn identity(path: &Path) -> Option<FileIdentity> {
+    FileStamp::of(path).map(|stamp| stamp.identity)
+}
+
+/// The metadata that changes with the content of a file, as finely as the clock of its file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(super) struct FileStamp {
     pub(super) identity: FileIdentity,
     size: u64,
     modified: (i64, i64),
     changed: (i64, i64),
 }
 
-impl Stamp {
+impl FileStamp {
     fn new(metadata: &fs::Metadata) -> Self {
         Self {
             identity: (metadata.dev(), metadata.ino()),
@@ -126,16 +149,16 @@ impl Stamp {
         }
     }
 
-    /// The stamp of the file at `path`, if it can be told.
+    /// Reads the stamp of the file at `path`, if possible.
     pub(super) fn of(path: &Path) -> Option<Self> {
         fs::metadata(path).ok().as_ref().map(Self::new)
     }
 }
 
-/// The text of the file at `path`; `None` if there is no such file.
+/// Reads the text of the file at `path`; `None` if it does not exist.
 pub(super) fn read(path: &Path) -> io::Result<Option<String>> {
     let text = fs::metadata(path).and_then(|metadata| {
-        // Opening a pipe would wait for its writer.
+        // Opening a pipe would block until it has a writer.
         let is_file = metadata.is_file();
         is_file.then(|| fs::read_to_string(path)).transpose()
     });

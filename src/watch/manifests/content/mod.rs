@@ -1,4 +1,4 @@
-//! From the text of a manifest to what its objects say.
+//! The parser of manifests: from text to objects.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,28 +12,28 @@ use crate::planner::model::wire::WireMetadata;
 use crate::planner::model::{ObjectKind, RejectReason, Update, parse};
 use crate::yaml::Yaml;
 
-/// How a manifest is written.
+/// The format of a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ManifestFormat {
     Yaml,
     Json,
 }
 
-/// What a manifest holds.
+/// The objects of a manifest.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Content {
-    /// Its objects of the watched kinds, in its order.
+    /// The objects of the watched kinds, in the order of the file.
     pub(super) updates: Vec<Update>,
-    /// How many objects of each other kind (`apps/v1 Deployment`) it holds.
-    pub(super) skipped: BTreeMap<String, usize>,
+    /// The number of objects of each other kind (`apps/v1 Deployment`).
+    pub(super) ignored: BTreeMap<String, usize>,
 }
 
-/// Where and why a text is not YAML or JSON.
+/// The position and the message of a syntax error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyntaxError {
-    /// Line and column in the file, from 1; `None` where the parser does not say.
+    /// The line and column in the file, from 1; `None` if the parser does not report them.
     pub position: Option<(usize, usize)>,
-    /// What the parser objects to.
+    /// The message of the parser.
     pub reason: String,
 }
 
@@ -71,10 +71,11 @@ impl From<serde_json::Error> for SyntaxError {
     }
 }
 
-/// What `text` holds: any number of documents, each an object or a list of objects. A document of
-/// YAML is in memory as parser events while it is read, about ten times its size, so that a large
-/// manifest is better split by `---` or written as JSON.
-pub(super) fn content(
+/// Parses `text`: any number of documents, each an object or a list of objects.
+///
+/// The parser keeps a YAML document as events in memory, about ten times its size. A large manifest
+/// is better split by `---` or written as JSON.
+pub(super) fn parse_text(
     format: ManifestFormat,
     text: &str,
     our_node: &str,
@@ -88,7 +89,7 @@ pub(super) fn content(
         }
         ManifestFormat::Json => {
             let mut documents = serde_json::Deserializer::from_str(text);
-            // `end` looks past white space only: an error means that there is more to read.
+            // `end` skips only white space: an error means that there is another document.
             while documents.end().is_err() {
                 Objects::new(our_node, &mut content).deserialize(&mut documents)?;
             }
@@ -105,8 +106,9 @@ struct TypeMeta<'de> {
 }
 
 impl TypeMeta<'_> {
-    /// What an item of `ServiceList` is: the API server does not write it to each.
-    fn of_items(&self) -> Self {
+    /// Returns the type of the items of a `ServiceList`, which the API server does not repeat in
+    /// each.
+    fn item_type(&self) -> Self {
         let kind = self
             .kind
             .as_deref()
@@ -125,14 +127,16 @@ impl TypeMeta<'_> {
             .is_some_and(|kind| kind.ends_with("List"))
     }
 
-    fn is_known_and_skipped(&self) -> bool {
+    /// Returns whether the type is complete and of a kind that is not watched.
+    fn is_ignored(&self) -> bool {
         self.api_version.is_some()
             && self.kind.is_some()
             && !self.is_list()
-            && self.watched().is_none()
+            && self.watched_kind().is_none()
     }
 
-    fn watched(&self) -> Option<ObjectKind> {
+    /// Returns the kind in the model, if it is watched.
+    fn watched_kind(&self) -> Option<ObjectKind> {
         match (self.api_version.as_deref()?, self.kind.as_deref()?) {
             ("v1", "Service") => Some(ObjectKind::Service),
             ("discovery.k8s.io/v1", "EndpointSlice") => Some(ObjectKind::EndpointSlice),
@@ -145,7 +149,7 @@ impl TypeMeta<'_> {
         }
     }
 
-    /// Its name in the count of what is skipped.
+    /// Returns the name under which ignored objects are counted.
     fn label(&self) -> String {
         match (self.api_version.as_deref(), self.kind.as_deref()) {
             (Some(version), Some(kind)) => format!("{version} {kind}"),
@@ -155,11 +159,14 @@ impl TypeMeta<'_> {
     }
 }
 
-/// Adds the objects of a document to `content` as they are read: an object, a list of objects
-/// (`kind: List`, whose `kind` `kubectl` writes behind its `items`), or nothing.
+/// Adds the objects of a document to `content` while they are read.
+///
+/// A document is an object, a list of objects (`kind: List`, whose `kind` `kubectl` writes after
+/// its `items`), or empty.
 struct Objects<'de, 'c> {
     our_node: &'c str,
     content: &'c mut Content,
+    /// The type that an item has from its list.
     inherited: TypeMeta<'de>,
 }
 
@@ -188,12 +195,12 @@ impl<'de> Visitor<'de> for Objects<'de, '_> {
         f.write_str("an object of Kubernetes or a list of them")
     }
 
-    /// A text that is empty or all comments.
+    /// Accepts a text that is empty or has only comments.
     fn visit_none<E>(self) -> Result<(), E> {
         Ok(())
     }
 
-    /// A document that is empty or all comments.
+    /// Accepts a document that is empty or has only comments.
     fn visit_unit<E>(self) -> Result<(), E> {
         Ok(())
     }
@@ -219,13 +226,13 @@ impl<'de> Visitor<'de> for Objects<'de, '_> {
             match key.text() {
                 Some("apiVersion") => meta.api_version = map.next_value::<Yaml>()?.into_text(),
                 Some("kind") => meta.kind = map.next_value::<Yaml>()?.into_text(),
-                _ if meta.is_known_and_skipped() => {
+                _ if meta.is_ignored() => {
                     map.next_value::<IgnoredAny>()?;
                 }
                 Some("items") => map.next_value_seed(Objects {
                     our_node: self.our_node,
                     content: self.content,
-                    inherited: meta.of_items(),
+                    inherited: meta.item_type(),
                 })?,
                 _ => {
                     let value = map.next_value()?;
@@ -237,12 +244,12 @@ impl<'de> Visitor<'de> for Objects<'de, '_> {
             return Ok(());
         }
         self.content.updates.truncate(read_before);
-        match meta.watched() {
+        match meta.watched_kind() {
             Some(kind) => {
                 let update = update(kind, &Yaml::Fields(fields), self.our_node);
                 self.content.updates.push(update);
             }
-            None => *self.content.skipped.entry(meta.label()).or_default() += 1,
+            None => *self.content.ignored.entry(meta.label()).or_default() += 1,
         }
         Ok(())
     }
@@ -268,7 +275,7 @@ fn decoded<T: DeserializeOwned>(
     match object.decode() {
         Ok(object) => parse(object),
         Err(error) => Update {
-            key: parse::key(kind, &readable_name(object)),
+            key: parse::key(kind, &name_and_namespace(object)),
             object: None,
             rejected: vec![RejectReason::Malformed(error.to_string().into())],
             triggered: None,
@@ -276,8 +283,8 @@ fn decoded<T: DeserializeOwned>(
     }
 }
 
-/// The name of an object that does not decode.
-fn readable_name(object: &Yaml) -> WireMetadata {
+/// Returns name and namespace of an object of which another field does not decode.
+fn name_and_namespace(object: &Yaml) -> WireMetadata {
     let text = |key| {
         let value = object.field("metadata")?.field(key)?;
         value.text().map(str::to_owned)

@@ -1,7 +1,7 @@
 use super::*;
 
 fn yaml(text: &str) -> Content {
-    content(ManifestFormat::Yaml, text, "n1").unwrap()
+    parse_text(ManifestFormat::Yaml, text, "n1").unwrap()
 }
 
 fn keys(content: &Content) -> Vec<String> {
@@ -9,9 +9,9 @@ fn keys(content: &Content) -> Vec<String> {
     keys.collect()
 }
 
-/// `1 apiVersion kind` for each kind that is skipped.
-fn skipped(content: &Content) -> Vec<String> {
-    let counts = content.skipped.iter();
+/// `1 apiVersion kind` for each kind that is ignored.
+fn ignored(content: &Content) -> Vec<String> {
+    let counts = content.ignored.iter();
     counts
         .map(|(kind, count)| format!("{count} {kind}"))
         .collect()
@@ -56,7 +56,7 @@ metadata: {name: d}
     ];
     let content = yaml(text);
     assert_eq!(keys(&content), expected);
-    assert_eq!(skipped(&content), [""; 0]);
+    assert_eq!(ignored(&content), [""; 0]);
     assert_eq!(yaml(""), Content::default());
 }
 
@@ -72,18 +72,18 @@ items: [{metadata: {name: a}}, {metadata: {name: b}}]";
 }
 
 #[test]
-fn json_is_read_as_yaml_is() {
+fn json_and_yaml_have_the_same_objects() {
     let text = r#"{"kind": "List", "apiVersion": "v1", "items": [
         {"kind": "Service", "apiVersion": "v1", "metadata": {"name": "a\u0062"}},
         {"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p"}}
     ]}
     {"metadata": {"name": "c"}, "apiVersion": "v1", "kind": "Node"}
 "#;
-    let json = content(ManifestFormat::Json, text, "n1").unwrap();
+    let json = parse_text(ManifestFormat::Json, text, "n1").unwrap();
     assert_eq!(keys(&json), ["Service default/ab", "Node c"]);
-    assert_eq!(skipped(&json), ["1 v1 Pod"]);
+    assert_eq!(ignored(&json), ["1 v1 Pod"]);
     assert_eq!(
-        content(ManifestFormat::Json, " \n", "n1"),
+        parse_text(ManifestFormat::Json, " \n", "n1"),
         Ok(Content::default())
     );
 }
@@ -114,7 +114,7 @@ items: [{apiVersion: v1, kind: Service, metadata: {name: y}}]
     let content = yaml(text);
     assert_eq!(keys(&content), [""; 0]);
     assert_eq!(
-        skipped(&content),
+        ignored(&content),
         [
             "1 Service without apiVersion",
             "2 apps/v1 Deployment",
@@ -126,7 +126,7 @@ items: [{apiVersion: v1, kind: Service, metadata: {name: y}}]
 }
 
 #[test]
-fn an_object_of_the_wrong_shape_costs_only_itself() {
+fn a_malformed_object_does_not_affect_the_others() {
     let text = "apiVersion: v1
 kind: List
 items:
@@ -163,7 +163,7 @@ items:
 }
 
 #[test]
-fn a_syntax_error_is_at_its_line_and_column_of_the_file() {
+fn a_syntax_error_has_its_line_and_column_in_the_file() {
     struct Case {
         format: ManifestFormat,
         text: &'static str,
@@ -171,7 +171,7 @@ fn a_syntax_error_is_at_its_line_and_column_of_the_file() {
     }
     let good = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n";
     let second = format!("{good}---\n{good}spec: {{ports: [}}\n");
-    let error = content(ManifestFormat::Yaml, &second, "n1").unwrap_err();
+    let error = parse_text(ManifestFormat::Yaml, &second, "n1").unwrap_err();
     assert_eq!(error.position, Some((8, 16)));
     for Case {
         format,
@@ -199,6 +199,9 @@ fn a_syntax_error_is_at_its_line_and_column_of_the_file() {
             error: "1:15: EOF while parsing an object",
         },
     ] {
-        assert_eq!(content(format, text, "n1").unwrap_err().to_string(), error);
+        assert_eq!(
+            parse_text(format, text, "n1").unwrap_err().to_string(),
+            error
+        );
     }
 }

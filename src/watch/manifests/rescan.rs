@@ -1,40 +1,41 @@
-//! Changes that are taken in together.
+//! The files to read again after notices from the kernel.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::walk::FileIdentity;
 
-/// What to look at again.
+/// The files to read again after one or more notices.
 #[derive(Debug, Default)]
 pub(super) struct Rescan {
-    /// The files that are named.
+    /// The files that notices name.
     pub(super) files: BTreeSet<PathBuf>,
-    /// Names that are new and that nobody has opened.
+    /// The names that were created and not opened since.
     pub(super) created: BTreeSet<PathBuf>,
-    /// What was written, whatever its name: links may lead to it.
+    /// The files that were written, by identity, since links may lead to them.
     pub(super) written: BTreeSet<FileIdentity>,
-    /// Which other files to look for.
+    /// The other files to look for.
     pub(super) scan: Scan,
-    /// Whether a name has gone.
+    /// Whether a name was removed.
     pub(super) removes: bool,
-    /// Whether the directory itself has gone or become another one.
+    /// Whether the directory itself was removed or replaced.
     pub(super) detached: bool,
 }
 
-/// Which files to look for besides those that are named.
+/// The extent of the search for files that no notice names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Scan {
+    /// No search.
     #[default]
     None,
-    /// Those that are new, other ones than before, or gone.
+    /// A search for files that are new, changed or removed.
     Changed,
-    /// All.
+    /// A search that reads every file.
     Everything,
 }
 
 impl Rescan {
-    /// Every file there is.
+    /// Builds a rescan of every file.
     pub(super) fn everything() -> Self {
         Self {
             scan: Scan::Everything,
@@ -42,6 +43,7 @@ impl Rescan {
         }
     }
 
+    /// Extends the search to `scan`.
     pub(super) fn scan(&mut self, scan: Scan) {
         self.scan = self.scan.max(scan);
     }
