@@ -7,7 +7,7 @@ mod diagnostics;
 mod drift;
 mod family;
 mod health;
-mod measure;
+mod metrics;
 mod mode;
 mod pace;
 mod sockets;

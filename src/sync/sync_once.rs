@@ -70,7 +70,7 @@ impl Syncer {
             let is_full = self.mode != SyncMode::Incremental;
             let planned = self.plan();
             if planned.is_err() {
-                self.measure.failed(is_full, started.elapsed());
+                self.metrics.failed(is_full, started.elapsed());
             }
             let (plan, rebuilds) = planned?;
             if !is_full && self.detach_clients(&plan) {
@@ -87,11 +87,11 @@ impl Syncer {
             let sent = Instant::now();
             let result = self.commit(&commit);
             let in_kernel = sent.elapsed();
-            self.measure.sent(self.kernel.sent_bytes());
+            self.metrics.sent(self.kernel.sent_bytes());
             match result {
                 Ok(()) => {
                     self.after_commit(effects, &commit, started.elapsed());
-                    self.measure
+                    self.metrics
                         .committed(&commit, is_full, started.elapsed(), in_kernel);
                     let is_large = commit.len() > LARGE || is_full;
                     drop(commit);
@@ -100,7 +100,7 @@ impl Syncer {
                     }
                 }
                 Err(error) => {
-                    self.measure
+                    self.metrics
                         .rejected_commit(&error, is_full, started.elapsed());
                     self.recover(error)?;
                 }
@@ -138,15 +138,15 @@ impl Syncer {
     fn after_commit(&mut self, effects: SyncEffects, commit: &Commit, elapsed: Duration) {
         if self.mode != SyncMode::Incremental {
             let repaired = self.drift.repaired(commit.len());
-            self.measure.metrics.repairs.inc_by(u64::from(repaired));
+            self.metrics.metrics.repairs.inc_by(u64::from(repaired));
         }
         let stale = per_family!(effects.as_ref(), |effects| effects.stale.clone());
         let reaped = self.reaper.reap(&mut self.kernel, stale, When::After);
         let diagnostics = self.state.committed(effects);
-        self.measure.count_unserved(diagnostics.len());
+        self.metrics.count_unserved(diagnostics.len());
         self.report_diagnostics(diagnostics);
         per_family!(self.state.families.as_ref(), |family| self
-            .measure
+            .metrics
             .holds(family));
         if reaped == Reaped::All {
             self.all_reaped();

@@ -12,7 +12,7 @@ use tracing::warn;
 use super::affinity::{self, AffinityReaper, FullMaps};
 use super::conntrack::ConntrackCleaner;
 use super::drift::DriftMonitor;
-use super::measure::{self, SyncMetrics};
+use super::metrics::{self, SyncMetrics};
 use super::mode::SyncMode;
 use super::tasks::{Backoff, Task, Tasks};
 use super::{DebugRequest, Diagnostic, Sockets, State, SyncHealth, SyncOutcome};
@@ -40,7 +40,7 @@ pub struct Syncer {
     sync_health: Arc<SyncHealth>,
     pub(super) cleaner: ConntrackCleaner,
     full_maps: FullMaps,
-    pub(super) measure: SyncMetrics,
+    pub(super) metrics: SyncMetrics,
     recorder: EventRecorder,
     pub(super) state: State,
     /// The minimum interval between the starts of two syncs.
@@ -84,7 +84,7 @@ impl Syncer {
             sync_health,
             cleaner: ConntrackCleaner::new(conntrack, metrics.clone()),
             full_maps: FullMaps::default(),
-            measure: SyncMetrics::new(metrics, families.into_iter().collect()),
+            metrics: SyncMetrics::new(metrics, families.into_iter().collect()),
             recorder: EventRecorder::default(),
             state,
             min_sync_period: Duration::ZERO,
@@ -162,7 +162,7 @@ impl Syncer {
                 let diagnostics = self.state.check_node_name();
                 self.report_diagnostics(diagnostics);
             }
-            self.measure.not_served(self.state.objects_not_served());
+            self.metrics.not_served(self.state.objects_not_served());
             self.schedule(&mut tasks);
         }
     }
@@ -264,11 +264,11 @@ impl Syncer {
 
     fn handle_events(&mut self, events: Events) {
         for event in events {
-            self.measure.reported(&event);
-            let rejected = measure::rejected(&event);
+            self.metrics.reported(&event);
+            let rejected = metrics::rejected(&event);
             let diagnostics = self.state.apply(event);
             if !diagnostics.is_empty() {
-                self.measure.rejected(rejected);
+                self.metrics.rejected(rejected);
             }
             self.report_diagnostics(diagnostics);
         }
@@ -328,7 +328,7 @@ impl Syncer {
             }
             Err(error) => {
                 warn!(event = %LogEvent::ChainCleanupFailed, %error, "cannot delete unused chains; retrying");
-                self.measure.cleanup_failed();
+                self.metrics.cleanup_failed();
             }
         }
     }

@@ -1,11 +1,11 @@
 //! Session affinity between syncs: clients lose an endpoint that they may not keep, and a map that is
 //! full is reported.
 
-mod forget;
+mod changes;
 mod full_maps;
-mod remembered;
+mod reaper;
 
-pub(super) use forget::{AffinityReaper, Reaped, When};
+pub(super) use changes::AffinityChanges;
+pub use changes::StaleClients;
 pub(super) use full_maps::{EVERY, FullMaps};
-pub(super) use remembered::AffinityChanges;
-pub use remembered::StaleClients;
+pub(super) use reaper::{AffinityReaper, Reaped, When};

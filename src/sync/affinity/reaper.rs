@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
-use super::remembered::StaleClients;
+use super::changes::StaleClients;
 use crate::logging::LogEvent;
 use crate::netlink::{Commit, FamilyCommit, Kernel, PinnedClient};
 use crate::per_family;
