@@ -66,7 +66,7 @@ impl Ability {
             Self::NatChains => (prerouting, Vec::new()),
             Self::Ct => (
                 postrouting,
-                vec![vec![Statement::NotDnat, Statement::Return]],
+                vec![vec![Statement::CtStatusNotDnat, Statement::Return]],
             ),
             Self::Fib => (
                 prerouting,

@@ -33,19 +33,19 @@ const PORT_UNREACHABLE_V6: u8 = 4;
 /// Appends the expressions of `statement` to `rule`.
 pub(crate) fn push(rule: &mut Rule, statement: &Statement, family: Family) {
     match statement {
-        Statement::NotDnat => push_status_unlike(rule, CT_STATUS_DNAT, CT_STATUS_DNAT),
-        Statement::Confirmed => push_status_unlike(rule, CT_STATUS_CONFIRMED, 0),
+        Statement::CtStatusNotDnat => push_status_unlike(rule, CT_STATUS_DNAT, CT_STATUS_DNAT),
+        Statement::CtStatusConfirmed => push_status_unlike(rule, CT_STATUS_CONFIRMED, 0),
         Statement::SourceIsLocal => push_is_local(rule, FIB_SADDR),
         Statement::DestinationIsLocal => push_is_local(rule, FIB_DADDR),
         Statement::InputInterface {
             interface,
             inverted,
         } => push_input_interface(rule, interface, *inverted),
-        Statement::Learn { protocol, seconds } => {
+        Statement::UpdateAffinity { protocol, seconds } => {
             let update = libc::NFT_DYNSET_OP_UPDATE.unsigned_abs();
             push_client(rule, *protocol, update, Some(*seconds), family);
         }
-        Statement::Forget { protocol } => {
+        Statement::DeleteAffinity { protocol } => {
             push_client(rule, *protocol, NFT_DYNSET_OP_DELETE, None, family);
         }
         Statement::Protocol(protocol) => push_protocol(rule, *protocol),

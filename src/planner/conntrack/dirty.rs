@@ -124,8 +124,8 @@ impl<A: Address> DirtyFrontends<A> {
         }
     }
 
-    /// Takes in a table that an earlier process left: of Services that went while we were away nothing
-    /// else is known.
+    /// Takes in a table that an earlier process left: of Services that went while we were away
+    /// nothing else is known.
     pub fn table(&mut self, table: &Table<A>) {
         for element in table.elements() {
             match (element.key, element.value) {
@@ -150,7 +150,8 @@ impl<A: Address> DirtyFrontends<A> {
         }
     }
 
-    /// Nothing is known of what was applied before: another program's entries may be of any endpoint.
+    /// Nothing is known of what was applied before: another program's entries may be of any
+    /// endpoint.
     pub fn forget_history(&mut self) {
         self.frontends
             .values_mut()
@@ -182,8 +183,8 @@ fn applied<A: Address>(of: Option<&ServiceElements<A>>) -> BTreeMap<Claim<A>, Po
         .collect()
 }
 
-/// Whether an entry that was right before may be wrong now. Another endpoint beside those that there
-/// were makes none wrong.
+/// Whether an entry that was right before may be wrong now. Another endpoint beside those that
+/// there were makes none wrong.
 fn differs<A: Address>(claim: Claim<A>, before: PortRoute<'_, A>, after: PortRoute<'_, A>) -> bool {
     let ((before, route), (after, route_after)) = (before, after);
     if route != route_after {

@@ -1,10 +1,10 @@
 //! Which entries of connection tracking keep a client from what the rules would do now. Pure.
 //!
 //! The kernel translates the first packet of a connection and goes by its entry from then on. A UDP
-//! flow lasts as long as its client sends: its entry would lead to an endpoint that is gone for ever
-//! (kube-proxy: `pkg/proxy/conntrack/cleanup.go`). A SYN that nobody answers is sent again, and renews
-//! an entry from before there was the frontend, or to an address that another Pod may get. What was
-//! answered of TCP and SCTP ends by itself; such an entry is never looked at.
+//! flow lasts as long as its client sends: its entry would lead to an endpoint that is gone for
+//! ever (kube-proxy: `pkg/proxy/conntrack/cleanup.go`). A SYN that nobody answers is sent again,
+//! and renews an entry from before there was the frontend, or to an address that another Pod may
+//! get. What was answered of TCP and SCTP ends by itself; such an entry is never looked at.
 
 mod dirty;
 
@@ -34,8 +34,9 @@ pub struct ConntrackEntry<A> {
 }
 
 impl<A: Address> ConntrackEntry<A> {
-    /// The entry that an answer makes which was on its way when this one, which nothing translated, was
-    /// deleted. What the client sends would be taken for a reply to it, and never be translated.
+    /// The entry that an answer makes which was on its way when this one, which nothing translated,
+    /// was deleted. What the client sends would be taken for a reply to it, and never be
+    /// translated.
     #[must_use]
     pub fn late_answer(&self) -> Option<Self> {
         let is_translated = self.destination != self.answered_by || self.source != self.answered_to;
@@ -71,7 +72,8 @@ pub struct AnsweringFrontends<'a, A: Address> {
 }
 
 impl<'a, A: Address> AnsweringFrontends<'a, A> {
-    /// The frontends of `dirty` as the kernel holds them now. Linear in those and in their endpoints.
+    /// The frontends of `dirty` as the kernel holds them now. Linear in those and in their
+    /// endpoints.
     #[must_use]
     pub fn new(
         dirty: &'a DirtyFrontends<A>,
@@ -144,7 +146,8 @@ impl<'a, A: Address> AnsweringFrontends<'a, A> {
         }
     }
 
-    /// Whether an entry must go: the frontend that it was sent to would do something else with it now.
+    /// Whether an entry must go: the frontend that it was sent to would do something else with it
+    /// now.
     ///
     /// - It leads to an endpoint that does not answer there any more.
     /// - Nothing translates it, and a Service has the frontend now.
@@ -155,7 +158,8 @@ impl<'a, A: Address> AnsweringFrontends<'a, A> {
         if let Some(frontend) = self.known.get(&claim) {
             return is_stale(entry, frontend.answering.as_deref(), true);
         }
-        // A node port counts on the node's addresses only, and not where an address with a port wins.
+        // A node port counts on the node's addresses only, and not where an address with a port
+        // wins.
         if !self.dirty.is_node_ip(address) || self.has_frontend(&claim) {
             return false;
         }
@@ -169,9 +173,9 @@ impl<'a, A: Address> AnsweringFrontends<'a, A> {
     }
 }
 
-/// Whether an entry must go that was sent to a frontend where these answer now. `is_ours` says whether
-/// its translation, if there is one, can be the Service's: another program may translate the node's
-/// addresses, too.
+/// Whether an entry must go that was sent to a frontend where these answer now. `is_ours` says
+/// whether its translation, if there is one, can be the Service's: another program may translate
+/// the node's addresses, too.
 fn is_stale<A: Address>(
     entry: &ConntrackEntry<A>,
     answering: Option<&AnsweringEndpoints<A>>,

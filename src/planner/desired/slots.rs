@@ -93,8 +93,8 @@ impl<A: Copy + Ord> Slots<A> {
     /// Reassigns the slots of `wanted` so that as few as possible differ from those of this list.
     ///
     /// An endpoint that stays keeps its slot, and a new endpoint gets a free one. If there are
-    /// fewer slots than before, the endpoints of the last slots move to the free ones. At most two slots
-    /// change for each endpoint that was added or removed.
+    /// fewer slots than before, the endpoints of the last slots move to the free ones. At most two
+    /// slots change for each endpoint that was added or removed.
     #[must_use]
     pub fn assign_stable(&self, mut wanted: Self) -> Self {
         let count = wanted.len();

@@ -314,7 +314,7 @@ pub fn between<A: Address>(
     wanted: &Table<A>,
     planned: &Transaction<A>,
 ) -> Transaction<A> {
-    let chains = wanted.balance().difference(found.balance());
+    let chains = wanted.dynamic_chains().difference(found.dynamic_chains());
     let mut operations: Vec<_> = chains.map(|chain| add_chain(*chain)).collect();
     let differs = |element: &Element<A>, table: &Table<A>| {
         table

@@ -218,14 +218,14 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                     Statement::Return => RuleFlow::Return,
                     Statement::Jump(chain) => RuleFlow::Jump(*chain),
                     Statement::Goto(chain) => RuleFlow::Goto(*chain),
-                    Statement::NotDnat
-                    | Statement::Confirmed
+                    Statement::CtStatusNotDnat
+                    | Statement::CtStatusConfirmed
                     | Statement::SourceIsLocal
                     | Statement::DestinationIsLocal
                     | Statement::InputInterface { .. }
                     | Statement::Protocol(_)
-                    | Statement::Learn { .. }
-                    | Statement::Forget { .. }
+                    | Statement::UpdateAffinity { .. }
+                    | Statement::DeleteAffinity { .. }
                     | Statement::Lookup { .. } => {
                         match self.matches(chain, statement, &mut steps)? {
                             RuleMatch::Yes => continue,
@@ -258,9 +258,9 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         steps: &mut Vec<LookupStep>,
     ) -> Result<RuleMatch, L::Error> {
         let (holds, inverted) = match statement {
-            Statement::NotDnat => (self.translated.is_none(), false),
+            Statement::CtStatusNotDnat => (self.translated.is_none(), false),
             // The packet is the first of its connection.
-            Statement::Confirmed => (false, false),
+            Statement::CtStatusConfirmed => (false, false),
             Statement::SourceIsLocal => {
                 let address = self.source.address;
                 let local = address.is_some_and(|address| self.rules.is_local_address(address));
@@ -282,11 +282,11 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                 RuleMatch::Yes => (true, *inverted),
                 RuleMatch::No => (false, *inverted),
             },
-            Statement::Learn { seconds, .. } => {
+            Statement::UpdateAffinity { seconds, .. } => {
                 self.affinity_seconds = Some(*seconds);
                 (true, false)
             }
-            Statement::Forget { .. }
+            Statement::DeleteAffinity { .. }
             | Statement::Vmap { .. }
             | Statement::Dnat { .. }
             | Statement::Masquerade
@@ -331,7 +331,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         }
         match self.parts(fields) {
             Some(parts) => {
-                let Some(key) = Key::of_parts(&parts) else {
+                let Some(key) = Key::from_parts(&parts) else {
                     return Ok(RuleMatch::No);
                 };
                 let found = self.get(name, key)?;
@@ -430,7 +430,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         let frontend = self.parts(frontend_fields).unwrap_or_default();
         for slot in list.base()..list.base() + slots {
             let parts = [&frontend[..], &[KeyPart::Slot(slot)]].concat();
-            let Some(key) = Key::of_parts(&parts) else {
+            let Some(key) = Key::from_parts(&parts) else {
                 continue;
             };
             keys.push(key);
@@ -499,7 +499,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
 
     /// Builds the key of a look-up from the packet; `None` if a field has no value yet.
     fn key(&self, fields: &[LookupField]) -> Option<Key<A>> {
-        Key::of_parts(&self.parts(fields)?)
+        Key::from_parts(&self.parts(fields)?)
     }
 
     /// Returns the values of these fields; `None` if one of them has no value yet.

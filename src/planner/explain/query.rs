@@ -41,16 +41,18 @@ impl ServiceQuery {
     /// A truncated comment matches every Service port that it may stand for.
     #[must_use]
     pub fn matches(&self, comment: &Comment, port: u16) -> bool {
-        let cut = comment.is_cut();
-        let comment = comment.known();
+        let is_truncated = comment.is_truncated();
+        let comment = comment.untruncated();
         let port_matches = |name: &str| {
             self.port.as_deref().is_none_or(|wanted| {
-                wanted == name || wanted == port.to_string() || (cut && wanted.starts_with(name))
+                wanted == name
+                    || wanted == port.to_string()
+                    || (is_truncated && wanted.starts_with(name))
             })
         };
         match comment.split_once(':') {
             Some((service, name)) => service == self.service && port_matches(name),
-            None if cut => self.service.starts_with(comment) && port_matches(""),
+            None if is_truncated => self.service.starts_with(comment) && port_matches(""),
             None => comment == self.service && port_matches(""),
         }
     }

@@ -1,25 +1,27 @@
-//! A chain: where the kernel calls it from, and its rules. Every base chain is of type nat, which
-//! the kernel runs for the first packet of a connection only (`nf_nat_inet_fn`).
+//! Chains with their hooks and rules.
+//!
+//! Every base chain has the type nat: the kernel evaluates it only for the first packet of a
+//! connection (`nf_nat_inet_fn`).
 
 use super::{ChainName, Rule};
 
-/// The point of the packet's way that a base chain is called from.
+/// The netfilter hook that evaluates a base chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
-    /// What comes in, before routing.
+    /// Incoming packets, before routing.
     Prerouting,
-    /// What is for the node itself.
+    /// Packets to the node itself.
     Input,
-    /// What is routed through. None of our chains.
+    /// Forwarded packets; kube-dnat has no chain here.
     Forward,
-    /// What the node itself sends.
+    /// Packets of the node itself.
     Output,
-    /// What leaves, after routing.
+    /// Outgoing packets, after routing.
     Postrouting,
 }
 
 impl Hook {
-    /// The kernel's number (`enum nf_inet_hooks` of `linux/netfilter.h`).
+    /// Returns the kernel's number of the hook (`enum nf_inet_hooks` in `linux/netfilter.h`).
     #[must_use]
     pub fn number(self) -> u32 {
         match self {
@@ -32,13 +34,13 @@ impl Hook {
     }
 }
 
-/// A chain of our table.
+/// A chain of kube-dnat's table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
-    /// Its name.
+    /// The name of the chain.
     pub name: ChainName,
-    /// For a base chain: its hook and priority. Its type is nat, its policy accept.
+    /// The hook and priority of a base chain, whose type is nat and whose policy is accept.
     pub hook: Option<(Hook, i32)>,
-    /// Its rules, in order.
+    /// The rules, in order.
     pub rules: Vec<Rule>,
 }

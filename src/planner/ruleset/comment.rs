@@ -1,4 +1,4 @@
-//! The name of a Service's port beside an element: `namespace/name:port-name`.
+//! The comment of an element: the Service port that it belongs to.
 
 use std::fmt;
 use std::ops::Deref;
@@ -6,19 +6,21 @@ use std::sync::Arc;
 
 use crate::planner::model::{Protocol, ServiceName};
 
-/// nft prints and loads comments of at most 128 bytes (`NFTNL_UDATA_COMMENT_MAXLEN`).
-const LONGEST: usize = 128;
+/// The maximum length of an nft comment in bytes (`NFTNL_UDATA_COMMENT_MAXLEN`).
+const MAX_LEN: usize = 128;
 
-/// Ends the text of a comment whose rest is not known. No name has it.
-const CUT: char = '…';
+/// The last character of a truncated comment; no Kubernetes name contains it.
+const ELLIPSIS: char = '…';
 
-/// What an operator reads beside an element: `namespace/name:port-name`. An nft comment holds the
-/// first 128 bytes; an element carries the rest beside it.
+/// The Service port of an element, as `namespace/name:port-name`.
+///
+/// The nft comment has the first 128 bytes. kube-dnat stores the rest in a separate attribute of
+/// the element.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Comment(Arc<str>);
 
 impl Comment {
-    /// Of this port of a Service; ports without a name go by that of the Service.
+    /// Returns the comment of a Service port; a port without a name has the Service's name.
     #[must_use]
     pub fn new(service: &ServiceName, port: &str) -> Self {
         let text = match port {
@@ -28,47 +30,48 @@ impl Comment {
         Self(text.into())
     }
 
-    /// As an element carries it: the nft comment, and what follows it if that is full.
+    /// Splits the text into the nft comment and the rest that does not fit it.
     #[must_use]
     pub fn parts(&self) -> (&str, Option<&str>) {
-        if self.is_cut() {
-            return (self.known(), None);
+        if self.is_truncated() {
+            return (self.untruncated(), None);
         }
-        // Names are ASCII.
-        match self.0.split_at_checked(LONGEST) {
+        // Kubernetes names are ASCII.
+        match self.0.split_at_checked(MAX_LEN) {
             Some((comment, rest)) => (comment, Some(rest)),
             None => (&self.0, None),
         }
     }
 
-    /// From what an element carries. Elements that nft loaded have no rest.
+    /// Joins the two parts of an element; an element that nft has loaded has no rest.
     #[must_use]
     pub fn from_parts(comment: &str, rest: Option<&str>) -> Self {
         let text = match rest {
             Some(rest) => format!("{comment}{rest}"),
-            None if comment.len() >= LONGEST => format!("{comment}{CUT}"),
+            None if comment.len() >= MAX_LEN => format!("{comment}{ELLIPSIS}"),
             None => comment.to_owned(),
         };
         Self(text.into())
     }
 
-    /// Whether its end is not known.
+    /// Returns whether the text is truncated.
     #[must_use]
-    pub fn is_cut(&self) -> bool {
-        self.0.ends_with(CUT)
+    pub fn is_truncated(&self) -> bool {
+        self.0.ends_with(ELLIPSIS)
     }
 
-    /// The part that is known.
+    /// Returns the text without the mark of truncation.
     #[must_use]
-    pub fn known(&self) -> &str {
-        self.0.strip_suffix(CUT).unwrap_or(&self.0)
+    pub fn untruncated(&self) -> &str {
+        self.0.strip_suffix(ELLIPSIS).unwrap_or(&self.0)
     }
 
-    /// A name that ports share only if they are one: where it is cut, its protocol and number say
-    /// which it is.
+    /// Returns a name that is unique to the Service port, also if the text is truncated.
+    ///
+    /// A truncated name ends with the port and protocol.
     #[must_use]
     pub fn distinct(&self, protocol: Protocol, port: u16) -> String {
-        if self.is_cut() {
+        if self.is_truncated() {
             format!("{self} {port}/{protocol}")
         } else {
             self.to_string()
@@ -96,8 +99,7 @@ impl fmt::Display for Comment {
     }
 }
 
-/// The Service, `namespace/name`, and the name of its port (empty if it has none) that a comment
-/// names.
+/// Splits the text of a comment into `namespace/name` and the port's name, which may be empty.
 #[must_use]
 pub fn service_and_port(comment: &str) -> (&str, &str) {
     comment.split_once(':').unwrap_or((comment, ""))
@@ -113,20 +115,20 @@ mod tests {
         for port in ["", "h", "http-a", &"p".repeat(63)] {
             let comment = Comment::new(&service, port);
             let (first, rest) = comment.parts();
-            assert!(first.len() <= LONGEST);
+            assert!(first.len() <= MAX_LEN);
             assert_eq!(Comment::from_parts(first, rest), comment);
-            assert!(!comment.is_cut());
+            assert!(!comment.is_truncated());
             assert_eq!(comment.distinct(Protocol::Tcp, 80), *comment);
         }
     }
 
     #[test]
-    fn ports_of_a_cut_name_are_told_apart_by_number() {
-        let cut = Comment::from_parts(&"n".repeat(LONGEST), None);
-        assert!(cut.is_cut());
-        assert_eq!(cut.parts(), (&*"n".repeat(LONGEST), None));
-        let name = cut.distinct(Protocol::Udp, 53);
-        assert_eq!(name, format!("{}… 53/udp", "n".repeat(LONGEST)));
-        assert_ne!(name, cut.distinct(Protocol::Tcp, 53));
+    fn ports_with_a_truncated_name_are_distinct_by_number() {
+        let truncated = Comment::from_parts(&"n".repeat(MAX_LEN), None);
+        assert!(truncated.is_truncated());
+        assert_eq!(truncated.parts(), (&*"n".repeat(MAX_LEN), None));
+        let name = truncated.distinct(Protocol::Udp, 53);
+        assert_eq!(name, format!("{}… 53/udp", "n".repeat(MAX_LEN)));
+        assert_ne!(name, truncated.distinct(Protocol::Tcp, 53));
     }
 }

@@ -1,15 +1,15 @@
-//! Elements of sets and maps: typed keys and values, as text and as bytes.
+//! Elements of sets and maps, with typed keys and values.
 
 use std::fmt;
 
-use super::key::{RegisterReader, Registers};
+use super::registers::{RegisterReader, Registers};
 use super::{ChainName, Comment, DynamicChain, ElementType, Key, SetName, set};
 use crate::planner::model::Address;
 
-/// What a verdict map says of a packet.
+/// The verdict of an element in a verdict map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
-    /// `goto` a chain that is made on demand.
+    /// `goto` a chain that is created on demand.
     OnDemand(DynamicChain),
     /// `goto external-local`.
     ExternalLocal,
@@ -37,7 +37,7 @@ impl Verdict {
     /// `goto gone`.
     pub const GONE: Self = Self::OnDemand(DynamicChain::Gone);
 
-    /// The chain it goes to; `None`: it drops.
+    /// Returns the target chain; `None`: the verdict is `drop`.
     #[must_use]
     pub fn chain(self) -> Option<ChainName> {
         match self {
@@ -55,7 +55,7 @@ impl Verdict {
         }
     }
 
-    /// The verdict that goes to the chain of this name.
+    /// Returns the verdict with the target chain of this name.
     #[must_use]
     pub fn goto(chain: &str) -> Option<Self> {
         let fixed = [
@@ -73,8 +73,10 @@ impl Verdict {
             let name = verdict.chain().map(|name| name.to_string());
             name.as_deref() == Some(chain)
         };
-        let fixed = fixed.into_iter().find(named);
-        fixed.or_else(|| chain.parse().ok().map(Self::OnDemand))
+        fixed
+            .into_iter()
+            .find(named)
+            .or_else(|| chain.parse().ok().map(Self::OnDemand))
     }
 }
 
@@ -87,27 +89,27 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// What an element carries besides its key.
+/// The value of an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Value<A> {
-    /// Nothing: an element of a set.
+    /// No value: the element of a set.
     Nothing,
-    /// What to do with the packet.
+    /// The verdict for the packet.
     Verdict(Verdict),
-    /// Where to send the connection.
+    /// The endpoint of the connection.
     Endpoint(A, u16),
 }
 
-/// An element with the set or map it belongs to.
+/// An element with the set or map that it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Element<A: Address> {
-    /// The set or map.
+    /// The set or map of the element.
     pub set: SetName,
-    /// Its key; one per set.
+    /// The key, unique in the set or map.
     pub key: Key<A>,
-    /// Its value.
+    /// The value.
     pub value: Value<A>,
-    /// Whose it is, for a reader of the listing.
+    /// The Service port that the element belongs to.
     pub comment: Option<Comment>,
 }
 
@@ -126,7 +128,7 @@ impl<A: Address> fmt::Display for Element<A> {
 }
 
 impl<A: Address> Value<A> {
-    /// An endpoint as the kernel holds it; `None` for any other value.
+    /// Returns the kernel's representation of an endpoint; `None` for any other value.
     #[must_use]
     pub fn endpoint_bytes(&self) -> Option<Vec<u8>> {
         match *self {
@@ -135,7 +137,7 @@ impl<A: Address> Value<A> {
         }
     }
 
-    /// The endpoint that the kernel holds as `bytes`.
+    /// Parses the kernel's representation of an endpoint.
     #[must_use]
     pub fn endpoint_from_bytes(bytes: &[u8]) -> Option<Self> {
         let mut reader = RegisterReader(bytes);
@@ -143,7 +145,7 @@ impl<A: Address> Value<A> {
         reader.0.is_empty().then_some(endpoint)
     }
 
-    /// Whether an element of `name` carries such a value.
+    /// Returns whether the elements of a set or map have such a value.
     #[must_use]
     pub fn fits(&self, name: SetName) -> bool {
         let kind = match self {

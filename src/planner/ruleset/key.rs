@@ -1,12 +1,14 @@
-//! Keys of elements, as text and as the bytes that the kernel holds: both follow from the fields
-//! that [`super::SETS`] declares.
+//! Keys of elements, as text and in the kernel's representation.
+//!
+//! Both follow from the fields that [`super::SETS`] declares.
 
 use std::fmt;
 
+use super::registers::{RegisterReader, Registers};
 use super::{KeyField, SetName, set};
 use crate::planner::model::{Address, Protocol};
 
-/// `IP_CT_DIR_ORIGINAL` of `linux/netfilter/nf_conntrack_tuple_common.h`.
+/// The value of `IP_CT_DIR_ORIGINAL` in `linux/netfilter/nf_conntrack_tuple_common.h`.
 const ORIGINAL: u8 = 0;
 
 /// The key of an element.
@@ -36,13 +38,13 @@ pub enum Key<A: Address> {
     NodeportSlot(Protocol, u16, u32),
     /// A frontend and a range of sources.
     SourceRange(Protocol, A, u16, A::Net),
-    /// A client, and the address and port that it connected to.
+    /// A client, with the address and port that it connects to.
     Client(A, A, u16),
-    /// A frontend's address and port, and those of an endpoint.
+    /// The address and port of a frontend, and those of an endpoint.
     Sent(A, u16, A, u16),
 }
 
-/// A field of a key with its value.
+/// The value of one field of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyPart<A: Address> {
     /// A protocol.
@@ -60,6 +62,7 @@ pub enum KeyPart<A: Address> {
 }
 
 impl<A: Address> KeyPart<A> {
+    /// Returns the type of the field.
     fn field(&self) -> KeyField {
         match self {
             Self::Protocol(_) => KeyField::Protocol,
@@ -99,42 +102,10 @@ impl<A: Address> fmt::Display for Key<A> {
     }
 }
 
-/// Appends fields as nf_tables' registers hold them: network byte order, but for a slot, which
-/// `numgen` writes in the host's; in a concatenation each field is padded to 4 bytes.
-pub(super) struct Registers(pub(super) Vec<u8>);
-
-impl Registers {
-    pub(super) fn new() -> Self {
-        Self(Vec::with_capacity(36))
-    }
-
-    fn protocol(self, protocol: Protocol) -> Self {
-        self.bytes(&[protocol.number(), 0, 0, 0])
-    }
-
-    pub(super) fn port(self, port: u16) -> Self {
-        let [high, low] = port.to_be_bytes();
-        self.bytes(&[high, low, 0, 0])
-    }
-
-    fn slot(self, slot: u32) -> Self {
-        self.bytes(&slot.to_ne_bytes())
-    }
-
-    pub(super) fn address<A: Address>(mut self, address: A) -> Self {
-        address.push_bytes(&mut self.0);
-        self
-    }
-
-    fn bytes(mut self, bytes: &[u8]) -> Self {
-        self.0.extend_from_slice(bytes);
-        self
-    }
-}
-
 impl<A: Address> Key<A> {
-    /// Protocol, address and port of a frontend, without address if it is a node port; `None` for
-    /// any other key.
+    /// Returns protocol, address and port of a frontend; `None` for any other key.
+    ///
+    /// A node port has no address.
     #[must_use]
     pub fn frontend(&self) -> Option<(Protocol, Option<A>, u16)> {
         if let Self::Frontend(protocol, address, port) = *self {
@@ -146,7 +117,7 @@ impl<A: Address> Key<A> {
         }
     }
 
-    /// The fields in the order of the set's key.
+    /// Returns the fields in the order of the set's key.
     fn parts(&self) -> impl Iterator<Item = KeyPart<A>> + use<A> {
         use KeyPart as P;
         let parts = match *self {
@@ -202,9 +173,9 @@ impl<A: Address> Key<A> {
         parts.into_iter().flatten()
     }
 
-    /// The key with these fields; `None` if no set has such a key.
+    /// Returns the key with these fields; `None` if no set has such a key.
     #[must_use]
-    pub fn of_parts(parts: &[KeyPart<A>]) -> Option<Self> {
+    pub fn from_parts(parts: &[KeyPart<A>]) -> Option<Self> {
         Some(match *parts {
             [KeyPart::Net(net)] => Self::Net(net),
             [KeyPart::Address(address)] => Self::Address(address),
@@ -251,7 +222,7 @@ impl<A: Address> Key<A> {
         })
     }
 
-    /// Whether a set has keys of these fields.
+    /// Returns whether the keys of a set have these fields.
     #[must_use]
     pub fn fits(&self, name: SetName) -> bool {
         self.parts()
@@ -259,11 +230,11 @@ impl<A: Address> Key<A> {
             .eq(set(name).key.iter().copied())
     }
 
-    /// The key as the kernel holds it; of a range, its first address.
+    /// Returns the kernel's representation; for a range, that of its first address.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         match *self {
-            // Alone, a field is not padded.
+            // A single field is not padded.
             Self::Protocol(protocol) => vec![protocol.number()],
             Self::Port(port) => port.to_be_bytes().into(),
             Self::Original => vec![ORIGINAL],
@@ -281,13 +252,15 @@ impl<A: Address> Key<A> {
         }
     }
 
-    /// Where a key that ends in a range ends, as the kernel holds it: the last address of the
-    /// range. `None` for other keys.
+    /// Returns the kernel's representation of the end of a key that ends with a range.
+    ///
+    /// It has the last address of the range. `None` for other keys.
     #[must_use]
     pub fn end_bytes(&self) -> Option<Vec<u8>> {
         matches!(self, Self::SourceRange(..)).then(|| self.registers(A::last_address))
     }
 
+    /// Returns the fields as registers; `of_range` selects the address for a range.
     fn registers(&self, of_range: impl Fn(A::Net) -> A) -> Vec<u8> {
         let append = |registers: Registers, part| match part {
             KeyPart::Protocol(protocol) => registers.protocol(protocol),
@@ -300,9 +273,10 @@ impl<A: Address> Key<A> {
         self.parts().fold(Registers::new(), append).0
     }
 
-    /// The key of an element of `name` that the kernel holds as `start`, and as `end` if it ends in
-    /// a range; `None` if it cannot be one of ours. Sets of ranges alone have two elements for each:
-    /// see [`crate::netlink`].
+    /// Parses the kernel's representation of a key of this set or map.
+    ///
+    /// `end` is present if the key ends with a range. `None` if kube-dnat does not write such a
+    /// key. The kernel has two elements for each key of a set of ranges: see [`crate::netlink`].
     #[must_use]
     pub fn from_bytes(name: SetName, start: &[u8], end: Option<&[u8]>) -> Option<Self> {
         let fields = set(name).key;
@@ -338,40 +312,7 @@ impl<A: Address> Key<A> {
                 }
             });
         }
-        reader.0.is_empty().then(|| Self::of_parts(&parts))?
-    }
-}
-
-/// Takes fields off the front of the bytes of a register.
-pub(super) struct RegisterReader<'a>(pub(super) &'a [u8]);
-
-impl RegisterReader<'_> {
-    fn take(&mut self, len: usize) -> Option<&[u8]> {
-        let (front, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(front)
-    }
-
-    fn array(&mut self) -> Option<[u8; 4]> {
-        self.take(4)?.try_into().ok()
-    }
-
-    fn protocol(&mut self) -> Option<Protocol> {
-        let [number, ..] = self.array()?;
-        Protocol::from_number(number)
-    }
-
-    pub(super) fn port(&mut self) -> Option<u16> {
-        let [high, low, ..] = self.array()?;
-        Some(u16::from_be_bytes([high, low]))
-    }
-
-    fn slot(&mut self) -> Option<u32> {
-        self.array().map(u32::from_ne_bytes)
-    }
-
-    pub(super) fn address<A: Address>(&mut self) -> Option<A> {
-        self.take(A::LEN).and_then(A::from_bytes)
+        reader.0.is_empty().then(|| Self::from_parts(&parts))?
     }
 }
 

@@ -1,7 +1,7 @@
-//! The shape of our tables: fixed chains, sets and maps, and the elements that fill them.
+//! The layout of kube-dnat's tables: fixed chains, sets and maps, and their elements.
 //!
-//! `docs/ruleset.md` is its contract. Everything here is pure: the same values are printed by
-//! [`render`](fn@render), encoded by [`crate::netlink`] and compared by [`crate::planner::diff`].
+//! `docs/ruleset.md` is the contract of this layout. [`render`](fn@render) prints its values,
+//! [`crate::netlink`] encodes them, and [`crate::planner::diff`] compares them.
 
 mod chain;
 mod comment;
@@ -10,12 +10,13 @@ mod key;
 mod names;
 mod on_demand;
 mod program;
+mod registers;
 mod render;
 mod schema;
 mod sets;
 mod statement;
 mod table;
-mod typeof_data;
+mod user_data;
 
 pub use chain::{Chain, Hook};
 pub use comment::{Comment, service_and_port};

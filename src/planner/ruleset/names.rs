@@ -1,80 +1,79 @@
-//! The names that `nft list ruleset` shows. They are public: operators and other software on the
-//! node read them.
+//! The names that `nft list ruleset` shows, which operators and other software rely on.
 
 use std::fmt;
 
 use super::DynamicChain;
 use crate::planner::model::Protocol;
 
-/// The name of our table, in the families `ip` and `ip6`.
+/// The name of kube-dnat's table in the families `ip` and `ip6`.
 pub const TABLE: &str = "kube-dnat";
 
-/// The comment of our table.
+/// The comment of kube-dnat's table.
 pub const TABLE_COMMENT: &str = "kube-dnat: Kubernetes Services";
 
-/// A set or map of the table; [`super::SETS`] declares each.
+/// The name of a set or map, declared in [`super::SETS`].
 ///
-/// A name says first what the elements are for, then whose they are if not of address frontends
-/// (`nodeports`), then which list or protocol.
+/// A name starts with the purpose of the elements. `nodeports` follows if they belong to node ports
+/// and not to frontends at addresses, then the list or protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SetName {
-    /// Address ranges of Pods.
+    /// The address ranges of Pods.
     PodCidrs,
-    /// Address ranges of this node's Pods.
+    /// The address ranges of this node's Pods.
     PodCidrsLocal,
-    /// Addresses that serve node ports.
+    /// The addresses that serve node ports.
     NodeIps,
-    /// The `ClusterIPs` in use.
+    /// The `ClusterIPs` in use by Services without session affinity.
     ClusterIps,
-    /// `ClusterIPs` in use by Services with session affinity.
+    /// The `ClusterIPs` in use by Services with session affinity.
     ClusterIpsSticky,
-    /// Address ranges of `ClusterIPs`.
+    /// The address ranges of `ClusterIPs`.
     ServiceCidrs,
-    /// (frontend, slot) to endpoint.
+    /// Maps a frontend and slot to an endpoint.
     Endpoints,
-    /// (node port, slot) to endpoint.
+    /// Maps a node port and slot to an endpoint.
     NodeportEndpoints,
-    /// Frontend to verdict.
+    /// Maps a frontend to a verdict.
     Services,
-    /// Node port to verdict.
+    /// Maps a node port to a verdict.
     Nodeports,
-    /// Frontend with external policy Local to the balance chain of all its endpoints.
+    /// Maps a frontend with external policy Local to the chain that balances over all endpoints.
     ServicesCluster,
-    /// Frontend with external policy Local to the balance chain of this node's endpoints.
+    /// Maps a frontend with external policy Local to the chain that balances over local endpoints.
     ServicesLocal,
-    /// Node port with external policy Local to the balance chain of all its endpoints.
+    /// Maps a node port with external policy Local to the chain that balances over all endpoints.
     NodeportsCluster,
-    /// Node port with external policy Local to the balance chain of this node's endpoints.
+    /// Maps a node port with external policy Local to the chain that balances over local endpoints.
     NodeportsLocal,
-    /// Frontend with source ranges to verdict.
+    /// Maps a frontend with source ranges to a verdict.
     ServicesRestricted,
-    /// (frontend with source ranges, source range).
+    /// The pairs of a frontend and a source range that may use it.
     SourceRanges,
-    /// What happens to a new connection that no element serves.
+    /// The verdict for new connections that no element serves.
     Denied,
-    /// (client, frontend) to the endpoint that the client had last, of a protocol.
+    /// Maps a client and destination of a protocol to the endpoint that the client is pinned to.
     Affinity(Protocol),
-    /// (frontend, endpoint) of a protocol that clients no longer keep to the chain that sees to it.
+    /// Maps a destination and endpoint of a protocol to a verdict for clients that must not stay.
     Gone(Protocol),
-    /// The protocols; each counts the connections whose client could not be remembered.
+    /// The protocols; each counts the connections whose clients found the affinity map full.
     AffinityFull,
-    /// Frontend of a protocol with session affinity to the chain that remembers.
+    /// Maps a frontend of a protocol with session affinity to the chain that pins its clients.
     Sticky(Protocol),
-    /// Node port of a protocol with session affinity to the chain that remembers.
+    /// Maps a node port of a protocol with session affinity to the chain that pins its clients.
     StickyNodeports(Protocol),
-    /// External frontend of a protocol to the chain that masquerades.
+    /// Maps an external frontend of a protocol to the chain that masquerades its connections.
     External(Protocol),
-    /// Node port of a protocol to the chain that masquerades.
+    /// Maps a node port of a protocol to the chain that masquerades its connections.
     ExternalNodeports(Protocol),
-    /// (endpoint, endpoint) of the endpoints that are or may be on this node.
+    /// The pairs of an endpoint that may be on this node with itself.
     Hairpin,
 }
 
 impl SetName {
-    /// The maps that dispatch frontends: each frontend is in one of them.
+    /// The maps that dispatch connections by frontend; each frontend is in one of them.
     pub const OF_FRONTENDS: [Self; 2] = [Self::Services, Self::Nodeports];
 
-    /// Every set and map, in the order of a listing.
+    /// Returns every set and map, in the order of a listing.
     pub fn all() -> impl Iterator<Item = Self> {
         super::SETS
             .iter()
@@ -82,17 +81,22 @@ impl SetName {
             .map(|(name, _)| *name)
     }
 
-    /// Its name in the table.
+    /// Returns the name in the table.
     #[must_use]
+    #[expect(
+        clippy::missing_panics_doc,
+        clippy::expect_used,
+        reason = "a test proves that each name has a row"
+    )]
     pub fn as_str(self) -> &'static str {
         let mut names = super::SETS.iter().flat_map(|row| row.names);
-        // A test holds that each has its row.
-        names
+        let (_, text) = names
             .find(|(name, _)| *name == self)
-            .map_or("", |(_, text)| text)
+            .expect("each name has a row");
+        text
     }
 
-    /// The set or map of that name in the table.
+    /// Returns the set or map with this name in the table.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::all().find(|set| set.as_str() == name)
@@ -105,33 +109,35 @@ impl fmt::Display for SetName {
     }
 }
 
-/// A chain of the table. A base chain is named `nat-HOOK`; a chain that a verdict map goes to says
-/// what it does, then for whom.
+/// The name of a chain.
+///
+/// Base chains are named `nat-HOOK`. The target of a verdict map is named by what it does, then by
+/// the connections that it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ChainName {
-    /// Made on demand.
+    /// A chain that is created on demand.
     OnDemand(DynamicChain),
-    /// Finds the frontend.
+    /// Looks up the frontend.
     Services,
-    /// Finds what is addressed to a `ClusterIP` that does not serve it.
+    /// Denies connections to a `ClusterIP` that does not serve their port.
     Unserved,
-    /// Chooses between this node's endpoints and all of them, for external policy Local.
+    /// Chooses between local endpoints and all endpoints, for external policy Local.
     ExternalLocal,
-    /// The same for node ports.
+    /// Chooses between local endpoints and all endpoints of a node port with policy Local.
     ExternalLocalNodeport,
-    /// Lets sources in `loadBalancerSourceRanges` through; the others are denied.
+    /// Allows sources in `loadBalancerSourceRanges` and denies the others.
     Restricted,
-    /// Refuses or drops a connection that no element serves.
+    /// Rejects or drops a connection that no element serves.
     Deny,
-    /// Refuses a connection at once.
+    /// Rejects a connection.
     Refuse,
-    /// Finds frontends with session affinity.
+    /// Looks up frontends with session affinity.
     Affinity,
-    /// Finds node ports with session affinity.
+    /// Looks up node ports with session affinity.
     AffinityNodeport,
-    /// Does nothing: a client is not remembered.
+    /// Does nothing, so that the client is not pinned.
     Unremembered,
-    /// Drops connections from outside to an endpoint that only Pods and the node itself may keep.
+    /// Drops external connections to an endpoint that only Pods and the node itself may keep.
     GoneOutside,
     /// Masquerades connections to a `ClusterIP`.
     ToClusterIp,
@@ -139,19 +145,19 @@ pub enum ChainName {
     ToExternal,
     /// Masquerades connections to an external frontend or node port with policy Local.
     ToExternalLocal,
-    /// Finds how connections to a node port are masqueraded.
+    /// Looks up how connections to a node port are masqueraded.
     ToNodeport,
-    /// Base chain: connections that come in.
+    /// Base chain at prerouting, for incoming connections.
     NatPrerouting,
-    /// Base chain: connections of the node itself.
+    /// Base chain at output, for connections of the node itself.
     NatOutput,
-    /// Base chain: connections that come in and that nobody translated.
+    /// Base chain at prerouting, for incoming connections without a translation.
     NatPreroutingUnserved,
-    /// Base chain: connections of the node itself that nobody translated.
+    /// Base chain at output, for connections of the node itself without a translation.
     NatOutputUnserved,
-    /// Base chain: connections to endpoints on the node itself.
+    /// Base chain at input, for connections to endpoints on the node itself.
     NatInput,
-    /// Base chain: connections that leave.
+    /// Base chain at postrouting, for connections that leave the node.
     NatPostrouting,
 }
 

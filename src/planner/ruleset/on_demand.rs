@@ -1,5 +1,7 @@
-//! Chains that are made when the first element needs them: they grow with the number of distinct
-//! endpoint counts and affinity time-outs in use, never with Services or endpoints.
+//! Chains that are created when the first element needs them.
+//!
+//! Their number depends on the distinct endpoint counts and affinity timeouts in use, not on the
+//! number of Services or endpoints.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,21 +9,21 @@ use std::str::FromStr;
 use super::{Chain, ChainName, LookupField, Rule, SetName, Statement};
 use crate::planner::model::Protocol;
 
-/// What the connections that a chain balances were sent to.
+/// The kind of frontend that a chain balances connections of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FrontendKind {
-    /// An address and port.
+    /// An address with a port.
     Address,
-    /// A node port, on whichever address of the node.
+    /// A node port, at any address of the node.
     Nodeport,
 }
 
-/// Which endpoints of a frontend a chain draws from.
+/// The list of a frontend's endpoints that a chain chooses from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EndpointList {
-    /// The endpoints of its policy: slots from 0.
+    /// The endpoints for the frontend's policy, with slots from 0.
     Own,
-    /// All endpoints of a frontend with policy Local: slots from [`EndpointList::CLUSTER`].
+    /// All endpoints of a frontend with policy Local, with slots from [`EndpointList::CLUSTER`].
     Cluster,
 }
 
@@ -29,7 +31,7 @@ impl EndpointList {
     /// The first slot of [`EndpointList::Cluster`].
     pub const CLUSTER: u32 = 65536;
 
-    /// The first slot of this list.
+    /// Returns the first slot of this list.
     #[must_use]
     pub fn base(self) -> u32 {
         match self {
@@ -39,58 +41,57 @@ impl EndpointList {
     }
 }
 
-/// A chain that is made on demand.
+/// A chain that is created on demand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DynamicChain {
-    /// `pick-N` and its like: draws one of N slots and sends the connection to its endpoint.
+    /// `pick-N` and similar names: sends the connection to the endpoint of one of N random slots.
     Pick(FrontendKind, EndpointList, u32),
-    /// `sticky-N` and its like: sends a client to the endpoint that it had last, or on to the
-    /// `pick` of its kind.
+    /// `sticky-N` and similar names: sends a pinned client to its endpoint, others to `pick`.
     Sticky(FrontendKind, EndpointList, u32),
-    /// `learn-Ns`: remembers for N seconds which endpoint a client got.
+    /// `learn-Ns`: pins a client to its endpoint for N seconds.
     Learn(u32),
-    /// `gone`: forgets which endpoint a client has, and drops what was sent there.
+    /// `gone`: unpins a client and drops its connection.
     Gone,
 }
 
-/// Up to so many endpoints a balance chain is there from the start: a rule that is bound to a map
-/// makes the kernel walk its elements (`nf_tables_bind_set`), of which an empty one has none.
-const FROM_THE_START: u32 = 16;
+/// The maximum number of endpoints whose `pick` chain is part of the fixed program.
+///
+/// The kernel walks all elements of a map when a rule is bound to it (`nf_tables_bind_set`), which
+/// costs nothing while the map is empty.
+const MAX_INITIAL_SLOTS: u32 = 16;
 
 impl DynamicChain {
-    /// The balance chains that are there from the start.
+    /// Returns the chains that are part of the fixed program.
     pub fn initial() -> impl Iterator<Item = Self> {
-        let kinds = [FrontendKind::Address, FrontendKind::Nodeport]
-            .into_iter()
-            .flat_map(|frontends| {
-                [EndpointList::Own, EndpointList::Cluster].map(|list| (frontends, list))
-            });
-        kinds.flat_map(|(frontends, list)| {
-            (1..=FROM_THE_START).map(move |slots| Self::Pick(frontends, list, slots))
+        kinds_and_lists().flat_map(|(kind, list)| {
+            (1..=MAX_INITIAL_SLOTS).map(move |slots| Self::Pick(kind, list, slots))
         })
     }
 
-    /// Whether it is there from the start, and stays.
+    /// Returns whether the chain is part of the fixed program.
     #[must_use]
     pub fn is_initial(self) -> bool {
-        matches!(self, Self::Pick(_, _, 1..=FROM_THE_START))
+        matches!(self, Self::Pick(_, _, 1..=MAX_INITIAL_SLOTS))
     }
 
-    /// The chain with its rules.
+    /// Returns the chain with its rules.
     #[must_use]
     pub fn chain(self) -> Chain {
         let rules = match self {
-            // The second draws from one slot. A packet may have read its verdict before a commit
-            // that takes away the last slot, and draw that slot after it: it falls through to the
-            // first, which is there as long as the frontend has any endpoint.
-            Self::Pick(frontends, list, slots) => {
-                let fallback = (slots > 1).then(|| vec![pick(frontends, list, 1)]);
-                let first = vec![pick(frontends, list, slots)];
-                [first].into_iter().chain(fallback).collect()
+            // The second rule uses the first slot only. A packet may get its verdict before a
+            // commit that removes the last slot, and choose that slot after it. Such a packet
+            // continues with the second rule: the first slot exists as long as the frontend has any
+            // endpoint.
+            Self::Pick(kind, list, slots) => {
+                let fallback = (slots > 1).then(|| vec![pick(kind, list, 1)]);
+                [vec![pick(kind, list, slots)]]
+                    .into_iter()
+                    .chain(fallback)
+                    .collect()
             }
-            Self::Sticky(frontends, list, slots) => {
-                let pick = Self::Pick(frontends, list, slots);
-                let remembered = Protocol::ALL.map(|protocol| {
+            Self::Sticky(kind, list, slots) => {
+                let pick = Self::Pick(kind, list, slots);
+                let pinned = Protocol::ALL.map(|protocol| {
                     // meta l4proto tcp dnat ip to ip saddr . ip daddr . th dport map @affinity-tcp
                     let fields = vec![LookupField::Saddr, LookupField::Daddr, LookupField::Dport];
                     let map = SetName::Affinity(protocol);
@@ -100,7 +101,7 @@ impl DynamicChain {
                     ]
                 });
                 let otherwise = vec![Statement::Goto(ChainName::OnDemand(pick))];
-                remembered.into_iter().chain([otherwise]).collect()
+                pinned.into_iter().chain([otherwise]).collect()
             }
             Self::Learn(seconds) => learn(seconds),
             Self::Gone => gone(),
@@ -112,16 +113,16 @@ impl DynamicChain {
         }
     }
 
-    /// The chain that this one goes to, which must be there before it.
+    /// Returns the target of the chain's goto, which must exist before it.
     #[must_use]
     pub fn goto_target(self) -> Option<Self> {
         match self {
-            Self::Sticky(frontends, list, slots) => Some(Self::Pick(frontends, list, slots)),
+            Self::Sticky(kind, list, slots) => Some(Self::Pick(kind, list, slots)),
             Self::Pick(..) | Self::Learn(_) | Self::Gone => None,
         }
     }
 
-    /// The name without its number.
+    /// Returns the name without its number.
     fn prefix(self) -> &'static str {
         use EndpointList::{Cluster, Own};
         use FrontendKind::{Address, Nodeport};
@@ -140,50 +141,64 @@ impl DynamicChain {
     }
 }
 
-/// Remembers which endpoint a client got, unless it must not keep it.
+/// Returns every combination of a kind of frontend and a list.
+fn kinds_and_lists() -> impl Iterator<Item = (FrontendKind, EndpointList)> {
+    [FrontendKind::Address, FrontendKind::Nodeport]
+        .into_iter()
+        .flat_map(|kind| [EndpointList::Own, EndpointList::Cluster].map(|list| (kind, list)))
+}
+
+/// Returns the rules that pin a client to its endpoint, unless it must not stay there.
 fn learn(seconds: u32) -> Vec<Rule> {
-    let sent = [
+    let destination_and_endpoint = [
         LookupField::OriginalDaddr,
         LookupField::OriginalDport,
         LookupField::Daddr,
         LookupField::Dport,
     ];
-    let of_protocol = |protocol| {
-        let of_protocol = Statement::Protocol(protocol);
+    let rules_of = |protocol| {
+        let is_protocol = Statement::Protocol(protocol);
         // meta l4proto tcp ct original ip daddr . ct original proto-dst . ip daddr . th dport
         //   vmap @gone-tcp
-        let (fields, map) = (sent.to_vec(), SetName::Gone(protocol));
-        let gone = vec![of_protocol.clone(), Statement::Vmap { fields, map }];
-        let learn = Statement::Learn { protocol, seconds };
-        [gone, vec![of_protocol, learn, Statement::Return]]
+        let (fields, map) = (destination_and_endpoint.to_vec(), SetName::Gone(protocol));
+        let gone = vec![is_protocol.clone(), Statement::Vmap { fields, map }];
+        let learn = Statement::UpdateAffinity { protocol, seconds };
+        [gone, vec![is_protocol, learn, Statement::Return]]
     };
-    // Only who finds the map full comes here (`nft_dynset_eval`: NFT_BREAK).
+    // Reached only if the map is full: the update ends its rule (`nft_dynset_eval`: NFT_BREAK).
     let full = vec![Statement::Lookup {
         fields: vec![LookupField::Protocol],
         set: SetName::AffinityFull,
         inverted: false,
     }];
-    let learn = Protocol::ALL.into_iter().flat_map(of_protocol);
-    learn.chain([full]).collect()
+    Protocol::ALL
+        .into_iter()
+        .flat_map(rules_of)
+        .chain([full])
+        .collect()
 }
 
-/// A packet that is dropped here leaves no conntrack entry, so the retry of the client draws an endpoint.
+/// Returns the rules that unpin a client and drop its packet.
+///
+/// The dropped packet leaves no conntrack entry, so that the client's next packet gets an endpoint.
 fn gone() -> Vec<Rule> {
     let forget = Protocol::ALL.map(|protocol| {
         vec![
             Statement::Protocol(protocol),
-            Statement::Forget { protocol },
+            Statement::DeleteAffinity { protocol },
             Statement::Drop,
         ]
     });
     forget.into()
 }
 
-/// dnat ip to meta l4proto . ip daddr . th dport . numgen random mod N [offset 65536] map
-/// @endpoints; the same without the address for a node port.
-fn pick(frontends: FrontendKind, list: EndpointList, slots: u32) -> Statement {
+/// Returns the statement that sends a connection to a random endpoint.
+///
+/// `dnat ip to meta l4proto . ip daddr . th dport . numgen random mod N [offset 65536] map
+/// @endpoints`; for a node port the key has no address.
+fn pick(kind: FrontendKind, list: EndpointList, slots: u32) -> Statement {
     let random = LookupField::Random { slots, list };
-    match frontends {
+    match kind {
         FrontendKind::Address => Statement::Dnat {
             fields: vec![
                 LookupField::Protocol,
@@ -212,9 +227,9 @@ impl fmt::Display for DynamicChain {
     }
 }
 
-/// The name is not one of a chain that is made on demand.
+/// The error for a name that no chain created on demand has.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not the name of a chain that is made on demand")]
+#[error("not the name of a chain that kube-dnat creates on demand")]
 pub struct NotDynamicChain;
 
 impl FromStr for DynamicChain {
@@ -226,21 +241,19 @@ impl FromStr for DynamicChain {
         }
         let (_, number) = name.rsplit_once('-').ok_or(NotDynamicChain)?;
         let digits = number.strip_suffix('s').unwrap_or(number);
-        let number = digits.parse().ok().filter(|number| *number > 0);
-        let number: u32 = number.ok_or(NotDynamicChain)?;
-        let kinds = [FrontendKind::Address, FrontendKind::Nodeport]
-            .into_iter()
-            .flat_map(|frontends| {
-                [EndpointList::Own, EndpointList::Cluster].map(|list| (frontends, list))
-            });
-        let lists = kinds.flat_map(|(frontends, list)| {
-            [
-                Self::Pick(frontends, list, number),
-                Self::Sticky(frontends, list, number),
-            ]
-        });
-        // By comparing with the whole name, "pick-007" is not taken for one of ours.
-        lists
+        let number: u32 = digits
+            .parse()
+            .ok()
+            .filter(|number| *number > 0)
+            .ok_or(NotDynamicChain)?;
+        // The comparison with the whole name excludes names such as "pick-007".
+        kinds_and_lists()
+            .flat_map(|(kind, list)| {
+                [
+                    Self::Pick(kind, list, number),
+                    Self::Sticky(kind, list, number),
+                ]
+            })
             .chain([Self::Learn(number)])
             .find(|chain| chain.to_string() == name)
             .ok_or(NotDynamicChain)
@@ -253,17 +266,11 @@ mod tests {
 
     #[test]
     fn a_name_is_read_as_it_is_written() {
-        let kinds = [
-            (FrontendKind::Address, EndpointList::Own),
-            (FrontendKind::Address, EndpointList::Cluster),
-            (FrontendKind::Nodeport, EndpointList::Own),
-            (FrontendKind::Nodeport, EndpointList::Cluster),
-        ];
         let mut names = std::collections::BTreeSet::new();
-        for (frontends, list) in kinds {
+        for (kind, list) in kinds_and_lists() {
             for chain in [
-                DynamicChain::Pick(frontends, list, 65535),
-                DynamicChain::Sticky(frontends, list, 1),
+                DynamicChain::Pick(kind, list, 65535),
+                DynamicChain::Sticky(kind, list, 1),
                 DynamicChain::Learn(10800),
                 DynamicChain::Gone,
             ] {

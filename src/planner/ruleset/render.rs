@@ -1,4 +1,4 @@
-//! A table as nft text: what `nft -f` loads, and what `nft list` prints.
+//! A table as nft text, which `nft -f` loads and `nft list` prints.
 
 use std::fmt::{self, Write};
 
@@ -10,7 +10,7 @@ use super::{
 use crate::planner::model::Address;
 use crate::planner::model::addr::Family;
 
-/// The table of family `A` as nft text, in the layout of `nft list`.
+/// Prints the table of family `A` as nft text, in the layout of `nft list`.
 #[must_use]
 pub fn render<A: Address>(table: &Table<A>, fixed: &Program) -> String {
     let mut text = String::new();
@@ -19,6 +19,7 @@ pub fn render<A: Address>(table: &Table<A>, fixed: &Program) -> String {
     text
 }
 
+/// Writes a table.
 fn write_table<A: Address>(table: &Table<A>, fixed: &Program, text: &mut String) -> fmt::Result {
     writeln!(text, "table {} {TABLE} {{", layer(A::FAMILY))?;
     write!(text, "\tcomment \"{TABLE_COMMENT}\"")?;
@@ -26,8 +27,12 @@ fn write_table<A: Address>(table: &Table<A>, fixed: &Program, text: &mut String)
         text.push('\n');
         write_set(table, &fixed.set(name), text)?;
     }
-    let balance = table.balance().iter().copied().map(DynamicChain::chain);
-    for chain in balance.chain(program(fixed)) {
+    let dynamic = table
+        .dynamic_chains()
+        .iter()
+        .copied()
+        .map(DynamicChain::chain);
+    for chain in dynamic.chain(program(fixed)) {
         text.push('\n');
         write_chain(&chain, A::FAMILY, text)?;
     }
@@ -35,6 +40,7 @@ fn write_table<A: Address>(table: &Table<A>, fixed: &Program, text: &mut String)
     Ok(())
 }
 
+/// Writes a set or map with its elements.
 fn write_set<A: Address>(table: &Table<A>, set: &Set, text: &mut String) -> fmt::Result {
     let name = set.name;
     let kind = match set.data {
@@ -67,6 +73,7 @@ fn write_set<A: Address>(table: &Table<A>, set: &Set, text: &mut String) -> fmt:
     Ok(())
 }
 
+/// Writes a chain with its rules.
 fn write_chain(chain: &Chain, family: Family, text: &mut String) -> fmt::Result {
     writeln!(text, "\n\tchain {} {{", chain.name)?;
     if let Some((hook, priority)) = chain.hook {
@@ -85,6 +92,7 @@ fn write_chain(chain: &Chain, family: Family, text: &mut String) -> fmt::Result 
     Ok(())
 }
 
+/// Writes the statements of a rule.
 fn write_rule(rule: &[Statement], family: Family, text: &mut String) -> fmt::Result {
     for (position, statement) in rule.iter().enumerate() {
         if position > 0 {
@@ -95,7 +103,7 @@ fn write_rule(rule: &[Statement], family: Family, text: &mut String) -> fmt::Res
     Ok(())
 }
 
-/// Statements in nft's words.
+/// Prints a rule, or some statements of one, as nft prints it.
 #[must_use]
 pub fn rule_text(rule: &[Statement], family: Family) -> String {
     let mut text = String::new();
@@ -104,6 +112,7 @@ pub fn rule_text(rule: &[Statement], family: Family) -> String {
     text
 }
 
+/// Returns nft's name of a hook.
 fn hook_name(hook: Hook) -> &'static str {
     match hook {
         Hook::Prerouting => "prerouting",
@@ -114,6 +123,7 @@ fn hook_name(hook: Hook) -> &'static str {
     }
 }
 
+/// Prints a priority relative to a standard one.
 fn relative(name: &str, difference: i32) -> String {
     match difference {
         0 => name.to_owned(),
@@ -122,7 +132,9 @@ fn relative(name: &str, difference: i32) -> String {
     }
 }
 
-/// nft prints a priority within ten of a standard one by its name, `dstnat` only at prerouting.
+/// Prints a priority like nft: a value within ten of a standard priority by the latter's name.
+///
+/// `dstnat` is a name only at prerouting.
 fn priority_name(hook: Hook, priority: i32) -> String {
     match (hook, priority) {
         (Hook::Prerouting, -110..=-90) => relative("dstnat", priority + 100),

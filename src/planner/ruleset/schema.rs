@@ -1,59 +1,58 @@
-//! What nft and the kernel must know of a set or map, derived from its row in [`SETS`].
+//! The types of a set or map as nft and the kernel need them, derived from its row in [`SETS`].
 
-use super::typeof_data::typeof_records;
 use super::{SETS, SetName, SetRow};
 use crate::planner::model::addr::Family;
 
-/// One field of a key.
+/// The type of one field of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyField {
-    /// `inet_proto`: a protocol number.
+    /// A protocol number, nft's `inet_proto`.
     Protocol,
-    /// `ipv4_addr` or `ipv6_addr`.
+    /// An address, nft's `ipv4_addr` or `ipv6_addr`.
     Address,
-    /// A range of addresses; the last field of an interval set.
+    /// A range of addresses, as the last field of an interval set.
     Net,
-    /// `inet_service`: a port number.
+    /// A port number, nft's `inet_service`.
     Port,
-    /// `numgen random mod 65536`: a slot.
+    /// A slot, `numgen random mod 65536`.
     Slot,
-    /// `ct_dir`: the direction of a connection.
+    /// The direction of a packet in its connection, nft's `ct_dir`.
     Direction,
 }
 
-/// What an element carries besides its key.
+/// The type of the values of a set or map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ElementType {
-    /// Nothing: it is a set.
+    /// No value: a set.
     Nothing,
-    /// What to do with the packet.
+    /// A verdict for the packet.
     Verdict,
-    /// An endpoint: address and port.
+    /// The address and port of an endpoint.
     Endpoint,
 }
 
-/// A set or map as it is declared.
+/// The declaration of one set or map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Set {
-    /// Its name.
+    /// The name of the set or map.
     pub name: SetName,
-    /// The fields of its key, concatenated if there are several.
+    /// The fields of the key; several fields are a concatenation.
     pub key: &'static [KeyField],
-    /// What its elements carry.
+    /// The type of the values.
     pub data: ElementType,
-    /// How many elements packets can add to it.
+    /// The maximum number of elements that packets can add; `None`: packets add none.
     pub dynamic: Option<u32>,
-    /// Whether each element counts the packets that match it.
+    /// Whether each element has a packet counter.
     pub counter: bool,
 }
 
-/// The declaration of a set or map.
+/// Returns the declaration of a set or map.
 #[must_use]
 #[expect(
     clippy::missing_panics_doc,
-    reason = "a test holds that each set has a row"
+    clippy::expect_used,
+    reason = "a test proves that each set has a row"
 )]
-#[expect(clippy::expect_used, reason = "a test holds that each set has a row")]
 pub fn set(name: SetName) -> Set {
     let named = |row: &&SetRow| row.names.iter().any(|(own, _)| *own == name);
     let row = SETS.iter().find(named).expect("a row for each set");
@@ -67,7 +66,7 @@ pub fn set(name: SetName) -> Set {
 }
 
 impl KeyField {
-    /// nft's number of the type (`enum datatypes` of nftables' `include/datatype.h`).
+    /// Returns nft's number of the type (`enum datatypes` in nftables' `include/datatype.h`).
     fn type_number(self, family: Family) -> u32 {
         match (self, family) {
             (Self::Slot, _) => 4,
@@ -79,6 +78,7 @@ impl KeyField {
         }
     }
 
+    /// Returns nft's name of the type.
     fn type_name(self, family: Family) -> &'static str {
         match (self, family) {
             (Self::Slot, _) => "integer",
@@ -90,7 +90,9 @@ impl KeyField {
         }
     }
 
-    /// Bytes of the field alone; in a concatenation each field takes whole registers of 4 bytes.
+    /// Returns the length of a single field in bytes.
+    ///
+    /// In a concatenation each field occupies whole registers of 4 bytes.
     pub(crate) fn len(self, family: Family) -> u32 {
         match (self, family) {
             (Self::Protocol | Self::Direction, _) => 1,
@@ -101,13 +103,14 @@ impl KeyField {
     }
 }
 
-/// nft's number of a concatenation: six bits a field.
+/// Returns nft's number of a concatenation, which has six bits per field.
 fn concatenated_type(fields: &[KeyField], family: Family) -> u32 {
     fields
         .iter()
         .fold(0, |number, field| number << 6 | field.type_number(family))
 }
 
+/// Returns the length of a key with these fields in bytes.
 fn concatenated_len(fields: &[KeyField], family: Family) -> u32 {
     match fields {
         [field] => field.len(family),
@@ -119,43 +122,43 @@ fn concatenated_len(fields: &[KeyField], family: Family) -> u32 {
 }
 
 impl Set {
-    /// Whether its keys are, or end in, ranges (`flags interval`).
+    /// Returns whether the keys are ranges or end with a range (`flags interval`).
     #[must_use]
     pub fn is_interval(&self) -> bool {
         self.key.contains(&KeyField::Net)
     }
 
-    /// Whether its keys are ranges and nothing else: the kernel has two elements for each.
+    /// Returns whether the only field is a range: the kernel has two elements for each key.
     #[must_use]
     pub fn is_ranges(&self) -> bool {
         self.key == [KeyField::Net]
     }
 
-    /// nft's number of the key's type.
+    /// Returns nft's number of the key's type.
     #[must_use]
     pub fn key_type(&self, family: Family) -> u32 {
         concatenated_type(self.key, family)
     }
 
-    /// Bytes of a key.
+    /// Returns the length of a key in bytes.
     #[must_use]
     pub fn key_len(&self, family: Family) -> u32 {
         concatenated_len(self.key, family)
     }
 
-    /// nft's number of an endpoint's type.
+    /// Returns nft's number of the type of endpoints.
     #[must_use]
     pub fn endpoint_type(family: Family) -> u32 {
         concatenated_type(&[KeyField::Address, KeyField::Port], family)
     }
 
-    /// Bytes of an endpoint.
+    /// Returns the length of an endpoint in bytes.
     #[must_use]
     pub fn endpoint_len(family: Family) -> u32 {
         concatenated_len(&[KeyField::Address, KeyField::Port], family)
     }
 
-    /// The declaration's lines after its name, as nft prints them.
+    /// Returns the line of the declaration that has the types, as nft prints it.
     #[must_use]
     pub(super) fn declaration(&self, family: Family) -> String {
         let ip = super::statement::layer(family);
@@ -187,87 +190,11 @@ impl Set {
         };
         format!("type {}{data}", key.join(" . "))
     }
-
-    /// What nft keeps beside a set so that it can print it again (libnftnl's `udata`).
-    ///
-    /// A plain `type` gets only its byte order, as nft 1.0.6 reads it; the maps with a slot in
-    /// their key get the `typeof` of the declaration, without which nft cannot print an integer
-    /// in a concatenation. The bytes are those of nft 1.0.6 and 1.1.3.
-    #[must_use]
-    pub fn user_data(&self, family: Family) -> Vec<u8> {
-        const KEY_BYTE_ORDER: u8 = 0;
-        const DATA_BYTE_ORDER: u8 = 1;
-        const BIG_ENDIAN: u32 = 2;
-        const MIXED: u32 = 0;
-        let mut bytes = Vec::new();
-        let mut record = |kind: u8, order: u32| {
-            bytes.extend_from_slice(&[kind, 4]);
-            bytes.extend_from_slice(&order.to_ne_bytes());
-        };
-        record(
-            KEY_BYTE_ORDER,
-            match self.key {
-                // One byte has no order.
-                [KeyField::Protocol | KeyField::Direction] => MIXED,
-                [_] => BIG_ENDIAN,
-                _ => MIXED,
-            },
-        );
-        if self.data != ElementType::Nothing {
-            record(DATA_BYTE_ORDER, MIXED);
-        }
-        if self.key.contains(&KeyField::Slot) {
-            bytes.extend_from_slice(&typeof_records(
-                self.key.contains(&KeyField::Address),
-                family,
-            ));
-        }
-        bytes
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::planner::ruleset::SetName;
-
-    fn hex(bytes: &[u8]) -> String {
-        let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
-        digits.collect::<Vec<_>>().concat()
-    }
-
-    #[test]
-    fn the_slot_maps_carry_the_typeof_that_nft_writes() {
-        let written_by_nft = [
-            (
-                SetName::Endpoints,
-                Family::Ipv4,
-                "000400000000010400000000036000040d0000000158000e00040900000001060004100000000114000407000000010c00040c00000001040c0000000214000407000000010c00040b000000010402000000031a0004170000000112000401000000010400000100020400000000043400040d000000012c0014000407000000010c00040c00000001040c0000000114000407000000010c00040b000000010402000000060400000000",
-            ),
-            (
-                SetName::Endpoints,
-                Family::Ipv6,
-                "000400000000010400000000036000040d0000000158000e00040900000001060004100000000114000407000000010c00040d0000000104090000000214000407000000010c00040b000000010402000000031a0004170000000112000401000000010400000100020400000000043400040d000000012c0014000407000000010c00040d0000000104090000000114000407000000010c00040b000000010402000000060400000000",
-            ),
-            (
-                SetName::NodeportEndpoints,
-                Family::Ipv4,
-                "000400000000010400000000034a00040d0000000142000e00040900000001060004100000000114000407000000010c00040b000000010402000000021a0004170000000112000401000000010400000100020400000000043400040d000000012c0014000407000000010c00040c00000001040c0000000114000407000000010c00040b000000010402000000060400000000",
-            ),
-            (
-                SetName::NodeportEndpoints,
-                Family::Ipv6,
-                "000400000000010400000000034a00040d0000000142000e00040900000001060004100000000114000407000000010c00040b000000010402000000021a0004170000000112000401000000010400000100020400000000043400040d000000012c0014000407000000010c00040d0000000104090000000114000407000000010c00040b000000010402000000060400000000",
-            ),
-        ];
-        for (name, family, expected) in written_by_nft {
-            assert_eq!(
-                hex(&set(name).user_data(family)),
-                expected,
-                "{name} {family}"
-            );
-        }
-    }
 
     #[test]
     fn each_set_has_one_row_and_one_name() {
@@ -276,18 +203,6 @@ mod tests {
         for name in SetName::all() {
             assert_eq!(set(name).name, name);
             assert_eq!(SetName::parse(name.as_str()), Some(name));
-        }
-    }
-
-    #[test]
-    fn a_plain_type_carries_only_its_byte_order() {
-        let cases = [
-            (SetName::NodeIps, "000402000000"),
-            (SetName::Hairpin, "000400000000"),
-            (SetName::Services, "000400000000010400000000"),
-        ];
-        for (name, expected) in cases {
-            assert_eq!(hex(&set(name).user_data(Family::Ipv4)), expected, "{name}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The sets and maps of a table: one row declares each, and everything else is derived from it.
+//! The declarations of all sets and maps.
 
 use super::ElementType::{self, Endpoint, Nothing, Verdict};
 use super::KeyField::{self, Address, Direction, Net, Port, Protocol, Slot};
@@ -10,28 +10,29 @@ use super::SetName::{
 };
 use crate::planner::model::Protocol::{Sctp, Tcp, Udp};
 
-/// The declaration of a set or map, or of one for each protocol.
+/// The declaration of a set or map, or of three that differ in their protocol.
 #[derive(Debug)]
 pub struct SetRow {
-    /// Its name, here and in the table.
+    /// The names of the sets, here and in the table.
     pub names: &'static [(SetName, &'static str)],
-    /// The fields of its key, concatenated if there are several.
+    /// The fields of the key; several fields are a concatenation.
     pub key: &'static [KeyField],
-    /// What its elements carry.
+    /// The type of the values.
     pub data: ElementType,
-    /// How many elements packets can add to it, which time out; `None`: packets add none.
+    /// The maximum number of elements, which packets add and which time out; `None`: not dynamic.
     pub dynamic: Option<u32>,
-    /// Whether each element counts the packets that match it.
+    /// Whether each element has a packet counter.
     pub counter: bool,
-    /// What an element says.
+    /// The meaning of an element, for `docs/ruleset.md`.
     pub meaning: &'static str,
 }
 
-/// How many (client, frontend) pairs are remembered, of each protocol and family. A set without a
-/// size would take 65,535 (`nft_dynset` in the kernel); this one takes memory as it fills.
+/// The maximum number of pinned clients of each protocol and family.
+///
+/// The kernel's default is 65,535 (`nft_dynset`). The map allocates memory as it grows.
 pub const AFFINITY_SIZE: u32 = 1 << 20;
 
-/// A set or map that neither packets fill nor counts.
+/// Returns the declaration of a set or map that is not dynamic and has no counters.
 const fn row(
     names: &'static [(SetName, &'static str)],
     key: &'static [KeyField],
@@ -48,20 +49,22 @@ const fn row(
     }
 }
 
-/// Every set and map of a table, in the order of a listing. Three of a kind are one for each
-/// protocol: nft knows the type of `ct original proto-dst` only where the protocol is known.
+/// All sets and maps of a table, in the order of a listing.
+///
+/// Some exist once per protocol: nft knows the type of `ct original proto-dst` only in a rule that
+/// matches a protocol.
 pub const SETS: &[SetRow] = &[
     row(
         &[(PodCidrs, "pod-cidrs")],
         &[Net],
         Nothing,
-        "sources in this range are Pods: `--cluster-cidr`, or the Node's podCIDRs with `--detect-local-mode NodeCIDR`; in a family for which the Node has none, everything",
+        "sources in this range are Pods: `--cluster-cidr`, or the Node's podCIDRs with `--detect-local-mode NodeCIDR`; all addresses in a family for which the Node has none",
     ),
     row(
         &[(PodCidrsLocal, "pod-cidrs-local")],
         &[Net],
         Nothing,
-        "sources in this range are Pods of this node: the Node's podCIDRs within `pod-cidrs`; `pod-cidrs` where they are not known",
+        "sources in this range are Pods of this node: the Node's podCIDRs within `pod-cidrs`; `pod-cidrs` if they are not known",
     ),
     row(
         &[(NodeIps, "node-ips")],
@@ -105,7 +108,7 @@ pub const SETS: &[SetRow] = &[
             &[(Services, "services")],
             &[Protocol, Address, Port],
             Verdict,
-            "what happens to a new connection to this frontend: `goto pick-N` (N endpoints), `goto sticky-N` (with session affinity), `goto external-local` (external policy Local), `goto restricted` (source ranges), `goto refuse` (no endpoint), `drop` (internal policy Local, no endpoint here). Its counter counts new connections, refused and dropped ones too",
+            "the verdict for a new connection to this frontend: `goto pick-N` (N endpoints), `goto sticky-N` (with session affinity), `goto external-local` (external policy Local), `goto restricted` (source ranges), `goto refuse` (no endpoint), `drop` (internal policy Local, no local endpoint). The counter counts new connections, including rejected and dropped ones",
         )
     },
     SetRow {
@@ -114,52 +117,52 @@ pub const SETS: &[SetRow] = &[
             &[(Nodeports, "nodeports")],
             &[Protocol, Port],
             Verdict,
-            "what happens to a new connection to this node port: `goto pick-nodeport-N`, `goto sticky-nodeport-N`, `goto external-local-nodeport` or `goto refuse`. Its counter counts new connections",
+            "the verdict for a new connection to this node port: `goto pick-nodeport-N`, `goto sticky-nodeport-N`, `goto external-local-nodeport` or `goto refuse`. The counter counts new connections",
         )
     },
     row(
         &[(ServicesCluster, "services-cluster")],
         &[Protocol, Address, Port],
         Verdict,
-        "external policy Local: how to pick among all endpoints (slots from 65536)",
+        "external policy Local: the chain that picks one of all endpoints (slots from 65536)",
     ),
     row(
         &[(ServicesLocal, "services-local")],
         &[Protocol, Address, Port],
         Verdict,
-        "external policy Local: how to pick among this node's endpoints (slots from 0), or `drop` without any",
+        "external policy Local: the chain that picks one of this node's endpoints (slots from 0), or `drop` if there is none",
     ),
     row(
         &[(NodeportsCluster, "nodeports-cluster")],
         &[Protocol, Port],
         Verdict,
-        "as `services-cluster`, of a node port",
+        "like `services-cluster`, for a node port",
     ),
     row(
         &[(NodeportsLocal, "nodeports-local")],
         &[Protocol, Port],
         Verdict,
-        "as `services-local`, of a node port",
+        "like `services-local`, for a node port",
     ),
     row(
         &[(ServicesRestricted, "services-restricted")],
         &[Protocol, Address, Port],
         Verdict,
-        "what happens to a new connection to this load-balancer frontend from a source in its ranges",
+        "the verdict for a new connection to this load-balancer frontend from a source in its ranges",
     ),
-    // A lookup costs what the first field leaves to look at (`nft_set_pipapo.c`): an address
-    // leaves the few ranges of its Service, a protocol would leave those of all.
+    // The cost of a lookup depends on how many elements match the first field (`nft_set_pipapo.c`):
+    // an address matches the few ranges of its Service, a protocol would match those of all.
     row(
         &[(SourceRanges, "source-ranges")],
         &[Address, Protocol, Port, Net],
         Nothing,
-        "load-balancer frontend and source: `loadBalancerSourceRanges` allow it",
+        "load-balancer frontend and a range of sources that `loadBalancerSourceRanges` allow",
     ),
     row(
         &[(Denied, "denied")],
         &[Direction],
         Verdict,
-        "what happens to a new connection that a ClusterIP, a ServiceCIDR or source ranges do not serve: `goto deny`. An element, since the kernel takes elements away before rules when a table is deleted: a packet on its way goes on to the next table",
+        "the verdict for a new connection that a ClusterIP, a ServiceCIDR or source ranges do not serve: `goto deny`. It is an element because the kernel removes elements before rules when a table is deleted: a packet that is being evaluated then continues to the next table",
     ),
     SetRow {
         dynamic: Some(AFFINITY_SIZE),
@@ -171,7 +174,7 @@ pub const SETS: &[SetRow] = &[
             ],
             &[Address, Address, Port],
             Endpoint,
-            "client and frontend (or the node's address with the node port): the endpoint that the client had last. Packets add to it; an element times out",
+            "client and frontend (or the node's address with the node port): the endpoint that the client is pinned to. Packets add elements, which time out",
         )
     },
     row(
@@ -182,7 +185,7 @@ pub const SETS: &[SetRow] = &[
         ],
         &[Address, Port, Address, Port],
         Verdict,
-        "frontend with session affinity (or the node's address with the node port) and an endpoint that its clients must not keep: what happens to a connection that all the same was sent there, until they are forgotten: `goto gone`, `goto gone-outside` (external policy Local: only from outside), `goto unremembered` (it is about to go)",
+        "frontend with session affinity (or the node's address with the node port) and an endpoint that its clients must not keep: the verdict for a connection to it until the clients are forgotten: `goto gone`, `goto gone-outside` (external policy Local: only external clients), `goto unremembered` (the endpoint is about to be removed)",
     ),
     SetRow {
         counter: true,
@@ -190,7 +193,7 @@ pub const SETS: &[SetRow] = &[
             &[(AffinityFull, "affinity-full")],
             &[Protocol],
             Nothing,
-            "the protocol; counts the connections whose clients found its affinity map full: served, not remembered",
+            "the protocol; counts connections whose clients found its affinity map full: they are balanced without affinity",
         )
     },
     row(
@@ -211,7 +214,7 @@ pub const SETS: &[SetRow] = &[
         ],
         &[Port],
         Verdict,
-        "as `sticky-tcp`, of a node port",
+        "like `sticky-tcp`, for a node port",
     ),
     row(
         &[
@@ -221,7 +224,7 @@ pub const SETS: &[SetRow] = &[
         ],
         &[Address, Port],
         Verdict,
-        "how connections to this external or load-balancer frontend are masqueraded: `goto to-external` (policy Cluster), `goto to-external-local` (policy Local)",
+        "the masquerading of connections to this external or load-balancer frontend: `goto to-external` (policy Cluster), `goto to-external-local` (policy Local)",
     ),
     row(
         &[
@@ -231,12 +234,12 @@ pub const SETS: &[SetRow] = &[
         ],
         &[Port],
         Verdict,
-        "as `external-tcp`, of a node port",
+        "like `external-tcp`, for a node port",
     ),
     row(
         &[(Hairpin, "hairpin")],
         &[Address, Address],
         Nothing,
-        "an endpoint that is or may be on this node, twice: a Pod that reaches itself is masqueraded",
+        "an endpoint that is or may be on this node, twice: hairpin connections are masqueraded",
     ),
 ];

@@ -1,4 +1,4 @@
-//! The few expressions and statements that our rules are made of.
+//! The expressions and statements of kube-dnat's rules.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,15 +7,15 @@ use super::{ChainName, EndpointList, SetName};
 use crate::planner::model::Protocol;
 use crate::planner::model::addr::Family;
 
-/// A rule: statements from left to right.
+/// A rule: its statements, which the kernel evaluates in order.
 pub type Rule = Vec<Statement>;
 
-/// An interface by its name, or by how its name begins.
+/// A match on the name of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Interface {
-    /// Just this one.
+    /// The interface with this name.
     Named(Arc<str>),
-    /// Every one whose name begins so.
+    /// The interfaces whose names have this prefix.
     Prefixed(Arc<str>),
 }
 
@@ -28,7 +28,7 @@ impl fmt::Display for Interface {
     }
 }
 
-/// Seconds as nft prints a time: `1d2h3m4s` without what is 0.
+/// A number of seconds, printed as nft prints a time: `1d2h3m4s`, without units that are zero.
 struct Timeout(u32);
 
 impl fmt::Display for Timeout {
@@ -45,107 +45,113 @@ impl fmt::Display for Timeout {
     }
 }
 
-/// A value that is looked up, alone or concatenated with others.
+/// An expression that a rule looks up, alone or in a concatenation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LookupField {
-    /// `meta l4proto`.
+    /// `meta l4proto`, the transport protocol.
     Protocol,
-    /// `ip saddr` or `ip6 saddr`.
+    /// `ip saddr` or `ip6 saddr`, the source address.
     Saddr,
-    /// `ip daddr` or `ip6 daddr`.
+    /// `ip daddr` or `ip6 daddr`, the destination address.
     Daddr,
-    /// `th dport`.
+    /// `th dport`, the destination port.
     Dport,
-    /// `ct original ip daddr`: the address that the connection was first sent to.
+    /// `ct original ip daddr`, the destination address before DNAT.
     OriginalDaddr,
-    /// `ct direction`.
+    /// `ct direction`, the direction of the packet in its connection.
     Direction,
-    /// `ct original proto-dst`: the port that the connection was first sent to.
+    /// `ct original proto-dst`, the destination port before DNAT.
     OriginalDport,
-    /// `numgen random mod SLOTS`, with the offset of the list.
+    /// `numgen random mod SLOTS`, a random slot with the offset of its list.
     Random {
-        /// How many slots to draw from; at least 1.
+        /// The number of slots, at least 1.
         slots: u32,
-        /// The list they are of.
+        /// The list that has the slots.
         list: EndpointList,
     },
 }
 
-/// One statement of a rule: a match, or what to do.
+/// A statement of a rule; a match that fails ends the rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Statement {
-    /// Go on only with connections that no DNAT was applied to.
-    NotDnat,
-    /// Go on only with packets of connections whose first packet has passed: it came before there was any
-    /// NAT, and conntrack translates them no more.
-    Confirmed,
-    /// Go on only if the source is one of the node's own addresses.
+    /// Match connections without DNAT.
+    CtStatusNotDnat,
+    /// Match packets of a confirmed connection.
+    ///
+    /// A NAT chain sees one only if no NAT existed for its first packet; conntrack does not
+    /// translate such a connection anymore.
+    CtStatusConfirmed,
+    /// Match if the source is an address of the node.
     SourceIsLocal,
-    /// Go on only if the destination is one of the node's own addresses.
+    /// Match if the destination is an address of the node.
     DestinationIsLocal,
-    /// Go on only if the packet came in, or did not come in, by an interface.
+    /// Match the input interface of the packet.
     InputInterface {
-        /// Its name, or how the name begins.
+        /// The name or prefix to match.
         interface: Interface,
-        /// Whether to go on if it did *not*.
+        /// Whether to match all other interfaces.
         inverted: bool,
     },
-    /// Remember for which endpoint a client's connection was meant: `update @affinity-tcp { ip
-    /// saddr . ct original ip daddr . ct original proto-dst timeout 3h : ip daddr . th dport }`.
-    Learn {
-        /// The protocol, known to be that of the connection.
+    /// Pin the client to the endpoint of its connection.
+    ///
+    /// `update @affinity-tcp { ip saddr . ct original ip daddr . ct original proto-dst timeout 3h :
+    /// ip daddr . th dport }`
+    UpdateAffinity {
+        /// The protocol, which the rule has matched before.
         protocol: Protocol,
-        /// For how many seconds.
+        /// The timeout in seconds.
         seconds: u32,
     },
-    /// Forget which endpoint a client has: `delete @affinity-tcp { ip saddr . ct original ip daddr .
-    /// ct original proto-dst : ip daddr . th dport }`.
-    Forget {
-        /// The protocol, known to be that of the connection.
+    /// Unpin the client of the connection.
+    ///
+    /// `delete @affinity-tcp { ip saddr . ct original ip daddr . ct original proto-dst : ip daddr .
+    /// th dport }`
+    DeleteAffinity {
+        /// The protocol, which the rule has matched before.
         protocol: Protocol,
     },
-    /// Go on only with this protocol.
+    /// Match this transport protocol.
     Protocol(Protocol),
-    /// Go on only if the fields are (or are not) in the set.
+    /// Match if the set has an element with these fields.
     Lookup {
-        /// What is looked up.
+        /// The fields of the key.
         fields: Vec<LookupField>,
-        /// Where.
+        /// The set to look up.
         set: SetName,
-        /// Whether to go on if they are *not* there.
+        /// Whether to match if the set has no such element.
         inverted: bool,
     },
-    /// Do what the map says of the fields; go on if it says nothing.
+    /// Execute the verdict of the map's element with these fields; a match if there is one.
     Vmap {
-        /// What is looked up.
+        /// The fields of the key.
         fields: Vec<LookupField>,
-        /// Where.
+        /// The map to look up.
         map: SetName,
     },
-    /// Send the connection to the endpoint that the map has for the fields; go on if it has none.
+    /// Translate the destination to the endpoint of the map's element; a match if there is one.
     Dnat {
-        /// What is looked up.
+        /// The fields of the key.
         fields: Vec<LookupField>,
-        /// Where.
+        /// The map to look up.
         map: SetName,
     },
-    /// Give the connection an address of this node as its source, and a random port.
+    /// Translate the source to an address of this node, with a random port.
     Masquerade,
-    /// Refuse a TCP connection with a RST; go on with anything else.
+    /// Reject a TCP connection with a RST; matches TCP only.
     RejectTcp,
-    /// Refuse with ICMP port unreachable.
+    /// Reject with ICMP port unreachable.
     Reject,
-    /// Drop silently.
+    /// Drop the packet.
     Drop,
-    /// Leave the chain.
+    /// Return to the calling chain.
     Return,
-    /// Go through the chain and come back.
+    /// Evaluate the chain, then continue with the next rule.
     Jump(ChainName),
-    /// Go through the chain and do not come back.
+    /// Evaluate the chain instead of the remaining rules.
     Goto(ChainName),
 }
 
-/// nft's word for the network layer of a family.
+/// Returns nft's name for the network layer of a family.
 #[must_use]
 pub fn layer(family: Family) -> &'static str {
     match family {
@@ -155,6 +161,7 @@ pub fn layer(family: Family) -> &'static str {
 }
 
 impl LookupField {
+    /// Writes the expression as nft prints it.
     fn write(self, family: Family, text: &mut impl fmt::Write) -> fmt::Result {
         let ip = layer(family);
         match self {
@@ -181,6 +188,7 @@ impl LookupField {
     }
 }
 
+/// Writes a concatenation of fields as nft prints it.
 fn write_fields(fields: &[LookupField], family: Family, text: &mut impl fmt::Write) -> fmt::Result {
     for (position, field) in fields.iter().enumerate() {
         if position > 0 {
@@ -195,8 +203,8 @@ impl Statement {
     /// Writes the statement as `nft list` of 1.0.6 prints it in a table of this family.
     pub(super) fn write(&self, family: Family, text: &mut impl fmt::Write) -> fmt::Result {
         match self {
-            Self::NotDnat => text.write_str("ct status & dnat != dnat"),
-            Self::Confirmed => text.write_str("ct status confirmed"),
+            Self::CtStatusNotDnat => text.write_str("ct status & dnat != dnat"),
+            Self::CtStatusConfirmed => text.write_str("ct status confirmed"),
             Self::SourceIsLocal => text.write_str("fib saddr type local"),
             Self::DestinationIsLocal => text.write_str("fib daddr type local"),
             Self::InputInterface {
@@ -206,7 +214,7 @@ impl Statement {
                 let not = if *inverted { "!= " } else { "" };
                 write!(text, "iifname {not}\"{interface}\"")
             }
-            Self::Learn { protocol, seconds } => {
+            Self::UpdateAffinity { protocol, seconds } => {
                 let (ip, set) = (layer(family), SetName::Affinity(*protocol));
                 let timeout = Timeout(*seconds);
                 write!(
@@ -215,7 +223,7 @@ impl Statement {
                      timeout {timeout} : {ip} daddr . th dport }}"
                 )
             }
-            Self::Forget { protocol } => {
+            Self::DeleteAffinity { protocol } => {
                 let (ip, set) = (layer(family), SetName::Affinity(*protocol));
                 write!(
                     text,
@@ -243,7 +251,7 @@ impl Statement {
                 write!(text, " map @{map}")
             }
             Self::Masquerade => text.write_str("masquerade fully-random"),
-            // nft adds the match on TCP by itself, and leaves it out when it lists.
+            // nft adds the match on TCP itself, and omits it in a listing.
             Self::RejectTcp => text.write_str("reject with tcp reset"),
             Self::Reject => text.write_str("reject"),
             Self::Drop => text.write_str("drop"),

@@ -1,121 +1,122 @@
-//! What a table holds: the elements of its sets and maps, and its balance chains.
+//! The content of a table: elements of sets and maps, and chains that are created on demand.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Comment, DynamicChain, Element, Key, SetName, Value, Verdict};
 use crate::planner::model::Address;
 
-/// What an element carries.
+/// The value and comment of an element.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ElementData<A> {
-    /// Its value.
+    /// The value.
     pub value: Value<A>,
-    /// Its comment.
+    /// The Service port that the element belongs to.
     pub comment: Option<Comment>,
 }
 
-/// The content of our table of one family, as it is or as it should be.
+/// The content of kube-dnat's table in one family, actual or desired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table<A: Address> {
     elements: BTreeMap<SetName, BTreeMap<Key<A>, ElementData<A>>>,
-    balance: BTreeSet<DynamicChain>,
+    dynamic: BTreeSet<DynamicChain>,
 }
 
 impl<A: Address> Default for Table<A> {
     fn default() -> Self {
         Self {
             elements: BTreeMap::new(),
-            balance: BTreeSet::new(),
+            dynamic: BTreeSet::new(),
         }
     }
 }
 
-/// A change that the table cannot take: the planner that made it is wrong, or the table is not
-/// what the planner thought.
+/// The reason why a change does not apply to a table.
+///
+/// The plan is wrong, or the table differs from the state that the plan is based on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InconsistentTable {
-    /// The key is there already.
+    /// The set already has an element with this key.
     #[error("{set} already has {key}")]
     Exists {
         /// The set or map.
         set: SetName,
-        /// The key as nft writes it.
+        /// The key as nft prints it.
         key: String,
     },
-    /// The key, or the chain, is not there.
+    /// The set has no element with this key.
     #[error("{set} has no {key}")]
     Missing {
         /// The set or map.
         set: SetName,
-        /// The key as nft writes it.
+        /// The key as nft prints it.
         key: String,
     },
-    /// The key does not have the set's fields.
+    /// The key does not have the fields of the set's keys.
     #[error("{set} cannot hold the key {key}")]
     WrongKey {
         /// The set or map.
         set: SetName,
-        /// The key as nft writes it.
+        /// The key as nft prints it.
         key: String,
     },
-    /// The value is not of the map's kind.
+    /// The value does not have the type of the set's values.
     #[error("{set} cannot hold the value of {key}")]
     WrongValue {
         /// The set or map.
         set: SetName,
-        /// The key as nft writes it.
+        /// The key as nft prints it.
         key: String,
     },
-    /// The balance chain is there already.
+    /// The table already has the chain.
     #[error("chain {0} already exists")]
     ChainExists(DynamicChain),
-    /// The balance chain is not there.
+    /// The table does not have the chain.
     #[error("chain {0} does not exist")]
     NoChain(DynamicChain),
-    /// The balance chain is in use.
+    /// An element or another chain uses the chain.
     #[error("chain {0} is in use")]
     ChainInUse(DynamicChain),
 }
 
 impl<A: Address> Table<A> {
-    /// Whether a balance chain is there: from the start, or added.
+    /// Returns whether the table has a chain: a fixed one, or one that was added.
     fn has_chain(&self, chain: DynamicChain) -> bool {
-        chain.is_initial() || self.balance.contains(&chain)
+        chain.is_initial() || self.dynamic.contains(&chain)
     }
 
-    /// Adds a balance chain.
+    /// Adds a chain.
     ///
     /// # Errors
-    /// If it is there already.
+    /// If the table already has the chain, or does not have the target of its goto.
     pub fn add_chain(&mut self, chain: DynamicChain) -> Result<(), InconsistentTable> {
-        if let Some(needed) = chain.goto_target()
-            && !self.has_chain(needed)
+        if let Some(target) = chain.goto_target()
+            && !self.has_chain(target)
         {
-            return Err(InconsistentTable::NoChain(needed));
+            return Err(InconsistentTable::NoChain(target));
         }
-        if !chain.is_initial() && self.balance.insert(chain) {
+        if !chain.is_initial() && self.dynamic.insert(chain) {
             Ok(())
         } else {
             Err(InconsistentTable::ChainExists(chain))
         }
     }
 
-    /// Deletes a balance chain. Linear in the table: it looks for elements that go there.
+    /// Deletes a chain, in time linear in the table.
     ///
     /// # Errors
-    /// If it is not there or is in use.
+    /// If the table does not have the chain, or uses it.
     pub fn delete_chain(&mut self, chain: DynamicChain) -> Result<(), InconsistentTable> {
         let target = Value::Verdict(Verdict::OnDemand(chain));
         let in_use = self
             .elements
             .values()
             .flat_map(BTreeMap::values)
-            .any(|entry| entry.value == target);
-        let mut others = self.balance.iter();
+            .any(|data| data.value == target);
+        let mut others = self.dynamic.iter();
         if in_use || others.any(|other| other.goto_target() == Some(chain)) {
             return Err(InconsistentTable::ChainInUse(chain));
         }
-        if self.balance.remove(&chain) {
+        if self.dynamic.remove(&chain) {
             Ok(())
         } else {
             Err(InconsistentTable::NoChain(chain))
@@ -125,8 +126,8 @@ impl<A: Address> Table<A> {
     /// Adds an element.
     ///
     /// # Errors
-    /// If its key is there already, its value does not suit the map, or it goes to a chain that
-    /// is not there.
+    /// If the key exists, the key or value does not have the set's type, or the chain of the
+    /// verdict does not exist.
     pub fn add(&mut self, element: Element<A>) -> Result<(), InconsistentTable> {
         let Element {
             set,
@@ -151,73 +152,73 @@ impl<A: Address> Table<A> {
         {
             return Err(InconsistentTable::NoChain(chain));
         }
-        let entries = self.elements.entry(set).or_default();
-        if entries.contains_key(&key) {
+        let elements = self.elements.entry(set).or_default();
+        if elements.contains_key(&key) {
             return Err(InconsistentTable::Exists {
                 set,
                 key: key.to_string(),
             });
         }
-        entries.insert(key, ElementData { value, comment });
+        elements.insert(key, ElementData { value, comment });
         Ok(())
     }
 
     /// Deletes an element.
     ///
     /// # Errors
-    /// If it is not there.
+    /// If the set has no element with this key.
     pub fn delete(&mut self, set: SetName, key: &Key<A>) -> Result<(), InconsistentTable> {
         let missing = || InconsistentTable::Missing {
             set,
             key: key.to_string(),
         };
-        let entries = self.elements.get_mut(&set).ok_or_else(missing)?;
-        entries.remove(key).ok_or_else(missing)?;
-        if entries.is_empty() {
+        let elements = self.elements.get_mut(&set).ok_or_else(missing)?;
+        elements.remove(key).ok_or_else(missing)?;
+        if elements.is_empty() {
             self.elements.remove(&set);
         }
         Ok(())
     }
 
-    /// What is under `key` of `set`.
+    /// Returns the value and comment of an element.
     #[must_use]
     pub fn get(&self, set: SetName, key: &Key<A>) -> Option<&ElementData<A>> {
         self.elements.get(&set)?.get(key)
     }
 
-    /// The keys of one set or map, in order, and what is under them.
+    /// Returns the keys of a set or map in order, with their values and comments.
     pub fn entries(&self, set: SetName) -> impl Iterator<Item = (&Key<A>, &ElementData<A>)> {
         self.elements.get(&set).into_iter().flatten()
     }
 
-    /// The elements of one set or map, in the order of their keys.
+    /// Returns the elements of a set or map, in the order of their keys.
     pub fn elements_of(&self, set: SetName) -> impl Iterator<Item = Element<A>> {
-        self.entries(set).map(move |(key, entry)| Element {
+        self.entries(set).map(move |(key, data)| Element {
             set,
             key: *key,
-            value: entry.value,
-            comment: entry.comment.clone(),
+            value: data.value,
+            comment: data.comment.clone(),
         })
     }
 
-    /// Every element, in the order of sets and keys.
+    /// Returns all elements, in the order of sets and keys.
     pub fn elements(&self) -> impl Iterator<Item = Element<A>> {
         self.elements.keys().flat_map(|set| self.elements_of(*set))
     }
 
-    /// The chains that were added, in order; those that are there from the start are not among them.
+    /// Returns the chains that were added, in order; the fixed chains are not among them.
     #[must_use]
-    pub fn balance(&self) -> &BTreeSet<DynamicChain> {
-        &self.balance
+    pub fn dynamic_chains(&self) -> &BTreeSet<DynamicChain> {
+        &self.dynamic
     }
 
-    /// The number of elements.
+    /// Returns the number of elements.
     #[must_use]
     pub fn len(&self) -> usize {
         self.elements.values().map(BTreeMap::len).sum()
     }
 
-    /// Whether it has no element.
+    /// Returns whether the table has no element.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.elements.is_empty()

@@ -118,7 +118,7 @@ impl<A: Address> FamilyState<A> {
                 let mut wanted = applied.table();
                 transaction.apply_planned(&mut wanted);
                 let difference = between(&found, &wanted, &transaction);
-                (difference, found.balance().clone())
+                (difference, found.dynamic_chains().clone())
             }
         };
         FamilyPlan {

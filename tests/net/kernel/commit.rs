@@ -147,7 +147,7 @@ fn unused_balance_chains_can_be_deleted_together() {
     assert_eq!(rounds, 2, "the goldens use and leave some");
     world.check();
     assert_eq!(
-        world.read::<std::net::Ipv4Addr>().balance(),
-        fresh.ipv4.balance()
+        world.read::<std::net::Ipv4Addr>().dynamic_chains(),
+        fresh.ipv4.dynamic_chains()
     );
 }

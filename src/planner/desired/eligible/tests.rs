@@ -8,9 +8,9 @@ use crate::planner::model::{Protocol, ServiceName, SliceEndpoints, SlicePort};
 
 /// Parses an endpoint: `1rL` is 10.0.0.1, ready, on this node.
 ///
-/// Conditions: `r` ready, `t` serving while it terminates, `x` terminating only, `s` serving but not
-/// ready, `n` none. Places: `L` this node, `R` another node, `U` no node name. Hints: `@zone` for a
-/// zone, `#` for this node, `%` for another node.
+/// Conditions: `r` ready, `t` serving while it terminates, `x` terminating only, `s` serving but
+/// not ready, `n` none. Places: `L` this node, `R` another node, `U` no node name. Hints: `@zone`
+/// for a zone, `#` for this node, `%` for another node.
 fn endpoint(text: &str) -> model::Endpoint<Ipv4Addr> {
     let (base, zones) = match text.split_once('@') {
         Some((base, zones)) => (base, zones.split('+').map(Arc::from).collect()),
