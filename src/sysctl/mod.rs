@@ -1,4 +1,4 @@
-//! The kernel settings that kube-proxy makes at its start (`pkg/proxy/conntrack/sysctls.go`).
+//! The kernel settings that kube-proxy applies at startup (`pkg/proxy/conntrack/sysctls.go`).
 
 #[cfg(test)]
 mod tests;
@@ -10,52 +10,52 @@ use std::time::Duration;
 
 use crate::config::ConntrackSettings;
 
-/// What kube-proxy 1.36 does not exceed by itself: many cores want no more entries than that.
-const MOST_ENTRIES: u64 = 1_048_576;
+/// The maximum of `nf_conntrack_max` that is computed from the number of CPUs, as in kube-proxy 1.36.
+const MAX_ENTRIES: u64 = 1_048_576;
 
-/// A number below `/proc/sys`.
+/// A numeric kernel setting below `/proc/sys`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sysctl {
-    /// Its path there.
+    /// The path below `/proc/sys`.
     pub path: &'static str,
-    /// What it should be.
+    /// The value to apply.
     pub value: u64,
-    /// Of whom it is.
+    /// Whether the setting belongs to the machine or to the network namespace.
     pub scope: SysctlScope,
 }
 
-/// Of whom a setting is.
+/// The scope of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SysctlScope {
-    /// Of the machine: never made smaller, and left alone where it may not be written, which is so
-    /// in every network namespace but the first.
+    /// The setting belongs to the machine. It is never decreased, and it stays where it cannot be
+    /// written: in every network namespace except the initial one.
     Machine,
-    /// Of this network namespace.
+    /// The setting belongs to this network namespace.
     Namespace,
 }
 
-/// What became of one that was not as it should be.
+/// The outcome of a setting whose value was not right.
 #[derive(Debug)]
 pub enum SysctlOutcome {
-    /// It is now.
+    /// The value was written.
     Set {
-        /// Which.
+        /// The setting.
         sysctl: Sysctl,
-        /// What it was.
+        /// The previous value.
         before: u64,
     },
-    /// It is not ours to set.
+    /// The value cannot be written from here.
     LeftAlone {
-        /// Which.
+        /// The setting.
         sysctl: Sysctl,
-        /// What it is.
+        /// The current value.
         value: u64,
-        /// Why.
+        /// The cause.
         reason: io::Error,
     },
 }
 
-/// A setting cannot be made.
+/// A setting that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {attempt} the kernel setting {}: {source}", .path.replace('/', "."))]
 pub struct SysctlError {
@@ -65,14 +65,14 @@ pub struct SysctlError {
 }
 
 impl SysctlError {
-    /// Whether there is no such setting, as when the kernel's module is not loaded.
+    /// Whether the setting does not exist, for example because its module is not loaded.
     #[must_use]
     pub fn is_missing(&self) -> bool {
         self.source.kind() == ErrorKind::NotFound
     }
 }
 
-/// What connection tracking should be set to on a node with so many CPUs.
+/// Returns the settings of conntrack for a node with this number of CPUs.
 #[must_use]
 pub fn wanted(settings: &ConntrackSettings, cpus: u32) -> Vec<Sysctl> {
     let ConntrackSettings {
@@ -89,7 +89,7 @@ pub fn wanted(settings: &ConntrackSettings, cpus: u32) -> Vec<Sysctl> {
         value,
         scope: SysctlScope::Machine,
     };
-    let ours = |path, value| Sysctl {
+    let namespaced = |path, value| Sysctl {
         path,
         value,
         scope: SysctlScope::Namespace,
@@ -97,15 +97,15 @@ pub fn wanted(settings: &ConntrackSettings, cpus: u32) -> Vec<Sysctl> {
     let mut sysctls = Vec::new();
     if *max_per_core > 0 {
         let scaled = u64::from(*max_per_core) * u64::from(cpus);
-        let entries = if scaled > MOST_ENTRIES {
-            MOST_ENTRIES
+        let entries = if scaled > MAX_ENTRIES {
+            MAX_ENTRIES
         } else {
             scaled.max(u64::from(*min))
         };
         sysctls.push(machine("net/netfilter/nf_conntrack_max", entries));
         sysctls.push(machine("net/netfilter/nf_conntrack_buckets", entries / 4));
     }
-    let times = [
+    let timeouts = [
         (
             "net/netfilter/nf_conntrack_tcp_timeout_established",
             tcp_established_timeout,
@@ -120,20 +120,24 @@ pub fn wanted(settings: &ConntrackSettings, cpus: u32) -> Vec<Sysctl> {
             udp_stream_timeout,
         ),
     ];
-    let times = times
-        .into_iter()
-        .filter(|(_, time)| **time > Duration::ZERO);
-    sysctls.extend(times.map(|(path, time)| ours(path, time.as_secs())));
+    sysctls.extend(
+        timeouts
+            .into_iter()
+            .filter(|(_, timeout)| **timeout > Duration::ZERO)
+            .map(|(path, timeout)| namespaced(path, timeout.as_secs())),
+    );
     if *tcp_be_liberal {
-        sysctls.push(ours("net/netfilter/nf_conntrack_tcp_be_liberal", 1));
+        sysctls.push(namespaced("net/netfilter/nf_conntrack_tcp_be_liberal", 1));
     }
     sysctls
 }
 
-/// Makes them so below `root`, which is `/proc/sys`. What is so already is not written.
+/// Applies settings below `root`, which is `/proc/sys`. Values that are already right are not
+/// written.
 ///
 /// # Errors
-/// If one cannot be read, or one of the namespace cannot be written though the file system can.
+/// If a setting cannot be read, or if a setting of the namespace cannot be written although the file
+/// system is writable.
 pub fn apply(root: &Path, sysctls: &[Sysctl]) -> Result<Vec<SysctlOutcome>, SysctlError> {
     let mut outcomes = Vec::new();
     for &sysctl in sysctls {
@@ -147,16 +151,16 @@ pub fn apply(root: &Path, sysctls: &[Sysctl]) -> Result<Vec<SysctlOutcome>, Sysc
         };
         let file = root.join(path);
         let before = number(&file).map_err(failed("read".to_owned()))?;
-        let is_so = match scope {
+        let is_right = match scope {
             SysctlScope::Machine => before >= value,
             SysctlScope::Namespace => before == value,
         };
-        if is_so {
+        if is_right {
             continue;
         }
         match fs::write(&file, value.to_string()) {
             Ok(()) => outcomes.push(SysctlOutcome::Set { sysctl, before }),
-            Err(reason) if may_be_left(scope, &reason) => {
+            Err(reason) if is_optional(scope, &reason) => {
                 outcomes.push(SysctlOutcome::LeftAlone {
                     sysctl,
                     value: before,
@@ -169,13 +173,15 @@ pub fn apply(root: &Path, sysctls: &[Sysctl]) -> Result<Vec<SysctlOutcome>, Sysc
     Ok(outcomes)
 }
 
-/// A container has `/proc/sys` read-only unless it is privileged: Services work all the same.
-fn may_be_left(scope: SysctlScope, error: &io::Error) -> bool {
+/// Whether Services work without a setting that cannot be written: `/proc/sys` is read-only in a
+/// container that is not privileged.
+fn is_optional(scope: SysctlScope, error: &io::Error) -> bool {
     let kind = error.kind();
     kind == ErrorKind::ReadOnlyFilesystem
         || (kind == ErrorKind::PermissionDenied && scope == SysctlScope::Machine)
 }
 
+/// Reads a number from a file.
 fn number(file: &Path) -> io::Result<u64> {
     let text = fs::read_to_string(file)?;
     let number = text.trim().parse();
@@ -188,17 +194,18 @@ pub fn has_ipv6() -> bool {
     Path::new("/proc/net/if_inet6").exists()
 }
 
-/// How many CPUs the node has, whatever part of them is ours, by `/sys/devices/system/cpu/online`.
+/// Returns the number of online CPUs of the node (`/sys/devices/system/cpu/online`), regardless of
+/// the CPUs that this process can use.
 #[must_use]
 pub fn online_cpus() -> u32 {
-    let ours = || std::thread::available_parallelism().map_or(1, usize::from);
+    let available = || std::thread::available_parallelism().map_or(1, usize::from);
     fs::read_to_string("/sys/devices/system/cpu/online")
         .ok()
         .and_then(|text| count(&text))
-        .unwrap_or_else(|| u32::try_from(ours()).unwrap_or(u32::MAX))
+        .unwrap_or_else(|| u32::try_from(available()).unwrap_or(u32::MAX))
 }
 
-/// The number of CPUs in a list: `0-3,8`.
+/// Counts the CPUs in a list: `0-3,8`.
 fn count(list: &str) -> Option<u32> {
     let mut count: u32 = 0;
     for part in list.trim().split(',') {

@@ -30,16 +30,16 @@ fn the_defaults_are_kube_proxys() {
 }
 
 #[test]
-fn entries_are_by_cpu_but_no_fewer_than_min_and_no_more_than_a_million() {
+fn entries_scale_with_cpus_between_min_and_a_million() {
     for (max_per_core, min, cpus, expected) in [
         (32 * 1024, 128 * 1024, 1, Some(128 * 1024)),
         (32 * 1024, 128 * 1024, 8, Some(256 * 1024)),
-        (32 * 1024, 128 * 1024, 256, Some(MOST_ENTRIES)),
+        (32 * 1024, 128 * 1024, 256, Some(MAX_ENTRIES)),
         (
             i32::MAX.unsigned_abs(),
             i32::MAX.unsigned_abs(),
             1,
-            Some(MOST_ENTRIES),
+            Some(MAX_ENTRIES),
         ),
         (1, i32::MAX.unsigned_abs(), 1, Some(i32::MAX as u64)),
         (0, 128 * 1024, 8, None),
@@ -56,7 +56,7 @@ fn entries_are_by_cpu_but_no_fewer_than_min_and_no_more_than_a_million() {
 }
 
 #[test]
-fn zero_leaves_a_setting_as_it_is() {
+fn zero_keeps_the_kernels_value() {
     assert!(wanted(&ConntrackSettings::default(), 8).is_empty());
     let settings = ConntrackSettings {
         tcp_be_liberal: true,
@@ -84,7 +84,7 @@ fn root(numbers: &[(&str, &str)]) -> tempfile::TempDir {
 }
 
 #[test]
-fn only_what_differs_is_written_and_the_machines_never_made_smaller() {
+fn only_wrong_values_are_written_and_machine_settings_never_decrease() {
     let root = root(&[
         ("max", "1000000\n"),
         ("buckets", "1000\n"),
@@ -106,13 +106,13 @@ fn only_what_differs_is_written_and_the_machines_never_made_smaller() {
 }
 
 #[test]
-fn a_setting_that_is_missing_or_of_others_is_named() {
+fn a_missing_setting_is_named() {
     let root = root(&[("max", "1\n")]);
     let error = apply(root.path(), &wanted(&settings(), 4)).unwrap_err();
     assert!(error.is_missing());
-    let said = error.to_string();
+    let message = error.to_string();
     let expected = "cannot read the kernel setting net.netfilter.nf_conntrack_buckets: No such";
-    assert!(said.starts_with(expected), "{said}");
+    assert!(message.starts_with(expected), "{message}");
     let file = root.path().join("net/netfilter/nf_conntrack_max");
     assert_eq!(fs::read_to_string(&file).unwrap(), "131072");
     assert_eq!(count("0-3,8\n"), Some(5));

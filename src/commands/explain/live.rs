@@ -1,4 +1,4 @@
-//! The elements in the kernel, and how its rules see a source.
+//! Reads elements from the kernel, and determines how its rules classify a source.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,7 +12,8 @@ use crate::planner::explain::{Lookup, SourceKind};
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{Element, ElementData, Key, PodMatch, SetName, Table, Value};
 
-/// As what the rules may see a source; all that they tell apart without an address.
+/// Returns the kinds of source that an address can be. Without an address, returns all kinds that
+/// the rules distinguish.
 pub(super) fn kinds<A: Address>(
     live: &mut LiveLookup<'_, A>,
     address: Option<A>,
@@ -33,8 +34,8 @@ pub(super) fn kinds<A: Address>(
         PodMatch::Interface(_) => vec![Pod, Elsewhere],
         PodMatch::Cidrs => {
             let cidrs = live.all(SetName::PodCidrs)?;
-            let holds = |element: &Element<A>| matches!(element.key, Key::Net(net) if A::contains(net, address));
-            vec![if cidrs.iter().any(holds) {
+            let contains = |element: &Element<A>| matches!(element.key, Key::Net(net) if A::contains(net, address));
+            vec![if cidrs.iter().any(contains) {
                 Pod
             } else {
                 Elsewhere
@@ -43,18 +44,24 @@ pub(super) fn kinds<A: Address>(
     })
 }
 
-/// This machine's addresses.
+/// Returns the addresses of this node.
 pub(super) fn own_addresses() -> anyhow::Result<BTreeSet<IpAddr>> {
-    let own = getifaddrs().context("cannot read this node's addresses")?;
-    let own = own.filter_map(|interface| {
+    let interfaces = getifaddrs().context("cannot read this node's addresses")?;
+    let addresses = interfaces.filter_map(|interface| {
         let address = interface.address?;
-        let ipv4 = address.as_sockaddr_in().map(|at| IpAddr::V4(at.ip()));
-        ipv4.or_else(|| address.as_sockaddr_in6().map(|at| IpAddr::V6(at.ip())))
+        let ipv4 = address
+            .as_sockaddr_in()
+            .map(|socket| IpAddr::V4(socket.ip()));
+        ipv4.or_else(|| {
+            address
+                .as_sockaddr_in6()
+                .map(|socket| IpAddr::V6(socket.ip()))
+        })
     });
-    Ok(own.collect())
+    Ok(addresses.collect())
 }
 
-/// The elements in the kernel.
+/// A lookup of elements in the kernel's table of family `A`.
 pub(super) struct LiveLookup<'a, A: Address> {
     pub(super) kernel: &'a mut Kernel,
     pub(super) shape: TableShape<A>,

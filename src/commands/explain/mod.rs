@@ -43,19 +43,23 @@ pub(super) struct Explain {
     output: OutputFormat,
 }
 
-/// The answer.
+/// The answer: one explanation for each frontend, or what was searched.
 #[derive(Debug, Serialize)]
 struct ExplainReport {
+    /// The explanations, by frontend.
     connections: Vec<Explanation>,
-    /// If there is none: what was looked at, and what is near.
+    /// The searched maps and similar frontends, if no Service matches.
     #[serde(skip_serializing_if = "Option::is_none")]
     missing: Option<Missing>,
 }
 
+/// The search that matched no Service.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Missing {
+    /// The maps that were searched, with their numbers of elements, by family.
     searched: Vec<String>,
+    /// Frontends that are similar to the query.
     similar: Vec<String>,
 }
 
@@ -85,7 +89,7 @@ impl Explain {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let Self { to, from, output } = self;
         let mut kernel = Kernel::open()?;
-        let mut asked = ExplainRequest {
+        let mut request = ExplainRequest {
             to,
             from: from.map(|from| from.to_canonical()),
             tables: 0,
@@ -97,18 +101,16 @@ impl Explain {
             known: Vec::new(),
             own: BTreeSet::new(),
         };
-        asked.check()?;
-        asked.own = own_addresses()?;
-        asked.look::<Ipv4Addr>(&mut kernel)?;
-        asked.look::<Ipv6Addr>(&mut kernel)?;
-        if asked.tables == 0 {
-            output.print(&asked.answer)?;
-            tracing::warn!(
-                "there is no table {TABLE} here: kube-dnat has not programmed this node"
-            );
+        request.validate()?;
+        request.own = own_addresses()?;
+        request.search::<Ipv4Addr>(&mut kernel)?;
+        request.search::<Ipv6Addr>(&mut kernel)?;
+        if request.tables == 0 {
+            output.print(&request.answer)?;
+            tracing::warn!("no table {TABLE}: kube-dnat has not programmed this node");
             return Ok(AnswerStatus::NotFound.into());
         }
-        let answer = asked.answer();
+        let answer = request.answer();
         output.print(&answer)?;
         let connections = &answer.connections;
         let status = if !connections.iter().any(Explanation::is_matched) {
@@ -122,54 +124,59 @@ impl Explain {
     }
 }
 
-/// What was asked, and what is known so far.
+/// The request, and the results so far.
 struct ExplainRequest {
+    /// The destination.
     to: Query,
+    /// The address of the client, if it is given.
     from: Option<IpAddr>,
+    /// The number of kube-dnat's tables.
     tables: usize,
     answer: ExplainReport,
     missing: Missing,
+    /// All frontends in the tables, for suggestions.
     known: Vec<KnownFrontend>,
-    /// This machine's addresses.
+    /// The addresses of this node.
     own: BTreeSet<IpAddr>,
 }
 
 impl ExplainRequest {
-    fn check(&self) -> anyhow::Result<()> {
+    /// Rejects requests that cannot reach a Service.
+    fn validate(&self) -> anyhow::Result<()> {
         if let Some(from) = self.from.filter(IpAddr::is_loopback) {
             bail!(
-                "{from} is a loopback address: the kernel lets nothing from it out to a Service; \
-                 ask for another address of the node"
+                "{from} is a loopback address: the kernel never routes it to a Service; \
+                 use another address of the node"
             );
         }
         if let (Query::Frontend(target), Some(from)) = (&self.to, self.from)
             && target.address.is_ipv4() != from.is_ipv4()
         {
             bail!(
-                "{} is not reached from {from}, which is of another family",
+                "{} cannot be reached from {from}: the families differ",
                 target.address
             );
         }
         Ok(())
     }
 
-    /// What the table of family `A` says.
-    fn look<A: Address>(&mut self, kernel: &mut Kernel) -> anyhow::Result<()> {
+    /// Explains the connections to the frontends in the table of family `A`.
+    fn search<A: Address>(&mut self, kernel: &mut Kernel) -> anyhow::Result<()> {
         let other_family = |address: IpAddr| A::from_ip(address).is_none();
         let target = match &self.to {
             Query::Frontend(target) => Some(target.address),
             Query::Service(_) => None,
         };
-        let concerned = ![self.from, target].into_iter().flatten().any(other_family);
+        let is_searched = ![self.from, target].into_iter().flatten().any(other_family);
         let Some(shape) = inspect_table::<A>(kernel)? else {
-            if concerned {
+            if is_searched {
                 let nothing = format!("{} maps: no table", A::FAMILY);
                 self.missing.searched.push(nothing);
             }
             return Ok(());
         };
         self.tables += 1;
-        if !concerned {
+        if !is_searched {
             return Ok(());
         }
         let own = self.own.clone();
@@ -188,7 +195,7 @@ impl ExplainRequest {
         for frontend in frontends {
             let explanation = explain(&mut live, frontend, self.from)?;
             if explanation.service.is_none() {
-                // To say what is near.
+                // Collects the frontends for suggestions.
                 self.frontends(&mut live)?;
             }
             self.answer.connections.push(explanation);
@@ -196,7 +203,7 @@ impl ExplainRequest {
         Ok(())
     }
 
-    /// The frontends of the Service that is asked for; remembers what there is besides.
+    /// Returns the frontends of the requested Service. Adds all frontends to the known ones.
     fn frontends<A: Address>(
         &mut self,
         live: &mut LiveLookup<'_, A>,
@@ -244,12 +251,13 @@ impl ExplainRequest {
         let family = A::FAMILY;
         let searched = format!("{family} maps (elements): {}", counts.join(", "));
         self.missing.searched.push(searched);
-        // Policy Local without an endpoint here stands in two maps.
+        // A frontend with policy Local and without local endpoints is in two maps.
         let mut seen = BTreeSet::new();
         frontends.retain(|at| seen.insert((at.protocol, at.address, at.port)));
         Ok(frontends)
     }
 
+    /// Completes the answer. Adds the search if no Service matches.
     fn answer(self) -> ExplainReport {
         let Self {
             to,
@@ -269,7 +277,7 @@ impl ExplainRequest {
     }
 }
 
-/// What happens to connections to a frontend, by kind of source.
+/// Explains the connections to a frontend. Kinds of sources with the same result share a path.
 fn explain<A: Address>(
     live: &mut LiveLookup<'_, A>,
     frontend: Destination<A>,

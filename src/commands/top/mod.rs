@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Args;
-use sample::{HEARING, HeardConnections, Sampler};
-use table::{Rates, SortOrder};
+use sample::{RECEIVE_INTERVAL, Sampler};
+use table::{NewByEndpoint, Rates, SortOrder};
 use tracing::warn;
 use view::View;
 
@@ -48,6 +48,7 @@ pub(super) struct Top {
     output: OutputFormat,
 }
 
+/// Parses an interval in seconds.
 fn interval(text: &str) -> Result<f64, String> {
     let seconds: f64 = text
         .trim_end_matches('s')
@@ -56,7 +57,7 @@ fn interval(text: &str) -> Result<f64, String> {
     if (0.1..=3600.0).contains(&seconds) {
         Ok(seconds)
     } else {
-        Err("not between 0.1 and 3600 seconds".to_owned())
+        Err("must be between 0.1 and 3600 seconds".to_owned())
     }
 }
 
@@ -69,15 +70,15 @@ impl Top {
             output,
         } = self;
         if !once && !io::stdout().is_terminal() {
-            bail!("standard output is no terminal: use --once");
+            bail!("standard output is not a terminal: use --once");
         }
         let Some(mut sampler) = Sampler::open()? else {
-            warn!("there is no table {TABLE} here: kube-dnat has not programmed this node");
+            warn!("no table {TABLE}: kube-dnat has not programmed this node");
             return Ok(AnswerStatus::NotFound.into());
         };
         let interval = Duration::from_secs_f64(interval);
         if once {
-            output.print(&one(&mut sampler, interval, sort)?)?;
+            output.print(&measure_once(&mut sampler, interval, sort)?)?;
         } else {
             ratatui::run(|terminal| View::new(sort).run(terminal, &mut sampler, interval))?;
         }
@@ -85,24 +86,29 @@ impl Top {
     }
 }
 
-fn one(sampler: &mut Sampler, interval: Duration, order: SortOrder) -> anyhow::Result<Rates> {
+/// Measures the rates of one interval.
+fn measure_once(
+    sampler: &mut Sampler,
+    interval: Duration,
+    order: SortOrder,
+) -> anyhow::Result<Rates> {
     let before = sampler.counters()?;
-    // What began before is not of this interval.
-    sampler.hear(&before, &mut HeardConnections::default())?;
-    let mut heard = HeardConnections::default();
-    let since = Instant::now();
+    // Discards connections that began before the interval.
+    sampler.receive(&before, &mut NewByEndpoint::default())?;
+    let mut received = NewByEndpoint::default();
+    let start = Instant::now();
     loop {
-        let left = interval.saturating_sub(since.elapsed());
+        let left = interval.saturating_sub(start.elapsed());
         if left.is_zero() {
             break;
         }
-        thread::sleep(left.min(HEARING));
-        sampler.hear(&before, &mut heard)?;
+        thread::sleep(left.min(RECEIVE_INTERVAL));
+        sampler.receive(&before, &mut received)?;
     }
     let after = sampler.counters()?;
-    sampler.hear(&after, &mut heard)?;
-    let seconds = since.elapsed().as_secs_f64();
-    let mut rates = Rates::new(&before, &after, &heard.to, heard.missed, seconds);
+    sampler.receive(&after, &mut received)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let mut rates = Rates::new(&before, &after, &received, seconds);
     rates.sort(order);
     Ok(rates)
 }

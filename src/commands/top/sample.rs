@@ -1,32 +1,26 @@
-//! Takes the samples.
+//! Samples the counters of frontends, and receives the new connections of endpoints.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use super::table::{FrontendCounter, FrontendId, Sample, ToEndpoints};
+use super::table::{FrontendCounter, FrontendId, NewByEndpoint, Sample};
 use crate::commands::inspect_table;
 use crate::netlink::{Connection, Kernel, NewConnections};
 use crate::planner::model::Address;
 use crate::planner::ruleset::SetName;
 
-/// Reads the counters, and hears of new connections.
+/// A reader of counters and receiver of conntrack events.
 pub(super) struct Sampler {
     kernel: Kernel,
     connections: NewConnections,
 }
 
-/// How often it is to hear, so that connections do not wait in the kernel until they are too many.
-pub(super) const HEARING: Duration = Duration::from_millis(100);
-
-/// What was heard since the last time.
-#[derive(Default)]
-pub(super) struct HeardConnections {
-    pub(super) to: ToEndpoints,
-    pub(super) missed: bool,
-}
+/// The time between two reads of conntrack events, short enough that the buffer of the socket does
+/// not overflow.
+pub(super) const RECEIVE_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Sampler {
-    /// Listens from now on. `None`: there are no tables of ours.
+    /// Starts to receive conntrack events. Returns `None` if there are no kube-dnat tables.
     pub(super) fn open() -> anyhow::Result<Option<Self>> {
         let mut kernel = Kernel::open()?;
         let ipv4 = inspect_table::<Ipv4Addr>(&mut kernel)?.is_some();
@@ -40,7 +34,7 @@ impl Sampler {
         }))
     }
 
-    /// The counters now. The tables may go and come meanwhile.
+    /// Reads the counters. The tables can be deleted and recreated between two samples.
     pub(super) fn counters(&mut self) -> anyhow::Result<Sample> {
         let mut sample = Sample::new();
         self.read::<Ipv4Addr>(&mut sample)?;
@@ -48,44 +42,44 @@ impl Sampler {
         Ok(sample)
     }
 
+    /// Adds the counters of family `A`.
     fn read<A: Address>(&mut self, sample: &mut Sample) -> anyhow::Result<()> {
         for set in [SetName::Services, SetName::Nodeports] {
             for counted in self.kernel.counted::<A>(set)? {
                 let Some((protocol, address, port)) = counted.key.frontend() else {
                     continue;
                 };
-                let name = counted.comment;
-                let name = name.map(|name| name.distinct(protocol, port));
-                let at = (protocol, address.map(Into::into), port);
-                let counter = sample.entry(at).or_insert_with(|| FrontendCounter {
+                let name = counted.comment.map(|name| name.distinct(protocol, port));
+                let frontend = (protocol, address.map(Into::into), port);
+                let counter = sample.entry(frontend).or_insert_with(|| FrontendCounter {
                     service: name.unwrap_or_default(),
                     chain: counted.chain,
                     connections: 0,
                 });
-                // A node port stands in the tables of both families.
+                // A node port is in the tables of both families.
                 counter.connections += counted.packets;
             }
         }
         Ok(())
     }
 
-    /// Hears of the connections to these frontends since it was last asked.
-    pub(super) fn hear(
+    /// Receives the pending conntrack events. Counts the connections to these frontends.
+    pub(super) fn receive(
         &mut self,
         frontends: &Sample,
-        heard: &mut HeardConnections,
+        received: &mut NewByEndpoint,
     ) -> anyhow::Result<()> {
-        heard.missed |= self.connections.drain(|connection| {
+        received.events_lost |= self.connections.drain(|connection| {
             if let Some(service) = service(&connection, frontends) {
-                let to = (service.to_owned(), connection.answered_by);
-                *heard.to.entry(to).or_insert(0) += 1;
+                let endpoint = (service.to_owned(), connection.answered_by);
+                *received.connections.entry(endpoint).or_insert(0) += 1;
             }
         })?;
         Ok(())
     }
 }
 
-/// Whose frontend a connection was addressed to.
+/// Returns the Service whose frontend is the destination of a connection.
 fn service<'a>(connection: &Connection, frontends: &'a Sample) -> Option<&'a str> {
     let Connection {
         protocol,
@@ -93,10 +87,10 @@ fn service<'a>(connection: &Connection, frontends: &'a Sample) -> Option<&'a str
         answered_by,
     } = *connection;
     let find = |address: Option<IpAddr>| -> Option<&FrontendCounter> {
-        let at: FrontendId = (protocol, address, to.port());
-        frontends.get(&at)
+        let frontend: FrontendId = (protocol, address, to.port());
+        frontends.get(&frontend)
     };
-    // A port of another machine may have the number of a node port: that is not translated.
+    // A connection to a port of another machine with the number of a node port is not translated.
     let node_port = || find(None).filter(|_| to != answered_by);
     let counter = find(Some(to.ip())).or_else(node_port)?;
     Some(&counter.service)

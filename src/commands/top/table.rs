@@ -1,4 +1,4 @@
-//! What is counted, as rates. Pure: samples and the time between them are arguments.
+//! Computes rates from samples and the time between them.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -10,24 +10,31 @@ use serde::Serialize;
 
 use crate::planner::model::Protocol;
 
-/// A frontend, or a node port if it has no address.
+/// The key of a frontend. A node port has no address.
 pub(super) type FrontendId = (Protocol, Option<IpAddr>, u16);
 
-/// What one frontend has counted since its element was made.
+/// The counter of a frontend since its element was created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FrontendCounter {
-    /// `namespace/name:port-name`.
+    /// The Service port, as `namespace/name:port-name`.
     pub(super) service: String,
-    /// The chain that it goes to: an element with another was made anew.
+    /// The chain of the element. An element with another chain was recreated.
     pub(super) chain: Option<String>,
+    /// The number of connections.
     pub(super) connections: u64,
 }
 
 /// The counters of all frontends at one time.
 pub(super) type Sample = BTreeMap<FrontendId, FrontendCounter>;
 
-/// New connections of each Service to each endpoint in an interval.
-pub(super) type ToEndpoints = BTreeMap<(String, SocketAddr), u64>;
+/// The new connections of an interval, from conntrack events.
+#[derive(Debug, Default)]
+pub(super) struct NewByEndpoint {
+    /// The number of connections, by Service and endpoint.
+    pub(super) connections: BTreeMap<(String, SocketAddr), u64>,
+    /// Whether events were lost, so that the numbers are too low.
+    pub(super) events_lost: bool,
+}
 
 /// The order of the rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -41,14 +48,17 @@ pub(super) enum SortOrder {
     Service,
 }
 
-/// A Service's port.
+/// The rates of a Service port.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ServiceRow {
+    /// The Service port, as `namespace/name:port-name`.
     pub(super) service: String,
+    /// The rate of new connections.
     pub(super) connections_per_second: f64,
-    /// Since its elements were made.
+    /// The number of connections since its elements were created.
     pub(super) connections: u64,
+    /// Its endpoints that had new connections.
     pub(super) endpoints: Vec<EndpointRow>,
 }
 
@@ -56,62 +66,69 @@ pub(super) struct ServiceRow {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct EndpointRow {
+    /// The address and port of the endpoint.
     pub(super) endpoint: String,
+    /// The rate of new connections.
     pub(super) connections_per_second: f64,
 }
 
-/// Rates of an interval.
+/// The rates of an interval.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Rates {
-    /// How long it was.
+    /// The length of the interval.
     pub(super) seconds: f64,
-    /// Whether there were too many connections to hear of all: those of endpoints are too few.
-    pub(super) missed: bool,
+    /// Whether conntrack events were lost, so that the rates of endpoints are too low.
+    pub(super) events_lost: bool,
+    /// The Service ports.
     pub(super) services: Vec<ServiceRow>,
 }
 
+/// Computes a rate.
 #[expect(
     clippy::cast_precision_loss,
-    reason = "numbers of connections in an interval"
+    reason = "the number of connections of an interval is far below 2^52"
 )]
 fn per_second(count: u64, seconds: f64) -> f64 {
     count as f64 / seconds.max(f64::MIN_POSITIVE)
 }
 
+/// Returns the increase of a counter. A recreated element counts from zero.
+fn new_connections(before: &FrontendCounter, after: &FrontendCounter) -> u64 {
+    if before.chain == after.chain && before.connections <= after.connections {
+        after.connections - before.connections
+    } else {
+        after.connections
+    }
+}
+
 impl Rates {
-    /// From the samples at both ends, and what was heard in between.
+    /// Computes the rates between two samples, with the connections received in between.
     pub(super) fn new(
         before: &Sample,
         after: &Sample,
-        heard: &ToEndpoints,
-        missed: bool,
+        received: &NewByEndpoint,
         seconds: f64,
     ) -> Self {
         let mut counted: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-        for (at, counter) in after {
-            let last = before.get(at);
-            let last = last.filter(|last| {
-                last.chain == counter.chain && last.connections <= counter.connections
-            });
-            let new = counter.connections - last.map_or(0, |last| last.connections);
-            // What was there before it was looked at the first time is not of this interval.
-            let new = if before.contains_key(at) { new } else { 0 };
-            let (rate, total) = counted.entry(&counter.service).or_default();
-            *rate += new;
+        for (frontend, counter) in after {
+            let (new, total) = counted.entry(&counter.service).or_default();
+            *new += before
+                .get(frontend)
+                .map_or(0, |before| new_connections(before, counter));
             *total += counter.connections;
         }
         let mut endpoints: BTreeMap<&str, Vec<(SocketAddr, u64)>> = BTreeMap::new();
-        for ((service, endpoint), count) in heard {
+        for ((service, endpoint), count) in &received.connections {
             let of_service = endpoints.entry(service).or_default();
             of_service.push((*endpoint, *count));
             counted.entry(service).or_default();
         }
         let row = |(service, (new, connections)): (&str, (u64, u64))| {
-            let heard = endpoints.get(service).map_or(&[][..], Vec::as_slice);
-            // Without counters (--connection-counters=false) what was heard is all there is.
-            let new = new.max(heard.iter().map(|(_, count)| count).sum());
-            let endpoints = heard.iter().map(|(endpoint, count)| EndpointRow {
+            let received = endpoints.get(service).map_or(&[][..], Vec::as_slice);
+            // Without counters (--connection-counters=false), only the events are known.
+            let new = new.max(received.iter().map(|(_, count)| count).sum());
+            let endpoints = received.iter().map(|(endpoint, count)| EndpointRow {
                 endpoint: endpoint.to_string(),
                 connections_per_second: per_second(*count, seconds),
             });
@@ -124,11 +141,12 @@ impl Rates {
         };
         Self {
             seconds,
-            missed,
+            events_lost: received.events_lost,
             services: counted.into_iter().map(row).collect(),
         }
     }
 
+    /// Sorts the Service ports, and their endpoints by rate.
     pub(super) fn sort(&mut self, order: SortOrder) {
         self.services.sort_by(|one, other| {
             let by_name = one.service.cmp(&other.service);
@@ -181,10 +199,10 @@ impl fmt::Display for Rates {
                 writeln!(f, "{name:<width$}  {:>8.1}", row.connections_per_second)?;
             }
         }
-        if self.missed {
+        if self.events_lost {
             writeln!(
                 f,
-                "too many connections to hear of each: endpoints had more"
+                "conntrack events were lost: the rates of endpoints are too low"
             )?;
         }
         Ok(())
@@ -203,31 +221,37 @@ mod tests {
         }
     }
 
-    fn at(port: u16) -> FrontendId {
+    fn frontend(port: u16) -> FrontendId {
         (Protocol::Tcp, "10.96.0.1".parse().ok(), port)
     }
 
     fn rates(
         before: &[(u16, FrontendCounter)],
         after: &[(u16, FrontendCounter)],
-        heard: &[(&str, u64)],
+        received: &[(&str, u64)],
     ) -> Rates {
-        let sample = |list: &[(u16, FrontendCounter)]| {
-            let list = list.iter().cloned();
-            list.map(|(port, counter)| (at(port), counter)).collect()
+        let sample = |counters: &[(u16, FrontendCounter)]| {
+            let counters = counters.iter().cloned();
+            counters
+                .map(|(port, counter)| (frontend(port), counter))
+                .collect()
         };
         let endpoint = |port| SocketAddr::new("10.244.1.9".parse().unwrap(), port);
-        let heard = (8080..)
-            .zip(heard)
+        let connections = (8080..)
+            .zip(received)
             .map(|(port, (service, count))| (((*service).to_owned(), endpoint(port)), *count))
             .collect();
-        let mut rates = Rates::new(&sample(before), &sample(after), &heard, false, 2.0);
+        let received = NewByEndpoint {
+            connections,
+            events_lost: false,
+        };
+        let mut rates = Rates::new(&sample(before), &sample(after), &received, 2.0);
         rates.sort(SortOrder::Rate);
         rates
     }
 
     #[test]
-    fn frontends_of_a_service_count_together() {
+    fn the_frontends_of_a_service_are_added() {
         let rates = rates(
             &[
                 (80, counter("shop/cart:http", "pick-2", 10)),
@@ -251,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn an_element_that_was_made_anew_counts_from_zero() {
+    fn a_recreated_element_counts_from_zero() {
         let rates = rates(
             &[(80, counter("shop/cart", "pick-2", 100))],
             &[(80, counter("shop/cart", "pick-3", 6))],
@@ -261,14 +285,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_seen_the_first_time_has_no_rate() {
+    fn a_new_frontend_has_no_rate() {
         let rates = rates(&[], &[(80, counter("shop/cart", "pick-2", 100))], &[]);
         assert!(rates.services[0].connections_per_second.abs() < 1e-9);
         assert_eq!(rates.services[0].connections, 100);
     }
 
     #[test]
-    fn without_counters_what_was_heard_counts() {
+    fn without_counters_the_events_are_counted() {
         let rates = rates(&[], &[], &[("shop/cart", 4)]);
         assert!((rates.services[0].connections_per_second - 2.0).abs() < 1e-9);
     }

@@ -1,4 +1,4 @@
-//! The live view.
+//! The live view of `top`, with its keys.
 
 use std::fmt::Display;
 use std::mem;
@@ -11,50 +11,60 @@ use ratatui::text::Line;
 use ratatui::widgets::{Cell, Paragraph, Row as TableRow, Table, TableState};
 use ratatui::{DefaultTerminal, Frame};
 
-use super::sample::{HEARING, HeardConnections, Sampler};
-use super::table::{Rates, ServiceRow, SortOrder};
+use super::sample::{RECEIVE_INTERVAL, Sampler};
+use super::table::{NewByEndpoint, Rates, ServiceRow, SortOrder};
 
-/// What is shown, and how.
+/// The rates on the screen, and how they are shown.
 #[derive(Debug)]
 pub(super) struct View {
     rates: Rates,
     order: SortOrder,
+    /// Whether endpoints are shown.
     endpoints: bool,
     scroll: TableState,
 }
 
-/// What a key asks for.
+/// The command of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum KeyCommand {
-    Leave,
+    /// Quits the view.
+    Quit,
+    /// Changes the order of the rows.
     Order(SortOrder),
-    Endpoints,
+    /// Shows or hides endpoints.
+    ToggleEndpoints,
+    /// Scrolls down by one row.
     Down,
+    /// Scrolls up by one row.
     Up,
 }
 
+/// The keys and their commands.
 const KEYS: [(KeyCode, KeyCommand); 10] = [
-    (KeyCode::Char('q'), KeyCommand::Leave),
-    (KeyCode::Esc, KeyCommand::Leave),
+    (KeyCode::Char('q'), KeyCommand::Quit),
+    (KeyCode::Esc, KeyCommand::Quit),
     (KeyCode::Char('s'), KeyCommand::Order(SortOrder::Service)),
     (KeyCode::Char('r'), KeyCommand::Order(SortOrder::Rate)),
     (KeyCode::Char('t'), KeyCommand::Order(SortOrder::Total)),
-    (KeyCode::Char('e'), KeyCommand::Endpoints),
+    (KeyCode::Char('e'), KeyCommand::ToggleEndpoints),
     (KeyCode::Down, KeyCommand::Down),
     (KeyCode::Char('j'), KeyCommand::Down),
     (KeyCode::Up, KeyCommand::Up),
     (KeyCode::Char('k'), KeyCommand::Up),
 ];
 
-fn asked(code: KeyCode, control: bool) -> Option<KeyCommand> {
+/// Returns the command of a key. `control` tells whether the control key is held.
+fn command(code: KeyCode, control: bool) -> Option<KeyCommand> {
     if control {
-        return (code == KeyCode::Char('c')).then_some(KeyCommand::Leave);
+        return (code == KeyCode::Char('c')).then_some(KeyCommand::Quit);
     }
     let mut keys = KEYS.into_iter();
-    keys.find(|(key, _)| *key == code).map(|(_, asked)| asked)
+    keys.find(|(key, _)| *key == code)
+        .map(|(_, command)| command)
 }
 
 impl View {
+    /// Creates an empty view that shows endpoints.
     pub(super) fn new(order: SortOrder) -> Self {
         Self {
             rates: Rates::default(),
@@ -64,7 +74,7 @@ impl View {
         }
     }
 
-    /// Shows new rates each `interval` until somebody leaves.
+    /// Shows new rates each `interval`, until the user quits.
     pub(super) fn run(
         mut self,
         terminal: &mut DefaultTerminal,
@@ -72,57 +82,58 @@ impl View {
         interval: Duration,
     ) -> anyhow::Result<()> {
         let mut before = sampler.counters()?;
-        let mut heard = HeardConnections::default();
-        let mut since = Instant::now();
-        // What began before is of no interval.
-        sampler.hear(&before, &mut HeardConnections::default())?;
+        let mut received = NewByEndpoint::default();
+        let mut start = Instant::now();
+        // Discards connections that began before the first interval.
+        sampler.receive(&before, &mut NewByEndpoint::default())?;
         loop {
             terminal.draw(|frame| self.draw(frame))?;
-            let happened = loop {
-                let left = interval.saturating_sub(since.elapsed());
-                let happened = event::poll(left.min(HEARING))?;
-                sampler.hear(&before, &mut heard)?;
-                if happened || left.is_zero() {
-                    break happened;
+            let has_input = loop {
+                let left = interval.saturating_sub(start.elapsed());
+                let has_input = event::poll(left.min(RECEIVE_INTERVAL))?;
+                sampler.receive(&before, &mut received)?;
+                if has_input || left.is_zero() {
+                    break has_input;
                 }
             };
-            if happened {
+            if has_input {
                 if let Event::Key(key) = event::read()?
                     && key.kind == KeyEventKind::Press
                 {
                     let control = key.modifiers.contains(KeyModifiers::CONTROL);
-                    match asked(key.code, control) {
-                        Some(KeyCommand::Leave) => return Ok(()),
-                        Some(asked) => self.take(asked),
+                    match command(key.code, control) {
+                        Some(KeyCommand::Quit) => return Ok(()),
+                        Some(command) => self.execute(command),
                         None => {}
                     }
                 }
                 continue;
             }
             let after = sampler.counters()?;
-            sampler.hear(&after, &mut heard)?;
-            let heard = mem::take(&mut heard);
-            let seconds = since.elapsed().as_secs_f64();
-            since = Instant::now();
-            self.rates = Rates::new(&before, &after, &heard.to, heard.missed, seconds);
+            sampler.receive(&after, &mut received)?;
+            let seconds = start.elapsed().as_secs_f64();
+            start = Instant::now();
+            self.rates = Rates::new(&before, &after, &mem::take(&mut received), seconds);
             self.rates.sort(self.order);
             before = after;
         }
     }
 
-    fn take(&mut self, asked: KeyCommand) {
-        match asked {
-            KeyCommand::Leave => {}
+    /// Executes a command. The caller handles [`KeyCommand::Quit`].
+    fn execute(&mut self, command: KeyCommand) {
+        match command {
+            KeyCommand::Quit => {}
             KeyCommand::Order(order) => {
                 self.order = order;
                 self.rates.sort(order);
             }
-            KeyCommand::Endpoints => self.endpoints = !self.endpoints,
+            KeyCommand::ToggleEndpoints => self.endpoints = !self.endpoints,
             KeyCommand::Down => self.scroll.scroll_down_by(1),
             KeyCommand::Up => self.scroll.scroll_up_by(1),
         }
     }
 
+    /// Draws the table, and the line with the keys.
     fn draw(&mut self, frame: &mut Frame<'_>) {
         let layout = Layout::vertical([Constraint::Min(1), Constraint::Length(1)]);
         let [table, help] = layout.areas(frame.area());
@@ -146,24 +157,28 @@ impl View {
             .header(TableRow::new(header).style(bold))
             .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
         frame.render_stateful_widget(shown, table, &mut self.scroll);
-        let missed = if self.rates.missed {
-            "  too many connections to hear of each"
+        let lost = if self.rates.events_lost {
+            "  conntrack events were lost"
         } else {
             ""
         };
-        let keys = format!("q leave  sort: r rate, t total, s service  e endpoints{missed}");
+        let keys = format!("q quit  sort: r rate, t total, s service  e endpoints{lost}");
         frame.render_widget(Paragraph::new(Line::from(keys)).style(bold), help);
     }
 }
 
-/// Columns of numbers.
+/// The width of the column of rates.
 const RATE: usize = 9;
+
+/// The width of the column of connections.
 const TOTAL: usize = 13;
 
+/// Creates a right-aligned cell.
 fn number(number: impl Display, columns: usize) -> Cell<'static> {
     Cell::from(format!("{:>columns$}", number.to_string()))
 }
 
+/// Creates the rows of a Service port, with its endpoints if `endpoints` is set.
 fn rows(row: &ServiceRow, endpoints: bool) -> Vec<TableRow<'static>> {
     let rate = |rate: f64| number(format!("{rate:.1}"), RATE);
     let mut rows = vec![TableRow::new([
@@ -218,10 +233,10 @@ mod tests {
     }
 
     #[test]
-    fn it_is_sorted_as_asked() {
+    fn keys_change_the_order_and_toggle_endpoints() {
         let mut view = View::new(SortOrder::Rate);
         view.rates.services = vec![row("shop/cart", 2.5, 900), row("shop/till", 7.0, 10)];
-        view.take(KeyCommand::Order(SortOrder::Rate));
+        view.execute(KeyCommand::Order(SortOrder::Rate));
         let shown = screen(&mut view);
         assert_eq!(
             shown[0],
@@ -233,20 +248,20 @@ mod tests {
         );
         assert_eq!(shown[2], "  10.244.1.9:8080                    7.0");
         assert!(shown[3].starts_with("shop/cart"), "{shown:#?}");
-        view.take(KeyCommand::Order(SortOrder::Total));
+        view.execute(KeyCommand::Order(SortOrder::Total));
         assert!(screen(&mut view)[1].starts_with("shop/cart"));
-        view.take(KeyCommand::Endpoints);
+        view.execute(KeyCommand::ToggleEndpoints);
         assert!(screen(&mut view)[2].starts_with("shop/till"));
     }
 
     #[test]
-    fn keys() {
-        assert_eq!(asked(KeyCode::Char('q'), false), Some(KeyCommand::Leave));
-        assert_eq!(asked(KeyCode::Char('c'), true), Some(KeyCommand::Leave));
-        assert_eq!(asked(KeyCode::Char('c'), false), None);
+    fn each_key_has_its_command() {
+        assert_eq!(command(KeyCode::Char('q'), false), Some(KeyCommand::Quit));
+        assert_eq!(command(KeyCode::Char('c'), true), Some(KeyCommand::Quit));
+        assert_eq!(command(KeyCode::Char('c'), false), None);
         assert_eq!(
-            asked(KeyCode::Char('e'), false),
-            Some(KeyCommand::Endpoints)
+            command(KeyCode::Char('e'), false),
+            Some(KeyCommand::ToggleEndpoints)
         );
     }
 }

@@ -455,10 +455,7 @@ fn without_tables_or_permission_it_says_so() {
     let shop = Shop::new();
     let (code, _, error) = run(&shop, &["explain", "shop/cart"]);
     assert_eq!(code, 3);
-    assert!(
-        error.contains("there is no table kube-dnat here"),
-        "{error}"
-    );
+    assert!(error.contains("no table kube-dnat: "), "{error}");
     let _daemon = shop.start(&cart_on_every_frontend().yaml());
     for command in [
         &["explain", "shop/cart"][..],

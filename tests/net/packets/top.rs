@@ -1,4 +1,4 @@
-//! `kube-dnat top`: new connections a second.
+//! `kube-dnat top`: the rate of new connections.
 
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
@@ -16,9 +16,9 @@ pub(super) fn tests() -> Vec<Trial> {
     use super::top;
     crate::trials!(top:
         top_counts_connections_by_service_and_endpoint,
-        top_without_counters_counts_what_it_hears,
-        top_goes_on_while_the_tables_go_and_come,
-        top_is_left_by_a_key,
+        top_without_counters_counts_conntrack_events,
+        top_continues_while_the_tables_are_deleted,
+        top_quits_with_a_key,
     )
 }
 
@@ -90,7 +90,7 @@ fn top_counts_connections_by_service_and_endpoint() {
     assert!(out.contains("\nshop/cart:http-tcp "), "{out}");
 }
 
-fn top_without_counters_counts_what_it_hears() {
+fn top_without_counters_counts_conntrack_events() {
     let shop = Shop::new();
     shop.manifests.write("shop.yaml", &manifests(&shop));
     let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
@@ -111,7 +111,7 @@ fn top_without_counters_counts_what_it_hears() {
     );
 }
 
-fn top_goes_on_while_the_tables_go_and_come() {
+fn top_continues_while_the_tables_are_deleted() {
     let shop = Shop::new();
     shop.start(&manifests(&shop)).terminate();
     let program = env!("CARGO_BIN_EXE_kube-dnat");
@@ -126,18 +126,15 @@ fn top_goes_on_while_the_tables_go_and_come() {
     assert!(out.contains("table deleted"), "{out}");
 }
 
-fn top_is_left_by_a_key() {
+fn top_quits_with_a_key() {
     let shop = Shop::new();
     let (code, _, error) = run(&shop, &["top", "--once"]);
     assert_eq!(code, 3, "{error}");
-    assert!(
-        error.contains("there is no table kube-dnat here"),
-        "{error}"
-    );
+    assert!(error.contains("no table kube-dnat: "), "{error}");
     let _daemon = shop.start(&manifests(&shop));
     let (code, _, error) = run(&shop, &["top"]);
     assert_eq!(code, 1, "{error}");
-    assert!(error.contains("no terminal: use --once"), "{error}");
+    assert!(error.contains("not a terminal: use --once"), "{error}");
     let program = env!("CARGO_BIN_EXE_kube-dnat");
     // A terminal of script(1).
     let inside = format!("stty rows 24 cols 80; {program} top --interval 0.2; echo left: $?");
@@ -165,7 +162,7 @@ fn top_is_left_by_a_key() {
         "SERVICE",
         "NEW/S",
         "shop/cart:http-tcp",
-        "q leave",
+        "q quit",
         "left: 0",
     ] {
         assert!(screen.contains(shown), "{shown}: {screen:?}");
