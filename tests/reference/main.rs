@@ -8,6 +8,7 @@
 )]
 
 mod log_events;
+mod sources;
 
 use std::fmt::Write as _;
 use std::fs;
