@@ -49,7 +49,7 @@ pub(super) fn take_over_later() -> anyhow::Result<oneshot::Sender<()>> {
     let take_over = async {
         // The sender is dropped without a first sync when the daemon exits.
         if is_done.await.is_ok() {
-            kube_proxy::remove_and_tell().await;
+            kube_proxy::take_over().await;
         }
     };
     thread::Builder::new()

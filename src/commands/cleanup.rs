@@ -85,16 +85,16 @@ fn owner<A: Address>(kernel: &mut Kernel) -> Option<u32> {
 /// Removes kube-proxy's rules, and logs what was removed and what remains.
 fn remove_kube_proxy_rules(kernel: &mut Kernel) -> anyhow::Result<()> {
     let mut takeover = Takeover::default();
-    let TakeoverResult { removed, stays } =
+    let TakeoverResult { removed, failed } =
         crate::agent::runtime()?.block_on(takeover.remove(kernel));
     for removed in &removed {
         info!("{removed} deleted");
     }
-    if removed.is_empty() && stays.is_empty() {
+    if removed.is_empty() && failed.is_empty() {
         info!("no rules of kube-proxy found");
     }
     let servers = virtual_servers();
-    if servers > 0 && stays.is_empty() {
+    if servers > 0 && failed.is_empty() {
         warn!(
             servers,
             "IPVS has virtual servers that cannot be attributed to kube-proxy: list them with \
@@ -109,7 +109,7 @@ fn remove_kube_proxy_rules(kernel: &mut Kernel) -> anyhow::Result<()> {
              whether kube-proxy has rules there, and `kube-proxy --cleanup` removes them"
         );
     }
-    let stays: Vec<_> = stays.iter().map(|error| format!("{error:#}")).collect();
-    ensure!(stays.is_empty(), "{}", stays.join("; "));
+    let errors: Vec<_> = failed.iter().map(|error| format!("{error:#}")).collect();
+    ensure!(errors.is_empty(), "{}", errors.join("; "));
     Ok(())
 }

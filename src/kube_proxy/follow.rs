@@ -1,4 +1,4 @@
-//! The takeover beside the running daemon: tried again until nothing of kube-proxy's is left.
+//! The takeover of a running daemon, which retries until all rules of kube-proxy are removed.
 
 use std::time::Duration;
 
@@ -9,61 +9,66 @@ use crate::kube_proxy::leftovers::removal;
 use crate::logging::LogEvent;
 use crate::netlink::{Error, Kernel};
 
-/// How long after an attempt the next one comes: at first, and at most.
-const FIRST: Duration = Duration::from_secs(2);
-const MOST: Duration = Duration::from_mins(5);
+/// The first pause between two attempts; each later one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Removes it at the right moment, which is after our own first commit, and what stays later. What
-/// becomes of it is logged, each thing once. Ends when nothing is left, or kube-proxy works again.
-pub async fn remove_and_tell() {
+/// The longest pause between two attempts.
+const MAX_PAUSE: Duration = Duration::from_mins(5);
+
+/// Removes what kube-proxy left on the node, and retries what remains.
+///
+/// Call it after the first commit. It logs each outcome once, and ends when nothing remains or when
+/// kube-proxy is running again.
+pub async fn take_over() {
     let mut takeover = Takeover::default();
-    let mut found = false;
-    let mut told = String::new();
-    let mut pause = FIRST;
+    let mut has_found_any = false;
+    let mut logged = String::new();
+    let mut pause = FIRST_PAUSE;
     loop {
-        let TakeoverResult { removed, stays } = attempt(&mut takeover).await;
-        found |= !removed.is_empty() || !stays.is_empty();
+        let TakeoverResult { removed, failed } = attempt(&mut takeover).await;
+        has_found_any |= !removed.is_empty() || !failed.is_empty();
         if !removed.is_empty() {
             info!(event = %LogEvent::KubeProxyRemoved, removed = removed.join(", "), "removed what kube-proxy left");
         }
-        if stays.is_empty() {
-            if !found {
+        if failed.is_empty() {
+            if !has_found_any {
                 info!(event = %LogEvent::KubeProxyNotFound, "kube-proxy left nothing to remove");
             }
             return;
         }
-        let stays: Vec<_> = stays.iter().map(|error| format!("{error:#}")).collect();
-        let stays = stays.join("; ");
-        if stays != told {
+        let errors: Vec<_> = failed.iter().map(|error| format!("{error:#}")).collect();
+        let error = errors.join("; ");
+        if error != logged {
             error!(
                 event = %LogEvent::TakeoverFailed,
-                error = stays,
+                error,
                 "cannot remove all that kube-proxy left; retrying; kube-dnat's rules are active"
             );
-            told = stays;
+            logged = error;
         }
         tokio::time::sleep(pause).await;
-        pause = MOST.min(pause * 2);
-        // Where it cannot be told, the next attempt fails likewise.
-        if takeover.rules_went && matches!(is_back(), Ok(true)) {
+        pause = MAX_PAUSE.min(pause * 2);
+        // If the ruleset cannot be read, the next attempt fails as well.
+        if takeover.has_removed_rules && matches!(has_rules_again(), Ok(true)) {
             info!(event = %LogEvent::KubeProxyReturned, "kube-proxy is running again; stopping the takeover");
             return;
         }
     }
 }
 
+/// Runs one attempt with its own netlink socket.
 async fn attempt(takeover: &mut Takeover) -> TakeoverResult {
     match Kernel::open() {
         Ok(mut kernel) => takeover.remove(&mut kernel).await,
         Err(error) => TakeoverResult {
             removed: Vec::new(),
-            stays: vec![error.into()],
+            failed: vec![error.into()],
         },
     }
 }
 
-/// Whether kube-proxy made its rules again.
-fn is_back() -> Result<bool, Error> {
+/// Returns whether kube-proxy has written its rules again.
+fn has_rules_again() -> Result<bool, Error> {
     let found = removal(&Kernel::open()?.full_ruleset()?);
     Ok(found.has_services())
 }

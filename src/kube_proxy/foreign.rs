@@ -1,4 +1,4 @@
-//! The tables of others: looked at, and what kube-proxy left of them deleted.
+//! The tables of other programs: their listing, and the removal of what kube-proxy left.
 
 use std::io::IoSlice;
 
@@ -17,20 +17,25 @@ use crate::netlink::uapi::{
 };
 use crate::netlink::{Error, Kernel};
 
-/// Where nfnetlink's header has the family (`struct nfgenmsg`).
-const FAMILY: usize = attribute::HEADER;
+/// The offset of the family in a message (`struct nfgenmsg`).
+const FAMILY_OFFSET: usize = attribute::HEADER;
 
+/// The family that requests objects of all families (`NFPROTO_UNSPEC`).
 const UNSPECIFIED: u8 = 0;
 
-/// How often everything is read for one that nobody changed meanwhile.
+/// The subsystem of nf_tables as the byte in a batch message (`linux/netfilter/nfnetlink.h`).
+const NFNL_SUBSYS_NFTABLES: u8 = 10;
+
+/// The number of attempts to read a ruleset that does not change meanwhile.
 const ATTEMPTS: usize = 5;
 
 impl Kernel {
-    /// The tables, chains and rules of everyone, in this network namespace. Sets are not looked at.
-    /// Where others change them all the while, some may be missing.
+    /// Reads all tables, chains and rules of this network namespace, without sets.
+    ///
+    /// If other processes keep changing the ruleset, some objects may be missing.
     ///
     /// # Errors
-    /// If the kernel does not give them out.
+    /// If the kernel cannot list them.
     pub fn full_ruleset(&mut self) -> Result<Ruleset, Error> {
         let mut attempt = 1;
         loop {
@@ -45,21 +50,30 @@ impl Kernel {
 
     fn read_full_ruleset(&mut self) -> Result<Ruleset, Error> {
         let mut ruleset = Ruleset::default();
-        self.each(libc::NFT_MSG_GETTABLE, |family, attributes| {
+        self.for_each(libc::NFT_MSG_GETTABLE, |family, attributes| {
             ruleset.tables.extend(table(family, attributes));
         })?;
-        self.each(libc::NFT_MSG_GETCHAIN, |family, attributes| {
+        self.for_each(libc::NFT_MSG_GETCHAIN, |family, attributes| {
             ruleset.chains.extend(chain(family, attributes));
         })?;
-        self.each(libc::NFT_MSG_GETRULE, |family, attributes| {
+        self.for_each(libc::NFT_MSG_GETRULE, |family, attributes| {
             ruleset.rules.extend(rule(family, attributes));
         })?;
         Ok(ruleset)
     }
 
-    fn each(&mut self, kind: i32, mut take: impl FnMut(u8, &Attributes<'_>)) -> Result<(), Error> {
+    /// Calls `take` with the family and the attributes of each listed object.
+    fn for_each(
+        &mut self,
+        kind: i32,
+        mut take: impl FnMut(u8, &Attributes<'_>),
+    ) -> Result<(), Error> {
         let dumped = self.socket.dump(kind, UNSPECIFIED, &[], |message| {
-            let family = message.bytes.get(FAMILY).copied().unwrap_or_default();
+            let family = message
+                .bytes
+                .get(FAMILY_OFFSET)
+                .copied()
+                .unwrap_or_default();
             take(family, &message.attributes());
         });
         match dumped {
@@ -68,10 +82,10 @@ impl Kernel {
         }
     }
 
-    /// Deletes this, all or nothing.
+    /// Deletes the objects of a removal in one transaction.
     ///
     /// # Errors
-    /// If the kernel refuses, for example since it has changed meanwhile.
+    /// If the kernel rejects it, for example because the ruleset changed meanwhile.
     pub fn remove(&mut self, removal: &Removal) -> Result<(), Error> {
         if removal.is_empty() {
             return Ok(());
@@ -82,21 +96,21 @@ impl Kernel {
             batch.push(libc::NFT_MSG_DELTABLE, table.family, &attributes);
         }
         for (chain, handle) in &removal.rules {
-            let mut attributes = of_chain(chain, NFTA_RULE_CHAIN);
+            let mut attributes = chain_attributes(chain, NFTA_RULE_CHAIN);
             attribute::push(&mut attributes, NFTA_RULE_HANDLE, &handle.to_be_bytes());
             batch.push(libc::NFT_MSG_DELRULE, chain.table.family, &attributes);
         }
-        // All rules before the first chain: they jump from one to the other.
+        // All rules before the first chain, since rules jump from one chain to another.
         for chain in &removal.chains {
-            let attributes = of_chain(chain, NFTA_RULE_CHAIN);
+            let attributes = chain_attributes(chain, NFTA_RULE_CHAIN);
             batch.push(libc::NFT_MSG_DELRULE, chain.table.family, &attributes);
         }
         for chain in &removal.chains {
-            let attributes = of_chain(chain, NFTA_CHAIN_NAME);
+            let attributes = chain_attributes(chain, NFTA_CHAIN_NAME);
             batch.push(libc::NFT_MSG_DELCHAIN, chain.table.family, &attributes);
         }
-        let refused = self.socket.send(&[IoSlice::new(&batch.finish())])?;
-        match refused.first() {
+        let rejected = self.socket.send(&[IoSlice::new(&batch.finish())])?;
+        match rejected.first() {
             None => Ok(()),
             Some(RejectedMessage {
                 errno: Errno::EPERM,
@@ -109,12 +123,13 @@ impl Kernel {
     }
 }
 
-fn of_chain(chain: &ChainId, name: u16) -> Vec<u8> {
+/// Encodes the table and the name of a chain, the name as the given attribute.
+fn chain_attributes(chain: &ChainId, name: u16) -> Vec<u8> {
     attribute::texts(&[(NFTA_TABLE, &chain.table.name), (name, &chain.name)])
 }
 
-/// The messages of a transaction, in one piece: there may be more of them than `sendmsg` takes
-/// pieces (`UIO_MAXIOV`).
+/// The messages of a transaction in one buffer, since `sendmsg` limits the number of buffers
+/// (`UIO_MAXIOV`).
 struct Messages {
     bytes: Vec<u8>,
     count: u32,
@@ -130,6 +145,7 @@ impl Messages {
         messages
     }
 
+    /// Adds the message that begins or ends the transaction.
     fn bound(&mut self, kind: i32) {
         let mut message = attribute::request(
             attribute::kind(libc::NFNL_SUBSYS_NONE, kind),
@@ -140,7 +156,7 @@ impl Messages {
         );
         // `res_id` names the subsystem, in network byte order.
         if let Some(subsystem) = message.last_mut() {
-            *subsystem = u8::try_from(libc::NFNL_SUBSYS_NFTABLES).unwrap_or(0);
+            *subsystem = NFNL_SUBSYS_NFTABLES;
         }
         self.bytes.extend(message);
     }
@@ -181,8 +197,8 @@ fn chain(family: u8, attributes: &Attributes<'_>) -> Option<ForeignChain> {
             name: attributes.get(NFTA_CHAIN_NAME)?.text()?.to_owned(),
         },
         hook,
-        translates: kind == Some("nat"),
-        drops: hook.is_some() && policy == Some(NF_DROP),
+        is_nat: kind == Some("nat"),
+        drops_by_policy: hook.is_some() && policy == Some(NF_DROP),
     })
 }
 
@@ -200,7 +216,7 @@ fn rule(family: u8, attributes: &Attributes<'_>) -> Option<ForeignRule> {
     })
 }
 
-/// The chain that an expression jumps or goes to.
+/// Returns the target of an expression that is a jump or a goto.
 fn target(expression: &Attributes<'_>) -> Option<String> {
     let name = expression.get(NFTA_EXPR_NAME)?.text()?;
     if name != "immediate" {

@@ -1,5 +1,5 @@
-//! IP sets (ipset(8)), which kube-proxy's mode ipvs made for its iptables rules: listed by name,
-//! destroyed.
+//! The IP sets (ipset(8)) that kube-proxy's ipvs mode creates for its iptables rules: their listing
+//! and removal.
 
 use std::io::IoSlice;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::netlink::socket::DumpError;
 use crate::netlink::socket::attribute::{self, Attribute, REQUEST};
 use crate::netlink::{Error, Kernel};
 
-/// Messages and attributes of `linux/netfilter/ipset/ip_set.h`.
+/// The command that destroys an IP set (`linux/netfilter/ipset/ip_set.h`, as the constants below).
 const IPSET_CMD_DESTROY: i32 = 3;
 const IPSET_CMD_LIST: i32 = 7;
 const IPSET_ATTR_PROTOCOL: u16 = 1;
@@ -21,26 +21,31 @@ const IPSET_ATTR_SETNAME: u16 = 2;
 const IPSET_ATTR_FLAGS: u16 = 6;
 const IPSET_FLAG_LIST_SETNAME: u32 = 1 << 1;
 
-/// The oldest protocol that every kernel since 2.6.39 speaks.
+/// The protocol version that every kernel since 2.6.39 accepts.
 const PROTOCOL: u8 = 6;
 
+/// The family in the header, which listing and removal ignore (`NFPROTO_IPV4`).
 const IPV4: u8 = 2;
 
-/// `IPSET_ERR_BUSY`. nf_tables frees deleted rules later, in a work item after a grace period
-/// (`nf_tables_trans_destroy_work`), and only that gives the reference of `xt_set` back.
+/// The error of an IP set that a rule uses.
+///
+/// nf_tables frees deleted rules later, in a work item after a grace period
+/// (`nf_tables_trans_destroy_work`). Only then `xt_set` releases its reference.
 const IPSET_ERR_BUSY: i32 = 4100;
 
-/// For how long a busy IP set is tried again, and how often.
-const BUSY: Duration = Duration::from_secs(2);
-const PAUSE: Duration = Duration::from_millis(5);
+/// The time for which the removal of a busy IP set is retried.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why an IP set was not destroyed.
+/// The pause between two attempts to remove busy IP sets.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
+
+/// The error of an IP set that cannot be destroyed.
 #[derive(Debug, thiserror::Error)]
 pub enum IpSetError {
-    /// A rule or an IP set needs it.
+    /// A rule or an IP set of another program uses it.
     #[error("it is in use by another program's rule or IP set")]
     InUse,
-    /// Whatever else.
+    /// The kernel returned another error.
     #[error(transparent)]
     Failed(#[from] Error),
 }
@@ -56,11 +61,12 @@ fn protocol() -> Vec<u8> {
 }
 
 impl Kernel {
-    /// The names of the IP sets of this network namespace; none where the kernel has no such thing,
-    /// which is not loaded by the question.
+    /// Lists the names of the IP sets of this network namespace.
+    ///
+    /// The list is empty if the kernel has no IP sets; listing does not load the module.
     ///
     /// # Errors
-    /// If the kernel does not tell.
+    /// If the kernel returns an error.
     pub fn ip_sets(&mut self) -> Result<Vec<String>, Error> {
         if !is_loaded() {
             return Ok(Vec::new());
@@ -84,26 +90,26 @@ impl Kernel {
         }
     }
 
-    /// Destroys all of these. Those that stay, and why; one that is gone already is none of them.
+    /// Destroys IP sets; returns those that remain, with the errors. A missing IP set is no error.
     pub fn destroy_ip_sets(&mut self, names: Vec<String>) -> Vec<(String, IpSetError)> {
-        let deadline = Instant::now() + BUSY;
-        let mut tried = names;
+        let deadline = Instant::now() + BUSY_TIMEOUT;
+        let mut remaining = names;
         let mut failed = Vec::new();
         loop {
             let mut busy = Vec::new();
-            for name in tried {
+            for name in remaining {
                 match self.destroy_ip_set(&name) {
                     Ok(()) => {}
                     Err(IpSetError::InUse) => busy.push(name),
-                    Err(why @ IpSetError::Failed(_)) => failed.push((name, why)),
+                    Err(error @ IpSetError::Failed(_)) => failed.push((name, error)),
                 }
             }
             if busy.is_empty() || Instant::now() > deadline {
                 failed.extend(busy.into_iter().map(|name| (name, IpSetError::InUse)));
                 return failed;
             }
-            thread::sleep(PAUSE);
-            tried = busy;
+            thread::sleep(BUSY_PAUSE);
+            remaining = busy;
         }
     }
 
@@ -111,11 +117,11 @@ impl Kernel {
         let mut attributes = protocol();
         attributes.extend(attribute::texts(&[(IPSET_ATTR_SETNAME, name)]));
         let request = attribute::request(kind(IPSET_CMD_DESTROY), REQUEST, IPV4, 1, &attributes);
-        let refused = self.socket.send(&[IoSlice::new(&request)])?;
-        let Some(refused) = refused.first() else {
+        let rejected = self.socket.send(&[IoSlice::new(&request)])?;
+        let Some(message) = rejected.first() else {
             return Ok(());
         };
-        match (refused.number, refused.errno) {
+        match (message.number, message.errno) {
             (_, Errno::ENOENT) => Ok(()),
             (_, Errno::EPERM) => Err(Error::Permission.into()),
             (IPSET_ERR_BUSY, _) => Err(IpSetError::InUse),
@@ -124,8 +130,10 @@ impl Kernel {
     }
 }
 
-/// Whether the kernel has IP sets now, built in or loaded: with a parameter, `max_sets`, it is in
-/// `/sys/module` either way. Where there is no `/sys`, only the question tells.
+/// Returns whether the kernel may have IP sets, built in or loaded.
+///
+/// The module has a parameter, `max_sets`, so it is in `/sys/module` either way. Without `/sys`,
+/// only a request shows it.
 fn is_loaded() -> bool {
     let modules = Path::new("/sys/module");
     modules.join("ip_set").exists() || !modules.exists()

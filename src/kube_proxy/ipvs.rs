@@ -1,4 +1,4 @@
-//! IPVS, over generic netlink: that kube-proxy's mode of that name is left behind.
+//! The virtual servers of IPVS, over generic netlink, which kube-proxy's ipvs mode leaves.
 
 use std::io::IoSlice;
 
@@ -8,28 +8,35 @@ use crate::netlink::Error;
 use crate::netlink::socket::attribute;
 use crate::netlink::socket::{DumpError, Socket};
 
-/// The family that knows the others, and how it is asked (`linux/genetlink.h`). What stands in
-/// nfnetlink's header for the family is the command here.
+/// The family that resolves the names of the others (`linux/genetlink.h`).
+///
+/// The header of generic netlink has the command where that of nfnetlink has the family.
 const GENL_ID_CTRL: u16 = 0x10;
+/// The command that resolves the name of a family.
 const CTRL_CMD_GETFAMILY: u8 = 3;
+/// The attribute with the number of a family.
 const CTRL_ATTR_FAMILY_ID: u16 = 1;
+/// The attribute with the name of a family.
 const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 
-/// `linux/ip_vs.h`.
-const IPVS: &str = "IPVS";
+/// The name of the family of IPVS (`linux/ip_vs.h`).
+const IPVS_FAMILY: &str = "IPVS";
+/// The command that deletes all virtual servers.
 const IPVS_CMD_FLUSH: u8 = 17;
 
-/// How many virtual servers this network namespace has. Reading this makes the kernel load nothing.
+/// Counts the virtual servers of this network namespace, without loading a kernel module.
 #[must_use]
 pub fn virtual_servers() -> usize {
-    // No such file: IPVS is not loaded.
+    // Without the file, IPVS is not loaded.
     let servers = std::fs::read_to_string("/proc/net/ip_vs").unwrap_or_default();
-    count(&servers)
+    count_servers(&servers)
 }
 
-/// `ip_vs_info_seq_show` of `net/netfilter/ipvs/ip_vs_ctl.c`: each virtual server begins with its
-/// protocol or `FWM`, each of its real servers with an arrow.
-fn count(servers: &str) -> usize {
+/// Counts the virtual servers of `/proc/net/ip_vs`.
+///
+/// A line of a virtual server begins with its protocol or `FWM`, a line of a real server with an
+/// arrow (`ip_vs_info_seq_show` in `net/netfilter/ipvs/ip_vs_ctl.c`).
+fn count_servers(servers: &str) -> usize {
     let is_server = |line: &&str| {
         let first = line.split_whitespace().next();
         first.is_some_and(|word| ["TCP", "UDP", "SCTP", "FWM"].contains(&word))
@@ -37,39 +44,49 @@ fn count(servers: &str) -> usize {
     servers.lines().filter(is_server).count()
 }
 
-/// Deletes every virtual server of this network namespace, as kube-proxy's own cleanup does. `false`:
-/// there was none.
+/// The outcome of [`flush_ipvs`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IpvsFlush {
+    /// All virtual servers are deleted.
+    Deleted,
+    /// There were no virtual servers.
+    Empty,
+}
+
+/// Deletes all virtual servers of this network namespace, as `kube-proxy --cleanup` does.
 ///
 /// # Errors
-/// If the kernel does not delete them.
-pub fn flush_ipvs() -> Result<bool, Error> {
+/// If the kernel rejects the deletion.
+pub(super) fn flush_ipvs() -> Result<IpvsFlush, Error> {
     if virtual_servers() == 0 {
-        return Ok(false);
+        return Ok(IpvsFlush::Empty);
     }
     let mut socket = Socket::open_on(mnl::Bus::Generic)?;
-    let name = attribute::texts(&[(CTRL_ATTR_FAMILY_NAME, IPVS)]);
+    let name = attribute::texts(&[(CTRL_ATTR_FAMILY_NAME, IPVS_FAMILY)]);
     let family = socket.ask_for(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, &name, |message| {
         let id = message.attributes().get(CTRL_ATTR_FAMILY_ID)?.value;
         id.try_into().ok().map(u16::from_ne_bytes)
     });
     let family = match family {
         Ok(Some(family)) => family,
-        Ok(None) | Err(DumpError::Rejected(Errno::ENOENT)) => return Ok(false),
-        Err(dump) => return Err(dump.error("look for IPVS")),
+        Ok(None) | Err(DumpError::Rejected(Errno::ENOENT)) => return Ok(IpvsFlush::Empty),
+        Err(dump) => return Err(dump.error("find the netlink family of IPVS")),
     };
     let request = attribute::request(family, attribute::REQUEST, IPVS_CMD_FLUSH, 1, &[]);
-    let refused = socket.send(&[IoSlice::new(&request)])?;
-    match refused.first() {
-        None => Ok(true),
-        Some(refused) if refused.errno == Errno::EPERM => Err(Error::Permission),
-        Some(refused) => Err(Error::errno("empty IPVS")(refused.errno)),
+    let rejected = socket.send(&[IoSlice::new(&request)])?;
+    match rejected.first() {
+        None => Ok(IpvsFlush::Deleted),
+        Some(message) if message.errno == Errno::EPERM => Err(Error::Permission),
+        Some(message) => Err(Error::errno("delete the virtual servers of IPVS")(
+            message.errno,
+        )),
     }
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn virtual_servers_are_counted_and_not_their_real_ones() {
+    fn only_virtual_servers_are_counted() {
         let servers = "IP Virtual Server version 1.2.1 (size=4096)\n\
             Prot LocalAddress:Port Scheduler Flags\n  \
               -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n\
@@ -77,7 +94,7 @@ mod tests {
               -> 0A000205:192B      Masq    1      0          0\n\
             UDP  [fd00:0000:0000:0000:0000:0000:0000:000a]:0035 rr persistent 10800 FFFFFFFF\n\
             FWM  00000001 wlc\n";
-        assert_eq!(super::count(servers), 3);
-        assert_eq!(super::count(""), 0);
+        assert_eq!(super::count_servers(servers), 3);
+        assert_eq!(super::count_servers(""), 0);
     }
 }

@@ -1,6 +1,6 @@
-//! What kube-proxy leaves on a node, and how it is removed when kube-dnat takes over.
+//! The removal of kube-proxy's rules when kube-dnat takes over a node.
 //!
-//! [`leftovers`] decides, purely, what of a ruleset is kube-proxy's; [`takeover`] removes it.
+//! [`leftovers`] selects kube-proxy's part of a ruleset, purely; [`takeover`] removes it.
 
 mod follow;
 mod foreign;
@@ -9,6 +9,6 @@ mod ipvs;
 pub mod leftovers;
 pub mod takeover;
 
-pub use follow::remove_and_tell;
+pub use follow::take_over;
 pub use ip_sets::IpSetError;
-pub use ipvs::{flush_ipvs, virtual_servers};
+pub use ipvs::virtual_servers;

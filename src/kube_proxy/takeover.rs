@@ -1,32 +1,34 @@
-//! Removes what kube-proxy left on this node, whichever mode it ran in.
+//! The removal of what kube-proxy left on this node in any of its modes.
 
 use std::path::Path;
 
 use anyhow::Context;
 use futures::TryStreamExt;
 
-use super::flush_ipvs;
+use super::ipvs::{IpvsFlush, flush_ipvs};
 use crate::kube_proxy::leftovers::{is_ip_set_of_kube_proxy, removal};
 use crate::netlink::{Error, Kernel};
 
-/// The device that kube-proxy's mode ipvs gives the `ClusterIPs` to.
+/// The device that holds the `ClusterIPs` in kube-proxy's ipvs mode.
 pub const IPVS_DEVICE: &str = "kube-ipvs0";
 
-/// How often it is begun again, since others changed the ruleset meanwhile.
+/// The number of attempts to remove the rules, since other processes may change the ruleset
+/// meanwhile.
 const ATTEMPTS: usize = 5;
 
-/// Whether there is a network device of this name. (`/sys` may be that of another namespace.)
+/// Returns whether a network device exists. (`/sys` may belong to another namespace.)
 #[must_use]
 pub fn has_device(name: &str) -> bool {
     Path::new("/proc/sys/net/ipv4/conf").join(name).exists()
 }
 
-/// The tables of the old variant of iptables, which nftables knows nothing of.
+/// Returns the tables of the legacy variant of iptables, which are not in nftables.
 #[must_use]
 pub fn legacy_iptables() -> Vec<String> {
     let names = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];
-    let read = names.map(|path| std::fs::read_to_string(path).unwrap_or_default());
-    let mut tables: Vec<_> = read
+    // Without the file, the kernel has no legacy iptables.
+    let texts = names.map(|path| std::fs::read_to_string(path).unwrap_or_default());
+    let mut tables: Vec<_> = texts
         .iter()
         .flat_map(|text| text.lines())
         .map(str::to_owned)
@@ -36,87 +38,95 @@ pub fn legacy_iptables() -> Vec<String> {
     tables
 }
 
-/// The IP sets that kube-proxy's mode ipvs left.
+/// Lists the IP sets that kube-proxy's ipvs mode left.
 ///
 /// # Errors
-/// If the kernel does not tell.
+/// If the kernel cannot list IP sets.
 pub fn ip_sets(kernel: &mut Kernel) -> Result<Vec<String>, Error> {
     let mut sets = kernel.ip_sets()?;
     sets.retain(|name| is_ip_set_of_kube_proxy(name));
     Ok(sets)
 }
 
-/// The work, and what is known of it from one attempt to the next.
+/// The state of a takeover from one attempt to the next.
 #[derive(Debug, Default)]
 pub struct Takeover {
-    /// Whether what shows mode ipvs was ever there: else the virtual servers may be another's.
+    /// Whether there were signs of ipvs mode; without them the virtual servers may be another
+    /// program's.
     was_ipvs: bool,
-    /// Whether its rules were removed: those that are there later were made since.
-    pub(super) rules_went: bool,
+    /// Whether the rules were removed, so that later ones are new.
+    pub(super) has_removed_rules: bool,
 }
 
-/// What an attempt came to.
+/// The outcome of an attempt.
 #[derive(Debug, Default)]
 pub struct TakeoverResult {
-    /// What was removed.
+    /// The removed parts.
     pub removed: Vec<String>,
-    /// Why the rest stays; none: nothing does.
-    pub stays: Vec<anyhow::Error>,
+    /// The errors of the parts that remain.
+    pub failed: Vec<anyhow::Error>,
 }
 
 impl TakeoverResult {
-    /// Takes what one part came to: what was removed, if anything was there.
-    fn take(&mut self, part: anyhow::Result<Option<String>>) {
+    /// Adds the outcome of one part: what was removed, if there was anything.
+    fn add(&mut self, part: anyhow::Result<Option<String>>) {
         match part {
             Ok(removed) => self.removed.extend(removed),
-            Err(error) => self.stays.push(error),
+            Err(error) => self.failed.push(error),
         }
     }
 }
 
 impl Takeover {
-    /// Removes all of it: rules in one transaction, then IP sets, IPVS, the device. What stays keeps
-    /// nothing else.
+    /// Removes the rules in one transaction, then IP sets, virtual servers and the device.
+    ///
+    /// The parts are independent: the failure of one does not prevent the others.
     pub async fn remove(&mut self, kernel: &mut Kernel) -> TakeoverResult {
-        let mut done = TakeoverResult::default();
+        let mut result = TakeoverResult::default();
         let rules = remove_rules(kernel);
-        self.rules_went |= rules.is_ok();
-        done.take(rules);
-        // Its rules were those that needed them.
+        self.has_removed_rules |= rules.is_ok();
+        result.add(rules);
+        // The rules used the IP sets.
         match ip_sets(kernel) {
             Ok(sets) => {
                 self.was_ipvs |= !sets.is_empty();
-                destroy(kernel, sets, &mut done);
+                destroy(kernel, sets, &mut result);
             }
-            Err(error) => done.stays.push(error.into()),
+            Err(error) => result.failed.push(error.into()),
         }
         let device = has_device(IPVS_DEVICE);
         self.was_ipvs |= device;
         if self.was_ipvs {
             let flushed = flush_ipvs().context("cannot delete the virtual servers of IPVS");
-            let words = |flushed: bool| flushed.then(|| "the virtual servers of IPVS".to_owned());
-            done.take(flushed.map(words));
+            let describe = |flush| {
+                (flush == IpvsFlush::Deleted).then(|| "the virtual servers of IPVS".to_owned())
+            };
+            result.add(flushed.map(describe));
         }
         if device {
             let deleted = delete_device().await;
-            done.take(deleted.map(|()| Some(format!("device {IPVS_DEVICE}"))));
+            result.add(deleted.map(|()| Some(format!("device {IPVS_DEVICE}"))));
         }
-        done
+        result
     }
 }
 
-fn destroy(kernel: &mut Kernel, sets: Vec<String>, done: &mut TakeoverResult) {
+/// Destroys IP sets.
+fn destroy(kernel: &mut Kernel, sets: Vec<String>, result: &mut TakeoverResult) {
     let all = sets.len();
-    let stay = kernel.destroy_ip_sets(sets);
-    if all > stay.len() {
-        done.removed.push(format!("IP sets ({})", all - stay.len()));
+    let remaining = kernel.destroy_ip_sets(sets);
+    if all > remaining.len() {
+        result
+            .removed
+            .push(format!("IP sets ({})", all - remaining.len()));
     }
-    let why = stay.into_iter().map(|(set, why)| {
-        anyhow::Error::new(why).context(format!("cannot destroy the IP set {set}"))
+    let errors = remaining.into_iter().map(|(set, error)| {
+        anyhow::Error::new(error).context(format!("cannot destroy the IP set {set}"))
     });
-    done.stays.extend(why);
+    result.failed.extend(errors);
 }
 
+/// Removes the rules, unless the ruleset keeps changing; returns a description of what was removed.
 fn remove_rules(kernel: &mut Kernel) -> anyhow::Result<Option<String>> {
     let mut attempt = 1;
     loop {
@@ -126,12 +136,13 @@ fn remove_rules(kernel: &mut Kernel) -> anyhow::Result<Option<String>> {
             Err(error) if attempt == ATTEMPTS => {
                 return Err(error).context("cannot remove kube-proxy's rules");
             }
-            // kube-proxy or iptables was at it meanwhile.
+            // Another process changed the ruleset meanwhile.
             Err(_) => attempt += 1,
         }
     }
 }
 
+/// Deletes the device of the ipvs mode.
 async fn delete_device() -> anyhow::Result<()> {
     let (connection, handle, _) = rtnetlink::new_connection().context("cannot reach rtnetlink")?;
     let connection = tokio::spawn(connection);

@@ -83,7 +83,7 @@ fn firewalld(ruleset: &Ruleset) -> Option<CheckResult> {
 /// Checks for chains of other programs with policy drop.
 fn host_firewall(ruleset: &Ruleset) -> Option<CheckResult> {
     let drops_traffic = |chain: &&ForeignChain| {
-        chain.drops
+        chain.drops_by_policy
             && chain.id.table.name != "firewalld"
             && is_hooked(chain, [Hook::Input, Hook::Forward], i32::MAX)
     };
@@ -99,7 +99,7 @@ fn host_firewall(ruleset: &Ruleset) -> Option<CheckResult> {
 fn earlier_chains(ruleset: &Ruleset) -> Option<CheckResult> {
     let is_before = |chain: &&ForeignChain| {
         let first = is_hooked(chain, [Hook::Prerouting, Hook::Output], DSTNAT);
-        chain.translates && chain.id.table.name != TABLE && first
+        chain.is_nat && chain.id.table.name != TABLE && first
     };
     let chains = chain_names(ruleset, is_before)?;
     Some(CheckResult::warning(
