@@ -22,7 +22,7 @@ use crate::metrics::{Exposition, Metrics};
 use crate::netlink::Kernel;
 use crate::planner::desired::NodeFacts;
 use crate::planner::model::addr::Family;
-use crate::sync::{Sockets, State, SyncHealth, Syncer};
+use crate::sync::{NodeObject, Sockets, State, SyncHealth, Syncer};
 use crate::sysctl;
 use crate::watch::addresses;
 use source::OpenSource;
@@ -71,8 +71,12 @@ async fn run_parts(
     options: Options,
     ipv6: bool,
 ) -> anyhow::Result<()> {
-    let needs_node = source.has_nodes();
-    let sync_health = Arc::new(SyncHealth::new(config.sync_period * 2, needs_node));
+    let node_object = if source.has_nodes() {
+        NodeObject::Required
+    } else {
+        NodeObject::Optional
+    };
+    let sync_health = Arc::new(SyncHealth::new(config.sync_period * 2, node_object));
     let (metrics, exposition) = Metrics::new();
     let (recorder, event_writer) = source.event_recorder(&config.node, &metrics);
     let (debug_requests, received_requests) = mpsc::channel(1);
@@ -88,7 +92,7 @@ async fn run_parts(
     log_start(&config.node, ipv6, &config.facts);
     let node: Arc<str> = config.node.as_str().into();
     let state = initial_state(config.facts.clone(), ipv6).await?;
-    let state = state.named(Arc::clone(&node), needs_node);
+    let state = state.named(Arc::clone(&node), node_object);
     let (events, received_events) = mpsc::channel(EVENTS);
     let own_addresses = addresses::follow(events.clone());
     let (health_checks, changes) = mpsc::unbounded_channel();

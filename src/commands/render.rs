@@ -65,14 +65,13 @@ impl Render {
         for event in events {
             diagnostics.extend(state.apply(event));
         }
-        diagnostics.extend(state.unserved());
+        diagnostics.extend(state.check_unserved());
         for diagnostic in diagnostics {
             diagnostic.log();
         }
         let mut out = std::io::stdout().lock();
-        let texts = per_family!(state.fresh().zip(state.programs()), |(table, program)| {
-            render(&table, &program)
-        });
+        let tables = state.desired_tables().zip(state.programs());
+        let texts = per_family!(tables, |(table, program)| render(&table, &program));
         for text in texts {
             out.write_all(text.as_bytes())?;
         }

@@ -1,4 +1,4 @@
-//! What is programmed and why, as JSON. Linear in what exists: for a person who asks.
+//! The state as JSON, for `/debug/state` and `/debug/wrong`.
 
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
@@ -6,45 +6,44 @@ use tokio::sync::oneshot;
 use super::{FamilyState, State};
 use crate::planner::model::Address;
 
-/// Asks the crank, which answers between two turns.
+/// A request for JSON, which the sync loop serves between two syncs.
 #[derive(Debug)]
 pub struct DebugRequest {
-    /// What is asked.
-    pub question: DebugQuestion,
-    /// Where the answer goes.
-    pub answer: oneshot::Sender<Value>,
+    /// The part of the state that is requested.
+    pub view: DebugView,
+    /// The channel of the response.
+    pub response: oneshot::Sender<Value>,
 }
 
-/// What can be asked.
+/// A part of the state that can be requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DebugQuestion {
-    /// All that is programmed, what is not and why.
+pub enum DebugView {
+    /// Everything that is programmed, pending or skipped, and the problems of each object.
     State,
-    /// Only what is wrong with which object.
-    Wrong,
+    /// Only the problems of each object.
+    Problems,
 }
 
 impl State {
-    /// The answer, as JSON.
+    /// Returns a part of the state as JSON. Its cost is linear in all elements.
     #[must_use]
-    pub fn answer(&self, question: DebugQuestion) -> Value {
-        match question {
-            DebugQuestion::State => json!({
+    pub fn debug(&self, view: DebugView) -> Value {
+        match view {
+            DebugView::State => json!({
                 "everythingListed": self.is_complete(),
                 "IPv4": self.families.ipv4.describe(),
                 "IPv6": self.families.ipv6.as_ref().map(FamilyState::describe),
-                "wrong": self.wrong(),
+                "wrong": self.problems(),
             }),
-            DebugQuestion::Wrong => Value::Object(self.wrong()),
+            DebugView::Problems => Value::Object(self.problems()),
         }
     }
 
-    fn wrong(&self) -> Map<String, Value> {
-        let wrong = self.diagnostics();
-        wrong
-            .map(|(subject, reasons)| {
-                let reasons: Vec<_> = reasons.keys().collect();
-                (subject.to_string(), json!(reasons))
+    fn problems(&self) -> Map<String, Value> {
+        self.diagnostics()
+            .map(|(subject, problems)| {
+                let problems: Vec<_> = problems.keys().collect();
+                (subject.to_string(), json!(problems))
             })
             .collect()
     }
@@ -53,12 +52,14 @@ impl State {
 impl<A: Address> FamilyState<A> {
     fn describe(&self) -> Value {
         let applied = self.applied();
-        let services = applied.all_service_elements().into_iter();
-        let services: Map<_, _> = services
+        let services: Map<_, _> = applied
+            .all_service_elements()
+            .into_iter()
             .map(|(name, service_elements)| (name.to_string(), service_elements.describe()))
             .collect();
-        let elements = applied.elements().iter();
-        let elements: Map<_, _> = elements
+        let elements: Map<_, _> = applied
+            .elements()
+            .iter()
             .map(|(set, count)| (set.to_string(), json!(count)))
             .collect();
         json!({
@@ -70,6 +71,6 @@ impl<A: Address> FamilyState<A> {
     }
 }
 
-fn names<T: ToString>(of: impl Iterator<Item = T>) -> Vec<String> {
-    of.map(|name| name.to_string()).collect()
+fn names<T: ToString>(services: impl Iterator<Item = T>) -> Vec<String> {
+    services.map(|name| name.to_string()).collect()
 }

@@ -1,4 +1,4 @@
-//! What was said of which object, so that it is said once.
+//! Diagnostics: the problems of each object, each reported once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,37 +10,38 @@ use crate::events::{EventReason, NewEvent};
 use crate::logging::LogEvent;
 use crate::planner::model::{ObjectKey, ObjectKind, ServiceName};
 
-/// Something that an operator must hear about one object, once.
+/// A diagnostic is a problem of one object that an operator must see once.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Diagnostic {
-    /// Of what.
+    /// The subject that has the problem.
     pub subject: DiagnosticSubject,
-    /// Of which sort.
-    pub sort: EventReason,
-    /// What is wrong.
-    pub reason: String,
+    /// The reason of the Event.
+    pub reason: EventReason,
+    /// The problem in words.
+    pub problem: String,
 }
 
-/// What is complained of. What an object says and how it is served are apart: that one is mended
-/// says nothing of the other.
+/// The subject of a diagnostic.
+///
+/// An object has several subjects, since its problems are fixed independently of each other.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DiagnosticSubject {
-    /// What an object says.
-    Text(ObjectKey),
-    /// How a Service is served.
-    Served(ServiceName),
-    /// What the kernel says of a Service.
-    Programmed(ServiceName),
-    /// Whether anything is known of our Node.
+    /// The content of an object.
+    Object(ObjectKey),
+    /// A Service, of which the planner programs only a part.
+    Service(ServiceName),
+    /// A Service that is skipped, since the kernel rejected an operation of it.
+    Skipped(ServiceName),
+    /// The Node object of this node.
     Node(Arc<str>),
 }
 
 impl fmt::Display for DiagnosticSubject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Text(object) => object.fmt(f),
-            Self::Served(service) => write!(f, "Service {service} as served"),
-            Self::Programmed(service) => write!(f, "Service {service} in the kernel"),
+            Self::Object(object) => object.fmt(f),
+            Self::Service(service) => write!(f, "Service {service} (partly programmed)"),
+            Self::Skipped(service) => write!(f, "Service {service} (skipped)"),
             Self::Node(name) => write!(f, "Node {name}"),
         }
     }
@@ -51,9 +52,9 @@ impl Diagnostic {
     pub fn log(&self) {
         let ObjectKey { kind, name } = self.object();
         let object = format!("{kind} {name}");
-        let (reason, note) = (self.sort.name(), &self.reason);
+        let (reason, note) = (self.reason.name(), &self.problem);
         match self.subject {
-            DiagnosticSubject::Programmed(_) => warn!(
+            DiagnosticSubject::Skipped(_) => warn!(
                 event = %LogEvent::ServiceSkipped,
                 object, %reason, note, "Service skipped"
             ),
@@ -61,7 +62,7 @@ impl Diagnostic {
                 event = %LogEvent::NodeUnknown,
                 object, %reason, note, "no Node object has the name of this node"
             ),
-            DiagnosticSubject::Text(_) | DiagnosticSubject::Served(_) => warn!(
+            DiagnosticSubject::Object(_) | DiagnosticSubject::Service(_) => warn!(
                 event = %LogEvent::ObjectPartlyProgrammed,
                 object, %reason, note, "{kind} only partly programmed"
             ),
@@ -70,18 +71,18 @@ impl Diagnostic {
 
     fn note(&self) -> String {
         match self.subject {
-            DiagnosticSubject::Programmed(_) => format!("skipped: {}", self.reason),
-            DiagnosticSubject::Node(_) => self.reason.clone(),
-            DiagnosticSubject::Text(_) | DiagnosticSubject::Served(_) => {
-                format!("only partly programmed: {}", self.reason)
+            DiagnosticSubject::Skipped(_) => format!("skipped: {}", self.problem),
+            DiagnosticSubject::Node(_) => self.problem.clone(),
+            DiagnosticSubject::Object(_) | DiagnosticSubject::Service(_) => {
+                format!("only partly programmed: {}", self.problem)
             }
         }
     }
 
     fn object(&self) -> ObjectKey {
         match &self.subject {
-            DiagnosticSubject::Text(object) => object.clone(),
-            DiagnosticSubject::Served(service) | DiagnosticSubject::Programmed(service) => {
+            DiagnosticSubject::Object(object) => object.clone(),
+            DiagnosticSubject::Service(service) | DiagnosticSubject::Skipped(service) => {
                 ObjectKey::service(service)
             }
             DiagnosticSubject::Node(name) => ObjectKey {
@@ -91,101 +92,114 @@ impl Diagnostic {
         }
     }
 
-    /// Turns the diagnostic into the Event that users see.
+    /// Converts the diagnostic into the Event that users see.
     #[must_use]
     pub fn event(self) -> NewEvent {
         NewEvent {
             object: self.object(),
-            reason: self.sort,
+            reason: self.reason,
             note: self.note(),
         }
     }
 }
 
-/// What is wrong, each with its sort.
-pub(super) type DiagnosticReasons = BTreeMap<String, EventReason>;
+/// The problems of one subject, each with the reason of its Event.
+pub(super) type ObjectProblems = BTreeMap<String, EventReason>;
 
-/// Adds what is wrong as it is said.
-pub(super) fn worded<'a, R>(wrong: impl IntoIterator<Item = &'a R>) -> DiagnosticReasons
+/// Returns problems with their wording and the reason of their Events.
+pub(super) fn worded<'a, P>(problems: impl IntoIterator<Item = &'a P>) -> ObjectProblems
 where
-    R: fmt::Display + 'a,
-    EventReason: From<&'a R>,
+    P: fmt::Display + 'a,
+    EventReason: From<&'a P>,
 {
-    let wrong = wrong.into_iter();
-    wrong
-        .map(|wrong| (wrong.to_string(), EventReason::from(wrong)))
+    problems
+        .into_iter()
+        .map(|problem| (problem.to_string(), EventReason::from(problem)))
         .collect()
 }
 
-fn sorts(reasons: &DiagnosticReasons) -> BTreeSet<EventReason> {
-    reasons.values().copied().collect()
+fn reasons(problems: &ObjectProblems) -> BTreeSet<EventReason> {
+    problems.values().copied().collect()
 }
 
-/// What is wrong now with each object, as last said.
+/// The current problems of each subject, as they were reported.
 #[derive(Debug, Default)]
 pub(super) struct Diagnostics {
-    said: BTreeMap<DiagnosticSubject, DiagnosticReasons>,
-    /// How many objects there are with something wrong of each sort.
+    problems: BTreeMap<DiagnosticSubject, ObjectProblems>,
+    /// The number of subjects with a problem, by reason.
     objects: BTreeMap<EventReason, usize>,
 }
 
+/// The outcome of a removal from [`Diagnostics`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resolved {
+    /// The subject had problems before.
+    HadProblems,
+    /// The subject had no problem.
+    HadNone,
+}
+
 impl Diagnostics {
-    /// Takes in all that is wrong with `subject` now; returns what was not said before.
-    pub(super) fn now(
+    /// Replaces the problems of a subject; returns a diagnostic of each new one.
+    pub(super) fn replace(
         &mut self,
         subject: DiagnosticSubject,
-        reasons: DiagnosticReasons,
+        problems: ObjectProblems,
     ) -> Vec<Diagnostic> {
-        if reasons.is_empty() {
-            self.forget(&subject);
+        if problems.is_empty() {
+            self.resolve(&subject);
             return Vec::new();
         }
-        let before = self.said.get(&subject);
-        let is_new = |reason: &String| before.is_none_or(|before| !before.contains_key(reason));
-        let new = reasons.iter().filter(|(reason, _)| is_new(reason));
-        let diagnostics = new.map(|(reason, sort)| Diagnostic {
-            subject: subject.clone(),
-            sort: *sort,
-            reason: reason.clone(),
-        });
-        let diagnostics = diagnostics.collect();
-        for sort in sorts(&reasons) {
-            *self.objects.entry(sort).or_insert(0) += 1;
+        let before = self.problems.get(&subject);
+        let is_new = |problem: &String| before.is_none_or(|before| !before.contains_key(problem));
+        let diagnostics = problems
+            .iter()
+            .filter(|(problem, _)| is_new(problem))
+            .map(|(problem, reason)| Diagnostic {
+                subject: subject.clone(),
+                reason: *reason,
+                problem: problem.clone(),
+            })
+            .collect();
+        for reason in reasons(&problems) {
+            *self.objects.entry(reason).or_insert(0) += 1;
         }
-        if let Some(before) = self.said.insert(subject, reasons) {
+        if let Some(before) = self.problems.insert(subject, problems) {
             self.uncount(&before);
         }
         diagnostics
     }
 
-    /// Whether anything is wrong with `subject`.
+    /// Whether a subject has a problem.
     pub(super) fn has(&self, subject: &DiagnosticSubject) -> bool {
-        self.said.contains_key(subject)
+        self.problems.contains_key(subject)
     }
 
-    /// All that is wrong.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&DiagnosticSubject, &DiagnosticReasons)> {
-        self.said.iter()
+    /// Returns the problems of every subject that has any.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&DiagnosticSubject, &ObjectProblems)> {
+        self.problems.iter()
     }
 
-    /// Takes in that `subject` is gone, or nothing is wrong with it any more. `false` if nothing was.
-    pub(super) fn forget(&mut self, subject: &DiagnosticSubject) -> bool {
-        let before = self.said.remove(subject);
-        if let Some(before) = &before {
-            self.uncount(before);
+    /// Removes the problems of a subject that is deleted or fixed.
+    pub(super) fn resolve(&mut self, subject: &DiagnosticSubject) -> Resolved {
+        match self.problems.remove(subject) {
+            Some(before) => {
+                self.uncount(&before);
+                Resolved::HadProblems
+            }
+            None => Resolved::HadNone,
         }
-        before.is_some()
     }
 
-    fn uncount(&mut self, reasons: &DiagnosticReasons) {
-        for sort in sorts(reasons) {
-            if let Some(count) = self.objects.get_mut(&sort) {
+    fn uncount(&mut self, problems: &ObjectProblems) {
+        for reason in reasons(problems) {
+            if let Some(count) = self.objects.get_mut(&reason) {
                 *count = count.saturating_sub(1);
             }
         }
     }
 
-    /// How many objects there are with something wrong of each sort that there is or was.
+    /// Returns the number of subjects with a problem, by each reason that occurred.
     pub(super) fn objects(&self) -> &BTreeMap<EventReason, usize> {
         &self.objects
     }
@@ -195,40 +209,40 @@ impl Diagnostics {
 mod tests {
     use super::*;
 
-    fn reasons(diagnostics: Vec<Diagnostic>) -> Vec<String> {
+    fn problems(diagnostics: Vec<Diagnostic>) -> Vec<String> {
         diagnostics
             .into_iter()
-            .map(|diagnostic| diagnostic.reason)
+            .map(|diagnostic| diagnostic.problem)
             .collect()
     }
 
     #[test]
-    fn a_thing_is_said_once_until_it_is_mended() {
+    fn a_problem_is_reported_once_until_it_is_fixed() {
         let mut diagnostics = Diagnostics::default();
-        let mut now = |list: &[&str]| {
-            let list = list.iter().map(ToString::to_string);
+        let mut replace = |list: &[&str]| {
             let list = list
-                .map(|reason| (reason, EventReason::InvalidObject))
+                .iter()
+                .map(|problem| ((*problem).to_owned(), EventReason::InvalidObject))
                 .collect();
-            let subject = DiagnosticSubject::Served(ServiceName::new("shop", "cart"));
-            reasons(diagnostics.now(subject, list))
+            let subject = DiagnosticSubject::Service(ServiceName::new("shop", "cart"));
+            problems(diagnostics.replace(subject, list))
         };
-        assert_eq!(now(&["port"]), ["port"]);
-        assert_eq!(now(&["port"]), [""; 0]);
-        assert_eq!(now(&["port", "address"]), ["address"]);
-        assert_eq!(now(&[]), [""; 0]);
-        assert_eq!(now(&["port"]), ["port"]);
+        assert_eq!(replace(&["port"]), ["port"]);
+        assert_eq!(replace(&["port"]), [""; 0]);
+        assert_eq!(replace(&["port", "address"]), ["address"]);
+        assert_eq!(replace(&[]), [""; 0]);
+        assert_eq!(replace(&["port"]), ["port"]);
     }
 
     #[test]
-    fn an_object_counts_once_for_each_sort_until_it_is_mended() {
+    fn an_object_counts_once_for_each_reason_until_it_is_fixed() {
         let mut diagnostics = Diagnostics::default();
-        let subject = || DiagnosticSubject::Served(ServiceName::new("shop", "cart"));
-        let mut now = |list: &[(&str, EventReason)]| {
+        let subject = || DiagnosticSubject::Service(ServiceName::new("shop", "cart"));
+        let mut replace = |list: &[(&str, EventReason)]| {
             let list = list
                 .iter()
-                .map(|(reason, sort)| ((*reason).to_owned(), *sort));
-            diagnostics.now(subject(), list.collect());
+                .map(|(problem, reason)| ((*problem).to_owned(), *reason));
+            diagnostics.replace(subject(), list.collect());
             diagnostics.objects().clone()
         };
         let (conflict, endpoint) = (EventReason::FrontendConflict, EventReason::InvalidEndpoint);
@@ -237,8 +251,8 @@ mod tests {
             ("address", conflict),
             ("endpoint", endpoint),
         ];
-        assert_eq!(now(&two), [(conflict, 1), (endpoint, 1)].into());
-        assert_eq!(now(&two[1..2]), [(conflict, 1), (endpoint, 0)].into());
-        assert_eq!(now(&[]), [(conflict, 0), (endpoint, 0)].into());
+        assert_eq!(replace(&two), [(conflict, 1), (endpoint, 1)].into());
+        assert_eq!(replace(&two[1..2]), [(conflict, 1), (endpoint, 0)].into());
+        assert_eq!(replace(&[]), [(conflict, 0), (endpoint, 0)].into());
     }
 }

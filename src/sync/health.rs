@@ -1,94 +1,106 @@
-//! Whether what was reported reaches the kernel, and whether this Node is to be kept.
+//! The health of the sync loop, and whether load balancers should use this Node.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::clock;
 
-/// How long a change may wait to be committed before we are unhealthy: twice kube-proxy's
-/// `syncPeriod` of 30 s, as `pkg/proxy/healthcheck/proxy_health.go` has it.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// The longest time that a change may be pending while the daemon is healthy: twice kube-proxy's
+/// `syncPeriod` of 30 s, as in `pkg/proxy/healthcheck/proxy_health.go`.
+const MAX_SYNC_DELAY: Duration = Duration::from_mins(1);
 
-/// Since when something waits to be committed. Shared by who commits and who tells.
+/// Whether the source of objects has a Node object of this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeObject {
+    /// An API server has a Node object of every node.
+    Required,
+    /// Manifests may have no Node object.
+    Optional,
+}
+
+/// The health of the sync loop, which the loop updates and the HTTP servers report.
 #[derive(Debug)]
 pub struct SyncHealth {
-    patience: Duration,
-    /// Whether there should be a Node object.
-    needs_node: bool,
-    known: Mutex<SyncHealthState>,
+    /// The longest time that a change may be pending.
+    max_sync_delay: Duration,
+    node_object: NodeObject,
+    state: Mutex<SyncHealthState>,
 }
 
 #[derive(Debug, Default)]
 struct SyncHealthState {
-    waits_since: Option<Instant>,
+    /// When the oldest pending change became pending.
+    pending_since: Option<Instant>,
     committed_at: Option<SystemTime>,
-    /// Whether our Node is about to be deleted; `None`: no Node was seen.
+    /// Whether our Node is about to be deleted; `None` if there is no Node object.
     node_is_leaving: Option<bool>,
 }
 
 impl Default for SyncHealth {
     fn default() -> Self {
-        Self::new(PATIENCE, false)
+        Self::new(MAX_SYNC_DELAY, NodeObject::Optional)
     }
 }
 
 impl SyncHealth {
-    /// Nothing is known yet. A change may wait for `patience`; without a Node object the node is
-    /// eligible only if none is needed.
+    /// Creates the health of a loop that has committed nothing yet.
+    ///
+    /// A change may be pending for `max_sync_delay`. Without a Node object, the node is eligible
+    /// only if the object is optional.
     #[must_use]
-    pub fn new(patience: Duration, needs_node: bool) -> Self {
+    pub fn new(max_sync_delay: Duration, node_object: NodeObject) -> Self {
         Self {
-            patience,
-            needs_node,
-            known: Mutex::default(),
+            max_sync_delay,
+            node_object,
+            state: Mutex::default(),
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, SyncHealthState> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, SyncHealthState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something waits, from now on if not already.
-    pub fn waiting(&self) {
-        self.known().waits_since.get_or_insert_with(Instant::now);
+    /// Records that a change is pending, from now on if none was.
+    pub fn pending(&self) {
+        self.state().pending_since.get_or_insert_with(Instant::now);
     }
 
-    /// Everything is committed.
+    /// Records that everything is committed.
     pub fn committed(&self) {
-        let mut known = self.known();
-        known.waits_since = None;
-        known.committed_at = Some(clock::now());
+        let mut state = self.state();
+        state.pending_since = None;
+        state.committed_at = Some(clock::now());
     }
 
-    /// What our Node says of itself.
-    pub fn node(&self, is_leaving: Option<bool>) {
-        self.known().node_is_leaving = is_leaving;
+    /// Records whether our Node is about to be deleted; `None` if there is no Node object.
+    pub fn set_node_leaving(&self, is_leaving: Option<bool>) {
+        self.state().node_is_leaving = is_leaving;
     }
 
-    /// Whether nothing has waited too long.
+    /// Whether no change is pending for too long.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.is_healthy_at(Instant::now())
     }
 
     fn is_healthy_at(&self, now: Instant) -> bool {
-        let since = self.known().waits_since;
-        since.is_none_or(|since| now.saturating_duration_since(since) <= self.patience)
+        let since = self.state().pending_since;
+        since.is_none_or(|since| now.saturating_duration_since(since) <= self.max_sync_delay)
     }
 
-    /// When everything was last committed.
+    /// Returns when everything was last committed.
     #[must_use]
     pub fn committed_at(&self) -> Option<SystemTime> {
-        self.known().committed_at
+        self.state().committed_at
     }
 
-    /// Whether load balancers should send connections here: the Node is there, and not about to be
-    /// deleted (KEP-3836).
+    /// Whether load balancers should send connections to this node: its Node object exists, if it
+    /// is required, and is not about to be deleted (KEP-3836).
     #[must_use]
     pub fn is_eligible(&self) -> bool {
-        match self.known().node_is_leaving {
+        match self.state().node_is_leaving {
             Some(is_leaving) => !is_leaving,
-            None => !self.needs_node,
+            None => self.node_object == NodeObject::Optional,
         }
     }
 }
@@ -98,15 +110,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_waits_for_long_is_unhealthy() {
+    fn only_a_change_that_is_pending_for_long_is_unhealthy() {
         let sync_health = SyncHealth::default();
-        let (now, later) = (Instant::now(), Instant::now() + PATIENCE * 2);
+        let (now, later) = (Instant::now(), Instant::now() + MAX_SYNC_DELAY * 2);
         assert!(sync_health.is_healthy_at(later));
-        sync_health.waiting();
+        sync_health.pending();
         assert!(sync_health.is_healthy_at(now));
         assert!(!sync_health.is_healthy_at(later));
-        // It does not begin anew with the next change.
-        sync_health.waiting();
+        // The next change does not restart the delay.
+        sync_health.pending();
         assert!(!sync_health.is_healthy_at(later));
         assert_eq!(sync_health.committed_at(), None);
         sync_health.committed();
@@ -115,13 +127,13 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_is_unknown_or_about_to_go_is_not_eligible() {
-        let sync_health = SyncHealth::new(PATIENCE, true);
+    fn a_node_without_an_object_or_about_to_be_deleted_is_not_eligible() {
+        let sync_health = SyncHealth::new(MAX_SYNC_DELAY, NodeObject::Required);
         assert!(!sync_health.is_eligible());
-        sync_health.node(Some(false));
+        sync_health.set_node_leaving(Some(false));
         assert!(sync_health.is_eligible());
-        sync_health.node(Some(true));
+        sync_health.set_node_leaving(Some(true));
         assert!(!sync_health.is_eligible());
-        assert!(SyncHealth::new(PATIENCE, false).is_eligible());
+        assert!(SyncHealth::new(MAX_SYNC_DELAY, NodeObject::Optional).is_eligible());
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct SyncMetrics {
     sent_bytes: u64,
     /// As last counted.
     elements: BTreeMap<(Family, SetName), usize>,
-    objects_not_served: BTreeMap<EventReason, usize>,
+    problem_objects: BTreeMap<EventReason, usize>,
 }
 
 impl SyncMetrics {
@@ -48,7 +48,7 @@ impl SyncMetrics {
             triggers: Vec::new(),
             sent_bytes: 0,
             elements: BTreeMap::new(),
-            objects_not_served: BTreeMap::new(),
+            problem_objects: BTreeMap::new(),
         }
     }
 
@@ -100,10 +100,10 @@ impl SyncMetrics {
 
     /// So many objects are not served as asked.
     pub(super) fn not_served(&mut self, objects: &BTreeMap<EventReason, usize>) {
-        if self.objects_not_served == *objects {
+        if self.problem_objects == *objects {
             return;
         }
-        self.objects_not_served.clone_from(objects);
+        self.problem_objects.clone_from(objects);
         for (reason, count) in objects {
             let objects = &self.metrics.problem_objects;
             objects

@@ -1,4 +1,5 @@
-//! The sync loop: events in, one transaction out, again when it fails.
+//! The sync loop: it applies events to the state of the node, and commits the difference to the
+//! kernel in one transaction.
 
 mod affinity;
 mod conntrack;
@@ -7,20 +8,25 @@ mod diagnostics;
 mod drift;
 mod family;
 mod health;
+mod health_changes;
 mod metrics;
 mod mode;
+mod node_name;
 mod pace;
+mod plan;
 mod sockets;
 mod state;
 mod sync_once;
 mod syncer;
 mod tasks;
+mod unserved;
 
 pub use affinity::StaleClients;
-pub use describe::{DebugQuestion, DebugRequest};
+pub use describe::{DebugRequest, DebugView};
 pub use diagnostics::{Diagnostic, DiagnosticSubject};
 pub use family::{Effects, FamilyPlan, FamilyState, Skipped};
-pub use health::SyncHealth;
+pub use health::{NodeObject, SyncHealth};
+pub use plan::{KernelViews, SyncEffects, SyncOutcome, SyncPlan, Transactions};
 pub use sockets::Sockets;
-pub use state::{KernelViews, State, SyncEffects, SyncOutcome, SyncPlan, Transactions};
+pub use state::State;
 pub use syncer::Syncer;

@@ -1,4 +1,4 @@
-//! The kernel, as the crank is given it.
+//! The netlink sockets of the sync loop.
 
 use tracing::info;
 
@@ -6,24 +6,27 @@ use crate::logging::LogEvent;
 use crate::netlink::{Conntrack, Error, Kernel};
 use crate::planner::model::addr::Family;
 
-/// The kernel of the node's network namespace, opened for each that works with it.
+/// The netlink sockets of a sync loop, all in one network namespace.
 pub struct Sockets {
-    /// For the crank.
+    /// The socket that changes the tables.
     pub kernel: Kernel,
-    /// For the thread that looks for clients to forget.
+    /// The socket of the thread that finds pinned clients.
     pub for_clients: Kernel,
-    /// Connection tracking.
+    /// The socket of connection tracking.
     pub conntrack: Conntrack,
 }
 
 impl Sockets {
-    /// Opens it for the network namespace of the calling thread; the tables are to be ours alone
-    /// if `owner` and the kernel can. `families` are those that get a table: where there is none yet,
-    /// each ability that the tables need is tried.
+    /// Opens the sockets in the network namespace of the calling thread.
+    ///
+    /// With `own_tables`, only this process can change the tables, if the kernel supports table
+    /// owners. `families` are the families that get a table. Where there is no table yet, this tries
+    /// each ability that the tables need.
     ///
     /// # Errors
-    /// What keeps nf_tables or connection tracking from being opened; [`Error::Lacks`].
-    pub fn open(owner: bool, families: &[Family]) -> Result<Self, Error> {
+    /// If nf_tables or connection tracking cannot be opened; [`Error::Lacks`] if the kernel lacks
+    /// an ability.
+    pub fn open(own_tables: bool, families: &[Family]) -> Result<Self, Error> {
         let mut kernel = Kernel::open()?;
         if !kernel.has_tables(families)? {
             let missing = kernel.missing(families)?;
@@ -31,12 +34,11 @@ impl Sockets {
                 return Err(Error::Lacks(missing));
             }
         }
-        if owner {
-            let alone = kernel.own_tables()?;
+        if own_tables {
+            let supported = kernel.own_tables()?;
             info!(
                 event = %LogEvent::TableOwnershipProbed,
-                supported = alone,
-                "probed the kernel for table ownership"
+                supported, "probed the kernel for table ownership"
             );
         }
         Ok(Self {

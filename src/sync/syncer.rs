@@ -146,7 +146,7 @@ impl Syncer {
                 },
                 Some(request) = debug_requests.recv() => {
                     // The client may have closed its connection.
-                    let _closed = request.answer.send(self.state.answer(request.question));
+                    let _closed = request.response.send(self.state.debug(request.view));
                 }
             }
             // At most as many as fit the channel: busy sources must not keep the loop from syncing.
@@ -156,13 +156,14 @@ impl Syncer {
                 };
                 self.handle_events(received);
             }
-            self.sync_health.node(self.state.node_is_leaving());
+            self.sync_health
+                .set_node_leaving(self.state.node_is_leaving());
             if self.state.is_complete() {
                 self.sync_if_due(&mut tasks, &mut backoff);
                 let diagnostics = self.state.check_node_name();
                 self.report_diagnostics(diagnostics);
             }
-            self.metrics.not_served(self.state.objects_not_served());
+            self.metrics.not_served(self.state.problem_objects());
             self.schedule(&mut tasks);
         }
     }
@@ -186,7 +187,7 @@ impl Syncer {
 
     /// Syncs, unless a retry or the minimum interval between syncs delays that.
     fn sync_if_due(&mut self, tasks: &mut Tasks, backoff: &mut Backoff) {
-        self.sync_health.waiting();
+        self.sync_health.pending();
         if backoff.is_failing && tasks.is_scheduled(Task::Retry) {
             // An event is no reason to expect success.
             return;

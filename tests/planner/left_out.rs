@@ -104,7 +104,7 @@ fn what_is_left_out_is_said_once_and_is_not_what_others_wait_for() {
     };
     let said = refuse(&mut state, "add element endpoints { slot 1 }: ENFILE");
     assert_eq!(said.len(), 1);
-    assert_eq!(said[0].sort, EventReason::RejectedByKernel);
+    assert_eq!(said[0].reason, EventReason::RejectedByKernel);
     assert_eq!(
         state.outcome(),
         SyncOutcome::Pending,

@@ -7,7 +7,7 @@ use kube_dnat::planner::desired::HealthCheckChange;
 use kube_dnat::planner::diff::between;
 use kube_dnat::planner::model::Event;
 use kube_dnat::planner::ruleset::Table;
-use kube_dnat::sync::DebugQuestion;
+use kube_dnat::sync::DebugView;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -101,7 +101,7 @@ proptest! {
             }
             let nothing = (None, Vec::new());
             health.retain(|_, told| *told != nothing);
-            let wrong = state.answer(DebugQuestion::Wrong);
+            let wrong = state.debug(DebugView::Problems);
             (normalised(&kernel.ipv4), normalised(&kernel.ipv6), health, wrong)
         });
         prop_assert_eq!(&ended[0], &ended[1]);

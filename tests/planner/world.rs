@@ -292,7 +292,7 @@ impl Tables {
 
     /// The tables that a fresh start programs.
     pub(crate) fn fresh(state: &State) -> Self {
-        let Dual { ipv4, ipv6 } = state.fresh();
+        let Dual { ipv4, ipv6 } = state.desired_tables();
         let ipv6 = ipv6.unwrap();
         Self { ipv4, ipv6 }
     }

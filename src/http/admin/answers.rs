@@ -16,7 +16,7 @@ use super::AdminServer;
 use crate::http::failed::FailedListeners;
 use crate::http::server::HttpResponse;
 use crate::logging;
-use crate::sync::{DebugQuestion, DebugRequest};
+use crate::sync::{DebugRequest, DebugView};
 
 /// How many may read the counters at once; who else asks waits, and costs nothing when it gives up.
 static READERS: Semaphore = Semaphore::const_new(2);
@@ -46,8 +46,8 @@ impl AdminServer {
                 json(StatusCode::OK, &group)
             }
             "/debug/status" => json(StatusCode::OK, &self.status()),
-            "/debug/state" => self.ask(DebugQuestion::State, failed).await,
-            "/debug/wrong" => self.ask(DebugQuestion::Wrong, failed).await,
+            "/debug/state" => self.ask(DebugView::State, failed).await,
+            "/debug/wrong" => self.ask(DebugView::Problems, failed).await,
             _ => not_found(),
         }
     }
@@ -67,15 +67,15 @@ impl AdminServer {
         }
     }
 
-    async fn ask(&self, question: DebugQuestion, failed: &FailedListeners) -> HttpResponse {
-        let (answer, told) = oneshot::channel();
-        let debug_request = DebugRequest { question, answer };
+    async fn ask(&self, view: DebugView, failed: &FailedListeners) -> HttpResponse {
+        let (response, told) = oneshot::channel();
+        let debug_request = DebugRequest { view, response };
         if self.debug_requests.send(debug_request).await.is_ok()
             && let Ok(mut told) = told.await
         {
-            let wrong = match question {
-                DebugQuestion::State => told.get_mut("wrong"),
-                DebugQuestion::Wrong => Some(&mut told),
+            let wrong = match view {
+                DebugView::State => told.get_mut("wrong"),
+                DebugView::Problems => Some(&mut told),
             };
             if let Some(wrong) = wrong.and_then(Value::as_object_mut) {
                 failed.add_to(wrong);

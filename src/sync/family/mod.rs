@@ -67,7 +67,7 @@ impl<A: Address> Default for FamilyState<A> {
 
 impl<A: Address> FamilyState<A> {
     /// Marks what a change of the store makes dirty.
-    pub fn note(&mut self, changed: &StoreChange) {
+    pub fn mark_dirty(&mut self, changed: &StoreChange) {
         match changed {
             StoreChange::Nothing => {}
             StoreChange::Service { before, after } => {

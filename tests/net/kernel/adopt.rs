@@ -51,7 +51,9 @@ fn no_table_is_found_before_there_is_one() {
 
 fn a_table_that_nft_loaded_from_our_text_is_ours() {
     let mut world = full();
-    let texts = per_family!(world.state.fresh(), |table| render(&table, &PROGRAM));
+    let texts = per_family!(world.state.desired_tables(), |table| render(
+        &table, &PROGRAM
+    ));
     let text: String = texts.into_iter().collect();
     let other = World::new();
     nft::load(&other.namespace, &text);

@@ -128,7 +128,7 @@ fn unused_balance_chains_can_be_deleted_together() {
         world.sync();
     }
     world.forgotten();
-    let fresh = world.state.fresh();
+    let fresh = world.state.desired_tables();
     let mut rounds = 0;
     loop {
         let families = world.state.families.as_mut();
