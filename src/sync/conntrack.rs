@@ -151,7 +151,7 @@ fn delete<A: Address>(
             of_family.inc_by(deleted);
             let datagrams = cleaned.stale.iter();
             let datagrams = datagrams.filter(|entry| entry.protocol == Protocol::Udp);
-            answers.extend(datagrams.filter_map(ConntrackEntry::late_answer));
+            answers.extend(datagrams.filter_map(ConntrackEntry::late_reply));
             cleaned.deleted
         }
         Err(error) => {

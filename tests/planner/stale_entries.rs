@@ -78,12 +78,12 @@ impl World {
         let mut entries = Vec::new();
         for (protocol, destination) in destinations {
             for source in SOURCES.into_iter().chain(self.node.primary_ip) {
-                let entry = |answered_by, masqueraded: bool| ConntrackEntry {
+                let entry = |reply_source, masqueraded: bool| ConntrackEntry {
                     protocol: *protocol,
                     source: (source, SOURCE_PORT),
                     destination: *destination,
-                    answered_by,
-                    answered_to: match self.node.primary_ip.filter(|_| masqueraded) {
+                    reply_source,
+                    reply_destination: match self.node.primary_ip.filter(|_| masqueraded) {
                         Some(ip) => (ip, 50_000),
                         None => (source, SOURCE_PORT),
                     },
@@ -119,7 +119,7 @@ impl World {
         let answering = self
             .objects
             .answering(&self.node, entry.protocol, entry.destination);
-        if entry.answered_by == entry.destination {
+        if entry.reply_source == entry.destination {
             return answering.is_some();
         }
         let Some(answering) = answering else {
@@ -128,7 +128,7 @@ impl World {
         let mut endpoints = answering.into_iter();
         !endpoints.any(|(endpoint, of_rules, drains)| {
             let answers = entry.protocol == Protocol::Udp || of_rules || drains;
-            endpoint == entry.answered_by && answers
+            endpoint == entry.reply_source && answers
         })
     }
 }
@@ -176,19 +176,19 @@ fn assert_others_left_alone(
     is_node_port: impl Fn(At) -> bool,
 ) {
     for (protocol, at) in destinations {
-        let entry = |source, destination, answered_by| ConntrackEntry {
+        let entry = |source, destination, reply_source| ConntrackEntry {
             protocol: *protocol,
             source,
             destination,
-            answered_by,
-            answered_to: source,
+            reply_source,
+            reply_destination: source,
         };
         let client = (SOURCES[0], SOURCE_PORT);
         let of_node = entry(*at, client, client);
         assert!(!frontends.is_stale(&of_node), "{of_node:?}");
         let elsewhere = (Ipv4Addr::new(198, 18, 0, 1), at.1);
-        for answered_by in [elsewhere, FOREIGN] {
-            let other = entry(client, elsewhere, answered_by);
+        for reply_source in [elsewhere, FOREIGN] {
+            let other = entry(client, elsewhere, reply_source);
             assert!(!frontends.is_stale(&other), "{other:?}");
         }
         // Only a node's address is shared with other programs.

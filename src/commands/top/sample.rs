@@ -71,7 +71,7 @@ impl Sampler {
     ) -> anyhow::Result<()> {
         received.events_lost |= self.connections.drain(|connection| {
             if let Some(service) = service(&connection, frontends) {
-                let endpoint = (service.to_owned(), connection.answered_by);
+                let endpoint = (service.to_owned(), connection.reply_source);
                 *received.connections.entry(endpoint).or_insert(0) += 1;
             }
         })?;
@@ -84,14 +84,14 @@ fn service<'a>(connection: &Connection, frontends: &'a Sample) -> Option<&'a str
     let Connection {
         protocol,
         to,
-        answered_by,
+        reply_source,
     } = *connection;
     let find = |address: Option<IpAddr>| -> Option<&FrontendCounter> {
         let frontend: FrontendId = (protocol, address, to.port());
         frontends.get(&frontend)
     };
     // A connection to a port of another machine with the number of a node port is not translated.
-    let node_port = || find(None).filter(|_| to != answered_by);
+    let node_port = || find(None).filter(|_| to != reply_source);
     let counter = find(Some(to.ip())).or_else(node_port)?;
     Some(&counter.service)
 }

@@ -33,7 +33,7 @@ pub struct Connection {
     /// What it was addressed to.
     pub to: SocketAddr,
     /// Who answers it.
-    pub answered_by: SocketAddr,
+    pub reply_source: SocketAddr,
 }
 
 /// New connections of the network namespace that the calling thread was in when it was opened.
@@ -101,6 +101,6 @@ fn connection(attributes: &Attributes<'_>) -> Option<Connection> {
     Some(Connection {
         protocol: original.protocol,
         to: original.destination,
-        answered_by: reply.source,
+        reply_source: reply.source,
     })
 }

@@ -251,8 +251,8 @@ fn entry<A: Address>(protocol: Protocol, attributes: &Attributes<'_>) -> Option<
         protocol,
         source: end(original.source)?,
         destination: end(original.destination)?,
-        answered_by: end(reply.source)?,
-        answered_to: end(reply.destination)?,
+        reply_source: end(reply.source)?,
+        reply_destination: end(reply.destination)?,
     })
 }
 

@@ -1,4 +1,4 @@
-//! Which frontends were touched: from what was applied before and what is applied now. Pure.
+//! The frontends that changes affect, from the applied state before and after.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,29 +6,31 @@ use crate::planner::desired::{Claim, EndpointAddr, PortElements, Route, ServiceE
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{Key, SetName, Table, Value};
 
-/// The endpoints that a node port had: only a translation to one of them is the Service's.
+/// The endpoints that a node port had: other translations are not by kube-dnat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PreviousEndpoints<A> {
-    /// Nothing is known of what was applied before: any.
+    /// The state before the change is unknown: any endpoint.
     Unknown,
-    /// These.
+    /// These endpoints.
     Endpoints(BTreeSet<EndpointAddr<A>>),
 }
 
 impl<A: Address> PreviousEndpoints<A> {
+    /// Returns no endpoints.
     fn none() -> Self {
         Self::Endpoints(BTreeSet::new())
     }
 
-    /// Whether a translation to this endpoint may be the Service's.
+    /// Returns whether kube-dnat may have translated a connection to this endpoint.
     #[must_use]
-    pub fn may_be(&self, endpoint: &EndpointAddr<A>) -> bool {
+    pub fn may_include(&self, endpoint: &EndpointAddr<A>) -> bool {
         match self {
             Self::Unknown => true,
             Self::Endpoints(endpoints) => endpoints.contains(endpoint),
         }
     }
 
+    /// Adds the endpoints of another change.
     fn extend(&mut self, other: Self) {
         match (&mut *self, other) {
             (Self::Unknown, _) => {}
@@ -38,9 +40,12 @@ impl<A: Address> PreviousEndpoints<A> {
     }
 }
 
-/// Frontends that started, stopped, or lost an endpoint, and the addresses where that counts.
+/// The frontends that were added, were removed or lost an endpoint.
+///
+/// Their conntrack entries may be stale.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirtyFrontends<A> {
+    /// The frontends, each with the endpoints that it had.
     frontends: BTreeMap<Claim<A>, PreviousEndpoints<A>>,
     /// The addresses that serve or served node ports.
     node_ips: BTreeSet<A>,
@@ -55,92 +60,93 @@ impl<A> Default for DirtyFrontends<A> {
     }
 }
 
-/// A port of a Service, and where the connections to one of its frontends go.
+/// A Service port, and the route of connections to one of its frontends.
 type PortRoute<'a, A> = (&'a PortElements<A>, Route);
 
 impl<A: Address> DirtyFrontends<A> {
-    /// Whether there is none, so that no entry can be stale.
+    /// Returns whether there is no frontend, so that no entry can be stale.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.frontends.is_empty()
     }
 
-    /// The frontends, and what the node ports among them had.
+    /// Returns the frontends, each with the endpoints that it had.
     pub fn frontends(&self) -> impl Iterator<Item = (&Claim<A>, &PreviousEndpoints<A>)> {
         self.frontends.iter()
     }
 
-    /// Whether this address serves or served node ports.
+    /// Returns whether an address serves or served node ports.
     #[must_use]
     pub fn is_node_ip(&self, address: A) -> bool {
         self.node_ips.contains(&address)
     }
 
-    /// Takes in what others touched.
+    /// Adds the frontends of another change.
     pub fn extend(&mut self, other: Self) {
-        for (claim, had) in other.frontends {
-            self.touch(claim, had);
+        for (claim, previous) in other.frontends {
+            self.mark(claim, previous);
         }
         self.node_ips.extend(other.node_ips);
     }
 
-    /// Node ports count at these addresses, too.
-    pub fn node_ports_at(&mut self, node_ips: impl IntoIterator<Item = A>) {
+    /// Adds addresses that serve or served node ports.
+    pub fn add_node_ips(&mut self, node_ips: impl IntoIterator<Item = A>) {
         self.node_ips.extend(node_ips);
     }
 
-    /// Takes in what changed of a Service. Linear in the Service.
-    pub fn service(
+    /// Adds the frontends that a change of a Service affects, in time linear in the Service.
+    pub fn add_change(
         &mut self,
         before: Option<&ServiceElements<A>>,
         after: Option<&ServiceElements<A>>,
     ) {
-        let (had, has) = (applied(before), applied(after));
-        for (claim, before) in &had {
-            if has
+        let (old, new) = (routes(before), routes(after));
+        for (claim, before) in &old {
+            if new
                 .get(claim)
-                .is_none_or(|after| differs(*claim, *before, *after))
+                .is_none_or(|after| may_be_stale(*claim, *before, *after))
             {
-                self.touch(*claim, PreviousEndpoints::before(*claim, *before));
+                self.mark(*claim, PreviousEndpoints::before(*claim, *before));
             }
         }
-        let new = has.keys().filter(|claim| !had.contains_key(claim));
-        new.for_each(|claim| self.touch(*claim, PreviousEndpoints::none()));
+        let added = new.keys().filter(|claim| !old.contains_key(claim));
+        added.for_each(|claim| self.mark(*claim, PreviousEndpoints::none()));
     }
 
-    /// Takes in all that Services have: their frontends are applied anew.
-    pub fn whole(&mut self, service_elements: &ServiceElements<A>) {
+    /// Adds all frontends of a Service.
+    pub fn add_service(&mut self, service_elements: &ServiceElements<A>) {
         for (claim, port, route) in service_elements.frontends() {
-            self.touch(claim, PreviousEndpoints::before(claim, (port, route)));
+            self.mark(claim, PreviousEndpoints::before(claim, (port, route)));
         }
     }
 
-    /// Takes in the node ports of a Service: the addresses that serve them changed.
-    pub fn node_ports(&mut self, service_elements: &ServiceElements<A>) {
+    /// Adds the node ports of a Service, after a change of the addresses that serve them.
+    pub fn add_node_ports(&mut self, service_elements: &ServiceElements<A>) {
         let frontends = service_elements.frontends();
         let node_ports = frontends.filter(|(claim, ..)| matches!(claim, Claim::Nodeport(..)));
         for (claim, port, route) in node_ports {
-            self.touch(claim, PreviousEndpoints::before(claim, (port, route)));
+            self.mark(claim, PreviousEndpoints::before(claim, (port, route)));
         }
     }
 
-    /// Takes in a table that an earlier process left: of Services that went while we were away
-    /// nothing else is known.
-    pub fn table(&mut self, table: &Table<A>) {
+    /// Adds the frontends of a table that an earlier process left.
+    ///
+    /// Nothing else is known of Services that were deleted while no process was running.
+    pub fn add_table(&mut self, table: &Table<A>) {
         for element in table.elements() {
             match (element.key, element.value) {
                 (Key::Frontend(protocol, address, port), _) => {
-                    self.touch(
+                    self.mark(
                         Claim::Frontend(protocol, address, port),
                         PreviousEndpoints::none(),
                     );
                 }
                 (Key::Nodeport(protocol, port), _) => {
-                    self.touch(Claim::Nodeport(protocol, port), PreviousEndpoints::none());
+                    self.mark(Claim::Nodeport(protocol, port), PreviousEndpoints::none());
                 }
                 (Key::NodeportSlot(protocol, port, _), Value::Endpoint(address, number)) => {
-                    let had = PreviousEndpoints::Endpoints([(address, number)].into());
-                    self.touch(Claim::Nodeport(protocol, port), had);
+                    let previous = PreviousEndpoints::Endpoints([(address, number)].into());
+                    self.mark(Claim::Nodeport(protocol, port), previous);
                 }
                 (Key::Address(address), _) if element.set == SetName::NodeIps => {
                     self.node_ips.insert(address);
@@ -150,24 +156,26 @@ impl<A: Address> DirtyFrontends<A> {
         }
     }
 
-    /// Nothing is known of what was applied before: another program's entries may be of any
-    /// endpoint.
-    pub fn forget_history(&mut self) {
+    /// Treats the endpoints of all frontends before the change as unknown.
+    pub fn forget_previous_endpoints(&mut self) {
         self.frontends
             .values_mut()
-            .for_each(|had| *had = PreviousEndpoints::Unknown);
+            .for_each(|previous| *previous = PreviousEndpoints::Unknown);
     }
 
-    fn touch(&mut self, claim: Claim<A>, had: PreviousEndpoints<A>) {
+    /// Marks a frontend as affected, with the endpoints that it had.
+    fn mark(&mut self, claim: Claim<A>, previous: PreviousEndpoints<A>) {
         self.frontends
             .entry(claim)
             .or_insert_with(PreviousEndpoints::none)
-            .extend(had);
+            .extend(previous);
     }
 }
 
 impl<A: Address> PreviousEndpoints<A> {
-    /// What a frontend had. An address with a port is the Service's alone: nobody asks there.
+    /// Returns the endpoints of a frontend before a change.
+    ///
+    /// A frontend at an address needs none: no other program translates connections to it.
     fn before(claim: Claim<A>, (port, route): PortRoute<'_, A>) -> Self {
         match claim {
             Claim::Frontend(..) => Self::none(),
@@ -176,16 +184,25 @@ impl<A: Address> PreviousEndpoints<A> {
     }
 }
 
-fn applied<A: Address>(of: Option<&ServiceElements<A>>) -> BTreeMap<Claim<A>, PortRoute<'_, A>> {
-    let frontends = of.into_iter().flat_map(ServiceElements::frontends);
-    frontends
+/// Returns the frontends of a Service, each with its port and route.
+fn routes<A: Address>(
+    service: Option<&ServiceElements<A>>,
+) -> BTreeMap<Claim<A>, PortRoute<'_, A>> {
+    service
+        .into_iter()
+        .flat_map(ServiceElements::frontends)
         .map(|(claim, port, route)| (claim, (port, route)))
         .collect()
 }
 
-/// Whether an entry that was right before may be wrong now. Another endpoint beside those that
-/// there were makes none wrong.
-fn differs<A: Address>(claim: Claim<A>, before: PortRoute<'_, A>, after: PortRoute<'_, A>) -> bool {
+/// Returns whether a change may make entries of a frontend stale.
+///
+/// An additional endpoint does not.
+fn may_be_stale<A: Address>(
+    claim: Claim<A>,
+    before: PortRoute<'_, A>,
+    after: PortRoute<'_, A>,
+) -> bool {
     let ((before, route), (after, route_after)) = (before, after);
     if route != route_after {
         return true;

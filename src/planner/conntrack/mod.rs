@@ -1,10 +1,11 @@
-//! Which entries of connection tracking keep a client from what the rules would do now. Pure.
+//! The conntrack entries that keep clients from what the rules would do now.
 //!
-//! The kernel translates the first packet of a connection and goes by its entry from then on. A UDP
-//! flow lasts as long as its client sends: its entry would lead to an endpoint that is gone for
-//! ever (kube-proxy: `pkg/proxy/conntrack/cleanup.go`). A SYN that nobody answers is sent again,
-//! and renews an entry from before there was the frontend, or to an address that another Pod may
-//! get. What was answered of TCP and SCTP ends by itself; such an entry is never looked at.
+//! The kernel translates the first packet of a connection by the rules, and all others by its
+//! conntrack entry. The entry of a UDP flow exists as long as the client sends: without a cleanup
+//! it would lead to a removed endpoint forever (kube-proxy: `pkg/proxy/conntrack/cleanup.go`). A
+//! SYN without an answer is retransmitted. It refreshes an entry that is older than the frontend,
+//! or that leads to an address that another Pod may get. TCP and SCTP connections with an answer
+//! end by themselves; their entries are not read.
 
 mod dirty;
 
@@ -17,63 +18,69 @@ use crate::planner::desired::{AnsweringEndpoints, Claim, Claims};
 use crate::planner::diff::Applied;
 use crate::planner::model::{Address, Protocol};
 
-/// An entry of connection tracking: addresses and ports, in the order of its two tuples. Of TCP and
-/// SCTP only one that was never answered.
+/// A conntrack entry: the addresses and ports of its two tuples.
+///
+/// A TCP or SCTP entry has no answer yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConntrackEntry<A> {
-    /// Its protocol.
+    /// The transport protocol.
     pub protocol: Protocol,
-    /// Who sent the first packet.
+    /// The source of the first packet.
     pub source: (A, u16),
-    /// Where it was sent.
+    /// The destination of the first packet.
     pub destination: (A, u16),
-    /// Who is to answer: the endpoint, or the destination itself if nothing translated it.
-    pub answered_by: (A, u16),
-    /// Where the answer is to go: the source, unless that was masqueraded.
-    pub answered_to: (A, u16),
+    /// The source of replies: the endpoint, or the destination itself without DNAT.
+    pub reply_source: (A, u16),
+    /// The destination of replies: the source, or the node's address after masquerading.
+    pub reply_destination: (A, u16),
 }
 
 impl<A: Address> ConntrackEntry<A> {
-    /// The entry that an answer makes which was on its way when this one, which nothing translated,
-    /// was deleted. What the client sends would be taken for a reply to it, and never be
-    /// translated.
+    /// Returns the entry that a reply creates if it arrives after this entry is deleted.
+    ///
+    /// `None` if the entry is translated. Otherwise packets of the client would count as replies to
+    /// that entry, and would never be translated.
     #[must_use]
-    pub fn late_answer(&self) -> Option<Self> {
-        let is_translated = self.destination != self.answered_by || self.source != self.answered_to;
-        let answer = Self {
+    pub fn late_reply(&self) -> Option<Self> {
+        let is_translated =
+            self.destination != self.reply_source || self.source != self.reply_destination;
+        let reply = Self {
             protocol: self.protocol,
             source: self.destination,
             destination: self.source,
-            answered_by: self.source,
-            answered_to: self.destination,
+            reply_source: self.source,
+            reply_destination: self.destination,
         };
-        Some(answer).filter(|_| !is_translated)
+        Some(reply).filter(|_| !is_translated)
     }
 }
 
-/// A frontend that was touched.
+/// A frontend that a change affects.
 #[derive(Debug)]
 struct DirtyFrontend<A> {
-    /// Who answers there now; `None`: no Service has it.
+    /// The endpoints that answer now; `None`: no Service has the frontend.
     answering: Option<Arc<AnsweringEndpoints<A>>>,
-    had: PreviousEndpoints<A>,
+    /// The endpoints before the change, for a node port.
+    previous: PreviousEndpoints<A>,
 }
 
-/// Frontends that were touched, and who answers each of them now; of an entry to any other nothing
-/// is known.
+/// The frontends that changes affect, with the endpoints that answer now.
+///
+/// It decides only about entries of these frontends.
 #[derive(Debug)]
 pub struct AnsweringFrontends<'a, A: Address> {
     dirty: &'a DirtyFrontends<A>,
-    known: BTreeMap<Claim<A>, DirtyFrontend<A>>,
+    frontends: BTreeMap<Claim<A>, DirtyFrontend<A>>,
     claims: &'a Claims<A>,
     applied: &'a Applied<A>,
-    /// The addresses that serve node ports now.
+    /// The current addresses that serve node ports.
     node_ips: BTreeSet<A>,
 }
 
 impl<'a, A: Address> AnsweringFrontends<'a, A> {
-    /// The frontends of `dirty` as the kernel holds them now. Linear in those and in their
-    /// endpoints.
+    /// Looks up the endpoints of `dirty` in the applied state.
+    ///
+    /// Takes time linear in these frontends and their endpoints.
     #[must_use]
     pub fn new(
         dirty: &'a DirtyFrontends<A>,
@@ -81,61 +88,68 @@ impl<'a, A: Address> AnsweringFrontends<'a, A> {
         claims: &'a Claims<A>,
     ) -> Self {
         let node_ips: BTreeSet<_> = applied.node().node_ips().collect();
-        let mut alike: BTreeMap<_, Arc<AnsweringEndpoints<A>>> = BTreeMap::new();
+        let mut by_route: BTreeMap<_, Arc<AnsweringEndpoints<A>>> = BTreeMap::new();
         let mut answering = |claim: &Claim<A>| {
             let holder = claims.holder(claim)?;
             let (port, route) = applied.service_elements(holder)?.frontend(claim)?;
-            // Of one port all frontends with one route are answered alike.
-            let answering = alike.entry((holder, port.key(), route));
-            let answering = answering.or_insert_with(|| port.answering(route).into());
+            // All frontends of a port with the same route have the same endpoints.
+            let answering = by_route
+                .entry((holder, port.key(), route))
+                .or_insert_with(|| port.answering(route).into());
             Some(Arc::clone(answering))
         };
-        // Of a Service that is left out only elements are known, not whose entries are right.
-        let left_out: BTreeSet<_> = applied.kept().collect();
+        // The endpoints of a skipped Service are not known, only its elements.
+        let skipped: BTreeSet<_> = applied.kept().collect();
         let is_known = |claim: &Claim<A>| {
             let holder = claims.holder(claim);
-            holder.is_none_or(|holder| !left_out.contains(holder))
+            holder.is_none_or(|holder| !skipped.contains(holder))
         };
-        let known = dirty.frontends().filter(|(claim, _)| is_known(claim));
-        let frontends = known.map(|(claim, had)| {
-            let at_node = |claim: &Claim<A>| match *claim {
+        let frontends = dirty.frontends().filter(|(claim, _)| is_known(claim));
+        let frontends_with_endpoints = frontends.map(|(claim, previous)| {
+            let node_port_of = |claim: &Claim<A>| match *claim {
                 Claim::Frontend(protocol, address, port) if node_ips.contains(&address) => {
                     Some(Claim::Nodeport(protocol, port))
                 }
                 Claim::Frontend(..) | Claim::Nodeport(..) => None,
             };
-            let answering = answering(claim).or_else(|| answering(&at_node(claim)?));
-            let had = had.clone();
-            (*claim, DirtyFrontend { answering, had })
+            let answering = answering(claim).or_else(|| answering(&node_port_of(claim)?));
+            let previous = previous.clone();
+            (
+                *claim,
+                DirtyFrontend {
+                    answering,
+                    previous,
+                },
+            )
         });
         Self {
             dirty,
-            known: frontends.collect(),
+            frontends: frontends_with_endpoints.collect(),
             claims,
             applied,
             node_ips,
         }
     }
 
-    /// The protocols of the frontends.
+    /// Returns the protocols of the frontends.
     #[must_use]
     pub fn protocols(&self) -> BTreeSet<Protocol> {
-        self.known.keys().map(Claim::protocol).collect()
+        self.frontends.keys().map(Claim::protocol).collect()
     }
 
-    /// How many there are.
+    /// Returns the number of frontends.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.known.len()
+        self.frontends.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there is no frontend.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
+        self.frontends.is_empty()
     }
 
-    /// Whether a Service has the frontend, or may: of one that is left out only elements are known.
+    /// Returns whether a Service has the frontend, or may have it because it is skipped.
     fn has_frontend(&self, claim: &Claim<A>) -> bool {
         let Some(holder) = self.claims.holder(claim) else {
             return false;
@@ -146,46 +160,49 @@ impl<'a, A: Address> AnsweringFrontends<'a, A> {
         }
     }
 
-    /// Whether an entry must go: the frontend that it was sent to would do something else with it
-    /// now.
+    /// Returns whether an entry must be deleted, because the rules now do something else.
     ///
-    /// - It leads to an endpoint that does not answer there any more.
-    /// - Nothing translates it, and a Service has the frontend now.
+    /// - The entry leads to an endpoint that no longer answers at its frontend.
+    /// - The entry is not translated, and a Service has the frontend now.
     #[must_use]
     pub fn is_stale(&self, entry: &ConntrackEntry<A>) -> bool {
         let (address, port) = entry.destination;
         let claim = Claim::Frontend(entry.protocol, address, port);
-        if let Some(frontend) = self.known.get(&claim) {
+        if let Some(frontend) = self.frontends.get(&claim) {
             return is_stale(entry, frontend.answering.as_deref(), true);
         }
-        // A node port counts on the node's addresses only, and not where an address with a port
-        // wins.
+        // A node port applies only at the node's addresses, and a frontend at the address takes
+        // precedence.
         if !self.dirty.is_node_ip(address) || self.has_frontend(&claim) {
             return false;
         }
         let claim = Claim::Nodeport(entry.protocol, port);
-        let Some(frontend) = self.known.get(&claim) else {
+        let Some(frontend) = self.frontends.get(&claim) else {
             return false;
         };
-        let answering = frontend.answering.as_deref();
-        let answering = answering.filter(|_| self.node_ips.contains(&address));
-        is_stale(entry, answering, frontend.had.may_be(&entry.answered_by))
+        let answering = frontend
+            .answering
+            .as_deref()
+            .filter(|_| self.node_ips.contains(&address));
+        let is_ours = frontend.previous.may_include(&entry.reply_source);
+        is_stale(entry, answering, is_ours)
     }
 }
 
-/// Whether an entry must go that was sent to a frontend where these answer now. `is_ours` says
-/// whether its translation, if there is one, can be the Service's: another program may translate
-/// the node's addresses, too.
+/// Returns whether an entry of a frontend with these endpoints must be deleted.
+///
+/// `is_ours`: whether kube-dnat may have translated it. Another program may translate connections
+/// to the node's addresses, too.
 fn is_stale<A: Address>(
     entry: &ConntrackEntry<A>,
     answering: Option<&AnsweringEndpoints<A>>,
     is_ours: bool,
 ) -> bool {
-    let endpoint = entry.answered_by;
-    let source_kept = entry.source.0 == entry.answered_to.0;
+    let endpoint = entry.reply_source;
+    let source_preserved = entry.source.0 == entry.reply_destination.0;
     let is_right = answering.is_some_and(|answering| match entry.protocol {
         Protocol::Udp => answering.answers_flow(endpoint),
-        Protocol::Tcp | Protocol::Sctp => answering.answers_connection(endpoint, source_kept),
+        Protocol::Tcp | Protocol::Sctp => answering.answers_connection(endpoint, source_preserved),
     });
     let is_translated = endpoint != entry.destination;
     let is_wrong = if is_translated {

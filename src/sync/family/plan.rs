@@ -174,16 +174,16 @@ impl<A: Address> FamilyState<A> {
     ) -> DirtyFrontends<A> {
         let mut touched = DirtyFrontends::default();
         let before = self.applied.node();
-        touched.node_ports_at(before.node_ips().chain(node.node_ips()));
+        touched.add_node_ips(before.node_ips().chain(node.node_ips()));
         for (name, after) in &change.services {
             let before = self.applied.service_elements(name);
             match view {
-                KernelView::Applied => touched.service(before, after.as_ref()),
+                KernelView::Applied => touched.add_change(before, after.as_ref()),
                 KernelView::Found(_) | KernelView::Empty => {
                     before
                         .into_iter()
                         .chain(after)
-                        .for_each(|whole| touched.whole(whole));
+                        .for_each(|whole| touched.add_service(whole));
                 }
             }
         }
@@ -191,11 +191,11 @@ impl<A: Address> FamilyState<A> {
             let before = self.applied.all_service_elements();
             let after = change.services.values().flatten();
             let all = before.into_values().chain(after);
-            all.for_each(|service| touched.node_ports(service));
+            all.for_each(|service| touched.add_node_ports(service));
         }
         match view {
-            KernelView::Found(table) => touched.table(table),
-            KernelView::Empty if self.planned_for.is_none() => touched.forget_history(),
+            KernelView::Found(table) => touched.add_table(table),
+            KernelView::Empty if self.planned_for.is_none() => touched.forget_previous_endpoints(),
             KernelView::Applied | KernelView::Empty => {}
         }
         touched

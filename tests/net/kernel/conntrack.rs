@@ -63,8 +63,8 @@ fn stale_udp_entries_are_deleted_and_no_others() {
             &[Protocol::Udp].into(),
             |entry: &ConntrackEntry<Ipv4Addr>| {
                 assert_eq!(entry.source, (Ipv4Addr::LOCALHOST, 10_000));
-                assert_eq!(entry.answered_to, entry.source);
-                assert_eq!(entry.answered_by, entry.destination);
+                assert_eq!(entry.reply_destination, entry.source);
+                assert_eq!(entry.reply_source, entry.destination);
                 assert_eq!(entry.destination.1, 53);
                 seen.borrow_mut().insert(entry.destination.0);
                 stale(entry)
