@@ -96,7 +96,7 @@ impl Cluster {
         };
         let ranges = ranges.iter().map(|range| range.parse::<IpNet>().unwrap());
         let service = Service {
-            name: ServiceName::of(&name(number).into()),
+            name: ServiceName::from_key(&name(number).into()),
             created: Some(0),
             has_selector: true,
             cluster_ips: vec![IpAddr::from(cluster_ip(number))],
@@ -157,7 +157,7 @@ impl Cluster {
             hints: None,
         };
         let slice = EndpointSlice {
-            service: ServiceName::of(&name(service).into()),
+            service: ServiceName::from_key(&name(service).into()),
             mirrored: false,
             triggered: None,
             ports: vec![SlicePort {

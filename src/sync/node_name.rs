@@ -26,7 +26,7 @@ impl NodeName {
             None
         } else if self.object == NodeObject::Required {
             Some("the API server shows no Node of this name, so load balancers are turned away")
-        } else if store.is_everything_elsewhere() {
+        } else if store.has_only_remote_endpoints() {
             Some("there is no Node of this name, and no endpoint is on one")
         } else {
             None

@@ -171,7 +171,7 @@ fn long_named() -> Event {
         node_port: None,
     };
     let service = Service {
-        name: ServiceName::of(&name.as_str().into()),
+        name: ServiceName::from_key(&name.as_str().into()),
         created: Some(0),
         has_selector: true,
         cluster_ips: vec![IpAddr::from([10, 96, 0, 1])],
@@ -200,7 +200,7 @@ fn long_named_slice(last: &[u8]) -> Event {
     };
     let endpoint = |last: &u8| remote_endpoint(Ipv4Addr::new(10, 244, 1, *last));
     let slice = EndpointSlice {
-        service: ServiceName::of(&name.as_str().into()),
+        service: ServiceName::from_key(&name.as_str().into()),
         mirrored: false,
         triggered: None,
         ports: vec![port("http", 8080), port("https", 8443)],

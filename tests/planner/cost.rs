@@ -47,7 +47,7 @@ fn slice(endpoints: impl IntoIterator<Item = u32>) -> Event {
 /// A Service of that name with one frontend, 10.96.0.`last`.
 pub(crate) fn service_named(name: &str, last: u8) -> Event {
     let service = Service {
-        name: ServiceName::of(&name.into()),
+        name: ServiceName::from_key(&name.into()),
         created: Some(0),
         has_selector: true,
         cluster_ips: vec![IpAddr::from([10, 96, 0, last])],
@@ -69,7 +69,7 @@ pub(crate) fn service_named(name: &str, last: u8) -> Event {
 /// The only slice of that Service.
 pub(crate) fn slice_named(name: &str, endpoints: impl IntoIterator<Item = u32>) -> Event {
     let slice = EndpointSlice {
-        service: ServiceName::of(&name.into()),
+        service: ServiceName::from_key(&name.into()),
         mirrored: false,
         triggered: None,
         ports: vec![SlicePort {

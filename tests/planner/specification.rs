@@ -224,15 +224,17 @@ impl Objects {
             zone.as_deref()
                 .is_some_and(|zone| zones.iter().any(|own| &**own == zone))
         };
-        let by_node = ready.iter().all(|(_, endpoint)| hints(endpoint).nodes)
-            && ready.iter().any(|(_, endpoint)| hints(endpoint).our_node);
+        let by_node = ready.iter().all(|(_, endpoint)| hints(endpoint).has_nodes)
+            && ready
+                .iter()
+                .any(|(_, endpoint)| hints(endpoint).has_this_node);
         let by_zone = ready
             .iter()
             .all(|(_, endpoint)| !hints(endpoint).zones.is_empty())
             && ready.iter().any(|(_, endpoint)| ours(endpoint));
         let near = |endpoint: &Endpoint<A>| {
             if by_node {
-                hints(endpoint).our_node
+                hints(endpoint).has_this_node
             } else {
                 !by_zone || ours(endpoint)
             }

@@ -146,7 +146,7 @@ fn service(name: String) -> impl Strategy<Value = Service> {
                 let ports: Vec<_> = ports.into_iter().filter(|port| unique(port)).collect();
                 let node_ports: Vec<_> = ports.iter().map(|port| port.node_port).collect();
                 Service {
-                    name: ServiceName::of(&name.as_str().into()),
+                    name: ServiceName::from_key(&name.as_str().into()),
                     created,
                     has_selector,
                     cluster_ips,
@@ -167,12 +167,12 @@ fn service(name: String) -> impl Strategy<Value = Service> {
 fn endpoint<A: Address>(address: impl Fn(u8) -> A + Clone) -> impl Strategy<Value = Endpoint<A>> {
     let hints = prop::option::weighted(0.3, (vec(0_usize..2, 0..2), any::<bool>(), any::<bool>()));
     let hints = hints.prop_map(|hints| {
-        hints.map(|(zones, nodes, our_node)| {
+        hints.map(|(zones, has_nodes, names_this_node)| {
             let zones = zones.into_iter().map(|zone| ["a", "b"][zone].into());
             Box::new(Hints {
                 zones: zones.collect(),
-                nodes,
-                our_node: nodes && our_node,
+                has_nodes,
+                has_this_node: has_nodes && names_this_node,
             })
         })
     });
@@ -214,7 +214,7 @@ fn slice(service: String) -> impl Strategy<Value = EndpointSlice> {
     );
     slice.prop_map(
         move |(mirrored, triggered, ports, addresses)| EndpointSlice {
-            service: ServiceName::of(&service.as_str().into()),
+            service: ServiceName::from_key(&service.as_str().into()),
             mirrored,
             triggered,
             ports,

@@ -1,56 +1,59 @@
-//! `EndpointSlices`: the addresses that connections are sent to.
+//! `EndpointSlices`, which have the addresses of endpoints.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::{Protocol, ServiceName};
 
-/// Endpoints of one Service and one family, which share a list of ports.
+/// Endpoints of one Service and one family that have the same ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointSlice {
-    /// The Service it belongs to (label `kubernetes.io/service-name`).
+    /// The Service of the endpoints (label `kubernetes.io/service-name`).
     pub service: ServiceName,
-    /// Whether it was made of an old-style Endpoints object: such a slice counts only for a
-    /// Service without a selector, as the `EndpointSlice` mirroring controller has it.
+    /// Whether the slice comes from an Endpoints object.
+    ///
+    /// As with the `EndpointSlice` mirroring controller, such a slice applies only to a Service
+    /// without a selector.
     pub mirrored: bool,
-    /// When what it says was brought about, in milliseconds since 1970, if it says so
-    /// (`endpoints.kubernetes.io/last-change-trigger-time`).
+    /// The time of the change that caused this state, in milliseconds since 1970.
+    ///
+    /// It is the annotation `endpoints.kubernetes.io/last-change-trigger-time`.
     pub triggered: Option<i64>,
-    /// The ports of every endpoint of this slice.
+    /// The ports of every endpoint in the slice.
     pub ports: Vec<SlicePort>,
-    /// The endpoints, one address each.
+    /// The endpoints, each with one address.
     pub addresses: SliceEndpoints,
 }
 
-/// One port of every endpoint of a slice.
+/// A port of every endpoint in a slice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlicePort {
-    /// The name of the Service port it answers, empty if that has none.
+    /// The name of the Service port, empty if that has none.
     pub name: Arc<str>,
-    /// Its protocol.
+    /// The transport protocol.
     pub protocol: Protocol,
-    /// The port number on the endpoint; 1..=65535.
+    /// The port number at the endpoint, from 1 to 65535.
     pub port: u16,
 }
 
-/// The endpoints of a slice: all of one family.
+/// The endpoints of a slice, all of one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SliceEndpoints {
-    /// `addressType: IPv4`.
+    /// The endpoints of a slice with `addressType: IPv4`.
     Ipv4(Vec<Endpoint<Ipv4Addr>>),
-    /// `addressType: IPv6`.
+    /// The endpoints of a slice with `addressType: IPv6`.
     Ipv6(Vec<Endpoint<Ipv6Addr>>),
 }
 
-/// For whom the slice controller means an endpoint (`hints`, KEP-2433 and KEP-3015).
+/// The topology hints of an endpoint (`hints`, KEP-2433 and KEP-3015).
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hints {
-    /// `forZones`: the names of zones.
+    /// The names of the zones in `forZones`.
     pub zones: Vec<Arc<str>>,
     /// Whether `forNodes` names any node.
-    pub nodes: bool,
-    /// Whether it names this node.
-    pub our_node: bool,
+    pub has_nodes: bool,
+    /// Whether `forNodes` names this node.
+    pub has_this_node: bool,
 }
 
 /// One endpoint of a slice.
@@ -60,48 +63,52 @@ pub struct Hints {
 )]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint<A> {
-    /// Its address (`addresses[0]`, the only one that counts).
+    /// The address, `addresses[0]`.
     pub address: A,
-    /// `conditions.ready`; absent means true.
+    /// The value of `conditions.ready`, `true` if absent.
     pub ready: bool,
-    /// `conditions.serving`; absent means true.
+    /// The value of `conditions.serving`, `true` if absent.
     pub serving: bool,
-    /// `conditions.terminating`; absent means false.
+    /// The value of `conditions.terminating`, `false` if absent.
     pub terminating: bool,
     /// Whether `nodeName` is this node.
     pub local: bool,
-    /// Whether there is no `nodeName`: it may be on this node.
+    /// Whether `nodeName` is absent, so that the endpoint may be on this node.
     pub unplaced: bool,
-    /// For whom it is meant; most have none.
+    /// The topology hints, which most endpoints do not have.
     pub hints: Option<Box<Hints>>,
 }
 
 impl EndpointSlice {
-    /// The addresses of its endpoints on this node.
-    pub fn here(&self) -> impl Iterator<Item = IpAddr> {
+    /// Returns the addresses of the endpoints on this node.
+    pub fn local_addresses(&self) -> impl Iterator<Item = IpAddr> {
         let (ipv4, ipv6) = match &self.addresses {
             SliceEndpoints::Ipv4(endpoints) => (endpoints.as_slice(), [].as_slice()),
             SliceEndpoints::Ipv6(endpoints) => ([].as_slice(), endpoints.as_slice()),
         };
-        of_this_node(ipv4).chain(of_this_node(ipv6))
+        local_addresses(ipv4).chain(local_addresses(ipv6))
     }
 
-    /// How many of its endpoints are on other nodes.
+    /// Counts the endpoints on other nodes.
     #[must_use]
-    pub fn elsewhere(&self) -> usize {
+    pub fn remote_count(&self) -> usize {
         match &self.addresses {
-            SliceEndpoints::Ipv4(endpoints) => of_other_nodes(endpoints),
-            SliceEndpoints::Ipv6(endpoints) => of_other_nodes(endpoints),
+            SliceEndpoints::Ipv4(endpoints) => remote_count(endpoints),
+            SliceEndpoints::Ipv6(endpoints) => remote_count(endpoints),
         }
     }
 }
 
-fn of_other_nodes<A>(endpoints: &[Endpoint<A>]) -> usize {
-    let elsewhere = |endpoint: &&Endpoint<A>| !endpoint.local && !endpoint.unplaced;
-    endpoints.iter().filter(elsewhere).count()
+/// Counts the endpoints on other nodes.
+fn remote_count<A>(endpoints: &[Endpoint<A>]) -> usize {
+    let is_remote = |endpoint: &&Endpoint<A>| !endpoint.local && !endpoint.unplaced;
+    endpoints.iter().filter(is_remote).count()
 }
 
-fn of_this_node<A: Copy + Into<IpAddr>>(endpoints: &[Endpoint<A>]) -> impl Iterator<Item = IpAddr> {
-    let here = endpoints.iter().filter(|endpoint| endpoint.local);
-    here.map(|endpoint| endpoint.address.into())
+/// Returns the addresses of the endpoints on this node.
+fn local_addresses<A: Copy + Into<IpAddr>>(
+    endpoints: &[Endpoint<A>],
+) -> impl Iterator<Item = IpAddr> {
+    let local = endpoints.iter().filter(|endpoint| endpoint.local);
+    local.map(|endpoint| endpoint.address.into())
 }

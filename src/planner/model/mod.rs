@@ -1,5 +1,4 @@
-//! Kubernetes' objects in our own types: what a Service, an `EndpointSlice`, a Node and a
-//! `ServiceCIDR` mean to the rules, and nothing else of them.
+//! The parts of Kubernetes objects that the rules depend on.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,24 +19,24 @@ pub use rejected::RejectReason;
 pub use service::{Protocol, Service, ServicePort, TrafficPolicy};
 pub use store::{Store, StoreChange};
 
-/// The full name of a Service: `namespace/name`.
+/// The namespace and name of a Service, as `namespace/name`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceName(Arc<str>);
 
 impl ServiceName {
-    /// The name of `name` in `namespace`.
+    /// Joins a namespace and a name.
     #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {
         Self(format!("{namespace}/{name}").into())
     }
 
-    /// The name that stands in the key of a namespaced object, `namespace/name`.
+    /// Returns the name from the key of a Service, which is `namespace/name`, too.
     #[must_use]
-    pub fn of(key: &Arc<str>) -> Self {
+    pub fn from_key(key: &Arc<str>) -> Self {
         Self(Arc::clone(key))
     }
 
-    /// `namespace/name`.
+    /// Returns the name as `namespace/name`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -56,18 +55,18 @@ impl fmt::Debug for ServiceName {
     }
 }
 
-/// The kinds of object that are watched.
+/// The kinds of objects that kube-dnat watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ObjectKind {
-    /// `v1` Service.
+    /// A Service of API version `v1`.
     Service,
-    /// `discovery.k8s.io/v1` `EndpointSlice`.
+    /// An `EndpointSlice` of API version `discovery.k8s.io/v1`.
     EndpointSlice,
-    /// `v1` Endpoints, the old form of hand-made endpoints.
+    /// Endpoints of API version `v1`, the old form of manually created endpoints.
     Endpoints,
-    /// `v1` Node; only our own counts.
+    /// A Node of API version `v1`; only this node's is used.
     Node,
-    /// `networking.k8s.io/v1` `ServiceCIDR`.
+    /// A `ServiceCIDR` of API version `networking.k8s.io/v1`.
     ServiceCidr,
 }
 
@@ -94,17 +93,17 @@ impl fmt::Display for ObjectKind {
     }
 }
 
-/// Which object: its kind, and `namespace/name` (or `name` for a cluster-wide kind).
+/// The kind and name of an object, which identify it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
     /// The kind of the object.
     pub kind: ObjectKind,
-    /// `namespace/name`, or `name` for a cluster-wide kind.
+    /// The name, as `namespace/name` or, for a cluster-scoped kind, `name`.
     pub name: Arc<str>,
 }
 
 impl ObjectKey {
-    /// The Service of that name.
+    /// Returns the key of a Service.
     #[must_use]
     pub fn service(name: &ServiceName) -> Self {
         Self {
@@ -120,46 +119,49 @@ impl fmt::Display for ObjectKey {
     }
 }
 
-/// What an object says once it is parsed.
+/// A parsed object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Object {
-    /// A Service that has frontends.
+    /// A Service with frontends.
     Service(Arc<Service>),
-    /// Endpoints of one Service, of one or (for [`ObjectKind::Endpoints`]) of both families.
+    /// The endpoints of one Service; [`ObjectKind::Endpoints`] may have both families.
     Slices(Vec<EndpointSlice>),
-    /// Our own Node.
+    /// The Node object of this node.
     Node(Node),
-    /// Address ranges of `ClusterIPs`.
+    /// The address ranges of `ClusterIPs`.
     ServiceCidr(ServiceCidr),
 }
 
-/// The latest word on one object.
+/// The latest state of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Update {
-    /// Which object.
+    /// The object's kind and name.
     pub key: ObjectKey,
-    /// What it says; `None` when it is gone or is not for us (headless, `ExternalName`, another
-    /// proxy's, wholly invalid).
+    /// The parsed object; `None` if it is deleted or ignored.
+    ///
+    /// Headless and `ExternalName` Services, those of other proxies and invalid objects are
+    /// ignored.
     pub object: Option<Object>,
-    /// The parts of it that are left out, and why.
+    /// The reasons why parts of the object are rejected.
     pub rejected: Vec<RejectReason>,
-    /// When what it says was brought about, in milliseconds since 1970: of a slice that says so
-    /// (`endpoints.kubernetes.io/last-change-trigger-time`).
+    /// The time of the change that caused this state, in milliseconds since 1970.
+    ///
+    /// It is the slice's annotation `endpoints.kubernetes.io/last-change-trigger-time`.
     pub triggered: Option<i64>,
 }
 
-/// What a source of objects reports: events that happened at once take effect together.
+/// Events that a source of objects reports together, and that take effect together.
 pub type Events = Vec<Event>;
 
-/// One thing that a source of objects reports.
+/// An event from a source of objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// An object appeared, changed or went.
+    /// An object was added, changed or deleted.
     Update(Update),
-    /// Every object of this kind that exists has been reported at least once.
+    /// All existing objects of this kind have been reported.
     Listed(ObjectKind),
-    /// A source had to begin anew with this kind: for a moment nothing was heard of it.
+    /// A source lost its watch on this kind and lists it again.
     Interrupted(ObjectKind),
-    /// The addresses of this machine are now these.
+    /// The addresses of this machine have changed.
     OwnAddresses(OwnAddresses),
 }

@@ -1,4 +1,4 @@
-//! Our own Node, and the ranges that `ClusterIPs` are taken from.
+//! The Node object of this node, the machine's addresses, and the ranges of `ClusterIPs`.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -6,33 +6,35 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-/// What our own Node object says.
+/// The Node object of this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
-    /// `status.addresses`: those of type `InternalIP` in the object's order, then those of type
-    /// `ExternalIP`. The first of a family is the node's primary address in it.
+    /// The addresses of type `InternalIP` in `status.addresses`, then those of type `ExternalIP`.
+    ///
+    /// The first address of a family is the node's primary address.
     pub addresses: Vec<IpAddr>,
-    /// Label `topology.kubernetes.io/zone`, if it is not empty.
+    /// The value of label `topology.kubernetes.io/zone`, if it is not empty.
     pub zone: Option<Arc<str>>,
-    /// `spec.podCIDRs`, of either family.
+    /// The ranges in `spec.podCIDRs`, of both families.
     pub pod_cidrs: Vec<IpNet>,
-    /// Whether it is being deleted, or about to be: load balancers should turn away (KEP-3836).
+    /// Whether the node is being deleted or about to be, so that health checks fail (KEP-3836).
     pub is_leaving: bool,
 }
 
-/// What the kernel says of this machine's addresses.
+/// The addresses of this machine, as the kernel reports them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnAddresses {
-    /// Those of the interfaces with the default routes, at most one of each family: the primary
-    /// ones where no Node object says which are.
+    /// The addresses of the interfaces with the default routes, at most one of each family.
+    ///
+    /// They are the primary addresses if there is no Node object.
     pub of_default_route: Vec<IpAddr>,
-    /// Every address of every interface.
+    /// All addresses of all interfaces.
     pub all: BTreeSet<IpAddr>,
 }
 
 /// The ranges of one `ServiceCIDR` object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceCidr {
-    /// `spec.cidrs`, of either family.
+    /// The ranges in `spec.cidrs`, of both families.
     pub cidrs: Vec<IpNet>,
 }

@@ -1,8 +1,8 @@
-//! Why a part of an object is left out.
+//! The reasons why parts of an object are rejected.
 
 use std::sync::Arc;
 
-/// Why a part of an object, or all of it, is not programmed.
+/// The reason why a part of an object, or the whole object, is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RejectReason {
     /// A port number that is not 1..=65535.
@@ -10,7 +10,7 @@ pub enum RejectReason {
     Port {
         /// The path of the field in the object.
         field: Arc<str>,
-        /// The number it holds.
+        /// The value of the field.
         value: i64,
     },
     /// A protocol other than TCP, UDP or SCTP.
@@ -18,7 +18,7 @@ pub enum RejectReason {
     Protocol {
         /// The path of the field in the object.
         field: Arc<str>,
-        /// The text it holds.
+        /// The value of the field.
         value: Arc<str>,
     },
     /// Text that is not an IP address, or not one of the family that the field is for.
@@ -26,43 +26,43 @@ pub enum RejectReason {
     Address {
         /// The path of the field in the object.
         field: Arc<str>,
-        /// The text it holds.
+        /// The value of the field.
         value: Arc<str>,
-        /// What it should be: `IP address`, `IPv4 address of an endpoint` or the like.
+        /// The expected type, such as `IP address` or `IPv4 address of an endpoint`.
         expected: &'static str,
     },
-    /// Text that is not a name as Kubernetes takes them.
-    #[error("{field} {value:?} is not a name of Kubernetes")]
+    /// Text that is not a valid Kubernetes name.
+    #[error("{field} {value:?} is not a valid Kubernetes name")]
     Name {
         /// The path of the field in the object.
         field: Arc<str>,
-        /// The text it holds.
+        /// The value of the field.
         value: Arc<str>,
     },
-    /// Text that is not a point in time.
-    #[error("{field} \"{value}\" is not a time as of RFC 3339")]
+    /// Text that is not a timestamp.
+    #[error("{field} \"{value}\" is not an RFC 3339 timestamp")]
     Timestamp {
         /// The path of the field in the object.
         field: Arc<str>,
-        /// The text it holds.
+        /// The value of the field.
         value: Arc<str>,
     },
-    /// An endpoint with more than one address (`addresses` is a list of the same endpoint's).
-    #[error("{0} has more than one address: only the first is used")]
+    /// An endpoint with more than one address.
+    #[error("{0} has more than one address; only the first is used")]
     FurtherAddresses(Arc<str>),
     /// An `EndpointSlice` without label `kubernetes.io/service-name`.
-    #[error("no label kubernetes.io/service-name says which Service it belongs to")]
+    #[error("label kubernetes.io/service-name is missing: the slice belongs to no Service")]
     NoService,
-    /// A field that is needed is not there, or two contradict each other.
+    /// A required field is missing, or two fields contradict each other.
     #[error("{0}")]
     Contradiction(Arc<str>),
-    /// The object cannot be decoded at all.
+    /// An object that cannot be decoded.
     #[error("{0}")]
     Malformed(Arc<str>),
 }
 
 impl RejectReason {
-    /// The reason as a metric's label: one word out of a closed list.
+    /// Returns the reason as the value of a metric's label, from a fixed list.
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {

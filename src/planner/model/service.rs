@@ -1,4 +1,4 @@
-//! A Service: the addresses and ports that clients connect to.
+//! Services, which have the addresses and ports that clients connect to.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,22 +8,22 @@ use ipnet::IpNet;
 
 use super::ServiceName;
 
-/// A transport protocol of a Service port.
+/// The transport protocol of a Service port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
-    /// TCP.
+    /// The Transmission Control Protocol.
     Tcp,
-    /// UDP.
+    /// The User Datagram Protocol.
     Udp,
-    /// SCTP.
+    /// The Stream Control Transmission Protocol.
     Sctp,
 }
 
 impl Protocol {
-    /// Every protocol, in the order of the ruleset.
+    /// All protocols, in the order of the ruleset.
     pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
 
-    /// The protocol number of IANA, as it stands in an IP header.
+    /// Returns the protocol number in an IP header.
     #[must_use]
     pub fn number(self) -> u8 {
         match self {
@@ -33,7 +33,7 @@ impl Protocol {
         }
     }
 
-    /// The protocol of an IP header's protocol number.
+    /// Returns the protocol with this number in an IP header.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL
@@ -52,44 +52,50 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// Which endpoints connections are sent to.
+/// The traffic policy of a Service, which selects the endpoints of connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TrafficPolicy {
-    /// All of the cluster's.
+    /// All endpoints of the cluster.
     #[default]
     Cluster,
-    /// Only those of this node.
+    /// Only the endpoints on this node.
     Local,
 }
 
 /// A Service with at least one `ClusterIP`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// `namespace/name`.
+    /// The namespace and name.
     pub name: ServiceName,
-    /// `metadata.creationTimestamp` in seconds since 1970; the older of two Services keeps a
-    /// frontend that both claim. `None` (hand-made objects) is younger than any.
+    /// The time of `metadata.creationTimestamp`, in seconds since 1970.
+    ///
+    /// The older of two Services has a frontend that both claim. `None`, as in objects from
+    /// manifests, is younger than any time.
     pub created: Option<i64>,
-    /// Whether it has a selector: then its old-style Endpoints are not mirrored.
+    /// Whether the Service has a selector, so that its Endpoints object is ignored.
     pub has_selector: bool,
-    /// `ClusterIPs`, of either family.
+    /// The `ClusterIPs`, of both families.
     pub cluster_ips: Vec<IpAddr>,
-    /// `spec.externalIPs`, of either family.
+    /// The addresses in `spec.externalIPs`, of both families.
     pub external_ips: Vec<IpAddr>,
-    /// Addresses of `status.loadBalancer.ingress` with `ipMode` VIP or none, of either family.
+    /// The addresses in `status.loadBalancer.ingress` with `ipMode` VIP or none, of both families.
     pub load_balancer_ips: Vec<IpAddr>,
-    /// `spec.internalTrafficPolicy`: for connections to its `ClusterIPs`.
+    /// The policy for connections to `ClusterIPs` (`spec.internalTrafficPolicy`).
     pub internal_policy: TrafficPolicy,
-    /// `spec.externalTrafficPolicy`: for connections to its other frontends. `Local` only where
-    /// it counts: for type `NodePort` and `LoadBalancer`, and for external IPs of any type.
+    /// The policy for connections to other frontends (`spec.externalTrafficPolicy`).
+    ///
+    /// `Local` only if the field has an effect: with type `NodePort` or `LoadBalancer`, or with
+    /// external IPs.
     pub external_policy: TrafficPolicy,
-    /// `spec.sessionAffinity: ClientIP`: for how many seconds a client keeps its endpoint.
+    /// The session affinity timeout in seconds; `None` without `spec.sessionAffinity: ClientIP`.
     pub affinity: Option<u32>,
-    /// `spec.loadBalancerSourceRanges`: who may use its load-balancer IPs, of either family; of a
-    /// family without a range, or with one of length 0, everyone.
+    /// The sources that may use the load-balancer IPs (`spec.loadBalancerSourceRanges`).
+    ///
+    /// All sources of a family may, if it has no range or one with prefix length 0.
     pub source_ranges: Vec<IpNet>,
-    /// `spec.healthCheckNodePort`, where it counts: for type `LoadBalancer` with external policy
-    /// Local. 1..=65535.
+    /// The port in `spec.healthCheckNodePort`, from 1 to 65535.
+    ///
+    /// Only if the field has an effect: with type `LoadBalancer` and external policy Local.
     pub health_check_node_port: Option<u16>,
     /// The ports, in the object's order.
     pub ports: Vec<ServicePort>,
@@ -98,12 +104,12 @@ pub struct Service {
 /// One port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {
-    /// The port's name, empty if it has none; slices refer to it by name.
+    /// The name that slices refer to, empty if the port has none.
     pub name: Arc<str>,
-    /// Its protocol.
+    /// The transport protocol.
     pub protocol: Protocol,
-    /// The port number of its `ClusterIPs`, external and load-balancer IPs; 1..=65535.
+    /// The port number at `ClusterIPs`, external and load-balancer IPs, from 1 to 65535.
     pub port: u16,
-    /// The port number on the node's addresses, if it has one; 1..=65535.
+    /// The node port, from 1 to 65535, if there is one.
     pub node_port: Option<u16>,
 }

@@ -1,4 +1,4 @@
-//! The objects as last reported, and what a new report touches.
+//! The objects as last reported, and the effects of a new report.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -10,40 +10,45 @@ use super::{
     Update,
 };
 
-/// Every object that counts, as last reported.
+/// All objects that are not ignored, as last reported.
 #[derive(Debug, Default)]
 pub struct Store {
+    /// The Services, by name.
     services: HashMap<ServiceName, Arc<Service>>,
+    /// The slices of each `EndpointSlice` or Endpoints object.
     slices: HashMap<ObjectKey, Vec<EndpointSlice>>,
+    /// The objects with slices of each Service.
     slices_of: HashMap<ServiceName, BTreeSet<ObjectKey>>,
-    /// The addresses of endpoints on this node, and in how many slices each is.
-    here: BTreeMap<IpAddr, usize>,
-    /// How many endpoints are on other nodes.
-    elsewhere: usize,
+    /// The addresses of endpoints on this node, each with the number of endpoints that have it.
+    local_addresses: BTreeMap<IpAddr, usize>,
+    /// The number of endpoints on other nodes.
+    remote_count: usize,
+    /// The Node object of this node.
     node: Option<Node>,
+    /// The `ServiceCIDR` objects, by name.
     service_cidrs: BTreeMap<Arc<str>, ServiceCidr>,
 }
 
-/// What a report changed.
+/// The effect of a report.
 #[derive(Debug, PartialEq, Eq)]
 pub enum StoreChange {
-    /// Nothing.
+    /// The report changes nothing.
     Nothing,
-    /// A Service.
+    /// A Service was added, changed or deleted.
     Service {
-        /// What it was; `None` if it is new.
+        /// The previous state; `None` if the Service is new.
         before: Option<Arc<Service>>,
-        /// What it is; `None` if it is gone.
+        /// The new state; `None` if the Service is deleted.
         after: Option<Arc<Service>>,
     },
-    /// The endpoints of these Services.
+    /// The endpoints of these Services changed.
     Endpoints(BTreeSet<ServiceName>),
-    /// What the node knows of itself or of `ClusterIPs`.
+    /// The Node object or the ranges of `ClusterIPs` changed.
     Node,
 }
 
 impl Store {
-    /// Takes in a report. Linear in the object.
+    /// Applies a report, in time linear in the object.
     pub fn apply(&mut self, update: Update) -> StoreChange {
         let Update { key, object, .. } = update;
         match key.kind {
@@ -54,8 +59,9 @@ impl Store {
         }
     }
 
+    /// Applies a report of a Service.
     fn apply_service(&mut self, key: &ObjectKey, object: Option<Object>) -> StoreChange {
-        let name = ServiceName::of(&key.name);
+        let name = ServiceName::from_key(&key.name);
         let after = match object {
             Some(Object::Service(service)) => Some(service),
             _ => None,
@@ -71,6 +77,7 @@ impl Store {
         }
     }
 
+    /// Applies a report of an `EndpointSlice` or Endpoints object.
     fn apply_slices(&mut self, key: ObjectKey, object: Option<Object>) -> StoreChange {
         let after = match object {
             Some(Object::Slices(slices)) => slices,
@@ -83,21 +90,21 @@ impl Store {
             }
             return StoreChange::Nothing;
         }
-        let mut touched = BTreeSet::new();
-        let elsewhere = |slices: &[EndpointSlice]| -> usize {
-            slices.iter().map(EndpointSlice::elsewhere).sum()
+        let mut affected = BTreeSet::new();
+        let remote_count = |slices: &[EndpointSlice]| -> usize {
+            slices.iter().map(EndpointSlice::remote_count).sum()
         };
-        self.elsewhere = self.elsewhere + elsewhere(&after) - elsewhere(&before);
-        for address in before.iter().flat_map(EndpointSlice::here) {
-            if let Some(count) = self.here.get_mut(&address) {
+        self.remote_count = self.remote_count + remote_count(&after) - remote_count(&before);
+        for address in before.iter().flat_map(EndpointSlice::local_addresses) {
+            if let Some(count) = self.local_addresses.get_mut(&address) {
                 *count -= 1;
                 if *count == 0 {
-                    self.here.remove(&address);
+                    self.local_addresses.remove(&address);
                 }
             }
         }
-        for address in after.iter().flat_map(EndpointSlice::here) {
-            *self.here.entry(address).or_insert(0) += 1;
+        for address in after.iter().flat_map(EndpointSlice::local_addresses) {
+            *self.local_addresses.entry(address).or_insert(0) += 1;
         }
         for slice in &before {
             if let Some(keys) = self.slices_of.get_mut(&slice.service) {
@@ -106,23 +113,25 @@ impl Store {
                     self.slices_of.remove(&slice.service);
                 }
             }
-            touched.insert(slice.service.clone());
+            affected.insert(slice.service.clone());
         }
         for slice in &after {
             let keys = self.slices_of.entry(slice.service.clone()).or_default();
             keys.insert(key.clone());
-            touched.insert(slice.service.clone());
+            affected.insert(slice.service.clone());
         }
         if !after.is_empty() {
             self.slices.insert(key, after);
         }
-        StoreChange::Endpoints(touched)
+        StoreChange::Endpoints(affected)
     }
 
+    /// Applies a report of a Node.
     fn apply_node(&mut self, object: Option<Object>) -> StoreChange {
         let after = match object {
             Some(Object::Node(node)) => Some(node),
-            // Another Node, or ours is gone: what it said last stays true of this machine.
+            // Another Node, or this node's was deleted: its last state still describes this
+            // machine.
             _ => return StoreChange::Nothing,
         };
         if self.node == after {
@@ -132,6 +141,7 @@ impl Store {
         StoreChange::Node
     }
 
+    /// Applies a report of a `ServiceCIDR`.
     fn apply_service_cidr(&mut self, key: ObjectKey, object: Option<Object>) -> StoreChange {
         let before = match object {
             Some(Object::ServiceCidr(cidr)) => {
@@ -150,34 +160,37 @@ impl Store {
         }
     }
 
-    /// The Service of that name.
+    /// Returns a Service by its name.
     #[must_use]
     pub fn service(&self, name: &ServiceName) -> Option<&Arc<Service>> {
         self.services.get(name)
     }
 
-    /// The names of all Services, in order. Linear in what exists: for a full sync.
+    /// Returns the sorted names of all Services, in time linear in their number.
     #[must_use]
     pub fn service_names(&self) -> BTreeSet<ServiceName> {
         #[expect(clippy::disallowed_methods, reason = "collected into an ordered set")]
         self.services.keys().cloned().collect()
     }
 
-    /// The slices that count for a Service, in the order of their keys: mirrored ones only if it
-    /// has no selector.
+    /// Returns the slices that apply to a Service, in the order of their keys.
+    ///
+    /// Slices from Endpoints objects apply only to a Service without a selector.
     pub fn slices(&self, service: &Service) -> impl Iterator<Item = &EndpointSlice> {
         let name = service.name.clone();
-        let mirror = !service.has_selector;
+        let uses_mirrored = !service.has_selector;
         self.slices_of
             .get(&name)
             .into_iter()
             .flatten()
             .filter_map(|key| self.slices.get(key))
             .flatten()
-            .filter(move |slice| slice.service == name && (mirror || !slice.mirrored))
+            .filter(move |slice| slice.service == name && (uses_mirrored || !slice.mirrored))
     }
 
-    /// The Services with an endpoint at one of these addresses, in order. Linear in what exists.
+    /// Returns the Services with an endpoint at one of these addresses.
+    ///
+    /// Takes time linear in all endpoints.
     #[must_use]
     pub fn services_with_endpoints<A: Address>(
         &self,
@@ -186,9 +199,10 @@ impl Store {
         #[expect(clippy::disallowed_methods, reason = "collected into an ordered set")]
         let slices = self.slices.values().flatten();
         let has_one = |slice: &&EndpointSlice| {
-            let endpoints = A::endpoints(&slice.addresses).unwrap_or_default();
-            let mut endpoints = endpoints.iter();
-            endpoints.any(|endpoint| addresses.contains(&endpoint.address))
+            A::endpoints(&slice.addresses)
+                .unwrap_or_default()
+                .iter()
+                .any(|endpoint| addresses.contains(&endpoint.address))
         };
         slices
             .filter(has_one)
@@ -196,27 +210,29 @@ impl Store {
             .collect()
     }
 
-    /// The addresses of endpoints on this node that are in a range, in order.
+    /// Returns the sorted addresses of endpoints on this node that are in a range.
     pub fn local_endpoints_in(
         &self,
         range: impl RangeBounds<IpAddr>,
     ) -> impl Iterator<Item = IpAddr> {
-        self.here.range(range).map(|(address, _)| *address)
+        self.local_addresses
+            .range(range)
+            .map(|(address, _)| *address)
     }
 
-    /// Whether endpoints are said to be on nodes, and none of them on this one.
+    /// Returns whether there are endpoints with a node name, but none on this node.
     #[must_use]
-    pub fn is_everything_elsewhere(&self) -> bool {
-        self.here.is_empty() && self.elsewhere > 0
+    pub fn has_only_remote_endpoints(&self) -> bool {
+        self.local_addresses.is_empty() && self.remote_count > 0
     }
 
-    /// Our own Node, once it was seen.
+    /// Returns the Node object of this node, if it has been reported.
     #[must_use]
     pub fn node(&self) -> Option<&Node> {
         self.node.as_ref()
     }
 
-    /// The `ServiceCIDR` objects, in the order of their names.
+    /// Returns the `ServiceCIDR` objects, in the order of their names.
     pub fn service_cidrs(&self) -> impl Iterator<Item = &ServiceCidr> {
         self.service_cidrs.values()
     }

@@ -1,124 +1,125 @@
-//! The fields of Kubernetes' API objects that we read, as they stand in JSON or YAML. Every other
-//! field is skipped while it is decoded and never reaches memory. A field that is absent and one
-//! that is `null` mean the same: Go writes `null` for a list or a time that is not set.
+//! The fields of Kubernetes API objects that kube-dnat reads, as in JSON or YAML.
+//!
+//! All other fields are skipped while they are decoded and need no memory. An absent field and one
+//! that is `null` are equal: Go writes `null` for a list or time that is not set.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-/// `metadata` of any object.
+/// The `metadata` of any object.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(expecting = "struct Metadata", rename_all = "camelCase", default)]
 pub struct WireMetadata {
-    /// `metadata.name`.
+    /// The value of `metadata.name`.
     #[serde(deserialize_with = "null_as_default")]
     pub name: String,
-    /// `metadata.namespace`; empty for a cluster-wide kind.
+    /// The value of `metadata.namespace`, empty for a cluster-scoped kind.
     #[serde(deserialize_with = "null_as_default")]
     pub namespace: String,
-    /// `metadata.resourceVersion`.
+    /// The value of `metadata.resourceVersion`.
     pub resource_version: Option<String>,
-    /// `metadata.creationTimestamp`, RFC 3339.
+    /// The value of `metadata.creationTimestamp`, in RFC 3339.
     pub creation_timestamp: Option<String>,
-    /// `metadata.deletionTimestamp`, RFC 3339: it is about to go.
+    /// The value of `metadata.deletionTimestamp`, in RFC 3339, if the object is being deleted.
     pub deletion_timestamp: Option<String>,
-    /// The labels we know.
+    /// The labels that kube-dnat reads.
     #[serde(deserialize_with = "null_as_default")]
     pub labels: WireLabels,
-    /// The annotations we know.
+    /// The annotations that kube-dnat reads.
     #[serde(deserialize_with = "null_as_default")]
     pub annotations: WireAnnotations,
 }
 
-/// The labels that have a meaning here; one without a value is there, and empty.
+/// The labels that kube-dnat reads; a label without a value is present and empty.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(expecting = "struct Labels", default)]
 pub struct WireLabels {
-    /// On a slice: the Service it belongs to.
+    /// The Service of a slice.
     #[serde(rename = "kubernetes.io/service-name")]
     pub service_name: Option<String>,
-    /// On a Service: the proxy that serves it instead of us.
+    /// The other proxy that serves a Service.
     #[serde(
         rename = "service.kubernetes.io/service-proxy-name",
         deserialize_with = "present"
     )]
     pub service_proxy_name: Option<String>,
-    /// On a slice: it belongs to a headless Service.
+    /// The mark of a headless Service's slice.
     #[serde(
         rename = "service.kubernetes.io/headless",
         deserialize_with = "present"
     )]
     pub headless: Option<String>,
-    /// On a Node: the zone it is in.
+    /// The zone of a Node.
     #[serde(rename = "topology.kubernetes.io/zone")]
     pub zone: Option<String>,
-    /// On Endpoints: `true` keeps them from being mirrored.
+    /// The mark of Endpoints that are not mirrored, with value `true`.
     #[serde(rename = "endpointslice.kubernetes.io/skip-mirror")]
     pub skip_mirror: Option<String>,
 }
 
-/// The annotations that have a meaning here.
+/// The annotations that kube-dnat reads.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(expecting = "struct Annotations", default)]
 pub struct WireAnnotations {
-    /// On Endpoints: it is a leader-election lock and holds no endpoints.
+    /// The mark of Endpoints that are a leader-election lock.
     #[serde(
         rename = "control-plane.alpha.kubernetes.io/leader",
         deserialize_with = "present"
     )]
     pub leader: Option<String>,
-    /// On a slice: when the Pod or Service changed that it was last changed for, RFC 3339.
+    /// The time of the change of a Pod or Service that caused a slice's state, in RFC 3339.
     #[serde(rename = "endpoints.kubernetes.io/last-change-trigger-time")]
     pub last_change_trigger_time: Option<String>,
 }
 
-/// `v1` Service.
+/// A Service of API version `v1`.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(expecting = "struct Service", rename_all = "camelCase", default)]
 pub struct WireService {
-    /// Name, namespace, labels.
+    /// The name, namespace and labels.
     #[serde(deserialize_with = "null_as_default")]
     pub metadata: WireMetadata,
-    /// What is asked for.
+    /// The desired state.
     #[serde(deserialize_with = "null_as_default")]
     pub spec: WireServiceSpec,
-    /// What the load balancer's controller answered.
+    /// The state that the load balancer's controller reports.
     #[serde(deserialize_with = "null_as_default")]
     pub status: WireServiceStatus,
 }
 
-/// `spec` of a Service.
+/// The `spec` of a Service.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(expecting = "struct ServiceSpec", rename_all = "camelCase", default)]
 pub struct WireServiceSpec {
-    /// `ClusterIP` (also when empty), `NodePort`, `LoadBalancer` or `ExternalName`.
+    /// The type: `ClusterIP` (also if empty), `NodePort`, `LoadBalancer` or `ExternalName`.
     #[serde(rename = "type", deserialize_with = "null_as_default")]
     pub service_type: String,
-    /// The first of `cluster_ips`; `None` for a headless Service.
+    /// The first of `cluster_ips`, `None` for a headless Service.
     #[serde(rename = "clusterIP", deserialize_with = "null_as_default")]
     pub cluster_ip: String,
-    /// One address a family.
+    /// The `ClusterIPs`, one per family.
     #[serde(rename = "clusterIPs", deserialize_with = "null_as_default")]
     pub cluster_ips: Vec<String>,
-    /// Further addresses that the nodes answer on.
+    /// The external IPs.
     #[serde(rename = "externalIPs", deserialize_with = "null_as_default")]
     pub external_ips: Vec<String>,
     /// The ports.
     #[serde(deserialize_with = "null_as_default")]
     pub ports: Vec<WireServicePort>,
-    /// `Cluster` (also when absent) or `Local`.
+    /// The internal policy: `Cluster` (also if absent) or `Local`.
     pub internal_traffic_policy: Option<String>,
-    /// `Cluster` (also when absent) or `Local`.
+    /// The external policy: `Cluster` (also if absent) or `Local`.
     pub external_traffic_policy: Option<String>,
-    /// Where load balancers ask how many endpoints this node has.
+    /// The port of the health check for load balancers, 0 for none.
     #[serde(deserialize_with = "null_as_default")]
     pub health_check_node_port: i64,
-    /// `None` (also when absent) or `ClientIP`.
+    /// The session affinity: `None` (also if absent) or `ClientIP`.
     pub session_affinity: Option<String>,
-    /// The time-out of the affinity.
+    /// The options of the session affinity.
     #[serde(deserialize_with = "null_as_default")]
     pub session_affinity_config: WireSessionAffinityConfig,
-    /// Who may use the load balancer's addresses.
+    /// The source ranges that may use the load-balancer IPs.
     #[serde(deserialize_with = "null_as_default")]
     pub load_balancer_source_ranges: Vec<String>,
     /// Whether `spec.selector` names any label.
@@ -126,7 +127,7 @@ pub struct WireServiceSpec {
     pub has_selector: bool,
 }
 
-/// `spec.sessionAffinityConfig` of a Service.
+/// The `spec.sessionAffinityConfig` of a Service.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(
     expecting = "struct SessionAffinityConfig",
@@ -134,47 +135,47 @@ pub struct WireServiceSpec {
     default
 )]
 pub struct WireSessionAffinityConfig {
-    /// For affinity `ClientIP`.
+    /// The options of affinity `ClientIP`.
     #[serde(rename = "clientIP", deserialize_with = "null_as_default")]
     pub client_ip: WireClientIpConfig,
 }
 
-/// `spec.sessionAffinityConfig.clientIP` of a Service.
+/// The `spec.sessionAffinityConfig.clientIP` of a Service.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(expecting = "struct ClientIpConfig", rename_all = "camelCase", default)]
 pub struct WireClientIpConfig {
-    /// Seconds.
+    /// The timeout in seconds.
     pub timeout_seconds: Option<i64>,
 }
 
-/// One of `spec.ports` of a Service.
+/// An element of `spec.ports` of a Service.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(expecting = "struct ServicePort", rename_all = "camelCase", default)]
 pub struct WireServicePort {
-    /// Its name; empty if it is the only one.
+    /// The name, empty if the port is the only one.
     #[serde(deserialize_with = "null_as_default")]
     pub name: String,
-    /// `TCP` (also when empty), `UDP` or `SCTP`.
+    /// The protocol: `TCP` (also if empty), `UDP` or `SCTP`.
     #[serde(deserialize_with = "null_as_default")]
     pub protocol: String,
-    /// The port number of its `ClusterIPs`.
+    /// The port number at the Service's addresses.
     #[serde(deserialize_with = "null_as_default")]
     pub port: i64,
-    /// The port number on the nodes; 0 for none.
+    /// The node port, 0 for none.
     #[serde(deserialize_with = "null_as_default")]
     pub node_port: i64,
 }
 
-/// `status` of a Service.
+/// The `status` of a Service.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(expecting = "struct ServiceStatus", rename_all = "camelCase", default)]
 pub struct WireServiceStatus {
-    /// The load balancer's addresses.
+    /// The state of the load balancer.
     #[serde(deserialize_with = "null_as_default")]
     pub load_balancer: WireLoadBalancerStatus,
 }
 
-/// `status.loadBalancer` of a Service.
+/// The `status.loadBalancer` of a Service.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(
     expecting = "struct LoadBalancerStatus",
@@ -182,12 +183,12 @@ pub struct WireServiceStatus {
     default
 )]
 pub struct WireLoadBalancerStatus {
-    /// Its addresses.
+    /// The addresses of the load balancer.
     #[serde(deserialize_with = "null_as_default")]
     pub ingress: Vec<WireLoadBalancerIngress>,
 }
 
-/// One of `status.loadBalancer.ingress` of a Service.
+/// An element of `status.loadBalancer.ingress` of a Service.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(
     expecting = "struct LoadBalancerIngress",
@@ -195,21 +196,21 @@ pub struct WireLoadBalancerStatus {
     default
 )]
 pub struct WireLoadBalancerIngress {
-    /// Its address; empty when it has a host name only.
+    /// The address, empty if there is only a host name.
     #[serde(deserialize_with = "null_as_default")]
     pub ip: String,
-    /// `VIP` (also when absent) or `Proxy`.
+    /// The mode: `VIP` (also if absent) or `Proxy`.
     pub ip_mode: Option<String>,
 }
 
-/// `discovery.k8s.io/v1` `WireEndpointSlice`.
+/// An `EndpointSlice` of API version `discovery.k8s.io/v1`.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(expecting = "struct EndpointSlice", rename_all = "camelCase", default)]
 pub struct WireEndpointSlice {
-    /// Name, namespace, labels.
+    /// The name, namespace and labels.
     #[serde(deserialize_with = "null_as_default")]
     pub metadata: WireMetadata,
-    /// `IPv4`, `IPv6` or `FQDN`.
+    /// The type of the addresses: `IPv4`, `IPv6` or `FQDN`.
     #[serde(deserialize_with = "null_as_default")]
     pub address_type: String,
     /// The endpoints.
@@ -220,36 +221,36 @@ pub struct WireEndpointSlice {
     pub ports: Vec<WireEndpointPort>,
 }
 
-/// One of `endpoints` of an `WireEndpointSlice`.
+/// An element of `endpoints` of an `EndpointSlice`.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(expecting = "struct Endpoint", rename_all = "camelCase", default)]
 pub struct WireEndpoint {
-    /// Its addresses, of which the first counts.
+    /// The addresses; only the first is used.
     #[serde(deserialize_with = "null_as_default")]
     pub addresses: Vec<String>,
-    /// Whether it takes connections.
+    /// The conditions of the endpoint.
     #[serde(deserialize_with = "null_as_default")]
     pub conditions: WireEndpointConditions,
-    /// The Node it runs on.
+    /// The name of the endpoint's Node.
     pub node_name: Option<String>,
-    /// For whom the slice controller means it.
+    /// The topology hints.
     #[serde(deserialize_with = "null_as_default")]
     pub hints: WireEndpointHints,
 }
 
-/// `hints` of an endpoint.
+/// The `hints` of an endpoint.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(expecting = "struct EndpointHints", rename_all = "camelCase", default)]
 pub struct WireEndpointHints {
-    /// The zones it is meant for.
+    /// The zones that the endpoint is for.
     #[serde(deserialize_with = "null_as_default")]
     pub for_zones: Vec<WireName>,
-    /// The nodes it is meant for.
+    /// The nodes that the endpoint is for.
     #[serde(deserialize_with = "null_as_default")]
     pub for_nodes: Vec<WireName>,
 }
 
-/// Something by its name.
+/// A reference by name.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(expecting = "struct Name", default)]
 pub struct WireName {
@@ -258,7 +259,7 @@ pub struct WireName {
     pub name: String,
 }
 
-/// `conditions` of an endpoint.
+/// The `conditions` of an endpoint.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(
     expecting = "struct EndpointConditions",
@@ -266,49 +267,49 @@ pub struct WireName {
     default
 )]
 pub struct WireEndpointConditions {
-    /// Whether it takes new connections; absent means yes.
+    /// Whether the endpoint accepts new connections, `true` if absent.
     pub ready: Option<bool>,
-    /// Whether it answers at all; absent means yes.
+    /// Whether the endpoint answers, `true` if absent.
     pub serving: Option<bool>,
-    /// Whether it is about to end; absent means no.
+    /// Whether the endpoint is terminating, `false` if absent.
     pub terminating: Option<bool>,
 }
 
-/// One of `ports` of an `WireEndpointSlice` or of a subset of Endpoints.
+/// An element of `ports` of an `EndpointSlice` or of a subset of Endpoints.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(expecting = "struct EndpointPort", rename_all = "camelCase", default)]
 pub struct WireEndpointPort {
-    /// The name of the Service port it answers.
+    /// The name of the Service port.
     #[serde(deserialize_with = "null_as_default")]
     pub name: String,
-    /// `TCP` (also when empty), `UDP` or `SCTP`.
+    /// The protocol: `TCP` (also if empty), `UDP` or `SCTP`.
     #[serde(deserialize_with = "null_as_default")]
     pub protocol: String,
-    /// The port number; absent in a slice means every port, which no proxy can serve.
+    /// The port number; if absent, all ports, which a proxy does not support.
     #[serde(deserialize_with = "null_as_default")]
     pub port: i64,
 }
 
-/// `v1` Endpoints.
+/// Endpoints of API version `v1`.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(expecting = "struct Endpoints", rename_all = "camelCase", default)]
 pub struct WireEndpoints {
-    /// Name (that of the Service), namespace, labels.
+    /// The name, which is that of the Service, the namespace and labels.
     #[serde(deserialize_with = "null_as_default")]
     pub metadata: WireMetadata,
-    /// Groups of endpoints that share their ports.
+    /// The groups of endpoints with the same ports.
     #[serde(deserialize_with = "null_as_default")]
     pub subsets: Vec<WireEndpointSubset>,
 }
 
-/// One of `subsets` of Endpoints.
+/// An element of `subsets` of Endpoints.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(expecting = "struct EndpointSubset", rename_all = "camelCase", default)]
 pub struct WireEndpointSubset {
-    /// Endpoints that take connections.
+    /// The ready endpoints.
     #[serde(deserialize_with = "null_as_default")]
     pub addresses: Vec<WireEndpointAddress>,
-    /// Endpoints that do not yet, or no longer.
+    /// The endpoints that are not ready.
     #[serde(deserialize_with = "null_as_default")]
     pub not_ready_addresses: Vec<WireEndpointAddress>,
     /// The ports of every endpoint.
@@ -316,7 +317,7 @@ pub struct WireEndpointSubset {
     pub ports: Vec<WireEndpointPort>,
 }
 
-/// One address in a subset of Endpoints.
+/// An address in a subset of Endpoints.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(
     expecting = "struct EndpointAddress",
@@ -324,83 +325,83 @@ pub struct WireEndpointSubset {
     default
 )]
 pub struct WireEndpointAddress {
-    /// The address, of either family.
+    /// The address, of any family.
     #[serde(deserialize_with = "null_as_default")]
     pub ip: String,
-    /// The Node it runs on.
+    /// The name of the endpoint's Node.
     pub node_name: Option<String>,
 }
 
-/// `v1` Node.
+/// A Node of API version `v1`.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(expecting = "struct Node", rename_all = "camelCase", default)]
 pub struct WireNode {
-    /// Its name.
+    /// The name and labels.
     #[serde(deserialize_with = "null_as_default")]
     pub metadata: WireMetadata,
-    /// What it was given.
+    /// The configuration.
     #[serde(deserialize_with = "null_as_default")]
     pub spec: WireNodeSpec,
-    /// What the kubelet reports.
+    /// The state that the kubelet reports.
     #[serde(deserialize_with = "null_as_default")]
     pub status: WireNodeStatus,
 }
 
-/// `spec` of a Node.
+/// The `spec` of a Node.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(expecting = "struct NodeSpec", rename_all = "camelCase", default)]
 pub struct WireNodeSpec {
-    /// The ranges of its Pods' addresses; one a family.
+    /// The address ranges of the Pods, one per family.
     #[serde(rename = "podCIDRs", deserialize_with = "null_as_default")]
     pub pod_cidrs: Vec<String>,
-    /// What keeps Pods away.
+    /// The taints.
     #[serde(deserialize_with = "null_as_default")]
     pub taints: Vec<WireTaint>,
 }
 
-/// One of `spec.taints` of a Node.
+/// An element of `spec.taints` of a Node.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(expecting = "struct Taint", default)]
 pub struct WireTaint {
-    /// What it is called.
+    /// The key of the taint.
     #[serde(deserialize_with = "null_as_default")]
     pub key: String,
 }
 
-/// `status` of a Node.
+/// The `status` of a Node.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(expecting = "struct NodeStatus", rename_all = "camelCase", default)]
 pub struct WireNodeStatus {
-    /// Its addresses and names.
+    /// The addresses and host names.
     #[serde(deserialize_with = "null_as_default")]
     pub addresses: Vec<WireNodeAddress>,
 }
 
-/// One of `status.addresses` of a Node.
+/// An element of `status.addresses` of a Node.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(expecting = "struct NodeAddress", rename_all = "camelCase", default)]
 pub struct WireNodeAddress {
-    /// `InternalIP`, `ExternalIP`, `Hostname` and so on.
+    /// The type of the address, such as `InternalIP`, `ExternalIP` or `Hostname`.
     #[serde(rename = "type", deserialize_with = "null_as_default")]
     pub address_type: String,
-    /// The address or name.
+    /// The address or host name.
     #[serde(deserialize_with = "null_as_default")]
     pub address: String,
 }
 
-/// `networking.k8s.io/v1` `ServiceCIDR`.
+/// A `ServiceCIDR` of API version `networking.k8s.io/v1`.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(expecting = "struct ServiceCidr", rename_all = "camelCase", default)]
 pub struct WireServiceCidr {
-    /// Its name.
+    /// The name.
     #[serde(deserialize_with = "null_as_default")]
     pub metadata: WireMetadata,
-    /// Its ranges.
+    /// The desired state.
     #[serde(deserialize_with = "null_as_default")]
     pub spec: WireServiceCidrSpec,
 }
 
-/// `spec` of a `ServiceCIDR`.
+/// The `spec` of a `ServiceCIDR`.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(
     expecting = "struct ServiceCidrSpec",
@@ -408,11 +409,12 @@ pub struct WireServiceCidr {
     default
 )]
 pub struct WireServiceCidrSpec {
-    /// One range a family.
+    /// The ranges of `ClusterIPs`, one per family.
     #[serde(deserialize_with = "null_as_default")]
     pub cidrs: Vec<String>,
 }
 
+/// Decodes a value, and `null` as its default.
 fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -421,12 +423,12 @@ where
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// Selectors ask whether a label is there, and Go decodes `label: null` as one with an empty value.
+/// Decodes a label that is present: Go decodes `label: null` as a label with an empty value.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     null_as_default(deserializer).map(Some)
 }
 
-/// Takes no memory for the map's entries.
+/// Decodes whether a map has an entry, without memory for its entries.
 fn is_filled_map<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     struct IsFilled;
 

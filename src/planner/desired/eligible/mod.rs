@@ -190,7 +190,7 @@ impl TopologyHints {
         let ready = || merged.iter().filter(|(_, endpoint)| endpoint.ready);
         let hints = || ready().map(|(_, endpoint)| endpoint.hints.as_deref());
         let all = |has: fn(&Hints) -> bool| hints().all(|hints| hints.is_some_and(has));
-        if all(|hints| hints.nodes) && hints().flatten().any(|hints| hints.our_node) {
+        if all(|hints| hints.has_nodes) && hints().flatten().any(|hints| hints.has_this_node) {
             return Self::SameNode;
         }
         let names_our_zone = |hints: &Hints| names_zone(hints, zone);
@@ -205,7 +205,7 @@ impl TopologyHints {
         let hints = endpoint.hints.as_deref();
         match self {
             Self::Any => true,
-            Self::SameNode => hints.is_some_and(|hints| hints.our_node),
+            Self::SameNode => hints.is_some_and(|hints| hints.has_this_node),
             Self::SameZone => hints.is_some_and(|hints| names_zone(hints, zone)),
         }
     }

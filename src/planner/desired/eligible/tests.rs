@@ -20,11 +20,11 @@ fn endpoint(text: &str) -> model::Endpoint<Ipv4Addr> {
     let last = letters.next().unwrap().to_digit(10).unwrap();
     let condition = letters.next().unwrap();
     let rest: String = letters.collect();
-    let (our_node, other_node) = (rest.contains('#'), rest.contains('%'));
+    let (this_node, other_node) = (rest.contains('#'), rest.contains('%'));
     let hints = Hints {
         zones,
-        nodes: our_node || other_node,
-        our_node,
+        has_nodes: this_node || other_node,
+        has_this_node: this_node,
     };
     let hinted = hints != Hints::default();
     model::Endpoint {

@@ -1,6 +1,7 @@
-//! Addresses and ranges as kube-proxy reads them: an octet of an IPv4 address may have leading
-//! zeros, which count for nothing (`netutils.ParseIPSloppy`), and an IPv4 address that is mapped
-//! into IPv6 is an IPv4 address.
+//! The parser of addresses and ranges, which follows kube-proxy.
+//!
+//! Leading zeros of an IPv4 octet are ignored (`netutils.ParseIPSloppy`), and an IPv4-mapped IPv6
+//! address is an IPv4 address.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -8,13 +9,13 @@ use ipnet::IpNet;
 
 use super::RejectReason;
 
-/// The address that `text` is.
+/// Parses an address.
 #[must_use]
 pub fn address(text: &str) -> Option<IpAddr> {
     parse(text).map(|address| address.to_canonical())
 }
 
-/// The range that `text` is, without the bits behind its prefix.
+/// Parses an address range, and clears its host bits.
 #[must_use]
 pub fn range(text: &str) -> Option<IpNet> {
     let (address, prefix) = text.split_once('/')?;
@@ -25,7 +26,7 @@ pub fn range(text: &str) -> Option<IpNet> {
     Some(net.trunc())
 }
 
-/// The addresses that `texts` are, each once, in their order.
+/// Parses addresses, keeps their order, and removes duplicates.
 pub(super) fn addresses<'a, F: FnOnce() -> String>(
     texts: impl Iterator<Item = (F, &'a str)>,
     rejected: &mut Vec<RejectReason>,
@@ -45,9 +46,10 @@ pub(super) fn addresses<'a, F: FnOnce() -> String>(
     addresses
 }
 
-/// Whether `address` can be an endpoint's: the API server takes no other
-/// (`ValidateNonSpecialIP`), and a manifest has not been past it.
-pub(super) fn may_be_endpoint(address: IpAddr) -> bool {
+/// Returns whether an address is valid for an endpoint.
+///
+/// The API server rejects others (`ValidateNonSpecialIP`), but manifests do not pass it.
+pub(super) fn is_valid_endpoint(address: IpAddr) -> bool {
     let link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
@@ -55,6 +57,7 @@ pub(super) fn may_be_endpoint(address: IpAddr) -> bool {
     !(link_local || address.is_loopback() || address.is_unspecified() || address.is_multicast())
 }
 
+/// Parses an address whose IPv4 octets may have leading zeros.
 fn parse(text: &str) -> Option<IpAddr> {
     text.parse().ok().or_else(|| {
         let (before, v4) = match text.rfind(':') {
@@ -65,6 +68,7 @@ fn parse(text: &str) -> Option<IpAddr> {
     })
 }
 
+/// Parses an IPv4 address whose octets may have leading zeros.
 fn sloppy_v4(text: &str) -> Option<Ipv4Addr> {
     let mut octets = [0; 4];
     let mut parts = text.split('.');
@@ -109,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_cut_to_its_prefix() {
+    fn the_host_bits_of_a_range_are_cleared() {
         for (text, expected) in [
             ("10.96.0.0/12", Some("10.96.0.0/12")),
             ("010.96.7.7/12", Some("10.96.0.0/12")),
@@ -126,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn special_addresses_are_no_endpoints() {
+    fn special_addresses_are_not_endpoints() {
         for (text, expected) in [
             ("10.244.1.5", true),
             ("192.0.2.1", true),
@@ -143,7 +147,7 @@ mod tests {
             ("febf::1", false),
             ("ff02::1", false),
         ] {
-            assert_eq!(may_be_endpoint(text.parse().unwrap()), expected, "{text}");
+            assert_eq!(is_valid_endpoint(text.parse().unwrap()), expected, "{text}");
         }
     }
 }

@@ -1,5 +1,6 @@
-//! From an API object as it is decoded to what it means to the rules. A part that makes no sense
-//! is left out and reported; the rest of the object counts.
+//! The conversion of decoded API objects to the model.
+//!
+//! An invalid part is rejected and reported; the rest of the object is used.
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ pub use slice::{endpoints, slice};
 #[cfg(test)]
 mod tests;
 
-/// Which object `metadata` names. A namespace that is absent is `default`, as `kubectl` has it.
+/// Returns the key of an object; an absent namespace is `default`, as in `kubectl`.
 #[must_use]
 pub fn key(kind: ObjectKind, metadata: &WireMetadata) -> ObjectKey {
     let name = match kind {
@@ -35,9 +36,9 @@ pub fn key(kind: ObjectKind, metadata: &WireMetadata) -> ObjectKey {
 }
 
 /// The taint of a Node that the cluster autoscaler is about to delete (KEP-3836).
-const LEAVING: &str = "ToBeDeletedByClusterAutoscaler";
+const DELETION_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 
-/// What a Node says: its internal addresses, if it is `our_node`.
+/// Converts a Node; nodes other than `our_node` are ignored.
 #[must_use]
 pub fn node(node: &wire::WireNode, our_node: &str) -> Update {
     update(ObjectKind::Node, &node.metadata, |rejected| {
@@ -45,12 +46,15 @@ pub fn node(node: &wire::WireNode, our_node: &str) -> Update {
             return None;
         }
         let of_type = |kind: &'static str| {
-            let addresses = node.status.addresses.iter().enumerate();
-            let addresses = addresses.filter(move |(_, address)| address.address_type == kind);
-            addresses.map(|(index, address)| {
-                let field = move || format!("status.addresses[{index}].address");
-                (field, address.address.as_str())
-            })
+            node.status
+                .addresses
+                .iter()
+                .enumerate()
+                .filter(move |(_, address)| address.address_type == kind)
+                .map(|(index, address)| {
+                    let field = move || format!("status.addresses[{index}].address");
+                    (field, address.address.as_str())
+                })
         };
         let addresses = of_type("InternalIP").chain(of_type("ExternalIP"));
         let zone = node.metadata.labels.zone.as_deref();
@@ -59,11 +63,16 @@ pub fn node(node: &wire::WireNode, our_node: &str) -> Update {
             zone: zone.filter(|zone| !zone.is_empty()).map(Arc::from),
             pod_cidrs: ranges("spec.podCIDRs", &node.spec.pod_cidrs, rejected),
             is_leaving: node.metadata.deletion_timestamp.is_some()
-                || node.spec.taints.iter().any(|taint| taint.key == LEAVING),
+                || node
+                    .spec
+                    .taints
+                    .iter()
+                    .any(|taint| taint.key == DELETION_TAINT),
         }))
     })
 }
 
+/// Parses the address ranges of a field, and rejects invalid ones.
 fn ranges(field: &str, texts: &[String], rejected: &mut Vec<RejectReason>) -> Vec<IpNet> {
     let mut ranges = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
@@ -79,7 +88,7 @@ fn ranges(field: &str, texts: &[String], rejected: &mut Vec<RejectReason>) -> Ve
     ranges
 }
 
-/// What a `ServiceCIDR` says: its ranges.
+/// Converts a `ServiceCIDR`.
 #[must_use]
 pub fn service_cidr(service_cidr: &wire::WireServiceCidr) -> Update {
     update(
@@ -92,14 +101,14 @@ pub fn service_cidr(service_cidr: &wire::WireServiceCidr) -> Update {
     )
 }
 
-/// The update on an object of `kind`; `object` is asked only if the object has a proper name.
+/// Returns the update for an object; `object` is called only if the name is valid.
 fn update(
     kind: ObjectKind,
     metadata: &WireMetadata,
     object: impl FnOnce(&mut Vec<RejectReason>) -> Option<Object>,
 ) -> Update {
     let mut rejected = Vec::new();
-    let object = match misnamed(kind, metadata) {
+    let object = match invalid_name(kind, metadata) {
         Some(fault) => {
             rejected.push(fault);
             None
@@ -114,13 +123,14 @@ fn update(
     }
 }
 
-/// When what an object says was brought about, in milliseconds since 1970, if it says so.
+/// Returns the time of the change that caused an object's state, in milliseconds since 1970.
 fn triggered(metadata: &WireMetadata) -> Option<i64> {
     let text = metadata.annotations.last_change_trigger_time.as_deref()?;
     let time = text.parse::<Timestamp>().ok()?;
     Some(time.as_millisecond())
 }
 
+/// Returns the namespace of an object, `default` if absent.
 fn namespace(metadata: &WireMetadata) -> &str {
     match metadata.namespace.as_str() {
         "" => "default",
@@ -128,18 +138,20 @@ fn namespace(metadata: &WireMetadata) -> &str {
     }
 }
 
-/// The Service that is named as the object itself.
+/// Returns the Service with the object's namespace and name.
 fn service_name(metadata: &WireMetadata) -> ServiceName {
     ServiceName::new(namespace(metadata), &metadata.name)
 }
 
-/// Names stand in comments of the ruleset and in its text, where a quote would end them.
-fn misnamed(kind: ObjectKind, metadata: &WireMetadata) -> Option<RejectReason> {
+/// Returns the reason why the name or namespace of an object is invalid.
+///
+/// Names are part of the ruleset's comments, where a quote would end the comment.
+fn invalid_name(kind: ObjectKind, metadata: &WireMetadata) -> Option<RejectReason> {
     if metadata.name.is_empty() {
         let text = "metadata.name is missing";
         return Some(RejectReason::Contradiction(text.into()));
     }
-    let longest = match kind {
+    let max_len = match kind {
         ObjectKind::Service => 63,
         ObjectKind::EndpointSlice
         | ObjectKind::Endpoints
@@ -147,30 +159,30 @@ fn misnamed(kind: ObjectKind, metadata: &WireMetadata) -> Option<RejectReason> {
         | ObjectKind::ServiceCidr => 253,
     };
     [
-        ("metadata.name", metadata.name.as_str(), longest),
+        ("metadata.name", metadata.name.as_str(), max_len),
         ("metadata.namespace", namespace(metadata), 63),
     ]
     .into_iter()
-    .find(|(_, value, longest)| !is_name(value, *longest))
+    .find(|(_, value, max_len)| !is_name(value, *max_len))
     .map(|(field, value, _)| RejectReason::Name {
         field: field.into(),
         value: value.into(),
     })
 }
 
-/// Whether `text` is a subdomain as of RFC 1123, the widest form of a name in Kubernetes.
-fn is_name(text: &str, longest: usize) -> bool {
-    let edge = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+/// Returns whether a text is an RFC 1123 subdomain, the most general name in Kubernetes.
+fn is_name(text: &str, max_len: usize) -> bool {
+    let is_alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = text.as_bytes();
-    bytes.len() <= longest
-        && bytes.first().is_some_and(edge)
-        && bytes.last().is_some_and(edge)
+    bytes.len() <= max_len
+        && bytes.first().is_some_and(is_alphanumeric)
+        && bytes.last().is_some_and(is_alphanumeric)
         && bytes
             .iter()
-            .all(|byte| edge(byte) || matches!(byte, b'-' | b'.'))
+            .all(|byte| is_alphanumeric(byte) || matches!(byte, b'-' | b'.'))
 }
 
-/// Seconds since 1970 of `metadata.creationTimestamp`.
+/// Parses `metadata.creationTimestamp`, in seconds since 1970.
 fn created(metadata: &WireMetadata, rejected: &mut Vec<RejectReason>) -> Option<i64> {
     let text = metadata.creation_timestamp.as_deref()?;
     let timestamp = text.parse::<Timestamp>().ok();
@@ -183,7 +195,7 @@ fn created(metadata: &WireMetadata, rejected: &mut Vec<RejectReason>) -> Option<
     timestamp.map(Timestamp::as_second)
 }
 
-/// The protocol named `text`; none named is TCP, the API server's default.
+/// Parses a protocol; an empty text is TCP, the API server's default.
 fn protocol(field: impl FnOnce() -> String, text: &str) -> Result<Protocol, RejectReason> {
     match text {
         "" | "TCP" => Ok(Protocol::Tcp),
@@ -196,6 +208,7 @@ fn protocol(field: impl FnOnce() -> String, text: &str) -> Result<Protocol, Reje
     }
 }
 
+/// Converts a port number.
 fn port_number(field: impl FnOnce() -> String, value: i64) -> Result<u16, RejectReason> {
     match u16::try_from(value) {
         Ok(port @ 1..) => Ok(port),

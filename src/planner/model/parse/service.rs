@@ -1,4 +1,4 @@
-//! A Service: its addresses and ports.
+//! The conversion of Services.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,8 +11,10 @@ use crate::planner::model::{
 
 use super::{created, ip, is_name, port_number, protocol, service_name, update};
 
-/// What a Service says. Not for us, hence without an object, is one that another proxy serves
-/// (label `service.kubernetes.io/service-proxy-name`), a headless one and an `ExternalName`.
+/// Converts a Service.
+///
+/// Ignored are headless Services, those of type `ExternalName`, and those of another proxy (label
+/// `service.kubernetes.io/service-proxy-name`).
 #[must_use]
 pub fn service(service: &wire::WireService) -> Update {
     update(ObjectKind::Service, &service.metadata, |rejected| {
@@ -45,13 +47,15 @@ pub fn service(service: &wire::WireService) -> Update {
     })
 }
 
+/// The path and text of a field.
 type Text<'a, F> = (F, &'a str);
 
+/// Returns the texts of `ClusterIPs`.
 fn cluster_ips(
     spec: &wire::WireServiceSpec,
 ) -> impl Iterator<Item = Text<'_, impl FnOnce() -> String>> {
-    let plural = !spec.cluster_ips.is_empty();
-    let texts = if plural {
+    let is_list = !spec.cluster_ips.is_empty();
+    let texts = if is_list {
         spec.cluster_ips.as_slice()
     } else {
         std::slice::from_ref(&spec.cluster_ip)
@@ -62,7 +66,7 @@ fn cluster_ips(
         .filter(|(_, text)| !matches!(text.as_str(), "" | "None"))
         .map(move |(index, text)| {
             let field = move || {
-                if plural {
+                if is_list {
                     format!("spec.clusterIPs[{index}]")
                 } else {
                     "spec.clusterIP".to_owned()
@@ -72,6 +76,7 @@ fn cluster_ips(
         })
 }
 
+/// Returns the texts of external IPs.
 fn external_ips(
     spec: &wire::WireServiceSpec,
 ) -> impl Iterator<Item = Text<'_, impl FnOnce() -> String>> {
@@ -81,7 +86,10 @@ fn external_ips(
     })
 }
 
-/// An ingress with a host name only, or with `ipMode: Proxy` (KEP-1860), is reached past us.
+/// Returns the texts of load-balancer IPs.
+///
+/// Packets to an ingress with only a host name, or with `ipMode: Proxy` (KEP-1860), do not have its
+/// address when they reach the node.
 fn load_balancer_ips(
     status: &wire::WireServiceStatus,
 ) -> impl Iterator<Item = Text<'_, impl FnOnce() -> String>> {
@@ -99,6 +107,7 @@ fn load_balancer_ips(
         })
 }
 
+/// Parses a traffic policy; the default is Cluster.
 fn policy(text: Option<&str>) -> TrafficPolicy {
     match text {
         Some("Local") => TrafficPolicy::Local,
@@ -106,8 +115,10 @@ fn policy(text: Option<&str>) -> TrafficPolicy {
     }
 }
 
-/// The policy, where it counts: a Service of type `ClusterIP` has it for its external IPs only
-/// (`ExternallyAccessible` and `ExternalPolicyLocal` of Kubernetes' `pkg/api/v1/service`).
+/// Returns the external policy if it has an effect, otherwise Cluster.
+///
+/// A Service of type `ClusterIP` has it only for external IPs (`ExternallyAccessible` and
+/// `ExternalPolicyLocal` in Kubernetes' `pkg/api/v1/service`).
 fn external_policy(spec: &wire::WireServiceSpec) -> TrafficPolicy {
     let has_node_ports = matches!(spec.service_type.as_str(), "NodePort" | "LoadBalancer");
     if has_node_ports || !spec.external_ips.is_empty() {
@@ -117,33 +128,40 @@ fn external_policy(spec: &wire::WireServiceSpec) -> TrafficPolicy {
     }
 }
 
-/// The port, where it counts (`NeedsHealthCheck` of Kubernetes' `pkg/api/v1/service`).
+/// Returns the health check port if it has an effect (`NeedsHealthCheck` in Kubernetes'
+/// `pkg/api/v1/service`).
 fn health_check_node_port(
     spec: &wire::WireServiceSpec,
     ports: &[ServicePort],
     rejected: &mut Vec<RejectReason>,
 ) -> Option<u16> {
-    let counts = spec.service_type == "LoadBalancer"
+    let has_effect = spec.service_type == "LoadBalancer"
         && policy(spec.external_traffic_policy.as_deref()) == TrafficPolicy::Local
         && spec.health_check_node_port != 0;
     let field = || "spec.healthCheckNodePort".to_owned();
-    let number = counts.then(|| port_number(field, spec.health_check_node_port))?;
-    let number = number.map_err(|fault| rejected.push(fault)).ok()?;
-    let mut ports = ports.iter();
-    let is_that =
+    if !has_effect {
+        return None;
+    }
+    let number = port_number(field, spec.health_check_node_port)
+        .map_err(|reason| rejected.push(reason))
+        .ok()?;
+    let is_same =
         |port: &ServicePort| port.protocol == Protocol::Tcp && port.node_port == Some(number);
-    if ports.any(is_that) {
-        let text = format!("spec.healthCheckNodePort {number} is a node port of the Service too");
+    if ports.iter().any(is_same) {
+        let text = format!("spec.healthCheckNodePort {number} is also a node port of the Service");
         rejected.push(RejectReason::Contradiction(text.into()));
         return None;
     }
     Some(number)
 }
 
-/// The API server's default and limits of `timeoutSeconds`.
+/// The API server's default of `timeoutSeconds`.
 const DEFAULT_AFFINITY: u32 = 10_800;
-const LONGEST_AFFINITY: u32 = 86_400;
 
+/// The API server's maximum of `timeoutSeconds`.
+const MAX_AFFINITY: u32 = 86_400;
+
+/// Returns the session affinity timeout in seconds; `None` without session affinity.
 fn affinity(spec: &wire::WireServiceSpec, rejected: &mut Vec<RejectReason>) -> Option<u32> {
     if spec.session_affinity.as_deref() != Some("ClientIP") {
         return None;
@@ -151,19 +169,20 @@ fn affinity(spec: &wire::WireServiceSpec, rejected: &mut Vec<RejectReason>) -> O
     let Some(seconds) = spec.session_affinity_config.client_ip.timeout_seconds else {
         return Some(DEFAULT_AFFINITY);
     };
-    let valid = u32::try_from(seconds).ok();
-    let valid = valid.filter(|seconds| (1..=LONGEST_AFFINITY).contains(seconds));
+    let valid = u32::try_from(seconds)
+        .ok()
+        .filter(|seconds| (1..=MAX_AFFINITY).contains(seconds));
     if valid.is_none() {
         let text = format!(
-            "spec.sessionAffinityConfig.clientIP.timeoutSeconds {seconds} is not 1 to \
-             {LONGEST_AFFINITY}, {DEFAULT_AFFINITY} is used"
+            "spec.sessionAffinityConfig.clientIP.timeoutSeconds {seconds} is not between 1 and \
+             {MAX_AFFINITY}; {DEFAULT_AFFINITY} is used"
         );
         rejected.push(RejectReason::Contradiction(text.into()));
     }
     valid.or(Some(DEFAULT_AFFINITY))
 }
 
-/// A range that does not parse is left out, as kube-proxy has it; white space around one too.
+/// Parses `loadBalancerSourceRanges`; like kube-proxy, it trims spaces and rejects invalid ranges.
 fn source_ranges(spec: &wire::WireServiceSpec, rejected: &mut Vec<RejectReason>) -> Vec<IpNet> {
     let mut ranges = Vec::new();
     for (index, text) in spec.load_balancer_source_ranges.iter().enumerate() {
@@ -179,7 +198,7 @@ fn source_ranges(spec: &wire::WireServiceSpec, rejected: &mut Vec<RejectReason>)
     ranges
 }
 
-/// What only one port of a Service may have.
+/// A property that is unique among the ports of a Service.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum PortClaim {
     Name(Protocol, Arc<str>),
@@ -188,6 +207,7 @@ enum PortClaim {
 }
 
 impl PortClaim {
+    /// Returns the properties of a port.
     fn all(port: &ServicePort) -> impl Iterator<Item = Self> + use<> {
         let protocol = port.protocol;
         [
@@ -201,6 +221,7 @@ impl PortClaim {
         )
     }
 
+    /// Returns the reason why a port with this property is rejected.
     fn contested(&self, index: usize) -> RejectReason {
         let text = match self {
             Self::Name(protocol, name) => {
@@ -217,6 +238,7 @@ impl PortClaim {
     }
 }
 
+/// Converts the ports of a Service, and rejects duplicates.
 fn ports(spec: &wire::WireServiceSpec, rejected: &mut Vec<RejectReason>) -> Vec<ServicePort> {
     let has_node_ports = matches!(spec.service_type.as_str(), "NodePort" | "LoadBalancer");
     let mut ports = Vec::with_capacity(spec.ports.len());
@@ -224,8 +246,8 @@ fn ports(spec: &wire::WireServiceSpec, rejected: &mut Vec<RejectReason>) -> Vec<
     for (index, wire) in spec.ports.iter().enumerate() {
         let mut port = match port(index, wire) {
             Ok(port) => port,
-            Err(fault) => {
-                rejected.push(fault);
+            Err(reason) => {
+                rejected.push(reason);
                 continue;
             }
         };
@@ -233,7 +255,7 @@ fn ports(spec: &wire::WireServiceSpec, rejected: &mut Vec<RejectReason>) -> Vec<
             let field = || format!("spec.ports[{index}].nodePort");
             match port_number(field, wire.node_port) {
                 Ok(number) => port.node_port = Some(number),
-                Err(fault) => rejected.push(fault),
+                Err(reason) => rejected.push(reason),
             }
         }
         if let Some(claim) = PortClaim::all(&port).find(|claim| claimed.contains(claim)) {
@@ -246,9 +268,9 @@ fn ports(spec: &wire::WireServiceSpec, rejected: &mut Vec<RejectReason>) -> Vec<
     ports
 }
 
-/// The port without its node port.
+/// Converts a port, without its node port.
 fn port(index: usize, wire: &wire::WireServicePort) -> Result<ServicePort, RejectReason> {
-    // The name is a part of the ruleset's comments (see `misnamed`).
+    // The name is a part of the ruleset's comments (see `invalid_name`).
     if !wire.name.is_empty() && !is_name(&wire.name, 63) {
         return Err(RejectReason::Name {
             field: format!("spec.ports[{index}].name").into(),

@@ -1,4 +1,4 @@
-//! An `EndpointSlice`, and Endpoints turned into slices.
+//! The conversion of `EndpointSlices`, and of Endpoints to slices.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,8 +10,9 @@ use crate::planner::model::{
 
 use super::{ip, namespace, port_number, protocol, service_name, triggered, update};
 
-/// What an `EndpointSlice` says: one slice. Not for us, hence without an object, is one of a
-/// headless Service (label `service.kubernetes.io/headless`).
+/// Converts an `EndpointSlice`.
+///
+/// Slices of headless Services (label `service.kubernetes.io/headless`) are ignored.
 #[must_use]
 pub fn slice(slice: &wire::WireEndpointSlice, our_node: &str) -> Update {
     update(ObjectKind::EndpointSlice, &slice.metadata, |rejected| {
@@ -26,7 +27,7 @@ pub fn slice(slice: &wire::WireEndpointSlice, our_node: &str) -> Update {
             "IPv4" => SliceEndpoints::Ipv4(slice_endpoints(slice, our_node, rejected)),
             "IPv6" => SliceEndpoints::Ipv6(slice_endpoints(slice, our_node, rejected)),
             "FQDN" => {
-                let text = "addressType FQDN: host names are not used as endpoints";
+                let text = "addressType FQDN: endpoints with host names are not supported";
                 rejected.push(RejectReason::Contradiction(text.into()));
                 return None;
             }
@@ -46,9 +47,10 @@ pub fn slice(slice: &wire::WireEndpointSlice, our_node: &str) -> Update {
     })
 }
 
-/// What Endpoints say: a slice for each subset and family of it, as the `EndpointSlice` mirroring
-/// controller makes them. Not for us, hence without an object, are those with label
-/// `endpointslice.kubernetes.io/skip-mirror: "true"` and those that are a leader's lock.
+/// Converts Endpoints to a slice for each subset and family, like the mirroring controller.
+///
+/// Endpoints with label `endpointslice.kubernetes.io/skip-mirror: "true"` and leader-election locks
+/// are ignored.
 #[must_use]
 pub fn endpoints(endpoints: &wire::WireEndpoints, our_node: &str) -> Update {
     let metadata = &endpoints.metadata;
@@ -86,11 +88,13 @@ pub fn endpoints(endpoints: &wire::WireEndpoints, our_node: &str) -> Update {
     })
 }
 
+/// Returns the Service of a slice.
 fn slice_service(slice: &wire::WireEndpointSlice) -> Option<ServiceName> {
     let name = slice.metadata.labels.service_name.as_deref()?;
     (!name.is_empty()).then(|| ServiceName::new(namespace(&slice.metadata), name))
 }
 
+/// Converts the endpoints of a slice, sorted by address.
 fn slice_endpoints<A: Address>(
     slice: &wire::WireEndpointSlice,
     our_node: &str,
@@ -99,8 +103,8 @@ fn slice_endpoints<A: Address>(
     let mut endpoints = Vec::with_capacity(slice.endpoints.len());
     for (index, endpoint) in slice.endpoints.iter().enumerate() {
         let Some(text) = endpoint.addresses.first() else {
-            let fault = format!("endpoints[{index}].addresses is empty");
-            rejected.push(RejectReason::Contradiction(fault.into()));
+            let text = format!("endpoints[{index}].addresses is empty");
+            rejected.push(RejectReason::Contradiction(text.into()));
             continue;
         };
         if endpoint.addresses.len() > 1 {
@@ -122,14 +126,15 @@ fn slice_endpoints<A: Address>(
                 unplaced: endpoint.node_name.is_none(),
                 hints: hints(&endpoint.hints, our_node),
             }),
-            Err(fault) => rejected.push(fault),
+            Err(reason) => rejected.push(reason),
         }
     }
-    // Once here, and not with all of its Service whenever one changes.
+    // Sorted once here, and not with all slices of the Service at each change of one.
     endpoints.sort_by_key(|endpoint| endpoint.address.bits());
     endpoints
 }
 
+/// Converts the hints of an endpoint; `None` if it has none.
 fn hints(hints: &wire::WireEndpointHints, our_node: &str) -> Option<Box<Hints>> {
     let (zones, nodes) = (&hints.for_zones, &hints.for_nodes);
     if zones.is_empty() && nodes.is_empty() {
@@ -137,13 +142,15 @@ fn hints(hints: &wire::WireEndpointHints, our_node: &str) -> Option<Box<Hints>> 
     }
     Some(Box::new(Hints {
         zones: zones.iter().map(|zone| zone.name.as_str().into()).collect(),
-        nodes: !nodes.is_empty(),
-        our_node: nodes.iter().any(|node| node.name == our_node),
+        has_nodes: !nodes.is_empty(),
+        has_this_node: nodes.iter().any(|node| node.name == our_node),
     }))
 }
 
+/// Endpoints by family.
 type ByFamily = (Vec<Endpoint<Ipv4Addr>>, Vec<Endpoint<Ipv6Addr>>);
 
+/// Converts the addresses of a subset.
 fn subset_endpoints(
     field: &str,
     subset: &wire::WireEndpointSubset,
@@ -162,14 +169,14 @@ fn subset_endpoints(
             match endpoint_address(field, &wire.ip, "IP address of an endpoint", Some) {
                 Ok(IpAddr::V4(address)) => by_family.0.push(mirrored(address, ready, place)),
                 Ok(IpAddr::V6(address)) => by_family.1.push(mirrored(address, ready, place)),
-                Err(fault) => rejected.push(fault),
+                Err(reason) => rejected.push(reason),
             }
         }
     }
     by_family
 }
 
-/// What the mirroring controller makes of an address: it says nothing but `ready`.
+/// Returns the endpoint that the mirroring controller derives from an address.
 fn mirrored<A>(address: A, ready: bool, (local, unplaced): (bool, bool)) -> Endpoint<A> {
     Endpoint {
         address,
@@ -182,6 +189,7 @@ fn mirrored<A>(address: A, ready: bool, (local, unplaced): (bool, bool)) -> Endp
     }
 }
 
+/// Parses the address of an endpoint.
 fn endpoint_address<A>(
     field: impl FnOnce() -> String,
     text: &str,
@@ -189,7 +197,7 @@ fn endpoint_address<A>(
     of_family: impl FnOnce(IpAddr) -> Option<A>,
 ) -> Result<A, RejectReason> {
     ip::address(text)
-        .filter(|address| ip::may_be_endpoint(*address))
+        .filter(|address| ip::is_valid_endpoint(*address))
         .and_then(of_family)
         .ok_or_else(|| RejectReason::Address {
             field: field().into(),
@@ -198,8 +206,10 @@ fn endpoint_address<A>(
         })
 }
 
-/// A port without a name is one named "", which the API server would have made of it. A port
-/// without a number means every port, as network policies have it: no connection can be sent there.
+/// Converts the ports of a slice.
+///
+/// An absent name is "", as in the API server's defaults. A port without a number stands for all
+/// ports, which only network policies support: it is ignored.
 fn ports(
     field: &str,
     wire: &[wire::WireEndpointPort],
@@ -208,18 +218,19 @@ fn ports(
     let mut ports = Vec::with_capacity(wire.len());
     for (index, wire) in wire.iter().enumerate() {
         if wire.port == 0 {
-            let text = format!("{field}[{index}] has no number and is not used");
+            let text = format!("{field}[{index}] has no port number and is ignored");
             rejected.push(RejectReason::Contradiction(text.into()));
             continue;
         }
         match port(field, index, wire) {
             Ok(port) => ports.push(port),
-            Err(fault) => rejected.push(fault),
+            Err(reason) => rejected.push(reason),
         }
     }
     ports
 }
 
+/// Converts a port of a slice.
 fn port(
     field: &str,
     index: usize,

@@ -47,29 +47,29 @@ fn fields_that_are_null_count_as_absent() {
 }
 
 #[test]
-fn an_object_without_a_proper_name_is_left_out() {
+fn an_object_without_a_valid_name_is_rejected() {
     for (metadata, key, reason) in [
         ("{}", "default/", "metadata.name is missing"),
         ("{namespace: shop}", "shop/", "metadata.name is missing"),
         (
             "{name: 'a\"b'}",
             "default/a\"b",
-            "metadata.name \"a\\\"b\" is not a name of Kubernetes",
+            "metadata.name \"a\\\"b\" is not a valid Kubernetes name",
         ),
         (
             "{name: Cart}",
             "default/Cart",
-            "metadata.name \"Cart\" is not a name of Kubernetes",
+            "metadata.name \"Cart\" is not a valid Kubernetes name",
         ),
         (
             "{name: a/b}",
             "default/a/b",
-            "metadata.name \"a/b\" is not a name of Kubernetes",
+            "metadata.name \"a/b\" is not a valid Kubernetes name",
         ),
         (
             "{name: a, namespace: -x}",
             "-x/a",
-            "metadata.namespace \"-x\" is not a name of Kubernetes",
+            "metadata.namespace \"-x\" is not a valid Kubernetes name",
         ),
     ] {
         let yaml = format!("metadata: {metadata}\nspec: {{clusterIP: 10.96.0.7}}");
@@ -80,7 +80,7 @@ fn an_object_without_a_proper_name_is_left_out() {
 }
 
 #[test]
-fn only_our_own_node_counts_and_its_internal_addresses_come_first() {
+fn only_this_node_is_used_and_its_internal_addresses_come_first() {
     let yaml = "metadata: {name: n1}
 status:
   addresses: [{type: ExternalIP, address: 192.0.2.1}, {type: InternalIP, address: 10.0.0.7}, {type: InternalIP, address: x},

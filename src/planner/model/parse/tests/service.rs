@@ -4,7 +4,7 @@ use super::{decoded, reasons};
 use crate::planner::model::parse::service;
 use crate::planner::model::{Object, Service, Update};
 
-/// A Service in YAML with `spec` and whatever follows it.
+/// Parses a Service from YAML with this `spec` and the fields after it.
 fn service_of(rest: &str) -> Update {
     let yaml = format!("metadata: {{name: cart, namespace: shop}}\n{rest}");
     service(&yaml_serde::from_str(&yaml).unwrap())
@@ -17,7 +17,7 @@ pub(super) fn as_service(update: &Update) -> &Service {
     }
 }
 
-/// Every port as `name/protocol/port/node port`.
+/// Returns every port as `name/protocol/port/node port`.
 pub(super) fn ports(update: &Update) -> Vec<String> {
     let text = |port: &crate::planner::model::ServicePort| {
         let node_port = port.node_port.unwrap_or(0);
@@ -65,7 +65,7 @@ fn a_service_as_the_api_server_writes_it_is_read_in_full() {
 }
 
 #[test]
-fn services_that_are_not_for_us_have_no_object_and_no_fault() {
+fn ignored_services_have_no_object_and_no_reason() {
     for rest in [
         "spec: {clusterIP: None, ports: [{port: 0}]}",
         "spec: {clusterIPs: [None]}",
@@ -116,7 +116,7 @@ fn a_bad_part_of_a_service_costs_only_itself() {
         Case {
             spec: "ports: [{name: 'a\"', port: 1}, {name: b, port: 1}]",
             ports: &["b/tcp/1/0"],
-            reasons: &["spec.ports[0].name \"a\\\"\" is not a name of Kubernetes"],
+            reasons: &["spec.ports[0].name \"a\\\"\" is not a valid Kubernetes name"],
         },
         Case {
             spec: "ports: [{name: a, port: 53}, {name: a, port: 53, protocol: UDP}, {name: b, port: 53}, {name: a, port: 54}]",
@@ -152,7 +152,7 @@ fn a_bad_part_of_a_service_costs_only_itself() {
 }
 
 #[test]
-fn a_service_without_a_valid_cluster_ip_is_left_out() {
+fn a_service_without_a_valid_cluster_ip_is_ignored() {
     let update = service_of("spec: {clusterIPs: [10.96.0.x, fd00::g], ports: [{port: 80}]}");
     assert_eq!(update.object, None);
     assert_eq!(

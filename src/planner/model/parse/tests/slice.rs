@@ -33,7 +33,7 @@ fn slice_ports(update: &Update) -> Vec<String> {
     as_slices(update)[0].ports.iter().map(text).collect()
 }
 
-/// Every endpoint as `address`, `+` if ready, `@` if local.
+/// Returns every endpoint as `address`, `+` if ready, `@` if local.
 pub(super) fn addresses(addresses: &SliceEndpoints) -> Vec<String> {
     fn text<A: std::fmt::Display>(endpoint: &Endpoint<A>) -> String {
         let ready = if endpoint.ready { "+" } else { "" };
@@ -47,7 +47,7 @@ pub(super) fn addresses(addresses: &SliceEndpoints) -> Vec<String> {
 }
 
 #[test]
-fn an_endpoint_is_ready_unless_it_says_no_and_local_if_its_node_is_ours() {
+fn an_endpoint_is_ready_by_default_and_local_if_it_names_this_node() {
     let update = slice_of(
         "addressType: IPv4
 ports: [{name: http, port: 8080}]
@@ -102,12 +102,12 @@ fn a_bad_endpoint_costs_only_itself() {
     assert_eq!(reasons(&update), ["endpoints[0].addresses is empty"]);
     let update = slice_of("addressType: IPv4\nendpoints: [{addresses: [10.244.0.1, 10.244.0.2]}]");
     assert_eq!(addresses(&as_slices(&update)[0].addresses), ["10.244.0.1+"]);
-    let reason = "endpoints[0].addresses has more than one address: only the first is used";
+    let reason = "endpoints[0].addresses has more than one address; only the first is used";
     assert_eq!(reasons(&update), [reason]);
 }
 
 #[test]
-fn a_slice_port_without_a_number_is_not_used_and_one_without_a_name_is_unnamed() {
+fn a_slice_port_without_a_number_is_ignored_and_an_absent_name_is_empty() {
     let update = slice_of(
         "addressType: IPv4
 ports: [{name: a}, {name: b, port: 0}, {port: 8080}, {name: '', port: 53, protocol: UDP}, {name: c, port: 70000}, {name: d, port: 1, protocol: QUIC}]",
@@ -116,8 +116,8 @@ ports: [{name: a}, {name: b, port: 0}, {port: 8080}, {name: '', port: 53, protoc
     assert_eq!(
         reasons(&update),
         [
-            "ports[0] has no number and is not used",
-            "ports[1] has no number and is not used",
+            "ports[0] has no port number and is ignored",
+            "ports[1] has no port number and is ignored",
             "ports[4].port 70000 is not a port number",
             "ports[5].protocol \"QUIC\" is not TCP, UDP or SCTP",
         ]
@@ -125,7 +125,7 @@ ports: [{name: a}, {name: b, port: 0}, {port: 8080}, {name: '', port: 53, protoc
 }
 
 #[test]
-fn slices_that_are_not_for_us_have_no_object() {
+fn ignored_slices_have_no_object() {
     let headless = "labels: {kubernetes.io/service-name: a, service.kubernetes.io/headless: ''}";
     for (metadata, address_type, reason) in [
         (headless, "IPv4", None),
@@ -133,7 +133,7 @@ fn slices_that_are_not_for_us_have_no_object() {
             "labels: {kubernetes.io/service-name: a}",
             "FQDN",
             Some(RejectReason::Contradiction(
-                "addressType FQDN: host names are not used as endpoints".into(),
+                "addressType FQDN: endpoints with host names are not supported".into(),
             )),
         ),
         ("labels: {}", "IPv4", Some(RejectReason::NoService)),
@@ -194,7 +194,7 @@ fn endpoints_become_a_slice_for_each_subset_and_family() {
         reasons(&update),
         [
             "subsets[0].addresses[2].ip \"127.0.0.1\" is not an IP address of an endpoint",
-            "subsets[1].ports[0] has no number and is not used",
+            "subsets[1].ports[0] has no port number and is ignored",
         ]
     );
 }
