@@ -1,30 +1,111 @@
 //! kube-dnat turns Kubernetes' Services into elements of a few nftables maps.
 //!
+//! The library adopts, plans and commits: it reads the tables back, computes the operations between
+//! what is applied and what is desired, and sends them as one transaction.
+//!
 //! ```text
-//! API server or a directory of manifests
-//!    -> watch              full lists and events, only the fields in use
+//! manifests, or events of an API server
 //!    -> planner::model     typed; an invalid part of an object is rejected with a reason, alone
-//!    -> planner::desired   the elements that one Service wants on this node
+//!    -> planner::desired   the elements that one Service needs on this node
 //!    -> planner::diff      the operations between what is applied and what is desired
 //!    -> netlink            one transaction; all or nothing; a rejected operation is named
 //!    -> kernel             every packet, without us
 //! ```
 //!
-//! [`sync`] drives the path; [`planner::ruleset`] is the shape of the tables; [`agent`] starts all
-//! parts. Nothing flows back but "committed" or "operation n was rejected".
+//! # Example
+//!
+//! A Service with one endpoint becomes these elements of `table ip kube-dnat`:
+//!
+//! ```text
+//! map services  { tcp . 10.96.0.7 . 80 comment "shop/cart:http" : goto pick-1 }
+//! map endpoints { tcp . 10.96.0.7 . 80 . 0 comment "shop/cart:http" : 10.244.1.9 . 8080 }
+//! ```
+//!
+//! ```
+//! use kube_dnat::planner::desired::NodeFacts;
+//! use kube_dnat::planner::diff::KernelView;
+//! use kube_dnat::planner::dual::Dual;
+//! use kube_dnat::{Kernel, State, manifests};
+//!
+//! const OBJECTS: &str = r#"
+//! apiVersion: v1
+//! kind: Service
+//! metadata: { namespace: shop, name: cart }
+//! spec:
+//!   clusterIPs: [10.96.0.7]
+//!   ports: [{ name: http, port: 80 }]
+//! ---
+//! apiVersion: discovery.k8s.io/v1
+//! kind: EndpointSlice
+//! metadata: { namespace: shop, name: cart-1, labels: { kubernetes.io/service-name: cart } }
+//! addressType: IPv4
+//! ports: [{ name: http, port: 8080 }]
+//! endpoints: [{ addresses: [10.244.1.9] }]
+//! "#;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut state = State::new(NodeFacts::default());
+//! for event in manifests::read_text(OBJECTS, "node-1")?.events {
+//!     let diagnostics = state.apply(event);
+//!     assert!(diagnostics.is_empty());
+//! }
+//! let planned = state.plan_everything().ipv4.transaction.operations;
+//! let planned: Vec<_> = planned.iter().map(|operation| operation.op.to_string()).collect();
+//! assert!(planned.contains(
+//!     &r#"add element services { tcp . 10.96.0.7 . 80 comment "shop/cart:http" : goto pick-1 }"#
+//!         .to_owned()
+//! ));
+//!
+//! // With CAP_NET_ADMIN, in a network namespace with our table of IPv4: adopt, plan, commit.
+//! # if false {
+//! let mut kernel = Kernel::open()?;
+//! let table = kernel.read(&state.programs().ipv4)?;
+//! let view = Dual { ipv4: KernelView::from(table), ipv6: None };
+//! let mut state = state.ipv4_only();
+//! let (transactions, effects) = state.plan(view).split();
+//! kernel.commit(&transactions.into())?;
+//! let _diagnostics = state.committed(effects);
+//! # }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The program, `kube-dnat`, is built on the same parts; docs/architecture.md follows one change
+//! through them.
 
-pub mod agent;
-pub mod clock;
-pub mod commands;
-pub mod config;
-pub mod events;
-pub mod http;
-pub mod kube_proxy;
-pub mod logging;
-pub mod metrics;
+#![cfg_attr(
+    not(feature = "testing"),
+    allow(
+        dead_code,
+        unfulfilled_lint_expectations,
+        unreachable_pub,
+        unused_imports,
+        reason = "the tests use what the program does not; with the feature all is public"
+    )
+)]
+
+/// Declares modules that are public only to the tests of this repository.
+macro_rules! internal {
+    ($($module:ident)*) => {
+        $(
+            #[cfg(feature = "testing")]
+            pub mod $module;
+            #[cfg(not(feature = "testing"))]
+            mod $module;
+        )*
+    };
+}
+
+internal! {
+    agent clock commands config events http kube_proxy logging metrics sync sysctl watch
+}
+
 pub mod netlink;
 pub mod planner;
-pub mod sync;
-pub mod sysctl;
-pub mod watch;
 mod yaml;
+
+#[doc(hidden)]
+pub use commands::main;
+pub use netlink::Kernel;
+pub use sync::{KernelViews, State, SyncEffects, SyncPlan, Transactions};
+pub use watch::manifests;

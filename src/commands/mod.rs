@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::{Parser, Subcommand};
 
+use crate::logging;
 use crate::netlink::{Kernel, TableShape};
 use crate::planner::diff::TableStatus;
 use crate::planner::model::Address;
@@ -69,6 +70,30 @@ enum Command {
     Cleanup(cleanup::Cleanup),
     /// Generate a shell completion script.
     Completions(completions::Completions),
+}
+
+/// Parses the command line, executes the subcommand, and logs an error as one sentence.
+#[must_use]
+pub fn main() -> ExitCode {
+    let line = CommandLine::of_process();
+    if let Err(help) = &line
+        && !help.use_stderr()
+    {
+        // An error here means that standard output is closed.
+        let _ = help.print();
+        return ExitCode::SUCCESS;
+    }
+    logging::start();
+    let result = line
+        .map_err(|error| anyhow::anyhow!(sentence(&error)))
+        .and_then(CommandLine::execute);
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!("{}", logging::ErrorChain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 impl CommandLine {

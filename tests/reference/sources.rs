@@ -1,6 +1,7 @@
 //! The sources that the documents name.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use super::root;
 
@@ -25,7 +26,7 @@ fn documents() -> Vec<(String, String)> {
         .filter(|path| path.extension().is_some_and(|ending| ending == "md"))
         .collect();
     paths.extend(["README.md", "CONTRIBUTING.md"].map(|name| root().join(name)));
-    let read = |path: std::path::PathBuf| {
+    let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).unwrap();
         let prose: Vec<_> = text.split("```").step_by(2).collect();
         (path.display().to_string(), prose.join(""))
@@ -61,7 +62,10 @@ fn the_path_of_a_change_names_functions_that_exist() {
     let mut functions = 0;
     for (file, function) in quoted.iter().zip(quoted.iter().skip(1)) {
         let (path, (between, name)) = (&file.1, function);
-        if !path.ends_with(".rs") || between != "," {
+        let is_source = Path::new(path)
+            .extension()
+            .is_some_and(|ending| ending == "rs");
+        if !is_source || between != "," {
             continue;
         }
         let source = fs::read_to_string(root().join(path)).unwrap();
