@@ -1,6 +1,5 @@
 //! The command line: one module for each subcommand.
 
-mod ask;
 mod check;
 mod cleanup;
 mod completions;

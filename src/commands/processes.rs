@@ -1,4 +1,4 @@
-//! Processes of this network namespace, as /proc tells of them.
+//! Finds processes of this network namespace in `/proc`.
 
 use std::fmt;
 use std::fs;
@@ -9,12 +9,12 @@ use serde::Serialize;
 
 use crate::planner::ruleset::TABLE;
 
-/// A process.
+/// A process, for messages and answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Process {
-    /// Its number.
+    /// The process ID.
     pub(super) id: u32,
-    /// The name of its program.
+    /// The name of the program.
     pub(super) name: String,
 }
 
@@ -24,8 +24,10 @@ impl fmt::Display for Process {
     }
 }
 
-/// The process that has the netfilter socket with this port (`/proc/net/netlink`). `None`: it is in
-/// a PID namespace that is hidden from here, or its files are.
+/// Returns the process that has the netfilter socket with this port (`/proc/net/netlink`).
+///
+/// Returns `None` if the process is in a PID namespace that is not visible from here, or if its files
+/// are not.
 pub(super) fn of_netlink_port(port: u32) -> Option<Process> {
     const NETFILTER: &str = "12";
     let sockets = fs::read_to_string("/proc/net/netlink").ok()?;
@@ -38,18 +40,18 @@ pub(super) fn of_netlink_port(port: u32) -> Option<Process> {
     of_socket(inode)
 }
 
-/// Who listens at a TCP port of any address.
+/// The process that listens on a TCP port of any address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PortListener {
-    /// Nobody.
+    /// No process listens.
     Nobody,
-    /// A process that cannot be seen from here.
+    /// The process is not visible from here.
     Hidden,
-    /// This one.
+    /// This process listens.
     Seen(Process),
 }
 
-/// Looks who listens at a TCP port, without a socket of our own.
+/// Returns the process that listens on a TCP port, without opening a socket.
 pub(super) fn listener(port: u16) -> PortListener {
     let sockets = [tcp(), tcp6()];
     match listening(sockets.iter().flatten().flatten(), port) {
@@ -58,7 +60,7 @@ pub(super) fn listener(port: u16) -> PortListener {
     }
 }
 
-/// The inode of the socket that listens at a port.
+/// Returns the inode of the socket that listens on a port.
 fn listening<'s>(mut sockets: impl Iterator<Item = &'s TcpNetEntry>, port: u16) -> Option<u64> {
     let listens = |socket: &&TcpNetEntry| {
         socket.state == TcpState::Listen && socket.local_address.port() == port
@@ -66,32 +68,34 @@ fn listening<'s>(mut sockets: impl Iterator<Item = &'s TcpNetEntry>, port: u16) 
     sockets.find(listens).map(|socket| socket.inode)
 }
 
+/// Returns the process that has a socket.
 fn of_socket(inode: u64) -> Option<Process> {
     let holder = all().find(|process| {
         let mut files = process.fd().into_iter().flatten().flatten();
         files.any(|file| file.target == FDTarget::Socket(inode))
     })?;
-    described(&holder)
+    describe(&holder)
 }
 
-/// The processes of this name in our network namespace; those that cannot be looked at are left out.
+/// Returns the visible processes of this name in this network namespace.
 pub(super) fn named(name: &str) -> Vec<Process> {
-    let described = here().filter_map(|process| described(&process));
-    described.filter(|process| process.name == name).collect()
-}
-
-/// The daemons of ours in our network namespace, as far as they can be seen: not who asks, nor
-/// another command.
-pub(super) fn daemons() -> Vec<Process> {
-    let running = here()
-        .filter(is_run)
-        .filter_map(|process| described(&process));
-    let daemons = running.filter(|process| process.name == TABLE);
-    daemons
-        .filter(|process| process.id != std::process::id())
+    in_this_namespace()
+        .filter_map(|process| describe(&process))
+        .filter(|process| process.name == name)
         .collect()
 }
 
+/// Returns the visible kube-dnat daemons in this network namespace, without processes of other
+/// subcommands.
+pub(super) fn daemons() -> Vec<Process> {
+    in_this_namespace()
+        .filter(is_run)
+        .filter_map(|process| describe(&process))
+        .filter(|process| process.name == TABLE && process.id != std::process::id())
+        .collect()
+}
+
+/// Whether the command line of a process is that of `run`.
 fn is_run(process: &proc::Process) -> bool {
     process.cmdline().is_ok_and(|line| {
         let first = line.get(1);
@@ -99,20 +103,21 @@ fn is_run(process: &proc::Process) -> bool {
     })
 }
 
-/// The processes that can be seen.
+/// Returns all visible processes.
 fn all() -> impl Iterator<Item = proc::Process> {
     proc::all_processes().into_iter().flatten().flatten()
 }
 
-/// Those in our network namespace.
-fn here() -> impl Iterator<Item = proc::Process> {
+/// Returns the visible processes in this network namespace.
+fn in_this_namespace() -> impl Iterator<Item = proc::Process> {
     let namespace = |id: &str| fs::read_link(format!("/proc/{id}/ns/net")).ok();
-    let ours = namespace("self");
-    all().filter(move |process| namespace(&process.pid().to_string()) == ours)
+    let own = namespace("self");
+    all().filter(move |process| namespace(&process.pid().to_string()) == own)
 }
 
-fn described(process: &proc::Process) -> Option<Process> {
-    let name = if runs_our_program(process) {
+/// Describes a process. Returns `None` if it has exited.
+fn describe(process: &proc::Process) -> Option<Process> {
+    let name = if runs_kube_dnat(process) {
         TABLE.to_owned()
     } else {
         process.stat().ok()?.comm
@@ -121,9 +126,9 @@ fn described(process: &proc::Process) -> Option<Process> {
     Some(Process { id, name })
 }
 
-/// Whether a process is one of ours, though it was started by another name: the image has a link
-/// `kube-proxy` to this program.
-fn runs_our_program(process: &proc::Process) -> bool {
+/// Whether a process runs kube-dnat, even under another name: the image has a link `kube-proxy` to
+/// this program.
+fn runs_kube_dnat(process: &proc::Process) -> bool {
     process.exe().is_ok_and(|program| {
         let name = program.file_name().unwrap_or_default().to_string_lossy();
         name.trim_end_matches(" (deleted)") == TABLE
@@ -138,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_listens_is_told_from_who_is_connected() {
+    fn a_listening_socket_is_distinguished_from_a_connection() {
         let sockets = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
             0: 0100007F:2810 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0\n   \
             1: 0100007F:2809 0100007F:9000 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0\n";

@@ -1,4 +1,4 @@
-//! What cannot be served over HTTP now, for `/debug/wrong`.
+//! What cannot be served over HTTP now, for `/debug/problems`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

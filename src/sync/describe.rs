@@ -33,7 +33,7 @@ impl State {
                 "everythingListed": self.is_complete(),
                 "IPv4": self.families.ipv4.describe(),
                 "IPv6": self.families.ipv6.as_ref().map(FamilyState::describe),
-                "wrong": self.problems(),
+                "problems": self.problems(),
             }),
             DebugView::Problems => Value::Object(self.problems()),
         }

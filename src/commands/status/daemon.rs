@@ -1,74 +1,101 @@
-//! Whether the daemon is running, and what it reports about itself over HTTP.
+//! Whether the daemon is running, and the status that it reports over HTTP.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::{Request, StatusCode};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use serde::Serialize;
 
-use crate::commands::ask;
 use crate::commands::processes::{self, PortListener, Process};
 use crate::http::admin::ReportedStatus;
 use crate::planner::ruleset::TABLE;
 
-/// What the daemon says of itself.
+/// The longest wait for a response: `/debug/problems` waits for a sync in progress.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The maximum size of a response in bytes.
+const MAX_RESPONSE: usize = 64 * 1024 * 1024;
+
+/// The status of the daemon, as far as it is known.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct DaemonStatus {
+    /// Whether a daemon is running in this network namespace.
     pub(super) running: bool,
+    /// The process of the daemon.
     process: Option<Process>,
+    /// The version of the daemon.
     version: Option<String>,
+    /// Whether changes reach the kernel in time.
     healthy: Option<bool>,
-    /// Whether load balancers are to send connections here.
+    /// Whether load balancers send connections to this node.
     eligible: Option<bool>,
     /// Seconds since the last commit.
     last_sync_seconds: Option<f64>,
-    /// Changes that wait for a sync.
+    /// The number of pending changes.
     pending_changes: Option<i64>,
-    /// Repairs of what others did to the tables, since it started.
+    /// The number of repairs of the tables since the daemon started.
     drift_repairs: Option<u64>,
-    /// Syncs that failed, since it started.
+    /// The number of failed syncs since the daemon started.
     failed_syncs: Option<u64>,
-    /// What is wrong with which object.
-    wrong: Option<BTreeMap<String, Vec<String>>>,
-    /// Why it could not be asked.
-    silent: Vec<String>,
+    /// The current problems of each object.
+    problems: Option<BTreeMap<String, Vec<String>>>,
+    /// The reasons why an address does not report the status.
+    unavailable: Vec<String>,
 }
 
-/// Why an address does not report the status of a daemon.
+/// The reason why an address does not report the status of a daemon.
 enum StatusUnavailable {
-    /// Nothing answers.
+    /// The connection or the request failed.
     Unreachable(anyhow::Error),
-    /// A daemon of ours answers what this version does not read.
+    /// A kube-dnat of another version responds.
     AnotherVersion,
-    /// Another program answers: kube-proxy, from which we may be migrating, has the same ports.
+    /// Another program responds. During a migration, kube-proxy has the same ports.
     AnotherProgram,
-    /// The process that answers cannot be seen from here.
+    /// The process that responds is not visible from here.
     Unknown,
 }
 
 impl StatusUnavailable {
-    fn at(&self, address: SocketAddr) -> String {
+    /// Describes the reason.
+    fn message(&self, address: SocketAddr) -> String {
         match self {
-            Self::Unreachable(error) => format!("cannot ask {address}: {}", error.root_cause()),
+            Self::Unreachable(error) => format!("cannot reach {address}: {}", error.root_cause()),
             Self::AnotherVersion => format!(
-                "{TABLE} at {address} does not report its status: it is of another version, or this \
-                 is not its metrics address"
+                "{TABLE} at {address} does not report its status: it has another version, or this is \
+                 not its metrics address"
             ),
-            Self::AnotherProgram => format!("{address} is answered by another program"),
+            Self::AnotherProgram => format!("another program uses {address}"),
             Self::Unknown => {
-                format!(
-                    "{address} is answered by another program, or by another version of {TABLE}"
-                )
+                format!("another program, or another version of {TABLE}, uses {address}")
             }
         }
     }
 }
 
-/// What the daemon at this address for metrics reports about itself.
-fn reported(address: SocketAddr) -> Result<ReportedStatus, StatusUnavailable> {
-    let (status, body) =
-        ask::get(address, "/debug/status").map_err(StatusUnavailable::Unreachable)?;
+/// Sends a GET request to `http://ADDRESS/path`. Returns the status code and the body.
+fn get(address: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, String)> {
+    let exchange = async {
+        let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+        let request = Request::get(format!("http://{address}{path}")).body(Empty::new())?;
+        let response = client.request(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_RESPONSE).collect();
+        let body = body.await.map_err(anyhow::Error::from_boxed)?.to_bytes();
+        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    };
+    crate::agent::runtime()?.block_on(async { tokio::time::timeout(TIMEOUT, exchange).await? })
+}
+
+/// Requests the status of the daemon at its metrics address.
+fn reported_status(address: SocketAddr) -> Result<ReportedStatus, StatusUnavailable> {
+    let (status, body) = get(address, "/debug/status").map_err(StatusUnavailable::Unreachable)?;
     if status.is_success()
         && let Ok(reported) = serde_json::from_str(&body)
     {
@@ -81,8 +108,8 @@ fn reported(address: SocketAddr) -> Result<ReportedStatus, StatusUnavailable> {
     })
 }
 
-/// Whether a daemon of ours listens at this port, as far as can be seen from here.
-fn may_be_ours(address: SocketAddr) -> bool {
+/// Whether kube-dnat can be the program that listens on this port.
+fn can_be_kube_dnat(address: SocketAddr) -> bool {
     match processes::listener(address.port()) {
         PortListener::Seen(process) => process.name == TABLE,
         PortListener::Nobody | PortListener::Hidden => true,
@@ -90,7 +117,7 @@ fn may_be_ours(address: SocketAddr) -> bool {
 }
 
 impl DaemonStatus {
-    /// Looks for the daemon: the owner of the tables, or a process of its name.
+    /// Finds the daemon: the owner of the tables, or a process with its name.
     pub(super) fn find(has_owner: bool, process: Option<Process>) -> Self {
         let process = process.or_else(|| processes::daemons().into_iter().next());
         Self {
@@ -100,43 +127,44 @@ impl DaemonStatus {
         }
     }
 
-    /// Asks it at both of its addresses.
-    pub(super) fn ask(&mut self, health: SocketAddr, metrics: SocketAddr) {
-        let live = ask::get(health, "/livez");
-        let reported = reported(metrics);
-        let is_ours = match &reported {
+    /// Requests the status at both addresses of the daemon.
+    pub(super) fn request(&mut self, health: SocketAddr, metrics: SocketAddr) {
+        let live = get(health, "/livez");
+        let reported = reported_status(metrics);
+        let is_kube_dnat = match &reported {
             Ok(_) | Err(StatusUnavailable::AnotherVersion) => true,
-            Err(StatusUnavailable::Unreachable(_)) => may_be_ours(health),
+            Err(StatusUnavailable::Unreachable(_)) => can_be_kube_dnat(health),
             Err(StatusUnavailable::AnotherProgram | StatusUnavailable::Unknown) => false,
         };
         match live {
-            Ok((status, _)) if is_ours => {
+            Ok((status, _)) if is_kube_dnat => {
                 self.running = true;
                 self.healthy = Some(status.is_success());
-                // As load balancers ask.
-                let eligible = ask::get(health, "/healthz");
+                // The same request as that of a load balancer.
+                let eligible = get(health, "/healthz");
                 self.eligible = eligible.ok().map(|(status, _)| status.is_success());
             }
             Ok(_) => self
-                .silent
-                .push(StatusUnavailable::AnotherProgram.at(health)),
+                .unavailable
+                .push(StatusUnavailable::AnotherProgram.message(health)),
             Err(error) => self
-                .silent
-                .push(StatusUnavailable::Unreachable(error).at(health)),
+                .unavailable
+                .push(StatusUnavailable::Unreachable(error).message(health)),
         }
         match reported {
             Ok(status) => {
                 self.set(status);
-                let wrong = ask::get(metrics, "/debug/wrong");
-                self.wrong = wrong
+                let problems = get(metrics, "/debug/problems");
+                self.problems = problems
                     .ok()
                     .filter(|(status, _)| status.is_success())
-                    .and_then(|(_, wrong)| serde_json::from_str(&wrong).ok());
+                    .and_then(|(_, problems)| serde_json::from_str(&problems).ok());
             }
-            Err(silence) => self.silent.push(silence.at(metrics)),
+            Err(reason) => self.unavailable.push(reason.message(metrics)),
         }
     }
 
+    /// Takes over the reported status.
     fn set(&mut self, status: ReportedStatus) {
         let ReportedStatus {
             version,
@@ -153,47 +181,48 @@ impl DaemonStatus {
         self.failed_syncs = Some(failed_syncs);
     }
 
-    /// Whether it is running, programs the kernel in time, and takes connections from load balancers.
-    pub(super) fn is_well(&self) -> bool {
+    /// Whether the daemon is running, healthy, and eligible for load balancers.
+    pub(super) fn is_ready(&self) -> bool {
         self.running && self.healthy != Some(false) && self.eligible != Some(false)
     }
 
-    /// The lines below the first one.
+    /// Writes the lines below the first one.
     pub(super) fn write_details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for why in &self.silent {
-            writeln!(f, "           {why}")?;
+        for reason in &self.unavailable {
+            writeln!(f, "           {reason}")?;
         }
-        if let (Some(seconds), Some(waiting)) = (self.last_sync_seconds, self.pending_changes) {
+        if let (Some(seconds), Some(pending)) = (self.last_sync_seconds, self.pending_changes) {
             writeln!(
                 f,
-                "last sync  {seconds:.0} s ago; changes that wait: {waiting}"
+                "last sync  {seconds:.0} s ago; pending changes: {pending}"
             )?;
         }
         if let (Some(failed), Some(repairs)) = (self.failed_syncs, self.drift_repairs) {
             writeln!(
                 f,
-                "drift      repairs of the tables: {repairs}; failed syncs: {failed}"
+                "drift      table repairs: {repairs}; failed syncs: {failed}"
             )?;
         }
-        for line in self.diagnostics() {
+        for line in self.problem_lines() {
             writeln!(f, "{line}")?;
         }
         Ok(())
     }
 
-    /// What is wrong, a line each, as far as a screen has room for it.
-    fn diagnostics(&self) -> Vec<String> {
+    /// Formats the problems, one line each, up to the size of a screen.
+    fn problem_lines(&self) -> Vec<String> {
         const LINES: usize = 20;
-        let wrong = self.wrong.iter().flatten();
-        let all = wrong.flat_map(|(subject, reasons)| {
-            let reasons = reasons.iter();
-            reasons.map(move |reason| format!("WRONG      {subject}: {reason}"))
-        });
-        let mut lines: Vec<_> = all.collect();
+        let problems = self.problems.iter().flatten();
+        let mut lines: Vec<_> = problems
+            .flat_map(|(object, reasons)| {
+                let reasons = reasons.iter();
+                reasons.map(move |reason| format!("PROBLEM    {object}: {reason}"))
+            })
+            .collect();
         let more = lines.len().saturating_sub(LINES);
         lines.truncate(LINES);
         if more > 0 {
-            lines.push(format!("           and {more} more: status -o json"));
+            lines.push(format!("           and {more} more, see status -o json"));
         }
         lines
     }
@@ -202,9 +231,9 @@ impl DaemonStatus {
 impl fmt::Display for DaemonStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.running {
-            return f.write_str("does not run");
+            return f.write_str("not running");
         }
-        f.write_str("runs")?;
+        f.write_str("running")?;
         if let Some(process) = &self.process {
             write!(f, ", {process}")?;
         }
@@ -214,7 +243,7 @@ impl fmt::Display for DaemonStatus {
         match (self.healthy, self.eligible) {
             (Some(false), _) => f.write_str(", NOT healthy"),
             (Some(true), Some(false)) => f.write_str(
-                ", healthy, but load balancers are turned away: the Node is leaving, or not known",
+                ", healthy, but NOT ready for load balancers: the Node is being removed or is unknown",
             ),
             (Some(true), _) => f.write_str(", healthy"),
             (None, _) => Ok(()),

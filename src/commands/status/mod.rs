@@ -39,6 +39,7 @@ pub(super) struct Status {
     output: OutputFormat,
 }
 
+/// The answer.
 #[derive(Debug, Serialize)]
 struct StatusReport {
     daemon: DaemonStatus,
@@ -46,35 +47,48 @@ struct StatusReport {
     tables: Vec<TableReport>,
 }
 
+/// The status of the kernel.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct KernelStatus {
+    /// The release of the kernel, as in `uname -r`.
     release: String,
-    /// Whether tables can be kept from others.
-    owned_tables: bool,
+    /// Whether the kernel supports table ownership.
+    table_ownership: bool,
 }
 
-/// A table, as it stands in the kernel.
+/// The status of a table in the kernel.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TableReport {
+    /// The family: `IPv4` or `IPv6`.
     family: String,
+    /// The family in nft's words: `ip` or `ip6`.
     #[serde(skip)]
     layer: &'static str,
-    /// What is wrong with it.
+    /// The reason why this version of kube-dnat cannot use the table.
     problem: Option<String>,
+    /// Whether a process owns the table.
     owned: bool,
+    /// The owner, if it is visible from here.
     owner: Option<Process>,
+    /// The sizes of the table, unless it has a problem.
     numbers: Option<TableNumbers>,
 }
 
+/// The sizes of a table.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TableNumbers {
+    /// The number of Services.
     services: usize,
+    /// The number of frontends, without node ports.
     frontends: usize,
+    /// The number of node ports.
     node_ports: usize,
+    /// The number of elements for endpoints: one for each endpoint of each frontend.
     endpoints: usize,
+    /// The number of all elements.
     elements: usize,
 }
 
@@ -82,8 +96,8 @@ impl Status {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let mut kernel = Kernel::open()?;
         let tables: Vec<_> = [
-            standing::<Ipv4Addr>(&mut kernel)?,
-            standing::<Ipv6Addr>(&mut kernel)?,
+            table_report::<Ipv4Addr>(&mut kernel)?,
+            table_report::<Ipv6Addr>(&mut kernel)?,
         ]
         .into_iter()
         .flatten()
@@ -91,43 +105,48 @@ impl Status {
         let has_owner = tables.iter().any(|table| table.owned);
         let process = tables.iter().find_map(|table| table.owner.clone());
         let mut daemon = DaemonStatus::find(has_owner, process);
-        daemon.ask(self.healthz_address, self.metrics_address);
-        let abilities = KernelStatus {
+        daemon.request(self.healthz_address, self.metrics_address);
+        let kernel_status = KernelStatus {
             release: nix::sys::utsname::uname()?
                 .release()
                 .to_string_lossy()
                 .into_owned(),
-            owned_tables: kernel.can_own_tables()?,
+            table_ownership: kernel.can_own_tables()?,
         };
         let answer = StatusReport {
             daemon,
-            kernel: abilities,
+            kernel: kernel_status,
             tables,
         };
         self.output.print(&answer)?;
-        let nothing = !answer.daemon.running && answer.tables.is_empty();
-        let foreign = answer.tables.iter().any(|table| table.problem.is_some());
-        let well = answer.daemon.is_well() && !foreign;
-        let status = if nothing {
-            AnswerStatus::NotFound
-        } else if well {
-            AnswerStatus::Fine
-        } else {
-            AnswerStatus::Problem
-        };
-        Ok(status.into())
+        Ok(answer.status().into())
     }
 }
 
-fn standing<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<TableReport>> {
+impl StatusReport {
+    /// Returns the status for the exit code.
+    fn status(&self) -> AnswerStatus {
+        let has_table_problem = self.tables.iter().any(|table| table.problem.is_some());
+        if !self.daemon.running && self.tables.is_empty() {
+            AnswerStatus::NotFound
+        } else if self.daemon.is_ready() && !has_table_problem {
+            AnswerStatus::Fine
+        } else {
+            AnswerStatus::Problem
+        }
+    }
+}
+
+/// Inspects the table of family `A`. Returns `None` if it does not exist.
+fn table_report<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<TableReport>> {
     let family = A::FAMILY.to_string();
     let shape = match kernel.inspect::<A>()? {
         TableStatus::Missing => return Ok(None),
-        TableStatus::Foreign(why) => {
+        TableStatus::Foreign(reason) => {
             return Ok(Some(TableReport {
                 family,
                 layer: layer(A::FAMILY),
-                problem: Some(format!("not of this version: {why}")),
+                problem: Some(format!("created by another version: {reason}")),
                 owned: false,
                 owner: None,
                 numbers: None,
@@ -136,8 +155,8 @@ fn standing<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<TableRepor
         TableStatus::Ours(shape) => shape,
     };
     let counts = kernel.counts::<A>()?;
-    let of =
-        |names: &[SetName]| -> usize { names.iter().filter_map(|name| counts.get(name)).sum() };
+    let count =
+        |sets: &[SetName]| -> usize { sets.iter().filter_map(|name| counts.get(name)).sum() };
     let names = SetName::OF_FRONTENDS;
     let table = kernel
         .elements_of(&shape.table, &names)?
@@ -157,9 +176,9 @@ fn standing<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<TableRepor
         owner: shape.owner.and_then(processes::of_netlink_port),
         numbers: Some(TableNumbers {
             services: services.len(),
-            frontends: of(&[SetName::Services]),
-            node_ports: of(&[SetName::Nodeports]),
-            endpoints: of(&[SetName::Endpoints, SetName::NodeportEndpoints]),
+            frontends: count(&[SetName::Services]),
+            node_ports: count(&[SetName::Nodeports]),
+            endpoints: count(&[SetName::Endpoints, SetName::NodeportEndpoints]),
             elements: counts.values().sum(),
         }),
     }))
@@ -171,17 +190,14 @@ impl fmt::Display for StatusReport {
         self.daemon.write_details(f)?;
         let KernelStatus {
             release,
-            owned_tables,
+            table_ownership,
         } = &self.kernel;
-        let owned = if *owned_tables {
-            "yes"
+        let ownership = if *table_ownership {
+            "supported"
         } else {
-            "no (Linux 6.9)"
+            "not supported (Linux 6.9 or newer)"
         };
-        writeln!(
-            f,
-            "kernel     {release}; tables can be kept from others: {owned}"
-        )?;
+        writeln!(f, "kernel     {release}; table ownership: {ownership}")?;
         for table in &self.tables {
             table.fmt(f)?;
         }
@@ -197,9 +213,9 @@ impl fmt::Display for TableReport {
         write!(f, "{:<11}table {} {TABLE}", self.family, self.layer)?;
         match (&self.problem, &self.owner, self.owned) {
             (Some(problem), ..) => writeln!(f, ", {problem}")?,
-            (None, Some(owner), _) => writeln!(f, ", {owner} alone can change it")?,
-            (None, None, true) => writeln!(f, ", one process alone can change it")?,
-            (None, None, false) => writeln!(f, ", anyone can change it")?,
+            (None, Some(owner), _) => writeln!(f, ", owned by {owner}")?,
+            (None, None, true) => writeln!(f, ", owned")?,
+            (None, None, false) => writeln!(f, ", not owned")?,
         }
         let Some(numbers) = &self.numbers else {
             return Ok(());

@@ -47,7 +47,7 @@ impl AdminServer {
             }
             "/debug/status" => json(StatusCode::OK, &self.status()),
             "/debug/state" => self.ask(DebugView::State, failed).await,
-            "/debug/wrong" => self.ask(DebugView::Problems, failed).await,
+            "/debug/problems" => self.ask(DebugView::Problems, failed).await,
             _ => not_found(),
         }
     }
@@ -74,7 +74,7 @@ impl AdminServer {
             && let Ok(mut told) = told.await
         {
             let wrong = match view {
-                DebugView::State => told.get_mut("wrong"),
+                DebugView::State => told.get_mut("problems"),
                 DebugView::Problems => Some(&mut told),
             };
             if let Some(wrong) = wrong.and_then(Value::as_object_mut) {

@@ -173,7 +173,7 @@ fn a_port_that_is_taken_is_told_of_and_tried_again() {
             .probe(Protocol::Tcp, (family.lan(2), 30_080));
         assert_eq!(servers(&probe), names(["pod-1:8080"]), "{probe}");
     }
-    let wrong = || super::commands::json(&shop, &["status"]).1["daemon"]["wrong"].clone();
+    let wrong = || super::commands::json(&shop, &["status"]).1["daemon"]["problems"].clone();
     let listed = wrong()["Service shop/cart"].to_string();
     for address in addresses {
         let reason = format!("its health check cannot be served at {address}");

@@ -42,11 +42,11 @@ fn a_name_that_no_object_knows_is_told_of() {
     await_turn(&shop);
     assert!((not_served(&shop, "UnknownNode") - 1.0).abs() < f64::EPSILON);
     let (_, answer) = json(&shop, &["status"]);
-    let wrong = answer["daemon"]["wrong"]["Node node-1"][0].as_str();
+    let wrong = answer["daemon"]["problems"]["Node node-1"][0].as_str();
     assert!(wrong.is_some_and(|wrong| wrong.contains(what)), "{answer}");
     let (_, out, _) = run(&shop, &["status"]);
     assert!(
-        out.contains(&format!("WRONG      Node node-1: {what}")),
+        out.contains(&format!("PROBLEM    Node node-1: {what}")),
         "{out}"
     );
     // One endpoint here is enough to know the name.
@@ -64,7 +64,7 @@ fn a_name_that_no_object_knows_is_told_of() {
     let (code, answer) = json(&shop, &["status"]);
     assert_eq!(code, 0, "{answer}");
     assert_eq!(
-        answer["daemon"]["wrong"],
+        answer["daemon"]["problems"],
         Value::Object(serde_json::Map::new())
     );
     assert_eq!(answer["daemon"]["eligible"], true, "{answer}");
@@ -83,7 +83,7 @@ fn a_name_that_no_object_knows_is_told_of() {
         "{answer}"
     );
     let (_, out, _) = run(&shop, &["status"]);
-    assert!(out.contains("load balancers are turned away"), "{out}");
+    assert!(out.contains("NOT ready for load balancers"), "{out}");
 }
 
 fn an_endpoint_here_outside_the_ranges_of_pods_is_told_of() {

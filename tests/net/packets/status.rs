@@ -1,4 +1,4 @@
-//! `kube-dnat status`: whether it runs, and what is programmed.
+//! `kube-dnat status`: whether the daemon is running, and what it has programmed.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
@@ -18,15 +18,15 @@ use crate::lab::{nft, wait_until};
 pub(super) fn tests() -> Vec<Trial> {
     use super::status;
     crate::trials!(status:
-        status_tells_whether_it_runs_and_what_is_programmed,
-        status_of_tables_that_anyone_can_change,
-        another_program_at_our_ports_is_not_taken_for_us,
-        our_program_by_the_name_of_kube_proxy_is_not_taken_for_it,
-        a_daemon_that_owns_no_tables_and_answers_elsewhere_is_found,
+        status_shows_whether_the_daemon_is_running_and_what_it_has_programmed,
+        status_of_tables_without_an_owner,
+        another_program_at_the_default_ports_is_not_mistaken_for_kube_dnat,
+        kube_dnat_under_the_name_of_kube_proxy_is_recognized,
+        a_daemon_without_owned_tables_at_other_ports_is_found,
     )
 }
 
-fn status_tells_whether_it_runs_and_what_is_programmed() {
+fn status_shows_whether_the_daemon_is_running_and_what_it_has_programmed() {
     let shop = Shop::new();
     let (code, answer) = json(&shop, &["status"]);
     assert_eq!(code, 3, "{answer}");
@@ -61,11 +61,13 @@ fn status_tells_whether_it_runs_and_what_is_programmed() {
         assert_eq!(table["owner"], told["process"], "{answer}");
     }
     let (_, out, _) = run(&shop, &["status"]);
-    assert!(out.starts_with("daemon     runs, kube-dnat ("), "{out}");
+    assert!(out.starts_with("daemon     running, kube-dnat ("), "{out}");
     assert!(
-        out.contains(
-            "alone can change it\n           Services 2, frontends 7, node ports 2, endpoints 16,"
-        ),
+        out.contains("table ip kube-dnat, owned by kube-dnat ("),
+        "{out}"
+    );
+    assert!(
+        out.contains(")\n           Services 2, frontends 7, node ports 2, endpoints 16,"),
         "{out}"
     );
     // An older daemon does not know the path; nor does this one at its address for health.
@@ -73,8 +75,7 @@ fn status_tells_whether_it_runs_and_what_is_programmed() {
     let (code, out, _) = run(&shop, &[["status"].as_slice(), &address].concat());
     assert_eq!(code, 0, "{out}");
     assert!(out.contains("), healthy\n"), "{out}");
-    let silent =
-        "kube-dnat at 127.0.0.1:10256 does not report its status: it is of another version";
+    let silent = "kube-dnat at 127.0.0.1:10256 does not report its status: it has another version";
     assert!(out.contains(silent), "{out}");
 
     daemon.kill();
@@ -83,14 +84,14 @@ fn status_tells_whether_it_runs_and_what_is_programmed() {
     assert_eq!(answer["daemon"]["running"], false, "{answer}");
     assert_eq!(answer["tables"][0]["numbers"]["services"], 2, "{answer}");
     let (_, out, _) = run(&shop, &["status"]);
-    assert!(out.starts_with("daemon     does not run\n"), "{out}");
+    assert!(out.starts_with("daemon     not running\n"), "{out}");
     assert!(
-        out.contains("cannot ask 127.0.0.1:10256: Connection refused"),
+        out.contains("cannot reach 127.0.0.1:10256: Connection refused"),
         "{out}"
     );
 }
 
-fn status_of_tables_that_anyone_can_change() {
+fn status_of_tables_without_an_owner() {
     let shop = Shop::new();
     let daemon = shop.start_without_owner(&manifests(&shop));
     nft::load(
@@ -106,11 +107,8 @@ fn status_of_tables_that_anyone_can_change() {
     assert_eq!(answer["daemon"]["driftRepairs"], 1, "{answer}");
     assert_eq!(answer["tables"][0]["owned"], false, "{answer}");
     let (_, out, _) = run(&shop, &["status"]);
-    assert!(
-        out.contains("table ip kube-dnat, anyone can change it"),
-        "{out}"
-    );
-    assert!(out.contains("repairs of the tables: 1;"), "{out}");
+    assert!(out.contains("table ip kube-dnat, not owned\n"), "{out}");
+    assert!(out.contains("table repairs: 1;"), "{out}");
 }
 
 /// Answers every request at these ports of node-1 with 200, as kube-proxy does, until the test ends.
@@ -130,7 +128,7 @@ fn answer_at(shop: &Shop, ports: [u16; 2]) {
     }
 }
 
-fn another_program_at_our_ports_is_not_taken_for_us() {
+fn another_program_at_the_default_ports_is_not_mistaken_for_kube_dnat() {
     let shop = Shop::new();
     answer_at(&shop, [10249, 10256]);
     let (code, answer) = json(&shop, &["status"]);
@@ -139,7 +137,7 @@ fn another_program_at_our_ports_is_not_taken_for_us() {
     assert_eq!(answer["daemon"]["healthy"], Value::Null, "{answer}");
     let (_, out, _) = run(&shop, &["status"]);
     assert!(
-        out.contains("127.0.0.1:10256 is answered by another program"),
+        out.contains("another program uses 127.0.0.1:10256"),
         "{out}"
     );
     // Without metrics too.
@@ -159,7 +157,7 @@ fn another_program_at_our_ports_is_not_taken_for_us() {
     assert!(out.contains("10256 is in use by net-"), "{out}");
 }
 
-fn our_program_by_the_name_of_kube_proxy_is_not_taken_for_it() {
+fn kube_dnat_under_the_name_of_kube_proxy_is_recognized() {
     let shop = Shop::new();
     shop.manifests.write("shop.yaml", &manifests(&shop));
     let directory = format!("{}.link", shop.manifests.path());
@@ -182,7 +180,7 @@ fn our_program_by_the_name_of_kube_proxy_is_not_taken_for_it() {
     assert!(out.contains("10256 is in use by kube-dnat ("), "{out}");
 }
 
-fn a_daemon_that_owns_no_tables_and_answers_elsewhere_is_found() {
+fn a_daemon_without_owned_tables_at_other_ports_is_found() {
     let shop = Shop::new();
     shop.manifests.write("shop.yaml", &manifests(&shop));
     let flags = [
