@@ -51,13 +51,13 @@ pub struct Options {
 /// # Errors
 /// If the daemon cannot start, or if the configuration file changes.
 pub fn run(source: ObjectSource, config: Config, options: Options) -> anyhow::Result<()> {
-    let ipv6 = sysctl::has_ipv6();
-    let mut sockets = Sockets::open(options.table_owner, families(ipv6))?;
+    let families = sysctl::families();
+    let mut sockets = Sockets::open(options.table_owner, families)?;
     runtime()?.block_on(async {
         let source = source.open().await?;
         // After the source, so that an invalid kubeconfig changes nothing on the node.
         settings::apply(&mut sockets.conntrack, &config)?;
-        Box::pin(run_parts(source, sockets, config, options, ipv6)).await
+        Box::pin(run_parts(source, sockets, config, options, families)).await
     })?;
     info!(event = %LogEvent::DaemonStopped, "stopped; the rules stay");
     Ok(())
@@ -69,7 +69,7 @@ async fn run_parts(
     sockets: Sockets,
     config: Config,
     options: Options,
-    ipv6: bool,
+    families: &'static [Family],
 ) -> anyhow::Result<()> {
     let node_object = if source.has_nodes() {
         NodeObject::Required
@@ -82,16 +82,16 @@ async fn run_parts(
     let (debug_requests, received_requests) = mpsc::channel(1);
     let admin = AdminServer {
         sync_health: Arc::clone(&sync_health),
-        ipv6,
+        families,
         metrics: metrics.clone(),
-        exposition: Arc::new(with_connections(exposition, &config, options, ipv6)?),
+        exposition: Arc::new(with_connections(exposition, &config, options, families)?),
         configuration: serde_json::to_value(&config.written)?,
         debug_requests,
         recorder: recorder.clone(),
     };
-    log_start(&config.node, ipv6, &config.facts);
+    log_start(&config.node, families, &config.facts);
     let node: Arc<str> = config.node.as_str().into();
-    let state = initial_state(config.facts.clone(), ipv6).await?;
+    let state = initial_state(config.facts.clone(), families).await?;
     let state = state.named(Arc::clone(&node), node_object);
     let (events, received_events) = mpsc::channel(EVENTS);
     let own_addresses = addresses::follow(events.clone());
@@ -119,15 +119,6 @@ async fn run_parts(
     sync_thread.stop()
 }
 
-/// The families that have a table.
-fn families(ipv6: bool) -> &'static [Family] {
-    if ipv6 {
-        &[Family::Ipv4, Family::Ipv6]
-    } else {
-        &[Family::Ipv4]
-    }
-}
-
 /// The addresses of the servers for health and metrics.
 fn bind_addresses(config: &Config) -> BindAddresses {
     BindAddresses {
@@ -142,36 +133,40 @@ fn with_connections(
     mut exposition: Exposition,
     config: &Config,
     options: Options,
-    ipv6: bool,
+    families: &'static [Family],
 ) -> anyhow::Result<Exposition> {
     let limit = options.connection_metrics_limit;
     if config.facts.counters && limit > 0 && config.metrics_bind_address.is_some() {
-        exposition.add(ConnectionMetrics::new(Kernel::open()?, ipv6, limit));
+        exposition.add(ConnectionMetrics::new(Kernel::open()?, families, limit));
     }
     Ok(exposition)
 }
 
 /// Logs the start of the daemon.
-fn log_start(node: &str, ipv6: bool, facts: &NodeFacts) {
+fn log_start(node: &str, families: &[Family], facts: &NodeFacts) {
     info!(
         event = %LogEvent::DaemonStarting,
         version = env!("CARGO_PKG_VERSION"),
         node,
-        ipv6,
+        ipv6 = families.contains(&Family::Ipv6),
         pods = ?facts.pods,
         "starting"
     );
 }
 
 /// Returns the state at the start: the settings, and the addresses of this node.
-async fn initial_state(facts: NodeFacts, ipv6: bool) -> anyhow::Result<State> {
+async fn initial_state(facts: NodeFacts, families: &[Family]) -> anyhow::Result<State> {
     let own = addresses::own().await;
     let own = own.context("cannot read this node's addresses")?;
     let state = State::new(NodeFacts {
         own_addresses: Some(own),
         ..facts
     });
-    Ok(if ipv6 { state } else { state.ipv4_only() })
+    Ok(if families.contains(&Family::Ipv6) {
+        state
+    } else {
+        state.ipv4_only()
+    })
 }
 
 /// Creates a runtime for the calling thread.

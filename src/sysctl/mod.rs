@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::planner::model::addr::Family;
 use crate::config::ConntrackSettings;
 
 /// The maximum of `nf_conntrack_max` that is computed from the number of CPUs, as in kube-proxy 1.36.
@@ -188,10 +189,14 @@ fn number(file: &Path) -> io::Result<u64> {
     number.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
 }
 
-/// Whether the kernel has IPv6.
+/// Returns the IP families of the kernel, each of which has a table.
 #[must_use]
-pub fn has_ipv6() -> bool {
-    Path::new("/proc/net/if_inet6").exists()
+pub fn families() -> &'static [Family] {
+    if Path::new("/proc/net/if_inet6").exists() {
+        &[Family::Ipv4, Family::Ipv6]
+    } else {
+        &[Family::Ipv4]
+    }
 }
 
 /// Returns the number of online CPUs of the node (`/sys/devices/system/cpu/online`), regardless of

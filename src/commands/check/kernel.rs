@@ -10,7 +10,6 @@ use super::CheckResult;
 use crate::netlink::{Ability, Error, Kernel};
 use crate::planner::diff::TableStatus;
 use crate::planner::model::Address;
-use crate::planner::model::addr::Family;
 use crate::planner::ruleset::{PodMatch, Program};
 use crate::sysctl;
 
@@ -102,11 +101,7 @@ fn nftables(kernel: &mut Kernel) -> CheckResult {
         counters: true,
     };
     // Like the daemon, which creates no IPv6 table if the kernel has no IPv6.
-    let families: &[_] = if sysctl::has_ipv6() {
-        &[Family::Ipv4, Family::Ipv6]
-    } else {
-        &[Family::Ipv4]
-    };
+    let families = sysctl::families();
     match kernel.dry_run(&program, families) {
         Ok(()) => CheckResult::ok(
             CHECK,

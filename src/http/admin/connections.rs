@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use tracing::debug;
 
 use crate::netlink::Kernel;
+use crate::planner::model::addr::Family;
 use crate::planner::model::Address;
 use crate::planner::ruleset::service_and_port;
 
@@ -31,7 +32,7 @@ pub const HIDDEN: (&str, &str) = (
 /// Reads the kernel whenever it is asked.
 pub struct ConnectionMetrics {
     seen: Mutex<CountedTotals>,
-    ipv6: bool,
+    families: &'static [Family],
     /// At most so many ports are shown: those with the most connections.
     limit: usize,
 }
@@ -79,13 +80,13 @@ impl fmt::Debug for ConnectionMetrics {
 impl ConnectionMetrics {
     /// Read by this kernel.
     #[must_use]
-    pub fn new(kernel: Kernel, ipv6: bool, limit: usize) -> Self {
+    pub fn new(kernel: Kernel, families: &'static [Family], limit: usize) -> Self {
         Self {
             seen: Mutex::new(CountedTotals {
                 kernel,
                 elements: BTreeMap::new(),
             }),
-            ipv6,
+            families,
             limit,
         }
     }
@@ -94,9 +95,11 @@ impl ConnectionMetrics {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut totals = BTreeMap::new();
         let before = std::mem::take(&mut seen.elements);
-        seen.read::<Ipv4Addr>(&before, &mut totals);
-        if self.ipv6 {
-            seen.read::<Ipv6Addr>(&before, &mut totals);
+        for family in self.families {
+            match family {
+                Family::Ipv4 => seen.read::<Ipv4Addr>(&before, &mut totals),
+                Family::Ipv6 => seen.read::<Ipv6Addr>(&before, &mut totals),
+            }
         }
         totals
     }

@@ -47,10 +47,10 @@ impl AdminServer {
         let healthy = committed.is_some() && self.sync_health.is_healthy();
         let updated = if healthy { Some(now) } else { committed };
         let updated = updated.map_or(ZERO.to_owned(), rfc3339);
-        let families: &[&str] = match committed {
-            None => &[],
-            Some(_) if self.ipv6 => &["IPv4", "IPv6"],
-            Some(_) => &["IPv4"],
+        let families = if committed.is_some() {
+            self.families
+        } else {
+            &[]
         };
         let of_family = || FamilyHealth {
             last_updated: updated.clone(),
@@ -62,7 +62,7 @@ impl AdminServer {
             healthy: healthy && eligible.unwrap_or(true),
             status: families
                 .iter()
-                .map(|family| (*family, of_family()))
+                .map(|family| (family.as_str(), of_family()))
                 .collect(),
             last_updated: updated.clone(),
         };

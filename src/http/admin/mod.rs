@@ -25,6 +25,7 @@ use crate::events::{EventReason, EventRecorder};
 use crate::http::Server;
 use crate::http::server::HttpResponse;
 use crate::logging::LogEvent;
+use crate::planner::model::addr::Family;
 use crate::metrics::{Exposition, Metrics};
 use crate::sync::DebugRequest;
 use crate::sync::SyncHealth;
@@ -37,7 +38,7 @@ pub struct AdminServer {
     /// Whether what was reported reaches the kernel.
     pub sync_health: Arc<SyncHealth>,
     /// The families of the node, for kube-proxy's `status`.
-    pub ipv6: bool,
+    pub families: &'static [Family],
     /// What is counted.
     pub metrics: Metrics,
     /// The same as text.

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 use super::AdminServer;
 use crate::clock;
 use crate::metrics::{FamilyLabel, seconds_of};
-use crate::planner::model::addr::Family;
 
 /// The state of a daemon, as it answers `/debug/status`. None of it waits for a sync in progress.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,12 +25,7 @@ pub struct ReportedStatus {
 impl AdminServer {
     pub(super) fn status(&self) -> ReportedStatus {
         let metrics = &self.metrics;
-        let families: &[Family] = if self.ipv6 {
-            &[Family::Ipv4, Family::Ipv6]
-        } else {
-            &[Family::Ipv4]
-        };
-        let families = || families.iter().copied().map(FamilyLabel::from);
+        let families = || self.families.iter().copied().map(FamilyLabel::from);
         let last_sync = families()
             .map(|family| metrics.last_sync.get_or_create(&family).get())
             .fold(0.0, f64::max);
