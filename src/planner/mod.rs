@@ -1,15 +1,15 @@
-//! From Kubernetes' objects to nftables operations: the pure half of the program.
+//! From Kubernetes objects to nftables operations: the pure half of the program.
 //!
-//! Values in, values out: nothing in this folder reads a clock, a file or a socket, waits, or logs.
-//! `tests/layers` holds it to that.
+//! Nothing in this folder reads a clock, a file or a socket, waits, or logs; `tests/layers` checks
+//! it.
 //!
-//! - [`model`] is what an object means to the rules;
-//! - [`ruleset`] is the shape of the tables;
-//! - [`desired`] is the elements that one Service wants on this node;
-//! - [`diff`] is the operations between what the kernel holds and what it should hold;
-//! - [`conntrack`] is which connection-tracking entries a change makes stale;
+//! - [`model`] has the parts of objects that the rules depend on;
+//! - [`ruleset`] has the layout of the tables;
+//! - [`desired`] derives the elements of one Service, and of the node;
+//! - [`diff`] derives the operations from the applied state to the desired one;
+//! - [`conntrack`] finds the conntrack entries that a change makes stale;
 //! - [`dual`] holds a value of each IP family;
-//! - [`explain`] is what the rules do with one packet.
+//! - [`explain`] evaluates the rules for one packet.
 
 pub mod conntrack;
 pub mod desired;

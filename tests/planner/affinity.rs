@@ -1,5 +1,6 @@
-//! What clients with session affinity keep, after any change of anything that it depends on: what a fresh
-//! start would allow them, and nothing else.
+//! The endpoints that clients with session affinity keep after any change.
+//!
+//! They keep exactly the endpoints that a fresh start would allow.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -20,16 +21,16 @@ use crate::world::{
     Tables, commit_plan, event, forgotten, key, last_words, remote_endpoint, state, update,
 };
 
-type At = (Ipv4Addr, u16);
+/// The address and port of an endpoint.
+type EndpointAddr = (Ipv4Addr, u16);
 
-/// A client, and what it connected to.
+/// A client and its destination.
 type Client = (Ipv4Addr, (Protocol, Ipv4Addr, u16));
 
-/// Which endpoint each has, and for how many seconds.
-type Clients = BTreeMap<Client, (At, u32)>;
+/// The endpoint that each client is pinned to, and the timeout in seconds.
+type Clients = BTreeMap<Client, (EndpointAddr, u32)>;
 
-/// From outside, of Pods of this node and of others (by the Node's podCIDRs, if it has any), and an
-/// endpoint.
+/// Sources: an external one, Pods of this and another node, an endpoint, and another external one.
 const SOURCES: [Ipv4Addr; 5] = [
     Ipv4Addr::new(192, 0, 2, 9),
     Ipv4Addr::new(10, 244, 1, 99),
@@ -38,7 +39,7 @@ const SOURCES: [Ipv4Addr; 5] = [
     Ipv4Addr::new(10, 99, 0, 1),
 ];
 
-/// What the objects say, and where node ports are served.
+/// The objects, and the addresses of the node.
 struct World {
     objects: Objects,
     node: OfNode<Ipv4Addr>,
@@ -57,36 +58,37 @@ impl World {
             }
         });
         let events = last_words(events);
-        let told = events.iter().find_map(|event| match event {
+        let own_addresses = events.iter().find_map(|event| match event {
             Event::OwnAddresses(own) => Some(&own.all),
             Event::Update(_) | Event::Listed(_) | Event::Interrupted(_) => None,
         });
-        let told = told.into_iter().flatten().copied();
         Self {
             objects: Objects::of(&events),
             node: OfNode {
                 primary_ip,
                 pods: "10.244.0.0/16".parse().unwrap(),
             },
-            own: told
+            own: own_addresses
+                .into_iter()
+                .flatten()
+                .copied()
                 .filter_map(Ipv4Addr::from_ip)
                 .chain(primary_ip)
                 .collect(),
         }
     }
 
-    /// For how many seconds a client may keep the endpoint; `None`: not at all.
-    fn keeps(&self, (source, asked): Client, endpoint: At) -> Option<u32> {
-        let keeps = self
-            .objects
-            .keeps(&self.node, (source, self.own.contains(&source)), asked);
-        let keeps = keeps.filter(|(list, _)| list.contains(&endpoint));
-        keeps.map(|(_, seconds)| seconds)
+    /// Returns the timeout of a client that may keep the endpoint; `None` if it may not.
+    fn keeps(&self, (source, target): Client, endpoint: EndpointAddr) -> Option<u32> {
+        self.objects
+            .keeps(&self.node, (source, self.own.contains(&source)), target)
+            .filter(|(list, _)| list.contains(&endpoint))
+            .map(|(_, seconds)| seconds)
     }
 
-    /// Each client that has no endpoint connects, wherever it may.
+    /// Connects every client that is not pinned to every destination.
     fn connect(&self, clients: &mut Clients, draw: usize) {
-        for (number, asked) in self
+        for (number, target) in self
             .objects
             .destinations(self.node.primary_ip)
             .into_iter()
@@ -95,36 +97,44 @@ impl World {
             for source in SOURCES.into_iter().chain(self.node.primary_ip) {
                 let keeps =
                     self.objects
-                        .keeps(&self.node, (source, self.own.contains(&source)), asked);
+                        .keeps(&self.node, (source, self.own.contains(&source)), target);
                 let Some((list, seconds)) = keeps.filter(|(list, _)| !list.is_empty()) else {
                     continue;
                 };
-                let drawn = list.iter().nth((draw + number) % list.len()).unwrap();
-                let client = clients.entry((source, asked));
-                client.or_insert((*drawn, seconds));
+                let chosen = list.iter().nth((draw + number) % list.len()).unwrap();
+                let client = clients.entry((source, target));
+                client.or_insert((*chosen, seconds));
             }
         }
     }
 }
 
-/// What the kernel does with a connection that the client's memory sent to an endpoint.
-fn gone(table: &Table<Ipv4Addr>, (_, asked): Client, (endpoint, number): At) -> Option<Verdict> {
-    let (protocol, address, port) = asked;
+/// Returns the kernel's verdict for a pinned client's connection to an endpoint.
+fn gone(
+    table: &Table<Ipv4Addr>,
+    (_, target): Client,
+    (endpoint, number): EndpointAddr,
+) -> Option<Verdict> {
+    let (protocol, address, port) = target;
     let key = Key::Sent(address, port, endpoint, number);
-    let entry = table.get(SetName::Gone(protocol), &key)?;
-    match entry.value {
+    let data = table.get(SetName::Gone(protocol), &key)?;
+    match data.value {
         Value::Verdict(verdict) => Some(verdict),
         Value::Nothing | Value::Endpoint(..) => None,
     }
 }
 
-fn is_forgotten(stale: &StaleClients<Ipv4Addr>, (source, asked): Client, (ip, number): At) -> bool {
-    let (protocol, address, port) = asked;
+fn is_forgotten(
+    stale: &StaleClients<Ipv4Addr>,
+    (source, target): Client,
+    (ip, number): EndpointAddr,
+) -> bool {
+    let (protocol, address, port) = target;
     let key = Key::Client(source, address, port);
     stale.covers(protocol, &key, &Value::Endpoint(ip, number))
 }
 
-/// Of a time-out of so many seconds, what is left after ten.
+/// Returns a timeout of which ten seconds have passed.
 fn ten_seconds_later(seconds: u32) -> ElementTimeout {
     ElementTimeout {
         whole: Duration::from_secs(seconds.into()),
@@ -132,15 +142,20 @@ fn ten_seconds_later(seconds: u32) -> ElementTimeout {
     }
 }
 
-/// The time that a client has left who connected ten seconds ago, when its time-out was of so many seconds,
-/// if that is another now.
-fn time(stale: &StaleClients<Ipv4Addr>, (source, asked): Client, seconds: u32) -> Option<TimeLeft> {
-    let (protocol, address, port) = asked;
+/// Returns the new remaining time of a client that connected ten seconds ago.
+///
+/// `seconds` is the timeout before the change. `None` if the timeout does not change.
+fn time(
+    stale: &StaleClients<Ipv4Addr>,
+    (source, target): Client,
+    seconds: u32,
+) -> Option<TimeLeft> {
+    let (protocol, address, port) = target;
     let key = Key::Client(source, address, port);
     stale.time(protocol, &key, ten_seconds_later(seconds), Duration::ZERO)
 }
 
-/// Whether the table has the client's memory asked at all.
+/// Returns whether the table pins the clients of a destination.
 fn is_sticky(table: &Table<Ipv4Addr>, (_, (protocol, address, port)): Client) -> bool {
     let frontend = Key::AddressPort(address, port);
     table.get(SetName::Sticky(protocol), &frontend).is_some()
@@ -149,7 +164,7 @@ fn is_sticky(table: &Table<Ipv4Addr>, (_, (protocol, address, port)): Client) ->
             .is_some()
 }
 
-/// Commits what is dirty, or after a restart everything; who is to be forgotten then.
+/// Commits all changes, or everything after a restart; returns the clients to forget.
 fn commit(state: &mut State, kernel: &mut Tables, restarted: bool) -> StaleClients<Ipv4Addr> {
     let plan = if restarted {
         state.plan(kernel.views())
@@ -161,7 +176,7 @@ fn commit(state: &mut State, kernel: &mut Tables, restarted: bool) -> StaleClien
     affected
 }
 
-/// A Service with two ports and session affinity, whose name does not fit into a comment.
+/// Returns a Service with two ports and session affinity, whose name does not fit a comment.
 fn long_named() -> Event {
     let name = format!("{}/{}", "n".repeat(63), "s".repeat(63));
     let port = |name: &str, port| ServicePort {
@@ -190,7 +205,7 @@ fn long_named() -> Event {
     )
 }
 
-/// Its endpoints, `10.244.1.LAST`.
+/// Returns its slice with endpoints `10.244.1.LAST`.
 fn long_named_slice(last: &[u8]) -> Event {
     let name = format!("{}/{}", "n".repeat(63), "s".repeat(63));
     let port = |name: &str, port| SlicePort {
@@ -213,7 +228,7 @@ fn long_named_slice(last: &[u8]) -> Event {
 }
 
 #[test]
-fn ports_are_told_apart_however_long_the_names_are() {
+fn ports_of_a_service_with_a_long_name_are_distinct() {
     let (mut state, mut kernel) = (state(), Tables::default());
     let _ = state.apply(long_named());
     let _ = state.apply(long_named_slice(&[2, 3]));
@@ -231,7 +246,7 @@ fn ports_are_told_apart_however_long_the_names_are() {
             assert!(!is_forgotten(&affected, client, endpoint), "{client:?}");
         }
     }
-    // Those that stay keep their slots, too.
+    // Endpoints that stay keep their slots, too.
     for slot in before.elements_of(SetName::Endpoints) {
         let now = kernel.ipv4.get(SetName::Endpoints, &slot.key).unwrap();
         assert_eq!(now.value, slot.value, "{}", slot.key);
@@ -242,7 +257,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_client_keeps_what_a_fresh_start_would_allow_and_nothing_else(
+    fn a_client_keeps_exactly_what_a_fresh_start_would_allow(
         steps in vec((vec(event(), 1..5), prop::bool::weighted(0.2), any::<u8>()), 1..8),
     ) {
         let (mut state, mut kernel) = (state(), Tables::default());
@@ -269,7 +284,7 @@ proptest! {
                     let left = (now != *seconds).then(|| TimeLeft::Time(ten_seconds_later(now)));
                     prop_assert_eq!(time(&affected, *client, *seconds), left, "{:?}", client);
                 }
-                // Until it is forgotten, nobody gets there.
+                // Until the client is forgotten, its connections are denied.
                 let gone = gone(&kernel.ipv4, *client, *endpoint);
                 if is_sticky(&kernel.ipv4, *client) && keeps.is_none() {
                     prop_assert!(gone.is_some(), "{:?} {:?}", client, endpoint);

@@ -1,5 +1,6 @@
-//! What each kind of change costs, in operations and bytes: by what changed, not by what exists.
-//! `UPDATE_GOLDEN=1 cargo test --test planner` writes `cost.txt` anew: read the difference.
+//! The cost of each kind of change in operations and bytes, which depends on the change only.
+//!
+//! `UPDATE_GOLDEN=1 cargo test --test planner` rewrites `cost.txt`: review the diff.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,7 +18,7 @@ use crate::world::{Tables, commit, key, remote_endpoint, state, update};
 
 const NAME: &str = "shop/cart";
 
-/// A Service with two frontends and, if it has one, a node port.
+/// Returns a Service with two frontends and possibly a node port.
 fn service(node_port: Option<u16>) -> Event {
     let service = Service {
         name: ServiceName::new("shop", "cart"),
@@ -39,12 +40,12 @@ fn service(node_port: Option<u16>) -> Event {
     )
 }
 
-/// The slice of its endpoints.
+/// Returns the slice of the Service.
 fn slice(endpoints: impl IntoIterator<Item = u32>) -> Event {
     slice_named(NAME, endpoints)
 }
 
-/// A Service of that name with one frontend, 10.96.0.`last`.
+/// Returns a Service with this name and one frontend, 10.96.0.`last`.
 pub(crate) fn service_named(name: &str, last: u8) -> Event {
     let service = Service {
         name: ServiceName::from_key(&name.into()),
@@ -66,7 +67,7 @@ pub(crate) fn service_named(name: &str, last: u8) -> Event {
     )
 }
 
-/// The only slice of that Service.
+/// Returns the only slice of a Service.
 pub(crate) fn slice_named(name: &str, endpoints: impl IntoIterator<Item = u32>) -> Event {
     let slice = EndpointSlice {
         service: ServiceName::from_key(&name.into()),
@@ -99,7 +100,7 @@ fn port(node_port: Option<u16>) -> ServicePort {
     }
 }
 
-/// What `change` takes when the Service had `count` endpoints: operations, and bytes on the wire.
+/// Returns the operations and bytes of a change of a Service with `count` endpoints.
 fn cost(count: u32, node_port: Option<u16>, change: Event) -> (usize, usize) {
     let (mut state, mut tables) = (state(), Tables::default());
     let _ = state.apply(service(node_port));
@@ -111,10 +112,10 @@ fn cost(count: u32, node_port: Option<u16>, change: Event) -> (usize, usize) {
     (sent.len(), sent.bytes())
 }
 
-/// The endpoints after a change of a Service with so many.
+/// Returns the endpoints after a change of a Service with this number of endpoints.
 type After = fn(u32) -> Vec<u32>;
 
-/// Kinds of change.
+/// The kinds of change.
 const CHANGES: [(&str, After); 5] = [
     ("one endpoint replaced", |count| {
         (0..count - 1).chain([90_000]).collect()
@@ -129,11 +130,13 @@ const CHANGES: [(&str, After); 5] = [
     }),
 ];
 
-/// What each kind of change costs. Per frontend, a replaced endpoint is a slot deleted and added;
-/// where their number changes there are also the frontend's verdict, and, once for all frontends of
-/// a kind, a balance chain.
+/// Checks the cost of each kind of change.
+///
+/// For each frontend, a replaced endpoint is a slot deleted and added. If the number of endpoints
+/// changes, the frontend's verdict is replaced, too, and a chain may be added for each kind of
+/// frontend.
 #[test]
-fn the_cost_of_a_change_is_the_change_whatever_exists() {
+fn the_cost_of_a_change_depends_on_the_change_only() {
     let mut table = format!(
         "{:28} {:>9} {:>9}  {:>10} {:>6}\n",
         "change", "frontends", "endpoints", "operations", "bytes"

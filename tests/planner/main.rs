@@ -1,5 +1,6 @@
-//! Properties of the planner: whatever happens in whatever order, the kernel ends up with just
-//! what a fresh start would program, through operations that are valid at each step.
+//! Properties of the planner for any sequence of events.
+//!
+//! The kernel has the ruleset of a fresh start in the end, and every operation on the way is valid.
 
 #![allow(
     clippy::expect_used,
@@ -9,9 +10,9 @@
 
 mod affinity;
 mod cost;
-mod left_out;
 mod outcomes;
 mod properties;
+mod skipped;
 mod specification;
 mod stale_entries;
 mod world;

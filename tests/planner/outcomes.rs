@@ -1,4 +1,4 @@
-//! The rules, evaluated over the planned tables, do what the specification says.
+//! The rules, evaluated on the planned tables, have the outcomes of the specification.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -47,7 +47,8 @@ impl<A: Address> Lookup<A> for Memory<'_, A> {
     }
 }
 
-fn found(outcome: Outcome) -> Expected {
+/// Converts an outcome to that of the specification.
+fn as_expected(outcome: Outcome) -> Expected {
     match outcome {
         Outcome::Translated {
             endpoints,
@@ -68,8 +69,8 @@ fn found(outcome: Outcome) -> Expected {
     }
 }
 
-/// Every connection that may tell rules apart, in one family.
-fn agree<A: Address>(
+/// Compares the outcomes of all relevant connections in one family.
+fn assert_outcomes<A: Address>(
     events: &[Event],
     state: &State,
     table: &Table<A>,
@@ -96,12 +97,12 @@ fn agree<A: Address>(
         Family::Ipv6 => programs.ipv6.unwrap(),
     };
     let mut frontends = objects.destinations(own);
-    // And a port that no Service has.
-    let others = frontends
+    // Each address also with a port that no Service has.
+    let unknown_ports: Vec<_> = frontends
         .iter()
-        .map(|(protocol, ip, _)| (*protocol, *ip, 99));
-    let others: Vec<_> = others.collect();
-    frontends.extend(others);
+        .map(|(protocol, ip, _)| (*protocol, *ip, 99))
+        .collect();
+    frontends.extend(unknown_ports);
     let sources = sources.map(|ip| A::from_ip(ip.parse::<IpAddr>().unwrap()).unwrap());
     for (protocol, address, port) in frontends {
         for source in sources.into_iter().chain(own) {
@@ -125,7 +126,7 @@ fn agree<A: Address>(
             let Ok((_, path)) = trace(&mut memory, &program, frontend, source_of);
             let outcome = format!("{source} -> {address}:{port}/{protocol}: {path:#?}");
             let expected = objects.expected(&node, source, (protocol, address, port));
-            assert_eq!(found(path.outcome), expected, "{outcome}");
+            assert_eq!(as_expected(path.outcome), expected, "{outcome}");
         }
     }
 }
@@ -141,17 +142,18 @@ proptest! {
             let _ = state.apply(event.clone());
         }
         let Tables { ipv4, ipv6 } = Tables::fresh(&state);
-        // A Pod, one that is an endpoint, three from elsewhere: in some ranges and in none.
-        agree::<Ipv4Addr>(&events, &state, &ipv4, "10.244.0.0/16", [
+        // A Pod, a Pod that is an endpoint, and three external sources, in some source ranges or
+        // none.
+        assert_outcomes::<Ipv4Addr>(&events, &state, &ipv4, "10.244.0.0/16", [
             "10.244.9.9", "10.244.1.3", "192.0.2.9", "203.0.113.9", "192.168.77.9",
         ]);
-        agree::<Ipv6Addr>(&events, &state, &ipv6, "fd00:10:244::/56", [
+        assert_outcomes::<Ipv6Addr>(&events, &state, &ipv6, "fd00:10:244::/56", [
             "fd00:10:244::99", "fd00:10:244::3", "2001:db8::9", "fd00:77::9", "fd00:10:96::ff",
         ]);
     }
 
     #[test]
-    fn node_ports_are_not_served_where_only_services_have_the_address(
+    fn node_ports_are_not_served_at_addresses_that_only_services_have(
         events in vec(event(), 1..40),
     ) {
         let events = last_words(&events);

@@ -1,4 +1,4 @@
-//! What holds for any cluster and any order of events.
+//! Properties of any cluster and any order of events.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::world::{
     state, state_serving,
 };
 
-/// The same word on a slice of another name: that of the number that `names` has for its own.
+/// Returns the event with the slice renamed: `names` maps the number in its name to another.
 fn with_slice_renamed(event: Event, names: &[usize]) -> Event {
     let Event::Update(mut update) = event else {
         return event;
@@ -32,7 +32,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_kernel_follows_the_picture_and_nothing_dangles(
+    fn the_kernel_equals_the_applied_state_after_each_commit(
         batches in vec(vec(event(), 1..6), 1..10),
         served in node_port_addresses(),
     ) {
@@ -93,22 +93,22 @@ proptest! {
                         HealthCheckChange::Service(family, name, check) => {
                             health.insert((family, Some(name)), (check, Vec::new()));
                         }
-                        HealthCheckChange::Addresses(family, at) => {
-                            health.insert((family, None), (None, at));
+                        HealthCheckChange::Addresses(family, ips) => {
+                            health.insert((family, None), (None, ips));
                         }
                     }
                 }
             }
             let nothing = (None, Vec::new());
-            health.retain(|_, told| *told != nothing);
-            let wrong = state.debug(DebugView::Problems);
-            (normalised(&kernel.ipv4), normalised(&kernel.ipv6), health, wrong)
+            health.retain(|_, reported| *reported != nothing);
+            let problems = state.debug(DebugView::Problems);
+            (normalised(&kernel.ipv4), normalised(&kernel.ipv6), health, problems)
         });
         prop_assert_eq!(&ended[0], &ended[1]);
     }
 
     #[test]
-    fn a_table_that_is_found_is_brought_to_what_it_should_be(
+    fn an_existing_table_becomes_the_desired_one(
         found in vec(event(), 1..20),
         wanted in vec(event(), 1..20),
     ) {
@@ -124,13 +124,13 @@ proptest! {
         read_and_commit(&mut state, &mut kernel);
         prop_assert_eq!(&kernel.ipv4, &state.families.ipv4.applied().table());
         prop_assert_eq!(&kernel.ipv6, &ipv6(&state).applied().table());
-        // Found again as it should be, nothing is sent.
+        // A table that already is the desired one needs no operation.
         let (again, _) = state.plan(kernel.views()).split();
         prop_assert!(Commit::from(again).is_empty());
     }
 
     #[test]
-    fn the_difference_of_two_tables_makes_one_of_the_other(
+    fn the_difference_of_two_tables_turns_one_into_the_other(
         one in vec(event(), 1..20),
         other in vec(event(), 1..20),
     ) {

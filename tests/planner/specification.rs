@@ -1,5 +1,6 @@
-//! What kube-proxy does with a connection, said from the objects alone (`pkg/proxy/topology.go`,
-//! `pkg/proxy/nftables/proxier.go`): who answers, who is refused, dropped or masqueraded.
+//! The outcome of a connection with kube-proxy, derived from the objects alone.
+//!
+//! Sources: `pkg/proxy/topology.go`, `pkg/proxy/nftables/proxier.go`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +29,7 @@ pub(crate) struct Objects {
     cidrs: Vec<ipnet::IpNet>,
 }
 
-/// The addresses of a Service, of whatever kind.
+/// Returns all addresses of a Service in a family.
 fn addresses<A: Address>(service: &Service) -> impl Iterator<Item = A> {
     let ips = [
         &service.cluster_ips,
@@ -39,7 +40,7 @@ fn addresses<A: Address>(service: &Service) -> impl Iterator<Item = A> {
 }
 
 impl Objects {
-    /// The last word on each object.
+    /// Collects the last state of each object.
     pub(crate) fn of(events: &[Event]) -> Self {
         let mut objects = Self::default();
         for event in events {
@@ -62,7 +63,7 @@ impl Objects {
                 _ => {}
             }
         }
-        // The older Service has what two claim.
+        // The older of two Services has a frontend that both claim.
         objects.services.sort_by_key(|service| {
             (
                 service.created.is_none(),
@@ -84,7 +85,7 @@ impl Objects {
         ips.iter().any(|ip| A::from_ip(*ip) == Some(address))
     }
 
-    /// Every frontend, and every port and node port at this address of the node.
+    /// Returns every frontend, and every port and node port at this address of the node.
     pub(crate) fn destinations<A: Address>(&self, own: Option<A>) -> BTreeSet<(Protocol, A, u16)> {
         let mut all = BTreeSet::new();
         for service in &self.services {
@@ -98,7 +99,9 @@ impl Objects {
         all
     }
 
-    /// Who has a frontend: at an address of the node no older Service has the port as a node port.
+    /// Returns the Service and port that have a frontend.
+    ///
+    /// At an address of the node, an older Service with the port as node port has it.
     fn owner<A: Address>(
         &self,
         node: &OfNode<A>,
@@ -106,19 +109,19 @@ impl Objects {
         address: A,
         port: u16,
     ) -> Option<(&Service, &ServicePort)> {
-        let (age, service, own) = self.oldest(|service| {
+        let (age, service, service_port) = self.oldest(|service| {
             let has = addresses::<A>(service).any(|ip| ip == address);
             let mut ports = service.ports.iter();
             let port = ports.find(|own| own.protocol == protocol && own.port == port)?;
             (has && Self::exists::<A>(service)).then_some(port)
         })?;
         let at_node = node.primary_ip == Some(address);
-        let rival = self.node_port_claim::<A>(protocol, port);
-        let lost = at_node && rival.is_some_and(|(rival, ..)| rival < age);
-        (!lost).then_some((service, own))
+        let node_port = self.node_port_claim::<A>(protocol, port);
+        let is_older = node_port.is_some_and(|(other_age, ..)| other_age < age);
+        (!(at_node && is_older)).then_some((service, service_port))
     }
 
-    /// Who has a node port.
+    /// Returns the Service and port that have a node port.
     fn node_port_owner<A: Address>(
         &self,
         protocol: Protocol,
@@ -128,7 +131,9 @@ impl Objects {
         Some((service, port?))
     }
 
-    /// Who has the number at the node's addresses: as a node port, or without a port for a health check.
+    /// Returns the Service with this port at the node's addresses.
+    ///
+    /// The port is `None` if it is a health check's.
     fn node_port_claim<A: Address>(
         &self,
         protocol: Protocol,
@@ -143,7 +148,7 @@ impl Objects {
         })
     }
 
-    /// The first Service, by age, that something is found of.
+    /// Returns the oldest Service for which `find` returns something.
     fn oldest<'a, T>(
         &'a self,
         find: impl Fn(&'a Service) -> Option<T>,
@@ -152,8 +157,9 @@ impl Objects {
         by_age.find_map(|(age, service)| Some((age, service, find(service)?)))
     }
 
-    /// Whether a Pod's address is one of this node's: in the Node's podCIDRs, if none of the endpoints here
-    /// is outside.
+    /// Returns whether an address is of a Pod on this node.
+    ///
+    /// Its Pods are in the Node's podCIDRs, unless a local endpoint is outside of them.
     fn is_own_pod<A: Address>(&self, pods: A::Net, address: A) -> bool {
         let cidrs = self.pod_cidrs.iter().filter_map(|cidr| A::from_net(*cidr));
         let cidrs: Vec<_> = cidrs
@@ -173,15 +179,17 @@ impl Objects {
         nets.any(|net| A::contains(net, address))
     }
 
-    /// The endpoints of a port: of those that disagree the one that does not terminate, is ready, serves; then
-    /// the latest; then the one that is here.
+    /// Returns the endpoints of a port.
+    ///
+    /// If slices disagree, an endpoint takes precedence that does not terminate, is ready, serves;
+    /// then the latest; then the one on this node.
     fn endpoints<A: Address>(
         &self,
         service: &Service,
         port: &ServicePort,
     ) -> BTreeMap<(A, u16), Endpoint<A>> {
-        type Said<A> = (Endpoint<A>, Option<i64>);
-        let mut merged: BTreeMap<(A, u16), Said<A>> = BTreeMap::new();
+        type Listed<A> = (Endpoint<A>, Option<i64>);
+        let mut merged: BTreeMap<(A, u16), Listed<A>> = BTreeMap::new();
         for slice in self.slices.values() {
             let counts =
                 slice.service == service.name && (!service.has_selector || !slice.mirrored);
@@ -197,14 +205,14 @@ impl Objects {
                     .filter(|endpoint| !self.in_cidrs(endpoint.address))
                 {
                     let known = merged.get(&(endpoint.address, answer.port));
-                    let rank = |(one, triggered): &Said<A>| {
+                    let rank = |(one, triggered): &Listed<A>| {
                         let conditions = (!one.terminating, one.ready, one.serving);
                         let place = (one.local, one.unplaced);
                         (conditions, *triggered, place, one.hints.clone())
                     };
-                    let said = (endpoint.clone(), slice.triggered);
-                    if known.is_none_or(|known| rank(&said) > rank(known)) {
-                        merged.insert((endpoint.address, answer.port), said);
+                    let listed = (endpoint.clone(), slice.triggered);
+                    if known.is_none_or(|known| rank(&listed) > rank(known)) {
+                        merged.insert((endpoint.address, answer.port), listed);
                     }
                 }
             }
@@ -213,7 +221,7 @@ impl Objects {
         merged.map(|(key, (endpoint, _))| (key, endpoint)).collect()
     }
 
-    /// The lists for the policies Cluster and Local, and this node's addresses in them.
+    /// Returns the endpoints for policy Cluster and Local, and the addresses that may hairpin.
     fn lists<A: Address>(&self, service: &Service, port: &ServicePort) -> Lists<A> {
         let all = self.endpoints::<A>(service, port);
         let ready: Vec<_> = all.iter().filter(|(_, endpoint)| endpoint.ready).collect();
@@ -267,14 +275,14 @@ struct Lists<A> {
     here: BTreeSet<A>,
 }
 
-/// What is known of the node.
+/// The addresses of the node.
 pub(crate) struct OfNode<A: Address> {
     pub(crate) primary_ip: Option<A>,
     pub(crate) pods: A::Net,
 }
 
 impl Objects {
-    /// Whether a Service has it as a `ClusterIP` of a frontend.
+    /// Returns whether an address is the `ClusterIP` of a frontend.
     fn is_cluster_ip<A: Address>(&self, node: &OfNode<A>, address: A) -> bool {
         self.services.iter().any(|service| {
             Self::has(&service.cluster_ips, address)
@@ -285,7 +293,7 @@ impl Objects {
         })
     }
 
-    /// The addresses that may be sent back to themselves.
+    /// Returns the addresses that may connect to themselves.
     fn hairpins<A: Address>(&self, node: &OfNode<A>) -> BTreeSet<A> {
         let mut hairpins = BTreeSet::new();
         for service in self
@@ -318,7 +326,7 @@ impl Objects {
         }
     }
 
-    /// What becomes of a connection.
+    /// Returns the outcome of a connection.
     pub(crate) fn expected<A: Address>(
         &self,
         node: &OfNode<A>,
@@ -330,7 +338,7 @@ impl Objects {
         let hairpins = self.hairpins(node);
         let is_cluster_ip = self.is_cluster_ip(node, address);
         let served = |endpoints: &BTreeSet<(A, u16)>, masquerade: bool| {
-            // The ClusterIP's rule comes first, whoever's frontend it is.
+            // The rule of the ClusterIP comes first, whichever Service has the frontend.
             let masquerade = if is_cluster_ip { !from_pod } else { masquerade };
             let of = endpoints.iter().map(|(ip, number)| {
                 let itself = *ip == source && hairpins.contains(ip);
@@ -367,11 +375,11 @@ impl Objects {
                 .iter()
                 .filter_map(|net| A::from_net(*net))
                 .collect();
-            let holds = |ip: A| ranges.iter().any(|net| A::contains(*net, ip));
-            let node_holds = node.primary_ip.is_some_and(holds);
-            // What the node sends to an IP may carry an IP of the Service as its source.
-            let itself = node_holds && Self::has(&service.load_balancer_ips, source);
-            if !ranges.is_empty() && !holds(source) && !itself {
+            let contains = |ip: A| ranges.iter().any(|net| A::contains(*net, ip));
+            let contains_node = node.primary_ip.is_some_and(contains);
+            // Packets of the node to a load-balancer IP may have such an IP as their source.
+            let itself = contains_node && Self::has(&service.load_balancer_ips, source);
+            if !ranges.is_empty() && !contains(source) && !itself {
                 return denied;
             }
         }
@@ -387,9 +395,10 @@ impl Objects {
 }
 
 impl Objects {
-    /// The endpoints that a client may keep at a destination with session affinity, whether source ranges
-    /// let it there or not, and for how many seconds; `None`: there is nothing to keep. `own`: whether it is
-    /// the node itself.
+    /// Returns the endpoints that a client may keep at a destination, and the timeout in seconds.
+    ///
+    /// `None` without session affinity. Source ranges are ignored. `own`: the client is the node
+    /// itself.
     pub(crate) fn keeps<A: Address>(
         &self,
         node: &OfNode<A>,
@@ -418,11 +427,11 @@ impl Objects {
     }
 }
 
-/// An endpoint, whether the rules send any connection there, and whether it terminates.
+/// Endpoints, each with whether the rules use it, and whether it terminates.
 type Answering<A> = Vec<((A, u16), bool, bool)>;
 
 impl Objects {
-    /// Who answers at a destination; `None`: no Service has it.
+    /// Returns the endpoints that answer at a destination; `None`: no Service has it.
     pub(crate) fn answering<A: Address>(
         &self,
         node: &OfNode<A>,

@@ -1,5 +1,4 @@
-//! Entries of connection tracking after any change: what the rules would not do any more goes, and
-//! nothing else.
+//! Conntrack entries after any change: exactly the stale ones are deleted.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -14,20 +13,23 @@ use proptest::prelude::*;
 use crate::specification::{Expected, Objects, OfNode};
 use crate::world::{Tables, commit, event, last_words, read_and_commit, state};
 
-type At = (Ipv4Addr, u16);
+/// An address and port.
+type AddressPort = (Ipv4Addr, u16);
 
-/// A client outside, a Pod, one that is an endpoint; with a source port that is no node port.
+/// Sources: an external one, a Pod, and a Pod that is an endpoint.
 const SOURCES: [Ipv4Addr; 3] = [
     Ipv4Addr::new(192, 0, 2, 9),
     Ipv4Addr::new(10, 244, 9, 9),
     Ipv4Addr::new(10, 244, 1, 3),
 ];
+
+/// The source port of all clients, which is not a node port.
 const SOURCE_PORT: u16 = 40_000;
 
-/// Another program's translation.
-const FOREIGN: At = (Ipv4Addr::new(10, 99, 9, 9), 9);
+/// The destination that another program translates to.
+const FOREIGN: AddressPort = (Ipv4Addr::new(10, 99, 9, 9), 9);
 
-/// What the objects say, and where node ports are served.
+/// The objects, and the addresses of the node.
 struct World {
     objects: Objects,
     node: OfNode<Ipv4Addr>,
@@ -51,16 +53,16 @@ impl World {
         }
     }
 
-    /// Every frontend, and node ports at every address that may be the node's.
-    fn destinations(&self) -> BTreeSet<(Protocol, At)> {
+    /// Returns every frontend, and every node port at every address that may be the node's.
+    fn destinations(&self) -> BTreeSet<(Protocol, AddressPort)> {
         let all = self.objects.destinations(self.node.primary_ip);
         all.into_iter()
             .map(|(protocol, ip, number)| (protocol, (ip, number)))
             .collect()
     }
 
-    /// Whether a Service claims this as a frontend.
-    fn has(&self, (address, port): At) -> bool {
+    /// Returns whether a Service claims a frontend.
+    fn has_frontend(&self, (address, port): AddressPort) -> bool {
         self.objects.services.iter().any(|service| {
             let ips = [
                 &service.cluster_ips,
@@ -73,8 +75,11 @@ impl World {
         })
     }
 
-    /// The entries that the rules make for these destinations.
-    fn entries(&self, destinations: &BTreeSet<(Protocol, At)>) -> Vec<ConntrackEntry<Ipv4Addr>> {
+    /// Returns the entries that the rules create for these destinations.
+    fn entries(
+        &self,
+        destinations: &BTreeSet<(Protocol, AddressPort)>,
+    ) -> Vec<ConntrackEntry<Ipv4Addr>> {
         let mut entries = Vec::new();
         for (protocol, destination) in destinations {
             for source in SOURCES.into_iter().chain(self.node.primary_ip) {
@@ -107,14 +112,14 @@ impl World {
         entries
     }
 
-    /// Whether the rules would make this entry for its client, too.
-    fn would_make(&self, entry: &ConntrackEntry<Ipv4Addr>) -> bool {
+    /// Returns whether the rules would create the same entry for its client.
+    fn would_create(&self, entry: &ConntrackEntry<Ipv4Addr>) -> bool {
         let one = BTreeSet::from([(entry.protocol, entry.destination)]);
         self.entries(&one).contains(entry)
     }
 
-    /// Whether the entry is useless: its client would get something else by it than by the rules, and
-    /// whoever is to answer does not.
+    /// Returns whether an entry is useless: the rules differ from it, and its endpoint does not
+    /// answer.
     fn is_useless(&self, entry: &ConntrackEntry<Ipv4Addr>) -> bool {
         let answering = self
             .objects
@@ -125,55 +130,55 @@ impl World {
         let Some(answering) = answering else {
             return true;
         };
-        let mut endpoints = answering.into_iter();
-        !endpoints.any(|(endpoint, of_rules, drains)| {
-            let answers = entry.protocol == Protocol::Udp || of_rules || drains;
+        !answering.into_iter().any(|(endpoint, is_used, drains)| {
+            let answers = entry.protocol == Protocol::Udp || is_used || drains;
             endpoint == entry.reply_source && answers
         })
     }
 }
 
-/// What was touched by the last commit.
-fn touched(state: &mut State) -> DirtyFrontends<Ipv4Addr> {
+/// Returns the frontends that the last commit affects.
+fn dirty_frontends(state: &mut State) -> DirtyFrontends<Ipv4Addr> {
     state.take_dirty_frontends().ipv4
 }
 
-/// Entries that are there: what the rules made, and nothing deleted yet.
+/// The existing conntrack entries.
 #[derive(Default)]
 struct Conntrack(BTreeSet<ConntrackEntry<Ipv4Addr>>);
 
 impl Conntrack {
-    /// Every client sends, before and after a change. Deletes what is stale by then: all that is
-    /// useless, and nothing that the rules would make again.
+    /// Lets every client send before a change, and deletes the entries that it makes stale.
+    ///
+    /// All useless entries must be stale, and none that the rules would create again.
     fn change(
         &mut self,
         state: &State,
-        touched: &DirtyFrontends<Ipv4Addr>,
+        dirty: &DirtyFrontends<Ipv4Addr>,
         before: &World,
         after: &World,
     ) {
         let destinations = &before.destinations() | &after.destinations();
         self.0.extend(before.entries(&destinations));
-        let frontends = state.families.ipv4.frontends(touched);
+        let frontends = state.families.ipv4.frontends(dirty);
         self.0.retain(|entry| {
-            let goes = frontends.is_stale(entry);
-            if after.would_make(entry) {
-                assert!(!goes, "would be made again: {entry:?}");
+            let is_stale = frontends.is_stale(entry);
+            if after.would_create(entry) {
+                assert!(!is_stale, "would be created again: {entry:?}");
             } else if after.is_useless(entry) {
-                assert!(goes, "is useless: {entry:?}, touched: {touched:?}");
+                assert!(is_stale, "is useless: {entry:?}, dirty: {dirty:?}");
             }
-            !goes
+            !is_stale
         });
-        let is_node_port = |at| !before.has(at) && !after.has(at);
-        assert_others_left_alone(&frontends, &destinations, is_node_port);
+        let is_node_port = |at| !before.has_frontend(at) && !after.has_frontend(at);
+        assert_others_stay(&frontends, &destinations, is_node_port);
     }
 }
 
-/// Flows that have a number of a Service, and are none of it.
-fn assert_others_left_alone(
+/// Asserts that flows with the port number of a Service, but not of it, stay.
+fn assert_others_stay(
     frontends: &kube_dnat::planner::conntrack::AnsweringFrontends<'_, Ipv4Addr>,
-    destinations: &BTreeSet<(Protocol, At)>,
-    is_node_port: impl Fn(At) -> bool,
+    destinations: &BTreeSet<(Protocol, AddressPort)>,
+    is_node_port: impl Fn(AddressPort) -> bool,
 ) {
     for (protocol, at) in destinations {
         let entry = |source, destination, reply_source| ConntrackEntry {
@@ -191,7 +196,7 @@ fn assert_others_left_alone(
             let other = entry(client, elsewhere, reply_source);
             assert!(!frontends.is_stale(&other), "{other:?}");
         }
-        // Only a node's address is shared with other programs.
+        // Other programs translate connections only to the node's addresses.
         if is_node_port(*at) {
             let translated = entry(client, *at, FOREIGN);
             assert!(!frontends.is_stale(&translated), "{translated:?}");
@@ -218,45 +223,45 @@ proptest! {
             }
             commit(&mut state, &mut kernel);
             let after = World::new(&events, &kernel.ipv4);
-            let touched = touched(&mut state);
-            conntrack.change(&state, &touched, &before, &after);
+            let dirty = dirty_frontends(&mut state);
+            conntrack.change(&state, &dirty, &before, &after);
             before = after;
         }
     }
 
     #[test]
-    fn entries_follow_what_changed_while_the_daemon_was_away(
-        had in vec(event(), 1..20),
+    fn entries_follow_changes_while_the_daemon_was_not_running(
+        previous in vec(event(), 1..20),
         wanted in vec(event(), 1..20),
     ) {
         let (mut earlier, mut kernel) = (state(), Tables::default());
-        for event in &had {
+        for event in &previous {
             let _ = earlier.apply(event.clone());
         }
         commit(&mut earlier, &mut kernel);
-        let before = World::new(&had, &kernel.ipv4);
+        let before = World::new(&previous, &kernel.ipv4);
         let mut state = state();
         for event in &wanted {
             let _ = state.apply(event.clone());
         }
         read_and_commit(&mut state, &mut kernel);
         let after = World::new(&wanted, &kernel.ipv4);
-        let touched = touched(&mut state);
-        Conntrack::default().change(&state, &touched, &before, &after);
+        let dirty = dirty_frontends(&mut state);
+        Conntrack::default().change(&state, &dirty, &before, &after);
     }
 }
 
 #[test]
-fn more_endpoints_make_no_entry_stale() {
+fn an_additional_endpoint_makes_no_entry_stale() {
     use crate::cost::{service_named, slice_named};
     let (mut state, mut kernel) = (state(), Tables::default());
     let _ = state.apply(service_named("shop/cart", 1));
     let _ = state.apply(slice_named("shop/cart", 0..3));
     commit(&mut state, &mut kernel);
-    assert!(!touched(&mut state).is_empty());
-    for (endpoints, looks) in [(0..4, false), (0..4, false), (0..3, true)] {
+    assert!(!dirty_frontends(&mut state).is_empty());
+    for (endpoints, is_dirty) in [(0..4, false), (0..4, false), (0..3, true)] {
         let _ = state.apply(slice_named("shop/cart", endpoints));
         commit(&mut state, &mut kernel);
-        assert_eq!(!touched(&mut state).is_empty(), looks);
+        assert_eq!(!dirty_frontends(&mut state).is_empty(), is_dirty);
     }
 }

@@ -1,4 +1,4 @@
-//! Small random clusters: few names and addresses, so that everything collides.
+//! Small random clusters, with so few names and addresses that objects conflict.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -19,12 +19,12 @@ use kube_dnat::sync::{FamilyState, KernelViews, Skipped, State, SyncPlan};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// A state that knows its Pods' addresses.
+/// Returns a state that recognises Pods by their addresses.
 pub(crate) fn state() -> State {
     state_serving(NodePortAddresses::Primary)
 }
 
-/// One whose node ports are served at these of the node's addresses.
+/// Returns a state that serves node ports at these addresses of the node.
 pub(crate) fn state_serving(node_port_addresses: NodePortAddresses) -> State {
     State::new(NodeFacts {
         node_port_addresses,
@@ -47,7 +47,7 @@ pub(crate) fn key(kind: ObjectKind, name: &str) -> ObjectKey {
     }
 }
 
-/// A ready endpoint that is not on this node.
+/// Returns a ready endpoint on another node.
 pub(crate) fn remote_endpoint(address: Ipv4Addr) -> Endpoint<Ipv4Addr> {
     Endpoint {
         address,
@@ -82,7 +82,7 @@ fn protocol() -> impl Strategy<Value = Protocol> {
 
 fn port() -> impl Strategy<Value = ServicePort> {
     let node_port = prop::option::of(30000_u16..30004);
-    // Some have the number of a node port.
+    // Some have the port number of a node port.
     let number = prop_oneof![3 => 80_u16..83, 1 => 30000_u16..30004];
     ("[ab]?", protocol(), number, node_port).prop_map(|(name, protocol, port, node_port)| {
         ServicePort {
@@ -94,7 +94,7 @@ fn port() -> impl Strategy<Value = ServicePort> {
     })
 }
 
-/// Internal and external policy, affinity, source ranges.
+/// Generates internal and external policy, affinity timeout and source ranges.
 fn policies() -> impl Strategy<Value = (TrafficPolicy, TrafficPolicy, Option<u32>, Vec<IpNet>)> {
     let policy = || prop_oneof![Just(TrafficPolicy::Cluster), Just(TrafficPolicy::Local)];
     let affinity = prop::option::weighted(0.4, prop_oneof![Just(10_800), Just(90)]);
@@ -223,7 +223,7 @@ fn slice(service: String) -> impl Strategy<Value = EndpointSlice> {
     )
 }
 
-/// One report about one object.
+/// Generates a report of one object.
 pub(crate) fn event() -> impl Strategy<Value = Event> {
     let name = || (0_u8..4).prop_map(|number| format!("shop/service-{number}"));
     let of_service = name().prop_flat_map(|name| {
@@ -265,16 +265,16 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         update(key(ObjectKind::ServiceCidr, "kubernetes"), object)
     });
     let of_machine = (vec(address(3), 0..3), vec(address(6), 0..3));
-    let of_machine = of_machine.prop_map(|(of_default_route, others)| {
+    let own_addresses = of_machine.prop_map(|(of_default_route, others)| {
         Event::OwnAddresses(OwnAddresses {
             all: of_default_route.iter().copied().chain(others).collect(),
             of_default_route,
         })
     });
-    prop_oneof![4 => of_service, 4 => of_slice, 1 => of_node, 1 => of_cidr, 1 => of_machine]
+    prop_oneof![4 => of_service, 4 => of_slice, 1 => of_node, 1 => of_cidr, 1 => own_addresses]
 }
 
-/// The tables that a kernel holds after the transactions it was sent.
+/// The tables of a kernel after all transactions so far.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tables {
     pub(crate) ipv4: Table<Ipv4Addr>,
@@ -282,7 +282,7 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    /// What a sync that reads them back begins from.
+    /// Returns the tables as a sync reads them.
     pub(crate) fn views(&self) -> KernelViews {
         Dual::both(
             KernelView::Found(Box::new(self.ipv4.clone())),
@@ -290,7 +290,7 @@ impl Tables {
         )
     }
 
-    /// The tables that a fresh start programs.
+    /// Returns the tables that a fresh start programs.
     pub(crate) fn fresh(state: &State) -> Self {
         let Dual { ipv4, ipv6 } = state.desired_tables();
         let ipv6 = ipv6.unwrap();
@@ -337,7 +337,7 @@ pub(crate) fn read_and_commit(state: &mut State, tables: &mut Tables) -> usize {
     commit_plan(state, tables, plan)
 }
 
-/// Every client loses the endpoint that it may not keep.
+/// Reports that all clients that must not stay have been forgotten.
 pub(crate) fn forgotten(state: &mut State, tables: &mut Tables) {
     let families = state.families.as_mut().zip(tables.as_mut());
     per_family!(families, |(family, table)| {
@@ -348,22 +348,23 @@ pub(crate) fn forgotten(state: &mut State, tables: &mut Tables) {
     });
 }
 
-/// The last word on each object.
+/// Returns the last event of each object.
 pub(crate) fn last_words(events: &[Event]) -> Vec<Event> {
     let mut last = BTreeMap::new();
     for event in events {
-        let about = match event {
+        let key = match event {
             Event::Update(update) => Some(update.key.clone()),
             Event::OwnAddresses(_) => None,
             Event::Listed(_) | Event::Interrupted(_) => continue,
         };
-        last.insert(about, event.clone());
+        last.insert(key, event.clone());
     }
     last.into_values().collect()
 }
 
-/// A table without what depends on history: which endpoint has which slot (only that the slots
-/// are 0..N-1), and balance chains that nothing goes to any more.
+/// Prints a table without the parts that depend on history.
+///
+/// These are the assignment of endpoints to slots 0..N-1, and unused chains.
 pub(crate) fn normalised<A: Address>(table: &Table<A>) -> Vec<String> {
     type Slots = Vec<(u32, String)>;
     let mut slots: BTreeMap<(SetName, Key<A>), Slots> = BTreeMap::new();

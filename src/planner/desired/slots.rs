@@ -9,6 +9,31 @@ pub type EndpointAddr<A> = (A, u16);
 ///
 /// The list is sorted by endpoint, so that two lists are compared in one pass. A slot fits 16 bits,
 /// because a list has at most 65,536 endpoints.
+///
+/// # Examples
+///
+/// The list of a frontend with two endpoints becomes these elements:
+///
+/// ```text
+/// $ nft list map ip kube-dnat endpoints
+///     tcp . 10.96.0.80 . 80 . 0 comment "shop/web" : 10.244.1.12 . 8080,
+///     tcp . 10.96.0.80 . 80 . 1 comment "shop/web" : 10.244.1.13 . 8080
+/// ```
+///
+/// When 10.244.1.11 replaces 10.244.1.13, it gets the free slot, and one element changes:
+///
+/// ```
+/// use std::net::Ipv4Addr;
+///
+/// use kube_dnat::planner::desired::Slots;
+///
+/// let pod = |last| (Ipv4Addr::new(10, 244, 1, last), 8080);
+/// let before = Slots::in_order([pod(12), pod(13)]);
+/// let after = before.assign_stable(Slots::in_order([pod(11), pod(12)]));
+///
+/// assert_eq!(after.difference(&before), [(pod(11), 1)]);
+/// assert_eq!(before.removed_in(&after), [pod(13)]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slots<A>(Vec<(EndpointAddr<A>, u16)>);
 

@@ -15,6 +15,53 @@ pub struct ElementData<A> {
 }
 
 /// The content of kube-dnat's table in one family, actual or desired.
+///
+/// A table accepts only changes that the kernel accepts.
+///
+/// # Examples
+///
+/// A frontend with one endpoint is these two elements:
+///
+/// ```text
+/// $ nft list table ip kube-dnat
+///     map endpoints {
+///         elements = { tcp . 10.96.0.80 . 80 . 0 comment "shop/web" : 10.244.1.13 . 8080 }
+///     map services {
+///         elements = { tcp . 10.96.0.80 . 80 comment "shop/web" : goto pick-1 }
+/// ```
+///
+/// ```
+/// use std::net::Ipv4Addr;
+///
+/// use kube_dnat::planner::model::Protocol::Tcp;
+/// use kube_dnat::planner::ruleset::{
+///     DynamicChain, Element, EndpointList, FrontendKind, InconsistentTable, Key, Program, SetName,
+///     Table, Value, Verdict, render,
+/// };
+///
+/// let (ip, pod) = (Ipv4Addr::new(10, 96, 0, 80), Ipv4Addr::new(10, 244, 1, 13));
+/// let element = |set, key, value| Element {
+///     set,
+///     key,
+///     value,
+///     comment: Some("shop/web".into()),
+/// };
+/// let slot = Key::Slot(Tcp, ip, 80, 0);
+/// let pick_1 = DynamicChain::Pick(FrontendKind::Address, EndpointList::Own, 1);
+/// let goto = Value::Verdict(Verdict::OnDemand(pick_1));
+///
+/// let mut table = Table::default();
+/// table.add(element(SetName::Endpoints, slot, Value::Endpoint(pod, 8080)))?;
+/// table.add(element(SetName::Services, Key::Frontend(Tcp, ip, 80), goto))?;
+///
+/// let text = render(&table, &Program::default());
+/// assert!(text.contains("tcp . 10.96.0.80 . 80 comment \"shop/web\" : goto pick-1"));
+///
+/// // The key of a slot does not fit the map of frontends.
+/// let result = table.add(element(SetName::Services, slot, goto));
+/// assert!(matches!(result, Err(InconsistentTable::WrongKey { .. })));
+/// # Ok::<(), InconsistentTable>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table<A: Address> {
     elements: BTreeMap<SetName, BTreeMap<Key<A>, ElementData<A>>>,

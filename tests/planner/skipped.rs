@@ -1,4 +1,4 @@
-//! A Service that the kernel refuses costs only itself.
+//! A Service whose elements the kernel rejects does not affect other Services.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -32,14 +32,14 @@ fn clusters() -> [Event; 4] {
 }
 
 #[test]
-fn the_others_go_on_and_what_is_programmed_of_it_stays() {
-    let refused = ServiceName::new("shop", "cart");
+fn other_services_are_synced_and_its_programmed_elements_stay() {
+    let rejected = ServiceName::new("shop", "cart");
     let (mut state, mut kernel) = (state(), Tables::default());
     apply(&mut state, clusters());
     commit(&mut state, &mut kernel);
     let before = normalised(&kernel.ipv4);
 
-    // Both change; one is refused.
+    // Both change; the kernel rejects one.
     apply(
         &mut state,
         [
@@ -48,11 +48,11 @@ fn the_others_go_on_and_what_is_programmed_of_it_stays() {
         ],
     );
     assert_eq!(
-        skip(&mut state, &refused),
+        skip(&mut state, &rejected),
         Dual::both(Skipped::Newly, Skipped::Newly)
     );
     let already = Dual::both(Skipped::Already, Skipped::Already);
-    assert_eq!(skip(&mut state, &refused), already);
+    assert_eq!(skip(&mut state, &rejected), already);
     commit(&mut state, &mut kernel);
     let after = normalised(&kernel.ipv4);
     let of = |lines: &[String], name: &str| {
@@ -61,20 +61,17 @@ fn the_others_go_on_and_what_is_programmed_of_it_stays() {
     };
     assert_eq!(of(&after, "shop/cart"), of(&before, "shop/cart"));
     assert_ne!(of(&after, "shop/web"), of(&before, "shop/web"));
-    assert!(
-        !state.families.ipv4.is_dirty(),
-        "there is nothing to try now"
-    );
+    assert!(!state.families.ipv4.is_dirty(), "nothing is dirty");
     assert!(
         !state.families.ipv4.is_clean(),
-        "but something to try again"
+        "but something needs a retry"
     );
 
-    // The tables are read back meanwhile: its elements still stay.
+    // Its elements also stay if the tables are read back.
     let plan = state.plan(kernel.views());
     assert_eq!(plan.ipv4.transaction.operations, []);
 
-    // Tried again, it is taken.
+    // The kernel accepts it at the retry.
     state.retry_skipped();
     commit(&mut state, &mut kernel);
     assert!(state.families.ipv4.is_clean());
@@ -83,8 +80,8 @@ fn the_others_go_on_and_what_is_programmed_of_it_stays() {
 }
 
 #[test]
-fn what_is_left_out_is_said_once_and_is_not_what_others_wait_for() {
-    let refused = ServiceName::new("shop", "cart");
+fn a_skipped_service_is_reported_once_and_delays_no_other() {
+    let rejected = ServiceName::new("shop", "cart");
     let (mut state, mut kernel) = (state(), Tables::default());
     apply(&mut state, clusters());
     assert_eq!(state.outcome(), SyncOutcome::Pending);
@@ -97,51 +94,48 @@ fn what_is_left_out_is_said_once_and_is_not_what_others_wait_for() {
             slice_named("shop/web", 3..5),
         ],
     );
-    let refuse = |state: &mut State, why: &str| {
-        let (skipped, said) = state.skip(&refused, why);
+    let reject = |state: &mut State, reason: &str| {
+        let (skipped, diagnostics) = state.skip(&rejected, reason);
         assert_eq!(skipped, Skipped::Newly);
-        said
+        diagnostics
     };
-    let said = refuse(&mut state, "add element endpoints { slot 1 }: ENFILE");
-    assert_eq!(said.len(), 1);
-    assert_eq!(said[0].reason, EventReason::RejectedByKernel);
+    let diagnostics = reject(&mut state, "add element endpoints { slot 1 }: ENFILE");
+    assert_eq!(diagnostics.len(), 1);
+    assert_eq!(diagnostics[0].reason, EventReason::RejectedByKernel);
     assert_eq!(
         state.outcome(),
         SyncOutcome::Pending,
-        "the other is not committed"
+        "the other Service is not committed"
     );
     read_and_commit(&mut state, &mut kernel);
     assert_eq!(state.outcome(), SyncOutcome::SomeSkipped);
 
-    // Tried again and refused again, in other words.
+    // The retry is rejected with another reason.
     state.retry_skipped();
-    assert!(
-        state.needs_read_back(),
-        "what its clients remember is not known"
-    );
+    assert!(state.needs_read_back(), "its pinned clients are not known");
     assert_eq!(
-        refuse(&mut state, "add element endpoints { slot 2 }: ENFILE"),
+        reject(&mut state, "add element endpoints { slot 2 }: ENFILE"),
         []
     );
     read_and_commit(&mut state, &mut kernel);
     assert_eq!(state.outcome(), SyncOutcome::SomeSkipped);
 
-    // Once it is taken, it may be refused anew.
+    // After the kernel has accepted it, a rejection is reported again.
     state.retry_skipped();
     read_and_commit(&mut state, &mut kernel);
     assert_eq!(state.outcome(), SyncOutcome::Complete);
     assert!(!state.needs_read_back());
-    assert_eq!(refuse(&mut state, "ENFILE").len(), 1);
+    assert_eq!(reject(&mut state, "ENFILE").len(), 1);
 }
 
 #[test]
-fn a_service_that_goes_while_it_is_left_out_goes_at_once() {
-    let refused = ServiceName::new("shop", "cart");
+fn a_skipped_service_that_is_deleted_is_removed_at_once() {
+    let rejected = ServiceName::new("shop", "cart");
     let (mut state, mut kernel) = (state(), Tables::default());
     apply(&mut state, clusters());
     commit(&mut state, &mut kernel);
     apply(&mut state, [slice_named("shop/cart", 0..2)]);
-    let _ = state.skip(&refused, "ENFILE");
+    let _ = state.skip(&rejected, "ENFILE");
     read_and_commit(&mut state, &mut kernel);
     apply(
         &mut state,
@@ -151,7 +145,7 @@ fn a_service_that_goes_while_it_is_left_out_goes_at_once() {
     assert!(state.needs_read_back());
     read_and_commit(&mut state, &mut kernel);
     assert_eq!(state.outcome(), SyncOutcome::Complete);
-    assert!(!state.is_rejected(&refused));
+    assert!(!state.is_rejected(&rejected));
     let left = normalised(&kernel.ipv4);
     assert!(
         !left.iter().any(|line| line.contains("shop/cart")),
@@ -159,31 +153,33 @@ fn a_service_that_goes_while_it_is_left_out_goes_at_once() {
     );
 }
 
-/// What may happen while the kernel refuses Services.
+/// An event while the kernel rejects Services.
 #[derive(Clone, Debug)]
 enum Step {
+    /// An object is reported.
     Reported(Event),
-    /// The kernel refuses what is to be done for a Service.
-    Refused(ServiceName),
+    /// The kernel rejects the operations of a Service.
+    Rejected(ServiceName),
     /// The tables are read back.
-    Read,
-    /// What was refused is tried again.
+    ReadBack,
+    /// Skipped Services are retried.
     Retried,
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let refused = (0_u8..4)
-        .prop_map(|number| Step::Refused(ServiceName::new("shop", &format!("service-{number}"))));
+    let rejected = (0_u8..4)
+        .prop_map(|number| Step::Rejected(ServiceName::new("shop", &format!("service-{number}"))));
     prop_oneof![
         6 => event().prop_map(Step::Reported),
-        2 => refused,
-        1 => Just(Step::Read),
+        2 => rejected,
+        1 => Just(Step::ReadBack),
         1 => Just(Step::Retried),
     ]
 }
 
-/// The elements without a name that those of a Service need: of its `ClusterIPs`, and of its endpoints
-/// that may be sent back to themselves.
+/// Returns the elements without a comment that those of a Service need.
+///
+/// These are the elements of its `ClusterIPs` and the hairpin elements of its endpoints.
 fn needed_by(table: &Table<Ipv4Addr>, service: &ServiceName) -> BTreeSet<(SetName, Key<Ipv4Addr>)> {
     let own = table.elements().filter(|element| {
         let comment = element.comment.as_deref().unwrap_or_default();
@@ -202,13 +198,12 @@ fn needed_by(table: &Table<Ipv4Addr>, service: &ServiceName) -> BTreeSet<(SetNam
     needed.collect()
 }
 
-/// What of that a table has.
+/// Returns those of these keys that a table has.
 fn present(
     table: &Table<Ipv4Addr>,
     keys: BTreeSet<(SetName, Key<Ipv4Addr>)>,
 ) -> BTreeSet<(SetName, Key<Ipv4Addr>)> {
-    let present = keys.into_iter();
-    present
+    keys.into_iter()
         .filter(|(set, key)| table.get(*set, key).is_some())
         .collect()
 }
@@ -217,7 +212,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_refused_stays_as_it_was_and_goes_when_it_goes(steps in vec(step(), 1..30)) {
+    fn elements_of_a_skipped_service_stay_until_it_is_deleted(steps in vec(step(), 1..30)) {
         let (mut state, mut kernel) = (state(), Tables::default());
         let mut needed = BTreeMap::new();
         for step in steps {
@@ -226,12 +221,12 @@ proptest! {
                     let _ = state.apply(event);
                     commit(&mut state, &mut kernel);
                 }
-                Step::Refused(service) => {
+                Step::Rejected(service) => {
                     needed.insert(service.clone(), present(&kernel.ipv4, needed_by(&kernel.ipv4, &service)));
                     skip(&mut state, &service);
                     read_and_commit(&mut state, &mut kernel);
                 }
-                Step::Read => {
+                Step::ReadBack => {
                     read_and_commit(&mut state, &mut kernel);
                 }
                 Step::Retried => {
@@ -239,16 +234,16 @@ proptest! {
                     commit(&mut state, &mut kernel);
                 }
             }
-            // What the kernel holds is known, whoever's it is.
+            // The applied state equals the kernel's tables, also for skipped Services.
             prop_assert_eq!(&kernel.ipv4, &state.families.ipv4.applied().table());
             prop_assert_eq!(&kernel.ipv6, &ipv6(&state).applied().table());
-            // What is programmed of a Service has all that it needs.
-            let left_out: BTreeSet<_> = state.families.ipv4.skipped().cloned().collect();
-            needed.retain(|service, _| left_out.contains(service));
-            for (service, had) in &needed {
-                let still = needed_by(&kernel.ipv4, service);
-                let still: BTreeSet<_> = still.intersection(had).copied().collect();
-                prop_assert_eq!(&present(&kernel.ipv4, still.clone()), &still);
+            // The elements of a skipped Service still have all elements that they need.
+            let skipped: BTreeSet<_> = state.families.ipv4.skipped().cloned().collect();
+            needed.retain(|service, _| skipped.contains(service));
+            for (service, before) in &needed {
+                let now = needed_by(&kernel.ipv4, service);
+                let still_needed: BTreeSet<_> = now.intersection(before).copied().collect();
+                prop_assert_eq!(&present(&kernel.ipv4, still_needed.clone()), &still_needed);
             }
         }
         state.retry_skipped();
