@@ -1,12 +1,12 @@
-//! The wall clock: the one place that reads it.
+//! The wall clock, which only this module reads.
 
 use std::time::SystemTime;
 
-/// The time of day, for answers and metrics that carry a timestamp.
+/// Returns the time of day, for HTTP answers and metrics with a timestamp.
 #[must_use]
 #[expect(
     clippy::disallowed_methods,
-    reason = "answers over HTTP and metrics carry the time of day"
+    reason = "HTTP answers and metrics have timestamps of the time of day"
 )]
 pub fn now() -> SystemTime {
     SystemTime::now()

@@ -1,6 +1,8 @@
-//! The threads that answer over HTTP. They have nothing else to do, so that neither a large list from the
-//! API server nor a long commit keeps a probe waiting. One answers this node, the other everyone else,
-//! so that no crowd does either.
+//! The threads that serve HTTP: health, metrics and the health checks of load balancers.
+//!
+//! They do nothing else, so that neither a large list from the API server nor a long commit delays
+//! a probe. One thread serves this node and the other one all other peers, so that a flood of
+//! connections does not delay a probe either.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -29,39 +31,42 @@ use crate::planner::desired::HealthCheckChange;
 use crate::sync::SyncHealth;
 use admin::{AdminServer, BindAddresses, BindError};
 
-/// Serves health checks, health and metrics on threads of their own: what this node asks on the runtime
-/// `own`. The future ends when the crank does, or with what is to end the process.
+/// Serves health checks, health and metrics on two threads, one for each runtime.
+///
+/// The first runtime serves the requests of this node. The future ends when the sync loop ends, or
+/// with the error that ends the process.
 ///
 /// # Errors
-/// If the thread cannot be.
+/// If a thread cannot be started.
 pub fn serve(
     admin: AdminServer,
     addresses: BindAddresses,
-    (own, others): (Runtime, Runtime),
+    (own, other): (Runtime, Runtime),
     changes: UnboundedReceiver<HealthCheckChange>,
     (sync_health, metrics, recorder): (Arc<SyncHealth>, Metrics, EventRecorder),
 ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>>> {
-    allow_file_descriptors();
-    let (ends, ended) = oneshot::channel();
+    raise_file_limit();
+    let (result_sender, result) = oneshot::channel();
     let server = Server::new(own.handle().clone());
-    start("http-own", own, pending())?;
+    start_thread("http-own", own, pending())?;
     let serving = async move {
         let checks = health_check::serve(changes, sync_health, server.clone(), metrics, recorder);
         let result: Result<(), BindError> = tokio::select! {
             result = admin::run(admin, addresses, server) => result.map(|never| match never {}),
             () = checks => Ok(()),
         };
-        // Nobody waits for it when the daemon ends.
-        let _gone = ends.send(result);
+        // The receiver is dropped when the daemon exits.
+        let _dropped = result_sender.send(result);
     };
-    start("http", others, serving)?;
+    start_thread("http", other, serving)?;
     Ok(async {
-        let ended = ended.await.context("the thread that answers panicked")?;
-        Ok(ended?)
+        let result = result.await.context("the HTTP thread panicked")?;
+        Ok(result?)
     })
 }
 
-fn start(
+/// Starts a thread that runs a future to its end.
+fn start_thread(
     name: &str,
     runtime: Runtime,
     future: impl Future<Output = ()> + Send + 'static,
@@ -71,9 +76,10 @@ fn start(
     started.map(drop).context("cannot start a thread")
 }
 
-/// Listeners of many health checks beside the connections to them can be more than the 1024 files
-/// that a process may open at first; it may allow itself as many as its hard limit says.
-fn allow_file_descriptors() {
+/// Raises the limit of open files to the hard limit.
+///
+/// The listeners of many health checks and their connections can exceed the default limit of 1024.
+fn raise_file_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {

@@ -1,4 +1,4 @@
-//! What listens, and whatever it answers.
+//! The HTTP server that all ports share.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,32 +21,35 @@ use tokio::time::{sleep, timeout};
 
 use super::failed::FailedListeners;
 use super::listen::{Listeners, listen, listen_everywhere};
-use super::slots::{ConnectionSlot, ConnectionSlots, is_own};
+use super::slots::{ConnectionSlot, ConnectionSlots, peer};
 
-/// How long a request may take to arrive, and after that its answer to be made and taken.
-const ARRIVES: Duration = Duration::from_secs(2);
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The time in which a request must arrive.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long to wait when nothing can be accepted.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The time in which the peer must have received the answer to its request.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes of a request's body.
-const BODY: usize = 64;
+/// The pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What is answered.
+/// The maximum length of the body of a request, in bytes.
+const MAX_BODY: usize = 64;
+
+/// A response with its whole body.
 pub(crate) type HttpResponse = Response<Full<Bytes>>;
 
-/// What all our ports share.
+/// The state that all ports share.
 #[derive(Clone, Debug)]
 pub struct Server {
     slots: Arc<ConnectionSlots>,
-    /// The runtime that answers this node: it does nothing else, so that a probe waits for nobody.
+    /// The runtime that serves this node and nothing else, so that no other request delays a probe.
     own: Handle,
+    /// The ports that cannot be served.
     pub(super) failed: FailedListeners,
 }
 
 impl Server {
-    /// Nobody is connected. What this node asks is answered by the runtime `own`.
+    /// Builds a server without connections; the runtime `own` serves the requests of this node.
     #[must_use]
     pub fn new(own: Handle) -> Self {
         let slots = ConnectionSlots::new();
@@ -62,61 +65,62 @@ impl Server {
         listen(at, &self.own)
     }
 
-    /// Listens at an address; at `0.0.0.0` in both families.
+    /// Listens at an address; `0.0.0.0` means both families.
     pub(super) fn listen_everywhere(&self, at: SocketAddr) -> io::Result<Listeners> {
         listen_everywhere(at, &self.own)
     }
 
-    /// Answers whatever is asked, until the task is aborted. Who asks is told by its address.
+    /// Serves requests until the task is aborted; `answer` gets the address of the peer.
     pub(super) async fn serve<A, R>(&self, listeners: Listeners, answer: A)
     where
         A: Fn(SocketAddr, Request<Bytes>) -> R + Clone + Send + 'static,
         R: Future<Output = HttpResponse> + Send + 'static,
     {
-        let Listeners { own, others } = listeners;
-        // It ends with this future.
+        let Listeners { own, other } = listeners;
+        // The set aborts its tasks when this future is dropped.
         let mut own_tasks = JoinSet::new();
         if let Some(own) = own {
             let accepting = accept(own, Arc::clone(&self.slots), answer.clone());
             own_tasks.spawn_on(accepting, &self.own);
         }
-        accept(others, Arc::clone(&self.slots), answer).await;
+        accept(other, Arc::clone(&self.slots), answer).await;
     }
 }
 
-/// Accepts connections as they come, and never waits for one peer: when too many are held the longest
-/// idle gives way.
+/// Accepts connections without waiting for any peer: if all slots are in use, the oldest idle
+/// connection is closed.
 async fn accept<A, R>(listener: TcpListener, slots: Arc<ConnectionSlots>, answer: A)
 where
     A: Fn(SocketAddr, Request<Bytes>) -> R + Clone + Send + 'static,
     R: Future<Output = HttpResponse> + Send + 'static,
 {
     loop {
-        let (stream, from) = match listener.accept().await {
+        let (stream, remote) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                if lacks_resources(&error) && slots.close_one() {
+                if lacks_resources(&error) && slots.close_oldest().is_ok() {
                     yield_now().await;
                 } else {
-                    sleep(PAUSE).await;
+                    sleep(ACCEPT_PAUSE).await;
                 }
                 continue;
             }
         };
-        // One that is closed already has no address, and asks nothing.
-        let Ok(at) = stream.local_addr() else {
+        // A connection that is closed already has no address.
+        let Ok(local) = stream.local_addr() else {
             continue;
         };
-        let (slot, crowded) = slots.take(is_own(from, at));
-        tokio::spawn(converse(stream, from, slot, answer.clone()));
-        if crowded {
-            // The one that gives way is closed before the next is accepted.
+        let slot = slots.take(peer(remote, local));
+        let has_closed_other = slot.has_closed_other;
+        tokio::spawn(serve_connection(stream, remote, slot, answer.clone()));
+        if has_closed_other {
+            // The other connection is closed before the next one is accepted.
             yield_now().await;
         }
     }
 }
 
-/// Whether there are no more file descriptors, or no memory for one.
+/// Returns whether an accept failed for lack of file descriptors or memory.
 fn lacks_resources(error: &io::Error) -> bool {
     let lacks = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
     error
@@ -124,25 +128,29 @@ fn lacks_resources(error: &io::Error) -> bool {
         .is_some_and(|error| lacks.contains(&Errno::from_raw(error)))
 }
 
-/// Answers one request. A peer that asks wrongly, slowly or not at all gets no answer.
-async fn converse<A, R>(stream: TcpStream, from: SocketAddr, slot: ConnectionSlot, answer: A)
-where
+/// Serves one request; closes the connection of a peer whose request is invalid or too slow.
+async fn serve_connection<A, R>(
+    stream: TcpStream,
+    remote: SocketAddr,
+    slot: ConnectionSlot,
+    answer: A,
+) where
     A: Fn(SocketAddr, Request<Bytes>) -> R + Clone + Send + 'static,
     R: Future<Output = HttpResponse> + Send + 'static,
 {
-    let ConnectionSlot { holder, closed } = slot;
-    let asking = Arc::clone(&holder);
+    let ConnectionSlot { holder, closed, .. } = slot;
+    let service_holder = Arc::clone(&holder);
     let service = service_fn(move |request| {
-        let (answer, asking) = (answer.clone(), Arc::clone(&asking));
+        let (answer, holder) = (answer.clone(), Arc::clone(&service_holder));
         async move {
-            let answered = match whole(request).await {
+            let response = match collect_body(request).await {
                 Some(request) => {
-                    asking.asks();
-                    answer(from, request).await
+                    holder.request_arrived();
+                    answer(remote, request).await
                 }
-                None => too_long(),
+                None => payload_too_large(),
             };
-            Ok::<_, Infallible>(answered)
+            Ok::<_, Infallible>(response)
         }
     });
     let mut connection = pin!(
@@ -151,27 +159,27 @@ where
             .keep_alive(false)
             .serve_connection(TokioIo::new(stream), service)
     );
-    let conversation = async {
-        let ended = timeout(ARRIVES, connection.as_mut()).await;
-        if ended.is_err() && holder.has_asked() {
-            let _answered = timeout(PATIENCE, connection).await;
+    let serving = async {
+        let served = timeout(REQUEST_TIMEOUT, connection.as_mut()).await;
+        if served.is_err() && holder.has_request() {
+            let _timed_out = timeout(ANSWER_TIMEOUT, connection).await;
         }
     };
     tokio::select! {
-        () = conversation => {}
+        () = serving => {}
         _ = closed => {}
     }
 }
 
-/// The request with its body; `None`: it is too long or breaks off.
-async fn whole(request: Request<Incoming>) -> Option<Request<Bytes>> {
+/// Reads the body of a request; `None` if it is too long or breaks off.
+async fn collect_body(request: Request<Incoming>) -> Option<Request<Bytes>> {
     let (head, body) = request.into_parts();
-    let body = Limited::new(body, BODY).collect().await.ok()?;
+    let body = Limited::new(body, MAX_BODY).collect().await.ok()?;
     Some(Request::from_parts(head, body.to_bytes()))
 }
 
-fn too_long() -> HttpResponse {
-    let mut answer = HttpResponse::default();
-    *answer.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
-    answer
+fn payload_too_large() -> HttpResponse {
+    let mut response = HttpResponse::default();
+    *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+    response
 }

@@ -1,4 +1,4 @@
-//! Who holds a connection to one of our ports, over all of them, and who gives way.
+//! The limit on connections over all ports, and the choice of the connection to close.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,36 +7,40 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// How many connections others may hold at once. A request mostly comes with its connection and is
-/// answered at once, so it takes a flood to push out one that is about to ask.
-const OTHERS: usize = 384;
+/// The number of connections that other hosts can hold at once.
+///
+/// A request usually arrives with its connection and is answered at once, so only a flood closes a
+/// connection before its request arrives.
+const MAX_OTHER: usize = 384;
 
-/// How many this node itself may hold. Others never take these: a probe of the kubelet decides
-/// whether our container is killed.
-const OWN: usize = 128;
+/// The number of connections that are reserved for the node itself, since a failed probe of the
+/// kubelet restarts the container.
+const MAX_OWN: usize = 128;
 
-/// The connections that there are.
+/// The slots of all open connections.
 #[derive(Debug)]
 pub(super) struct ConnectionSlots {
     held: Mutex<HeldSlots>,
 }
 
+/// The slots that are in use.
 #[derive(Debug)]
 struct HeldSlots {
-    next: u64,
+    next_number: u64,
     own: SlotShare,
-    others: SlotShare,
+    other: SlotShare,
 }
 
-/// Those of one kind of peer, each with what closes it when it is dropped. Numbers grow, so the first
-/// is the oldest.
+/// The slots of one kind of peer, each with a sender whose drop closes the connection.
+///
+/// Numbers increase, so the first slot is the oldest.
 #[derive(Debug)]
 struct SlotShare {
     limit: usize,
-    /// Their request has not arrived.
+    /// The connections whose request has not arrived.
     idle: BTreeMap<u64, oneshot::Sender<()>>,
-    /// They are being answered.
-    asking: BTreeMap<u64, oneshot::Sender<()>>,
+    /// The connections whose request is being answered.
+    active: BTreeMap<u64, oneshot::Sender<()>>,
 }
 
 impl SlotShare {
@@ -44,43 +48,55 @@ impl SlotShare {
         Self {
             limit,
             idle: BTreeMap::new(),
-            asking: BTreeMap::new(),
+            active: BTreeMap::new(),
         }
     }
 
     fn is_full(&self) -> bool {
-        self.idle.len() + self.asking.len() >= self.limit
+        self.idle.len() + self.active.len() >= self.limit
     }
 
-    /// Closes the one that is idle for longest, or else is answered for longest.
-    fn close_one(&mut self) -> bool {
-        let closed = self.idle.pop_first().or_else(|| self.asking.pop_first());
-        closed.is_some()
+    /// Closes the oldest idle connection, or else the oldest active one.
+    fn close_oldest(&mut self) -> Result<(), NoConnection> {
+        let closed = self.idle.pop_first().or_else(|| self.active.pop_first());
+        closed.map(drop).ok_or(NoConnection)
     }
 }
 
+/// There is no connection to close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NoConnection;
+
+/// The kind of peer of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// The peer is this node itself.
+    ThisNode,
+    /// The peer is another host.
+    Other,
+}
+
 impl HeldSlots {
-    fn share(&mut self, is_own: bool) -> &mut SlotShare {
-        if is_own {
-            &mut self.own
-        } else {
-            &mut self.others
+    fn share(&mut self, peer: Peer) -> &mut SlotShare {
+        match peer {
+            Peer::ThisNode => &mut self.own,
+            Peer::Other => &mut self.other,
         }
     }
 }
 
 impl ConnectionSlots {
-    /// Nobody holds one.
+    /// Builds the slots without connections.
     pub(super) fn new() -> Arc<Self> {
-        Self::of(OWN, OTHERS)
+        Self::with_limits(MAX_OWN, MAX_OTHER)
     }
 
-    fn of(own: usize, others: usize) -> Arc<Self> {
+    fn with_limits(own: usize, other: usize) -> Arc<Self> {
         Arc::new(Self {
             held: Mutex::new(HeldSlots {
-                next: 0,
+                next_number: 0,
                 own: SlotShare::new(own),
-                others: SlotShare::new(others),
+                other: SlotShare::new(other),
             }),
         })
     }
@@ -89,81 +105,92 @@ impl ConnectionSlots {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A slot for a new connection. If there is none, the one of its share that is idle for longest
-    /// gives way, and the answer says so.
-    pub(super) fn take(self: &Arc<Self>, is_own: bool) -> (ConnectionSlot, bool) {
+    /// Takes a slot for a new connection; closes the oldest connection of this kind of peer if all
+    /// slots are in use.
+    pub(super) fn take(self: &Arc<Self>, peer: Peer) -> ConnectionSlot {
         let mut held = self.held();
-        let number = held.next;
-        held.next += 1;
-        let share = held.share(is_own);
-        let crowded = share.is_full() && share.close_one();
+        let number = held.next_number;
+        held.next_number += 1;
+        let share = held.share(peer);
+        let has_closed_other = share.is_full() && share.close_oldest().is_ok();
         let (close, closed) = oneshot::channel();
         share.idle.insert(number, close);
         drop(held);
         let holder = SlotHolder {
             slots: Arc::clone(self),
-            is_own,
+            peer,
             number,
-            has_asked: AtomicBool::new(false),
+            has_request: AtomicBool::new(false),
         };
-        let slot = ConnectionSlot {
+        ConnectionSlot {
             holder: Arc::new(holder),
             closed,
-        };
-        (slot, crowded)
+            has_closed_other,
+        }
     }
 
-    /// Closes one connection, of others if there is any. `false` if there is none.
-    pub(super) fn close_one(&self) -> bool {
+    /// Closes the oldest connection of another host, or else of this node.
+    pub(super) fn close_oldest(&self) -> Result<(), NoConnection> {
         let mut held = self.held();
-        held.others.close_one() || held.own.close_one()
+        held.other
+            .close_oldest()
+            .or_else(|NoConnection| held.own.close_oldest())
     }
 }
 
-/// Whether a peer is this node itself. The kernel takes the address that is connected to as the
-/// source of a connection to itself, and no packet from outside bears it.
-pub(super) fn is_own(from: SocketAddr, at: SocketAddr) -> bool {
-    let from = from.ip().to_canonical();
-    from.is_loopback() || from == at.ip().to_canonical()
+/// Returns the kind of a peer from its address and the local address.
+///
+/// The kernel uses the destination as the source of a connection to itself, and no packet from
+/// outside has this source.
+pub(super) fn peer(remote: SocketAddr, local: SocketAddr) -> Peer {
+    let remote = remote.ip().to_canonical();
+    if remote.is_loopback() || remote == local.ip().to_canonical() {
+        Peer::ThisNode
+    } else {
+        Peer::Other
+    }
 }
 
 /// The slot of one connection.
 pub(super) struct ConnectionSlot {
     pub(super) holder: Arc<SlotHolder>,
-    /// Ends when the connection has to give way.
+    /// The receiver that ends when the connection must be closed.
     pub(super) closed: oneshot::Receiver<()>,
+    /// Whether another connection was closed for this one.
+    pub(super) has_closed_other: bool,
 }
 
-/// Holds the slot until it is dropped.
+/// The holder of a slot, which frees it when it is dropped.
 pub(super) struct SlotHolder {
     slots: Arc<ConnectionSlots>,
-    is_own: bool,
+    peer: Peer,
     number: u64,
-    has_asked: AtomicBool,
+    has_request: AtomicBool,
 }
 
 impl SlotHolder {
-    /// The whole request is here.
-    pub(super) fn asks(&self) {
-        self.has_asked.store(true, Ordering::Relaxed);
+    /// Marks the connection as active, since its whole request arrived.
+    pub(super) fn request_arrived(&self) {
+        self.has_request.store(true, Ordering::Relaxed);
         let mut held = self.slots.held();
-        let share = held.share(self.is_own);
+        let share = held.share(self.peer);
         if let Some(close) = share.idle.remove(&self.number) {
-            share.asking.insert(self.number, close);
+            share.active.insert(self.number, close);
         }
     }
 
-    pub(super) fn has_asked(&self) -> bool {
-        self.has_asked.load(Ordering::Relaxed)
+    /// Returns whether the whole request arrived.
+    pub(super) fn has_request(&self) -> bool {
+        self.has_request.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for SlotHolder {
     fn drop(&mut self) {
         let mut held = self.slots.held();
-        let share = held.share(self.is_own);
+        let share = held.share(self.peer);
         share.idle.remove(&self.number);
-        share.asking.remove(&self.number);
+        share.active.remove(&self.number);
     }
 }
 
@@ -178,46 +205,48 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_idle_gives_way_before_one_that_asked() {
-        let slots = ConnectionSlots::of(1, 3);
-        let mut taken: Vec<_> = (0..3).map(|_| slots.take(false).0).collect();
-        taken[0].holder.asks();
-        let (fourth, crowded) = slots.take(false);
-        assert!(crowded);
+    fn the_oldest_idle_connection_is_closed_before_an_active_one() {
+        let slots = ConnectionSlots::with_limits(1, 3);
+        let mut taken: Vec<_> = (0..3).map(|_| slots.take(Peer::Other)).collect();
+        taken[0].holder.request_arrived();
+        let fourth = slots.take(Peer::Other);
+        assert!(fourth.has_closed_other);
         taken.push(fourth);
         let open =
             |taken: &mut Vec<ConnectionSlot>| taken.iter_mut().map(is_open).collect::<Vec<_>>();
         assert_eq!(open(&mut taken), [true, false, true, true]);
-        // One that ended makes room.
+        // A connection that ended frees its slot.
         drop(taken.remove(2));
-        let (fifth, crowded) = slots.take(false);
-        assert!(!crowded);
+        let fifth = slots.take(Peer::Other);
+        assert!(!fifth.has_closed_other);
         taken.push(fifth);
         assert_eq!(open(&mut taken), [true, false, true, true]);
         for slot in &taken {
-            slot.holder.asks();
+            slot.holder.request_arrived();
         }
-        assert!(slots.take(false).1);
+        assert!(slots.take(Peer::Other).has_closed_other);
         assert_eq!(open(&mut taken), [false, false, true, true]);
     }
 
     #[test]
-    fn others_never_take_what_is_kept_for_the_node() {
-        let slots = ConnectionSlots::of(1, 2);
-        let (mut own, crowded) = slots.take(true);
-        assert!(!crowded);
-        let others: Vec<_> = (0..10).map(|_| slots.take(false).0).collect();
+    fn other_hosts_never_take_the_slots_of_the_node() {
+        let slots = ConnectionSlots::with_limits(1, 2);
+        let mut own = slots.take(Peer::ThisNode);
+        assert!(!own.has_closed_other);
+        let others: Vec<_> = (0..10).map(|_| slots.take(Peer::Other)).collect();
         assert!(is_open(&mut own));
-        // Without file descriptors others give way first, then all.
-        assert_eq!([(); 3].map(|()| slots.close_one()), [true; 3]);
+        // Without file descriptors, connections of other hosts are closed first, then all.
+        assert_eq!([(); 3].map(|()| slots.close_oldest()), [Ok(()); 3]);
         assert!(!is_open(&mut own));
-        assert!(!slots.close_one());
+        assert_eq!(slots.close_oldest(), Err(NoConnection));
         drop(others);
     }
 
     #[test]
-    fn a_peer_is_the_node_itself_by_its_address() {
-        let own = |from: &str, at: &str| is_own(from.parse().unwrap(), at.parse().unwrap());
+    fn a_peer_is_this_node_by_its_address() {
+        let own = |remote: &str, local: &str| {
+            peer(remote.parse().unwrap(), local.parse().unwrap()) == Peer::ThisNode
+        };
         assert!(own("127.0.0.1:40000", "127.0.0.1:10256"));
         assert!(own("[::ffff:192.0.2.1]:40000", "192.0.2.1:10256"));
         assert!(own("[::ffff:127.0.0.1]:40000", "[::ffff:192.0.2.1]:10256"));

@@ -1,4 +1,4 @@
-//! The program that tells in which of two queues a connection waits. Classic BPF.
+//! The classic BPF program that selects the accept queue of a connection.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -7,43 +7,46 @@ use nix::libc::{sock_filter, sock_fprog};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::AttachReusePortCbpf;
 
-/// Which of the listeners of a group gets connections of this node, and which those of others: the first
-/// and the second that listened.
+/// The number of the socket for this node in the group: it listened first.
 const OWN: u32 = 0;
-const OTHERS: u32 = 1;
 
-/// Offsets count from the network header (`SKF_NET_OFF` in linux/filter.h).
+/// The number of the socket for other hosts in the group.
+const OTHER: u32 = 1;
+
+/// The base of offsets in the network header (`SKF_NET_OFF` in linux/filter.h).
 const NETWORK: u32 = 0xfff0_0000;
 
-// Instructions, of linux/bpf_common.h.
-/// `BPF_LD | BPF_B | BPF_ABS`.
+// The instructions of linux/bpf_common.h.
+/// The instruction `BPF_LD | BPF_B | BPF_ABS`.
 const LOAD_BYTE: u16 = 0x30;
-/// `BPF_LD | BPF_W | BPF_ABS`.
+/// The instruction `BPF_LD | BPF_W | BPF_ABS`.
 const LOAD_WORD: u16 = 0x20;
-/// `BPF_ALU | BPF_RSH | BPF_K`.
+/// The instruction `BPF_ALU | BPF_RSH | BPF_K`.
 const SHIFT_RIGHT: u16 = 0x74;
-/// `BPF_JMP | BPF_JEQ | BPF_K`.
+/// The instruction `BPF_JMP | BPF_JEQ | BPF_K`.
 const JUMP_EQUAL: u16 = 0x15;
-/// `BPF_JMP | BPF_JEQ | BPF_X`.
+/// The instruction `BPF_JMP | BPF_JEQ | BPF_X`.
 const JUMP_EQUAL_INDEX: u16 = 0x1d;
-/// `BPF_MISC | BPF_TAX`.
+/// The instruction `BPF_MISC | BPF_TAX`.
 const TO_INDEX: u16 = 0x07;
-/// `BPF_RET | BPF_K`.
+/// The instruction `BPF_RET | BPF_K`.
 const RETURN: u16 = 0x06;
 
-/// Has a group of listeners, of which this socket is the first, keep connections of this node apart.
+/// Attaches the program to a group of sockets, of which this one is the first.
 pub(super) fn attach(socket: BorrowedFd<'_>) -> io::Result<()> {
     let mut instructions = program();
     let program = sock_fprog {
         len: u16::try_from(instructions.len()).map_err(io::Error::other)?,
-        // The kernel copies them during the call.
+        // The kernel copies the instructions during the call.
         filter: instructions.as_mut_ptr(),
     };
     Ok(setsockopt(&socket, AttachReusePortCbpf, &program)?)
 }
 
-/// Whether a connection is the node's own, as `slots::is_own` has it: its source is a loopback address, or
-/// the destination itself, which no packet from outside bears.
+/// Builds the program, which decides like `slots::peer`.
+///
+/// A connection is the node's own if its source is a loopback address or equals the destination,
+/// which no packet from outside has.
 fn program() -> Vec<sock_filter> {
     let mut program = vec![
         instruction(LOAD_BYTE, NETWORK),
@@ -57,9 +60,9 @@ fn program() -> Vec<sock_filter> {
         instruction(LOAD_WORD, NETWORK + 16),
         jump(JUMP_EQUAL_INDEX, 0, 0, 1),
         instruction(RETURN, OWN),
-        instruction(RETURN, OTHERS),
+        instruction(RETURN, OTHER),
     ];
-    // IPv6: ::1, or each word is that of the destination.
+    // IPv6: the source is ::1, or each of its words equals that of the destination.
     for (word, value, others) in [(8, 0, 7), (12, 0, 5), (16, 0, 3), (20, 1, 1)] {
         program.push(instruction(LOAD_WORD, NETWORK + word));
         program.push(jump(JUMP_EQUAL, value, 0, others));
@@ -70,7 +73,7 @@ fn program() -> Vec<sock_filter> {
         program.push(instruction(TO_INDEX, 0));
         program.push(instruction(LOAD_WORD, NETWORK + 16 + word));
         program.push(jump(JUMP_EQUAL_INDEX, 0, 1, 0));
-        program.push(instruction(RETURN, OTHERS));
+        program.push(instruction(RETURN, OTHER));
     }
     program.push(instruction(RETURN, OWN));
     program
@@ -80,7 +83,7 @@ fn instruction(code: u16, operand: u32) -> sock_filter {
     jump(code, operand, 0, 0)
 }
 
-/// Skips so many instructions if they are equal, so many if not.
+/// Builds a jump that skips `equal` instructions if the comparison holds, else `unequal`.
 fn jump(code: u16, operand: u32, equal: u8, unequal: u8) -> sock_filter {
     sock_filter {
         code,

@@ -1,4 +1,4 @@
-//! What is asked at the address for metrics.
+//! The endpoints at the address for metrics.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::http::server::HttpResponse;
 use crate::logging;
 use crate::sync::{DebugRequest, DebugView};
 
-/// How many may read the counters at once; who else asks waits, and costs nothing when it gives up.
+/// The number of concurrent reads of the counters; further requests wait.
 static READERS: Semaphore = Semaphore::const_new(2);
 
 impl AdminServer {
-    /// What is asked at the address for metrics.
+    /// Answers a request at the address for metrics.
     pub(super) async fn metrics(
         &self,
         from: SocketAddr,
@@ -38,7 +38,7 @@ impl AdminServer {
 
     async fn get(&self, path: &str, failed: &FailedListeners) -> HttpResponse {
         match path {
-            "/metrics" => self.exposed().await,
+            "/metrics" => self.exposition_response().await,
             "/healthz" => self.ready(),
             "/proxyMode" => text(StatusCode::OK, "nftables"),
             "/configz" => {
@@ -52,13 +52,13 @@ impl AdminServer {
         }
     }
 
-    /// On a thread of its own: it reads the counters of all frontends.
-    async fn exposed(&self) -> HttpResponse {
+    /// Reads the counters of all frontends on a blocking thread.
+    async fn exposition_response(&self) -> HttpResponse {
         let exposition = Arc::clone(&self.exposition);
-        let reader = READERS.acquire().await;
+        let permit = READERS.acquire().await;
         let read = move || {
-            // Until it is done, though nobody waits for it any more.
-            let _reader = reader;
+            // The permit is held until the read is done, even if the peer is gone.
+            let _permit = permit;
             exposition.text()
         };
         match spawn_blocking(read).await {
@@ -67,41 +67,44 @@ impl AdminServer {
         }
     }
 
+    /// Asks the sync loop, and adds the failed listeners.
     async fn ask(&self, view: DebugView, failed: &FailedListeners) -> HttpResponse {
-        let (response, told) = oneshot::channel();
+        let (response, answered) = oneshot::channel();
         let debug_request = DebugRequest { view, response };
         if self.debug_requests.send(debug_request).await.is_ok()
-            && let Ok(mut told) = told.await
+            && let Ok(mut state) = answered.await
         {
-            let wrong = match view {
-                DebugView::State => told.get_mut("problems"),
-                DebugView::Problems => Some(&mut told),
+            let problems = match view {
+                DebugView::State => state.get_mut("problems"),
+                DebugView::Problems => Some(&mut state),
             };
-            if let Some(wrong) = wrong.and_then(Value::as_object_mut) {
-                failed.add_to(wrong);
+            if let Some(problems) = problems.and_then(Value::as_object_mut) {
+                failed.add_to(problems);
             }
-            return json(StatusCode::OK, &told);
+            return json(StatusCode::OK, &state);
         }
-        text(StatusCode::SERVICE_UNAVAILABLE, "the daemon ends")
+        text(StatusCode::SERVICE_UNAVAILABLE, "shutting down")
     }
 }
 
-/// kube-proxy's `PUT /debug/flags/v`, from this node only.
+/// Sets the verbosity of the log for `PUT /debug/flags/v`, as in kube-proxy, but from this node
+/// only.
 fn set_verbosity(from: SocketAddr, request: &Request<Bytes>) -> HttpResponse {
     if !from.ip().to_canonical().is_loopback() {
-        return text(StatusCode::FORBIDDEN, "only from this node itself");
+        return text(StatusCode::FORBIDDEN, "only allowed from this node");
     }
     let verbosity = std::str::from_utf8(request.body()).ok();
     match verbosity.and_then(|body| body.trim().parse().ok()) {
         Some(verbosity) => {
             logging::set_verbosity(verbosity);
-            let said = format!("successfully set klog.logging.verbosity to {verbosity}\n");
-            text(StatusCode::OK, said)
+            let message = format!("successfully set klog.logging.verbosity to {verbosity}\n");
+            text(StatusCode::OK, message)
         }
-        None => text(StatusCode::BAD_REQUEST, "the body is no number"),
+        None => text(StatusCode::BAD_REQUEST, "body is not a number"),
     }
 }
 
+/// The content type of metrics.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 pub(super) fn not_found() -> HttpResponse {
@@ -120,10 +123,10 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
 }
 
 fn with_type(status: StatusCode, content_type: &'static str, body: String) -> HttpResponse {
-    let mut answer = Response::new(Full::<Bytes>::from(body));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
+    let mut response = Response::new(Full::<Bytes>::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
+    response
 }

@@ -1,4 +1,4 @@
-//! Connections of each Service, as the elements of its frontends count them; read when scraped.
+//! The metrics of connections: the counters of the frontends of each Service, read at each scrape.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,40 +17,46 @@ use crate::planner::model::addr::Family;
 use crate::planner::model::Address;
 use crate::planner::ruleset::service_and_port;
 
-/// The name and the help of what is counted.
+/// The name and the help of the metric of connections.
 pub const CONNECTIONS: (&str, &str) = (
     "kube_dnat_service_connections",
     "New connections to a port of a Service on this node",
 );
 
-/// And of how many ports are not shown.
+/// The name and the help of the metric of ports without connection metrics.
 pub const HIDDEN: (&str, &str) = (
     "kube_dnat_service_ports_hidden",
     "Service ports without connection metrics, because --connection-metrics-limit is reached",
 );
 
-/// Reads the kernel whenever it is asked.
+/// Collects the counters from the kernel at each scrape.
 pub struct ConnectionMetrics {
-    seen: Mutex<CountedTotals>,
+    totals: Mutex<CountedTotals>,
     families: &'static [Family],
-    /// At most so many ports are shown: those with the most connections.
+    /// The maximum number of ports with metrics, busiest first.
     limit: usize,
 }
 
+/// The counters of the last scrape, from which resets are detected.
 struct CountedTotals {
     kernel: Kernel,
     elements: BTreeMap<String, CountedFrontend>,
 }
 
-/// One frontend. Its counter begins anew when its element is made anew, mostly since it goes to
-/// another chain then.
+/// The counter of one frontend.
+///
+/// The kernel's counter restarts at 0 when the element is recreated, usually because it gets
+/// another chain.
 #[derive(Clone, Default)]
 struct CountedFrontend {
     chain: Option<String>,
+    /// The last value of the counter.
     last: u64,
-    before: u64,
+    /// The sum of the counters of earlier elements.
+    earlier: u64,
 }
 
+/// The labels of a port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 struct PortLabel {
     namespace: String,
@@ -59,8 +65,8 @@ struct PortLabel {
 }
 
 impl PortLabel {
-    /// From `namespace/name:port-name`.
-    fn of(name: &str) -> Self {
+    /// Parses `namespace/name:port-name`.
+    fn parse(name: &str) -> Self {
         let (service, port) = service_and_port(name);
         let (namespace, service) = service.split_once('/').unwrap_or(("", service));
         Self {
@@ -73,16 +79,16 @@ impl PortLabel {
 
 impl fmt::Debug for ConnectionMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connections").finish_non_exhaustive()
+        f.debug_struct("ConnectionMetrics").finish_non_exhaustive()
     }
 }
 
 impl ConnectionMetrics {
-    /// Read by this kernel.
+    /// Builds the collector, which reads through `kernel`.
     #[must_use]
     pub fn new(kernel: Kernel, families: &'static [Family], limit: usize) -> Self {
         Self {
-            seen: Mutex::new(CountedTotals {
+            totals: Mutex::new(CountedTotals {
                 kernel,
                 elements: BTreeMap::new(),
             }),
@@ -91,14 +97,15 @@ impl ConnectionMetrics {
         }
     }
 
+    /// Reads the counters and sums them for each port.
     fn totals(&self) -> BTreeMap<PortLabel, u64> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counted = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
         let mut totals = BTreeMap::new();
-        let before = std::mem::take(&mut seen.elements);
+        let before = std::mem::take(&mut counted.elements);
         for family in self.families {
             match family {
-                Family::Ipv4 => seen.read::<Ipv4Addr>(&before, &mut totals),
-                Family::Ipv6 => seen.read::<Ipv6Addr>(&before, &mut totals),
+                Family::Ipv4 => counted.read::<Ipv4Addr>(&before, &mut totals),
+                Family::Ipv6 => counted.read::<Ipv6Addr>(&before, &mut totals),
             }
         }
         totals
@@ -114,7 +121,7 @@ impl CountedTotals {
         let counted = match self.kernel.connections::<A>() {
             Ok(counted) => counted,
             Err(error) => {
-                // Before the first commit there is no table.
+                // Before the first commit the table does not exist.
                 debug!(%error, family = %A::FAMILY, "cannot read the counters of connections");
                 return;
             }
@@ -128,11 +135,11 @@ impl CountedTotals {
             let key = format!("{} {} {name}", A::FAMILY, counted.key);
             let mut element = before.get(&key).cloned().unwrap_or_default();
             if counted.packets < element.last || counted.chain != element.chain {
-                element.before += element.last;
+                element.earlier += element.last;
             }
             element.chain = counted.chain;
             element.last = counted.packets;
-            *totals.entry(PortLabel::of(&name)).or_insert(0) += element.before + element.last;
+            *totals.entry(PortLabel::parse(&name)).or_insert(0) += element.earlier + element.last;
             self.elements.insert(key, element);
         }
     }
@@ -145,7 +152,7 @@ impl Collector for ConnectionMetrics {
         let hidden = totals.len().saturating_sub(self.limit);
         totals.truncate(self.limit);
         let (name, help) = CONNECTIONS;
-        // Some parsers take no family without a sample.
+        // Some parsers reject a family without samples.
         if !totals.is_empty() {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for (port, connections) in &totals {

@@ -1,4 +1,4 @@
-//! `/healthz`, `/livez` and `/readyz`, with kube-proxy's bodies
+//! The endpoints `/healthz`, `/livez` and `/readyz`, with the bodies of kube-proxy
 //! (`pkg/proxy/healthcheck/proxy_health.go`).
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::http::server::HttpResponse;
 use crate::metrics::CodeLabel;
 
 impl AdminServer {
-    /// What is asked at the address for health.
+    /// Answers a request at the address for health.
     pub(super) fn health(&self, request: &Request<Bytes>) -> HttpResponse {
         let path = request.uri().path();
         let (counter, eligible) = match path {
@@ -25,13 +25,13 @@ impl AdminServer {
             "/readyz" => return self.ready(),
             _ => return not_found(),
         };
-        let answer = self.report(eligible);
-        let code = CodeLabel::new(answer.status().as_u16());
+        let response = self.report(eligible);
+        let code = CodeLabel::new(response.status().as_u16());
         counter.get_or_create(&code).inc();
-        answer
+        response
     }
 
-    /// Whether everything was committed once.
+    /// Answers `/readyz`: 200 after the first commit.
     pub(super) fn ready(&self) -> HttpResponse {
         if self.sync_health.committed_at().is_some() {
             text(StatusCode::OK, "ok")
@@ -40,13 +40,14 @@ impl AdminServer {
         }
     }
 
+    /// Answers `/healthz`, with the eligibility of the Node, or `/livez`.
     fn report(&self, eligible: Option<bool>) -> HttpResponse {
         let now = clock::now();
         let committed = self.sync_health.committed_at();
-        // Never before the first commit, where kube-proxy is.
+        // Unlike kube-proxy, the daemon is unhealthy before the first commit.
         let healthy = committed.is_some() && self.sync_health.is_healthy();
         let updated = if healthy { Some(now) } else { committed };
-        let updated = updated.map_or(ZERO.to_owned(), rfc3339);
+        let updated = updated.map_or(ZERO_TIME.to_owned(), rfc3339);
         let families = if committed.is_some() {
             self.families
         } else {
@@ -75,7 +76,7 @@ impl AdminServer {
     }
 }
 
-/// kube-proxy's `ProxyHealth`, in its order.
+/// The body of an answer: `ProxyHealth` of kube-proxy, in its order.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct HealthReport {
@@ -87,6 +88,7 @@ struct HealthReport {
     status: BTreeMap<&'static str, FamilyHealth>,
 }
 
+/// The health of one family in an answer.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct FamilyHealth {
@@ -94,9 +96,10 @@ struct FamilyHealth {
     healthy: bool,
 }
 
-/// Go's zero `time.Time`.
-const ZERO: &str = "0001-01-01T00:00:00Z";
+/// The zero value of Go's `time.Time`.
+const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 
+/// Formats a time as in Kubernetes' API.
 fn rfc3339(time: SystemTime) -> String {
-    Timestamp::try_from(time).map_or(ZERO.to_owned(), |time| time.to_string())
+    Timestamp::try_from(time).map_or(ZERO_TIME.to_owned(), |time| time.to_string())
 }

@@ -1,5 +1,5 @@
-//! What operators and their tools ask this process: health at one address, everything else at
-//! another, as kube-proxy has it.
+//! The endpoints for operators and their tools, as in kube-proxy: health at one address, metrics
+//! and debugging at another.
 
 mod answers;
 mod connections;
@@ -30,39 +30,39 @@ use crate::metrics::{Exposition, Metrics};
 use crate::sync::DebugRequest;
 use crate::sync::SyncHealth;
 
-/// How long after a port could not be had it is tried again, as kube-proxy does.
+/// The interval between attempts to bind a port that is in use, as in kube-proxy.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// What is told.
+/// The state behind the endpoints.
 pub struct AdminServer {
-    /// Whether what was reported reaches the kernel.
+    /// The health of the sync loop.
     pub sync_health: Arc<SyncHealth>,
-    /// The families of the node, for kube-proxy's `status`.
+    /// The families of the node, for kube-proxy's field `status`.
     pub families: &'static [Family],
-    /// What is counted.
+    /// The metrics that the endpoints count.
     pub metrics: Metrics,
-    /// The same as text.
+    /// The text exposition of all metrics.
     pub exposition: Arc<Exposition>,
-    /// The configuration, as JSON.
+    /// The configuration as JSON.
     pub configuration: serde_json::Value,
-    /// Who knows what is programmed.
+    /// The channel to the sync loop, which answers questions about its state.
     pub debug_requests: mpsc::Sender<DebugRequest>,
-    /// Who tells users that health cannot be served.
+    /// The recorder of the Event that health cannot be served.
     pub recorder: EventRecorder,
 }
 
-/// Where it is told.
+/// The addresses of the endpoints.
 #[derive(Clone, Copy, Debug)]
 pub struct BindAddresses {
-    /// `/healthz`, `/livez` and `/readyz`; `None`: nowhere.
+    /// The address of `/healthz`, `/livez` and `/readyz`; `None` disables them.
     pub health: Option<SocketAddr>,
-    /// Everything else; `None`: nowhere.
+    /// The address of all other endpoints; `None` disables them.
     pub metrics: Option<SocketAddr>,
-    /// Whether to end when one of them cannot be had.
+    /// Whether to exit if an address is in use, instead of retrying.
     pub hard_fail: bool,
 }
 
-/// An address that cannot be had.
+/// The error of an address that cannot be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot serve {what} at {at}: {source}")]
 pub struct BindError {
@@ -71,10 +71,10 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// Serves both for ever.
+/// Serves both addresses, and retries if an address is in use.
 ///
 /// # Errors
-/// If an address cannot be had and that is to end the process; else it is tried again.
+/// If an address cannot be bound and [`BindAddresses::hard_fail`] is set.
 pub async fn run(
     admin: AdminServer,
     addresses: BindAddresses,
@@ -91,12 +91,18 @@ pub async fn run(
         let admin = Arc::clone(&at_health);
         async move { admin.health(&request) }
     };
-    let told = |at: SocketAddr, error: &io::Error| {
-        let note = format!("cannot serve health at {at}, will try again: {error}");
+    let report_failure = |at: SocketAddr, error: &io::Error| {
+        let note = format!("cannot serve health at {at}; retrying: {error}");
         let reason = EventReason::FailedToStartProxierHealthcheck;
         admin.recorder.record_for_node(reason, note);
     };
-    let health = run_one("health", (health, hard_fail), &server, answer, told);
+    let health = run_one(
+        "health",
+        (health, hard_fail),
+        &server,
+        answer,
+        report_failure,
+    );
     let (at_metrics, failed) = (Arc::clone(&admin), server.failed.clone());
     let answer = move |from, request| {
         let (admin, failed) = (Arc::clone(&at_metrics), failed.clone());
@@ -109,12 +115,13 @@ pub async fn run(
     }
 }
 
+/// Serves one address.
 async fn run_one<A, R>(
     what: &'static str,
     (at, hard_fail): (Option<SocketAddr>, bool),
     server: &Server,
     answer: A,
-    told: impl Fn(SocketAddr, &io::Error),
+    report_failure: impl Fn(SocketAddr, &io::Error),
 ) -> Result<Infallible, BindError>
 where
     A: Fn(SocketAddr, Request<Bytes>) -> R + Clone + Send + 'static,
@@ -131,16 +138,16 @@ where
                     info!(event = %LogEvent::ServerListening, %at, "{what} is served");
                 }
                 failed = false;
-                server.failed.port(what, at, None);
+                server.failed.set_port(what, at, None);
                 server.serve(listeners, answer.clone()).await;
             }
             Err(source) if hard_fail => return Err(BindError { what, at, source }),
             Err(error) if !failed => {
                 failed = true;
                 error!(event = %LogEvent::ServerListenFailed, %at, %error, "cannot serve {what}; retrying");
-                let why = format!("it cannot be served: {error}");
-                server.failed.port(what, at, Some(why));
-                told(at, &error);
+                let problem = format!("cannot be served: {error}");
+                server.failed.set_port(what, at, Some(problem));
+                report_failure(at, &error);
             }
             Err(_) => {}
         }

@@ -1,4 +1,4 @@
-//! What one `healthCheckNodePort` answers.
+//! The answers of one `healthCheckNodePort`.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::{Server, SyncHealth};
 use crate::http::listen::Listeners;
 use crate::planner::model::ServiceName;
 
-/// What is told of one Service in one family.
+/// The health of one Service in one family.
 #[derive(Debug)]
 pub(super) struct ServiceHealth {
     pub(super) service: ServiceName,
@@ -22,7 +22,7 @@ pub(super) struct ServiceHealth {
 }
 
 impl ServiceHealth {
-    /// The answer, as kube-proxy's `pkg/proxy/healthcheck/service_health.go` gives it.
+    /// Builds the answer of kube-proxy's `pkg/proxy/healthcheck/service_health.go`.
     fn response(&self) -> Response<Full<Bytes>> {
         let count = self.local_endpoints.load(Ordering::Relaxed);
         let healthy = self.sync_health.is_healthy();
@@ -43,7 +43,7 @@ impl ServiceHealth {
     }
 }
 
-/// Answers whatever is asked, until the task is aborted.
+/// Serves the health check until the task is aborted.
 pub(super) async fn serve(listeners: Listeners, server: Server, health: Arc<ServiceHealth>) {
     let answer = move |_, _| ready(health.response());
     server.serve(listeners, answer).await;

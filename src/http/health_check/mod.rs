@@ -1,4 +1,4 @@
-//! What this node tells of itself over HTTP: the health checks of load balancers.
+//! The health checks of load balancers, at `healthCheckNodePort`.
 
 mod answer;
 
@@ -24,10 +24,10 @@ use crate::planner::model::{ObjectKey, ServiceName};
 use crate::sync::SyncHealth;
 use answer::ServiceHealth;
 
-/// How long after a port could not be had it is tried again.
+/// The interval between attempts to bind ports that are in use.
 const RETRY: Duration = Duration::from_secs(3);
 
-/// The servers of every health check.
+/// The servers of all health checks.
 struct HealthCheckServers {
     sync_health: Arc<SyncHealth>,
     metrics: Metrics,
@@ -37,18 +37,20 @@ struct HealthCheckServers {
     services: BTreeMap<(Family, ServiceName), HealthCheckServer>,
 }
 
-/// One Service in one family.
+/// The server of one Service in one family.
 struct HealthCheckServer {
     port: u16,
-    /// Where it is served besides the node's addresses.
+    /// The load-balancer IPs, which are served besides the addresses of the node.
     load_balancer_ips: Vec<IpAddr>,
     health: Arc<ServiceHealth>,
     listeners: BTreeMap<IpAddr, CheckListener>,
 }
 
+/// The listener of a health check at one address.
 enum CheckListener {
+    /// The task that serves the health check.
     Open(AbortHandle),
-    /// The port cannot be had, which was said.
+    /// The error of an address that cannot be bound, which is in the log.
     Failed(String),
 }
 
@@ -60,8 +62,9 @@ impl Drop for CheckListener {
     }
 }
 
-/// Serves the health checks as they change, until nobody reports any more. Users are told of those
-/// that cannot be, and they are counted.
+/// Serves the health checks and their changes until the sender is dropped.
+///
+/// Failures are logged, counted and recorded as Events.
 pub async fn serve(
     mut changes: UnboundedReceiver<HealthCheckChange>,
     sync_health: Arc<SyncHealth>,
@@ -80,21 +83,21 @@ pub async fn serve(
     loop {
         tokio::select! {
             change = changes.recv() => match change {
-                Some(change) => servers.take_in(change),
+                Some(change) => servers.handle_change(change),
                 None => return,
             },
-            () = sleep(RETRY), if servers.lacks_any() => servers.retry(),
+            () = sleep(RETRY), if servers.has_failed() => servers.retry(),
         }
         servers.report_failed();
     }
 }
 
 impl HealthCheckServers {
-    fn take_in(&mut self, change: HealthCheckChange) {
+    fn handle_change(&mut self, change: HealthCheckChange) {
         match change {
             HealthCheckChange::Addresses(family, addresses) => {
-                for ((of, name), served) in &mut self.services {
-                    if *of == family {
+                for ((family_of_check, name), served) in &mut self.services {
+                    if *family_of_check == family {
                         served.open(name, &addresses, &self.server, &self.recorder);
                     }
                 }
@@ -108,7 +111,7 @@ impl HealthCheckServers {
                 if self
                     .services
                     .get(&key)
-                    .is_some_and(|had| had.port != check.port)
+                    .is_some_and(|server| server.port != check.port)
                 {
                     self.services.remove(&key);
                 }
@@ -137,24 +140,24 @@ impl HealthCheckServers {
         }
     }
 
-    fn lacks_any(&self) -> bool {
-        self.services.values().any(HealthCheckServer::lacks_any)
+    fn has_failed(&self) -> bool {
+        self.services.values().any(HealthCheckServer::has_failed)
     }
 
-    /// Reports the Services that are not served as asked.
+    /// Counts and publishes the Services whose health check is not served at all its addresses.
     fn report_failed(&self) {
         let mut failed: BTreeMap<ServiceName, BTreeSet<String>> = BTreeMap::new();
         for ((_, name), served) in &self.services {
-            for why in served.failed() {
-                let reasons = failed.entry(name.clone()).or_default();
-                reasons.insert(why.to_owned());
+            for error in served.errors() {
+                let errors = failed.entry(name.clone()).or_default();
+                errors.insert(error.to_owned());
             }
         }
         let reason = ReasonLabel::new(EventReason::FailedToStartServiceHealthcheck.name());
         let objects = &self.metrics.problem_objects;
         let count = i64::try_from(failed.len()).unwrap_or(i64::MAX);
         objects.get_or_create(&reason).set(count);
-        self.server.failed.health_checks(failed);
+        self.server.failed.set_health_checks(failed);
     }
 
     fn retry(&mut self) {
@@ -167,27 +170,28 @@ impl HealthCheckServers {
 }
 
 impl HealthCheckServer {
-    fn lacks_any(&self) -> bool {
-        self.failed().next().is_some()
+    fn has_failed(&self) -> bool {
+        self.errors().next().is_some()
     }
 
-    /// Why it is not served where it should be.
-    fn failed(&self) -> impl Iterator<Item = &str> {
-        let listeners = self.listeners.values();
-        listeners.filter_map(|listener| match listener {
-            CheckListener::Open(_) => None,
-            CheckListener::Failed(why) => Some(why.as_str()),
-        })
+    /// Iterates over the errors of the addresses that are not served.
+    fn errors(&self) -> impl Iterator<Item = &str> {
+        self.listeners
+            .values()
+            .filter_map(|listener| match listener {
+                CheckListener::Open(_) => None,
+                CheckListener::Failed(error) => Some(error.as_str()),
+            })
     }
 
-    /// Where it is to be served, on a node with these addresses.
-    fn wanted(&self, addresses: &[IpAddr]) -> BTreeSet<IpAddr> {
+    /// Returns the addresses to serve, on a node with the given addresses.
+    fn wanted_addresses(&self, addresses: &[IpAddr]) -> BTreeSet<IpAddr> {
         let everywhere = addresses.iter().any(IpAddr::is_unspecified);
         let load_balancer_ips = self.load_balancer_ips.iter().filter(|_| !everywhere);
         addresses.iter().chain(load_balancer_ips).copied().collect()
     }
 
-    /// Closes what is not to be open, and opens what is not open yet. What fails is said once, worded as kube-proxy's event.
+    /// Closes unwanted listeners and opens missing ones; logs a failure once.
     fn open(
         &mut self,
         service: &ServiceName,
@@ -195,17 +199,17 @@ impl HealthCheckServer {
         server: &Server,
         recorder: &EventRecorder,
     ) {
-        let wanted = self.wanted(addresses);
+        let wanted = self.wanted_addresses(addresses);
         self.listeners.retain(|ip, _| wanted.contains(ip));
         for ip in &wanted {
-            let had = self.listeners.get(ip);
-            if matches!(had, Some(CheckListener::Open(_))) {
+            let current = self.listeners.get(ip);
+            if matches!(current, Some(CheckListener::Open(_))) {
                 continue;
             }
             let at = SocketAddr::new(*ip, self.port);
             match server.listen(at) {
                 Ok(listeners) => {
-                    if had.is_some() {
+                    if current.is_some() {
                         info!(event = %LogEvent::HealthCheckListening, %service, %at, "health check is served");
                     }
                     let answering =
@@ -215,18 +219,19 @@ impl HealthCheckServer {
                     self.listeners.insert(*ip, open);
                 }
                 Err(error) => {
-                    if had.is_none() {
-                        cannot_be_served(service, at, &error, recorder);
+                    if current.is_none() {
+                        report_failure(service, at, &error, recorder);
                     }
-                    let why = format!("its health check cannot be served at {at}: {error}");
-                    self.listeners.insert(*ip, CheckListener::Failed(why));
+                    let problem = format!("health check cannot be served at {at}: {error}");
+                    self.listeners.insert(*ip, CheckListener::Failed(problem));
                 }
             }
         }
     }
 }
 
-fn cannot_be_served(
+/// Logs a health check that cannot be served, and records an Event.
+fn report_failure(
     service: &ServiceName,
     at: SocketAddr,
     error: &io::Error,
@@ -244,8 +249,6 @@ fn cannot_be_served(
     recorder.record(NewEvent {
         object: ObjectKey::service(service),
         reason,
-        note: format!(
-            "the health check of the Service cannot be served at {at}, will try again: {error}"
-        ),
+        note: format!("cannot serve the health check at {at}; retrying: {error}"),
     });
 }

@@ -176,7 +176,7 @@ fn a_port_that_is_taken_is_told_of_and_tried_again() {
     let wrong = || super::commands::json(&shop, &["status"]).1["daemon"]["problems"].clone();
     let listed = wrong()["Service shop/cart"].to_string();
     for address in addresses {
-        let reason = format!("its health check cannot be served at {address}");
+        let reason = format!("health check cannot be served at {address}");
         assert!(listed.contains(&reason), "{listed}");
     }
     drop(taken);
