@@ -1,9 +1,9 @@
-//! What our own part of a change costs, without a kernel: `cargo bench --bench pure`.
+//! The cost of decoding, planning and encoding, without a kernel: `cargo bench --bench pure`.
 
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
-    reason = "a benchmark that cannot go on says why and ends"
+    reason = "a benchmark that cannot continue panics with the reason"
 )]
 
 use std::hint::black_box;
@@ -25,7 +25,7 @@ mod slice;
 
 use cluster::Cluster;
 
-/// A cluster that is committed.
+/// Returns the state of a committed cluster.
 fn committed(cluster: Cluster) -> State {
     let mut state = State::new(NodeFacts {
         pods: PodSource::ClusterCidr(vec!["10.240.0.0/12".parse().unwrap()]),
@@ -39,7 +39,7 @@ fn committed(cluster: Cluster) -> State {
     state
 }
 
-/// Plans what is dirty.
+/// Plans all changes.
 fn plan(state: &State) -> Commit {
     let (transactions, _) = state.plan_changes().split();
     transactions.into()
@@ -60,13 +60,13 @@ fn plan_one_change(criterion: &mut Criterion) {
     for (services, endpoints) in [(10, 10), (10_000, 10), (1, 10_000)] {
         let cluster = Cluster::new(services, endpoints);
         let mut state = committed(cluster);
-        let mut turn = 0;
+        let mut number = 0;
         let name = format!("plan one change at {services} x {endpoints}");
         criterion.bench_function(&name, |bencher| {
             bencher.iter_batched(
                 || {
-                    turn += 1;
-                    cluster.replaced(0, turn)
+                    number += 1;
+                    cluster.replaced(0, number)
                 },
                 |change| {
                     let _ = state.apply(change);

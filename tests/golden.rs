@@ -3,9 +3,9 @@
 //! `nothing/table.nft` is the ruleset of an empty cluster: the whole program. Every other folder
 //! holds `objects.yaml` and `difference.nft`, the commands of nft that turn the program into the
 //! folder's ruleset, so that a change of the program is reviewed once. A folder can have `flags`
-//! (instead of a dual-stack `--cluster-cidr`) and `said` (a part of each expected warning).
+//! (instead of a dual-stack `--cluster-cidr`) and `warnings` (a part of each expected warning).
 //! `UPDATE_GOLDEN=1 cargo test --test golden` rewrites the `.nft` files: review the diff.
-//! `tests/net` loads each of them with nft, and compares the kernel's whole ruleset.
+//! `tests/net` loads each of them with nft and compares the kernel's whole ruleset.
 
 #![allow(
     clippy::expect_used,
@@ -31,7 +31,7 @@ fn folders() -> Vec<PathBuf> {
     folders
 }
 
-/// Standard output and the warnings.
+/// Renders a folder; returns standard output and the warnings.
 fn render(folder: &Path) -> (String, Vec<String>) {
     let flags = fs::read_to_string(folder.join("flags")).unwrap_or_else(|_| FLAGS.to_owned());
     let output = Command::new(env!("CARGO_BIN_EXE_kube-dnat"))
@@ -40,10 +40,13 @@ fn render(folder: &Path) -> (String, Vec<String>) {
         .args(flags.split_whitespace())
         .output()
         .unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{}: {said}", folder.display());
-    let warnings = said.lines().filter(|line| line.contains("WARN"));
-    let warnings = warnings.map(str::to_owned).collect();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{}: {log}", folder.display());
+    let warnings = log
+        .lines()
+        .filter(|line| line.contains("WARN"))
+        .map(str::to_owned)
+        .collect();
     (String::from_utf8(output.stdout).unwrap(), warnings)
 }
 
@@ -59,7 +62,7 @@ struct Table<'a> {
 struct Object<'a> {
     /// The kind and the name, such as `chain pick-1`.
     title: &'a str,
-    /// The declaration of a set, the rules of a chain.
+    /// The declaration of a set, or the rules of a chain.
     lines: Vec<&'a str>,
     elements: Vec<&'a str>,
 }
@@ -106,11 +109,12 @@ impl<'a> Object<'a> {
         self.title.starts_with("chain ")
     }
 
-    fn of<'b>(objects: &'b [Self], title: &str) -> Option<&'b Self> {
+    /// Returns the object with this title.
+    fn find<'b>(objects: &'b [Self], title: &str) -> Option<&'b Self> {
         objects.iter().find(|object| object.title == title)
     }
 
-    /// The elements that `other` does not have.
+    /// Returns the elements that `other` does not have.
     fn elements_not_of(&self, other: &Self) -> Vec<&'a str> {
         let elements = self.elements.iter().copied();
         elements
@@ -119,9 +123,9 @@ impl<'a> Object<'a> {
     }
 }
 
-/// The commands of nft that turn one ruleset into the other.
+/// Returns the nft commands that turn one ruleset into the other.
 ///
-/// Panics where they cannot: no setting adds, removes or moves a set, removes or moves a chain of
+/// Panics if there are none: no setting adds, removes or moves a set, removes or moves a chain of
 /// the program, or changes a set's declaration.
 fn difference(program: &str, ruleset: &str) -> String {
     let (program, ruleset) = (Table::all(program), Table::all(ruleset));
@@ -134,13 +138,15 @@ fn difference(program: &str, ruleset: &str) -> String {
     differences.join("\n")
 }
 
-/// What does not refer to new chains first, what does last.
+/// Returns the nft commands for one table.
+///
+/// Commands that do not refer to new chains come first, the others last.
 fn table_difference(from: &Table<'_>, to: &Table<'_>) -> String {
     assert_eq!((from.name, from.comment), (to.name, to.comment));
     let name = to.name;
     let mut text = String::new();
     let (common, new): (Vec<_>, Vec<_>) =
-        (to.objects.iter()).partition(|object| Object::of(&from.objects, object.title).is_some());
+        (to.objects.iter()).partition(|object| Object::find(&from.objects, object.title).is_some());
     let order = common.iter().map(|object| object.title);
     assert!(
         order.eq(from.objects.iter().map(|object| object.title)),
@@ -210,7 +216,7 @@ fn compare(golden: &Path, actual: &str) {
 }
 
 #[test]
-fn each_behaviour_has_the_ruleset_that_was_reviewed() {
+fn each_behaviour_has_its_reviewed_ruleset() {
     let folders = folders();
     assert!(folders.len() >= 15, "the goldens are missing: {folders:?}");
     let (programs, others): (Vec<_>, Vec<_>) =
@@ -229,11 +235,11 @@ fn each_behaviour_has_the_ruleset_that_was_reviewed() {
 }
 
 #[test]
-fn what_is_left_out_is_said_once_and_nothing_else_is() {
+fn each_rejected_part_is_logged_once_and_nothing_else() {
     for folder in folders() {
         let (_, mut warnings) = render(&folder);
-        let said = fs::read_to_string(folder.join("said")).unwrap_or_default();
-        for part in said.lines() {
+        let expected = fs::read_to_string(folder.join("warnings")).unwrap_or_default();
+        for part in expected.lines() {
             let position = warnings.iter().position(|warning| warning.contains(part));
             let position = position
                 .unwrap_or_else(|| panic!("{}: no \"{part}\" in {warnings:#?}", folder.display()));

@@ -1,4 +1,4 @@
-//! From the API server to the kernel: the whole program, as a process of its own.
+//! Benchmarks of the whole program as a process, from the API server to the kernel.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,34 +15,36 @@ use super::objects;
 use super::process::{Process, milliseconds};
 use super::report::Report;
 
-/// Between two changes, of which there are so many.
+/// The time between two changes.
 const INTERVAL: Duration = Duration::from_millis(50);
+
+/// The number of changes.
 const CHANGES: u32 = 200;
 
-/// Changes in one go, after which memory is looked at.
+/// The number of changes at once before the memory is measured.
 const CHURN: u32 = 10_000;
 
-/// How long to look at a process that has nothing to do.
+/// The time for which an idle process is observed.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// No measurement of one subject's changes takes longer: kube-proxy needs seconds for each.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// The maximum time for the changes of one subject: kube-proxy needs seconds for each.
+const MAX_CHANGES_TIME: Duration = Duration::from_mins(1);
 
-/// No program takes longer for its first transaction.
+/// The maximum time until the first transaction.
 const FIRST_COMMIT: Duration = Duration::from_mins(5);
 
 /// A program to measure.
 pub(crate) struct Subject {
-    /// What it is called in the report.
+    /// The name in the report.
     pub(crate) name: String,
     program: String,
     arguments: Vec<String>,
-    /// After so long without a transaction it has done what there was to do.
+    /// The time without a transaction after which all changes count as committed.
     quiet: Duration,
 }
 
 impl Subject {
-    /// This build.
+    /// Returns this build of kube-dnat.
     pub(crate) fn ours() -> Self {
         Self {
             name: "kube-dnat".to_owned(),
@@ -52,12 +54,12 @@ impl Subject {
         }
     }
 
-    /// A kube-proxy in one of its modes.
+    /// Returns a kube-proxy in one of its modes.
     pub(crate) fn kube_proxy(program: &str, mode: &str) -> Self {
         Self {
             name: format!("kube-proxy {mode}"),
             program: program.to_owned(),
-            // What is not a namespace's own it may not set.
+            // A network namespace does not have this setting.
             arguments: vec![
                 format!("--proxy-mode={mode}"),
                 "--conntrack-max-per-core=0".to_owned(),
@@ -99,19 +101,19 @@ pub(crate) fn measure(report: &mut Report, clusters: &[Cluster], subjects: &[Sub
     }
 }
 
-/// Waits until nothing was committed for so long after something was; when the last of it was.
+/// Waits for commits, then for a time without any; returns the time of the last commit.
 pub(crate) fn until_quiet(kernel: &mut Kernel, before: u32, quiet: Duration) -> Instant {
     let started = Instant::now();
-    let (mut seen, mut last) = (before, started);
+    let (mut generation, mut last) = (before, started);
     loop {
-        let now = kernel.generation().expect("the ruleset's number");
-        if now != seen {
-            (seen, last) = (now, Instant::now());
-        } else if seen != before && last.elapsed() > quiet {
+        let now = kernel.generation().expect("the generation of the ruleset");
+        if now != generation {
+            (generation, last) = (now, Instant::now());
+        } else if generation != before && last.elapsed() > quiet {
             return last;
         }
-        let waits = seen == before && started.elapsed() > FIRST_COMMIT;
-        assert!(!waits, "nothing was ever committed");
+        let timed_out = generation == before && started.elapsed() > FIRST_COMMIT;
+        assert!(!timed_out, "nothing was committed");
         sleep(Duration::from_millis(1));
     }
 }
@@ -140,7 +142,9 @@ impl Bench<'_> {
     }
 
     fn generation(&mut self) -> u32 {
-        self.kernel.generation().expect("the ruleset's number")
+        self.kernel
+            .generation()
+            .expect("the generation of the ruleset")
     }
 
     fn until_quiet(&mut self, before: u32) -> Instant {
@@ -161,21 +165,24 @@ impl Bench<'_> {
         process
     }
 
-    /// Replaces endpoints one after the other, and waits each time until the kernel has it.
+    /// Replaces endpoints one by one, and waits for each commit.
     fn changes(&mut self, process: &Process) {
         let (cpu, started) = (process.cpu(), Instant::now());
         let mut times = Vec::new();
-        for turn in 0..CHANGES {
+        for number in 0..CHANGES {
             let before = self.generation();
-            let change = objects::replaced(self.cluster, turn);
+            let change = objects::replaced(self.cluster, number);
             let written = Instant::now();
             self.server.apply([change]);
             while self.generation() == before {
-                assert!(written.elapsed() < PATIENCE, "the change is not committed");
+                assert!(
+                    written.elapsed() < MAX_CHANGES_TIME,
+                    "the change is not committed"
+                );
                 sleep(Duration::from_micros(20));
             }
             times.push(written.elapsed());
-            if started.elapsed() > PATIENCE {
+            if started.elapsed() > MAX_CHANGES_TIME {
                 break;
             }
             sleep(INTERVAL.saturating_sub(written.elapsed()));
@@ -201,7 +208,7 @@ impl Bench<'_> {
     fn churn(&mut self, process: &Process) {
         let (before, cpu) = (self.generation(), process.cpu());
         let started = Instant::now();
-        let changes = (0..CHURN).map(|turn| objects::replaced(self.cluster, turn));
+        let changes = (0..CHURN).map(|number| objects::replaced(self.cluster, number));
         self.server.apply(changes);
         let committed = self.until_quiet(before) - started;
         let values = [
@@ -229,7 +236,7 @@ impl Bench<'_> {
         self.add("nothing changes", values);
     }
 
-    /// Starts it again, with the table as it should be. kube-proxy does not say when it is ready.
+    /// Restarts the program with an up-to-date table; kube-proxy does not log when it is ready.
     fn restart(&mut self) {
         if self.subject.name != "kube-dnat" {
             return;
@@ -242,7 +249,7 @@ impl Bench<'_> {
             .split_whitespace()
             .find_map(|word| word.strip_prefix("operations="))
             .and_then(|number| number.parse().ok());
-        // The line was written before the memory of it all was given back.
+        // The log line comes before the memory of the sync is freed.
         sleep(self.subject.quiet);
         let values = [
             ("total_ms", ready),

@@ -1,4 +1,4 @@
-//! The API server that programs are measured against: the tests' own, or the real one.
+//! The API server of the benchmarks: the tests' own, or a real one.
 
 use std::path::PathBuf;
 
@@ -9,20 +9,20 @@ use tokio::runtime::{Builder, Runtime};
 use super::real_server::Real;
 use super::server::Server;
 
-/// Requests to the real one that are under way at once.
-const AT_ONCE: usize = 32;
+/// The maximum number of concurrent requests to a real API server.
+const MAX_REQUESTS: usize = 32;
 
-/// Of `ClusterIPs`, where the real one hands them out.
+/// The range from which a real API server allocates `ClusterIPs`.
 const SERVICE_RANGE: &str = "10.96.0.0/12";
 
-/// An API server in the namespace of the thread that made it.
+/// An API server in the network namespace of the thread that started it.
 pub(crate) enum ApiServer {
     Own(Box<Server>),
     Real(Runtime, Box<Real>),
 }
 
 impl ApiServer {
-    /// The real one where `KUBEBUILDER_ASSETS` is set.
+    /// Starts an API server, a real one if `KUBEBUILDER_ASSETS` is set.
     pub(crate) fn start() -> Self {
         if std::env::var_os("KUBEBUILDER_ASSETS").is_none() {
             return Self::Own(Server::start().into());
@@ -40,13 +40,13 @@ impl ApiServer {
         }
     }
 
-    /// Creates or replaces objects, in whatever order.
+    /// Creates or replaces objects, in any order.
     pub(crate) fn apply(&self, objects: impl IntoIterator<Item = Value>) {
         match self {
             Self::Own(server) => objects.into_iter().for_each(|object| server.apply(object)),
             Self::Real(runtime, real) => {
                 let applied = stream::iter(objects).map(|object| real.apply(object));
-                runtime.block_on(applied.buffer_unordered(AT_ONCE).collect::<()>());
+                runtime.block_on(applied.buffer_unordered(MAX_REQUESTS).collect::<()>());
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What it costs to program changes, and everything: from what was reported to what is committed.
+//! Benchmarks of a sync, from the report of objects to the commit.
 
 use std::time::Instant;
 
@@ -9,8 +9,8 @@ use super::node::{Node, in_namespace};
 use super::process::{field, milliseconds};
 use super::report::Report;
 
-/// How often each kind of change is measured.
-const TIMES: u32 = 200;
+/// The number of measurements of each kind of change.
+const REPETITIONS: u32 = 200;
 
 /// Measures each cluster.
 pub(crate) fn measure(report: &mut Report, clusters: &[Cluster]) {
@@ -23,13 +23,14 @@ pub(crate) fn measure(report: &mut Report, clusters: &[Cluster]) {
             };
             bench.everything();
             bench.one_by_one("one endpoint replaced", Cluster::replaced);
-            bench.one_by_one("one endpoint added or removed", |cluster, service, turn| {
-                cluster.more(service, 1 - turn % 2)
-            });
-            // Counts that no other Service has: chains that are not there yet.
+            bench.one_by_one(
+                "one endpoint added or removed",
+                |cluster, service, number| cluster.more(service, 1 - number % 2),
+            );
+            // Numbers of endpoints that no other Service has need new chains.
             bench.one_by_one(
                 "one endpoint added, to a new count",
-                |cluster, service, turn| cluster.more(service, 2 + turn),
+                |cluster, service, number| cluster.more(service, 2 + number),
             );
             bench.many_at_once();
             bench.restart();
@@ -50,11 +51,11 @@ impl Bench<'_> {
 
     fn everything(&mut self) {
         let started = Instant::now();
-        self.node.take_in(self.cluster.events());
-        let taken_in = started.elapsed();
+        self.node.apply(self.cluster.events());
+        let applied = started.elapsed();
         let took = self.node.load();
         let values = [
-            ("taken_in_ms", milliseconds(taken_in)),
+            ("taken_in_ms", milliseconds(applied)),
             ("plan_ms", milliseconds(took.plan)),
             ("commit_ms", milliseconds(took.commit)),
             ("operations", f64::from(took.operations)),
@@ -63,14 +64,14 @@ impl Bench<'_> {
         self.add("all from nothing", values);
     }
 
-    /// Changes one Service after the other, each twice: there and back.
+    /// Changes the Services one by one, and reverts each change.
     fn one_by_one(&mut self, what: &str, change: impl Fn(Cluster, u32, u32) -> Event) {
-        let mut times: Vec<_> = (0..TIMES)
-            .map(|turn| {
-                let service = (turn / 2) % self.cluster.services;
-                let change = change(self.cluster, service, turn);
+        let mut times: Vec<_> = (0..REPETITIONS)
+            .map(|number| {
+                let service = (number / 2) % self.cluster.services;
+                let change = change(self.cluster, service, number);
                 let started = Instant::now();
-                self.node.take_in([change]);
+                self.node.apply([change]);
                 self.node.update();
                 started.elapsed()
             })
@@ -92,7 +93,7 @@ impl Bench<'_> {
         let changes = (0..count).map(|service| self.cluster.replaced(service, 0));
         let changes: Vec<_> = changes.collect();
         let started = Instant::now();
-        self.node.take_in(changes);
+        self.node.apply(changes);
         self.node.update();
         let took = milliseconds(started.elapsed());
         self.add("1,000 slices changed at once", [("total_ms", took)]);
@@ -111,7 +112,7 @@ impl Bench<'_> {
     }
 }
 
-/// The resident memory of this process, in MB.
+/// Returns the resident memory of this process in MB.
 fn resident() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("/proc");
     field(&status, "VmRSS:") / 1e3

@@ -1,4 +1,4 @@
-//! Clusters of any size, as the events that a source of objects reports.
+//! Clusters of any size, as events from a source of objects.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -9,34 +9,36 @@ use kube_dnat::planner::model::{
     ServicePort, SliceEndpoints, SlicePort, TrafficPolicy, Update,
 };
 
-/// A cluster of Services that look alike.
+/// A cluster of equal Services.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cluster {
     pub(crate) services: u32,
-    /// Of each Service.
+    /// The number of endpoints of each Service.
     pub(crate) endpoints: u32,
     pub(crate) kind: Kinds,
     pub(crate) protocol: Protocol,
 }
 
-/// What its Services are like.
+/// The kind of the Services of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kinds {
     /// A `ClusterIP`.
     ClusterIp,
     /// A `ClusterIP` with session affinity.
     Affinity,
-    /// A load-balancer IP that some may use, the sender among them.
+    /// A load-balancer IP with source ranges, one of which contains the sender.
     SourceRanges,
     /// A load-balancer IP with external policy Local.
     Local,
 }
 
-/// Endpoints of one slice, as the slice controller makes them.
+/// The maximum number of endpoints in a slice, as in the `EndpointSlice` controller.
 pub(crate) const SLICE: u32 = 100;
 
-/// The port of every Service, and that of every endpoint.
+/// The port of every Service.
 pub(crate) const PORT: u16 = 80;
+
+/// The port of every endpoint.
 pub(crate) const ENDPOINT_PORT: u16 = 8080;
 
 impl fmt::Display for Cluster {
@@ -55,7 +57,7 @@ impl Cluster {
         }
     }
 
-    /// Everything there is.
+    /// Returns the events of all objects.
     pub(crate) fn events(self) -> impl Iterator<Item = Event> {
         let objects = (0..self.services).flat_map(move |number| {
             let slices = (0..self.endpoints).step_by(SLICE as usize);
@@ -69,7 +71,7 @@ impl Cluster {
         objects.chain(listed)
     }
 
-    /// Where clients connect to.
+    /// Returns the address that clients of a Service connect to.
     pub(crate) fn frontend(self, service: u32) -> Ipv4Addr {
         match self.kind {
             Kinds::ClusterIp | Kinds::Affinity => cluster_ip(service),
@@ -77,12 +79,12 @@ impl Cluster {
         }
     }
 
-    /// The address of a Service's endpoint.
+    /// Returns the address of a Service's endpoint.
     pub(crate) fn endpoint(self, service: u32, number: u32) -> Ipv4Addr {
         Ipv4Addr::from(0x0af4_0000 + service * self.endpoints + number)
     }
 
-    /// Whether an endpoint, by its number in its Service, is on this node.
+    /// Returns whether the endpoint with this number in its Service is on this node.
     pub(crate) fn is_local(number: u32) -> bool {
         number % 100 < 5
     }
@@ -124,14 +126,14 @@ impl Cluster {
         )
     }
 
-    /// A Service's first slice with another endpoint in the place of the first, or with that again.
-    pub(crate) fn replaced(self, service: u32, turn: u32) -> Event {
-        self.slice(service, 0, self.replacing(turn))
+    /// Returns a Service's first slice, in which every second change replaces the first endpoint.
+    pub(crate) fn replaced(self, service: u32, number: u32) -> Event {
+        self.slice(service, 0, self.replacing(number))
     }
 
-    /// The endpoints of that slice.
-    pub(crate) fn replacing(self, turn: u32) -> impl Iterator<Item = u32> {
-        let first = if turn.is_multiple_of(2) {
+    /// Returns the endpoints of that slice.
+    pub(crate) fn replacing(self, number: u32) -> impl Iterator<Item = u32> {
+        let first = if number.is_multiple_of(2) {
             self.endpoints
         } else {
             0
@@ -139,13 +141,13 @@ impl Cluster {
         [first].into_iter().chain(1..self.endpoints.min(SLICE))
     }
 
-    /// A slice with so many endpoints more than a Service has.
+    /// Returns a slice with additional endpoints of a Service.
     pub(crate) fn more(self, service: u32, count: u32) -> Event {
         let first = self.endpoints;
         self.slice(service, first, first..first + count)
     }
 
-    /// The slice of a Service that begins with endpoint `first`, by their numbers in it.
+    /// Returns the slice of a Service whose first endpoint is number `first`.
     fn slice(self, service: u32, first: u32, endpoints: impl IntoIterator<Item = u32>) -> Event {
         let endpoint = |number| Endpoint {
             address: self.endpoint(service, number),
@@ -176,7 +178,7 @@ impl Cluster {
     }
 }
 
-/// The first addresses of the range are for the API server's own Services.
+/// Returns a `ClusterIP`; the API server's own Services have the first addresses of the range.
 pub(crate) fn cluster_ip(number: u32) -> Ipv4Addr {
     Ipv4Addr::from(0x0a60_0100 + number)
 }

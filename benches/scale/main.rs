@@ -1,16 +1,16 @@
-//! What things cost on a real kernel: run by `scripts/bench.sh`, as root.
+//! Benchmarks on a real kernel, which `scripts/bench.sh` runs as root.
 //!
-//! `cargo bench --bench scale -- packets 1000 10000`: what to measure, then on how many
-//! Services, with ten endpoints each or as many as are said: `1x10000`. Each figure is a line of
-//! JSON. `KUBE_PROXY_BIN` names a kube-proxy to measure beside us, `KUBEBUILDER_ASSETS` a folder with
-//! `etcd` and `kube-apiserver` to be served by instead of the tests' own API server (`api` only).
-//! `... -- tables FIGURES DIRECTORY` makes tables and plots of a file of such lines.
+//! `cargo bench --bench scale -- packets 1000 10000` names a benchmark, then the numbers of
+//! Services. Each Service has ten endpoints, or as many as in `1x10000`. Each figure is a line of
+//! JSON. `KUBE_PROXY_BIN` names a kube-proxy to compare with. `KUBEBUILDER_ASSETS` names a folder
+//! with `etcd` and `kube-apiserver`, which replace the tests' own API server (`api` only). `... --
+//! tables FIGURES DIRECTORY` turns a file of such lines into tables and plots.
 
 #![allow(
     clippy::expect_used,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a benchmark that cannot go on says why and ends; its figures go to standard output"
+    reason = "a benchmark that cannot continue panics; its figures go to standard output"
 )]
 
 mod api;
@@ -28,11 +28,7 @@ mod process;
 mod real_server;
 mod report;
 #[path = "../../tests/apiserver/server/mod.rs"]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "what it can do wrong is for the tests"
-)]
+#[allow(dead_code, unused_imports, reason = "only the tests need its failures")]
 mod server;
 mod slice;
 mod tables;
@@ -42,9 +38,9 @@ use cluster::Cluster;
 
 fn main() {
     let arguments = std::env::args().skip(1);
-    // cargo adds it.
+    // cargo adds `--bench`.
     let arguments: Vec<_> = arguments.filter(|argument| argument != "--bench").collect();
-    let (what, sizes) = arguments.split_first().expect("what to measure");
+    let (what, sizes) = arguments.split_first().expect("the name of a benchmark");
     if what == "tables" {
         let [figures, directory] = sizes else {
             panic!("tables FIGURES DIRECTORY")
@@ -57,7 +53,7 @@ fn main() {
         "api" => api::measure(&mut report, &clusters, &subjects()),
         "changes" => changes::measure(&mut report, &clusters),
         "packets" => packets::measure(&mut report, &clusters),
-        other => panic!("{other} is none of api, changes, packets, tables"),
+        other => panic!("{other} is not api, changes, packets or tables"),
     }
 }
 

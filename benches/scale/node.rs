@@ -1,4 +1,4 @@
-//! A node in a network namespace: what the daemon knows of it, and its kernel.
+//! A node in a network namespace: the state of the daemon, and the kernel.
 
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
@@ -15,7 +15,7 @@ use kube_dnat::planner::ruleset::Program;
 use kube_dnat::sync::State;
 use nix::sched::{CloneFlags, unshare};
 
-/// Runs a closure in a network namespace of its own.
+/// Runs a closure in a new network namespace.
 pub(crate) fn in_namespace<R: Send>(inside: impl FnOnce() -> R + Send) -> R {
     let entered = || {
         unshare(CloneFlags::CLONE_NEWNET).expect("unshare(CLONE_NEWNET): run this as root");
@@ -25,7 +25,7 @@ pub(crate) fn in_namespace<R: Send>(inside: impl FnOnce() -> R + Send) -> R {
     ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Runs a program in the namespace of this thread.
+/// Runs a program in the network namespace of this thread.
 pub(crate) fn run(program: &str, arguments: &[&str]) {
     let mut command = Command::new(program);
     let status = command.args(arguments).stdin(Stdio::null()).status();
@@ -46,7 +46,7 @@ impl Node {
         Self::with_counters(true)
     }
 
-    /// The same, where frontends count their connections or do not.
+    /// Returns a node whose frontends count connections, or do not.
     pub(crate) fn with_counters(counters: bool) -> Self {
         let facts = NodeFacts {
             pods: PodSource::ClusterCidr(vec!["10.240.0.0/12".parse().unwrap()]),
@@ -62,26 +62,27 @@ impl Node {
         }
     }
 
-    /// Takes in what a source reports.
-    pub(crate) fn take_in(&mut self, events: impl IntoIterator<Item = Event>) {
+    /// Applies the events of a source.
+    pub(crate) fn apply(&mut self, events: impl IntoIterator<Item = Event>) {
         for event in events {
             let diagnostics = self.state.apply(event);
             assert_eq!(diagnostics, [], "a cluster without faults");
         }
     }
 
-    /// Programs everything from nothing.
-    pub(crate) fn load(&mut self) -> Took {
+    /// Creates the table.
+    pub(crate) fn load(&mut self) -> SyncTime {
         self.sync(KernelView::Empty, Some(self.program.clone()))
     }
 
-    /// Programs what changed.
-    pub(crate) fn update(&mut self) -> Took {
+    /// Commits all changes.
+    pub(crate) fn update(&mut self) -> SyncTime {
         self.sync(KernelView::Applied, None)
     }
 
-    /// What a restart does: reads the table back and sends what differs. How many elements there
-    /// are, and how many operations were sent.
+    /// Reads the table back and commits the differences, as after a restart.
+    ///
+    /// Returns the number of elements and of operations.
     pub(crate) fn adopt(&mut self) -> (u32, u32) {
         let found = self.kernel.read::<Ipv4Addr>(&self.program);
         let TableStatus::Ours(table) = found.expect("a table") else {
@@ -92,7 +93,7 @@ impl Node {
         (elements, took.operations)
     }
 
-    fn sync(&mut self, view: KernelView<Ipv4Addr>, rebuild: Option<Program>) -> Took {
+    fn sync(&mut self, view: KernelView<Ipv4Addr>, rebuild: Option<Program>) -> SyncTime {
         let started = Instant::now();
         let views = Dual {
             ipv4: view,
@@ -105,10 +106,12 @@ impl Node {
             rebuild,
             transaction: transactions.ipv4,
         });
-        self.kernel.commit(&commit).expect("the kernel takes it");
+        self.kernel
+            .commit(&commit)
+            .expect("the kernel accepts the transaction");
         let committed = Instant::now();
         let _ = self.state.committed(effects);
-        Took {
+        SyncTime {
             plan: planned - started + committed.elapsed(),
             commit: committed - planned,
             operations,
@@ -116,12 +119,13 @@ impl Node {
     }
 }
 
-/// How long a sync took.
+/// The duration of a sync.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Took {
-    /// To compute it.
+pub(crate) struct SyncTime {
+    /// The time to plan the operations.
     pub(crate) plan: Duration,
-    /// To encode it and have it committed by the kernel.
+    /// The time to encode and commit them.
     pub(crate) commit: Duration,
+    /// The number of operations.
     pub(crate) operations: u32,
 }

@@ -1,4 +1,4 @@
-//! The clusters of `cluster`, as an API server stores them.
+//! The objects of a cluster, as an API server stores them.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::api_server::ApiServer;
 use super::cluster::{self, Cluster, ENDPOINT_PORT, PORT, SLICE};
 use super::slice;
 
-/// Gives a server everything there is. (Of ranges it has its own.)
+/// Creates all objects of a cluster on a server, except the `ServiceCIDR`, which it has.
 pub(crate) fn fill(server: &ApiServer, cluster: Cluster) {
     server.apply([json!({
         "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"},
@@ -23,10 +23,10 @@ pub(crate) fn fill(server: &ApiServer, cluster: Cluster) {
     server.apply(slices);
 }
 
-/// A Service's first slice with another endpoint in the place of the first, or with that again.
-pub(crate) fn replaced(cluster: Cluster, turn: u32) -> Value {
-    let service = (turn / 2) % cluster.services;
-    slice::json(cluster, service, 0, cluster.replacing(turn))
+/// Returns a Service's first slice, in which every second change replaces the first endpoint.
+pub(crate) fn replaced(cluster: Cluster, number: u32) -> Value {
+    let service = (number / 2) % cluster.services;
+    slice::json(cluster, service, 0, cluster.replacing(number))
 }
 
 fn service(cluster: Cluster, number: u32) -> Value {

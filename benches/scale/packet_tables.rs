@@ -1,4 +1,4 @@
-//! The figures of packets as Markdown, with the targets beside.
+//! The figures of packets as Markdown tables with their targets.
 
 use super::tables::{Figures, number};
 
@@ -38,10 +38,10 @@ const CASES: [&str; 7] = [
 
 const CLUSTERS: [&str; 3] = ["1000x10", "10000x10", "50000x10"];
 
-/// The targets are for this one.
+/// The cluster that the targets apply to.
 const TARGETED: &str = "10000x10";
 
-/// Prints what each case costs each subject, and the targets.
+/// Prints the cost of each case for each subject, and the targets.
 pub(crate) fn write(figures: &Figures) {
     for cluster in CLUSTERS {
         cases(figures, cluster);
@@ -74,8 +74,8 @@ fn cases(figures: &Figures, cluster: &str) {
     }
 }
 
-/// A row of the targets: what, what is added by us and by kube-proxy's rules, the target, and whether it
-/// is met.
+/// A row of the targets: the case, the cost that kube-dnat and kube-proxy's rules add, and the
+/// target.
 struct Row {
     what: String,
     ours: String,
@@ -84,7 +84,7 @@ struct Row {
     met: bool,
 }
 
-/// Nanoseconds above the static rule.
+/// The cost above the static rule, in nanoseconds.
 #[derive(Clone, Copy)]
 struct Added {
     floor: f64,
@@ -103,12 +103,12 @@ impl Added {
         })
     }
 
-    /// Of the static rule's own cost, in percent.
+    /// Returns kube-dnat's addition relative to the static rule, in percent.
     fn percent(self) -> f64 {
         self.ours / self.floor * 100.0
     }
 
-    /// Of what kube-proxy's rules add, in percent.
+    /// Returns kube-dnat's addition relative to that of kube-proxy's rules, in percent.
     fn share(self) -> f64 {
         self.ours / self.kube_proxy * 100.0
     }
@@ -167,7 +167,7 @@ fn above_static(figures: &Figures) -> Vec<Row> {
         .collect()
 }
 
-/// What the kinds of Services cost above a `ClusterIP` of the same node.
+/// Returns the cost of the kinds of Services above that of a `ClusterIP`.
 fn kinds(figures: &Figures) -> Vec<Row> {
     let lowest = |subject| figures.value(subject, TARGETED, FEW, "lowest_ns");
     let rows = KINDS.into_iter().filter_map(|kind| {

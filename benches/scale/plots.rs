@@ -1,4 +1,4 @@
-//! Plots, as SVG with logarithmic axes.
+//! Plots of the figures, as SVG with logarithmic axes.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use plotters::prelude::*;
 
 use super::tables::Figures;
 
-/// A line: what it is called, and its points.
+/// The name and the points of a line.
 type Line = (&'static str, Vec<(f64, f64)>);
 
-/// Draws sync time and the latency of changes against the number of Services.
+/// Plots sync time and change latency against the number of Services.
 pub(crate) fn draw(figures: &Figures, directory: &Path) {
     let ours = |what, name| figures.by_services("kube-dnat", what, name);
     let proxy = |what, name| figures.by_services("kube-proxy nftables", what, name);

@@ -1,4 +1,4 @@
-//! A process that is measured, by what `/proc` and its log tell.
+//! A process whose `/proc` files and log are measured.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kube_dnat::logging::LogEvent;
 
-/// A process, killed when it is dropped.
+/// A process that is killed when the value is dropped.
 pub(crate) struct Process {
     child: Child,
     log: Receiver<String>,
@@ -29,19 +29,19 @@ impl Process {
         let (lines, log) = channel();
         thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                // Nobody reads on.
+                // The receiver may be dropped before the process exits.
                 let _unread = lines.send(line);
             }
         });
         Self { child, log }
     }
 
-    /// Waits until it logs this event; returns the line.
+    /// Waits until the process logs an event; returns the line.
     pub(crate) fn until_logged(&self, event: LogEvent) -> String {
         let field = format!("event={event}");
         loop {
             let line = self.log.recv_timeout(Duration::from_mins(2));
-            let line = line.unwrap_or_else(|_| panic!("it never logged {field}"));
+            let line = line.unwrap_or_else(|_| panic!("{field} was not logged"));
             if line.split_whitespace().any(|word| word == field) {
                 return line;
             }
@@ -53,11 +53,11 @@ impl Process {
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
-    /// The time that processors spent on it, in user space and in the kernel.
+    /// Returns the CPU time in user space and in the kernel.
     pub(crate) fn cpu(&self) -> Duration {
         let stat = self.proc("stat");
-        // proc_pid_stat(5): fields 14 and 15, in hundredths of a second; the second, in brackets,
-        // may have spaces.
+        // proc_pid_stat(5): fields 14 and 15, in hundredths of a second. Field 2, in parentheses,
+        // may contain spaces.
         let (_, fields) = stat.rsplit_once(')').expect("a process");
         let ticks: u64 = fields
             .split_whitespace()
@@ -68,12 +68,12 @@ impl Process {
         Duration::from_millis(ticks * 10)
     }
 
-    /// Resident memory in MB.
+    /// Returns the resident memory in MB.
     pub(crate) fn resident(&self) -> f64 {
         field(&self.proc("status"), "VmRSS:") / 1e3
     }
 
-    /// How often its threads waited until now.
+    /// Returns the number of voluntary context switches of all threads.
     pub(crate) fn wake_ups(&self) -> f64 {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("a process");
         let tasks = tasks.map(|task| task.expect("a thread").path().join("status"));
@@ -91,7 +91,7 @@ impl Drop for Process {
     }
 }
 
-/// The number in a line of a `status` file of `/proc`.
+/// Returns the number in a line of a `status` file in `/proc`.
 pub(crate) fn field(status: &str, name: &str) -> f64 {
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     let number = line.and_then(|line| line.split_whitespace().next());

@@ -1,4 +1,4 @@
-//! What was measured: as JSON, one line a figure, on standard output.
+//! The report: one line of JSON per figure on standard output.
 
 use std::collections::BTreeMap;
 
@@ -6,26 +6,26 @@ use serde::{Deserialize, Serialize};
 
 use super::cluster::Cluster;
 
-/// Values that belong together.
+/// The values of one measurement.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Figure {
-    /// Which program.
+    /// The measured program.
     pub(crate) subject: String,
-    /// `SERVICESxENDPOINTS`.
+    /// The size of the cluster, as `SERVICESxENDPOINTS`.
     pub(crate) cluster: String,
-    /// What was measured.
+    /// The measured operation.
     pub(crate) what: String,
-    /// Each value's name, with its unit, and the value.
+    /// The values by name; the name ends with the unit.
     pub(crate) values: BTreeMap<String, f64>,
 }
 
-/// Prints figures as they come.
+/// A report that prints each figure at once.
 pub(crate) struct Report;
 
 impl Report {
     #[expect(
         clippy::unused_self,
-        reason = "whoever measures is given one, and nothing else prints"
+        reason = "only the holder of the report prints figures"
     )]
     pub(crate) fn add<'a>(
         &mut self,
@@ -34,13 +34,14 @@ impl Report {
         what: &str,
         values: impl IntoIterator<Item = (&'a str, f64)>,
     ) {
-        let values = values.into_iter();
-        let values = values.map(|(name, value)| (name.to_owned(), (value * 1e3).round() / 1e3));
+        let rounded = values
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), (value * 1e3).round() / 1e3));
         let figure = Figure {
             subject: subject.to_owned(),
             cluster: cluster.to_string(),
             what: what.to_owned(),
-            values: values.collect(),
+            values: rounded.collect(),
         };
         println!("{}", serde_json::to_string(&figure).expect("JSON"));
     }

@@ -1,10 +1,10 @@
-//! A slice as the slice controller makes it.
+//! A slice as the `EndpointSlice` controller creates it.
 
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, ENDPOINT_PORT};
 
-/// The slice of a Service that begins with endpoint `first`.
+/// Returns the slice of a Service whose first endpoint is number `first`.
 pub(crate) fn json(
     cluster: Cluster,
     number: u32,

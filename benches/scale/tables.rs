@@ -1,4 +1,4 @@
-//! The figures as Markdown, with the targets beside.
+//! The figures as Markdown tables with their targets.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ impl Figures {
         Self(lines.collect())
     }
 
-    /// A value, if it was measured.
+    /// Returns a value, if it was measured.
     pub(crate) fn value(
         &self,
         subject: &str,
@@ -39,7 +39,7 @@ impl Figures {
         figure?.values.get(name).copied()
     }
 
-    /// A value at each number of Services with ten endpoints, in order.
+    /// Returns a value for each number of Services with ten endpoints, in order.
     pub(crate) fn by_services(&self, subject: &str, what: &str, name: &str) -> Vec<(f64, f64)> {
         let of = self
             .0
@@ -66,8 +66,9 @@ impl Figures {
 
 const CLUSTERS: [&str; 4] = ["1000x10", "10000x10", "50000x10", "1x10000"];
 
-/// What is measured, as which value, divided by what for the unit shown, and the targets for
-/// [`CLUSTERS`] in that unit.
+/// A row: its title, the operation, the value, the divisor for the unit, the unit, and the targets.
+///
+/// The targets are in that unit, one for each of [`CLUSTERS`].
 struct Row(
     &'static str,
     &'static str,
@@ -255,7 +256,7 @@ fn cell(value: Option<f64>, target: Option<f64>, unit: &str) -> String {
     }
 }
 
-/// Three digits that count.
+/// Prints a number with three significant digits.
 pub(crate) fn number(value: f64) -> String {
     let digits = match value.abs() {
         size if size >= 100.0 || size.fract() == 0.0 => 0,
@@ -266,7 +267,7 @@ pub(crate) fn number(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
-/// The set-ups of issues of kubernetes/kubernetes, and what their reporters saw of kube-proxy.
+/// The clusters of issues of kubernetes/kubernetes, with the reported times of kube-proxy.
 const UPSTREAM: [(&str, &str, &str, &str); 2] = [
     ("44125x1", "139513", "16 min 43 s", "over 1 min"),
     ("5006x50", "135639", "13 min 15 s", ""),

@@ -1,7 +1,7 @@
-//! Our encodings against nft's own, without root and without a kernel.
+//! kube-dnat's netlink messages compared with nft's, without root and without a kernel.
 //!
-//! `rules-*.txt` is what `nft --debug=netlink list ruleset` printed (nft 1.0.6, libnftnl 1.2.4)
-//! after it had loaded our rendered ruleset; `sets-*.txt` is taken from its NEWSET messages
+//! `rules-*.txt` is the output of `nft --debug=netlink list ruleset` (nft 1.0.6, libnftnl 1.2.4)
+//! after nft loaded the rendered ruleset; `sets-*.txt` is from nft's NEWSET messages
 //! (`nft --debug=mnl --file`): key type and length, data type and length, flags, user data.
 
 #![allow(
@@ -16,12 +16,12 @@ use kube_dnat::planner::ruleset::{
     DynamicChain, ElementType, KeyField, PodMatch, Program, Set, SetName, program, set,
 };
 
-/// The on-demand chains of the listing, in its order, and the fixed program.
+/// Prints the rules of these chains and of the fixed program, in the order of the listing.
 fn rules(family: Family, on_demand: &[&str]) -> String {
-    let on_demand = on_demand
+    let on_demand: Vec<_> = on_demand
         .iter()
-        .map(|name| name.parse::<DynamicChain>().unwrap());
-    let on_demand: Vec<_> = on_demand.map(DynamicChain::chain).collect();
+        .map(|name| name.parse::<DynamicChain>().unwrap().chain())
+        .collect();
     let fixed = program(&Program {
         pods: PodMatch::Cidrs,
         masquerade_all: false,
@@ -33,7 +33,7 @@ fn rules(family: Family, on_demand: &[&str]) -> String {
 #[test]
 fn the_rules_are_encoded_as_nft_encodes_them() {
     let picks = ["pick-20"];
-    // nft 1.0.6 cannot parse session affinity for IPv6: `tests/net` compares what it lists of it.
+    // nft 1.0.6 cannot parse session affinity for IPv6: `tests/net` compares its listing.
     let sticky = [
         "sticky-2",
         "sticky-cluster-4",
@@ -45,17 +45,19 @@ fn the_rules_are_encoded_as_nft_encodes_them() {
     let ipv4 = [&picks[..], &sticky[..]].concat();
     assert_eq!(
         rules(Family::Ipv4, &ipv4),
-        nfts(include_str!("rules-ip.txt"))
+        nft_rules(include_str!("rules-ip.txt"))
     );
     assert_eq!(
         rules(Family::Ipv6, &picks),
-        nfts(include_str!("rules-ip6.txt"))
+        nft_rules(include_str!("rules-ip6.txt"))
     );
 }
 
-/// What nft wrote without the one expression we do without: in a key with a range it swaps the
-/// bytes of the protocol, of which there is one (`nft_byteorder_eval` takes two at a time).
-fn nfts(text: &str) -> String {
+/// Returns nft's rules without the one expression that kube-dnat does not use.
+///
+/// In a key with a range, nft swaps the bytes of the protocol, which is a single byte
+/// (`nft_byteorder_eval` swaps pairs).
+fn nft_rules(text: &str) -> String {
     let (swaps, others): (Vec<_>, Vec<_>) = text
         .split_inclusive('\n')
         .partition(|line| line.starts_with("[ byteorder "));
@@ -64,7 +66,7 @@ fn nfts(text: &str) -> String {
     others.concat()
 }
 
-/// The set without its user data, and that.
+/// Prints the declaration of a set, and its user data.
 fn declaration(set: &Set, family: Family) -> (String, String) {
     let (data, len) = match set.data {
         ElementType::Nothing => (0, 0),
@@ -103,16 +105,17 @@ fn the_sets_are_declared_as_nft_declares_them() {
         for (name, line) in SetName::all().zip(lines) {
             let set = set(name);
             let (expected, nft_data) = line.split_once(" user data ").unwrap();
-            let (ours, our_data) = declaration(&set, family);
-            assert_eq!(ours, expected);
-            // Of a plain type we write the byte order only: nft 1.0.6 crashes on what 1.1.3 adds.
-            let whole = set.key.contains(&KeyField::Slot);
-            if whole {
-                assert_eq!(our_data, nft_data, "{name}");
+            let (declared, user_data) = declaration(&set, family);
+            assert_eq!(declared, expected);
+            // For a plain type kube-dnat writes the byte order only: nft 1.0.6 crashes on the
+            // additions of 1.1.3.
+            let has_typeof = set.key.contains(&KeyField::Slot);
+            if has_typeof {
+                assert_eq!(user_data, nft_data, "{name}");
             } else {
                 assert!(
-                    nft_data.starts_with(&our_data),
-                    "{name}: {our_data} {nft_data}"
+                    nft_data.starts_with(&user_data),
+                    "{name}: {user_data} {nft_data}"
                 );
             }
         }

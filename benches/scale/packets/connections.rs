@@ -1,4 +1,4 @@
-//! What a TCP connection costs through the node: connect, one byte there and back, close.
+//! The cost of a TCP connection through the node: connect, one byte in each direction, close.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
@@ -10,10 +10,10 @@ use super::rounds::{Random, Values, interleaved};
 use super::sender::Flusher;
 use super::subjects::Lane;
 
-/// Connections of a round.
+/// The number of connections in a round.
 const CONNECTIONS: u32 = 200;
 
-/// Nanoseconds for a connection, of each lane, from a Pod to one of so many Services at random.
+/// Measures connections from a Pod to random Services on each lane, in nanoseconds.
 pub(crate) fn connections(lanes: &[Lane], used: u32) -> Vec<Values> {
     let lanes = lanes.iter().map(|lane| {
         serve(lane);
@@ -36,13 +36,13 @@ pub(crate) fn connections(lanes: &[Lane], used: u32) -> Vec<Values> {
 
 fn connect(to: SocketAddrV4) {
     let mut stream = TcpStream::connect(to).expect("a connection");
-    stream.write_all(b"?").expect("a byte there");
-    stream.read_exact(&mut [0]).expect("a byte back");
+    stream.write_all(b"?").expect("a byte sent");
+    stream.read_exact(&mut [0]).expect("a byte received");
 }
 
-/// Serves in the namespace of endpoints until the benchmark ends.
+/// Serves in the namespace of endpoints until the benchmark exits.
 fn serve(lane: &Lane) {
-    // Where a rule translates the port, and where none does.
+    // The port of endpoints, and the port of Services for subjects that do not translate it.
     for port in [ENDPOINT_PORT, PORT] {
         let listener = || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("a port");
         let listener = lane.bed.endpoints.run(listener);

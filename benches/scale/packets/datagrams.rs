@@ -1,4 +1,4 @@
-//! What a datagram costs on its way through the node: the first of a connection, and a later one.
+//! The cost of a datagram through the node: the first of a connection, and a later one.
 
 use std::io::{ErrorKind, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
@@ -16,25 +16,25 @@ use super::sender::{BATCH, Flusher, Packet, Sender};
 use super::subjects::Lane;
 use super::testbed::{NODE, POD};
 
-/// The first port that datagrams are sent from.
+/// The first source port.
 const FIRST_PORT: u16 = 20_000;
 
-/// Connections whose later packets are measured.
+/// The number of connections whose later packets are measured.
 const FLOWS: u32 = 64;
 
-/// Who sends.
+/// The sender of datagrams.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum From {
     Pod,
     Node,
 }
 
-/// Where datagrams go.
+/// The destination of datagrams.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum To {
-    /// To one of so many Services at random.
+    /// One of this number of Services, at random.
     Services(u32),
-    /// To addresses that no Service has.
+    /// Addresses that no Service has.
     Elsewhere,
 }
 
@@ -65,13 +65,13 @@ impl<'a> Sending<'a> {
         took
     }
 
-    /// Each packet passed the node: none was dropped, refused or left for later.
+    /// Asserts that every packet passed the node: none was dropped, rejected or queued.
     fn assert_all_arrived(&self) {
         assert_eq!(self.lane.bed.arrived(), self.sent, "{}", self.lane.name);
     }
 }
 
-/// Nanoseconds for the first packet of a connection, of each lane.
+/// Measures the first packet of a connection on each lane, in nanoseconds.
 pub(crate) fn first_packet(lanes: &[Lane], from: From, to: To) -> Vec<Values> {
     let mut sending: Vec<_> = lanes.iter().map(|lane| Sending::new(lane, from)).collect();
     let values = interleaved(&mut sending, |sending, round| {
@@ -96,8 +96,9 @@ pub(crate) fn first_packet(lanes: &[Lane], from: From, to: To) -> Vec<Values> {
     values
 }
 
-/// Nanoseconds for a packet of a connection that has been answered, of each lane. Datagrams arrive in
-/// this one, and are dropped there from then on.
+/// Measures a packet of an established connection on each lane, in nanoseconds.
+///
+/// Arriving datagrams are dropped after the connections are established.
 pub(crate) fn established(lanes: &[Lane]) -> Vec<Values> {
     for lane in lanes {
         establish(lane);
@@ -127,10 +128,10 @@ fn flows(lane: &Lane) -> impl Iterator<Item = Packet> + Clone {
         })
 }
 
-/// Sends a datagram of each connection and has it answered.
+/// Sends a datagram of each connection, and answers it.
 fn establish(lane: &Lane) {
     let servers = lane.bed.endpoints.run(|| {
-        // Where a rule translates the port, and where none does.
+        // The port of endpoints, and the port of Services for subjects that do not translate it.
         [ENDPOINT_PORT, PORT].map(|port| {
             let server = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).expect("a port");
             setsockopt(&server, sockopt::Ipv4PacketInfo, &true).expect("IP_PKTINFO");
@@ -152,7 +153,7 @@ fn establish(lane: &Lane) {
     });
 }
 
-/// Answers from the address that was asked, if somebody asked.
+/// Answers a datagram, if there is one, from its destination address.
 fn answer(server: &UdpSocket) {
     let mut datagram = [0; 8];
     let mut place = [IoSliceMut::new(&mut datagram)];
@@ -163,14 +164,14 @@ fn answer(server: &UdpSocket) {
         Err(error) if error.kind() == ErrorKind::WouldBlock => return,
         received => received.expect("a datagram"),
     };
-    let asked = received.cmsgs().expect("it fits").find_map(|message| {
-        let ControlMessageOwned::Ipv4PacketInfo(asked) = message else {
+    let info = received.cmsgs().expect("it fits").find_map(|message| {
+        let ControlMessageOwned::Ipv4PacketInfo(info) = message else {
             return None;
         };
-        Some(asked)
+        Some(info)
     });
-    let asked = [ControlMessage::Ipv4PacketInfo(&asked.expect("IP_PKTINFO"))];
+    let control = [ControlMessage::Ipv4PacketInfo(&info.expect("IP_PKTINFO"))];
     let to = received.address;
     let answer = [std::io::IoSlice::new(b"!")];
-    sendmsg(socket, &answer, &asked, none, to.as_ref()).expect("an answer");
+    sendmsg(socket, &answer, &control, none, to.as_ref()).expect("an answer");
 }

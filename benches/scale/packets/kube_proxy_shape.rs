@@ -1,12 +1,13 @@
-//! The ruleset that kube-proxy v1.36.2 makes in mode nftables, for Services of the benchmark: chains,
-//! rules and maps of the listing of a running kube-proxy.
+//! The ruleset of kube-proxy v1.36.2 in mode nftables for the Services of a benchmark.
+//!
+//! The chains, rules and maps are from the listing of a running kube-proxy.
 
 use super::super::cluster::{Cluster, ENDPOINT_PORT, PORT};
 
-/// What does not depend on Services, as `nft` reads it.
+/// The part that does not depend on Services, as nft text.
 const FIXED: &str = include_str!("kube_proxy_shape.nft");
 
-/// The whole ruleset.
+/// Returns the whole ruleset as nft text.
 pub(crate) fn rules(cluster: Cluster) -> String {
     let services = || 0..cluster.services;
     let chains: String = services().map(|service| chain(cluster, service)).collect();

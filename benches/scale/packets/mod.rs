@@ -1,6 +1,7 @@
-//! What packets cost on their way from a Pod, or from the node itself, through prerouting or output,
-//! forward and postrouting to an endpoint in another network namespace. Every subject is measured in
-//! turns with two floors: connection tracking alone, and one static rule.
+//! The cost of packets from a Pod or the node to an endpoint in another network namespace.
+//!
+//! Packets pass prerouting or output, forward and postrouting. All subjects are measured
+//! alternately, with two baselines: conntrack alone, and one static rule.
 
 mod connections;
 mod datagrams;
@@ -20,10 +21,10 @@ use self::subjects::{Lane, Rules};
 use super::cluster::{Cluster, Kinds};
 use super::report::Report;
 
-/// How many Services are connected to: few, so that the caches hold them, or all.
+/// The number of Services that a few connections use, so few that the caches hold them.
 const USED: u32 = 64;
 
-/// Measures on each cluster.
+/// Measures each cluster.
 pub(crate) fn measure(report: &mut Report, clusters: &[Cluster]) {
     pin();
     for cluster in clusters {
@@ -32,7 +33,7 @@ pub(crate) fn measure(report: &mut Report, clusters: &[Cluster]) {
     }
 }
 
-/// Keeps this thread, and those it starts, on the last of its processors.
+/// Pins this thread, and those it starts, to the last allowed processor.
 fn pin() {
     let this = Pid::from_raw(0);
     let allowed = sched_getaffinity(this).expect("the allowed processors");

@@ -1,9 +1,9 @@
-//! Measures lanes in turns, so that a change of the machine's speed meets all of them.
+//! Alternate measurements of lanes, so that a change of the machine's speed affects all of them.
 
-/// How often each lane is measured.
+/// The number of measurements of each lane.
 const ROUNDS: u32 = 60;
 
-/// What was measured of one lane, a value a round, in order of size.
+/// The sorted values of one lane, one per round.
 pub(crate) struct Values(Vec<f64>);
 
 impl Values {
@@ -16,7 +16,7 @@ impl Values {
     }
 }
 
-/// Measures each lane once a round. Both get the round's number: all lanes do the same in a round.
+/// Measures each lane once per round; `measure` gets the lane and the number of the round.
 pub(crate) fn interleaved<L>(lanes: &mut [L], measure: impl Fn(&mut L, u32) -> f64) -> Vec<Values> {
     // The first round warms caches and resolves neighbours.
     for lane in &mut *lanes {
@@ -35,7 +35,7 @@ pub(crate) fn interleaved<L>(lanes: &mut [L], measure: impl Fn(&mut L, u32) -> f
     sorted.collect()
 }
 
-/// xorshift32 (Marsaglia): where a packet goes must not cost more than the packet.
+/// The generator xorshift32 (Marsaglia), whose cost is small compared with a packet's.
 pub(crate) struct Random(u32);
 
 impl Random {

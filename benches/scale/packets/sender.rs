@@ -1,5 +1,6 @@
-//! Sends datagrams as cheaply as possible: headers made beforehand, many in one system call, so that
-//! what is timed is the way of the packets.
+//! A sender of datagrams with little overhead, so that the measured time is that of the packets.
+//!
+//! Headers are built beforehand, and one system call sends many packets.
 
 use std::io::IoSlice;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -13,10 +14,10 @@ use nix::sys::socket::{
 
 use super::testbed::Namespace;
 
-/// `UIO_MAXIOV` (include/uapi/linux/uio.h): no system call takes more.
+/// The maximum number of packets in a system call, `UIO_MAXIOV` (include/uapi/linux/uio.h).
 pub(crate) const BATCH: usize = 1_000;
 
-/// A datagram.
+/// The source port and destination of a datagram.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Packet {
     pub(crate) source_port: u16,
@@ -27,8 +28,9 @@ const IPV4_HEADER: usize = 20;
 const LENGTH: usize = IPV4_HEADER + 8 + 4;
 
 impl Packet {
-    /// The packet from its IPv4 header on (RFC 791, RFC 768). The kernel fills in length and checksum
-    /// of the header; a UDP checksum of zero is none.
+    /// Returns the packet with its IPv4 header (RFC 791, RFC 768).
+    ///
+    /// The kernel sets length and checksum of the header. A UDP checksum of zero means none.
     fn bytes(self, source: Ipv4Addr) -> [u8; LENGTH] {
         let mut bytes = [0; LENGTH];
         let udp_length = u16::try_from(LENGTH - IPV4_HEADER).expect("it is short");
@@ -57,10 +59,10 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// Sends from this address, which the namespace has.
+    /// Returns a sender with this source address, which the namespace has.
     pub(crate) fn new(namespace: &Namespace, source: Ipv4Addr) -> Self {
-        // IPPROTO_RAW: packets come with their IPv4 header (raw(7)).
-        let made = || {
+        // IPPROTO_RAW: packets include their IPv4 header (raw(7)).
+        let open = || {
             let raw = SockProtocol::Raw;
             socket(
                 AddressFamily::Inet,
@@ -70,13 +72,13 @@ impl Sender {
             )
         };
         Self {
-            socket: namespace.run(made).expect("a raw socket"),
+            socket: namespace.run(open).expect("a raw socket"),
             source,
             headers: MultiHeaders::preallocate(BATCH, None),
         }
     }
 
-    /// Sends at most [`BATCH`] packets; nanoseconds for each.
+    /// Sends at most [`BATCH`] packets; returns the nanoseconds per packet.
     pub(crate) fn send(&mut self, packets: &[Packet]) -> f64 {
         let bytes: Vec<_> = packets
             .iter()
@@ -97,25 +99,25 @@ impl Sender {
     }
 }
 
-/// Empties the table of connections of a namespace.
+/// A netlink socket that deletes all conntrack entries of a namespace.
 pub(crate) struct Flusher(OwnedFd);
 
 impl Flusher {
     pub(crate) fn new(namespace: &Namespace) -> Self {
-        let made = || {
+        let open = || {
             let flags = SockFlag::SOCK_CLOEXEC;
             let netfilter = SockProtocol::NetlinkNetFilter;
-            let made = socket(AddressFamily::Netlink, SockType::Raw, flags, netfilter);
-            let made = made.expect("a netlink socket");
-            bind(made.as_raw_fd(), &NetlinkAddr::new(0, 0)).expect("a netlink socket");
-            made
+            let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, netfilter)
+                .expect("a netlink socket");
+            bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0)).expect("a netlink socket");
+            socket
         };
-        Self(namespace.run(made))
+        Self(namespace.run(open))
     }
 
     pub(crate) fn flush(&self) {
-        // struct nlmsghdr: length, NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, NLM_F_REQUEST |
-        // NLM_F_ACK; struct nfgenmsg: any family. Without attributes it is all entries
+        // struct nlmsghdr: length, NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, NLM_F_REQUEST
+        // | NLM_F_ACK; struct nfgenmsg: any family. Without attributes it deletes all entries
         // (net/netfilter/nf_conntrack_netlink.c, ctnetlink_del_conntrack).
         let mut message = [0_u8; 20];
         for (at, value) in [(0, 20_u16), (4, 0x0102), (6, 0x0005)] {

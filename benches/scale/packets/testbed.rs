@@ -1,5 +1,6 @@
-//! A Pod, a node and what lies behind it, each in a network namespace of its own: every packet goes
-//! through prerouting or output, forward and postrouting of the node.
+//! A Pod, a node and the endpoints, each in its own network namespace.
+//!
+//! Every packet traverses prerouting or output, forward and postrouting of the node.
 
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
@@ -10,22 +11,22 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::super::node::run;
 
-/// The Pod's address, of the Pods' range.
+/// The Pod's address, in the range of Pods.
 pub(crate) const POD: Ipv4Addr = Ipv4Addr::new(10, 240, 0, 2);
 /// The node's address at the interface to the endpoints.
 pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 
-/// A network namespace, which ends with this value.
+/// A network namespace that exists as long as this value.
 pub(crate) struct Namespace(File);
 
 impl Namespace {
     fn new() -> Self {
-        let made = || {
+        let create = || {
             unshare(CloneFlags::CLONE_NEWNET).expect("unshare(CLONE_NEWNET): run this as root");
             run("ip", &["link", "set", "lo", "up"]);
             Self(File::open("/proc/thread-self/ns/net").expect("/proc"))
         };
-        joined(thread::scope(|scope| scope.spawn(made).join()))
+        joined(thread::scope(|scope| scope.spawn(create).join()))
     }
 
     /// Runs a closure on a thread in this namespace.
@@ -37,7 +38,7 @@ impl Namespace {
         joined(thread::scope(|scope| scope.spawn(entered).join()))
     }
 
-    /// As `ip link ... netns` takes it.
+    /// Returns the path for `ip link ... netns`.
     fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
     }
@@ -59,7 +60,7 @@ fn joined<R>(ended: thread::Result<R>) -> R {
 pub(crate) struct Testbed {
     pub(crate) pod: Namespace,
     pub(crate) node: Namespace,
-    /// Holds the addresses of all frontends and endpoints.
+    /// The namespace with the addresses of all frontends and endpoints.
     pub(crate) endpoints: Namespace,
 }
 
@@ -93,20 +94,20 @@ impl Testbed {
             "addr add 192.0.2.1/24 dev eth0",
             "link set eth0 up",
             "route add 10.240.0.0/24 via 192.0.2.2",
-            // Of what no rule translates, and of endpoints.
+            // The addresses of frontends without a translation, and of endpoints.
             "route add local 10.96.0.0/12 dev lo",
             "route add local 10.128.0.0/16 dev lo",
             "route add local 10.244.0.0/14 dev lo",
             "route add local 10.248.0.0/13 dev lo",
         ]);
         bed.node.run(|| {
-            // /proc/sys/net is that of the thread's namespace.
+            // /proc/sys/net belongs to the thread's namespace.
             fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("net.ipv4.ip_forward");
         });
         bed
     }
 
-    /// Loads rules on the node, as `nft` reads them.
+    /// Loads nft text on the node.
     pub(crate) fn load(&self, rules: &str) {
         let file = tempfile::NamedTempFile::new().expect("a file");
         fs::write(file.path(), rules).expect("a file");
@@ -114,14 +115,14 @@ impl Testbed {
         self.node.run(|| run("nft", &["-f", path]));
     }
 
-    /// Drops datagrams where they arrive behind the node, before anything looks at them.
+    /// Drops datagrams that arrive in the endpoints' namespace, at ingress.
     pub(crate) fn drop_arriving_datagrams(&self) {
         let rules = "table netdev arrived { chain ingress {\n\
             type filter hook ingress device eth0 priority 0\n ip protocol udp counter drop\n }\n }";
         self.endpoints.run(|| run("nft", &[rules]));
     }
 
-    /// How many datagrams were dropped there.
+    /// Returns the number of datagrams dropped there.
     pub(crate) fn arrived(&self) -> u64 {
         let list = ["-j", "list", "table", "netdev", "arrived"];
         let listed = self.endpoints.run(|| {
