@@ -12,7 +12,9 @@ use crate::sync::{DebugRequest, Syncer};
 
 /// The running thread of a [`Syncer`]. It has its own thread because it blocks during a commit.
 pub(super) struct SyncThread {
+    /// The handle to wait for the thread.
     thread: thread::JoinHandle<()>,
+    /// The channel that tells the thread to stop.
     stop: watch::Sender<bool>,
 }
 

@@ -22,8 +22,8 @@ use crate::planner::ruleset::TABLE;
     kube-dnat cleanup --kube-proxy    (and remove kube-proxy's rules)\n\n\
     Exit codes:\n  0  everything was removed\n  1  error: a daemon owns the tables, no permission, no nftables")]
 pub(super) struct Cleanup {
-    /// Remove kube-proxy's rules too: its nftables tables, its iptables chains and the jumps to them
-    /// (nft variant), its IPVS virtual servers and its IP sets.
+    /// Remove kube-proxy's rules too: its nftables tables, its iptables chains and the jumps to
+    /// them (nft variant), its IPVS virtual servers and its IP sets.
     #[arg(long)]
     kube_proxy: bool,
 }
@@ -34,6 +34,7 @@ impl Cleanup {
         Self { kube_proxy: false }
     }
 
+    /// Deletes the tables, and kube-proxy's rules if requested.
     pub(super) fn execute(self) -> anyhow::Result<()> {
         let Self { kube_proxy } = self;
         let mut kernel = Kernel::open()?;

@@ -18,6 +18,7 @@ pub(super) struct Completions {
 }
 
 impl Completions {
+    /// Prints the script.
     pub(super) fn execute(&self) -> anyhow::Result<()> {
         let mut command = CommandLine::command();
         let name = command.get_name().to_owned();

@@ -3,7 +3,6 @@
 mod check;
 mod cleanup;
 mod completions;
-mod configuration;
 mod explain;
 mod flags;
 mod output;

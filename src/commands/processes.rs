@@ -26,8 +26,8 @@ impl fmt::Display for Process {
 
 /// Returns the process that has the netfilter socket with this port (`/proc/net/netlink`).
 ///
-/// Returns `None` if the process is in a PID namespace that is not visible from here, or if its files
-/// are not.
+/// Returns `None` if the process is in a PID namespace that is not visible from here, or if its
+/// files are not.
 pub(super) fn of_netlink_port(port: u32) -> Option<Process> {
     const NETFILTER: &str = "12";
     let sockets = fs::read_to_string("/proc/net/netlink").ok()?;

@@ -7,8 +7,7 @@ use anyhow::Context;
 use clap::Args;
 use tracing::warn;
 
-use super::configuration::load;
-use super::flags::{GivenFlags, NodeFlags};
+use super::flags::{GivenFlags, NodeFlags, load};
 use crate::per_family;
 use crate::planner::ruleset::render;
 use crate::sync::State;
@@ -37,6 +36,7 @@ struct RenderFlags {
 }
 
 impl Render {
+    /// Reads the manifests, and prints the ruleset.
     pub(super) fn execute(self) -> anyhow::Result<()> {
         let GivenFlags { flags, names } = self.given;
         let RenderFlags { manifests, node } = flags;

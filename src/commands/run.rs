@@ -6,8 +6,7 @@ use clap::Args;
 use tracing::info;
 
 use super::cleanup::Cleanup;
-use super::configuration::load;
-use super::flags::{DaemonFlags, GivenFlags, NodeFlags, SWITCH, switch};
+use super::flags::{DaemonFlags, GivenFlags, NodeFlags, SWITCH, load, switch};
 use crate::agent::{self, ObjectSource, Options};
 use crate::config;
 use crate::logging::{self, LogEvent};
@@ -52,8 +51,8 @@ struct RunFlags {
     #[arg(long, value_name = SWITCH, value_parser = switch)]
     table_owner: Option<bool>,
 
-    /// Remove kube-proxy's rules after the first sync: its nftables tables, its iptables chains (nft
-    /// variant), its IPVS virtual servers and its IP sets.
+    /// Remove kube-proxy's rules after the first sync: its nftables tables, its iptables chains
+    /// (nft variant), its IPVS virtual servers and its IP sets.
     ///
     /// Until then both rulesets exist, and kube-dnat's chains run first.
     #[arg(long, value_name = SWITCH, value_parser = switch)]
@@ -82,6 +81,7 @@ struct RunFlags {
 }
 
 impl Run {
+    /// Runs the daemon, or the task that a flag selects.
     pub(super) fn execute(self) -> anyhow::Result<()> {
         let GivenFlags { flags, names } = self.given;
         let RunFlags {

@@ -1,5 +1,5 @@
-//! kube-proxy's defaults (`SetDefaults_KubeProxyConfiguration`), for fields that are unset, empty or
-//! zero.
+//! kube-proxy's defaults (`SetDefaults_KubeProxyConfiguration`), for fields that are unset, empty
+//! or zero.
 //!
 //! One default differs: `minSyncPeriod` is 0, not 1 s. A sync of kube-proxy can take seconds. The
 //! cost of a sync of kube-dnat depends on the change, so syncs need not be delayed.
@@ -61,6 +61,7 @@ impl KubeProxyConfiguration {
 }
 
 impl ClientConnection {
+    /// Sets the default of each field that is not set.
     fn set_defaults(&mut self) {
         text(
             &mut self.content_type,
@@ -76,6 +77,7 @@ impl ClientConnection {
 }
 
 impl Logging {
+    /// Sets the default of each field that is not set.
     fn set_defaults(&mut self) {
         text(&mut self.format, "text");
         duration(&mut self.flush_frequency, GoDuration::from_seconds(5));
@@ -85,6 +87,7 @@ impl Logging {
 }
 
 impl Iptables {
+    /// Sets the default of each field that is not set.
     fn set_defaults(&mut self) {
         self.masquerade_bit.get_or_insert(MASQUERADE_BIT);
         self.localhost_node_ports.get_or_insert(true);
@@ -94,12 +97,14 @@ impl Iptables {
 }
 
 impl Ipvs {
+    /// Sets the default of each field that is not set.
     fn set_defaults(&mut self) {
         duration(&mut self.sync_period, SYNC_PERIOD);
     }
 }
 
 impl Nftables {
+    /// Sets the default of each field that is not set.
     fn set_defaults(&mut self) {
         self.masquerade_bit.get_or_insert(MASQUERADE_BIT);
         duration(&mut self.sync_period, SYNC_PERIOD);
@@ -107,6 +112,7 @@ impl Nftables {
 }
 
 impl ConntrackConfiguration {
+    /// Sets the default of each field that is not set.
     fn set_defaults(&mut self) {
         self.max_per_core.get_or_insert(32 * 1024);
         self.min.get_or_insert(128 * 1024);
@@ -132,8 +138,8 @@ fn duration(field: &mut GoDuration, default: GoDuration) {
     }
 }
 
-/// Appends the port to an address without one (`AppendPortIfNeeded`). Any other text stays as it is,
-/// to be validated later.
+/// Appends the port to an address without one (`AppendPortIfNeeded`). Any other text stays as it
+/// is, to be validated later.
 pub fn append_port(field: &mut String, port: u16) {
     if let Some(ip) = address(field) {
         *field = match ip {

@@ -21,6 +21,7 @@ const UNITS: [(&str, u128); 8] = [
 /// A duration in whole nanoseconds with Go's syntax. It can be negative: `1h2m3.5s`, `-250ms`, `0`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GoDuration {
+    /// The whole duration.
     nanoseconds: i64,
 }
 

@@ -19,7 +19,9 @@ const SETTLE_TIME: Duration = Duration::from_millis(100);
 /// A configuration file and its contents at the time of reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigFile {
+    /// The path of the file.
     path: PathBuf,
+    /// The contents at the time of reading.
     text: String,
 }
 
@@ -66,8 +68,8 @@ impl ConfigFile {
         read::parse(&self.text, &self.path)
     }
 
-    /// Waits until the contents change. A missing file is not a change, because it may be about to be
-    /// replaced.
+    /// Waits until the contents change. A missing file is not a change, because it may be about to
+    /// be replaced.
     pub async fn changed(&self) -> FollowError {
         loop {
             let (notifier, mut notifications) = mpsc::channel(1);
@@ -98,8 +100,8 @@ impl ConfigFile {
         }
     }
 
-    /// Watches the directory of the file and that of its link target: the kubelet replaces files of a
-    /// `ConfigMap` by renaming a link in their directory.
+    /// Watches the directory of the file and that of its link target: the kubelet replaces files of
+    /// a `ConfigMap` by renaming a link in their directory.
     fn watch(&self, notifier: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
         let mut watcher = notify::recommended_watcher(move |notification: notify::Result<_>| {
             let is_read = |event: &notify::Event| event.kind.is_access();

@@ -190,7 +190,9 @@ pub struct ConntrackConfiguration {
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "a duration such as 5s, or nanoseconds")]
 enum TextOrNumber {
+    /// A whole number.
     Number(i64),
+    /// A text.
     Text(String),
 }
 

@@ -1,4 +1,5 @@
-//! The settings of kube-proxy, as fields of the file and flags, and whether kube-dnat supports them.
+//! The settings of kube-proxy, as fields of the file and flags, and whether kube-dnat supports
+//! them.
 
 /// A field of the file and the flags that set it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

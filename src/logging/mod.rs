@@ -128,7 +128,9 @@ fn set_filter(filter: EnvFilter) {
 
 /// A formatter that uses the configured format for each line.
 struct LogLines {
+    /// The formatter of text.
     text: Format,
+    /// The formatter of JSON.
     json: Format<format::Json>,
 }
 
@@ -151,7 +153,8 @@ where
     }
 }
 
-/// Formats an error and its causes on one line. A cause that an error quotes itself is not repeated.
+/// Formats an error and its causes on one line. A cause that an error quotes itself is not
+/// repeated.
 pub struct ErrorChain<'a>(pub &'a (dyn Error + 'static));
 
 impl fmt::Display for ErrorChain<'_> {

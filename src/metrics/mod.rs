@@ -40,7 +40,8 @@ macro_rules! metrics {
         }
 
         impl Metrics {
-            /// The names and help texts of all metrics except those of the process and of the build.
+            /// The names and help texts of all metrics except those of the process and of the
+            /// build.
             pub const LISTED: &[(&str, &str)] = &[$(($name, $help),)*];
 
             /// Creates the metrics and registers them.

@@ -1,4 +1,4 @@
-//! The state as JSON, for `/debug/state` and `/debug/wrong`.
+//! The state as JSON, for `/debug/state` and `/debug/problems`.
 
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;

@@ -11,7 +11,8 @@ use std::time::Duration;
 use crate::planner::model::addr::Family;
 use crate::config::ConntrackSettings;
 
-/// The maximum of `nf_conntrack_max` that is computed from the number of CPUs, as in kube-proxy 1.36.
+/// The maximum of `nf_conntrack_max` that is computed from the number of CPUs, as in kube-proxy
+/// 1.36.
 const MAX_ENTRIES: u64 = 1_048_576;
 
 /// A numeric kernel setting below `/proc/sys`.

@@ -1,4 +1,4 @@
-//! A value as serde's input; an error names the path of the field.
+//! Decodes a YAML value into a type. An error names the path of the field.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,15 +11,17 @@ use serde::forward_to_deserialize_any;
 
 use super::Yaml;
 
-/// Why a value is not of the shape that its type needs.
+/// The reason why a value cannot be decoded into a type.
 #[derive(Debug, Default)]
 pub(crate) struct DecodeError {
-    /// Keys and indexes from the innermost outwards.
+    /// The keys and indexes of the path, innermost first.
     path: Vec<String>,
+    /// The problem at this path.
     message: String,
 }
 
 impl DecodeError {
+    /// Adds the key or index that contains the value of the error.
     fn within(mut self, step: String) -> Self {
         self.path.push(step);
         self
@@ -86,7 +88,9 @@ impl<'de> Deserializer<'de> for &Yaml<'_> {
     }
 }
 
+/// The elements of a list, as input of serde.
 struct Elements<I> {
+    /// The remaining elements with their indexes.
     values: I,
 }
 
@@ -109,8 +113,11 @@ where
     }
 }
 
+/// The fields of an object, as input of serde.
 struct Fields<'t, 'a, I> {
+    /// The remaining fields.
     fields: I,
+    /// The field whose key was decoded last.
     current: Option<(&'t str, &'t Yaml<'a>)>,
 }
 

@@ -1,8 +1,9 @@
-//! A value of YAML or JSON before its type is known: fields in their order, also those that are
-//! written twice.
+//! A YAML or JSON value before its type is known. Objects keep the order of their fields, and
+//! duplicate fields.
 //!
-//! In a manifest `kind` may come last, and an object of the wrong shape must not cost the ones after
-//! it; of the configuration, what kube-proxy's lenient decoder passes over is named.
+//! In a manifest, `kind` can come last, and an invalid object must not affect the following
+//! objects. In the configuration, the fields that kube-proxy's lenient decoder ignores are
+//! reported.
 
 mod decode;
 mod read;
@@ -13,29 +14,29 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use decode::DecodeError;
 
-/// A value; it borrows its text from the input where it can.
+/// A YAML value. It borrows texts from the input where possible.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Yaml<'a> {
-    /// Null, and a document that is empty.
+    /// Null, or an empty document.
     Null,
     /// A boolean.
     Bool(bool),
     /// A whole number.
     Whole(i64),
-    /// A whole number that is too large for `Whole`.
+    /// A whole number that does not fit into `Whole`.
     Large(u64),
     /// Any other number.
     Real(f64),
-    /// Text.
+    /// A text.
     Text(Cow<'a, str>),
     /// A list.
     List(Vec<Yaml<'a>>),
-    /// An object: its fields in their order.
+    /// The fields of an object, in their order.
     Fields(Vec<(Cow<'a, str>, Yaml<'a>)>),
 }
 
 impl<'a> Yaml<'a> {
-    /// The fields of an object; nothing else has any.
+    /// Returns the fields of an object. Other values have none.
     pub(crate) fn fields(&self) -> &[(Cow<'a, str>, Self)] {
         if let Self::Fields(fields) = self {
             fields
@@ -44,13 +45,13 @@ impl<'a> Yaml<'a> {
         }
     }
 
-    /// The first value of a field.
+    /// Returns the first value of a field.
     pub(crate) fn field(&self, key: &str) -> Option<&Self> {
         let (_, value) = self.fields().iter().find(|(name, _)| name == key)?;
         Some(value)
     }
 
-    /// The value, if it is text.
+    /// Returns the value if it is a text.
     pub(crate) fn text(&self) -> Option<&str> {
         if let Self::Text(text) = self {
             Some(text)
@@ -59,7 +60,7 @@ impl<'a> Yaml<'a> {
         }
     }
 
-    /// The value, if it is text.
+    /// Converts the value if it is a text.
     pub(crate) fn into_text(self) -> Option<Cow<'a, str>> {
         if let Self::Text(text) = self {
             Some(text)
@@ -68,7 +69,7 @@ impl<'a> Yaml<'a> {
         }
     }
 
-    /// The value as a type of its own.
+    /// Decodes the value into a type.
     pub(crate) fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
         T::deserialize(self)
     }
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_decodes_as_its_text_would() {
+    fn a_value_decodes_like_its_text() {
         let yaml = "{a: [1, 2], b: [], 7: [9], c: !tag [-3]}";
         let decoded: BTreeMap<String, Vec<i64>> = parsed(yaml).decode().unwrap();
         let expected = [("a", vec![1, 2]), ("b", vec![]), ("c", vec![-3])];
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_text_is_borrowed_from_the_file() {
+    fn plain_text_is_borrowed_from_the_input() {
         let value = parsed("name: cart");
         let name = value.field("name");
         assert!(
@@ -127,13 +128,14 @@ mod tests {
             assert_eq!(error.to_string(), expected);
         }
     }
+
     #[test]
-    fn what_json_cannot_hold_is_rejected_or_ignored() {
+    fn values_that_json_cannot_represent_are_rejected_or_ignored() {
         for (yaml, expected) in [
             ("a: !tag b", "a: invalid type: enum, "),
             (
                 "a: .inf",
-                "a: a number that is infinite or none at line 1 column 4",
+                "a: a number that is infinite or NaN at line 1 column 4",
             ),
             (
                 "a: 99999999999999999999",
@@ -142,8 +144,8 @@ mod tests {
             ("[a]: b", "invalid type: sequence, expected a string"),
         ] {
             let error = Yaml::strict(yaml_serde::Deserializer::from_str(yaml)).unwrap_err();
-            let said = error.to_string();
-            assert!(said.starts_with(expected), "{said}");
+            let message = error.to_string();
+            assert!(message.starts_with(expected), "{message}");
             parsed(yaml);
         }
         let large = parsed("18446744073709551615");

@@ -1,4 +1,4 @@
-//! From serde's input to a value.
+//! Reads a YAML value from the input of serde.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,24 +10,24 @@ use serde::de::{
 
 use super::Yaml;
 
-/// What becomes of that which YAML can hold and JSON cannot: numbers beyond 64 bits, tags, and
-/// keys that are not text.
+/// How to read values that YAML can represent and JSON cannot: numbers beyond 64 bits, tags, and
+/// keys that are not texts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum BeyondJson {
-    /// It is an error at its line and column.
+    /// They are errors, with line and column.
     Rejected,
-    /// Such a number is infinite, a tag means nothing, and a field with such a key is left out.
+    /// Such a number is infinite, a tag is ignored, and a field with such a key is dropped.
     Ignored,
 }
 
 impl<'de> Yaml<'de> {
-    /// Reads a value that JSON can hold.
+    /// Reads a value that JSON can represent.
     pub(crate) fn strict<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         BeyondJson::Rejected.deserialize(deserializer)
     }
 }
 
-/// Reads a value, whatever YAML puts into it.
+/// Reads any YAML value.
 impl<'de> Deserialize<'de> for Yaml<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         BeyondJson::Ignored.deserialize(deserializer)
@@ -43,7 +43,7 @@ impl<'de> DeserializeSeed<'de> for BeyondJson {
 }
 
 impl BeyondJson {
-    /// A whole number of more than 64 bits.
+    /// Reads a whole number of more than 64 bits.
     fn huge<'de, E: Error>(self, what: &str) -> Result<Yaml<'de>, E> {
         match self {
             Self::Rejected => Err(E::invalid_type(Unexpected::Other(what), &self)),
@@ -89,7 +89,7 @@ impl<'de> Visitor<'de> for BeyondJson {
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Yaml<'de>, E> {
         if self == Self::Rejected && !value.is_finite() {
-            return Err(E::custom("a number that is infinite or none"));
+            return Err(E::custom("a number that is infinite or NaN"));
         }
         Ok(Yaml::Real(value))
     }

@@ -107,8 +107,10 @@ fn nftables(kernel: &mut Kernel) -> CheckResult {
             CHECK,
             "the kernel accepts kube-dnat's tables (tried in a transaction that was undone)",
         ),
-        Err(Error::Rejected(refusals))
-            if refusals.iter().all(|refusal| refusal.errno == Errno::EPERM) =>
+        Err(Error::Rejected(rejections))
+            if rejections
+                .iter()
+                .all(|rejection| rejection.errno == Errno::EPERM) =>
         {
             CheckResult::failure(
                 CHECK,
@@ -116,22 +118,10 @@ fn nftables(kernel: &mut Kernel) -> CheckResult {
                 "stop that process, or let the rolling update of its DaemonSet stop it",
             )
         }
-        Err(Error::Rejected(refusals)) => {
-            let first = refusals.first().map(ToString::to_string);
-            let first = first.unwrap_or_default();
-            let more = match refusals.len() {
-                0 | 1 => String::new(),
-                many => format!(" (and {} more)", many - 1),
-            };
-            match kernel.missing(families) {
-                Ok(missing) if !missing.is_empty() => missing_abilities(missing),
-                _ => CheckResult::failure(
-                    CHECK,
-                    format!("the kernel rejects {first}{more}"),
-                    "use Linux 5.13 or newer",
-                ),
-            }
-        }
+        Err(error @ Error::Rejected(_)) => match kernel.missing(families) {
+            Ok(missing) if !missing.is_empty() => missing_abilities(missing),
+            _ => CheckResult::failure(CHECK, error.to_string(), "use Linux 5.13 or newer"),
+        },
         Err(error) => CheckResult::failure(CHECK, error.to_string(), "run this check as root"),
     }
 }
@@ -141,7 +131,8 @@ fn has_table<A: Address>(kernel: &mut Kernel) -> bool {
     matches!(kernel.inspect::<A>(), Ok(TableStatus::Ours(_)))
 }
 
-/// Reports the missing kernel features as the daemon's start does, and the modules that provide them.
+/// Reports the missing kernel features as the daemon's start does, and the modules that provide
+/// them.
 fn missing_abilities(missing: Vec<Ability>) -> CheckResult {
     let modules: Vec<_> = missing.iter().map(|ability| ability.modules()).collect();
     let fix = format!("modprobe -a {}", modules.join(" "));

@@ -94,6 +94,7 @@ struct CheckReport {
 }
 
 impl Check {
+    /// Runs all checks, and prints their results.
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let Self { output } = self;
         let mut results = vec![kernel::release()?, kernel::capability()?];

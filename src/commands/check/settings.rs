@@ -78,6 +78,7 @@ fn has_global_ipv6() -> bool {
 /// (`Documentation/networking/ip-sysctl.rst`).
 fn reverse_path() -> CheckResult {
     const CHECK: &str = "rp_filter";
+    const SHOWN: usize = 3;
     let value = |interface: &str| -> u8 {
         let value = read(&format!("ipv4/conf/{interface}/rp_filter"));
         value.and_then(|value| value.parse().ok()).unwrap_or(0)
@@ -95,12 +96,12 @@ fn reverse_path() -> CheckResult {
     if strict.is_empty() {
         return CheckResult::ok(CHECK, "no interface has strict reverse path filtering");
     }
-    let shown = strict.len().min(3);
-    let more = match strict.len() - shown {
+    let more = match strict.len().saturating_sub(SHOWN) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let names = strict.get(..shown).unwrap_or_default().join(", ");
+    strict.truncate(SHOWN);
+    let names = strict.join(", ");
     CheckResult::warning(
         CHECK,
         format!(

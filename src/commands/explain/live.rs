@@ -63,8 +63,11 @@ pub(super) fn own_addresses() -> anyhow::Result<BTreeSet<IpAddr>> {
 
 /// A lookup of elements in the kernel's table of family `A`.
 pub(super) struct LiveLookup<'a, A: Address> {
+    /// The socket for the elements.
     pub(super) kernel: &'a mut Kernel,
+    /// The shape of the table.
     pub(super) shape: TableShape<A>,
+    /// The addresses of this node.
     pub(super) own: BTreeSet<IpAddr>,
 }
 

@@ -29,8 +29,8 @@ use crate::planner::ruleset::{Element, Key, SetName, TABLE};
     kube-dnat explain [fd00:10:96::1]:443 -o json\n\n\
     Exit codes:\n  0  no connection is rejected or dropped\n  1  error: wrong usage, no permission, no nftables\n  2  connections from some of the sources are rejected or dropped\n  3  no such Service or address, or no kube-dnat tables")]
 pub(super) struct Explain {
-    /// Destination of the connection (TCP unless a protocol is given), or a Service with the name or
-    /// number of its port.
+    /// Destination of the connection (TCP unless a protocol is given), or a Service with the name
+    /// or number of its port.
     #[arg(value_name = "ADDRESS:PORT[/PROTOCOL]|NAMESPACE/NAME[:PORT]", value_parser = str::parse::<Query>)]
     to: Query,
 
@@ -86,6 +86,7 @@ impl fmt::Display for ExplainReport {
 }
 
 impl Explain {
+    /// Explains the connections, and prints the explanation.
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let Self { to, from, output } = self;
         let mut kernel = Kernel::open()?;
@@ -132,7 +133,9 @@ struct ExplainRequest {
     from: Option<IpAddr>,
     /// The number of kube-dnat's tables.
     tables: usize,
+    /// The explanations so far.
     answer: ExplainReport,
+    /// The search so far.
     missing: Missing,
     /// All frontends in the tables, for suggestions.
     known: Vec<KnownFrontend>,

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::set;
-use super::value::{SWITCH, switch};
+use super::syntax::{SWITCH, switch};
 use crate::config::{GoDuration, KubeProxyConfiguration};
 
 /// The flags for connection tracking and for the OOM killer.

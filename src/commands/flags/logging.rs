@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::set;
-use super::value::{SWITCH, module, switch};
+use super::syntax::{SWITCH, module, switch};
 use crate::config::GoDuration;
 use crate::config::schema::{Logging, VModule};
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::set;
-use super::value::{SWITCH, switch};
+use super::syntax::{SWITCH, switch};
 use crate::config::{GoDuration, HEALTHZ_PORT, KubeProxyConfiguration, METRICS_PORT, append_port};
 
 /// The flags for the API server, for health and metrics, and for the sync interval.

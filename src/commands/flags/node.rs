@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::set;
-use super::value::{SWITCH, switch};
+use super::syntax::{SWITCH, switch};
 use crate::config::KubeProxyConfiguration;
 
 /// The flags that describe the node and its Pods.
@@ -15,8 +15,8 @@ pub(in crate::commands) struct NodeFlags {
     /// Read the configuration from this file, a `KubeProxyConfiguration`; `run` exits when the file
     /// changes.
     ///
-    /// With this flag, kube-proxy's other flags have no effect, except --hostname-override, --master
-    /// and the logging flags.
+    /// With this flag, kube-proxy's other flags have no effect, except --hostname-override,
+    /// --master and the logging flags.
     #[arg(long, value_name = "FILE", help_heading = "General")]
     pub(in crate::commands) config: Option<PathBuf>,
 
@@ -26,7 +26,8 @@ pub(in crate::commands) struct NodeFlags {
 
     /// Address ranges of the cluster's Pods: an IPv4 CIDR, an IPv6 CIDR, or both, comma-separated.
     ///
-    /// Connections to a ClusterIP from other addresses are masqueraded. Without this flag, none are.
+    /// Connections to a ClusterIP from other addresses are masqueraded. Without this flag, none
+    /// are.
     #[arg(long, value_name = "CIDR[,CIDR]")]
     cluster_cidr: Option<String>,
 
@@ -51,8 +52,8 @@ pub(in crate::commands) struct NodeFlags {
     #[arg(long, value_name = "primary|all|CIDR[,CIDR...]", value_delimiter = ',')]
     nodeport_addresses: Vec<String>,
 
-    /// Primary address of this node, instead of the one in the Node object; 0.0.0.0 and :: select the
-    /// Node object's [default: 0.0.0.0].
+    /// Primary address of this node, instead of the one in the Node object; 0.0.0.0 and :: select
+    /// the Node object's [default: 0.0.0.0].
     #[arg(long, value_name = "IP")]
     bind_address: Option<String>,
 

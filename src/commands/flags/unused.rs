@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::set;
-use super::value::{SWITCH, gate, switch};
+use super::syntax::{SWITCH, gate, switch};
 use crate::config::{GoDuration, KubeProxyConfiguration};
 
 /// The flags for fields of the configuration that have no effect.

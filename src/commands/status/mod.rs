@@ -42,8 +42,11 @@ pub(super) struct Status {
 /// The answer.
 #[derive(Debug, Serialize)]
 struct StatusReport {
+    /// The status of the daemon.
     daemon: DaemonStatus,
+    /// The status of the kernel.
     kernel: KernelStatus,
+    /// The status of each table that exists.
     tables: Vec<TableReport>,
 }
 
@@ -93,6 +96,7 @@ struct TableNumbers {
 }
 
 impl Status {
+    /// Collects the status, and prints it.
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let mut kernel = Kernel::open()?;
         let tables: Vec<_> = [

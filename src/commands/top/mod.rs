@@ -62,6 +62,7 @@ fn interval(text: &str) -> Result<f64, String> {
 }
 
 impl Top {
+    /// Measures the rates, and prints or shows them.
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let Self {
             once,

@@ -11,7 +11,9 @@ use crate::planner::ruleset::SetName;
 
 /// A reader of counters and receiver of conntrack events.
 pub(super) struct Sampler {
+    /// The socket for the counters.
     kernel: Kernel,
+    /// The socket for conntrack events.
     connections: NewConnections,
 }
 

@@ -17,10 +17,13 @@ use super::table::{NewByEndpoint, Rates, ServiceRow, SortOrder};
 /// The rates on the screen, and how they are shown.
 #[derive(Debug)]
 pub(super) struct View {
+    /// The rates of the last interval.
     rates: Rates,
+    /// The order of the rows.
     order: SortOrder,
     /// Whether endpoints are shown.
     endpoints: bool,
+    /// The position of the scrolled table.
     scroll: TableState,
 }
 

@@ -1,9 +1,8 @@
-//! Flags with the syntax of kube-proxy's (`pflag`), and the names of the given ones.
+//! The syntax of flags and their values, as in kube-proxy (`pflag`).
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 
-use super::value;
 use crate::config::Setting;
 
 /// Parsed flags, and the names of those that the command line contains.
@@ -65,7 +64,7 @@ impl<T: Args> Args for GivenFlags<T> {
 fn with_pflag_syntax(flag: Arg) -> Arg {
     let is_switch = flag
         .get_value_names()
-        .is_some_and(|names| names.iter().any(|name| name == value::SWITCH));
+        .is_some_and(|names| names.iter().any(|name| name == SWITCH));
     if is_switch {
         flag.num_args(0..=1)
             .require_equals(true)
@@ -75,4 +74,37 @@ fn with_pflag_syntax(flag: Arg) -> Arg {
     } else {
         flag
     }
+}
+
+/// The value name that marks a flag as a switch.
+pub(in crate::commands) const SWITCH: &str = "true|false";
+
+/// Parses a boolean like Go's `strconv.ParseBool`.
+pub(in crate::commands) fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("neither true nor false".to_owned()),
+    }
+}
+
+/// Parses a feature gate and whether it is enabled: `Name=true`.
+pub(super) fn gate(text: &str) -> Result<(String, bool), String> {
+    let (name, enabled) = pair(text).ok_or("not of the form Name=true or Name=false")?;
+    Ok((name.to_owned(), switch(enabled)?))
+}
+
+/// Parses an element of `--vmodule`, a file pattern and a verbosity: `pattern=2`.
+pub(super) fn module(text: &str) -> Result<(String, u32), String> {
+    let expected = "not of the form pattern=N";
+    let (pattern, verbosity) = pair(text).ok_or(expected)?;
+    let verbosity = verbosity.parse().map_err(|_error| expected)?;
+    Ok((pattern.to_owned(), verbosity))
+}
+
+/// Splits `name=value` into two texts that are not empty.
+fn pair(text: &str) -> Option<(&str, &str)> {
+    let (name, value) = text.split_once('=')?;
+    let (name, value) = (name.trim(), value.trim());
+    (!name.is_empty() && !value.is_empty()).then_some((name, value))
 }
