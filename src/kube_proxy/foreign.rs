@@ -2,29 +2,28 @@
 
 use std::io::IoSlice;
 
-use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
 use crate::kube_proxy::leftovers::{
     ChainId, ForeignChain, ForeignRule, Removal, Ruleset, TableName,
 };
-use crate::netlink::socket::attribute::{self, Attribute, Attributes, REQUEST};
-use crate::netlink::socket::{DumpError, RejectedMessage};
+use crate::netlink::socket::attribute::{self, Attribute, Attributes, Malformed};
+use crate::netlink::socket::{RejectedMessage, RequestError};
+use crate::netlink::uapi::nf_tables::{
+    NFT_MSG_DELCHAIN, NFT_MSG_DELRULE, NFT_MSG_DELTABLE, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE,
+    NFT_MSG_GETTABLE, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TYPE,
+    NFTA_DATA_VERDICT, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY,
+    NFTA_IMMEDIATE_DATA, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_TABLE,
+    NFTA_VERDICT_CHAIN,
+};
 use crate::netlink::uapi::{
-    NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_POLICY, NFTA_CHAIN_TYPE, NFTA_DATA_VERDICT,
-    NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY, NFTA_IMMEDIATE_DATA,
-    NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_HANDLE, NFTA_TABLE, NFTA_VERDICT_CHAIN,
+    NF_DROP, NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NFNL_SUBSYS_NFTABLES, NFNL_SUBSYS_NONE,
+    NFPROTO_UNSPEC, NLM_F_REQUEST,
 };
 use crate::netlink::{Error, Kernel};
 
 /// The offset of the family in a message (`struct nfgenmsg`).
 const FAMILY_OFFSET: usize = attribute::HEADER;
-
-/// The family that requests objects of all families (`NFPROTO_UNSPEC`).
-const UNSPECIFIED: u8 = 0;
-
-/// The subsystem of nf_tables as the byte in a batch message (`linux/netfilter/nfnetlink.h`).
-const NFNL_SUBSYS_NFTABLES: u8 = 10;
 
 /// The number of attempts to read a ruleset that does not change meanwhile.
 const ATTEMPTS: usize = 5;
@@ -50,13 +49,13 @@ impl Kernel {
 
     fn read_full_ruleset(&mut self) -> Result<Ruleset, Error> {
         let mut ruleset = Ruleset::default();
-        self.for_each(libc::NFT_MSG_GETTABLE, |family, attributes| {
+        self.for_each(NFT_MSG_GETTABLE, |family, attributes| {
             ruleset.tables.extend(table(family, attributes));
         })?;
-        self.for_each(libc::NFT_MSG_GETCHAIN, |family, attributes| {
+        self.for_each(NFT_MSG_GETCHAIN, |family, attributes| {
             ruleset.chains.extend(chain(family, attributes));
         })?;
-        self.for_each(libc::NFT_MSG_GETRULE, |family, attributes| {
+        self.for_each(NFT_MSG_GETRULE, |family, attributes| {
             ruleset.rules.extend(rule(family, attributes));
         })?;
         Ok(ruleset)
@@ -65,20 +64,19 @@ impl Kernel {
     /// Calls `take` with the family and the attributes of each listed object.
     fn for_each(
         &mut self,
-        kind: i32,
+        kind: u8,
         mut take: impl FnMut(u8, &Attributes<'_>),
     ) -> Result<(), Error> {
-        let dumped = self.socket.dump(kind, UNSPECIFIED, &[], |message| {
-            let family = message
-                .bytes
-                .get(FAMILY_OFFSET)
-                .copied()
-                .unwrap_or_default();
-            take(family, &message.attributes());
-        });
+        let dumped = self
+            .socket
+            .dump_nftables(kind, NFPROTO_UNSPEC, &[], |message| {
+                let family = message.bytes.get(FAMILY_OFFSET).ok_or(Malformed)?;
+                take(*family, &message.attributes());
+                Ok(())
+            });
         match dumped {
-            Ok(_) | Err(DumpError::Rejected(Errno::EINTR)) => Ok(()),
-            Err(dump) => Err(dump.error("read nftables")),
+            Ok(_) | Err(RequestError::Rejected(Errno::EINTR)) => Ok(()),
+            Err(error) => Err(error.error("read nftables")),
         }
     }
 
@@ -93,21 +91,21 @@ impl Kernel {
         let mut batch = Messages::new();
         for table in &removal.tables {
             let attributes = attribute::texts(&[(NFTA_TABLE, &table.name)]);
-            batch.push(libc::NFT_MSG_DELTABLE, table.family, &attributes);
+            batch.push(NFT_MSG_DELTABLE, table.family, &attributes);
         }
         for (chain, handle) in &removal.rules {
             let mut attributes = chain_attributes(chain, NFTA_RULE_CHAIN);
             attribute::push(&mut attributes, NFTA_RULE_HANDLE, &handle.to_be_bytes());
-            batch.push(libc::NFT_MSG_DELRULE, chain.table.family, &attributes);
+            batch.push(NFT_MSG_DELRULE, chain.table.family, &attributes);
         }
         // All rules before the first chain, since rules jump from one chain to another.
         for chain in &removal.chains {
             let attributes = chain_attributes(chain, NFTA_RULE_CHAIN);
-            batch.push(libc::NFT_MSG_DELRULE, chain.table.family, &attributes);
+            batch.push(NFT_MSG_DELRULE, chain.table.family, &attributes);
         }
         for chain in &removal.chains {
             let attributes = chain_attributes(chain, NFTA_CHAIN_NAME);
-            batch.push(libc::NFT_MSG_DELCHAIN, chain.table.family, &attributes);
+            batch.push(NFT_MSG_DELCHAIN, chain.table.family, &attributes);
         }
         let rejected = self.socket.send(&[IoSlice::new(&batch.finish())])?;
         match rejected.first() {
@@ -141,15 +139,15 @@ impl Messages {
             bytes: Vec::new(),
             count: 0,
         };
-        messages.bound(libc::NFNL_MSG_BATCH_BEGIN);
+        messages.bound(NFNL_MSG_BATCH_BEGIN);
         messages
     }
 
     /// Adds the message that begins or ends the transaction.
-    fn bound(&mut self, kind: i32) {
+    fn bound(&mut self, kind: u8) {
         let mut message = attribute::request(
-            attribute::kind(libc::NFNL_SUBSYS_NONE, kind),
-            REQUEST,
+            attribute::kind(NFNL_SUBSYS_NONE, kind),
+            NLM_F_REQUEST,
             0,
             0,
             &[],
@@ -161,15 +159,15 @@ impl Messages {
         self.bytes.extend(message);
     }
 
-    fn push(&mut self, kind: i32, family: u8, attributes: &[u8]) {
-        let kind = attribute::kind(libc::NFNL_SUBSYS_NFTABLES, kind);
+    fn push(&mut self, kind: u8, family: u8, attributes: &[u8]) {
+        let kind = attribute::kind(NFNL_SUBSYS_NFTABLES, kind);
         self.count = self.count.saturating_add(1);
-        let message = attribute::request(kind, REQUEST, family, self.count, attributes);
+        let message = attribute::request(kind, NLM_F_REQUEST, family, self.count, attributes);
         self.bytes.extend(message);
     }
 
     fn finish(mut self) -> Vec<u8> {
-        self.bound(libc::NFNL_MSG_BATCH_END);
+        self.bound(NFNL_MSG_BATCH_END);
         self.bytes
     }
 }
@@ -180,7 +178,6 @@ fn table(family: u8, attributes: &Attributes<'_>) -> Option<TableName> {
 }
 
 fn chain(family: u8, attributes: &Attributes<'_>) -> Option<ForeignChain> {
-    const NF_DROP: u32 = 0;
     let hook = attributes.get(NFTA_CHAIN_HOOK).map(Attribute::nested);
     let hook = hook.and_then(|hook| {
         let number = hook.get(NFTA_HOOK_HOOKNUM)?.number()?;
@@ -198,7 +195,7 @@ fn chain(family: u8, attributes: &Attributes<'_>) -> Option<ForeignChain> {
         },
         hook,
         is_nat: kind == Some("nat"),
-        drops_by_policy: hook.is_some() && policy == Some(NF_DROP),
+        drops_by_policy: hook.is_some() && policy == Some(NF_DROP.cast_unsigned()),
     })
 }
 

@@ -6,16 +6,16 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
-use crate::netlink::socket::DumpError;
-use crate::netlink::socket::attribute::{self, Attribute, REQUEST};
+use crate::netlink::socket::RequestError;
+use crate::netlink::socket::attribute::{self, Attribute};
+use crate::netlink::uapi::{NFNL_SUBSYS_IPSET, NLM_F_REQUEST};
 use crate::netlink::{Error, Kernel};
 
 /// The command that destroys an IP set (`linux/netfilter/ipset/ip_set.h`, as the constants below).
-const IPSET_CMD_DESTROY: i32 = 3;
-const IPSET_CMD_LIST: i32 = 7;
+const IPSET_CMD_DESTROY: u8 = 3;
+const IPSET_CMD_LIST: u8 = 7;
 const IPSET_ATTR_PROTOCOL: u16 = 1;
 const IPSET_ATTR_SETNAME: u16 = 2;
 const IPSET_ATTR_FLAGS: u16 = 6;
@@ -50,8 +50,8 @@ pub enum IpSetError {
     Failed(#[from] Error),
 }
 
-fn kind(command: i32) -> u16 {
-    attribute::kind(libc::NFNL_SUBSYS_IPSET, command)
+fn kind(command: u8) -> u16 {
+    attribute::kind(NFNL_SUBSYS_IPSET, command)
 }
 
 fn protocol() -> Vec<u8> {
@@ -77,16 +77,17 @@ impl Kernel {
         let mut names = Vec::new();
         let listed = self
             .socket
-            .dump_of(kind(IPSET_CMD_LIST), IPV4, &attributes, |message| {
+            .dump(kind(IPSET_CMD_LIST), IPV4, &attributes, |message| {
                 let attributes = message.attributes();
                 let name = attributes.get(IPSET_ATTR_SETNAME).and_then(Attribute::text);
                 names.extend(name.map(str::to_owned));
+                Ok(())
             });
         match listed {
             Ok(_) => Ok(names),
             // Neither built in nor loaded.
-            Err(DumpError::Rejected(Errno::EINVAL | Errno::EOPNOTSUPP)) => Ok(Vec::new()),
-            Err(dump) => Err(dump.error("list IP sets")),
+            Err(RequestError::Rejected(Errno::EINVAL | Errno::EOPNOTSUPP)) => Ok(Vec::new()),
+            Err(error) => Err(error.error("list IP sets")),
         }
     }
 
@@ -116,7 +117,8 @@ impl Kernel {
     fn destroy_ip_set(&mut self, name: &str) -> Result<(), IpSetError> {
         let mut attributes = protocol();
         attributes.extend(attribute::texts(&[(IPSET_ATTR_SETNAME, name)]));
-        let request = attribute::request(kind(IPSET_CMD_DESTROY), REQUEST, IPV4, 1, &attributes);
+        let request =
+            attribute::request(kind(IPSET_CMD_DESTROY), NLM_F_REQUEST, IPV4, 1, &attributes);
         let rejected = self.socket.send(&[IoSlice::new(&request)])?;
         let Some(message) = rejected.first() else {
             return Ok(());

@@ -3,10 +3,12 @@
 use std::io::IoSlice;
 
 use nix::errno::Errno;
+use nix::sys::socket::SockProtocol;
 
 use crate::netlink::Error;
-use crate::netlink::socket::attribute;
-use crate::netlink::socket::{DumpError, Socket};
+use crate::netlink::socket::attribute::{self, Malformed};
+use crate::netlink::socket::{RequestError, Socket};
+use crate::netlink::uapi::NLM_F_REQUEST;
 
 /// The family that resolves the names of the others (`linux/genetlink.h`).
 ///
@@ -61,18 +63,19 @@ pub(super) fn flush_ipvs() -> Result<IpvsFlush, Error> {
     if virtual_servers() == 0 {
         return Ok(IpvsFlush::Empty);
     }
-    let mut socket = Socket::open_on(mnl::Bus::Generic)?;
+    let mut socket = Socket::open(SockProtocol::NetlinkGeneric)?;
     let name = attribute::texts(&[(CTRL_ATTR_FAMILY_NAME, IPVS_FAMILY)]);
-    let family = socket.ask_for(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, &name, |message| {
-        let id = message.attributes().get(CTRL_ATTR_FAMILY_ID)?.value;
-        id.try_into().ok().map(u16::from_ne_bytes)
+    let family = socket.query(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, &name, |message| {
+        let id = message.attributes().get(CTRL_ATTR_FAMILY_ID);
+        let id = id.and_then(|id| id.value.try_into().ok());
+        id.map(u16::from_ne_bytes).ok_or(Malformed)
     });
     let family = match family {
-        Ok(Some(family)) => family,
-        Ok(None) | Err(DumpError::Rejected(Errno::ENOENT)) => return Ok(IpvsFlush::Empty),
-        Err(dump) => return Err(dump.error("find the netlink family of IPVS")),
+        Ok(family) => family,
+        Err(RequestError::Rejected(Errno::ENOENT)) => return Ok(IpvsFlush::Empty),
+        Err(error) => return Err(error.error("find the netlink family of IPVS")),
     };
-    let request = attribute::request(family, attribute::REQUEST, IPVS_CMD_FLUSH, 1, &[]);
+    let request = attribute::request(family, NLM_F_REQUEST, IPVS_CMD_FLUSH, 1, &[]);
     let rejected = socket.send(&[IoSlice::new(&request)])?;
     match rejected.first() {
         None => Ok(IpvsFlush::Deleted),

@@ -1,4 +1,4 @@
-//! The errors of the kernel's interfaces.
+//! Errors of the kernel's netlink interfaces, and what the kernel rejected.
 
 use std::io;
 use std::ops::Range;
@@ -16,74 +16,75 @@ pub enum RejectedAt {
     Transaction,
     /// A chain, a rule, a set or a map of the fixed program.
     Program,
-    /// These operations of a family's transaction.
+    /// These operations, by their positions in a family's transaction.
     Operations(Family, Range<usize>),
     /// The message that must fail, so that the kernel undoes the transaction.
     Undo,
 }
 
-/// Something that the kernel rejected.
+/// A part of a batch that the kernel rejected, and why.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{operation}: {errno}{}", explanation.as_deref().map(|text| format!(" ({text})")).unwrap_or_default())]
+#[error("{operation}: {errno}{}", parenthesis(explanation.as_deref()))]
 pub struct Rejection {
-    /// Where it is in the batch.
+    /// The rejected part of the batch.
     pub at: RejectedAt,
-    /// What was rejected, in nft's words, for people to read.
+    /// The rejected part in nft's words, for people to read.
     pub operation: String,
-    /// The Services it is for: one, unless the kernel did not say which element of a message it
-    /// rejected; none for the node's own.
+    /// The Services of the rejected operations: one, unless the kernel did not report which element of
+    /// a message it rejected; none for the node's own operations.
     pub services: Vec<ServiceName>,
-    /// Why.
+    /// The kernel's error.
     pub errno: Errno,
-    /// The kernel's own words, if it had any (extended ACK).
+    /// The kernel's explanation, if it gave one (extended ACK).
     pub explanation: Option<String>,
 }
 
 impl Rejection {
-    /// Whether the kernel had no memory for it.
+    /// Whether the kernel had too little memory.
     #[must_use]
     pub fn lacks_memory(&self) -> bool {
         matches!(self.errno, Errno::ENOMEM | Errno::ENOBUFS)
     }
 }
 
-/// Why the kernel does not hold, or may not hold, what it was sent.
+/// Why a request to the kernel failed, or may have failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The socket failed.
+    /// A call on the socket failed, or the kernel rejected a request that is no transaction.
     #[error("netlink socket: cannot {attempt}: {source}")]
     Socket {
-        /// What was attempted.
+        /// What was attempted, as an infinitive.
         attempt: &'static str,
-        /// Why it failed.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The kernel rejected the transaction; nothing of it took effect.
+    /// The kernel rejected the transaction, and nothing of it is committed.
     #[error("the kernel rejected {}", list(.0))]
     Rejected(Vec<Rejection>),
-    /// The answer of the kernel exceeded the receive buffer: the outcome is unknown.
+    /// The kernel's answer exceeded the queue of the socket, so that the outcome is unknown.
     #[error("the kernel's answer was lost, the tables must be read back")]
     Lost,
-    /// Only the process that owns the table can change it.
+    /// Another process owns the table of this family, so that only that process can change it.
     #[error("the {0} table kube-dnat belongs to another process: is kube-dnat running twice?")]
     Owned(Family),
-    /// No permission to change nftables.
+    /// This process has no permission to change nftables.
     #[error("no permission to change nftables: CAP_NET_ADMIN is needed in this network namespace")]
     Permission,
-    /// The kernel lacks a part of nftables that our tables need.
-    #[error("this kernel lacks what the tables need: {}", words(.0))]
+    /// The kernel lacks these abilities of nftables, which our tables need.
+    #[error("this kernel lacks what the tables need: {}", join(.0))]
     Lacks(Vec<Ability>),
-    /// The kernel has no nftables.
+    /// The kernel has no nftables at all.
     #[error("this kernel has no nf_tables (CONFIG_NF_TABLES, module nf_tables)")]
     NoNftables,
 }
 
 impl Error {
+    /// Makes an error of what was attempted from an error of the system.
     pub(crate) fn socket(attempt: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Socket { attempt, source }
     }
 
-    /// Of the number of an error, whether this system has a name for it or not.
+    /// Makes an error of what was attempted from an error number, which `Errno` may not know.
     pub(crate) fn number(attempt: &'static str) -> impl FnOnce(i32) -> Self {
         move |number| Self::Socket {
             attempt,
@@ -91,6 +92,7 @@ impl Error {
         }
     }
 
+    /// Makes an error of what was attempted from an error number.
     pub(crate) fn errno(attempt: &'static str) -> impl FnOnce(Errno) -> Self {
         move |errno| Self::Socket {
             attempt,
@@ -99,9 +101,13 @@ impl Error {
     }
 }
 
-fn words(abilities: &[Ability]) -> String {
-    let words: Vec<_> = abilities.iter().map(Ability::to_string).collect();
-    words.join(", ")
+fn parenthesis(explanation: Option<&str>) -> String {
+    explanation.map_or_else(String::new, |text| format!(" ({text})"))
+}
+
+fn join(abilities: &[Ability]) -> String {
+    let abilities: Vec<_> = abilities.iter().map(Ability::to_string).collect();
+    abilities.join(", ")
 }
 
 fn list(rejections: &[Rejection]) -> String {
@@ -110,11 +116,9 @@ fn list(rejections: &[Rejection]) -> String {
         .take(3)
         .map(Rejection::to_string)
         .collect();
-    let more = rejections.len().saturating_sub(shown.len());
-    let more = if more > 0 {
-        format!(" and {more} more")
-    } else {
-        String::new()
-    };
-    format!("{}{more}", shown.join("; "))
+    let shown_text = shown.join("; ");
+    match rejections.len() - shown.len() {
+        0 => shown_text,
+        more => format!("{shown_text} and {more} more"),
+    }
 }

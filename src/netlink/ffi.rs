@@ -1,4 +1,5 @@
-//! The only unsafe code: libnftnl's objects as owned values, and one parser of its own.
+//! The only unsafe code: libnftnl's objects as owned values, libnftnl's parser of rules, and calls
+//! of C that have no safe wrapper.
 #![expect(
     unsafe_code,
     reason = "libnftnl and socket options are reached through C functions"
@@ -6,22 +7,22 @@
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_void};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
 use nftnl::nftnl_sys::{self as sys, libc};
 use nftnl::{MsgType, NlMsg};
 use tokio::io::unix::AsyncFd;
 
-/// The largest value of a register: `NFT_DATA_VALUE_MAXLEN` of `linux/netfilter/nf_tables.h`.
-const MAX_DATA: usize = 64;
+use crate::netlink::uapi::nf_tables::NFT_DATA_VALUE_MAXLEN;
 
-/// Gives memory that was freed back to the system: after a large transaction it is as much again as
-/// what is kept, and glibc would keep it for a next one.
-pub fn give_back_memory() {
+/// Returns free memory to the system.
+///
+/// After a large transaction, as much memory is free as is in use, and glibc would keep it.
+pub fn release_free_memory() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: it takes no pointer, may be called by any thread at any time (malloc_trim(3)), and
-    // touches free memory only.
+    // SAFETY: malloc_trim(3) takes no pointer, may be called by any thread at any time, and touches
+    // free memory only.
     unsafe {
         libc::malloc_trim(0);
     }
@@ -34,13 +35,13 @@ macro_rules! owner {
         pub(crate) struct $Owner(NonNull<sys::$raw>);
 
         impl $Owner {
-            /// Sets an attribute to these bytes; libnftnl copies them.
+            /// Sets an attribute to these bytes, which libnftnl copies.
             pub(crate) fn set(&mut self, attribute: u32, value: &[u8]) -> &mut Self {
                 let attribute = attribute_number(attribute);
                 let len = data_len(value);
                 // SAFETY: the object is alive, since we own it; `value` holds `len` bytes, which
                 // the setter copies. A size that the attribute cannot have ends the process in
-                // libnftnl (`nftnl_assert_validate`), and data of a register is at most MAX_DATA.
+                // libnftnl (`nftnl_assert_validate`); `set_register` checks that of a register.
                 unsafe { sys::$set(self.0.as_ptr(), attribute, value.as_ptr().cast(), len) };
                 self
             }
@@ -55,9 +56,9 @@ macro_rules! owner {
                 self.set(attribute, value.to_bytes_with_nul())
             }
 
-            /// Gives the object to libnftnl, which frees it from now on.
-            #[allow(dead_code, reason = "only some kinds of object are given away")]
-            fn give(self) -> *mut sys::$raw {
+            /// Transfers the object to libnftnl, which frees it from now on.
+            #[allow(dead_code, reason = "only some kinds of object become part of another")]
+            fn into_raw(self) -> *mut sys::$raw {
                 let raw = self.0.as_ptr();
                 std::mem::forget(self);
                 raw
@@ -74,15 +75,15 @@ macro_rules! owner {
 }
 
 owner!(
-    /// A table.
+    /// A table of nf_tables.
     Table, nftnl_table, nftnl_table_free, nftnl_table_set_data
 );
 owner!(
-    /// A chain.
+    /// A chain of a table.
     Chain, nftnl_chain, nftnl_chain_free, nftnl_chain_set_data
 );
 owner!(
-    /// A rule.
+    /// A rule of a chain.
     Rule, nftnl_rule, nftnl_rule_free, nftnl_rule_set_data
 );
 owner!(
@@ -90,7 +91,7 @@ owner!(
     Expr, nftnl_expr, nftnl_expr_free, nftnl_expr_set
 );
 owner!(
-    /// A set or map, or a message's worth of its elements.
+    /// A set or map, or as many of its elements as one message holds.
     Set, nftnl_set, nftnl_set_free, nftnl_set_set_data
 );
 owner!(
@@ -98,17 +99,35 @@ owner!(
     Elem, nftnl_set_elem, nftnl_set_elem_free, nftnl_set_elem_set
 );
 
+/// Returns the number of an attribute with the type of libnftnl's functions; its enums have 32 bits.
+#[expect(
+    clippy::expect_used,
+    reason = "libnftnl has fewer than 64 attributes for each kind of object"
+)]
 fn attribute_number(attribute: u32) -> u16 {
-    // libnftnl's enums of attributes have fewer than 64 values each.
-    u16::try_from(attribute).unwrap_or(u16::MAX)
+    u16::try_from(attribute).expect("an attribute of libnftnl")
 }
 
+/// Returns the length of a value with the type of libnftnl's functions.
+#[expect(
+    clippy::expect_used,
+    reason = "a value is a number, a name, or a name's user data: a few hundred bytes"
+)]
 fn data_len(value: &[u8]) -> u32 {
-    // Texts and user data are at most a few hundred bytes.
-    u32::try_from(value.len()).unwrap_or(u32::MAX)
+    u32::try_from(value.len()).expect("a value shorter than 4 GiB")
 }
 
-/// The object that libnftnl allocated; without memory for it there is no going on.
+/// Returns the value of a register, which must not be longer than one.
+fn register_value(value: &[u8]) -> &[u8] {
+    assert!(
+        value.len() <= NFT_DATA_VALUE_MAXLEN,
+        "a register holds no {} bytes",
+        value.len()
+    );
+    value
+}
+
+/// Returns the object that libnftnl allocated, or ends the process if there is no memory for it.
 fn allocated<T>(object: *mut T) -> NonNull<T> {
     match NonNull::new(object) {
         Some(object) => object,
@@ -117,6 +136,7 @@ fn allocated<T>(object: *mut T) -> NonNull<T> {
 }
 
 impl Table {
+    /// Makes a table without attributes.
     pub(crate) fn new() -> Self {
         // SAFETY: allocates; no argument.
         Self(allocated(unsafe { sys::nftnl_table_alloc() }))
@@ -124,6 +144,7 @@ impl Table {
 }
 
 impl Chain {
+    /// Makes a chain without attributes.
     pub(crate) fn new() -> Self {
         // SAFETY: allocates; no argument.
         Self(allocated(unsafe { sys::nftnl_chain_alloc() }))
@@ -131,6 +152,7 @@ impl Chain {
 }
 
 impl Rule {
+    /// Makes a rule without expressions.
     pub(crate) fn new() -> Self {
         // SAFETY: allocates; no argument.
         Self(allocated(unsafe { sys::nftnl_rule_alloc() }))
@@ -139,15 +161,18 @@ impl Rule {
     /// Appends an expression.
     pub(crate) fn push(&mut self, expr: Expr) -> &mut Self {
         // SAFETY: both objects are alive; the rule owns the expression from now on.
-        unsafe { sys::nftnl_rule_add_expr(self.0.as_ptr(), expr.give()) };
+        unsafe { sys::nftnl_rule_add_expr(self.0.as_ptr(), expr.into_raw()) };
         self
     }
 
-    /// The expressions as `nft --debug=netlink` prints them, one a line.
+    /// Returns the expressions as `nft --debug=netlink` prints them, one a line.
+    ///
+    /// The text is cut after 8 KiB, which no rule of ours reaches. It is empty if libnftnl cannot
+    /// print an expression, which every expression of ours can be.
     pub(crate) fn text(&self) -> String {
         let mut buffer = vec![0_u8; 8192];
         // SAFETY: writes at most `buffer.len()` bytes, with a NUL at the end, and returns the
-        // number that the whole text takes.
+        // number of bytes that the whole text takes.
         let written = unsafe {
             sys::nftnl_rule_snprintf(
                 buffer.as_mut_ptr().cast(),
@@ -157,15 +182,20 @@ impl Rule {
                 0,
             )
         };
-        let written = usize::try_from(written).unwrap_or(0).min(buffer.len());
-        buffer.truncate(written);
+        let Ok(len) = usize::try_from(written) else {
+            return String::new();
+        };
+        buffer.truncate(len);
         let text = String::from_utf8_lossy(&buffer);
-        let lines = text.lines().map(str::trim);
-        let expressions = lines.filter(|line| line.starts_with('['));
-        expressions.collect::<Vec<_>>().join("\n")
+        let expressions: Vec<_> = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| line.starts_with('['))
+            .collect();
+        expressions.join("\n")
     }
 
-    /// The rule in a netlink message of the kernel; `None` if it cannot be parsed.
+    /// Parses the rule of a netlink message; `None` if libnftnl does not know an expression of it.
     pub(crate) fn parse(message: &[u8]) -> Option<Self> {
         let message = AlignedMessage::copy(message)?;
         let rule = Self::new();
@@ -173,95 +203,93 @@ impl Rule {
         let result = unsafe { sys::nftnl_rule_nlmsg_parse(message.header(), rule.0.as_ptr()) };
         (result >= 0).then_some(rule)
     }
-
-    /// The name of its chain.
-    pub(crate) fn chain(&self) -> String {
-        let attribute = attribute_number(sys::NFTNL_RULE_CHAIN);
-        // SAFETY: the object is alive; the text, if any, is its own and ends with a NUL.
-        let name = unsafe { sys::nftnl_rule_get_str(self.0.as_ptr(), attribute) };
-        if name.is_null() {
-            return String::new();
-        }
-        // SAFETY: not null, and see above; copied before the object can go.
-        let name = unsafe { CStr::from_ptr(name) };
-        name.to_string_lossy().into_owned()
-    }
 }
 
 impl Expr {
-    /// An expression of this kind; it must be one that libnftnl knows.
+    /// Makes an expression of this kind, which libnftnl must know.
     pub(crate) fn new(kind: &'static CStr) -> Self {
         // SAFETY: `kind` ends with a NUL; libnftnl only reads it.
         Self(allocated(unsafe { sys::nftnl_expr_alloc(kind.as_ptr()) }))
     }
+
+    /// Sets a value that is loaded into a register or compared with one.
+    pub(crate) fn set_register(&mut self, attribute: u32, value: &[u8]) -> &mut Self {
+        self.set(attribute, register_value(value))
+    }
 }
 
 impl Set {
+    /// Makes a set without attributes.
     pub(crate) fn new() -> Self {
         // SAFETY: allocates; no argument.
         Self(allocated(unsafe { sys::nftnl_set_alloc() }))
     }
 
-    /// Gives each element of the set this expression.
+    /// Adds an expression that each element of the set has.
     pub(crate) fn push_expr(&mut self, expr: Expr) {
         // SAFETY: both objects are alive; the set owns the expression from now on.
-        unsafe { sys::nftnl_set_add_expr(self.0.as_ptr(), expr.give()) };
+        unsafe { sys::nftnl_set_add_expr(self.0.as_ptr(), expr.into_raw()) };
     }
 
     /// Appends an element.
     pub(crate) fn push(&mut self, elem: Elem) {
         // SAFETY: both objects are alive; the set owns the element from now on.
-        unsafe { sys::nftnl_set_elem_add(self.0.as_ptr(), elem.give()) };
+        unsafe { sys::nftnl_set_elem_add(self.0.as_ptr(), elem.into_raw()) };
     }
 }
 
 impl Elem {
+    /// Makes an element without key.
     pub(crate) fn new() -> Self {
         // SAFETY: allocates; no argument.
         Self(allocated(unsafe { sys::nftnl_set_elem_alloc() }))
     }
 
-    /// Sets a key or data, which a register must be able to hold.
+    /// Sets the key or the data of the element.
     pub(crate) fn set_register(&mut self, attribute: u32, value: &[u8]) -> &mut Self {
-        let value = value.get(..MAX_DATA).unwrap_or(value);
-        self.set(attribute, value)
+        self.set(attribute, register_value(value))
     }
 }
 
-/// What a message is about.
+/// The object that a message adds or deletes.
 pub(crate) enum Payload {
+    /// A table.
     Table(Table),
+    /// A chain.
     Chain(Chain),
+    /// A rule.
     Rule(Rule),
+    /// The declaration of a set or map.
     Set(Set),
+    /// The elements of this set or map.
     Elements(Set),
 }
 
 /// A netlink message to nf_tables.
 pub(crate) struct NftMessage {
-    /// `NFT_MSG_*`.
-    pub(crate) kind: i32,
-    /// `NFPROTO_*`.
-    pub(crate) family: u16,
-    /// `NLM_F_*`; never ACK: hundreds of them overflow the receive buffer.
-    pub(crate) flags: i32,
-    /// What it is about.
+    /// The message's type, `NFT_MSG_*`.
+    pub(crate) kind: u8,
+    /// The family of the object's table, `NFPROTO_*`.
+    pub(crate) family: u8,
+    /// The message's flags, `NLM_F_*`; never `NLM_F_ACK`: hundreds of answers overflow the queue.
+    pub(crate) flags: u16,
+    /// The object that the message adds or deletes.
     pub(crate) payload: Payload,
-    /// The sequence number it was written with.
+    /// The sequence number that the message was last written with.
     pub(crate) sequence: Cell<u32>,
 }
 
-// SAFETY: a message is at most `nft_nlmsg_maxsize()` long. Only elements come near: their list is
-// one attribute, whose length is 16 bits, and `netlink::encode` keeps it under that; the rest of
-// the message is two names, for which the page that `nft_nlmsg_maxsize()` adds is enough.
+// SAFETY: a message is at most `nft_nlmsg_maxsize()` long: 65,535 bytes and a page. Only elements come
+// near: `nf_tables::operations` bounds the size of each and puts at most `MAX_ELEMENTS` bytes of
+// them into a message. The rest of the message is its headers and two names, for which the page is
+// enough.
 unsafe impl NlMsg for NftMessage {
     unsafe fn write(&self, buffer: *mut c_void, sequence: u32, _: MsgType) {
         self.sequence.set(sequence);
-        let kind = u16::try_from(self.kind).unwrap_or(u16::MAX);
-        let flags = u16::try_from(self.flags).unwrap_or(0);
-        // SAFETY: the caller gives room for `nft_nlmsg_maxsize()` bytes.
+        let (kind, family) = (self.kind.into(), self.family.into());
+        // SAFETY: the caller provides room for `nft_nlmsg_maxsize()` bytes.
         let header = unsafe {
-            sys::nftnl_nlmsg_build_hdr(buffer.cast(), kind, self.family, flags, sequence)
+            sys::nftnl_nlmsg_build_hdr(buffer.cast(), kind, family, self.flags, sequence)
         };
         match &self.payload {
             Payload::Table(table) => {
@@ -288,7 +316,7 @@ unsafe impl NlMsg for NftMessage {
     }
 }
 
-/// A netlink message where libnftnl may read it: aligned as its header is, and whole.
+/// A whole netlink message in memory that is aligned for its header, so that libnftnl can read it.
 struct AlignedMessage(Vec<u32>);
 
 impl AlignedMessage {
@@ -313,56 +341,36 @@ impl AlignedMessage {
         Some(Self(message.chunks(4).map(word).collect()))
     }
 
+    /// Returns the message as C takes it.
     fn header(&self) -> *const libc::nlmsghdr {
         self.0.as_ptr().cast()
     }
 }
 
-/// A netlink socket that may move to another thread.
-pub(crate) struct NetlinkSocket(mnl::Socket);
-
-// SAFETY: libmnl's `struct mnl_socket` is a descriptor and an address on the heap; nothing of it
-// belongs to a thread, and we only ever use it through one owner.
-unsafe impl Send for NetlinkSocket {}
-
-impl NetlinkSocket {
-    pub(crate) fn open(bus: mnl::Bus) -> std::io::Result<Self> {
-        mnl::Socket::new(bus).map(Self)
-    }
-
-    pub(crate) fn raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-
-    /// The descriptor as the system-call wrappers want it.
-    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor is open as long as `self` lives, which the result borrows.
-        unsafe { BorrowedFd::borrow_raw(self.raw_fd()) }
-    }
-
-    /// Turns on a netlink option (`NETLINK_EXT_ACK`, `NETLINK_CAP_ACK`): netlink(7).
-    pub(crate) fn turn_on(&self, option: i32) -> std::io::Result<()> {
-        let on: libc::c_int = 1;
-        // SAFETY: the descriptor is open; the value is an int that lives over the call.
-        let result = unsafe {
-            libc::setsockopt(
-                self.raw_fd(),
-                libc::SOL_NETLINK,
-                option,
-                (&raw const on).cast(),
-                libc::socklen_t::try_from(size_of_val(&on)).unwrap_or(4),
-            )
-        };
-        if result == 0 {
-            Ok(())
-        } else {
-            Err(std::io::Error::last_os_error())
-        }
+/// Enables an option of a netlink socket (`NETLINK_EXT_ACK`, `NETLINK_CAP_ACK`): netlink(7).
+pub(crate) fn enable_option(fd: BorrowedFd<'_>, option: i32) -> std::io::Result<()> {
+    const LEN: libc::socklen_t = 4;
+    const { assert!(size_of::<libc::c_int>() == 4) };
+    let on: libc::c_int = 1;
+    // SAFETY: the descriptor is open; the value is an int of `LEN` bytes that outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_NETLINK,
+            option,
+            (&raw const on).cast(),
+            LEN,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
     }
 }
 
-/// A descriptor that can be waited for on the runtime of the caller.
-pub(crate) fn awaited(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+/// Registers a descriptor with the caller's runtime, which then can wait until it is readable.
+pub(crate) fn register(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is the same open descriptor until it is dropped, which the result owns.
     let registered = unsafe { AsyncFd::register(fd) };
     registered.map_err(std::io::Error::from)

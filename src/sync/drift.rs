@@ -60,7 +60,7 @@ impl DriftMonitor {
     /// Waits until others changed our tables; how long to wait until they are repaired. Who fights
     /// back waits longer each time, so that the node is not kept busy with it.
     pub(super) async fn wait(&mut self) -> Duration {
-        let foreign = self.notices.foreign().await;
+        let foreign = self.notices.foreign_change().await;
         self.answer(foreign)
     }
 

@@ -29,16 +29,17 @@ impl Sockets {
     pub fn open(own_tables: bool, families: &[Family]) -> Result<Self, Error> {
         let mut kernel = Kernel::open()?;
         if !kernel.has_tables(families)? {
-            let missing = kernel.missing(families)?;
+            let missing = kernel.missing_abilities(families)?;
             if !missing.is_empty() {
                 return Err(Error::Lacks(missing));
             }
         }
         if own_tables {
-            let supported = kernel.own_tables()?;
+            kernel.own_tables()?;
             info!(
                 event = %LogEvent::TableOwnershipProbed,
-                supported, "probed the kernel for table ownership"
+                supported = kernel.owns_tables(),
+                "probed the kernel for table ownership"
             );
         }
         Ok(Self {

@@ -10,7 +10,7 @@ use super::affinity::{Reaped, When};
 use super::mode::{SyncMode, view};
 use super::{Skipped, SyncEffects, SyncOutcome, SyncPlan, Syncer};
 use crate::logging::LogEvent;
-use crate::netlink::{Commit, Error, FamilyCommit, Rejection, give_back_memory};
+use crate::netlink::{Commit, Error, FamilyCommit, Rejection, release_free_memory};
 use crate::per_family;
 use crate::planner::diff::Plan;
 use crate::planner::dual::Dual;
@@ -96,7 +96,7 @@ impl Syncer {
                     let is_large = commit.len() > LARGE || is_full;
                     drop(commit);
                     if is_large {
-                        give_back_memory();
+                        release_free_memory();
                     }
                 }
                 Err(error) => {

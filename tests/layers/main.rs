@@ -44,11 +44,10 @@ const BESIDE: [&str; 2] = ["sync", "watch"];
 const MACRO: [&str; 2] = ["crate", "per_family"];
 
 /// What a pure layer does not name, or anything below it.
-const IMPURE: [&[&str]; 15] = [
+const IMPURE: [&[&str]; 14] = [
     &["anyhow"],
     &["crate", "clock"],
     &["kube"],
-    &["mnl"],
     &["nftnl"],
     &["nix"],
     &["std", "env"],

@@ -118,7 +118,7 @@ fn nftables(kernel: &mut Kernel) -> CheckResult {
                 "stop that process, or let the rolling update of its DaemonSet stop it",
             )
         }
-        Err(error @ Error::Rejected(_)) => match kernel.missing(families) {
+        Err(error @ Error::Rejected(_)) => match kernel.missing_abilities(families) {
             Ok(missing) if !missing.is_empty() => missing_abilities(missing),
             _ => CheckResult::failure(CHECK, error.to_string(), "use Linux 5.13 or newer"),
         },
@@ -142,7 +142,7 @@ fn missing_abilities(missing: Vec<Ability>) -> CheckResult {
 /// Checks whether a process can own its tables, so that no other process can change them.
 fn table_owner(kernel: &mut Kernel) -> CheckResult {
     const CHECK: &str = "table owner";
-    match kernel.can_own_tables() {
+    match kernel.supports_table_ownership() {
         Ok(true) => CheckResult::ok(CHECK, "the kernel supports table ownership"),
         Ok(false) => CheckResult::warning(
             CHECK,

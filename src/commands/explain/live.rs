@@ -79,7 +79,7 @@ impl<A: Address> Lookup<A> for LiveLookup<'_, A> {
     }
 
     fn all(&mut self, set: SetName) -> Result<Vec<Element<A>>, Error> {
-        let table: Option<Table<A>> = self.kernel.elements_of(&self.shape.table, &[set])?;
+        let table: Option<Table<A>> = self.kernel.read_elements(&self.shape.table, &[set])?;
         Ok(table.map_or_else(Vec::new, |table| table.elements_of(set).collect()))
     }
 
@@ -88,7 +88,7 @@ impl<A: Address> Lookup<A> for LiveLookup<'_, A> {
         protocol: Protocol,
         client: &Key<A>,
     ) -> Result<Option<(Value<A>, Duration)>, Error> {
-        self.kernel.client(protocol, client)
+        self.kernel.pinned_endpoint(protocol, client)
     }
 
     fn is_local_address(&self, address: A) -> bool {

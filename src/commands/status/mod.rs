@@ -115,7 +115,7 @@ impl Status {
                 .release()
                 .to_string_lossy()
                 .into_owned(),
-            table_ownership: kernel.can_own_tables()?,
+            table_ownership: kernel.supports_table_ownership()?,
         };
         let answer = StatusReport {
             daemon,
@@ -158,12 +158,12 @@ fn table_report<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<TableR
         }
         TableStatus::Ours(shape) => shape,
     };
-    let counts = kernel.counts::<A>()?;
+    let counts = kernel.element_counts::<A>()?;
     let count =
         |sets: &[SetName]| -> usize { sets.iter().filter_map(|name| counts.get(name)).sum() };
     let names = SetName::OF_FRONTENDS;
     let table = kernel
-        .elements_of(&shape.table, &names)?
+        .read_elements(&shape.table, &names)?
         .unwrap_or_default();
     let comments = names.into_iter().flat_map(|name| table.entries(name));
     let services: BTreeSet<_> = comments

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::table::{FrontendCounter, FrontendId, NewByEndpoint, Sample};
 use crate::commands::inspect_table;
-use crate::netlink::{Connection, Kernel, NewConnections};
+use crate::netlink::{Connection, Delivery, Kernel, NewConnections};
 use crate::planner::model::Address;
 use crate::planner::ruleset::SetName;
 
@@ -47,7 +47,7 @@ impl Sampler {
     /// Adds the counters of family `A`.
     fn read<A: Address>(&mut self, sample: &mut Sample) -> anyhow::Result<()> {
         for set in [SetName::Services, SetName::Nodeports] {
-            for counted in self.kernel.counted::<A>(set)? {
+            for counted in self.kernel.counters::<A>(set)? {
                 let Some((protocol, address, port)) = counted.key.frontend() else {
                     continue;
                 };
@@ -71,12 +71,13 @@ impl Sampler {
         frontends: &Sample,
         received: &mut NewByEndpoint,
     ) -> anyhow::Result<()> {
-        received.events_lost |= self.connections.drain(|connection| {
+        let delivery = self.connections.drain(|connection| {
             if let Some(service) = service(&connection, frontends) {
                 let endpoint = (service.to_owned(), connection.reply_source);
                 *received.connections.entry(endpoint).or_insert(0) += 1;
             }
         })?;
+        received.events_lost |= delivery == Delivery::Lossy;
         Ok(())
     }
 }

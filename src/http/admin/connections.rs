@@ -118,7 +118,7 @@ impl CountedTotals {
         before: &BTreeMap<String, CountedFrontend>,
         totals: &mut BTreeMap<PortLabel, u64>,
     ) {
-        let counted = match self.kernel.connections::<A>() {
+        let counted = match self.kernel.connection_counters::<A>() {
             Ok(counted) => counted,
             Err(error) => {
                 // Before the first commit the table does not exist.

@@ -1,42 +1,38 @@
-//! Hears of new connections from connection tracking, while somebody wants to.
+//! Notifications of connection tracking about new connections.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
-use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, setsockopt,
-    socket, sockopt,
-};
+use nix::sys::socket::SockProtocol;
 
 use crate::netlink::Error;
 use crate::netlink::conntrack::tuple::Tuple;
-use crate::netlink::socket::attribute::{Attributes, messages};
-use crate::netlink::uapi::{CTA_TUPLE_ORIG, CTA_TUPLE_REPLY};
+use crate::netlink::socket::attribute::{Attributes, Malformed};
+use crate::netlink::socket::{Delivery, open_socket, receive_queued};
+use crate::netlink::uapi::GROUP_CONNTRACK_NEW;
+use crate::netlink::uapi::conntrack::{CTA_TUPLE_ORIG, CTA_TUPLE_REPLY};
 use crate::planner::model::Protocol;
 
-/// `1 << (NFNLGRP_CONNTRACK_NEW - 1)`. Without a listener the kernel makes no such messages
-/// (`nf_conntrack_events` 2).
-const NEW: u32 = 1;
-
-/// Bytes of messages that may wait: some 60,000 connections.
+/// The bytes of notifications that can be queued: some 60,000 connections.
 const QUEUE: usize = 16 * 1024 * 1024;
 
-/// Bytes of one datagram.
-const RECEIVE: usize = 64 * 1024;
+/// The bytes of the buffer for one datagram.
+const BUFFER: usize = 64 * 1024;
 
-/// A connection that has begun.
+/// A new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// Its protocol.
+    /// The protocol of the connection.
     pub protocol: Protocol,
-    /// What it was addressed to.
+    /// The address and port that the client connected to.
     pub to: SocketAddr,
-    /// Who answers it.
+    /// The address and port that answer the client.
     pub reply_source: SocketAddr,
 }
 
-/// New connections of the network namespace that the calling thread was in when it was opened.
+/// The new connections of the network namespace of the thread that opens it.
+///
+/// Without such a socket the kernel makes no notifications (`nf_conntrack_events` 2).
 #[derive(Debug)]
 pub struct NewConnections {
     socket: OwnedFd,
@@ -44,63 +40,40 @@ pub struct NewConnections {
 }
 
 impl NewConnections {
-    /// Listens from now on.
+    /// Subscribes to new connections.
     ///
     /// # Errors
-    /// If the kernel does not let it.
+    /// The kernel does not open or subscribe the socket.
     pub fn open() -> Result<Self, Error> {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let netfilter = SockProtocol::NetlinkNetFilter;
-        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, netfilter)
-            .map_err(Error::errno("open for connections"))?;
-        // Without the privilege the limit of the system holds, and some are missed sooner.
-        if setsockopt(&socket, sockopt::RcvBufForce, &QUEUE).is_err() {
-            setsockopt(&socket, sockopt::RcvBuf, &QUEUE).map_err(Error::errno("set up"))?;
-        }
-        match bind(socket.as_raw_fd(), &NetlinkAddr::new(0, NEW)) {
-            Ok(()) => {}
-            Err(Errno::EPERM) => return Err(Error::Permission),
-            Err(errno) => return Err(Error::errno("hear of connections")(errno)),
-        }
+        let protocol = SockProtocol::NetlinkNetFilter;
         Ok(Self {
-            socket,
-            buffer: vec![0; RECEIVE],
+            socket: open_socket(protocol, GROUP_CONNTRACK_NEW, QUEUE)?,
+            buffer: vec![0; BUFFER],
         })
     }
 
-    /// Gives those that have begun since it was last asked to `each`; whether some were missed.
+    /// Passes each connection since the last call to `each`; returns whether some were lost.
     ///
     /// # Errors
-    /// If they cannot be read.
-    pub fn drain(&mut self, mut each: impl FnMut(Connection)) -> Result<bool, Error> {
-        let mut missed = false;
-        loop {
-            match recv(
-                self.socket.as_raw_fd(),
-                &mut self.buffer,
-                MsgFlags::MSG_DONTWAIT,
-            ) {
-                Ok(len) => {
-                    let received = self.buffer.get(..len).unwrap_or_default();
-                    messages(received)
-                        .filter_map(|message| connection(&message.attributes()))
-                        .for_each(&mut each);
-                }
-                Err(Errno::EAGAIN) => return Ok(missed),
-                Err(Errno::EINTR) => {}
-                Err(Errno::ENOBUFS) => missed = true,
-                Err(errno) => return Err(Error::errno("hear of connections")(errno)),
-            }
-        }
+    /// The socket fails, or a notification is malformed.
+    pub fn drain(&mut self, mut each: impl FnMut(Connection)) -> Result<Delivery, Error> {
+        receive_queued(self.socket.as_fd(), &mut self.buffer, |message| {
+            parse(&message.attributes())?
+                .into_iter()
+                .for_each(&mut each);
+            Ok(())
+        })
+        .map_err(Error::errno("receive new connections"))
     }
 }
 
-fn connection(attributes: &Attributes<'_>) -> Option<Connection> {
-    let original = Tuple::parse(&attributes.get(CTA_TUPLE_ORIG)?.nested())?;
-    let reply = Tuple::parse(&attributes.get(CTA_TUPLE_REPLY)?.nested())?;
-    Some(Connection {
+/// Reads a new connection; `None` if a Service cannot have its protocol.
+fn parse(attributes: &Attributes<'_>) -> Result<Option<Connection>, Malformed> {
+    let original = Tuple::parse(attributes, CTA_TUPLE_ORIG)?;
+    let reply = Tuple::parse(attributes, CTA_TUPLE_REPLY)?;
+    Ok(original.zip(reply).map(|(original, reply)| Connection {
         protocol: original.protocol,
         to: original.destination,
         reply_source: reply.source,
-    })
+    }))
 }

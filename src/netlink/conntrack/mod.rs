@@ -1,4 +1,4 @@
-//! Connection tracking over netlink: dump the entries of a family and protocol, delete some.
+//! Connection tracking over netlink: dumps of entries, and deletion of stale ones.
 
 pub(crate) mod connections;
 mod tuple;
@@ -7,60 +7,52 @@ use std::collections::BTreeSet;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 
-use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
+use nix::sys::socket::SockProtocol;
 
 use crate::netlink::Error;
 use crate::netlink::nf_tables::encode::family_number;
-use crate::netlink::socket::attribute::{self, Attributes, NetlinkMessage};
-use crate::netlink::socket::{DumpError, Socket};
-use crate::netlink::uapi::{
-    CTA_FILTER, CTA_FILTER_ORIG_FLAGS, CTA_ID, CTA_PROTO_NUM, CTA_PROTOINFO, CTA_PROTOINFO_SCTP,
-    CTA_PROTOINFO_SCTP_STATE, CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE, CTA_STATUS,
-    CTA_STATUS_MASK, CTA_TUPLE_ORIG, CTA_TUPLE_PROTO, CTA_TUPLE_REPLY, CTA_ZONE,
+use crate::netlink::socket::attribute::{self, Attributes, Malformed, NetlinkMessage};
+use crate::netlink::socket::{DumpConsistency, RequestError, Socket};
+use crate::netlink::uapi::conntrack::{
+    CTA_FILTER, CTA_FILTER_F_CTA_PROTO_NUM, CTA_FILTER_ORIG_FLAGS, CTA_ID, CTA_PROTO_NUM,
+    CTA_PROTOINFO, CTA_PROTOINFO_SCTP, CTA_PROTOINFO_SCTP_STATE, CTA_PROTOINFO_TCP,
+    CTA_PROTOINFO_TCP_STATE, CTA_STATUS, CTA_STATUS_MASK, CTA_TUPLE_ORIG, CTA_TUPLE_PROTO,
+    CTA_TUPLE_REPLY, CTA_ZONE, IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET, IPS_SEEN_REPLY,
+    SCTP_CONNTRACK_CLOSED, SCTP_CONNTRACK_COOKIE_WAIT, TCP_CONNTRACK_SYN_SENT,
 };
+use crate::netlink::uapi::{NFNL_SUBSYS_CTNETLINK, NLM_F_REQUEST};
 use crate::planner::conntrack::ConntrackEntry;
 use crate::planner::model::{Address, Protocol};
 use tuple::Tuple;
 
-/// Messages of `linux/netfilter/nfnetlink_conntrack.h`.
-const IPCTNL_MSG_CT_GET: i32 = 1;
-const IPCTNL_MSG_CT_DELETE: i32 = 2;
+/// The states of a TCP entry for which only its client has sent.
+const TCP_UNANSWERED: &[u8] = &[TCP_CONNTRACK_SYN_SENT];
 
-/// `CTA_FILTER_F_CTA_PROTO_NUM` of `net/netfilter/nf_internals.h`: the protocol must be equal.
-const FILTER_PROTO_NUM: u32 = 1 << 3;
+/// The states of an SCTP entry for which only its client has sent an INIT; they depend on the kernel.
+const SCTP_UNANSWERED: &[u8] = &[SCTP_CONNTRACK_CLOSED, SCTP_CONNTRACK_COOKIE_WAIT];
 
-/// `IPS_SEEN_REPLY` of `linux/netfilter/nf_conntrack_common.h`: a packet came back.
-const SEEN_REPLY: u32 = 1 << 1;
-
-/// `TCP_CONNTRACK_SYN_SENT` of `linux/netfilter/nf_conntrack_tcp.h`.
-const TCP_SYN_SENT: &[u8] = &[1];
-
-/// `SCTP_CONNTRACK_CLOSED` and `SCTP_CONNTRACK_COOKIE_WAIT` of `linux/netfilter/nf_conntrack_sctp.h`:
-/// which of them an INIT makes depends on the kernel.
-const SCTP_INIT: &[u8] = &[1, 2];
-
-/// How often a dump is asked for again because the table changed meanwhile.
+/// The number of attempts to dump the entries while they change.
 const ATTEMPTS: usize = 5;
 
-/// How many deletions are sent at once: what the kernel may say of them fits the receive queue.
+/// The number of deletions that are sent at once, so that the answers fit into the socket's queue.
 const DELETIONS: usize = 1024;
 
-/// What became of one look through the table.
+/// The result of one cleanup of connection tracking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CleanResult<A> {
-    /// How many entries the kernel gave out that may be stale.
+    /// The number of entries that the kernel dumped and that may be stale.
     pub entries: usize,
-    /// How many of them were deleted.
+    /// The number of entries that were deleted.
     pub deleted: usize,
-    /// Those that were stale.
+    /// The entries that were stale.
     pub stale: Vec<ConntrackEntry<A>>,
 }
 
-/// Connection tracking of the network namespace that the calling thread was in when it was opened.
+/// Connection tracking in the network namespace of the thread that opens it.
 pub struct Conntrack {
     socket: Socket,
-    /// Whether the kernel is asked for entries of one protocol; it is not if it once refused.
+    /// Whether dumps have a filter; not any more after the kernel rejected one.
     filters: bool,
 }
 
@@ -68,43 +60,42 @@ impl Conntrack {
     /// Opens connection tracking.
     ///
     /// # Errors
-    /// Whatever keeps the socket from opening.
+    /// The kernel does not open the socket.
     pub fn open() -> Result<Self, Error> {
-        let socket = Socket::open()?;
         Ok(Self {
-            socket,
+            socket: Socket::open(SockProtocol::NetlinkNetFilter)?,
             filters: true,
         })
     }
 
-    /// Deletes the entries of family `A` and these protocols that `stale` says of: one dump of each, but
-    /// for repetitions. An entry that is deleted or replaced meanwhile is none of ours.
+    /// Deletes the stale entries of family `A` and these protocols, with one dump for each protocol
+    /// unless it is repeated. An entry that is deleted or replaced meanwhile is not deleted.
     ///
     /// # Errors
-    /// If the kernel gives out no dump, or does not delete an entry.
+    /// The kernel does not dump the entries, or does not delete one.
     pub fn delete<A: Address>(
         &mut self,
         protocols: &BTreeSet<Protocol>,
-        stale: impl Fn(&ConntrackEntry<A>) -> bool,
+        is_stale: impl Fn(&ConntrackEntry<A>) -> bool,
     ) -> Result<CleanResult<A>, Error> {
         let mut all = DumpedEntries::default();
         for protocol in protocols {
-            let found = self.find(*protocol, &stale)?;
+            let found = self.find(*protocol, &is_stale)?;
             all.entries += found.entries;
             all.stale.extend(found.stale);
             all.deletions.extend(found.deletions);
         }
         let mut deleted = all.stale.len();
         let mut failed = None;
-        for messages in all.deletions.chunks(DELETIONS) {
-            let messages: Vec<_> = messages
+        for deletions in all.deletions.chunks(DELETIONS) {
+            let pages: Vec<_> = deletions
                 .iter()
                 .map(|message| IoSlice::new(message))
                 .collect();
-            let refused = self.socket.send(&messages)?;
-            deleted = deleted.saturating_sub(refused.len());
-            let mut refused = refused.iter().map(|refused| refused.errno);
-            failed = failed.or(refused.find(|errno| *errno != Errno::ENOENT));
+            let rejected = self.socket.send(&pages)?;
+            deleted = deleted.saturating_sub(rejected.len());
+            let mut errors = rejected.iter().map(|message| message.errno);
+            failed = failed.or(errors.find(|errno| *errno != Errno::ENOENT));
         }
         match failed {
             None => Ok(CleanResult {
@@ -116,68 +107,80 @@ impl Conntrack {
         }
     }
 
-    /// The number of entries, and those that are stale. Of a table that changes all the while, what the
-    /// last dump held.
+    /// Finds the stale entries of a protocol. If the entries change during every attempt, the result is
+    /// that of the last.
     fn find<A: Address>(
         &mut self,
         protocol: Protocol,
-        stale: impl Fn(&ConntrackEntry<A>) -> bool,
+        is_stale: impl Fn(&ConntrackEntry<A>) -> bool,
     ) -> Result<DumpedEntries<A>, Error> {
         let mut found = DumpedEntries::default();
         for _ in 0..ATTEMPTS {
             found = DumpedEntries::default();
-            let whole = self.dump::<A>(protocol, |message| {
-                let Some(entry) = entry::<A>(protocol, &message.attributes()) else {
-                    return;
-                };
-                found.entries += 1;
-                if stale(&entry) {
-                    let sequence = u32::try_from(found.stale.len()).unwrap_or(u32::MAX);
-                    found.stale.push(entry);
-                    let deletion = deletion::<A>(&message.attributes(), sequence);
-                    found.deletions.push(deletion);
+            let dumped = self.dump::<A>(protocol, |message| {
+                let attributes = message.attributes();
+                if let Some(entry) = parse_entry::<A>(protocol, &attributes)? {
+                    found.push(entry, &attributes, &is_stale);
                 }
+                Ok(())
             });
-            match whole {
-                Ok(true) => break,
-                Ok(false) | Err(DumpError::Rejected(Errno::EINTR)) => {}
-                Err(DumpError::Rejected(errno)) => {
-                    return Err(Error::errno("dump conntrack")(errno));
-                }
-                Err(DumpError::Failed(error)) => return Err(error),
+            match dumped {
+                Ok(DumpConsistency::Consistent) => break,
+                Ok(DumpConsistency::Inconsistent) | Err(RequestError::Rejected(Errno::EINTR)) => {}
+                Err(error) => return Err(error.error("dump conntrack entries")),
             }
         }
         Ok(found)
     }
 
-    /// Dumps the entries of a family, only those of one protocol that may be stale if the kernel can
-    /// tell (Linux 5.8; an older one ignores the filter).
+    /// Dumps the entries of a family; only the entries of one protocol that may be stale if the kernel
+    /// supports the filter (Linux 5.8; older kernels ignore it).
     fn dump<A: Address>(
         &mut self,
         protocol: Protocol,
-        mut each: impl FnMut(NetlinkMessage<'_>),
-    ) -> Result<bool, DumpError> {
+        mut each: impl FnMut(NetlinkMessage<'_>) -> Result<(), Malformed>,
+    ) -> Result<DumpConsistency, RequestError> {
         let kind = kind(IPCTNL_MSG_CT_GET);
         let family = family_number(A::FAMILY);
         if self.filters {
             match self
                 .socket
-                .dump_of(kind, family, &only(protocol), &mut each)
+                .dump(kind, family, &dump_filter(protocol), &mut each)
             {
-                Err(DumpError::Rejected(Errno::EOPNOTSUPP | Errno::EINVAL)) => self.filters = false,
+                Err(RequestError::Rejected(Errno::EOPNOTSUPP | Errno::EINVAL)) => {
+                    self.filters = false;
+                }
                 result => return result,
             }
         }
-        self.socket.dump_of(kind, family, &[], each)
+        self.socket.dump(kind, family, &[], each)
     }
 }
 
-/// What a dump held.
+/// The entries of dumps that may be stale.
 struct DumpedEntries<A> {
+    /// The number of entries.
     entries: usize,
+    /// The entries that are stale.
     stale: Vec<ConntrackEntry<A>>,
-    /// The message that deletes each of them.
+    /// The message that deletes each stale entry, in the same order.
     deletions: Vec<Vec<u8>>,
+}
+
+impl<A: Address> DumpedEntries<A> {
+    /// Counts an entry of a message with these attributes, and keeps it if it is stale.
+    fn push(
+        &mut self,
+        entry: ConntrackEntry<A>,
+        attributes: &Attributes<'_>,
+        is_stale: impl Fn(&ConntrackEntry<A>) -> bool,
+    ) {
+        self.entries += 1;
+        if is_stale(&entry) {
+            self.stale.push(entry);
+            self.deletions.push(deletion::<A>(attributes));
+        }
+    }
 }
 
 impl<A> Default for DumpedEntries<A> {
@@ -190,82 +193,110 @@ impl<A> Default for DumpedEntries<A> {
     }
 }
 
-/// A message of ctnetlink, with its subsystem.
-fn kind(message: i32) -> u16 {
-    attribute::kind(libc::NFNL_SUBSYS_CTNETLINK, message)
+/// Returns the type of a message of ctnetlink, with its subsystem.
+fn kind(message: u8) -> u16 {
+    attribute::kind(NFNL_SUBSYS_CTNETLINK, message)
 }
 
-/// Asks for entries whose original tuple is of this protocol; but for UDP, of those that were never
-/// answered (`CTA_STATUS_MASK`, Linux 5.15; an older kernel passes over it).
-fn only(protocol: Protocol) -> Vec<u8> {
+/// Returns the attributes that filter a dump: entries of this protocol, and unless it is UDP only
+/// those that were never answered (`CTA_STATUS_MASK`, Linux 5.15; older kernels ignore it).
+fn dump_filter(protocol: Protocol) -> Vec<u8> {
     let (mut number, mut tuple, mut flags) = (Vec::new(), Vec::new(), Vec::new());
     attribute::push(&mut number, CTA_PROTO_NUM, &[protocol.number()]);
     attribute::push_nested(&mut tuple, CTA_TUPLE_PROTO, &number);
     attribute::push(
         &mut flags,
         CTA_FILTER_ORIG_FLAGS,
-        &FILTER_PROTO_NUM.to_ne_bytes(),
+        &CTA_FILTER_F_CTA_PROTO_NUM.to_ne_bytes(),
     );
     let mut attributes = Vec::new();
     attribute::push_nested(&mut attributes, CTA_TUPLE_ORIG, &tuple);
     attribute::push_nested(&mut attributes, CTA_FILTER, &flags);
     if protocol != Protocol::Udp {
         attribute::push(&mut attributes, CTA_STATUS, &0_u32.to_be_bytes());
-        attribute::push(&mut attributes, CTA_STATUS_MASK, &SEEN_REPLY.to_be_bytes());
+        attribute::push(
+            &mut attributes,
+            CTA_STATUS_MASK,
+            &IPS_SEEN_REPLY.to_be_bytes(),
+        );
     }
     attributes
 }
 
-/// The message that deletes an entry: its original tuple and zone as they were dumped, and its
-/// identity, so that an entry that took its place meanwhile stays.
-fn deletion<A: Address>(attributes: &Attributes<'_>, sequence: u32) -> Vec<u8> {
-    let mut wanted = Vec::new();
-    if let Some(tuple) = attributes.get(CTA_TUPLE_ORIG) {
-        attribute::push_nested(&mut wanted, CTA_TUPLE_ORIG, tuple.value);
+/// Returns the message that deletes a dumped entry.
+///
+/// It has the entry's original tuple and zone, and the entry's identity, so that an entry that took
+/// its place meanwhile stays.
+fn deletion<A: Address>(entry: &Attributes<'_>) -> Vec<u8> {
+    let mut attributes = Vec::new();
+    if let Some(tuple) = entry.get(CTA_TUPLE_ORIG) {
+        attribute::push_nested(&mut attributes, CTA_TUPLE_ORIG, tuple.value);
     }
     for kind in [CTA_ZONE, CTA_ID] {
-        if let Some(plain) = attributes.get(kind) {
-            attribute::push(&mut wanted, kind, plain.value);
+        if let Some(plain) = entry.get(kind) {
+            attribute::push(&mut attributes, kind, plain.value);
         }
     }
-    let family = family_number(A::FAMILY);
+    let kind = kind(IPCTNL_MSG_CT_DELETE);
+    // The answers are only counted by error, so that the messages need no number.
+    let sequence = 0;
     attribute::request(
-        kind(IPCTNL_MSG_CT_DELETE),
-        attribute::REQUEST,
-        family,
+        kind,
+        NLM_F_REQUEST,
+        family_number(A::FAMILY),
         sequence,
-        &wanted,
+        &attributes,
     )
 }
 
-/// The entry that a message of a dump is; `None` if it is not of this protocol and family, or was
-/// answered where that counts.
-fn entry<A: Address>(protocol: Protocol, attributes: &Attributes<'_>) -> Option<ConntrackEntry<A>> {
-    let original = Tuple::parse(&attributes.get(CTA_TUPLE_ORIG)?.nested())?;
-    let reply = Tuple::parse(&attributes.get(CTA_TUPLE_REPLY)?.nested())?;
-    if original.protocol != protocol || !may_be_stale(protocol, attributes)? {
-        return None;
+/// Reads an entry; `None` if it has another protocol or family, or cannot be stale.
+fn parse_entry<A: Address>(
+    protocol: Protocol,
+    attributes: &Attributes<'_>,
+) -> Result<Option<ConntrackEntry<A>>, Malformed> {
+    let original = Tuple::parse(attributes, CTA_TUPLE_ORIG)?;
+    let Some(original) = original.filter(|tuple| tuple.protocol == protocol) else {
+        return Ok(None);
+    };
+    let reply = Tuple::parse(attributes, CTA_TUPLE_REPLY)?.ok_or(Malformed)?;
+    if !may_be_stale(protocol, attributes)? {
+        return Ok(None);
     }
-    let end = |at: SocketAddr| Some((A::from_ip(at.ip())?, at.port()));
-    Some(ConntrackEntry {
-        protocol,
-        source: end(original.source)?,
-        destination: end(original.destination)?,
-        reply_source: end(reply.source)?,
-        reply_destination: end(reply.destination)?,
-    })
+    let end = |end: SocketAddr| Some((A::from_ip(end.ip())?, end.port()));
+    let entry = || {
+        Some(ConntrackEntry {
+            protocol,
+            source: end(original.source)?,
+            destination: end(original.destination)?,
+            reply_source: end(reply.source)?,
+            reply_destination: end(reply.destination)?,
+        })
+    };
+    Ok(entry())
 }
 
-/// Whether an entry of this protocol may be stale: any of UDP; else one that only its client has sent
-/// for, a SYN or an INIT.
-fn may_be_stale(protocol: Protocol, attributes: &Attributes<'_>) -> Option<bool> {
-    let (kind, number, first) = match protocol {
-        Protocol::Udp => return Some(true),
-        Protocol::Tcp => (CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE, TCP_SYN_SENT),
-        Protocol::Sctp => (CTA_PROTOINFO_SCTP, CTA_PROTOINFO_SCTP_STATE, SCTP_INIT),
+/// Whether an entry of this protocol may be stale: any entry of UDP, and otherwise an entry for which
+/// only its client has sent, a SYN or an INIT.
+fn may_be_stale(protocol: Protocol, attributes: &Attributes<'_>) -> Result<bool, Malformed> {
+    let (kind, number, unanswered) = match protocol {
+        Protocol::Udp => return Ok(true),
+        Protocol::Tcp => (CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE, TCP_UNANSWERED),
+        Protocol::Sctp => (
+            CTA_PROTOINFO_SCTP,
+            CTA_PROTOINFO_SCTP_STATE,
+            SCTP_UNANSWERED,
+        ),
     };
-    let status = attributes.get(CTA_STATUS)?.value.try_into().ok()?;
-    let state = attributes.get(CTA_PROTOINFO)?.nested().get(kind)?;
-    let state = state.nested().get(number)?.value.first().copied()?;
-    Some(u32::from_be_bytes(status) & SEEN_REPLY == 0 && first.contains(&state))
+    let status = attributes.get(CTA_STATUS).ok_or(Malformed)?;
+    if status.number().ok_or(Malformed)? & IPS_SEEN_REPLY != 0 {
+        return Ok(false);
+    }
+    // The kernel dumps no state of an entry that a network card handles.
+    let Some(info) = attributes.get(CTA_PROTOINFO) else {
+        return Ok(false);
+    };
+    let state = info.nested().get(kind).ok_or(Malformed)?;
+    let state = state.nested().get(number).ok_or(Malformed)?;
+    let state = state.value.first().ok_or(Malformed)?;
+    Ok(unanswered.contains(state))
 }

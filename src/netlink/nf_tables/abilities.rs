@@ -1,4 +1,4 @@
-//! What the kernel must be able to do for our program, each tried by itself.
+//! The abilities of nf_tables that our tables need, and a probe of each.
 
 use std::fmt;
 
@@ -14,26 +14,27 @@ use crate::planner::ruleset::{
     SetName, Statement,
 };
 
-/// An ability of nf_tables, which a module of the kernel brings.
+/// An ability of nf_tables, which is in a module of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ability {
     /// Base chains of type nat.
     NatChains,
-    /// `ct`.
+    /// The expression `ct`.
     Ct,
-    /// `fib`.
+    /// The expression `fib`.
     Fib,
-    /// `dnat`.
+    /// The statement `dnat`.
     Dnat,
-    /// `numgen`.
+    /// The expression `numgen`.
     Numgen,
-    /// `masquerade`.
+    /// The statement `masquerade`.
     Masquerade,
-    /// `reject` in a chain of type nat at prerouting (Linux 5.9).
+    /// The statement `reject` in a chain of type nat at prerouting (Linux 5.9).
     Reject,
 }
 
 impl Ability {
+    /// Every ability.
     const ALL: [Self; 7] = [
         Self::NatChains,
         Self::Ct,
@@ -44,7 +45,7 @@ impl Ability {
         Self::Reject,
     ];
 
-    /// The kernel's modules that bring it, as modprobe(8) takes them.
+    /// Returns the kernel's modules with this ability, as modprobe(8) takes them.
     #[must_use]
     pub fn modules(self) -> &'static str {
         match self {
@@ -58,7 +59,7 @@ impl Ability {
         }
     }
 
-    /// A base chain that needs it.
+    /// Returns a base chain that needs this ability.
     fn chain(self) -> Chain {
         let prerouting = (ChainName::NatPrerouting, Hook::Prerouting);
         let postrouting = (ChainName::NatPostrouting, Hook::Postrouting);
@@ -111,17 +112,17 @@ impl fmt::Display for Ability {
 }
 
 impl Kernel {
-    /// What the kernel lacks of what our tables of these families need. Each ability is tried in a
-    /// transaction that is undone.
+    /// Returns the abilities that our tables of these families need and the kernel lacks. Each is
+    /// probed in a transaction that the kernel undoes.
     ///
     /// # Errors
     /// As for [`Self::commit`], but for rejections.
-    pub fn missing(&mut self, families: &[Family]) -> Result<Vec<Ability>, Error> {
+    pub fn missing_abilities(&mut self, families: &[Family]) -> Result<Vec<Ability>, Error> {
         let mut missing = Vec::new();
         for ability in Ability::ALL {
             let mut batch = Batch::new();
             for family in families {
-                table::push_anew(&mut batch, *family, false);
+                table::push_recreate(&mut batch, *family, false);
                 let chains = [ability.chain()];
                 encode::push_objects(&mut batch, *family, &Program::default(), &chains);
             }
@@ -132,7 +133,8 @@ impl Kernel {
         Ok(missing)
     }
 
-    /// Whether the kernel rejects a transaction for what it contains. It is undone in any case.
+    /// Returns whether the kernel rejects a transaction for its content; the kernel undoes it in any
+    /// case.
     fn rejects(&mut self, mut batch: Batch) -> Result<bool, Error> {
         table::push_undo(&mut batch);
         match self.send(batch, &Commit::default()) {

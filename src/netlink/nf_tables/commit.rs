@@ -1,17 +1,17 @@
-//! What is committed at once.
+//! Commits: the transactions of all families, and the batches that they are sent as.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::batch::Batch;
 use super::element::PinnedClient;
-use super::{encode, table};
+use super::{encode, operations, table};
 use crate::per_family;
 use crate::planner::diff::{Op, Operation, TimeLeft, Transaction};
 use crate::planner::dual::Dual;
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{Element, Program, SetName};
 
-/// What is committed for one family.
+/// The part of a commit that changes one family's table.
 #[derive(Debug)]
 pub struct FamilyCommit<A: Address> {
     /// The program to recreate the table with, before the operations and in the same transaction.
@@ -30,8 +30,8 @@ impl<A: Address> Default for FamilyCommit<A> {
 }
 
 impl<A: Address> FamilyCommit<A> {
-    /// Deletes these clients from the affinity map of a protocol. A client with time left is added
-    /// again with that time.
+    /// Makes the commit that deletes these clients from the affinity map of a protocol, and adds a
+    /// client with time left again with that time.
     #[must_use]
     pub fn forget(protocol: Protocol, clients: &[(PinnedClient<A>, TimeLeft)]) -> Self {
         let set = SetName::Affinity(protocol);
@@ -66,11 +66,11 @@ impl<A: Address> From<Transaction<A>> for FamilyCommit<A> {
     }
 }
 
-/// What is committed at once: all families, all or nothing.
+/// A commit: the kernel accepts the parts of all families, or none.
 pub type Commit = Dual<FamilyCommit<Ipv4Addr>, FamilyCommit<Ipv6Addr>>;
 
 impl Commit {
-    /// The number of operations.
+    /// Returns the number of operations.
     #[must_use]
     pub fn len(&self) -> usize {
         per_family!(self.as_ref(), |part| part.transaction.len())
@@ -78,7 +78,7 @@ impl Commit {
             .sum()
     }
 
-    /// The number of bytes that [`super::Kernel::commit`] sends.
+    /// Returns the number of bytes that [`super::Kernel::commit`] sends.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let batch = self.batch(false);
@@ -89,36 +89,37 @@ impl Commit {
         finished.pages().iter().map(|page| page.len()).sum()
     }
 
+    /// Returns the batch of this commit; rebuilt tables get this process as their `owner` or none.
     pub(super) fn batch(&self, owner: bool) -> Batch {
         let mut batch = Batch::new();
         per_family!(self.as_ref(), |part| push(&mut batch, part, owner));
         batch
     }
 
-    /// The batch that deletes elements whether they exist or not.
+    /// Returns the batch of this commit that deletes elements whether they exist or not (Linux 6.3).
     pub(super) fn tolerant_batch(&self) -> Batch {
         let mut batch = Batch::new();
-        per_family!(self.as_ref(), |part| encode::push_tolerant(
+        per_family!(self.as_ref(), |part| operations::push_destroying(
             &mut batch,
             &part.transaction
         ));
         batch
     }
 
-    /// Leaves the first half of the operations of each family, and returns the others; `None`: no
-    /// family has two operations.
+    /// Keeps the first half of each family's operations and returns the others; `None` if no family
+    /// has two operations.
     pub fn split(&mut self) -> Option<Self> {
         let others = per_family!(self.as_mut(), |part| part.transaction.split().into());
         Some(others).filter(|others: &Self| !others.is_empty())
     }
 
-    /// Whether there is nothing to commit.
+    /// Whether the commit has no operation and rebuilds no table.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0 && !self.rebuilds()
     }
 
-    /// Whether a table is rebuilt.
+    /// Whether the commit rebuilds a table.
     #[must_use]
     pub fn rebuilds(&self) -> bool {
         per_family!(self.as_ref(), |part| part.rebuild.is_some())
@@ -147,8 +148,8 @@ impl From<FamilyCommit<Ipv6Addr>> for Commit {
 
 fn push<A: Address>(batch: &mut Batch, part: &FamilyCommit<A>, owner: bool) {
     if let Some(fixed) = &part.rebuild {
-        table::push_anew(batch, A::FAMILY, owner);
+        table::push_recreate(batch, A::FAMILY, owner);
         encode::push_program(batch, A::FAMILY, fixed);
     }
-    encode::push_transaction(batch, &part.transaction);
+    operations::push(batch, &part.transaction);
 }

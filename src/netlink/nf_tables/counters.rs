@@ -1,67 +1,71 @@
-//! Reads what the elements of a set have counted.
-
-use nix::errno::Errno;
+//! The counters of a set's elements.
 
 use crate::netlink::Error;
 use crate::netlink::nf_tables::element;
-use crate::netlink::socket::attribute::Attributes;
-use crate::netlink::socket::{DumpError, Socket};
-use crate::netlink::uapi::{
-    NFTA_COUNTER_PACKETS, NFTA_DATA_VALUE, NFTA_EXPR_DATA, NFTA_SET_ELEM_EXPR, NFTA_SET_ELEM_KEY,
+use crate::netlink::socket::Socket;
+use crate::netlink::socket::attribute::{Attribute, Attributes, Malformed};
+use crate::netlink::uapi::nf_tables::{
+    NFTA_COUNTER_PACKETS, NFTA_EXPR_DATA, NFTA_SET_ELEM_EXPR, NFTA_SET_ELEM_KEY,
 };
 use crate::planner::model::Address;
 use crate::planner::ruleset::{Comment, Key, SetName};
 
-/// An element that counts: its key, its comment, and how many packets it has counted since it was
-/// added.
+/// An element with its counter.
 pub struct CountedElement<A: Address> {
-    /// Its key.
+    /// The element's key.
     pub key: Key<A>,
-    /// Whose it is: `namespace/name:port-name`.
+    /// The element's comment, `namespace/name:port-name` of a Service's port.
     pub comment: Option<Comment>,
-    /// The chain it goes to, if it is of a verdict map: an element with another was made anew.
+    /// The chain that an element of a verdict map goes to. A sync that changes it recreates the
+    /// element, whose counter starts again.
     pub chain: Option<String>,
-    /// How many packets; 0 too if the set does not count.
+    /// The packets since the element was added; 0 too if it has no counter.
     pub packets: u64,
 }
 
-/// The elements of a set that counts; none if there is no such set.
+/// Reads the counters of a set; empty if there is no such set.
 ///
 /// # Errors
-/// If the kernel does not give out the set.
-pub(crate) fn packets<A: Address>(
+/// The kernel does not dump the set.
+pub(crate) fn read<A: Address>(
     socket: &mut Socket,
     name: SetName,
 ) -> Result<Vec<CountedElement<A>>, Error> {
     let mut counted = Vec::new();
-    // Added or deleted meanwhile, an element has counted nothing or no longer counts.
-    let dumped = element::changing(socket, A::FAMILY, name, |attributes| {
-        counted.extend(counted_element(name, attributes));
-    });
-    match dumped {
-        Ok(()) | Err(DumpError::Rejected(Errno::ENOENT)) => Ok(counted),
-        Err(DumpError::Rejected(errno)) => Err(Error::errno("read the counters of a set")(errno)),
-        Err(DumpError::Failed(error)) => Err(error),
-    }
+    // An element that is added or deleted meanwhile has counted nothing, or no longer counts.
+    element::dump_dynamic(socket, A::FAMILY, name, |attributes| {
+        counted.extend(parse(name, attributes)?);
+        Ok(())
+    })?;
+    Ok(counted)
 }
 
-fn counted_element<A: Address>(
+/// Reads an element with its counter; `None` if kube-dnat makes no such element.
+fn parse<A: Address>(
     name: SetName,
     attributes: &Attributes<'_>,
-) -> Option<CountedElement<A>> {
-    let key = attributes.get(NFTA_SET_ELEM_KEY)?.nested();
-    let key = Key::from_bytes(name, key.get(NFTA_DATA_VALUE)?.value, None)?;
-    Some(CountedElement {
+) -> Result<Option<CountedElement<A>>, Malformed> {
+    // A catch-all element has no key.
+    let Some(key) = attributes.get(NFTA_SET_ELEM_KEY) else {
+        return Ok(None);
+    };
+    let Some(key) = Key::from_bytes(name, element::data_value(key)?, None) else {
+        return Ok(None);
+    };
+    let packets = match counter(attributes) {
+        Some(packets) => packets.long_number().ok_or(Malformed)?,
+        None => 0,
+    };
+    Ok(Some(CountedElement {
         key,
         comment: element::comment(attributes),
         chain: element::chain(attributes),
-        packets: counter(attributes).unwrap_or(0),
-    })
+        packets,
+    }))
 }
 
-fn counter(element: &Attributes<'_>) -> Option<u64> {
+fn counter<'a>(element: &Attributes<'a>) -> Option<Attribute<'a>> {
     let counter = element.get(NFTA_SET_ELEM_EXPR)?.nested();
-    let counter = counter.get(NFTA_EXPR_DATA)?.nested();
-    let packets = counter.get(NFTA_COUNTER_PACKETS)?.value;
-    Some(u64::from_be_bytes(packets.try_into().ok()?))
+    let data = counter.get(NFTA_EXPR_DATA)?.nested();
+    data.get(NFTA_COUNTER_PACKETS)
 }

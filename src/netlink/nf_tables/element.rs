@@ -1,20 +1,19 @@
-//! Elements of sets and maps as the kernel gives them out.
+//! Elements of sets and maps as the kernel dumps them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use nftnl::nftnl_sys::libc;
-use nix::errno::Errno;
-
 use crate::netlink::Error;
 use crate::netlink::nf_tables::encode::{COMMENT, REST_OF_NAME, family_number};
-use crate::netlink::socket::attribute::{Attribute, Attributes};
-use crate::netlink::socket::{DumpError, Socket};
-use crate::netlink::uapi::{
-    NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_EXPIRATION,
-    NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_KEY_END, NFTA_SET_ELEM_LIST_ELEMENTS,
-    NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_TIMEOUT, NFTA_SET_ELEM_USERDATA, NFTA_TABLE,
-    NFTA_VERDICT_CHAIN, NFTA_VERDICT_CODE,
+use crate::netlink::socket::Socket;
+use crate::netlink::socket::attribute::{Attribute, Attributes, Malformed};
+use crate::netlink::uapi::NF_DROP;
+use crate::netlink::uapi::nf_tables::{
+    NFT_GOTO, NFT_MSG_GETSETELEM, NFT_SET_ELEM_INTERVAL_END, NFTA_DATA_VALUE, NFTA_DATA_VERDICT,
+    NFTA_SET_ELEM_DATA, NFTA_SET_ELEM_EXPIRATION, NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_KEY,
+    NFTA_SET_ELEM_KEY_END, NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET,
+    NFTA_SET_ELEM_TIMEOUT, NFTA_SET_ELEM_USERDATA, NFTA_TABLE, NFTA_VERDICT_CHAIN,
+    NFTA_VERDICT_CODE,
 };
 use crate::planner::diff::ElementTimeout;
 use crate::planner::model::addr::Family;
@@ -23,78 +22,93 @@ use crate::planner::ruleset::{
     Comment, Element, ElementType, Key, SetName, TABLE, Value, Verdict, set,
 };
 
-/// A client that is remembered.
+/// A client that session affinity keeps at an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PinnedClient<A: Address> {
-    /// The client, and the frontend.
+    /// The client, and the frontend that it connected to.
     pub key: Key<A>,
-    /// The endpoint that it has.
+    /// The endpoint that the client keeps.
     pub endpoint: Value<A>,
-    /// For how long; `None`: for ever.
+    /// How long the client keeps the endpoint; `None` if for ever.
     pub time: Option<ElementTimeout>,
 }
 
-/// Reads which endpoint the clients of a protocol have.
-pub(crate) fn affinity<A: Address>(
+/// Reads the pinned clients of a protocol.
+pub(crate) fn pinned_clients<A: Address>(
     socket: &mut Socket,
     protocol: Protocol,
 ) -> Result<Vec<PinnedClient<A>>, Error> {
     let name = SetName::Affinity(protocol);
     let mut clients = Vec::new();
-    let dumped = changing(socket, A::FAMILY, name, |attributes| {
-        clients.extend(element(name, attributes).map(|element| PinnedClient {
-            key: element.key,
-            endpoint: element.value,
-            time: time(attributes),
-        }));
-    });
-    match dumped {
-        Ok(()) | Err(DumpError::Rejected(Errno::ENOENT)) => Ok(clients),
-        Err(DumpError::Rejected(errno)) => Err(Error::errno("dump the affinity of clients")(errno)),
-        Err(DumpError::Failed(error)) => Err(error),
-    }
+    dump_dynamic(socket, A::FAMILY, name, |attributes| {
+        if let Some(element) = parse(name, attributes)? {
+            clients.push(PinnedClient {
+                key: element.key,
+                endpoint: element.value,
+                time: timeout(attributes)?,
+            });
+        }
+        Ok(())
+    })?;
+    Ok(clients)
 }
 
-/// For how long an element is there.
-fn time(attributes: &Attributes<'_>) -> Option<ElementTimeout> {
-    let milliseconds = |kind| {
-        let value = attributes.get(kind)?.value;
-        let number = u64::from_be_bytes(value.try_into().ok()?);
-        Some(Duration::from_millis(number))
-    };
-    Some(ElementTimeout {
-        whole: milliseconds(NFTA_SET_ELEM_TIMEOUT)?,
-        left: milliseconds(NFTA_SET_ELEM_EXPIRATION)?,
-    })
+/// Reads the timeout of an element; `None` if it has none.
+fn timeout(attributes: &Attributes<'_>) -> Result<Option<ElementTimeout>, Malformed> {
+    let whole = milliseconds(attributes, NFTA_SET_ELEM_TIMEOUT)?;
+    let left = milliseconds(attributes, NFTA_SET_ELEM_EXPIRATION)?;
+    Ok(whole
+        .zip(left)
+        .map(|(whole, left)| ElementTimeout { whole, left }))
 }
 
-/// Dumps a set that packets change all the while, and gives the attributes of each element to
-/// `each`: an incomplete dump is as good as a dump of it gets.
-pub(crate) fn changing(
+/// Reads an attribute that is a time in milliseconds; `None` if the element has no such attribute.
+pub(crate) fn milliseconds(
+    attributes: &Attributes<'_>,
+    kind: u16,
+) -> Result<Option<Duration>, Malformed> {
+    let read = |attribute: Attribute<'_>| attribute.long_number().ok_or(Malformed);
+    let number = attributes.get(kind).map(read).transpose()?;
+    Ok(number.map(Duration::from_millis))
+}
+
+/// Dumps a set whose elements change with packets, and passes the attributes of each to `each`. A
+/// set that does not exist has no element.
+///
+/// An inconsistent dump is good enough: the next one would be inconsistent as well.
+pub(crate) fn dump_dynamic(
     socket: &mut Socket,
     family: Family,
     name: SetName,
-    mut each: impl FnMut(&Attributes<'_>),
-) -> Result<(), DumpError> {
+    mut each: impl FnMut(&Attributes<'_>) -> Result<(), Malformed>,
+) -> Result<(), Error> {
     let texts = [(NFTA_TABLE, TABLE), (NFTA_SET_ELEM_LIST_SET, name.as_str())];
     let family = family_number(family);
-    let dumped = socket.dump(libc::NFT_MSG_GETSETELEM, family, &texts, |message| {
-        let list = message.attributes().get(NFTA_SET_ELEM_LIST_ELEMENTS);
-        for element in list.into_iter().flat_map(Attribute::nested) {
-            each(&element.nested());
-        }
+    let dumped = socket.dump_nftables(NFT_MSG_GETSETELEM, family, &texts, |message| {
+        elements(&message.attributes()).try_for_each(|element| each(&element))
     });
-    dumped.map(|_whole| ())
+    match dumped {
+        Ok(_) => Ok(()),
+        Err(error) => error.unless_missing("dump a set"),
+    }
 }
 
-/// The chain that an element of a verdict map goes to.
+/// Returns the attributes of each element in a message of elements.
+pub(crate) fn elements<'a>(message: &Attributes<'a>) -> impl Iterator<Item = Attributes<'a>> {
+    let list = message.get(NFTA_SET_ELEM_LIST_ELEMENTS);
+    list.into_iter()
+        .flat_map(Attribute::nested)
+        .map(Attribute::nested)
+}
+
+/// Reads the name of the chain that an element of a verdict map goes to; `None` if it goes to none.
 pub(crate) fn chain(attributes: &Attributes<'_>) -> Option<String> {
     let data = attributes.get(NFTA_SET_ELEM_DATA)?.nested();
     let verdict = data.get(NFTA_DATA_VERDICT)?.nested();
     verdict.get(NFTA_VERDICT_CHAIN)?.text().map(str::to_owned)
 }
 
-/// The comment of an element.
+/// Reads the comment of an element; `None` if it has none, or user data that is no comment of ours.
 pub(crate) fn comment(attributes: &Attributes<'_>) -> Option<Comment> {
     let data = attributes.get(NFTA_SET_ELEM_USERDATA)?;
     let (comment, after) = text(COMMENT, data.value)?;
@@ -106,71 +120,119 @@ pub(crate) fn comment(attributes: &Attributes<'_>) -> Option<Comment> {
     Some(Comment::from_parts(comment, rest))
 }
 
-/// Kind and length, then a text with a NUL: see `encode::text_data`. With what follows.
+/// Reads a text of this kind from user data, and returns it with the user data after it. It is
+/// encoded as kind, length, and text with a NUL: see `encode::text_data`.
 fn text(kind: u8, data: &[u8]) -> Option<(&str, &[u8])> {
-    let (&[of_kind, len], data) = data.split_first_chunk()?;
+    let (&[found, len], data) = data.split_first_chunk()?;
     let (text, after) = data.split_at_checked(len.into())?;
     let text = std::str::from_utf8(text.strip_suffix(&[0])?).ok()?;
-    (of_kind == kind).then_some((text, after))
+    (found == kind).then_some((text, after))
 }
 
-/// The element of a set or map that is no interval set; `None` if it is not one of ours.
-pub(crate) fn element<A: Address>(
+/// Reads an element of a set or map that is no interval set; `None` if kube-dnat makes no such
+/// element.
+pub(crate) fn parse<A: Address>(
     name: SetName,
     attributes: &Attributes<'_>,
-) -> Option<Element<A>> {
-    let value_of = |kind| attributes.get(kind)?.nested().get(NFTA_DATA_VALUE);
-    let start = value_of(NFTA_SET_ELEM_KEY)?.value;
-    let end = value_of(NFTA_SET_ELEM_KEY_END).map(|end| end.value);
-    let key = Key::from_bytes(name, start, end)?;
-    let value = match set(name).data {
-        ElementType::Nothing => Value::Nothing,
-        ElementType::Endpoint => Value::endpoint_from_bytes(value_of(NFTA_SET_ELEM_DATA)?.value)?,
-        ElementType::Verdict => {
-            let data = attributes.get(NFTA_SET_ELEM_DATA)?.nested();
-            Value::Verdict(verdict(&data.get(NFTA_DATA_VERDICT)?.nested())?)
-        }
+) -> Result<Option<Element<A>>, Malformed> {
+    // A catch-all element has no key.
+    let Some(key) = attributes.get(NFTA_SET_ELEM_KEY) else {
+        return Ok(None);
     };
-    let comment = match attributes.get(NFTA_SET_ELEM_USERDATA) {
-        Some(_) => Some(comment(attributes)?),
-        None => None,
+    let start = data_value(key)?;
+    let end = attributes.get(NFTA_SET_ELEM_KEY_END).map(data_value);
+    let Some(key) = Key::from_bytes(name, start, end.transpose()?) else {
+        return Ok(None);
     };
-    Some(Element {
+    let Some(value) = parse_value(set(name).data, attributes)? else {
+        return Ok(None);
+    };
+    let comment = comment(attributes);
+    if comment.is_none() && attributes.get(NFTA_SET_ELEM_USERDATA).is_some() {
+        return Ok(None);
+    }
+    Ok(Some(Element {
         set: name,
         key,
         value,
         comment,
+    }))
+}
+
+/// Reads the value of a key or of data.
+pub(crate) fn data_value(attribute: Attribute<'_>) -> Result<&[u8], Malformed> {
+    let value = attribute.nested().get(NFTA_DATA_VALUE).ok_or(Malformed)?;
+    Ok(value.value)
+}
+
+fn parse_value<A: Address>(
+    data_type: ElementType,
+    attributes: &Attributes<'_>,
+) -> Result<Option<Value<A>>, Malformed> {
+    let data = attributes.get(NFTA_SET_ELEM_DATA).ok_or(Malformed);
+    Ok(match data_type {
+        ElementType::Nothing => Some(Value::Nothing),
+        ElementType::Endpoint => Value::endpoint_from_bytes(data_value(data?)?),
+        ElementType::Verdict => parse_verdict(data?)?.map(Value::Verdict),
     })
 }
 
-fn verdict(attributes: &Attributes<'_>) -> Option<Verdict> {
-    match attributes.get(NFTA_VERDICT_CODE)?.number()?.cast_signed() {
-        libc::NF_DROP => Some(Verdict::Drop),
-        libc::NFT_GOTO => Verdict::goto(attributes.get(NFTA_VERDICT_CHAIN)?.text()?),
+fn parse_verdict(data: Attribute<'_>) -> Result<Option<Verdict>, Malformed> {
+    let verdict = data.nested().get(NFTA_DATA_VERDICT).ok_or(Malformed)?;
+    let verdict = verdict.nested();
+    let code = verdict.get(NFTA_VERDICT_CODE).and_then(Attribute::number);
+    Ok(match code.ok_or(Malformed)?.cast_signed() {
+        NF_DROP => Some(Verdict::Drop),
+        NFT_GOTO => {
+            let chain = verdict.get(NFTA_VERDICT_CHAIN).ok_or(Malformed)?;
+            chain.text().and_then(Verdict::goto)
+        }
         _ => None,
-    }
+    })
 }
 
-/// Where a range of an interval set starts (`true`), or the address after its end (`false`). In
-/// order, the end of a range comes before the start of the next at the same address.
-pub(crate) fn bound<A: Address>(attributes: &Attributes<'_>) -> Option<(A, bool)> {
-    let key = attributes.get(NFTA_SET_ELEM_KEY)?.nested();
-    let address = A::from_bytes(key.get(NFTA_DATA_VALUE)?.value)?;
-    let flags = attributes.get(NFTA_SET_ELEM_FLAGS);
-    let flags = flags.and_then(Attribute::number).unwrap_or(0);
-    let end = flags & libc::NFT_SET_ELEM_INTERVAL_END.unsigned_abs() != 0;
-    Some((address, !end))
+/// Which end of a range an element of an interval set is. Of two at one address, the end of a range
+/// comes before the start of the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum RangeBound {
+    /// The address is the first after a range.
+    End,
+    /// The address is the first of a range.
+    Start,
 }
 
-pub(crate) fn ranges<A: Address>(bounds: &BTreeSet<(A, bool)>) -> Vec<A::Net> {
+/// Reads an element of an interval set; `None` if kube-dnat makes no such element.
+pub(crate) fn parse_bound<A: Address>(
+    attributes: &Attributes<'_>,
+) -> Result<Option<(A, RangeBound)>, Malformed> {
+    // A catch-all element has no key.
+    let Some(key) = attributes.get(NFTA_SET_ELEM_KEY) else {
+        return Ok(None);
+    };
+    let address = A::from_bytes(data_value(key)?);
+    // An element without flags lacks the attribute.
+    let flags = match attributes.get(NFTA_SET_ELEM_FLAGS) {
+        Some(flags) => flags.number().ok_or(Malformed)?,
+        None => 0,
+    };
+    let bound = if flags & NFT_SET_ELEM_INTERVAL_END == 0 {
+        RangeBound::Start
+    } else {
+        RangeBound::End
+    };
+    Ok(address.map(|address| (address, bound)))
+}
+
+/// Returns the ranges between bounds, as few CIDRs as possible for each.
+pub(crate) fn ranges<A: Address>(bounds: &BTreeSet<(A, RangeBound)>) -> Vec<A::Net> {
     let mut nets = Vec::new();
     let mut start = None;
-    for (address, starts) in bounds {
-        match (starts, start.take()) {
-            (true, _) => start = Some(*address),
-            (false, Some(first)) => nets.extend(A::range(first, Some(*address))),
-            // nft marks the beginning of the space as the end of nothing.
-            (false, None) => {}
+    for (address, bound) in bounds {
+        match (bound, start.take()) {
+            (RangeBound::Start, _) => start = Some(*address),
+            (RangeBound::End, Some(first)) => nets.extend(A::range(first, Some(*address))),
+            // nft marks the beginning of the address space as the end of nothing.
+            (RangeBound::End, None) => {}
         }
     }
     nets.extend(start.into_iter().flat_map(|first| A::range(first, None)));

@@ -1,24 +1,24 @@
-//! Looks at our tables without changing them, whoever owns them: for the commands that people use.
+//! Reads of our tables that change nothing, whoever owns them: for the commands that people use.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use nftnl::nftnl_sys::libc;
-use nix::errno::Errno;
-
 use super::{Kernel, table};
-use crate::netlink::nf_tables::element::{self};
+use crate::netlink::nf_tables::batch::Batch;
+use crate::netlink::nf_tables::element;
 use crate::netlink::nf_tables::encode::{self, family_number};
 use crate::netlink::nf_tables::read::{read_elements, read_shape};
-use crate::netlink::socket::attribute::{self, Attribute, Attributes};
-use crate::netlink::socket::{DumpError, Socket};
-use crate::netlink::uapi::{
-    NFTA_CMP_DATA, NFTA_DATA_VALUE, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_LIST_ELEM,
-    NFTA_LOOKUP_SET, NFTA_META_KEY, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_SET_COUNT,
+use crate::netlink::socket::attribute::{self, Attribute, Attributes, Malformed};
+use crate::netlink::socket::{DumpConsistency, RequestError, Socket};
+use crate::netlink::uapi::NFNL_SUBSYS_NFTABLES;
+use crate::netlink::uapi::nf_tables::{
+    IFNAMSIZ, NFT_META_IIFNAME, NFT_MSG_GETRULE, NFT_MSG_GETSET, NFT_MSG_GETSETELEM, NFTA_CMP_DATA,
+    NFTA_DATA_VALUE, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_LIST_ELEM, NFTA_LOOKUP_SET,
+    NFTA_META_KEY, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_SET_COUNT,
     NFTA_SET_ELEM_EXPIRATION, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_LIST_ELEMENTS,
     NFTA_SET_ELEM_LIST_SET, NFTA_SET_EXPR, NFTA_SET_NAME, NFTA_TABLE,
 };
-use crate::netlink::{Error, RejectedAt};
+use crate::netlink::{Commit, Error, RejectedAt};
 use crate::planner::diff::TableStatus;
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Protocol};
@@ -27,25 +27,22 @@ use crate::planner::ruleset::{
     PodMatch, Program, SetName, TABLE, Table, Value, program,
 };
 
-/// Bytes of the name of an interface, with its NUL (`IFNAMSIZ`); what is shorter is a beginning.
-const IFNAMSIZ: usize = 16;
-
-/// A table of ours, without its elements.
+/// A table of ours without its elements.
 #[derive(Debug)]
 pub struct TableShape<A: Address> {
-    /// What its fixed chains were made from.
+    /// The program that the table's fixed chains were made from.
     pub program: Program,
-    /// Its chains that are made on demand; no element.
+    /// The table's dynamic chains, without any element.
     pub table: Table<A>,
-    /// The netlink port of the socket that owns it.
+    /// The netlink port of the socket that owns the table.
     pub owner: Option<u32>,
 }
 
 impl Kernel {
-    /// Looks what stands under our table's name.
+    /// Reads the table of our name in this family, without its elements.
     ///
     /// # Errors
-    /// If the kernel does not give it out.
+    /// The kernel does not dump the table.
     pub fn inspect<A: Address>(&mut self) -> Result<TableStatus<TableShape<A>>, Error> {
         let Some(found) = table::find(&mut self.socket, A::FAMILY)? else {
             return Ok(TableStatus::Missing);
@@ -62,12 +59,12 @@ impl Kernel {
         })
     }
 
-    /// The table of this shape with the elements of these sets and maps; `None`: it is no longer of
-    /// this shape. A dump costs the square of a set.
+    /// Reads the elements of these sets and maps into a table of this shape; `None` if the table no
+    /// longer has this shape. The cost is the square of each set's size.
     ///
     /// # Errors
-    /// If the kernel does not give them out.
-    pub fn elements_of<A: Address>(
+    /// The kernel does not dump the elements.
+    pub fn read_elements<A: Address>(
         &mut self,
         shape: &Table<A>,
         names: &[SetName],
@@ -78,113 +75,114 @@ impl Kernel {
         }
     }
 
-    /// How many elements each set and map has. By a dump of it where the kernel does not count
-    /// (`NFTA_SET_COUNT`, Linux 6.16).
+    /// Reads the number of elements of each set and map. The kernel reports it since Linux 6.16
+    /// (`NFTA_SET_COUNT`); before, the elements are dumped.
     ///
     /// # Errors
-    /// If the kernel does not tell.
-    pub fn counts<A: Address>(&mut self) -> Result<BTreeMap<SetName, usize>, Error> {
+    /// The kernel does not dump the sets.
+    pub fn element_counts<A: Address>(&mut self) -> Result<BTreeMap<SetName, usize>, Error> {
         let mut counts = BTreeMap::new();
         let mut uncounted = Vec::new();
         let texts = [(NFTA_TABLE, TABLE)];
         let family = family_number(A::FAMILY);
-        let sets = self
+        let dumped = self
             .socket
-            .dump(libc::NFT_MSG_GETSET, family, &texts, |message| {
+            .dump_nftables(NFT_MSG_GETSET, family, &texts, |message| {
                 let attributes = message.attributes();
                 let text = |kind| attributes.get(kind).and_then(Attribute::text);
                 let name = text(NFTA_SET_NAME).and_then(SetName::parse);
                 let Some(name) = name.filter(|_| text(NFTA_TABLE) == Some(TABLE)) else {
-                    return;
+                    return Ok(());
                 };
-                match attributes.get(NFTA_SET_COUNT).and_then(Attribute::number) {
+                match attributes.get(NFTA_SET_COUNT) {
                     Some(count) => {
-                        let count = usize::try_from(count).unwrap_or(usize::MAX);
+                        let count = count.number().ok_or(Malformed)?;
+                        let count = usize::try_from(count).ok().ok_or(Malformed)?;
                         counts.insert(name, count);
                     }
                     None => uncounted.push(name),
                 }
+                Ok(())
             });
-        allowed(sets)?;
+        existing(dumped)?;
         for name in uncounted {
             let mut count = 0;
-            let dumped = element::changing(&mut self.socket, A::FAMILY, name, |_| count += 1);
-            allowed(dumped.map(|()| true))?;
+            element::dump_dynamic(&mut self.socket, A::FAMILY, name, |_| {
+                count += 1;
+                Ok(())
+            })?;
             counts.insert(name, count);
         }
         Ok(counts)
     }
 
-    /// What is under `key` of a set or map; in constant time.
+    /// Reads the element with this key, in constant time; `None` if there is none.
     ///
     /// # Errors
-    /// If the kernel does not tell.
+    /// The kernel does not answer.
     pub fn element<A: Address>(
         &mut self,
         name: SetName,
         key: &Key<A>,
     ) -> Result<Option<ElementData<A>>, Error> {
-        self.ask_element(name, key, |element| {
-            let element = element::element::<A>(name, element)?;
-            Some(ElementData {
+        self.query_element(name, key, |attributes| {
+            let element = element::parse::<A>(name, attributes)?;
+            Ok(element.map(|element| ElementData {
                 value: element.value,
                 comment: element.comment,
-            })
+            }))
         })
     }
 
-    /// The endpoint that a client is remembered to have, and for how long still.
+    /// Reads the endpoint that a client is pinned to, and how long it still is; `None` if the client
+    /// is not pinned.
     ///
     /// # Errors
-    /// If the kernel does not tell.
-    pub fn client<A: Address>(
+    /// The kernel does not answer.
+    pub fn pinned_endpoint<A: Address>(
         &mut self,
         protocol: Protocol,
         client: &Key<A>,
     ) -> Result<Option<(Value<A>, Duration)>, Error> {
         let name = SetName::Affinity(protocol);
-        self.ask_element(name, client, |element| {
-            let left = element.get(NFTA_SET_ELEM_EXPIRATION)?.value;
-            let left = u64::from_be_bytes(left.try_into().ok()?);
-            let element = element::element::<A>(name, element)?;
-            Some((element.value, Duration::from_millis(left)))
+        self.query_element(name, client, |attributes| {
+            let left = element::milliseconds(attributes, NFTA_SET_ELEM_EXPIRATION)?;
+            let element = element::parse::<A>(name, attributes)?;
+            Ok(element.map(|element| element.value).zip(left))
         })
     }
 
-    fn ask_element<A: Address, T>(
+    fn query_element<A: Address, T>(
         &mut self,
         name: SetName,
         key: &Key<A>,
-        take: impl FnOnce(&Attributes<'_>) -> Option<T>,
+        parse: impl FnOnce(&Attributes<'_>) -> Result<Option<T>, Malformed>,
     ) -> Result<Option<T>, Error> {
-        let kind = attribute::kind(libc::NFNL_SUBSYS_NFTABLES, libc::NFT_MSG_GETSETELEM);
+        let kind = attribute::kind(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM);
         let family = family_number(A::FAMILY);
         let answer = self
             .socket
-            .ask_for(kind, family, &request(name, key), |message| {
-                let list = message.attributes().get(NFTA_SET_ELEM_LIST_ELEMENTS)?;
-                take(&list.nested().next()?.nested())
+            .query(kind, family, &element_query(name, key), |message| {
+                let element = element::elements(&message.attributes()).next();
+                parse(&element.ok_or(Malformed)?)
             });
-        match answer {
-            Ok(found) => Ok(found),
-            Err(DumpError::Rejected(Errno::ENOENT)) => Ok(None),
-            Err(dump) => Err(dump.error("look for an element")),
-        }
+        answer.or_else(|error| error.unless_missing("look up an element").map(|()| None))
     }
 
-    /// Whether the kernel would take our tables of these families, with what elements need later: it checks
-    /// all of a transaction and undoes it. Nothing of it is ever there.
+    /// Checks that the kernel accepts our tables of these families, with a dynamic chain of each kind.
+    ///
+    /// The kernel checks the transaction and undoes it, so that the tables stay as they are.
     ///
     /// # Errors
-    /// [`Error::Rejected`] names what it would not take.
+    /// [`Error::Rejected`] names what the kernel rejects.
     pub fn dry_run(&mut self, fixed: &Program, families: &[Family]) -> Result<(), Error> {
-        let mut batch = crate::netlink::nf_tables::batch::Batch::new();
+        let mut batch = Batch::new();
         for family in families {
-            table::push_anew(&mut batch, *family, false);
-            encode::push_objects(&mut batch, *family, fixed, &rehearsed(fixed));
+            table::push_recreate(&mut batch, *family, false);
+            encode::push_objects(&mut batch, *family, fixed, &every_kind_of_chain(fixed));
         }
         table::push_undo(&mut batch);
-        match self.send(batch, &crate::netlink::Commit::default()) {
+        match self.send(batch, &Commit::default()) {
             Err(Error::Rejected(mut rejections)) => {
                 rejections.retain(|rejection| rejection.at != RejectedAt::Undo);
                 if rejections.is_empty() {
@@ -198,19 +196,19 @@ impl Kernel {
     }
 }
 
-/// The chains of the program, and one of each kind that is made on demand.
-fn rehearsed(fixed: &Program) -> Vec<Chain> {
-    let on_demand = [FrontendKind::Address, FrontendKind::Nodeport]
+/// Returns the chains of the program, and a dynamic chain of each kind with the chains it goes to.
+fn every_kind_of_chain(fixed: &Program) -> Vec<Chain> {
+    let dynamic = [FrontendKind::Address, FrontendKind::Nodeport]
         .map(|frontends| DynamicChain::Sticky(frontends, EndpointList::Own, 1))
         .into_iter()
         .chain([DynamicChain::Learn(1), DynamicChain::Gone]);
     let mut chains = program(fixed);
-    chains.extend(on_demand.map(DynamicChain::chain));
+    chains.extend(dynamic.map(DynamicChain::chain));
     chains
 }
 
-/// The request for one element.
-fn request<A: Address>(name: SetName, key: &Key<A>) -> Vec<u8> {
+/// Returns the attributes of a query for one element.
+fn element_query<A: Address>(name: SetName, key: &Key<A>) -> Vec<u8> {
     let (mut value, mut element, mut list) = (Vec::new(), Vec::new(), Vec::new());
     attribute::push(&mut value, NFTA_DATA_VALUE, &key.to_bytes());
     attribute::push_nested(&mut element, NFTA_SET_ELEM_KEY, &value);
@@ -221,7 +219,8 @@ fn request<A: Address>(name: SetName, key: &Key<A>) -> Vec<u8> {
     attributes
 }
 
-/// From which program the rules were made, if they are ours at all.
+/// Returns the program that the rules of our table were made from; if they were not made by
+/// kube-dnat, the table does not fit the result.
 fn detect<A: Address>(socket: &mut Socket) -> Result<Program, Error> {
     let mut program = Program::default();
     let external_local = ChainName::ExternalLocal.to_string();
@@ -229,20 +228,23 @@ fn detect<A: Address>(socket: &mut Socket) -> Result<Program, Error> {
     let mut sources = Vec::new();
     let texts = [(NFTA_TABLE, TABLE)];
     let family = family_number(A::FAMILY);
-    let rules = socket.dump(libc::NFT_MSG_GETRULE, family, &texts, |message| {
+    let rules = socket.dump_nftables(NFT_MSG_GETRULE, family, &texts, |message| {
         let attributes = message.attributes();
         let text = |kind| attributes.get(kind).and_then(Attribute::text);
-        let chain = text(NFTA_RULE_CHAIN).unwrap_or_default();
-        let ours = text(NFTA_TABLE) == Some(TABLE);
-        if ours && chain == external_local {
+        if text(NFTA_TABLE) != Some(TABLE) {
+            return Ok(());
+        }
+        let chain = text(NFTA_RULE_CHAIN);
+        if chain == Some(&*external_local) {
             sources.push(matched(&attributes));
-        } else if ours && chain == to_cluster_ip {
-            // Without a match before it, it masquerades all.
+        } else if chain == Some(&*to_cluster_ip) {
+            // A rule of this chain that matches nothing masquerades all.
             let matched = matched(&attributes);
             program.masquerade_all |= matched.interface.is_none() && matched.sets.is_empty();
         }
+        Ok(())
     });
-    allowed(rules)?;
+    existing(rules)?;
     let pods = SetName::PodCidrsLocal.as_str();
     program.pods = match sources.into_iter().next() {
         Some(MatchedLookups {
@@ -254,7 +256,7 @@ fn detect<A: Address>(socket: &mut Socket) -> Result<Program, Error> {
         }
         _ => PodMatch::Unknown,
     };
-    let sets = socket.dump(libc::NFT_MSG_GETSET, family, &texts, |message| {
+    let sets = socket.dump_nftables(NFT_MSG_GETSET, family, &texts, |message| {
         let attributes = message.attributes();
         let text = |kind| attributes.get(kind).and_then(Attribute::text);
         if text(NFTA_TABLE) == Some(TABLE)
@@ -262,21 +264,25 @@ fn detect<A: Address>(socket: &mut Socket) -> Result<Program, Error> {
         {
             program.counters = attributes.get(NFTA_SET_EXPR).is_some();
         }
+        Ok(())
     });
-    allowed(sets)?;
+    existing(sets)?;
     Ok(program)
 }
 
-fn allowed(dumped: Result<bool, DumpError>) -> Result<(), Error> {
+/// Accepts an inconsistent dump, and that there is no table.
+fn existing(dumped: Result<DumpConsistency, RequestError>) -> Result<(), Error> {
     match dumped {
-        Ok(_) | Err(DumpError::Rejected(Errno::ENOENT)) => Ok(()),
-        Err(dump) => Err(dump.error("dump the table")),
+        Ok(_) => Ok(()),
+        Err(error) => error.unless_missing("dump the table"),
     }
 }
 
-/// What a rule looks up, in order, and the interface that it compares with.
+/// The matches of a rule.
 struct MatchedLookups {
+    /// The sets that the rule looks up, in order.
     sets: Vec<String>,
+    /// The input interface that the rule compares with.
     interface: Option<Interface>,
 }
 
@@ -308,13 +314,14 @@ fn matched(rule: &Attributes<'_>) -> MatchedLookups {
 
 fn loads_interface(meta: &Attributes<'_>) -> bool {
     let key = meta.get(NFTA_META_KEY).and_then(Attribute::number);
-    key == Some(libc::NFT_META_IIFNAME.unsigned_abs())
+    key == Some(NFT_META_IIFNAME)
 }
 
 fn interface(cmp: &Attributes<'_>) -> Option<Interface> {
     let value = cmp.get(NFTA_CMP_DATA)?.nested().get(NFTA_DATA_VALUE)?.value;
     let name = std::str::from_utf8(value).ok()?;
     let text = name.trim_end_matches('\0');
+    // A value that is shorter than a name is a prefix.
     Some(if value.len() == IFNAMSIZ {
         Interface::Named(text.into())
     } else {
@@ -327,8 +334,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_chain_is_rehearsed() {
-        let chains = rehearsed(&Program::default());
+    fn a_dry_run_has_every_kind_of_chain() {
+        let chains = every_kind_of_chain(&Program::default());
         let names: Vec<_> = chains.iter().map(|chain| chain.name.to_string()).collect();
         for name in [
             "nat-prerouting",

@@ -1,4 +1,4 @@
-//! nf_tables: our tables, and what the kernel answers about them.
+//! nf_tables: commits to our tables, and reads of them.
 
 pub(crate) mod abilities;
 pub(crate) mod batch;
@@ -8,19 +8,22 @@ pub(crate) mod element;
 pub(crate) mod encode;
 mod expr;
 pub(crate) mod inspect;
-pub(crate) mod notices;
+pub(crate) mod monitor;
+mod operations;
 pub(crate) mod read;
 mod table;
 
 use std::ffi::CString;
 use std::ops::Range;
 
-use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
+use nix::sys::socket::SockProtocol;
 
 use crate::netlink::error::{Error, RejectedAt, Rejection};
-use crate::netlink::socket::{self, DumpError, Socket, attribute};
-use crate::netlink::uapi::NFTA_GEN_ID;
+use crate::netlink::socket::attribute::{Attribute, Malformed};
+use crate::netlink::socket::{RejectedMessage, RequestError, Socket, attribute};
+use crate::netlink::uapi::NFNL_SUBSYS_NFTABLES;
+use crate::netlink::uapi::nf_tables::{NFT_MSG_GETGEN, NFT_MSG_GETTABLE, NFTA_GEN_ID};
 use crate::planner::diff::TableStatus;
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Protocol, ServiceName};
@@ -30,77 +33,88 @@ use commit::{Commit, FamilyCommit};
 use counters::CountedElement;
 use element::PinnedClient;
 
-/// nf_tables' type of a verdict, as data of a map.
-const NFT_DATA_VERDICT: u32 = libc::NFT_DATA_VERDICT;
-
-/// A name for libnftnl: ours are constants or made of digits, never with a NUL.
+/// Returns a name as C takes it.
+#[expect(
+    clippy::expect_used,
+    reason = "our names are constants, or constants and numbers, none with a NUL"
+)]
 fn name(name: &str) -> CString {
-    CString::new(name).unwrap_or_default()
+    CString::new(name).expect("a name without NUL")
 }
 
-/// The nf_tables of the network namespace that the calling thread was in when it was opened.
+/// Whether the pinned clients of a commit are deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnpinOutcome {
+    /// The clients are deleted.
+    Committed,
+    /// A client timed out meanwhile, so that this kernel (before Linux 6.3) deleted none.
+    TimedOut,
+}
+
+/// nf_tables in the network namespace of the thread that opens it.
 pub struct Kernel {
     pub(crate) socket: Socket,
-    /// Whether the tables are to be ours alone.
+    /// Whether this process owns the tables that it makes.
     owner: bool,
-    /// Whether it deletes elements that may be gone already, once it was asked.
-    destroys: Option<bool>,
+    /// Whether the kernel can delete elements that do not exist; `None` before the first probe.
+    destroys_elements: Option<bool>,
+    /// The bytes of all transactions so far.
     sent_bytes: u64,
 }
 
 impl Kernel {
-    /// Opens nf_tables and makes sure that it is there and may be used.
+    /// Opens nf_tables, and checks that the kernel has it and permits its use.
     ///
     /// # Errors
-    /// [`Error::NoNftables`], [`Error::Permission`], or whatever keeps the socket from opening.
+    /// [`Error::NoNftables`], [`Error::Permission`], or the failure of the socket.
     pub fn open() -> Result<Self, Error> {
-        let mut socket = Socket::open()?;
+        let mut socket = Socket::open(SockProtocol::NetlinkNetFilter)?;
         let family = encode::family_number(Family::Ipv4);
-        match socket.dump(libc::NFT_MSG_GETTABLE, family, &[], |_| {}) {
+        match socket.dump_nftables(NFT_MSG_GETTABLE, family, &[], |_| Ok(())) {
             Ok(_) => Ok(Self {
                 socket,
                 owner: false,
-                destroys: None,
+                destroys_elements: None,
                 sent_bytes: 0,
             }),
-            Err(DumpError::Rejected(Errno::EPERM)) => Err(Error::Permission),
-            Err(DumpError::Rejected(
+            Err(RequestError::Rejected(
                 Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT,
             )) => Err(Error::NoNftables),
-            Err(DumpError::Rejected(errno)) => Err(Error::errno("read nftables")(errno)),
-            Err(DumpError::Failed(error)) => Err(error),
+            Err(error) => Err(error.error("read nftables")),
         }
     }
 
-    /// From now on makes and takes over tables that nobody else can change or delete while this
-    /// value lives, and that stay when it goes (flags `owner` and `persist`, Linux 6.9). `false` if
-    /// the kernel cannot: then nothing changes.
+    /// Makes this process the owner of the tables that it makes or adopts from now on, if the kernel
+    /// supports that ([`Self::owns_tables`]).
+    ///
+    /// Only the owner can change or delete its table, and the table stays when this value is dropped
+    /// (flags `owner` and `persist`, Linux 6.9).
     ///
     /// # Errors
     /// As for [`Self::commit`].
-    pub fn own_tables(&mut self) -> Result<bool, Error> {
-        self.owner = self.can_own_tables()?;
-        Ok(self.owner)
+    pub fn own_tables(&mut self) -> Result<(), Error> {
+        self.owner = self.supports_table_ownership()?;
+        Ok(())
     }
 
-    /// Whether nobody else can change the tables that it makes.
+    /// Whether this process owns the tables that it makes.
     #[must_use]
     pub fn owns_tables(&self) -> bool {
         self.owner
     }
 
-    /// Whether the kernel knows tables with an owner.
+    /// Returns whether the kernel supports tables with an owner.
     ///
     /// # Errors
     /// As for [`Self::commit`].
-    pub fn can_own_tables(&mut self) -> Result<bool, Error> {
-        table::can_be_owned(&mut self.socket)
+    pub fn supports_table_ownership(&mut self) -> Result<bool, Error> {
+        table::supports_ownership(&mut self.socket)
     }
 
-    /// Whether there is a table of our name in one of these families.
+    /// Returns whether there is a table of our name in one of these families.
     ///
     /// # Errors
-    /// If the kernel does not answer.
+    /// The kernel does not dump the tables.
     pub fn has_tables(&mut self, families: &[Family]) -> Result<bool, Error> {
         for family in families {
             if table::find(&mut self.socket, *family)?.is_some() {
@@ -110,43 +124,44 @@ impl Kernel {
         Ok(false)
     }
 
-    /// The port of its socket: the kernel names it in what it tells of our changes.
+    /// Returns the netlink port of the socket, by which the kernel names it in notifications.
     #[must_use]
     pub fn port(&self) -> u32 {
         self.socket.port()
     }
 
-    /// The bytes that were sent of all transactions.
+    /// Returns the number of bytes of all transactions so far.
     #[must_use]
     pub fn sent_bytes(&self) -> u64 {
         self.sent_bytes
     }
 
-    /// The number of the ruleset, which grows by one with each transaction of anyone.
+    /// Returns the generation of the ruleset, which each transaction of any process increments.
     ///
     /// # Errors
-    /// If the kernel does not tell.
+    /// The kernel does not answer.
     pub fn generation(&mut self) -> Result<u32, Error> {
-        let kind = attribute::kind(libc::NFNL_SUBSYS_NFTABLES, libc::NFT_MSG_GETGEN);
-        let number = self.socket.ask(kind, |message| {
-            message.attributes().get(NFTA_GEN_ID)?.number()
-        })?;
-        number.ok_or(Error::errno("read the ruleset's number")(Errno::EPROTO))
+        let kind = attribute::kind(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN);
+        let generation = self.socket.query(kind, 0, &[], |message| {
+            let id = message.attributes().get(NFTA_GEN_ID);
+            id.and_then(Attribute::number).ok_or(Malformed)
+        });
+        generation.map_err(|error| error.error("read the ruleset's generation"))
     }
 
-    /// Commits both parts in one transaction. Returns when the kernel has.
+    /// Commits the parts of all families in one transaction, and returns after the kernel committed.
     ///
     /// # Errors
-    /// [`Error::Rejected`] names what the kernel refused, and then nothing was done;
-    /// [`Error::Lost`] says that it is not known what was done.
+    /// [`Error::Rejected`] names what the kernel rejected, and nothing is committed;
+    /// [`Error::Lost`] if the outcome is unknown.
     pub fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
         self.send(commit.batch(self.owner), commit)
     }
 
-    /// Deletes our tables.
+    /// Deletes our tables, and returns the families that had one.
     ///
     /// # Errors
-    /// As for [`Self::commit`]. A table that is not there is none.
+    /// As for [`Self::commit`].
     pub fn delete_tables(&mut self) -> Result<Vec<Family>, Error> {
         let mut deleted = Vec::new();
         for family in [Family::Ipv4, Family::Ipv6] {
@@ -164,11 +179,12 @@ impl Kernel {
         Ok(deleted)
     }
 
-    /// Reads our table of family `A`, which should be of this shape. One that nobody owns any more
-    /// is taken over first.
+    /// Reads our table of family `A`, which should be made from this program. If tables are to be
+    /// owned, this process first becomes the owner of a table that lost its owner.
     ///
     /// # Errors
-    /// If the kernel does not give it out, it changes all the while, or another process owns it.
+    /// The kernel does not dump the table, other processes change it all the time, or another process
+    /// owns it.
     pub fn read<A: Address>(&mut self, fixed: &Program) -> Result<TableStatus<Table<A>>, Error> {
         if let Some(found) = table::find(&mut self.socket, A::FAMILY)? {
             if found.owner.is_some_and(|owner| owner != self.port()) {
@@ -178,88 +194,95 @@ impl Kernel {
                 return Ok(TableStatus::Foreign("anyone can change it".to_owned()));
             }
             if self.owner && found.owner.is_none() {
-                self.take_over(A::FAMILY)?;
+                self.own_table(A::FAMILY)?;
             }
         }
         read::read(&mut self.socket, fixed)
     }
 
-    fn take_over(&mut self, family: Family) -> Result<(), Error> {
+    fn own_table(&mut self, family: Family) -> Result<(), Error> {
         let mut batch = Batch::new();
-        table::push_take_over(&mut batch, family);
+        table::push_own(&mut batch, family);
         self.send(batch, &Commit::default())
     }
 
-    /// The clients of a protocol that are remembered. Costs the square of their number.
+    /// Reads the pinned clients of a protocol. The cost is the square of their number.
     ///
     /// # Errors
-    /// If the kernel does not give them out.
-    pub fn clients<A: Address>(
+    /// The kernel does not dump the clients.
+    pub fn pinned_clients<A: Address>(
         &mut self,
         protocol: Protocol,
     ) -> Result<Vec<PinnedClient<A>>, Error> {
-        element::affinity::<A>(&mut self.socket, protocol)
+        element::pinned_clients::<A>(&mut self.socket, protocol)
     }
 
-    /// Commits what deletes clients (`Part::forget`); who timed out meanwhile is forgotten too. `false`:
-    /// one timed out, and this kernel (before Linux 6.3) has deleted none.
+    /// Commits the deletion of pinned clients ([`FamilyCommit::forget`]), of which some may have timed
+    /// out meanwhile.
     ///
     /// # Errors
     /// As for [`Self::commit`].
-    pub fn forget_clients(&mut self, commit: &Commit) -> Result<bool, Error> {
-        let destroys = match self.destroys {
+    pub fn unpin_clients(&mut self, commit: &Commit) -> Result<UnpinOutcome, Error> {
+        let destroys = match self.destroys_elements {
             Some(destroys) => destroys,
-            None => table::can_destroy_elements(&mut self.socket)?,
+            None => table::supports_destroying_elements(&mut self.socket)?,
         };
-        self.destroys = Some(destroys);
+        self.destroys_elements = Some(destroys);
         let batch = if destroys {
             commit.tolerant_batch()
         } else {
             commit.batch(self.owner)
         };
         match self.send(batch, commit) {
-            Ok(()) => Ok(true),
-            // It does not refuse what is gone: the map itself is.
-            Err(Error::Rejected(rejections)) if all(&rejections, Errno::ENOENT) => Ok(destroys),
+            Ok(()) => Ok(UnpinOutcome::Committed),
+            Err(Error::Rejected(rejections)) if all(&rejections, Errno::ENOENT) => {
+                // A kernel that accepts missing elements rejects only a missing map.
+                Ok(if destroys {
+                    UnpinOutcome::Committed
+                } else {
+                    UnpinOutcome::TimedOut
+                })
+            }
             Err(error) => Err(error),
         }
     }
 
-    /// How many connections' clients could not be remembered since the table was made, because the
-    /// map of their protocol is full. They are served all the same.
+    /// Reads how many connections of each protocol were balanced without affinity since the table was
+    /// made, because the protocol's affinity map was full.
     ///
     /// # Errors
-    /// If the kernel does not give it out.
-    pub fn forgotten_clients<A: Address>(&mut self) -> Result<Vec<(Protocol, u64)>, Error> {
-        let counted = counters::packets::<A>(&mut self.socket, SetName::AffinityFull)?;
-        let of_protocol = counted.into_iter().filter_map(|counted| {
-            let Key::Protocol(protocol) = counted.key else {
+    /// The kernel does not dump the counters.
+    pub fn affinity_overflows<A: Address>(&mut self) -> Result<Vec<(Protocol, u64)>, Error> {
+        let counted = self.counters::<A>(SetName::AffinityFull)?;
+        let overflow = |element: CountedElement<A>| {
+            let Key::Protocol(protocol) = element.key else {
                 return None;
             };
-            Some((protocol, counted.packets))
-        });
-        Ok(of_protocol.collect())
+            Some((protocol, element.packets))
+        };
+        Ok(counted.into_iter().filter_map(overflow).collect())
     }
 
-    /// How many connections each frontend and node port has had since its element was made. Costs
-    /// the square of their number.
+    /// Reads the number of connections of each frontend and node port since its element was added. The
+    /// cost is the square of their number.
     ///
     /// # Errors
-    /// If the kernel does not give it out.
-    pub fn connections<A: Address>(&mut self) -> Result<Vec<CountedElement<A>>, Error> {
-        let mut counted = self.counted(SetName::Services)?;
-        counted.extend(self.counted(SetName::Nodeports)?);
+    /// The kernel does not dump the counters.
+    pub fn connection_counters<A: Address>(&mut self) -> Result<Vec<CountedElement<A>>, Error> {
+        let mut counted = self.counters(SetName::Services)?;
+        counted.extend(self.counters(SetName::Nodeports)?);
         Ok(counted)
     }
 
-    /// What each element of a set that counts has counted. Costs the square of their number.
+    /// Reads the counter of each element of a set. The cost is the square of their number.
     ///
     /// # Errors
-    /// If the kernel does not give it out.
-    pub fn counted<A: Address>(&mut self, set: SetName) -> Result<Vec<CountedElement<A>>, Error> {
-        counters::packets(&mut self.socket, set)
+    /// The kernel does not dump the counters.
+    pub fn counters<A: Address>(&mut self, set: SetName) -> Result<Vec<CountedElement<A>>, Error> {
+        counters::read(&mut self.socket, set)
     }
 
+    /// Sends a batch that was made from this commit.
     fn send(&mut self, batch: Batch, commit: &Commit) -> Result<(), Error> {
         if batch.is_empty() {
             return Ok(());
@@ -267,14 +290,14 @@ impl Kernel {
         let finished = batch.finish();
         let pages = finished.pages();
         let bytes: usize = pages.iter().map(|page| page.len()).sum();
-        self.sent_bytes += u64::try_from(bytes).unwrap_or(0);
+        self.sent_bytes += number_of_bytes(bytes);
         let rejected = self.socket.send(&pages)?;
         if rejected.is_empty() {
             return Ok(());
         }
         let rejections: Vec<_> = rejected
             .iter()
-            .map(|rejected| name_rejected(rejected, &finished, commit))
+            .map(|rejected| describe_rejection(rejected, &finished, commit))
             .collect();
         // The kernel rejects the batch as a whole when the caller may not change nftables at all.
         let is_forbidden = |rejection: &Rejection| {
@@ -287,16 +310,26 @@ impl Kernel {
     }
 }
 
+#[expect(
+    clippy::expect_used,
+    reason = "no system has addresses of more than 64 bits"
+)]
+fn number_of_bytes(bytes: usize) -> u64 {
+    u64::try_from(bytes).expect("a size of 64 bits")
+}
+
+/// Whether the kernel rejected every part for this reason.
 fn all(rejections: &[Rejection], errno: Errno) -> bool {
     rejections.iter().all(|rejection| rejection.errno == errno)
 }
 
-fn name_rejected(
-    rejected: &socket::RejectedMessage,
+/// Describes a message that the kernel rejected.
+fn describe_rejection(
+    rejected: &RejectedMessage,
     finished: &FinishedBatch,
     commit: &Commit,
 ) -> Rejection {
-    let (at, (operation, services)) = match finished.about(rejected.sequence, rejected.offset) {
+    let (at, (operation, services)) = match finished.subject(rejected.sequence, rejected.offset) {
         None => (
             RejectedAt::Transaction,
             ("the transaction".to_owned(), Vec::new()),
@@ -320,6 +353,7 @@ fn name_rejected(
     }
 }
 
+/// Returns operations of a commit in nft's words, and the Services that they are for.
 fn describe<A: Address>(
     part: Option<&FamilyCommit<A>>,
     range: Range<usize>,

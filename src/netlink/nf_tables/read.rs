@@ -2,21 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
 
-use super::{NFT_DATA_VERDICT, table};
+use super::table;
 use crate::netlink::Error;
 use crate::netlink::ffi::Rule;
-use crate::netlink::nf_tables::element::{bound, element, ranges};
+use crate::netlink::nf_tables::element::{elements, parse, parse_bound, ranges};
 use crate::netlink::nf_tables::encode::{family_number, rules};
-use crate::netlink::socket::attribute::{Attribute, Attributes};
-use crate::netlink::socket::{DumpError, Socket};
-use crate::netlink::uapi::{
-    NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_TYPE, NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY,
-    NFTA_SET_DATA_LEN, NFTA_SET_DATA_TYPE, NFTA_SET_DESC, NFTA_SET_DESC_SIZE,
-    NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_SET_ELEM_LIST_SET, NFTA_SET_EXPR, NFTA_SET_FLAGS,
-    NFTA_SET_KEY_LEN, NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_USERDATA, NFTA_TABLE,
+use crate::netlink::socket::attribute::{Attribute, Attributes, Malformed};
+use crate::netlink::socket::{DumpConsistency, RequestError, Socket};
+use crate::netlink::uapi::nf_tables::{
+    NFT_DATA_VERDICT, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETSET, NFT_MSG_GETSETELEM,
+    NFT_SET_INTERVAL, NFTA_CHAIN_HOOK, NFTA_CHAIN_NAME, NFTA_CHAIN_TYPE, NFTA_HOOK_HOOKNUM,
+    NFTA_HOOK_PRIORITY, NFTA_RULE_CHAIN, NFTA_SET_DATA_LEN, NFTA_SET_DATA_TYPE, NFTA_SET_DESC,
+    NFTA_SET_DESC_SIZE, NFTA_SET_ELEM_LIST_SET, NFTA_SET_EXPR, NFTA_SET_FLAGS, NFTA_SET_KEY_LEN,
+    NFTA_SET_KEY_TYPE, NFTA_SET_NAME, NFTA_SET_USERDATA, NFTA_TABLE,
 };
 use crate::planner::diff::TableStatus;
 use crate::planner::model::Address;
@@ -26,8 +26,11 @@ use crate::planner::ruleset::{
     program, set,
 };
 
-/// How often a dump is asked for again because the ruleset changed meanwhile.
+/// The number of attempts to read the table while others change the ruleset.
 const ATTEMPTS: usize = 20;
+
+/// The name of an object whose name is not text; kube-dnat makes no such object.
+const NOT_UTF8: &str = "(not UTF-8)";
 
 /// Reads the table of family `A`.
 pub(crate) fn read<A: Address>(
@@ -37,7 +40,7 @@ pub(crate) fn read<A: Address>(
     read_by(socket, |reader| reader.read(fixed))
 }
 
-/// Reads all of it but elements.
+/// Reads the table of family `A` without its elements.
 pub(crate) fn read_shape<A: Address>(
     socket: &mut Socket,
     fixed: &Program,
@@ -45,7 +48,8 @@ pub(crate) fn read_shape<A: Address>(
     read_by(socket, |reader| reader.shape(fixed))
 }
 
-/// Reads nothing but the elements of these sets and maps, whatever else is there.
+/// Reads the elements of these sets and maps into a table of this shape, and does not check the rest
+/// of the table.
 pub(crate) fn read_elements<A: Address>(
     socket: &mut Socket,
     shape: &Table<A>,
@@ -79,19 +83,23 @@ fn read_by<A: Address>(
 
 /// Why reading ends early.
 enum ReadStop {
+    /// The table does not exist.
     NoTable,
+    /// The table is not as this version makes it, for this reason.
     Foreign(String),
+    /// The ruleset changed during a dump.
     Changed,
+    /// The kernel does not dump the table.
     Failed(Error),
 }
 
-impl From<DumpError> for ReadStop {
-    fn from(dump: DumpError) -> Self {
-        match dump {
-            DumpError::Rejected(Errno::ENOENT) => Self::NoTable,
-            DumpError::Rejected(Errno::EINTR | Errno::EAGAIN) => Self::Changed,
-            dump @ (DumpError::Rejected(_) | DumpError::Failed(_)) => {
-                Self::Failed(dump.error("dump the table"))
+impl From<RequestError> for ReadStop {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Rejected(Errno::ENOENT) => Self::NoTable,
+            RequestError::Rejected(Errno::EINTR | Errno::EAGAIN) => Self::Changed,
+            error @ (RequestError::Rejected(_) | RequestError::Failed(_)) => {
+                Self::Failed(error.error("dump the table"))
             }
         }
     }
@@ -101,6 +109,7 @@ fn foreign<T>(why: impl Into<String>) -> Result<T, ReadStop> {
     Err(ReadStop::Foreign(why.into()))
 }
 
+/// Reads a table, and compares it with what this version makes.
 struct TableReader<'a, A: Address> {
     socket: &'a mut Socket,
     table: Table<A>,
@@ -109,7 +118,7 @@ struct TableReader<'a, A: Address> {
 impl<A: Address> TableReader<'_, A> {
     fn read(&mut self, fixed: &Program) -> Result<(), ReadStop> {
         self.shape(fixed)?;
-        // What packets added is not ours to compare.
+        // Packets add the elements of dynamic sets, which have no desired state to compare with.
         for name in SetName::all().filter(|name| set(*name).dynamic.is_none()) {
             self.elements(name)?;
         }
@@ -122,48 +131,43 @@ impl<A: Address> TableReader<'_, A> {
         self.rules(&chains)
     }
 
-    /// Dumps objects of our table and gives the attributes of each to `each`.
+    /// Dumps objects of our table, and passes the attributes and the message of each to `each`.
     fn dump(
         &mut self,
-        kind: i32,
+        kind: u8,
         texts: &[(u16, &str)],
-        mut each: impl FnMut(Attributes<'_>, &[u8]),
+        mut each: impl FnMut(Attributes<'_>, &[u8]) -> Result<(), Malformed>,
     ) -> Result<(), ReadStop> {
         let family = family_number(A::FAMILY);
-        let whole = self.socket.dump(kind, family, texts, |message| {
+        let dumped = self.socket.dump_nftables(kind, family, texts, |message| {
             let attributes = message.attributes();
-            let table = attributes.get(NFTA_TABLE).and_then(Attribute::text);
-            if table == Some(TABLE) {
-                each(attributes, message.bytes);
+            if text(&attributes, NFTA_TABLE)? == TABLE {
+                each(attributes, message.bytes)?;
             }
-        })?;
-        if whole {
             Ok(())
-        } else {
-            Err(ReadStop::Changed)
+        })?;
+        match dumped {
+            DumpConsistency::Consistent => Ok(()),
+            DumpConsistency::Inconsistent => Err(ReadStop::Changed),
         }
     }
 
     fn sets(&mut self, fixed: &Program) -> Result<(), ReadStop> {
         let mut wrong = None;
         let mut count = 0;
-        self.dump(
-            libc::NFT_MSG_GETSET,
-            &[(NFTA_TABLE, TABLE)],
-            |attributes, _| {
-                let name = attributes.get(NFTA_SET_NAME).and_then(Attribute::text);
-                let name = name.unwrap_or_default();
-                match SetName::parse(name) {
-                    Some(known) if is_declared(&fixed.set(known), &attributes, A::FAMILY) => {
-                        count += 1;
-                    }
-                    _ => wrong = Some(format!("set {name} is not as this version declares it")),
+        self.dump(NFT_MSG_GETSET, &[(NFTA_TABLE, TABLE)], |attributes, _| {
+            let name = text(&attributes, NFTA_SET_NAME)?;
+            match SetName::parse(name) {
+                Some(known) if is_declared(&fixed.set(known), &attributes, A::FAMILY) => {
+                    count += 1;
                 }
-            },
-        )?;
+                _ => wrong = Some(format!("set {name} is not as this version declares it")),
+            }
+            Ok(())
+        })?;
         match wrong {
             Some(wrong) => foreign(wrong),
-            // A table without sets: the kernel has no error for a table that is not there.
+            // The kernel reports no error for a table that does not exist.
             None if count == 0 => {
                 match table::find(self.socket, A::FAMILY).map_err(ReadStop::Failed)? {
                     Some(_) => foreign("it has no sets"),
@@ -175,40 +179,34 @@ impl<A: Address> TableReader<'_, A> {
         }
     }
 
-    /// Returns the chains that the table should have: the fixed ones, and the balance chains
-    /// found.
+    /// Returns the chains that the table should have: the fixed chains, and the dynamic chains that it
+    /// has.
     fn chains(&mut self, fixed: &Program) -> Result<Vec<Chain>, ReadStop> {
         let mut expected = program(fixed);
         let mut found = BTreeMap::new();
-        self.dump(
-            libc::NFT_MSG_GETCHAIN,
-            &[(NFTA_TABLE, TABLE)],
-            |attributes, _| {
-                let name = attributes.get(NFTA_CHAIN_NAME).and_then(Attribute::text);
-                found.insert(
-                    name.unwrap_or_default().to_owned(),
-                    ChainHook::read(&attributes),
-                );
-            },
-        )?;
+        self.dump(NFT_MSG_GETCHAIN, &[(NFTA_TABLE, TABLE)], |attributes, _| {
+            let name = text(&attributes, NFTA_CHAIN_NAME)?;
+            found.insert(name.to_owned(), ChainHook::read(&attributes));
+            Ok(())
+        })?;
         for chain in &expected {
             let name = chain.name.to_string();
-            if found.remove(&name) != Some(ChainHook::of(chain)) {
+            if found.remove(&name) != Some(ChainHook::expected(chain)) {
                 return foreign(format!("chain {name} is not as this version makes it"));
             }
         }
-        let mut on_demand = BTreeSet::new();
-        for (name, hooked) in found {
+        let mut dynamic = BTreeSet::new();
+        for (name, hook) in found {
             match name.parse::<DynamicChain>() {
-                Ok(chain) if hooked == ChainHook::default() => {
+                Ok(chain) if hook == ChainHook::default() => {
                     expected.push(chain.chain());
-                    on_demand.insert(chain);
+                    dynamic.insert(chain);
                 }
                 _ => return foreign(format!("chain {name} is not one of ours")),
             }
         }
-        // In order: a chain comes after the one it goes to.
-        for chain in on_demand {
+        // In ascending order, a chain comes after the chain that it goes to.
+        for chain in dynamic {
             if let Err(error) = self.table.add_chain(chain) {
                 return foreign(error.to_string());
             }
@@ -219,18 +217,20 @@ impl<A: Address> TableReader<'_, A> {
     fn rules(&mut self, chains: &[Chain]) -> Result<(), ReadStop> {
         let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
         self.dump(
-            libc::NFT_MSG_GETRULE,
+            NFT_MSG_GETRULE,
             &[(NFTA_TABLE, TABLE)],
-            |_, message| {
-                // What cannot be parsed leaves its chain a rule short.
-                if let Some(rule) = Rule::parse(message) {
-                    found.entry(rule.chain()).or_default().push(rule.text());
-                }
+            |attributes, message| {
+                let chain = text(&attributes, NFTA_RULE_CHAIN)?;
+                // No rule of ours has an empty text.
+                let rule = Rule::parse(message).map_or_else(String::new, |rule| rule.text());
+                found.entry(chain.to_owned()).or_default().push(rule);
+                Ok(())
             },
         )?;
         for chain in chains {
             let name = chain.name.to_string();
             let expected = rules(chain, A::FAMILY).map(|rule| rule.text());
+            // The dump has no message of a chain without rules.
             let found = found.remove(&name).unwrap_or_default();
             if !expected.eq(found) {
                 return foreign(format!(
@@ -243,33 +243,32 @@ impl<A: Address> TableReader<'_, A> {
 
     fn elements(&mut self, name: SetName) -> Result<(), ReadStop> {
         let texts = [(NFTA_TABLE, TABLE), (NFTA_SET_ELEM_LIST_SET, name.as_str())];
-        let mut elements = Vec::new();
+        let mut found = Vec::new();
         let mut bounds = BTreeSet::new();
         let mut wrong = false;
-        self.dump(libc::NFT_MSG_GETSETELEM, &texts, |attributes, _| {
-            let list = attributes.get(NFTA_SET_ELEM_LIST_ELEMENTS);
-            for attribute in list.into_iter().flat_map(Attribute::nested) {
-                let attributes = attribute.nested();
+        self.dump(NFT_MSG_GETSETELEM, &texts, |attributes, _| {
+            for attributes in elements(&attributes) {
                 if set(name).is_ranges() {
-                    let bound = bound::<A>(&attributes);
+                    let bound = parse_bound::<A>(&attributes)?;
                     wrong |= bound.is_none();
                     bounds.extend(bound);
                 } else {
-                    let element = element(name, &attributes);
+                    let element = parse(name, &attributes)?;
                     wrong |= element.is_none();
-                    elements.extend(element);
+                    found.extend(element);
                 }
             }
+            Ok(())
         })?;
         for net in ranges(&bounds) {
-            elements.push(Element {
+            found.push(Element {
                 set: name,
                 key: Key::Net(net),
                 value: Value::Nothing,
                 comment: None,
             });
         }
-        for element in elements {
+        for element in found {
             wrong |= self.table.add(element).is_err();
         }
         if wrong {
@@ -280,8 +279,15 @@ impl<A: Address> TableReader<'_, A> {
     }
 }
 
-/// Whether a set in the kernel is as we declare it.
+/// Returns a text that each object of its kind has.
+fn text<'a>(attributes: &Attributes<'a>, kind: u16) -> Result<&'a str, Malformed> {
+    let text = attributes.get(kind).ok_or(Malformed)?.text();
+    Ok(text.unwrap_or(NOT_UTF8))
+}
+
+/// Whether a set in the kernel is as this version declares it.
 fn is_declared(declared: &Set, found: &Attributes<'_>, family: Family) -> bool {
+    // The kernel omits a type or a length of 0.
     let number = |attribute| {
         found
             .get(attribute)
@@ -293,14 +299,15 @@ fn is_declared(declared: &Set, found: &Attributes<'_>, family: Family) -> bool {
         ElementType::Verdict => (NFT_DATA_VERDICT, 0),
         ElementType::Endpoint => (Set::endpoint_type(family), Set::endpoint_len(family)),
     };
-    let interval = number(NFTA_SET_FLAGS) & libc::NFT_SET_INTERVAL.unsigned_abs() != 0;
-    let size = found.get(NFTA_SET_DESC).map(Attribute::nested);
-    let size = size.and_then(|size| size.get(NFTA_SET_DESC_SIZE)?.number());
+    let interval = number(NFTA_SET_FLAGS) & NFT_SET_INTERVAL != 0;
+    let size = found
+        .get(NFTA_SET_DESC)
+        .and_then(|description| description.nested().get(NFTA_SET_DESC_SIZE)?.number());
     let user_data = found.get(NFTA_SET_USERDATA).map(|data| data.value);
     number(NFTA_SET_KEY_TYPE) == declared.key_type(family)
         && number(NFTA_SET_KEY_LEN) == declared.key_len(family)
         && number(NFTA_SET_DATA_TYPE) == data_type
-        // The kernel gives the length of a verdict in its own terms.
+        // The length of a verdict is the size of a type of the kernel.
         && (declared.data == ElementType::Verdict || number(NFTA_SET_DATA_LEN) == data_len)
         && interval == declared.is_interval()
         && size == declared.dynamic
@@ -308,16 +315,20 @@ fn is_declared(declared: &Set, found: &Attributes<'_>, family: Family) -> bool {
         && user_data == Some(&declared.user_data(family)[..])
 }
 
-/// How a chain is hooked; all empty for a chain that others call.
+/// The hook of a base chain; every field is `None` for a chain that other chains call.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct ChainHook {
+    /// The type of the chain.
     kind: Option<String>,
+    /// The number of the hook.
     hook: Option<u32>,
+    /// The priority among the chains of the hook.
     priority: Option<i32>,
 }
 
 impl ChainHook {
-    fn of(chain: &Chain) -> Self {
+    /// Returns the hook that a chain should have.
+    fn expected(chain: &Chain) -> Self {
         let Some((hook, priority)) = chain.hook else {
             return Self::default();
         };
@@ -328,6 +339,7 @@ impl ChainHook {
         }
     }
 
+    /// Reads the hook that a chain has in the kernel.
     fn read(attributes: &Attributes<'_>) -> Self {
         let hook = attributes.get(NFTA_CHAIN_HOOK).map(Attribute::nested);
         let number = |kind| hook.as_ref()?.get(kind)?.number();

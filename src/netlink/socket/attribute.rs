@@ -1,32 +1,45 @@
 //! Netlink messages and attributes as bytes (`linux/netlink.h`), read and written in safe code.
 
-/// Bytes of a message's header (`struct nlmsghdr`).
+use nix::errno::Errno;
+
+use crate::netlink::uapi::{NLA_F_NESTED, NLA_TYPE_MASK};
+
+/// The bytes of a message's header (`struct nlmsghdr`).
 pub(crate) const HEADER: usize = 16;
 
-/// Bytes of the header after it in every message of nfnetlink (`struct nfgenmsg`).
+/// The bytes of nfnetlink's header, which follows a message's header (`struct nfgenmsg`).
 pub(crate) const NFGEN: usize = 4;
 
-/// The bits of an attribute's type that are flags (`NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`).
-const TYPE_MASK: u16 = 0x3fff;
+/// The bytes of an attribute's header (`NLA_HDRLEN`).
+pub(crate) const ATTRIBUTE_HEADER: usize = 4;
 
-/// `NLA_F_NESTED`.
-const NESTED: u16 = 0x8000;
+/// A message of the kernel is cut short, or lacks what every message of its type has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed;
 
-/// `NLM_F_REQUEST`.
-pub(crate) const REQUEST: u16 = 1;
+impl From<Malformed> for Errno {
+    fn from(Malformed: Malformed) -> Self {
+        Self::EPROTO
+    }
+}
 
-/// A message.
+/// A netlink message with its header taken apart.
 #[derive(Clone, Copy)]
 pub(crate) struct NetlinkMessage<'a> {
+    /// The message's type; nfnetlink has the subsystem in the upper byte.
     pub(crate) kind: u16,
+    /// The message's flags, `NLM_F_*`.
     pub(crate) flags: u16,
+    /// The sequence number of the request that the message answers.
     pub(crate) sequence: u32,
-    /// The whole message, header and all.
+    /// The netlink port of the socket that caused the message; 0 is the kernel's.
+    pub(crate) port: u32,
+    /// The whole message with its header.
     pub(crate) bytes: &'a [u8],
 }
 
 impl<'a> NetlinkMessage<'a> {
-    /// What stands after the message's header and the header of nfnetlink: attributes.
+    /// Returns the attributes after nfnetlink's header; an acknowledgement has none.
     pub(crate) fn attributes(&self) -> Attributes<'a> {
         Attributes {
             base: HEADER + NFGEN,
@@ -35,52 +48,74 @@ impl<'a> NetlinkMessage<'a> {
     }
 }
 
-/// Splits a buffer into messages; stops at what is no whole message.
-pub(crate) fn messages(mut buffer: &[u8]) -> impl Iterator<Item = NetlinkMessage<'_>> {
+/// Splits a datagram into messages; the last item is an error if the datagram ends within a message.
+pub(crate) fn messages(
+    datagram: &[u8],
+) -> impl Iterator<Item = Result<NetlinkMessage<'_>, Malformed>> {
+    let mut rest = datagram;
     std::iter::from_fn(move || {
-        let len = usize::try_from(u32_at(buffer, 0)?).ok()?;
-        let bytes = buffer.get(..len).filter(|bytes| bytes.len() >= HEADER)?;
-        let [kind_low, kind_high, flags_low, flags_high] = *bytes.get(4..)?.first_chunk()?;
-        buffer = buffer.get(len.next_multiple_of(4)..).unwrap_or_default();
-        Some(NetlinkMessage {
-            kind: u16::from_ne_bytes([kind_low, kind_high]),
-            flags: u16::from_ne_bytes([flags_low, flags_high]),
-            sequence: u32_at(bytes, 8)?,
-            bytes,
-        })
+        if rest.is_empty() {
+            return None;
+        }
+        let split = split_message(rest);
+        rest = split.map_or(&[], |(_, rest)| rest);
+        Some(split.map(|(message, _)| message).ok_or(Malformed))
     })
 }
 
-/// The number at `position`, in the host's byte order.
+fn split_message(buffer: &[u8]) -> Option<(NetlinkMessage<'_>, &[u8])> {
+    let len = usize::try_from(u32_at(buffer, 0)?).ok()?;
+    let bytes = buffer.get(..len).filter(|bytes| bytes.len() >= HEADER)?;
+    let [kind_low, kind_high, flags_low, flags_high] = *bytes.get(4..)?.first_chunk()?;
+    let message = NetlinkMessage {
+        kind: u16::from_ne_bytes([kind_low, kind_high]),
+        flags: u16::from_ne_bytes([flags_low, flags_high]),
+        sequence: u32_at(bytes, 8)?,
+        port: u32_at(bytes, 12)?,
+        bytes,
+    };
+    // The last message may lack its padding.
+    let rest = buffer.get(len.next_multiple_of(4)..).unwrap_or_default();
+    Some((message, rest))
+}
+
+/// Returns the number at `position`, in the host's byte order.
 pub(crate) fn u32_at(bytes: &[u8], position: usize) -> Option<u32> {
     let chunk = bytes.get(position..)?.first_chunk()?;
     Some(u32::from_ne_bytes(*chunk))
 }
 
-/// An attribute.
+/// An attribute of a message.
 #[derive(Clone, Copy)]
 pub(crate) struct Attribute<'a> {
+    /// The attribute's type, without flags.
     pub(crate) kind: u16,
-    /// Where the attribute starts in its message.
+    /// The position of the attribute in its message, in bytes.
     pub(crate) offset: usize,
+    /// The bytes after the attribute's header.
     pub(crate) value: &'a [u8],
 }
 
 impl<'a> Attribute<'a> {
-    /// The attributes nested in this one.
+    /// Returns the attributes nested in this one.
     pub(crate) fn nested(self) -> Attributes<'a> {
         Attributes {
-            base: self.offset + 4,
+            base: self.offset + ATTRIBUTE_HEADER,
             rest: self.value,
         }
     }
 
-    /// A number in network byte order.
+    /// Returns the value as a number in network byte order; `None` unless it has 4 bytes.
     pub(crate) fn number(self) -> Option<u32> {
         self.value.try_into().ok().map(u32::from_be_bytes)
     }
 
-    /// A text that ends with a NUL.
+    /// Returns the value as a number in network byte order; `None` unless it has 8 bytes.
+    pub(crate) fn long_number(self) -> Option<u64> {
+        self.value.try_into().ok().map(u64::from_be_bytes)
+    }
+
+    /// Returns the value as text up to its NUL, if any; `None` if it is not UTF-8.
     pub(crate) fn text(self) -> Option<&'a str> {
         let end = self.value.iter().position(|byte| *byte == 0);
         let text = self.value.get(..end.unwrap_or(self.value.len()))?;
@@ -88,7 +123,7 @@ impl<'a> Attribute<'a> {
     }
 }
 
-/// Attributes that follow each other.
+/// The attributes of a message, or of an attribute, in order.
 #[derive(Clone)]
 pub(crate) struct Attributes<'a> {
     base: usize,
@@ -96,12 +131,12 @@ pub(crate) struct Attributes<'a> {
 }
 
 impl<'a> Attributes<'a> {
-    /// Attributes that start `base` bytes into their message.
+    /// Reads attributes that start `base` bytes into their message.
     pub(crate) fn at(base: usize, rest: &'a [u8]) -> Self {
         Self { base, rest }
     }
 
-    /// The first attribute of this kind.
+    /// Returns the first attribute of this type.
     pub(crate) fn get(&self, kind: u16) -> Option<Attribute<'a>> {
         let mut attributes = self.clone();
         attributes.find(|attribute| attribute.kind == kind)
@@ -111,30 +146,35 @@ impl<'a> Attributes<'a> {
 impl<'a> Iterator for Attributes<'a> {
     type Item = Attribute<'a>;
 
+    /// Returns the next attribute; `None` too if the next one is cut short.
     fn next(&mut self) -> Option<Attribute<'a>> {
         let [len_low, len_high, kind_low, kind_high] = *self.rest.first_chunk()?;
         let len = usize::from(u16::from_ne_bytes([len_low, len_high]));
-        let value = self.rest.get(4..len)?;
+        let value = self.rest.get(ATTRIBUTE_HEADER..len)?;
         let attribute = Attribute {
-            kind: u16::from_ne_bytes([kind_low, kind_high]) & TYPE_MASK,
+            kind: u16::from_ne_bytes([kind_low, kind_high]) & NLA_TYPE_MASK,
             offset: self.base,
             value,
         };
         let next = len.next_multiple_of(4);
         self.base += next;
+        // The last attribute may lack its padding.
         self.rest = self.rest.get(next..).unwrap_or_default();
         Some(attribute)
     }
 }
 
-/// The type of a message of nfnetlink: its subsystem stands in the upper byte
+/// Returns the type of a message of nfnetlink: the subsystem is the upper byte
 /// (`linux/netfilter/nfnetlink.h`).
-pub(crate) fn kind(subsystem: i32, message: i32) -> u16 {
-    // Both are below 256.
-    u16::try_from((subsystem << 8) | message).unwrap_or(0)
+pub(crate) fn kind(subsystem: u8, message: u8) -> u16 {
+    u16::from_be_bytes([subsystem, message])
 }
 
-/// A request to nfnetlink: header, nfnetlink's header, and attributes as [`push`] wrote them.
+/// Writes a request to nfnetlink: header, nfnetlink's header, and attributes as [`push`] wrote them.
+#[expect(
+    clippy::expect_used,
+    reason = "a request names one object or element: it is a few hundred bytes"
+)]
 pub(crate) fn request(
     kind: u16,
     flags: u16,
@@ -144,7 +184,7 @@ pub(crate) fn request(
 ) -> Vec<u8> {
     let len = HEADER + NFGEN + attributes.len();
     let mut message = Vec::with_capacity(len.next_multiple_of(4));
-    let len = u32::try_from(len).unwrap_or(u32::MAX);
+    let len = u32::try_from(len).expect("a request is shorter than 4 GiB");
     message.extend_from_slice(&len.to_ne_bytes());
     message.extend_from_slice(&kind.to_ne_bytes());
     message.extend_from_slice(&flags.to_ne_bytes());
@@ -155,9 +195,14 @@ pub(crate) fn request(
     message
 }
 
-/// Appends an attribute. The kernel's lengths are of 16 bits; ours are far below.
+/// Appends an attribute.
+#[expect(
+    clippy::expect_used,
+    reason = "a value is a name, a key, a number, or a few of these: a few hundred bytes"
+)]
 pub(crate) fn push(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    let len = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+    let len = ATTRIBUTE_HEADER + value.len();
+    let len = u16::try_from(len).expect("an attribute is shorter than 64 KiB");
     bytes.extend_from_slice(&len.to_ne_bytes());
     bytes.extend_from_slice(&kind.to_ne_bytes());
     bytes.extend_from_slice(value);
@@ -166,10 +211,10 @@ pub(crate) fn push(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
 
 /// Appends an attribute that holds attributes.
 pub(crate) fn push_nested(bytes: &mut Vec<u8>, kind: u16, attributes: &[u8]) {
-    push(bytes, NESTED | kind, attributes);
+    push(bytes, NLA_F_NESTED | kind, attributes);
 }
 
-/// Texts as attributes.
+/// Writes texts as attributes, each with its NUL.
 pub(crate) fn texts(texts: &[(u16, &str)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (kind, text) in texts {
@@ -186,7 +231,7 @@ mod tests {
     fn a_request_is_read_as_it_is_written() {
         let attributes = texts(&[(1, "kube-dnat"), (2, "a")]);
         let bytes = request(2561, 0x301, 10, 7, &attributes);
-        let read: Vec<_> = messages(&bytes).collect();
+        let read: Vec<_> = messages(&bytes).map(Result::unwrap).collect();
         assert_eq!(read.len(), 1);
         assert_eq!(
             (read[0].kind, read[0].flags, read[0].sequence),
@@ -200,10 +245,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_is_not_read() {
+    fn a_message_or_attribute_that_is_cut_short_is_not_read() {
         let bytes = request(2561, 0, 2, 1, &texts(&[(1, "kube-dnat")]));
-        assert_eq!(messages(&bytes[..bytes.len() - 1]).count(), 0);
-        assert_eq!(messages(&[0; 16]).count(), 0);
+        let is_malformed = |bytes: &[u8]| {
+            let read: Vec<_> = messages(bytes).map(|message| message.is_err()).collect();
+            read == [true]
+        };
+        assert!(is_malformed(&bytes[..bytes.len() - 1]));
+        assert!(is_malformed(&[0; 16]));
+        assert_eq!(messages(&[]).count(), 0);
         assert_eq!(Attributes::at(0, &[200, 0, 1, 0, 5]).count(), 0);
         assert_eq!(Attributes::at(0, &[2, 0, 1, 0, 5]).count(), 0);
     }

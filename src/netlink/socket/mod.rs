@@ -1,249 +1,290 @@
-//! A netlink socket to nfnetlink: send a batch whole, hear what was refused, dump.
+//! Netlink sockets: send a batch whole, read which messages the kernel rejected, dump, and receive
+//! notifications.
+
+pub(crate) mod attribute;
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nftnl::nftnl_sys::libc;
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, NetlinkAddr, getsockname, recv, sendmsg, setsockopt, sockopt};
-use std::io::IoSlice;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname,
+    recv, sendmsg, setsockopt, socket, sockopt,
+};
 
-use crate::netlink::Error;
-pub(crate) mod attribute;
+use self::attribute::{Attributes, HEADER, Malformed, NetlinkMessage, messages, u32_at};
+use crate::netlink::uapi::{
+    NFNL_SUBSYS_NFTABLES, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST,
+    NLMSG_DONE, NLMSG_ERROR, NLMSGERR_ATTR_MSG, NLMSGERR_ATTR_OFFS,
+};
+use crate::netlink::{Error, ffi};
 
-use self::attribute::{Attributes, HEADER, u32_at};
-use crate::netlink::ffi::NetlinkSocket;
+/// The bytes of the buffer for answers; the kernel fills at most 32 KiB of it in a dump
+/// (`NLMSG_GOODSIZE`, `netlink_dump` of `net/netlink/af_netlink.c`).
+const ANSWER_BUFFER: usize = 256 * 1024;
 
-/// Bytes of the buffer that answers are received in; the kernel fills at most 32 KiB of it for a
-/// dump (`NLMSG_GOODSIZE`, `netlink_dump` of `net/netlink/af_netlink.c`).
-const RECEIVE: usize = 256 * 1024;
+/// The bytes of answers that can be queued in the socket: 300 for each of 28,000 rejected messages.
+const ANSWER_QUEUE: usize = 8 * 1024 * 1024;
 
-/// Bytes of answers that may wait in the socket: some 300 of each refused message.
-const RECEIVE_QUEUE: usize = 8 * 1024 * 1024;
+/// The bytes of the send buffer beyond a batch: `netlink_sendmsg` accepts a batch that fits into the
+/// send buffer less 32 bytes.
+const SEND_RESERVE: usize = 4096;
 
-/// Where the attributes of an extended ACK say what was wrong (`enum nlmsgerr_attrs`).
-const NLMSGERR_ATTR_MSG: u16 = 1;
-const NLMSGERR_ATTR_OFFS: u16 = 2;
+/// Whether the kernel delivered every message of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Every message was delivered.
+    Complete,
+    /// The queue of the socket was full, so that messages were lost.
+    Lossy,
+}
 
-/// Answer flags of netlink(7).
-const NLM_F_CAPPED: u16 = 0x100;
-const NLM_F_ACK_TLVS: u16 = 0x200;
+/// Whether the objects of a dump were in the kernel at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DumpConsistency {
+    /// Nothing changed while the kernel wrote the dump.
+    Consistent,
+    /// Objects changed while the kernel wrote the dump (`NLM_F_DUMP_INTR`), which may be incomplete.
+    Inconsistent,
+}
 
 /// A message that the kernel answered with an error.
 #[derive(Debug)]
 pub(crate) struct RejectedMessage {
+    /// The sequence number of the rejected message.
     pub(crate) sequence: u32,
+    /// The error as the system names it.
     pub(crate) errno: Errno,
-    /// The number as it came: a subsystem has numbers of its own from 4096 on, which `errno` does not
-    /// know.
+    /// The error's number: a subsystem's own errors, from 4096 on, have no `errno`.
     pub(crate) number: i32,
-    /// Where in the message the wrong attribute is, in bytes.
+    /// The position of the wrong attribute in the message, in bytes.
     pub(crate) offset: Option<usize>,
+    /// The kernel's explanation, if it gave one (extended ACK).
     pub(crate) explanation: Option<String>,
 }
 
-/// A socket to nfnetlink.
+/// Opens a netlink socket that receives the messages of these multicast groups (a bit mask), with
+/// room for `queue` bytes of messages.
+///
+/// Without `CAP_NET_ADMIN` the system limits the room (`net.core.rmem_max`).
+pub(crate) fn open_socket(
+    protocol: SockProtocol,
+    groups: u32,
+    queue: usize,
+) -> Result<OwnedFd, Error> {
+    let family = AddressFamily::Netlink;
+    let fd = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)
+        .map_err(Error::errno("open"))?;
+    if setsockopt(&fd, sockopt::RcvBufForce, &queue).is_err() {
+        setsockopt(&fd, sockopt::RcvBuf, &queue).map_err(Error::errno("set up"))?;
+    }
+    match bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups)) {
+        Ok(()) => Ok(fd),
+        Err(Errno::EPERM) => Err(Error::Permission),
+        Err(errno) => Err(Error::errno("bind")(errno)),
+    }
+}
+
+/// Receives one datagram into the buffer.
+fn receive<'a>(
+    fd: BorrowedFd<'_>,
+    buffer: &'a mut [u8],
+    flags: MsgFlags,
+) -> Result<&'a [u8], Errno> {
+    loop {
+        match recv(fd.as_raw_fd(), buffer, flags) {
+            // Without `MSG_TRUNC`, recv(2) returns at most the buffer's length.
+            Ok(len) => return Ok(&buffer[..len]),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Receives every queued message and passes it to `each`.
+pub(crate) fn receive_queued(
+    fd: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    mut each: impl FnMut(NetlinkMessage<'_>) -> Result<(), Malformed>,
+) -> Result<Delivery, Errno> {
+    let mut delivery = Delivery::Complete;
+    loop {
+        match receive(fd, buffer, MsgFlags::MSG_DONTWAIT) {
+            Ok(datagram) => {
+                for message in messages(datagram) {
+                    each(message?)?;
+                }
+            }
+            Err(Errno::EAGAIN) => return Ok(delivery),
+            Err(Errno::ENOBUFS) => delivery = Delivery::Lossy,
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// A netlink socket for requests and their answers.
 pub(crate) struct Socket {
-    inner: NetlinkSocket,
+    fd: OwnedFd,
+    port: u32,
     buffer: Vec<u8>,
     sequence: u32,
 }
 
 impl Socket {
-    pub(crate) fn open() -> Result<Self, Error> {
-        Self::open_on(mnl::Bus::Netfilter)
-    }
-
-    /// A socket to another subsystem of netlink.
-    pub(crate) fn open_on(bus: mnl::Bus) -> Result<Self, Error> {
-        let socket = NetlinkSocket::open(bus).map_err(Error::socket("open"))?;
-        socket
-            .turn_on(libc::NETLINK_EXT_ACK)
-            .map_err(Error::socket("set up"))?;
-        socket
-            .turn_on(libc::NETLINK_CAP_ACK)
-            .map_err(Error::socket("set up"))?;
-        let fd = socket.descriptor();
-        // Without the privilege the limit of the system holds, which is enough to begin with.
-        if setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_QUEUE).is_err() {
-            setsockopt(&fd, sockopt::RcvBuf, &RECEIVE_QUEUE).map_err(Error::errno("set up"))?;
+    /// Opens a socket of this protocol.
+    pub(crate) fn open(protocol: SockProtocol) -> Result<Self, Error> {
+        let fd = open_socket(protocol, 0, ANSWER_QUEUE)?;
+        for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
+            ffi::enable_option(fd.as_fd(), option).map_err(Error::socket("set up"))?;
         }
+        let address = getsockname::<NetlinkAddr>(fd.as_raw_fd()).map_err(Error::errno("set up"))?;
         Ok(Self {
-            inner: socket,
-            buffer: vec![0; RECEIVE],
+            fd,
+            port: address.pid(),
+            buffer: vec![0; ANSWER_BUFFER],
             sequence: 0,
         })
     }
 
-    /// Sends the pages of a batch and returns what the kernel refused; nothing: it committed.
+    /// Returns the netlink port of the socket.
+    pub(crate) fn port(&self) -> u32 {
+        self.port
+    }
+
+    /// Sends messages and returns those that the kernel rejected.
     ///
-    /// One `sendmsg`: the kernel aborts a batch that comes in pieces. It has finished with the
-    /// batch when the call returns, so that whatever it has to say is waiting.
+    /// If the kernel rejected none, a batch is committed, and every request outside a batch is done.
+    ///
+    /// This is one `sendmsg`, because the kernel aborts a batch that comes in pieces. The kernel
+    /// processes the messages before the call returns, so that every answer is queued then.
     pub(crate) fn send(&mut self, pages: &[IoSlice<'_>]) -> Result<Vec<RejectedMessage>, Error> {
         let size: usize = pages.iter().map(|page| page.len()).sum();
-        let fd = self.inner.descriptor();
-        // `netlink_sendmsg` takes what fits the send buffer less 32 bytes.
-        let needed = size + 4096;
-        if setsockopt(&fd, sockopt::SndBufForce, &needed).is_err() {
-            setsockopt(&fd, sockopt::SndBuf, &needed).map_err(Error::errno("set up"))?;
+        let needed = size + SEND_RESERVE;
+        if setsockopt(&self.fd, sockopt::SndBufForce, &needed).is_err() {
+            setsockopt(&self.fd, sockopt::SndBuf, &needed).map_err(Error::errno("set up"))?;
         }
-        let sent = sendmsg::<()>(self.inner.raw_fd(), pages, &[], MsgFlags::empty(), None);
-        match sent {
-            Ok(_) => {}
-            Err(Errno::EPERM) => return Err(Error::Permission),
+        match self.send_pages(pages) {
+            Ok(()) => self.rejected_messages(),
+            Err(Errno::EPERM) => Err(Error::Permission),
             Err(errno) => {
-                // What was said before the call failed is about this batch and no other.
-                let _ = self.drain();
-                return Err(Error::errno("send the transaction")(errno));
-            }
-        }
-        self.drain()
-    }
-
-    fn drain(&mut self) -> Result<Vec<RejectedMessage>, Error> {
-        let mut refused = Vec::new();
-        loop {
-            match recv(
-                self.inner.raw_fd(),
-                &mut self.buffer,
-                MsgFlags::MSG_DONTWAIT,
-            ) {
-                Ok(len) => {
-                    let received = self.buffer.get(..len).unwrap_or_default();
-                    refused.extend(attribute::messages(received).filter_map(refusal));
-                }
-                Err(Errno::EAGAIN) => return Ok(refused),
-                Err(Errno::EINTR) => {}
-                Err(Errno::ENOBUFS) => {
-                    // The queue overflowed: empty it, so that the next batch hears its own answers.
-                    while recv(
-                        self.inner.raw_fd(),
-                        &mut self.buffer,
-                        MsgFlags::MSG_DONTWAIT,
-                    )
-                    .is_ok()
-                    {}
-                    return Err(Error::Lost);
-                }
-                Err(errno) => return Err(Error::errno("receive the answer")(errno)),
+                // Answers to a part of this batch must not be read as answers to the next.
+                let _ = self.rejected_messages();
+                Err(Error::errno("send the transaction")(errno))
             }
         }
     }
 
-    /// The port that the kernel knows it by.
-    pub(crate) fn port(&self) -> u32 {
-        let address = getsockname::<NetlinkAddr>(self.inner.raw_fd());
-        address.map_or(0, |address| address.pid())
+    fn send_pages(&self, pages: &[IoSlice<'_>]) -> Result<(), Errno> {
+        sendmsg::<()>(self.fd.as_raw_fd(), pages, &[], MsgFlags::empty(), None).map(|_| ())
     }
 
-    /// Asks for one thing; what `take` makes of the answer.
-    pub(crate) fn ask<T>(
-        &mut self,
-        kind: u16,
-        take: impl FnOnce(attribute::NetlinkMessage<'_>) -> Option<T>,
-    ) -> Result<Option<T>, Error> {
-        match self.ask_for(kind, 0, &[], take) {
-            Ok(answer) => Ok(answer),
-            Err(DumpError::Rejected(errno)) => Err(Error::errno("ask")(errno)),
-            Err(DumpError::Failed(error)) => Err(error),
+    fn rejected_messages(&mut self) -> Result<Vec<RejectedMessage>, Error> {
+        let mut rejected = Vec::new();
+        let delivery = receive_queued(self.fd.as_fd(), &mut self.buffer, |message| {
+            rejected.extend(parse_rejection(message)?);
+            Ok(())
+        });
+        match delivery.map_err(Error::errno("receive the answer"))? {
+            Delivery::Complete => Ok(rejected),
+            Delivery::Lossy => Err(Error::Lost),
         }
     }
 
-    /// As [`Self::ask`], of a family, and with what names the thing.
-    pub(crate) fn ask_for<T>(
+    /// Sends a request that has one answer, and returns what `parse` reads from the answer.
+    pub(crate) fn query<T>(
         &mut self,
         kind: u16,
         family: u8,
         attributes: &[u8],
-        take: impl FnOnce(attribute::NetlinkMessage<'_>) -> Option<T>,
-    ) -> Result<Option<T>, DumpError> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let request =
-            attribute::request(kind, attribute::REQUEST, family, self.sequence, attributes);
-        let pages = [IoSlice::new(&request)];
-        let failed = |attempt| move |errno| DumpError::Failed(Error::errno(attempt)(errno));
-        sendmsg::<()>(self.inner.raw_fd(), &pages, &[], MsgFlags::empty(), None)
-            .map_err(failed("ask"))?;
-        // The kernel has answered when the call returns.
-        let fd = self.inner.raw_fd();
-        let len = recv(fd, &mut self.buffer, MsgFlags::MSG_DONTWAIT)
-            .map_err(failed("receive an answer"))?;
-        let received = self.buffer.get(..len).unwrap_or_default();
-        let Some(message) = attribute::messages(received).next() else {
-            return Ok(None);
-        };
-        match refusal(message) {
-            Some(refused) => Err(refused.into()),
-            None => Ok(take(message)),
+        parse: impl FnOnce(NetlinkMessage<'_>) -> Result<T, Malformed>,
+    ) -> Result<T, RequestError> {
+        self.send_request(kind, NLM_F_REQUEST, family, attributes)?;
+        // The kernel answers before the call above returns.
+        let datagram = receive(self.fd.as_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT)
+            .map_err(Error::errno("receive an answer"))?;
+        let message = messages(datagram).next().ok_or(Malformed)??;
+        match parse_rejection(message)? {
+            Some(rejected) => Err(rejected.into()),
+            None => Ok(parse(message)?),
         }
     }
 
-    /// Asks for a dump and gives each message of it to `each`. `false`: the ruleset changed
-    /// meanwhile and the dump must be asked for again (`NLM_F_DUMP_INTR`).
-    pub(crate) fn dump(
+    /// Dumps objects of nf_tables that these texts select, and passes each message to `each`.
+    pub(crate) fn dump_nftables(
         &mut self,
-        kind: i32,
+        message: u8,
         family: u8,
         texts: &[(u16, &str)],
-        each: impl FnMut(attribute::NetlinkMessage<'_>),
-    ) -> Result<bool, DumpError> {
-        let kind = attribute::kind(libc::NFNL_SUBSYS_NFTABLES, kind);
-        self.dump_of(kind, family, &attribute::texts(texts), each)
+        each: impl FnMut(NetlinkMessage<'_>) -> Result<(), Malformed>,
+    ) -> Result<DumpConsistency, RequestError> {
+        let kind = attribute::kind(NFNL_SUBSYS_NFTABLES, message);
+        self.dump(kind, family, &attribute::texts(texts), each)
     }
 
-    /// As [`Self::dump`], of whatever subsystem of nfnetlink `kind` names in its upper byte.
-    pub(crate) fn dump_of(
+    /// Dumps objects and passes each message to `each`.
+    pub(crate) fn dump(
         &mut self,
         kind: u16,
         family: u8,
         attributes: &[u8],
-        mut each: impl FnMut(attribute::NetlinkMessage<'_>),
-    ) -> Result<bool, DumpError> {
-        let flags = u16::try_from(libc::NLM_F_REQUEST | libc::NLM_F_DUMP).unwrap_or(0);
-        self.sequence = self.sequence.wrapping_add(1);
-        let sequence = self.sequence;
-        let request = attribute::request(kind, flags, family, sequence, attributes);
-        let pages = [IoSlice::new(&request)];
-        sendmsg::<()>(self.inner.raw_fd(), &pages, &[], MsgFlags::empty(), None)
-            .map_err(Error::errno("ask for a dump"))
-            .map_err(DumpError::Failed)?;
-        let mut whole = true;
+        mut each: impl FnMut(NetlinkMessage<'_>) -> Result<(), Malformed>,
+    ) -> Result<DumpConsistency, RequestError> {
+        let sequence = self.send_request(kind, NLM_F_REQUEST | NLM_F_DUMP, family, attributes)?;
+        let mut consistency = DumpConsistency::Consistent;
+        // The dump is read to its end all the same: the socket cannot begin another before.
+        let mut read = Ok(());
         loop {
-            let len = match recv(self.inner.raw_fd(), &mut self.buffer, MsgFlags::empty()) {
-                Ok(len) => len,
-                Err(Errno::EINTR) => continue,
-                Err(errno) => return Err(DumpError::Failed(Error::errno("receive a dump")(errno))),
-            };
-            let received = self.buffer.get(..len).unwrap_or_default();
-            for message in attribute::messages(received) {
+            let datagram = receive(self.fd.as_fd(), &mut self.buffer, MsgFlags::empty())
+                .map_err(Error::errno("receive a dump"))?;
+            for message in messages(datagram) {
+                let message = message?;
                 if message.sequence != sequence {
                     continue;
                 }
-                if i32::from(message.flags) & libc::NLM_F_DUMP_INTR != 0 {
-                    whole = false;
+                if message.flags & NLM_F_DUMP_INTR != 0 {
+                    consistency = DumpConsistency::Inconsistent;
                 }
-                match i32::from(message.kind) {
-                    libc::NLMSG_DONE => return Ok(whole),
-                    libc::NLMSG_ERROR => {
-                        if let Some(refused) = refusal(message) {
-                            return Err(refused.into());
+                match message.kind {
+                    NLMSG_DONE => return Ok(read.map(|()| consistency)?),
+                    NLMSG_ERROR => {
+                        if let Some(rejected) = parse_rejection(message)? {
+                            return Err(rejected.into());
                         }
                     }
-                    _ => each(message),
+                    _ => read = read.and(each(message)),
                 }
             }
         }
     }
+
+    /// Sends a request and returns its sequence number.
+    fn send_request(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        family: u8,
+        attributes: &[u8],
+    ) -> Result<u32, Error> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let request = attribute::request(kind, flags, family, self.sequence, attributes);
+        self.send_pages(&[IoSlice::new(&request)])
+            .map_err(Error::errno("send a request"))?;
+        Ok(self.sequence)
+    }
 }
 
-/// Why a dump did not come.
+/// Why a request has no answer.
 #[derive(Debug)]
-pub(crate) enum DumpError {
-    /// The kernel refused: ENOENT if there is no such table.
+pub(crate) enum RequestError {
+    /// The kernel rejected the request, with ENOENT if the table or element does not exist.
     Rejected(Errno),
-    /// The socket failed.
+    /// The socket failed, or the answer is malformed.
     Failed(Error),
 }
 
-impl DumpError {
-    /// The same as an error of what was attempted.
+impl RequestError {
+    /// Returns the same error for people to read, with what was attempted.
     pub(crate) fn error(self, attempt: &'static str) -> Error {
         match self {
             Self::Rejected(Errno::EPERM) => Error::Permission,
@@ -251,48 +292,71 @@ impl DumpError {
             Self::Failed(error) => error,
         }
     }
-}
 
-impl From<RejectedMessage> for DumpError {
-    fn from(refused: RejectedMessage) -> Self {
-        if refused.errno == Errno::UnknownErrno {
-            return Self::Failed(Error::number("ask")(refused.number));
+    /// Returns the error for people to read, unless it is that the table or set does not exist.
+    pub(crate) fn unless_missing(self, attempt: &'static str) -> Result<(), Error> {
+        match self {
+            Self::Rejected(Errno::ENOENT) => Ok(()),
+            error @ (Self::Rejected(_) | Self::Failed(_)) => Err(error.error(attempt)),
         }
-        Self::Rejected(refused.errno)
     }
 }
 
-/// What an answer refuses; `None` if it is an acknowledgement or no answer.
-fn refusal(message: attribute::NetlinkMessage<'_>) -> Option<RejectedMessage> {
-    if i32::from(message.kind) != libc::NLMSG_ERROR {
-        return None;
+impl From<Error> for RequestError {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
     }
-    let code = u32_at(message.bytes, HEADER)?.cast_signed();
+}
+
+impl From<Malformed> for RequestError {
+    fn from(malformed: Malformed) -> Self {
+        Self::Failed(Error::errno("read the answer")(malformed.into()))
+    }
+}
+
+impl From<RejectedMessage> for RequestError {
+    fn from(rejected: RejectedMessage) -> Self {
+        if rejected.errno == Errno::UnknownErrno {
+            return Self::Failed(Error::number("send a request")(rejected.number));
+        }
+        Self::Rejected(rejected.errno)
+    }
+}
+
+/// Reads which message an answer rejects; `None` if the answer is an acknowledgement or an object.
+fn parse_rejection(message: NetlinkMessage<'_>) -> Result<Option<RejectedMessage>, Malformed> {
+    if message.kind != NLMSG_ERROR {
+        return Ok(None);
+    }
+    let word = |position| u32_at(message.bytes, position).ok_or(Malformed);
+    let code = word(HEADER)?.cast_signed();
     if code == 0 {
-        return None;
+        return Ok(None);
     }
-    // After the code stands the refused message, or only its header if the answer is capped.
-    let quoted = u32_at(message.bytes, HEADER + 4)?;
+    // The rejected message follows the code; a capped answer has only its header.
     let quoted = match message.flags & NLM_F_CAPPED {
-        0 => usize::try_from(quoted).ok()?.next_multiple_of(4),
+        0 => usize::try_from(word(HEADER + 4)?)
+            .ok()
+            .ok_or(Malformed)?
+            .next_multiple_of(4),
         _ => HEADER,
     };
     let start = HEADER + 4 + quoted;
-    let words = match message.flags & NLM_F_ACK_TLVS {
+    let explanations = match message.flags & NLM_F_ACK_TLVS {
         0 => &[],
-        _ => message.bytes.get(start..).unwrap_or_default(),
+        _ => message.bytes.get(start..).ok_or(Malformed)?,
     };
-    let words = Attributes::at(start, words);
-    let offset = words
+    let explanations = Attributes::at(start, explanations);
+    let offset = explanations
         .get(NLMSGERR_ATTR_OFFS)
         .and_then(|offset| u32_at(offset.value, 0));
-    Some(RejectedMessage {
-        sequence: u32_at(message.bytes, HEADER + 4 + 8)?,
+    Ok(Some(RejectedMessage {
+        sequence: word(HEADER + 4 + 8)?,
         errno: Errno::from_raw(code.saturating_neg()),
         number: code.saturating_neg(),
         offset: offset.and_then(|offset| usize::try_from(offset).ok()),
-        explanation: words
+        explanation: explanations
             .get(NLMSGERR_ATTR_MSG)
             .and_then(|text| text.text().map(str::to_owned)),
-    })
+    }))
 }

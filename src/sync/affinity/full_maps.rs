@@ -38,7 +38,7 @@ impl FullMaps {
     }
 
     fn check_family<A: Address>(&mut self, kernel: &mut Kernel, _of: &FamilyState<A>) {
-        let counted = match kernel.forgotten_clients::<A>() {
+        let counted = match kernel.affinity_overflows::<A>() {
             Ok(counted) => counted,
             Err(error) => {
                 warn!(event = %LogEvent::AffinityMapUnreadable, %error, family = %A::FAMILY, "cannot read the counter of full affinity maps");

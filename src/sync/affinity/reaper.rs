@@ -22,7 +22,7 @@ use tracing::{debug, warn};
 
 use super::changes::StaleClients;
 use crate::logging::LogEvent;
-use crate::netlink::{Commit, FamilyCommit, Kernel, PinnedClient};
+use crate::netlink::{Commit, FamilyCommit, Kernel, PinnedClient, UnpinOutcome};
 use crate::per_family;
 use crate::planner::diff::TimeLeft;
 use crate::planner::dual::Dual;
@@ -215,9 +215,9 @@ impl AffinityReaper {
     /// Deletes these, in one transaction. Where that deletes none of them if one has timed out, each half
     /// is tried by itself next, down to the one.
     fn delete(&mut self, mut commit: Commit, kernel: &mut Kernel) {
-        match kernel.forget_clients(&commit) {
-            Ok(true) => {}
-            Ok(false) => {
+        match kernel.unpin_clients(&commit) {
+            Ok(UnpinOutcome::Committed) => {}
+            Ok(UnpinOutcome::TimedOut) => {
                 if let Some(others) = commit.split() {
                     self.deletes.push_front(others);
                     self.deletes.push_front(commit);
@@ -307,7 +307,7 @@ fn look<A: Address>(
 where
     FamilyCommit<A>: Into<Commit>,
 {
-    let look = |protocol| match kernel.clients::<A>(protocol) {
+    let look = |protocol| match kernel.pinned_clients::<A>(protocol) {
         Ok(clients) => Ok(deletes(protocol, clients, stale)),
         Err(error) => {
             warn!(event = %LogEvent::AffinityCleanupFailed, %error, "cannot find clients of endpoints that are gone; retrying");

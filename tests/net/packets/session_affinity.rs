@@ -266,7 +266,7 @@ fn time_left(client: IpAddr) -> Option<u64> {
     };
     let key = Key::Client(client, cluster_ip, 80);
     let tcp = kube_dnat::planner::model::Protocol::Tcp;
-    let found = kernel.client(tcp, &key).expect("an answer");
+    let found = kernel.pinned_endpoint(tcp, &key).expect("an answer");
     found.map(|(_, left)| left.as_secs())
 }
 
