@@ -1,8 +1,8 @@
-//! After a commit: the entries of connection tracking that do what the rules would not do any more are
-//! deleted.
+//! The cleanup of conntrack after a commit: entries to endpoints that no longer serve their
+//! frontend are deleted.
 //!
-//! After the rules changed and what clients are remembered for is forgotten, or the next packet
-//! would make the same entry again. What fails is logged; the rules are right without it.
+//! It follows the commit and the unpinning of clients, or the next packet would recreate the entry.
+//! A failure is logged, and the rules are right without the cleanup.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -10,149 +10,159 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::affinity::Reaped;
 use super::family::FamilyState;
-use super::pace::{Look, Pace};
+use super::metrics::count;
+use super::pace::{CleanupPace, CleanupRun, Repetition};
 use super::state::State;
 use super::sync_once::milliseconds;
 use crate::logging::LogEvent;
 use crate::metrics::Metrics;
-use crate::netlink::Conntrack;
+use crate::netlink::{CleanResult, Conntrack};
 use crate::per_family;
 use crate::planner::conntrack::{ConntrackEntry, DirtyFrontends};
 use crate::planner::dual::Dual;
 use crate::planner::model::{Address, Protocol};
 
-/// Connection tracking, and what to look for in it.
+/// The cleaner of conntrack, and the entries that it searches for.
 pub(super) struct ConntrackCleaner {
     conntrack: Conntrack,
     metrics: Metrics,
-    wanted: Dual<Wanted<Ipv4Addr>, Wanted<Ipv6Addr>>,
-    /// Whether some of it may be made again after a look that finds nothing.
+    targets: Dual<CleanupTargets<Ipv4Addr>, CleanupTargets<Ipv6Addr>>,
+    /// Whether pinned clients may recreate entries after a cleanup that finds none.
     is_early: bool,
-    pace: Pace,
+    pace: CleanupPace,
 }
 
-/// What to look for.
-struct Wanted<A> {
+/// The entries that a cleanup of one family searches for.
+struct CleanupTargets<A> {
     frontends: DirtyFrontends<A>,
-    /// The answers that may come late to entries that were deleted. Nothing else tells an entry that
-    /// one makes from a flow of the node itself.
-    answers: BTreeSet<ConntrackEntry<A>>,
+    /// The late replies of deleted entries. Nothing else tells the entry of such a reply from a
+    /// flow of the node itself.
+    late_replies: BTreeSet<ConntrackEntry<A>>,
 }
 
-impl<A> Default for Wanted<A> {
+impl<A> Default for CleanupTargets<A> {
     fn default() -> Self {
         Self {
             frontends: DirtyFrontends::default(),
-            answers: BTreeSet::new(),
+            late_replies: BTreeSet::new(),
         }
     }
 }
 
 impl ConntrackCleaner {
+    /// Creates a cleaner that has nothing to do yet.
     pub(super) fn new(conntrack: Conntrack, metrics: Metrics) -> Self {
         Self {
             conntrack,
             metrics,
-            wanted: Dual::both(Wanted::default(), Wanted::default()),
+            targets: Dual::both(CleanupTargets::default(), CleanupTargets::default()),
             is_early: false,
-            pace: Pace::default(),
+            pace: CleanupPace::default(),
         }
     }
 
-    /// Takes in what commits touched since the last time, and looks for it unless it is too early. Not at
-    /// all if no frontend was touched. `forgotten` says whether all clients are forgotten that session
-    /// affinity would send to an endpoint that is gone: if not, the look is repeated.
-    pub(super) fn clean(&mut self, state: &mut State, forgotten: bool) {
+    /// Adds the frontends that commits changed since the last call, and cleans conntrack unless it
+    /// must wait. Does nothing if no frontend changed.
+    ///
+    /// While a client is pinned to an endpoint that is gone, the cleanup is repeated.
+    pub(super) fn clean(&mut self, state: &mut State, reaped: Reaped) {
         let dirty = state.take_dirty_frontends();
         let are_empty = per_family!(dirty.as_ref(), |dirty| dirty.is_empty());
         if are_empty.into_iter().all(|is_empty| is_empty) {
             return;
         }
-        per_family!(self.wanted.as_mut().zip(dirty), |(wanted, dirty)| wanted
+        per_family!(self.targets.as_mut().zip(dirty), |(targets, dirty)| targets
             .frontends
             .extend(dirty));
-        self.is_early |= !forgotten;
-        self.pace.touched();
-        self.look_if_due(state);
+        self.is_early |= reaped == Reaped::Pending;
+        self.pace.add_frontends();
+        self.clean_if_due(state);
     }
 
-    /// All clients are forgotten: what they had made again meanwhile is looked for.
+    /// Repeats the cleanup once all clients are unpinned, for the entries that they recreated.
     pub(super) fn all_reaped(&mut self, state: &State) {
         self.pace.repeat_now(Instant::now());
-        self.look_if_due(state);
+        self.clean_if_due(state);
     }
 
-    /// When to look next, if there is anything to look for.
-    pub(super) fn next_look(&self) -> Option<Instant> {
+    /// Returns when the next cleanup is due, if there is anything to clean.
+    pub(super) fn next_cleanup(&self) -> Option<Instant> {
         self.pace.next(Instant::now())
     }
 
-    /// Looks through the table: once a family and protocol.
-    pub(super) fn look_if_due(&mut self, state: &State) {
-        let began = Instant::now();
-        if self.pace.next(began).is_none_or(|next| next > began) {
+    /// Cleans conntrack if a cleanup is due: one dump for each family and protocol.
+    pub(super) fn clean_if_due(&mut self, state: &State) {
+        let started = Instant::now();
+        if self.pace.next(started).is_none_or(|next| next > started) {
             return;
         }
-        let found = self.look(state) > 0;
-        let look = Look {
-            began,
+        let deleted = self.delete(state);
+        let cleanup = CleanupRun {
+            started,
             ended: Instant::now(),
-            found,
+            has_deleted: deleted > 0,
             is_early: std::mem::take(&mut self.is_early),
         };
-        if !self.pace.looked(look) {
-            per_family!(self.wanted.as_mut(), |wanted| *wanted = Wanted::default());
+        if self.pace.record(cleanup) == Repetition::NotNeeded {
+            per_family!(self.targets.as_mut(), |targets| *targets =
+                CleanupTargets::default());
         }
     }
 
-    /// How many entries were deleted.
-    fn look(&mut self, state: &State) -> usize {
-        let families = state.families.as_ref().zip(self.wanted.as_mut());
-        per_family!(families, |(family, wanted)| {
-            delete(&mut self.conntrack, &self.metrics, family, wanted)
+    /// Deletes the targets; returns the number of deleted entries.
+    fn delete(&mut self, state: &State) -> usize {
+        let families = state.families.as_ref().zip(self.targets.as_mut());
+        per_family!(families, |(family, targets)| {
+            delete(&mut self.conntrack, &self.metrics, family, targets)
         })
         .into_iter()
         .sum()
     }
 }
 
-/// Deletes what is stale at touched frontends, and the late answers of what was deleted before. Returns
-/// how many entries that were.
+/// Deletes the stale entries at dirty frontends, and the late replies of entries that were deleted
+/// before; returns the number of deleted entries.
 fn delete<A: Address>(
     conntrack: &mut Conntrack,
     metrics: &Metrics,
     family: &FamilyState<A>,
-    wanted: &mut Wanted<A>,
+    targets: &mut CleanupTargets<A>,
 ) -> usize {
-    let Wanted { frontends, answers } = wanted;
-    if frontends.is_empty() {
+    let CleanupTargets {
+        frontends: dirty,
+        late_replies,
+    } = targets;
+    if dirty.is_empty() {
         return 0;
     }
     let started = Instant::now();
-    let frontends = family.frontends(frontends);
-    let stale = |entry: &_| frontends.is_stale(entry) || answers.contains(entry);
-    match conntrack.delete(&frontends.protocols(), stale) {
-        Ok(cleaned) => {
+    let frontends = family.frontends(dirty);
+    let is_target = |entry: &_| frontends.is_stale(entry) || late_replies.contains(entry);
+    match conntrack.delete(&frontends.protocols(), is_target) {
+        Ok(result) => {
+            let elapsed = started.elapsed();
             debug!(
                 event = %LogEvent::ConntrackCleaned,
                 family = %A::FAMILY,
                 frontends = frontends.len(),
-                entries = cleaned.entries,
-                deleted = cleaned.deleted,
-                elapsed_ms = milliseconds(started.elapsed()),
+                entries = result.entries,
+                deleted = result.deleted,
+                elapsed_ms = milliseconds(elapsed),
                 "cleaned conntrack"
             );
             let label = A::FAMILY.into();
-            let looks = metrics.conntrack.get_or_create(&label);
-            looks.observe(started.elapsed().as_secs_f64());
-            let deleted = u64::try_from(cleaned.deleted).unwrap_or(u64::MAX);
-            let of_family = metrics.conntrack_deleted.get_or_create(&label);
-            of_family.inc_by(deleted);
-            let datagrams = cleaned.stale.iter();
-            let datagrams = datagrams.filter(|entry| entry.protocol == Protocol::Udp);
-            answers.extend(datagrams.filter_map(ConntrackEntry::late_reply));
-            cleaned.deleted
+            metrics
+                .conntrack
+                .get_or_create(&label)
+                .observe(elapsed.as_secs_f64());
+            metrics
+                .conntrack_deleted
+                .get_or_create(&label)
+                .inc_by(count(result.deleted));
+            late_replies.extend(late_udp_replies(&result));
+            result.deleted
         }
         Err(error) => {
             warn!(
@@ -164,4 +174,14 @@ fn delete<A: Address>(
             0
         }
     }
+}
+
+fn late_udp_replies<A: Address>(
+    result: &CleanResult<A>,
+) -> impl Iterator<Item = ConntrackEntry<A>> {
+    result
+        .stale
+        .iter()
+        .filter(|entry| entry.protocol == Protocol::Udp)
+        .filter_map(ConntrackEntry::late_reply)
 }

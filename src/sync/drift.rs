@@ -1,4 +1,4 @@
-//! When to look whether the tables are still ours.
+//! Drift: changes of our tables by other processes, and when the sync loop repairs them.
 
 use std::time::Duration;
 
@@ -8,123 +8,136 @@ use tracing::{debug, warn};
 use crate::logging::LogEvent;
 use crate::netlink::{Commit, ForeignChange, Kernel, TableMonitor};
 
-/// Commits of more operations than this, and those of a whole program, are not listened to.
-const MANY: usize = 1_000;
+/// The largest number of operations of a commit whose notifications are received. Those of a
+/// rebuild are not received either.
+const MAX_NOTIFIED: usize = 1_000;
 
-/// How long the second repair in a row waits; doubled each time up to the last.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LAST_PAUSE: Duration = Duration::from_secs(30);
+/// The delay of the second repair in a row, which doubles for each further one.
+const FIRST_DELAY: Duration = Duration::from_millis(500);
 
-/// After so much time without a foreign change the next is repaired at once again.
+/// The longest delay of a repair.
+const LONGEST_DELAY: Duration = Duration::from_secs(30);
+
+/// The time without a foreign change after which the next repair has no delay again.
 const CALM: Duration = Duration::from_secs(10);
 
-/// Foreign changes of our tables, and how we answer them.
+/// The monitor of foreign changes of our tables.
 pub(super) struct DriftMonitor {
-    notices: TableMonitor,
-    /// Whether nobody else can change our tables: then there is nothing to hear.
-    alone: bool,
-    /// The number of the kernel's ruleset before a commit that is not listened to.
+    monitor: TableMonitor,
+    /// Whether only this process can change our tables, so that there is nothing to monitor.
+    owns_tables: bool,
+    /// The generation of the ruleset before a commit whose notifications are not received.
     generation: Option<u32>,
-    /// Whether others may have changed something while nobody listened.
-    suspect: bool,
-    last: Option<Instant>,
-    pause: Duration,
-    /// Who changed something that is not repaired yet.
-    by: Option<ForeignChange>,
+    /// Whether a foreign change may have happened while the monitor was paused.
+    needs_audit: bool,
+    last_change: Option<Instant>,
+    delay: Duration,
+    /// The first foreign change that is not repaired yet.
+    unrepaired: Option<ForeignChange>,
+}
+
+/// Whether tables that were read back differed from the applied state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Drift {
+    /// A foreign change was repaired.
+    Repaired,
+    /// No foreign change was found.
+    NotFound,
 }
 
 impl DriftMonitor {
-    /// For tables that are ours alone, or that others may change.
-    pub(super) fn new(notices: TableMonitor, alone: bool) -> Self {
+    /// Creates a monitor that receives nothing yet.
+    pub(super) fn new(monitor: TableMonitor, owns_tables: bool) -> Self {
         Self {
-            notices,
-            alone,
+            monitor,
+            owns_tables,
             generation: None,
-            suspect: false,
-            last: None,
-            pause: Duration::ZERO,
-            by: None,
+            needs_audit: false,
+            last_change: None,
+            delay: Duration::ZERO,
+            unrepaired: None,
         }
     }
 
-    /// Begins to listen, where there may be something to hear.
+    /// Subscribes to the notifications of nf_tables, unless only this process can change our
+    /// tables.
     pub(super) fn listen(&mut self) {
-        if self.alone {
+        if self.owns_tables {
             return;
         }
-        if let Err(error) = self.notices.open() {
+        if let Err(error) = self.monitor.open() {
             warn!(event = %LogEvent::DriftUnobserved, %error, "cannot subscribe to nftables notifications; drift goes unnoticed until a transaction fails");
         }
     }
 
-    /// Waits until others changed our tables; how long to wait until they are repaired. Who fights
-    /// back waits longer each time, so that the node is not kept busy with it.
+    /// Waits for a foreign change of our tables; returns the delay of its repair.
+    ///
+    /// The delay grows while another process keeps changing the tables, to limit the load.
     pub(super) async fn wait(&mut self) -> Duration {
-        let foreign = self.notices.foreign_change().await;
-        self.answer(foreign)
+        let change = self.monitor.foreign_change().await;
+        self.repair_delay(change)
     }
 
-    fn answer(&mut self, foreign: ForeignChange) -> Duration {
+    fn repair_delay(&mut self, change: ForeignChange) -> Duration {
         let now = Instant::now();
         let calm = self
-            .last
-            .is_none_or(|last| now.duration_since(last) > CALM + self.pause);
-        self.pause = if calm {
+            .last_change
+            .is_none_or(|last| now.duration_since(last) > CALM + self.delay);
+        self.delay = if calm {
             Duration::ZERO
         } else {
-            (self.pause * 2).clamp(FIRST_PAUSE, LAST_PAUSE)
+            (self.delay * 2).clamp(FIRST_DELAY, LONGEST_DELAY)
         };
-        self.last = Some(now);
-        self.by.get_or_insert(foreign);
-        self.pause
+        self.last_change = Some(now);
+        self.unrepaired.get_or_insert(change);
+        self.delay
     }
 
-    /// Before a commit.
+    /// Pauses the notifications before a large commit.
     pub(super) fn pause_notifications(&mut self, kernel: &mut Kernel, commit: &Commit) {
-        let much = commit.len() > MANY || commit.rebuilds();
-        if much && self.notices.is_open() {
+        let is_large = commit.len() > MAX_NOTIFIED || commit.rebuilds();
+        if is_large && self.monitor.is_open() {
             self.generation = kernel.generation().ok();
-            self.notices.close();
+            self.monitor.close();
         }
     }
 
-    /// After a commit.
+    /// Resumes the notifications after a commit.
     pub(super) fn resume_notifications(&mut self, kernel: &mut Kernel) {
-        if self.notices.is_open() {
+        if self.monitor.is_open() {
             return;
         }
         self.listen();
         let expected = self.generation.take().map(|before| before.wrapping_add(1));
-        let now = kernel.generation().ok();
-        self.suspect |= expected.is_some() && now != expected;
+        let generation = kernel.generation().ok();
+        self.needs_audit |= expected.is_some() && generation != expected;
     }
 
-    /// Whether to look because of what may have happened unheard, once.
+    /// Whether the tables must be read back, since a notification may be missed. Returns it once.
     pub(super) fn needs_audit(&mut self) -> bool {
-        std::mem::take(&mut self.suspect)
+        std::mem::take(&mut self.needs_audit)
     }
 
-    /// Takes in that the tables were read and are as they should be, after so many operations.
-    /// Whether there was anything to repair.
-    pub(super) fn repaired(&mut self, operations: usize) -> bool {
-        let Some(by) = self.by.take() else {
-            return false;
+    /// Logs the end of a repair, which took a number of operations.
+    pub(super) fn conclude_repair(&mut self, operations: usize) -> Drift {
+        let Some(change) = self.unrepaired.take() else {
+            return Drift::NotFound;
         };
-        let by = by.process.unwrap_or_else(|| "unknown".to_owned());
+        let by = change.process.unwrap_or_else(|| "unknown".to_owned());
         if operations == 0 {
             debug!(
                 event = %LogEvent::DriftNotFound,
                 by,
                 "another process wrote to the tables; no drift"
             );
-        } else {
-            warn!(
-                event = %LogEvent::DriftRepaired,
-                by,
-                operations,
-                "another process changed the tables; repaired"
-            );
+            return Drift::NotFound;
         }
-        operations > 0
+        warn!(
+            event = %LogEvent::DriftRepaired,
+            by,
+            operations,
+            "another process changed the tables; repaired"
+        );
+        Drift::Repaired
     }
 }

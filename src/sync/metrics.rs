@@ -1,4 +1,4 @@
-//! What the crank counts.
+//! The metrics of the sync loop.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -16,30 +16,43 @@ use crate::planner::ruleset::SetName;
 
 use super::FamilyState;
 
-/// How many slices count for the latency of programming while nothing is committed: a kernel that refuses
-/// everything for days must not cost memory for each change.
-const TRIGGERS: usize = 16_384;
+/// The number of pending slices that count for the latency of programming.
+///
+/// The limit bounds the memory if the kernel rejects every transaction for days.
+const MAX_TRIGGERS: usize = 16_384;
 
-/// Counts for the families that the node has.
+/// The metrics of the sync loop, for the families that the node has.
 pub(super) struct SyncMetrics {
-    pub(super) metrics: Metrics,
+    metrics: Metrics,
     families: Vec<Family>,
-    /// What was triggered before this, in milliseconds since 1970, was late before we were there.
+    /// When the process started, in milliseconds since 1970. Earlier triggers are not measured.
     started: i64,
-    /// Triggers of reported slices that are not committed yet, at most [`TRIGGERS`].
+    /// The triggers of pending slices in milliseconds since 1970, at most [`MAX_TRIGGERS`].
     triggers: Vec<(Family, i64)>,
+    /// The number of bytes that the last call of [`Self::sent`] set.
     sent_bytes: u64,
-    /// As last counted.
+    /// The numbers of elements that the metric has.
     elements: BTreeMap<(Family, SetName), usize>,
+    /// The numbers of objects with problems that the metric has.
     problem_objects: BTreeMap<EventReason, usize>,
 }
 
+/// The extent of a sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SyncExtent {
+    /// Every Service is planned, after a read back or a rebuild of the tables.
+    Full,
+    /// Only dirty Services are planned.
+    Partial,
+}
+
 impl SyncMetrics {
+    /// Creates the metrics of these families, with a value for every label.
     pub(super) fn new(metrics: Metrics, families: Vec<Family>) -> Self {
         metrics.init(&families);
         for reason in EventReason::OF_OBJECTS {
-            let of_reason = ReasonLabel::new(reason.name());
-            drop(metrics.problem_objects.get_or_create(&of_reason));
+            let label = ReasonLabel::new(reason.name());
+            drop(metrics.problem_objects.get_or_create(&label));
         }
         Self {
             metrics,
@@ -52,12 +65,12 @@ impl SyncMetrics {
         }
     }
 
-    fn of_families(&self) -> impl Iterator<Item = FamilyLabel> {
+    fn family_labels(&self) -> impl Iterator<Item = FamilyLabel> {
         self.families.iter().copied().map(FamilyLabel::from)
     }
 
-    /// A source reported this.
-    pub(super) fn reported(&mut self, event: &Event) {
+    /// Counts an event of a source of objects.
+    pub(super) fn count_event(&mut self, event: &Event) {
         let update = match event {
             Event::Interrupted(kind) => {
                 let restarts = &self.metrics.watch_restarts;
@@ -76,20 +89,20 @@ impl SyncMetrics {
             ObjectKind::EndpointSlice | ObjectKind::Endpoints => {
                 metrics.endpoint_changes.inc();
                 metrics.endpoint_changes_pending.inc();
-                let room = TRIGGERS - self.triggers.len();
-                let triggers = triggers(update, self.started);
-                self.triggers.extend(triggers.into_iter().take(room));
+                let room = MAX_TRIGGERS - self.triggers.len();
+                let trigger = trigger(update, self.started);
+                self.triggers.extend(trigger.into_iter().take(room));
             }
             ObjectKind::Node | ObjectKind::ServiceCidr => {}
         }
         let now = seconds_of(clock::now());
-        for family in self.of_families() {
+        for family in self.family_labels() {
             self.metrics.last_queued.get_or_create(&family).set(now);
         }
     }
 
-    /// Parts of an object were found to make no sense, and that was said.
-    pub(super) fn rejected(&self, labels: Vec<RejectionLabel>) {
+    /// Counts rejected parts of an object.
+    pub(super) fn count_rejected_parts(&self, labels: Vec<RejectionLabel>) {
         for label in labels {
             self.metrics
                 .rejected_object_parts
@@ -98,8 +111,8 @@ impl SyncMetrics {
         }
     }
 
-    /// So many objects are not served as asked.
-    pub(super) fn not_served(&mut self, objects: &BTreeMap<EventReason, usize>) {
+    /// Sets the numbers of objects that are not or only partly programmed.
+    pub(super) fn set_problem_objects(&mut self, objects: &BTreeMap<EventReason, usize>) {
         if self.problem_objects == *objects {
             return;
         }
@@ -112,32 +125,32 @@ impl SyncMetrics {
         }
     }
 
-    /// A sync was committed: all of it took `elapsed`, the kernel `kernel`.
+    /// Counts a committed sync, which took `elapsed` as a whole and `in_kernel` in the kernel.
     pub(super) fn committed(
         &mut self,
         commit: &Commit,
-        full: bool,
+        extent: SyncExtent,
         elapsed: Duration,
-        kernel: Duration,
+        in_kernel: Duration,
     ) {
         let metrics = &self.metrics;
         metrics
             .transactions
             .get_or_create(&OutcomeLabel::COMMITTED)
             .inc();
-        metrics.transaction_durations.observe(kernel.as_secs_f64());
         metrics
-            .operations
-            .inc_by(u64::try_from(commit.len()).unwrap_or(u64::MAX));
+            .transaction_durations
+            .observe(in_kernel.as_secs_f64());
+        metrics.operations.inc_by(count(commit.len()));
         metrics.endpoint_changes_pending.set(0);
         metrics.service_changes_pending.set(0);
         let now = clock::now();
-        for family in self.of_families() {
+        for family in self.family_labels() {
             metrics
                 .last_sync
                 .get_or_create(&family)
                 .set(seconds_of(now));
-            self.observe(&family, full, elapsed);
+            self.observe(&family, extent, elapsed);
         }
         let now = milliseconds_of(now);
         for (family, trigger) in self.triggers.drain(..) {
@@ -147,24 +160,24 @@ impl SyncMetrics {
         }
     }
 
-    fn observe(&self, family: &FamilyLabel, full: bool, elapsed: Duration) {
+    fn observe(&self, family: &FamilyLabel, extent: SyncExtent, elapsed: Duration) {
         let metrics = &self.metrics;
         let seconds = elapsed.as_secs_f64();
         metrics.syncs.get_or_create(family).observe(seconds);
-        let by_extent = if full {
-            &metrics.full_syncs
-        } else {
-            &metrics.partial_syncs
+        let by_extent = match extent {
+            SyncExtent::Full => &metrics.full_syncs,
+            SyncExtent::Partial => &metrics.partial_syncs,
         };
         by_extent.get_or_create(family).observe(seconds);
     }
 
-    /// A sync failed at its transaction.
-    pub(super) fn rejected_commit(&self, error: &Error, full: bool, elapsed: Duration) {
+    /// Counts a sync whose transaction was not committed.
+    pub(super) fn commit_failed(&self, error: &Error, extent: SyncExtent, elapsed: Duration) {
         let outcome = match error {
             Error::Rejected(rejections) => {
-                let count = u64::try_from(rejections.len()).unwrap_or(u64::MAX);
-                self.metrics.rejected_operations.inc_by(count);
+                self.metrics
+                    .rejected_operations
+                    .inc_by(count(rejections.len()));
                 OutcomeLabel::REJECTED
             }
             Error::Socket { .. }
@@ -175,31 +188,35 @@ impl SyncMetrics {
             | Error::NoNftables => OutcomeLabel::FAILED,
         };
         self.metrics.transactions.get_or_create(&outcome).inc();
-        self.failed(full, elapsed);
+        self.sync_failed(extent, elapsed);
     }
 
     /// Counts the reasons why parts of Services are not served.
     pub(super) fn count_unserved(&self, reasons: usize) {
-        let reasons = u64::try_from(reasons).unwrap_or(u64::MAX);
-        self.metrics.skipped_service_parts.inc_by(reasons);
+        self.metrics.skipped_service_parts.inc_by(count(reasons));
     }
 
-    /// A sync failed.
-    pub(super) fn failed(&self, full: bool, elapsed: Duration) {
-        for family in self.of_families() {
+    /// Counts a failed sync.
+    pub(super) fn sync_failed(&self, extent: SyncExtent, elapsed: Duration) {
+        for family in self.family_labels() {
             self.metrics.sync_failures.get_or_create(&family).inc();
-            self.observe(&family, full, elapsed);
+            self.observe(&family, extent, elapsed);
         }
     }
 
-    /// Unused chains could not be deleted.
+    /// Counts a repair of drift.
+    pub(super) fn repaired(&self) {
+        self.metrics.repairs.inc();
+    }
+
+    /// Counts a failure to delete unused chains.
     pub(super) fn cleanup_failed(&self) {
-        for family in self.of_families() {
+        for family in self.family_labels() {
             self.metrics.cleanup_failures.get_or_create(&family).inc();
         }
     }
 
-    /// So many bytes were sent to the kernel since the start.
+    /// Sets the number of bytes that were sent to the kernel since the start.
     pub(super) fn sent(&mut self, bytes: u64) {
         self.metrics
             .bytes
@@ -207,15 +224,15 @@ impl SyncMetrics {
         self.sent_bytes = bytes;
     }
 
-    /// What a family holds now.
-    pub(super) fn holds<A: Address>(&mut self, family: &FamilyState<A>) {
+    /// Sets the numbers of elements, Services and frontends without local endpoints of a family.
+    pub(super) fn set_applied<A: Address>(&mut self, family: &FamilyState<A>) {
         let applied = family.applied();
         let metrics = &self.metrics;
         for (set, count) in applied.elements() {
-            // Few change in a sync.
+            // A sync changes few of them.
             if self.elements.insert((A::FAMILY, *set), *count) != Some(*count) {
-                let of_set = SetLabel::new(A::FAMILY, *set);
-                metrics.elements.get_or_create(&of_set).set(number(*count));
+                let label = SetLabel::new(A::FAMILY, *set);
+                metrics.elements.get_or_create(&label).set(number(*count));
             }
         }
         let services = metrics.services.get_or_create(&A::FAMILY.into());
@@ -231,23 +248,30 @@ impl SyncMetrics {
     }
 }
 
-fn number(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
+/// Returns a number of items as the value of a gauge.
+fn number(items: usize) -> i64 {
+    i64::try_from(items).unwrap_or(i64::MAX)
 }
 
-/// What of an object makes no sense.
-pub(super) fn rejected(event: &Event) -> Vec<RejectionLabel> {
+/// Returns a number of items as the increment of a counter.
+pub(super) fn count(items: usize) -> u64 {
+    u64::try_from(items).unwrap_or(u64::MAX)
+}
+
+/// Returns the labels of the rejected parts of an object.
+pub(super) fn rejected_parts(event: &Event) -> Vec<RejectionLabel> {
     let Event::Update(update) = event else {
         return Vec::new();
     };
-    let rejected = update.rejected.iter();
-    rejected
+    update
+        .rejected
+        .iter()
         .map(|rejected| RejectionLabel::new(update.key.kind, rejected))
         .collect()
 }
 
-/// When the endpoints of a slice that is there changed, as far as that is since `started`.
-fn triggers(update: &Update, started: i64) -> Option<(Family, i64)> {
+/// Returns when the endpoints of a slice changed, if that was not before `started`.
+fn trigger(update: &Update, started: i64) -> Option<(Family, i64)> {
     let Some(Object::Slices(slices)) = &update.object else {
         return None;
     };
@@ -272,21 +296,21 @@ mod tests {
     use crate::planner::model::parse;
 
     #[test]
-    fn what_is_never_committed_costs_no_more_memory() {
+    fn the_memory_of_pending_changes_is_bounded() {
         let (metrics, _) = Metrics::new();
-        let mut measure = SyncMetrics::new(metrics, vec![Family::Ipv4]);
-        measure.started = 0;
+        let mut sync_metrics = SyncMetrics::new(metrics, vec![Family::Ipv4]);
+        sync_metrics.started = 0;
         let slice = "{metadata: {namespace: shop, name: a, \
                      labels: {kubernetes.io/service-name: cart}, annotations: \
                      {endpoints.kubernetes.io/last-change-trigger-time: '2026-01-01T00:00:00Z'}}, \
                      addressType: IPv4}";
         let update = parse::slice(&yaml_serde::from_str(slice).unwrap(), "n1");
         let event = Event::Update(update);
-        measure.reported(&event);
-        assert_eq!(measure.triggers.len(), 1);
-        for _ in 0..TRIGGERS + 10 {
-            measure.reported(&event);
+        sync_metrics.count_event(&event);
+        assert_eq!(sync_metrics.triggers.len(), 1);
+        for _ in 0..MAX_TRIGGERS + 10 {
+            sync_metrics.count_event(&event);
         }
-        assert_eq!(measure.triggers.len(), TRIGGERS);
+        assert_eq!(sync_metrics.triggers.len(), MAX_TRIGGERS);
     }
 }

@@ -21,7 +21,7 @@ mod syncer;
 mod tasks;
 mod unserved;
 
-pub use affinity::StaleClients;
+pub use affinity::ClientsToUnpin;
 pub use describe::{DebugRequest, DebugView};
 pub use diagnostics::{Diagnostic, DiagnosticSubject};
 pub use family::{Effects, FamilyPlan, FamilyState, Skipped};

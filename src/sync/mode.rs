@@ -1,4 +1,4 @@
-//! How much of the tables the next sync trusts.
+//! The mode of a sync: how much of the kernel's tables it trusts.
 
 use tracing::{debug, info, warn};
 
@@ -8,10 +8,10 @@ use crate::planner::diff::{KernelView, TableStatus};
 use crate::planner::model::Address;
 use crate::planner::ruleset::Program;
 
-/// How the next sync begins.
+/// The mode of the next sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SyncMode {
-    /// The tables hold what is applied: only changes are sent.
+    /// The tables hold the applied state, and only changes are sent.
     Incremental,
     /// The tables are read back first.
     ReadBack,
@@ -19,8 +19,12 @@ pub(super) enum SyncMode {
     Rebuild,
 }
 
-/// What a plan of one family begins from, and the program to rebuild its table with. `is_first`:
-/// this process has committed nothing yet.
+/// Returns the view that a plan of one family starts from, and the program if the table is rebuilt.
+///
+/// `is_first` is whether this process has committed nothing yet.
+///
+/// # Errors
+/// If the table cannot be read back.
 pub(super) fn view<A: Address>(
     kernel: &mut Kernel,
     mode: SyncMode,

@@ -20,8 +20,8 @@ impl Sockets {
     /// Opens the sockets in the network namespace of the calling thread.
     ///
     /// With `own_tables`, only this process can change the tables, if the kernel supports table
-    /// owners. `families` are the families that get a table. Where there is no table yet, this tries
-    /// each ability that the tables need.
+    /// owners. `families` are the families that get a table. Where there is no table yet, this
+    /// tries each ability that the tables need.
     ///
     /// # Errors
     /// If nf_tables or connection tracking cannot be opened; [`Error::Lacks`] if the kernel lacks

@@ -1,4 +1,4 @@
-//! One sync: plan what is dirty, commit it, recover from what the kernel rejects.
+//! One sync: plan the dirty state, commit it, and recover from rejections of the kernel.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use super::affinity::{Reaped, When};
+use super::affinity::{ReapPhase, Reaped};
+use super::drift::Drift;
+use super::metrics::SyncExtent;
 use super::mode::{SyncMode, view};
 use super::{Skipped, SyncEffects, SyncOutcome, SyncPlan, Syncer};
 use crate::logging::LogEvent;
@@ -16,17 +18,17 @@ use crate::planner::diff::Plan;
 use crate::planner::dual::Dual;
 use crate::planner::ruleset::Program;
 
-/// After a commit of more operations than this, memory is returned to the system.
-const LARGE: usize = 10_000;
+/// The number of operations of a commit after which memory is returned to the system.
+const LARGE_COMMIT: usize = 10_000;
 
-/// How many rejections in a row one sync recovers from before it waits.
-const ATTEMPTS: usize = 16;
+/// The number of transactions that one sync attempts before it waits.
+const MAX_ATTEMPTS: usize = 16;
 
-/// Plans of each family that need no other effect than their delta.
+/// Plans of each family whose only effect is their delta.
 type DeltaPlans = Dual<Option<Plan<Ipv4Addr>>, Option<Plan<Ipv6Addr>>>;
 
 impl Syncer {
-    /// Whether the kernel holds what is desired, as far as it does not reject it.
+    /// Whether the kernel holds everything that is desired, except skipped Services.
     pub(super) fn is_clean(&self) -> bool {
         !self.state.is_dirty() && self.mode == SyncMode::Incremental
     }
@@ -46,11 +48,11 @@ impl Syncer {
         }
     }
 
-    /// Logs a failed sync; that another process owns the tables, once while it lasts.
+    /// Logs a failed sync. That another process owns the tables is an error only the first time.
     fn log_failure(&mut self, error: &Error) {
         let owned = matches!(error, Error::Owned(_));
-        let known = std::mem::replace(&mut self.owned_by_other, owned);
-        if known && owned {
+        let was_owned = std::mem::replace(&mut self.owned_by_other, owned);
+        if was_owned && owned {
             debug!(event = %LogEvent::SyncFailed, %error, "sync failed; retrying");
         } else {
             error!(event = %LogEvent::SyncFailed, %error, "sync failed; retrying");
@@ -58,7 +60,7 @@ impl Syncer {
     }
 
     fn sync_dirty(&mut self) -> Result<SyncOutcome, Error> {
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             if self.is_clean() {
                 break;
             }
@@ -67,14 +69,13 @@ impl Syncer {
             if self.mode == SyncMode::Incremental && self.state.needs_read_back() {
                 self.mode = SyncMode::ReadBack;
             }
-            let is_full = self.mode != SyncMode::Incremental;
-            let planned = self.plan();
-            if planned.is_err() {
-                self.metrics.failed(is_full, started.elapsed());
-            }
-            let (plan, rebuilds) = planned?;
-            if !is_full && self.detach_clients(&plan) {
-                // The plan of the clients is applied: what it began from is another now.
+            let extent = self.extent();
+            let (plan, rebuilds) = self
+                .plan()
+                .inspect_err(|_| self.metrics.sync_failed(extent, started.elapsed()))?;
+            if extent == SyncExtent::Partial && self.detach_clients(&plan) == AppliedState::Changed
+            {
+                // The plan starts from a state that is no longer applied.
                 continue;
             }
             let (transactions, effects) = plan.split();
@@ -92,8 +93,8 @@ impl Syncer {
                 Ok(()) => {
                     self.after_commit(effects, &commit, started.elapsed());
                     self.metrics
-                        .committed(&commit, is_full, started.elapsed(), in_kernel);
-                    let is_large = commit.len() > LARGE || is_full;
+                        .committed(&commit, extent, started.elapsed(), in_kernel);
+                    let is_large = commit.len() > LARGE_COMMIT || extent == SyncExtent::Full;
                     drop(commit);
                     if is_large {
                         release_free_memory();
@@ -101,7 +102,7 @@ impl Syncer {
                 }
                 Err(error) => {
                     self.metrics
-                        .rejected_commit(&error, is_full, started.elapsed());
+                        .commit_failed(&error, extent, started.elapsed());
                     self.recover(error)?;
                 }
             }
@@ -109,7 +110,14 @@ impl Syncer {
         Ok(self.state.outcome())
     }
 
-    /// Plans what is dirty, and which tables to rebuild with which program.
+    fn extent(&self) -> SyncExtent {
+        match self.mode {
+            SyncMode::Incremental => SyncExtent::Partial,
+            SyncMode::ReadBack | SyncMode::Rebuild => SyncExtent::Full,
+        }
+    }
+
+    /// Plans the dirty state, and returns the programs of the tables that are rebuilt.
     fn plan(&mut self) -> Result<(SyncPlan, Dual<Option<Program>>), Error> {
         let (mode, is_first) = (self.mode, !self.committed_once);
         let (views, rebuilds) = per_family!(self.state.programs(), |program| {
@@ -119,7 +127,7 @@ impl Syncer {
         Ok((self.state.plan(views), rebuilds))
     }
 
-    /// Sends a transaction. What the kernel notifies of a large one is not listened to.
+    /// Commits a transaction. The notifications of a large one are not received.
     fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
         self.drift.pause_notifications(&mut self.kernel, commit);
         let result = self.kernel.commit(commit);
@@ -128,30 +136,34 @@ impl Syncer {
     }
 
     /// The steps after a commit. Their order matters:
-    /// 1. Clients lose the endpoints that they may not keep, while the state still knows which.
-    /// 2. The state takes the effects, on which everything below depends.
+    /// 1. Clients are unpinned from endpoints that they may not keep, while the effects name them.
+    /// 2. The effects are applied to the state, on which everything below depends.
     /// 3. Diagnostics and metrics report the new state.
-    /// 4. Once no client is pinned to an endpoint that is gone, the elements that kept clients from
+    /// 4. Once no client is pinned to an endpoint that is gone, the elements that keep clients from
     ///    it are deleted.
     /// 5. Conntrack is cleaned after both, or the next packet would recreate a stale entry.
     /// 6. Health checks report endpoints that the kernel already serves.
     fn after_commit(&mut self, effects: SyncEffects, commit: &Commit, elapsed: Duration) {
         if self.mode != SyncMode::Incremental {
-            let repaired = self.drift.repaired(commit.len());
-            self.metrics.metrics.repairs.inc_by(u64::from(repaired));
+            let drift = self.drift.conclude_repair(commit.len());
+            if drift == Drift::Repaired {
+                self.metrics.repaired();
+            }
         }
-        let stale = per_family!(effects.as_ref(), |effects| effects.stale.clone());
-        let reaped = self.reaper.reap(&mut self.kernel, stale, When::After);
+        let clients = per_family!(effects.as_ref(), |effects| effects.to_unpin.clone());
+        let reaped = self
+            .reaper
+            .reap(&mut self.kernel, clients, ReapPhase::AfterCommit);
         let diagnostics = self.state.committed(effects);
         self.metrics.count_unserved(diagnostics.len());
         self.report_diagnostics(diagnostics);
         per_family!(self.state.families.as_ref(), |family| self
             .metrics
-            .holds(family));
+            .set_applied(family));
         if reaped == Reaped::All {
             self.all_reaped();
         }
-        self.cleaner.clean(&mut self.state, reaped == Reaped::All);
+        self.cleaner.clean(&mut self.state, reaped);
         self.send_health_checks();
         self.log_commit(commit, elapsed);
         self.committed_once = true;
@@ -174,23 +186,26 @@ impl Syncer {
         }
     }
 
-    /// Detaches clients with session affinity from endpoints before these are deleted: no client is
-    /// pinned to them from now on, and pinned clients are unpinned, as far as that is quick. Whether
-    /// that changed the applied state; a failure does no harm, since the elements that the plan adds
-    /// keep clients from the endpoints all the same.
-    fn detach_clients(&mut self, plan: &SyncPlan) -> bool {
+    /// Detaches clients with session affinity from endpoints before a plan deletes these: no client
+    /// is pinned to them from now on, and pinned clients are unpinned if that is quick.
+    ///
+    /// A failure does no harm: the elements that the plan adds keep clients from the endpoints too.
+    fn detach_clients(&mut self, plan: &SyncPlan) -> AppliedState {
         let families = self.state.families.as_ref().zip(plan.as_ref());
-        let leaving = per_family!(families, |(family, plan)| family.leaving(&plan.effects));
-        if leaving.ipv4.is_none() && leaving.ipv6.as_ref().is_none_or(Option::is_none) {
-            return false;
+        let plans = per_family!(families, |(family, plan)| family
+            .plan_stop_pinning(&plan.effects));
+        if plans.ipv4.is_none() && plans.ipv6.as_ref().is_none_or(Option::is_none) {
+            return AppliedState::Unchanged;
         }
-        if let Err(error) = self.commit_deltas(leaving) {
+        if let Err(error) = self.commit_deltas(plans) {
             debug!(event = %LogEvent::AffinityCleanupFailed, %error, "cannot unpin clients before their endpoints go");
-            return false;
+            return AppliedState::Unchanged;
         }
-        let stale = per_family!(plan.as_ref(), |plan| plan.effects.stale.clone());
-        let _reaped = self.reaper.reap(&mut self.kernel, stale, When::Before);
-        true
+        let clients = per_family!(plan.as_ref(), |plan| plan.effects.to_unpin.clone());
+        let _reaped = self
+            .reaper
+            .reap(&mut self.kernel, clients, ReapPhase::BeforeCommit);
+        AppliedState::Changed
     }
 
     /// Unpins some of the clients that must lose their endpoint.
@@ -201,39 +216,41 @@ impl Syncer {
         }
     }
 
-    /// Looks again for every client that must lose its endpoint, after a failure.
-    pub(super) fn reap_again(&mut self) {
-        let stale = per_family!(self.state.families.as_ref(), |family| family.stale());
+    /// Unpins every client that must lose its endpoint, after a failure.
+    pub(super) fn retry_reaping(&mut self) {
+        let clients = per_family!(self.state.families.as_ref(), |family| family
+            .clients_to_unpin());
         let Dual {
             ipv4: Some(ipv4),
             ipv6,
-        } = stale
+        } = clients
         else {
             return;
         };
-        let stale = Dual {
+        let clients = Dual {
             ipv4,
             ipv6: ipv6.flatten(),
         };
-        if self.reaper.reap_again(&mut self.kernel, stale) == Reaped::All {
+        if self.reaper.retry(&mut self.kernel, clients) == Reaped::All {
             self.all_reaped();
         }
     }
 
-    /// Deletes the elements that kept clients from endpoints that are gone: no client is pinned to
-    /// them any more.
+    /// Deletes the elements that keep clients from endpoints that are gone, since no client is
+    /// pinned to these any more.
     fn all_reaped(&mut self) {
         if self.mode != SyncMode::Incremental {
             return;
         }
-        let plans = per_family!(self.state.families.as_ref(), |family| family.forgotten());
+        let plans = per_family!(self.state.families.as_ref(), |family| family
+            .plan_all_unpinned());
         if let Err(error) = self.commit_deltas(plans) {
             warn!(event = %LogEvent::AffinityCleanupFailed, %error, "cannot commit the end of an affinity cleanup");
             self.mode = SyncMode::ReadBack;
         }
     }
 
-    /// Commits plans that begin from the applied state, and applies their deltas.
+    /// Commits plans that start from the applied state, and applies their deltas.
     fn commit_deltas(&mut self, plans: DeltaPlans) -> Result<(), Error> {
         let (commit, deltas) = per_family!(plans, |plan| match plan {
             Some(Plan { transaction, delta }) => (FamilyCommit::from(transaction), Some(delta)),
@@ -248,7 +265,10 @@ impl Syncer {
         Ok(())
     }
 
-    /// Decides what the next attempt does about a transaction that was not committed.
+    /// Prepares the next attempt after a transaction that was not committed.
+    ///
+    /// # Errors
+    /// The same error, if the sync must wait.
     fn recover(&mut self, error: Error) -> Result<(), Error> {
         match (recovery(&error, self.mode), &error) {
             (SyncRecovery::ReadBack, _) => {
@@ -271,7 +291,7 @@ impl Syncer {
         Ok(())
     }
 
-    /// Skips the Services that the kernel rejects; whether there was a new one.
+    /// Skips the Services that the kernel rejects; returns whether there was a new one.
     fn skip_rejected(&mut self, rejections: &[Rejection]) -> Skipped {
         let mut outcome = Skipped::Already;
         for rejection in rejections {
@@ -286,30 +306,37 @@ impl Syncer {
         outcome
     }
 
-    /// Logs that the kernel rejected a change of which nobody knows yet why.
+    /// Logs a rejection, at a lower level if all its Services were rejected before.
     fn log_first_rejection(&self, error: &Error) {
         let Error::Rejected(rejections) = error else {
             return;
         };
-        let is_known = |rejection: &Rejection| {
-            let mut services = rejection.services.iter();
-            !rejection.services.is_empty() && services.all(|name| self.state.is_rejected(name))
+        let is_repeated = |rejection: &Rejection| {
+            let services = &rejection.services;
+            !services.is_empty() && services.iter().all(|name| self.state.is_rejected(name))
         };
-        if rejections.iter().all(is_known) {
+        if rejections.iter().all(is_repeated) {
             debug!(event = %LogEvent::TransactionRejected, %error, "kernel rejected a transaction again; reading the tables back");
         } else {
-            // The outcome has its own line: a repair, or a Service that is skipped.
+            // The outcome is logged separately: a repair, or a skipped Service.
             info!(event = %LogEvent::TransactionRejected, %error, "kernel rejected a transaction; reading the tables back");
         }
     }
 }
 
-/// What to do about a transaction that was not committed.
+/// Whether a step changed the applied state, so that a plan is outdated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AppliedState {
+    Changed,
+    Unchanged,
+}
+
+/// The reaction to a transaction that was not committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SyncRecovery {
-    /// Read the tables back: perhaps they do not hold what is applied.
+    /// Read the tables back, since they may not hold the applied state.
     ReadBack,
-    /// Skip the Services that the kernel rejects; if it names none, recreate the tables.
+    /// Skip the Services that the kernel rejects, or recreate the tables if there are none.
     Skip,
     /// Retry later.
     Wait,
@@ -317,7 +344,7 @@ enum SyncRecovery {
 
 fn recovery(error: &Error, mode: SyncMode) -> SyncRecovery {
     match (error, mode) {
-        // The content is not at fault, and a whole table takes more memory.
+        // A rebuild of the table would take more memory.
         (Error::Rejected(rejections), _) if rejections.iter().any(Rejection::lacks_memory) => {
             SyncRecovery::Wait
         }
@@ -327,7 +354,7 @@ fn recovery(error: &Error, mode: SyncMode) -> SyncRecovery {
     }
 }
 
-/// Milliseconds to a microsecond: a small change takes a fraction of a millisecond.
+/// Returns a duration in milliseconds, rounded to a microsecond.
 pub(super) fn milliseconds(elapsed: Duration) -> f64 {
     (elapsed.as_secs_f64() * 1e6).round() / 1e3
 }

@@ -24,14 +24,16 @@ use crate::per_family;
 use crate::planner::desired::HealthCheckChange;
 use crate::planner::model::Events;
 
-/// The longest pause before a retry, unless the configuration sets another.
+/// The default of the longest pause before a retry.
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
-/// The time after which unused dynamic chains are deleted together: each change of a chain makes the
-/// kernel validate the table, and a rollout soon needs the chain again.
-const UNUSED_CHAINS: Duration = Duration::from_mins(10);
+/// The delay after which unused dynamic chains are deleted together.
+///
+/// Each change of a chain makes the kernel validate the table, and a rollout soon needs the chain
+/// again.
+const UNUSED_CHAINS_DELAY: Duration = Duration::from_mins(10);
 
-/// The sync loop: it owns the state of the node and everything that programs the kernel.
+/// The sync loop, which owns the state of the node and everything that programs the kernel.
 pub struct Syncer {
     pub(super) kernel: Kernel,
     pub(super) reaper: AffinityReaper,
@@ -49,19 +51,21 @@ pub struct Syncer {
     longest_retry: Duration,
     pub(super) last_sync: Option<Instant>,
     pub(super) mode: SyncMode,
-    /// Whether the last sync failed since another process owns the tables.
+    /// Whether the last sync failed because another process owns the tables.
     pub(super) owned_by_other: bool,
     pub(super) committed_once: bool,
-    /// Notified when the kernel first holds everything that is desired.
+    /// The channel that is notified when the kernel first holds everything that is desired.
     first_sync: Option<oneshot::Sender<()>>,
 }
 
 impl Syncer {
-    /// The sync loop of a node. It sends the health checks that change to `health_checks`, and
-    /// reports pending changes to `sync_health`.
+    /// Creates the sync loop of a node.
+    ///
+    /// It sends changes of health checks to `health_checks`, and reports pending changes to
+    /// `sync_health`.
     ///
     /// # Errors
-    /// If the thread that looks for clients cannot start.
+    /// If the thread that finds pinned clients cannot start.
     pub fn new(
         sockets: Sockets,
         state: State,
@@ -107,7 +111,7 @@ impl Syncer {
         }
     }
 
-    /// Sends once to `first_sync` when the kernel holds everything that is desired.
+    /// Sets the channel that is notified when the kernel first holds everything that is desired.
     #[must_use]
     pub fn with_first_sync(self, first_sync: oneshot::Sender<()>) -> Self {
         Self {
@@ -116,14 +120,16 @@ impl Syncer {
         }
     }
 
-    /// Records diagnostics as Events too.
+    /// Sets the recorder of diagnostics as Events.
     #[must_use]
     pub fn with_recorder(self, recorder: EventRecorder) -> Self {
         Self { recorder, ..self }
     }
 
-    /// Syncs until `stop` is true or the sources of events are gone. The events that arrive during a
-    /// commit go together into the next. Blocks its thread while the kernel commits.
+    /// Syncs until `stop` is true or the sources of events are gone.
+    ///
+    /// Events that arrive during a commit go together into the next one. A commit blocks the
+    /// thread.
     pub async fn run(
         mut self,
         mut events: mpsc::Receiver<Events>,
@@ -149,7 +155,7 @@ impl Syncer {
                     let _closed = request.response.send(self.state.debug(request.view));
                 }
             }
-            // At most as many as fit the channel: busy sources must not keep the loop from syncing.
+            // The limit keeps busy sources from delaying the sync.
             for _ in 0..events.max_capacity() {
                 let Ok(received) = events.try_recv() else {
                     break;
@@ -163,12 +169,13 @@ impl Syncer {
                 let diagnostics = self.state.check_node_name();
                 self.report_diagnostics(diagnostics);
             }
-            self.metrics.not_served(self.state.problem_objects());
+            self.metrics
+                .set_problem_objects(self.state.problem_objects());
             self.schedule(&mut tasks);
         }
     }
 
-    /// Does what was scheduled, as far as it is more than a reason to sync.
+    /// Performs a task. The sync itself follows in any case.
     fn perform(&mut self, task: Task) {
         match task {
             Task::ReadBack => {
@@ -178,8 +185,8 @@ impl Syncer {
             }
             Task::Retry => self.state.retry_skipped(),
             Task::Sync => {}
-            Task::CleanConntrack => self.cleaner.look_if_due(&self.state),
-            Task::ReapClients => self.reap_again(),
+            Task::CleanConntrack => self.cleaner.clean_if_due(&self.state),
+            Task::ReapClients => self.retry_reaping(),
             Task::DeleteUnusedChains => self.delete_unused_chains(),
             Task::CheckAffinityMaps => self.check_affinity_maps(),
         }
@@ -189,7 +196,7 @@ impl Syncer {
     fn sync_if_due(&mut self, tasks: &mut Tasks, backoff: &mut Backoff) {
         self.sync_health.pending();
         if backoff.is_failing && tasks.is_scheduled(Task::Retry) {
-            // An event is no reason to expect success.
+            // An event does not make success more likely.
             return;
         }
         let delay = self.delay();
@@ -201,13 +208,13 @@ impl Syncer {
         }
     }
 
-    /// The time until a sync that has something to do may begin.
+    /// Returns the time until the next sync may start; none if it has nothing to do.
     fn delay(&self) -> Duration {
         if self.is_clean() {
             return Duration::ZERO;
         }
-        let next = self.last_sync.map(|last| last + self.min_sync_period);
-        next.map_or(Duration::ZERO, |next| {
+        self.last_sync.map_or(Duration::ZERO, |last| {
+            let next = last + self.min_sync_period;
             next.saturating_duration_since(Instant::now())
         })
     }
@@ -221,7 +228,7 @@ impl Syncer {
             SyncOutcome::Complete => {
                 if let Some(first_sync) = self.first_sync.take() {
                     // The daemon may be about to exit.
-                    let _gone = first_sync.send(());
+                    let _closed = first_sync.send(());
                 }
                 tasks.set(Task::Retry, None);
                 *backoff = Backoff::default();
@@ -238,7 +245,7 @@ impl Syncer {
                     *backoff = Backoff::failing();
                 }
                 tasks.set(Task::Retry, Some(Instant::now() + backoff.pause));
-                // The kernel does not notify of the end of the other owner, and a look costs little.
+                // The kernel does not notify of the exit of another owner, and an attempt is cheap.
                 if !self.owned_by_other {
                     backoff.lengthen(self.longest_retry);
                 }
@@ -246,30 +253,31 @@ impl Syncer {
         }
     }
 
-    /// Schedules what the state needs at a later time.
+    /// Schedules the tasks that the state requires.
     fn schedule(&mut self, tasks: &mut Tasks) {
         if self.drift.needs_audit() {
             tasks.schedule(Task::ReadBack, Duration::ZERO);
         }
         if self.has_unused_chains() {
-            tasks.schedule(Task::DeleteUnusedChains, UNUSED_CHAINS);
+            tasks.schedule(Task::DeleteUnusedChains, UNUSED_CHAINS_DELAY);
         }
         if self.has_affinity() {
-            tasks.schedule(Task::CheckAffinityMaps, affinity::EVERY);
+            tasks.schedule(Task::CheckAffinityMaps, affinity::CHECK_INTERVAL);
         }
-        if let Some(after) = self.reaper.must_look_again() {
-            tasks.schedule(Task::ReapClients, after);
+        if let Some(delay) = self.reaper.retry_delay() {
+            tasks.schedule(Task::ReapClients, delay);
         }
-        tasks.set(Task::CleanConntrack, self.cleaner.next_look());
+        tasks.set(Task::CleanConntrack, self.cleaner.next_cleanup());
     }
 
+    /// Applies events to the state, and reports their diagnostics.
     fn handle_events(&mut self, events: Events) {
         for event in events {
-            self.metrics.reported(&event);
-            let rejected = metrics::rejected(&event);
+            self.metrics.count_event(&event);
+            let rejected = metrics::rejected_parts(&event);
             let diagnostics = self.state.apply(event);
             if !diagnostics.is_empty() {
-                self.metrics.rejected(rejected);
+                self.metrics.count_rejected_parts(rejected);
             }
             self.report_diagnostics(diagnostics);
         }
@@ -283,14 +291,15 @@ impl Syncer {
         }
     }
 
-    /// Sends the health checks that changed to their servers.
+    /// Sends the changed health checks to their servers.
     pub(super) fn send_health_checks(&mut self) {
         for change in self.state.take_health_changes() {
-            // The daemon is about to exit if no server receives it.
-            let _gone = self.health_checks.send(change);
+            // Without a receiver, the daemon is about to exit.
+            let _closed = self.health_checks.send(change);
         }
     }
 
+    /// Whether any Service has session affinity.
     pub(super) fn has_affinity(&self) -> bool {
         per_family!(self.state.families.as_ref(), |family| family
             .applied()
@@ -299,6 +308,7 @@ impl Syncer {
         .any(|has| has)
     }
 
+    /// Reports affinity maps that are full.
     pub(super) fn check_affinity_maps(&mut self) {
         if self.mode == SyncMode::Incremental {
             self.full_maps.check(&mut self.kernel, &self.state);

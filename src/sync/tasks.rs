@@ -1,24 +1,24 @@
-//! What the sync loop does at a later time.
+//! The tasks that the sync loop does at a later time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Something that the sync loop does at a later time.
+/// A task that the sync loop does at a later time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Task {
     /// Read the tables back, since another process changed them.
     ReadBack,
-    /// Retry a sync that failed, or the Services that the kernel rejected.
+    /// Retry a failed sync, or the Services that the kernel rejected.
     Retry,
-    /// Begin the sync that `minSyncPeriod` delays.
+    /// Start the sync that `minSyncPeriod` delays.
     Sync,
     /// Delete the conntrack entries that changes made stale.
     CleanConntrack,
-    /// Look again for the clients that must lose their endpoint, after a failure.
+    /// Retry to unpin the clients that must lose their endpoint, after a failure.
     ReapClients,
-    /// Delete the dynamic chains that nothing goes to.
+    /// Delete the unused dynamic chains.
     DeleteUnusedChains,
     /// Check whether an affinity map is full.
     CheckAffinityMaps,
@@ -31,13 +31,13 @@ pub(super) struct Tasks {
 }
 
 impl Tasks {
-    /// Schedules a task unless it is scheduled already.
+    /// Schedules a task after a delay, unless it is scheduled already.
     pub(super) fn schedule(&mut self, task: Task, after: Duration) {
         let at = Instant::now() + after;
         self.due.entry(task).or_insert(at);
     }
 
-    /// Sets when a task is due, whatever it was before; `None` removes it.
+    /// Replaces the time of a task; `None` removes the task.
     pub(super) fn set(&mut self, task: Task, at: Option<Instant>) {
         match at {
             Some(at) => self.due.insert(task, at),
@@ -50,7 +50,7 @@ impl Tasks {
         self.due.contains_key(&task)
     }
 
-    /// Waits for the task that is due first, and removes it. Never ends while there is none.
+    /// Waits for the task that is due first, and removes it; waits forever if there is none.
     pub(super) async fn next(&mut self) -> Task {
         let Some((task, at)) = self.first() else {
             return std::future::pending().await;
@@ -61,20 +61,22 @@ impl Tasks {
     }
 
     fn first(&self) -> Option<(Task, Instant)> {
-        let due = self.due.iter().map(|(task, at)| (*task, *at));
-        due.min_by_key(|(task, at)| (*at, *task))
+        self.due
+            .iter()
+            .map(|(task, at)| (*task, *at))
+            .min_by_key(|(task, at)| (*at, *task))
     }
 }
 
 /// The pause before the first retry.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 
-/// When to retry what failed.
+/// The back-off of retries.
 #[derive(Debug)]
 pub(super) struct Backoff {
     /// The next pause.
     pub(super) pause: Duration,
-    /// Whether the last sync failed as a whole: no other sync begins before the retry.
+    /// Whether the last sync failed as a whole, so that no other sync starts before the retry.
     pub(super) is_failing: bool,
 }
 
@@ -88,7 +90,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The back-off after a first failure.
+    /// Returns the back-off after a first failure.
     pub(super) fn failing() -> Self {
         Self {
             is_failing: true,
@@ -96,7 +98,7 @@ impl Backoff {
         }
     }
 
-    /// Doubles the pause, up to `longest`.
+    /// Doubles the pause, up to a limit.
     pub(super) fn lengthen(&mut self, longest: Duration) {
         self.pause = (self.pause * 2).min(longest);
     }
@@ -107,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_task_is_due_once_and_in_the_order_of_time() {
+    fn tasks_are_due_once_and_in_the_order_of_time() {
         let mut tasks = Tasks::default();
         tasks.schedule(Task::Retry, Duration::from_secs(2));
         tasks.schedule(Task::Retry, Duration::ZERO);

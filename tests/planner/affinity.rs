@@ -12,7 +12,7 @@ use kube_dnat::planner::model::{
     ServicePort, SliceEndpoints, SlicePort, TrafficPolicy,
 };
 use kube_dnat::planner::ruleset::{Key, SetName, Table, Value, Verdict};
-use kube_dnat::sync::{StaleClients, State};
+use kube_dnat::sync::{ClientsToUnpin, State};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -125,7 +125,7 @@ fn gone(
 }
 
 fn is_forgotten(
-    stale: &StaleClients<Ipv4Addr>,
+    stale: &ClientsToUnpin<Ipv4Addr>,
     (source, target): Client,
     (ip, number): EndpointAddr,
 ) -> bool {
@@ -146,13 +146,13 @@ fn ten_seconds_later(seconds: u32) -> ElementTimeout {
 ///
 /// `seconds` is the timeout before the change. `None` if the timeout does not change.
 fn time(
-    stale: &StaleClients<Ipv4Addr>,
+    stale: &ClientsToUnpin<Ipv4Addr>,
     (source, target): Client,
     seconds: u32,
 ) -> Option<TimeLeft> {
     let (protocol, address, port) = target;
     let key = Key::Client(source, address, port);
-    stale.time(protocol, &key, ten_seconds_later(seconds), Duration::ZERO)
+    stale.new_time_left(protocol, &key, ten_seconds_later(seconds), Duration::ZERO)
 }
 
 /// Returns whether the table pins the clients of a destination.
@@ -165,13 +165,13 @@ fn is_sticky(table: &Table<Ipv4Addr>, (_, (protocol, address, port)): Client) ->
 }
 
 /// Commits all changes, or everything after a restart; returns the clients to forget.
-fn commit(state: &mut State, kernel: &mut Tables, restarted: bool) -> StaleClients<Ipv4Addr> {
+fn commit(state: &mut State, kernel: &mut Tables, restarted: bool) -> ClientsToUnpin<Ipv4Addr> {
     let plan = if restarted {
         state.plan(kernel.views())
     } else {
         state.plan_changes()
     };
-    let affected = plan.ipv4.effects.stale.clone();
+    let affected = plan.ipv4.effects.to_unpin.clone();
     commit_plan(state, kernel, plan);
     affected
 }

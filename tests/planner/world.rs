@@ -341,7 +341,7 @@ pub(crate) fn read_and_commit(state: &mut State, tables: &mut Tables) -> usize {
 pub(crate) fn forgotten(state: &mut State, tables: &mut Tables) {
     let families = state.families.as_mut().zip(tables.as_mut());
     per_family!(families, |(family, table)| {
-        if let Some(Plan { transaction, delta }) = family.forgotten() {
+        if let Some(Plan { transaction, delta }) = family.plan_all_unpinned() {
             transaction.apply(table).unwrap();
             family.applied_mut().committed(delta);
         }

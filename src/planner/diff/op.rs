@@ -43,7 +43,7 @@ impl ElementTimeout {
     /// What is left once the time-out is another, which it became not longer than `since` ago. A packet may have renewed the element since then: it begins the new time-out, but the
     /// element keeps the old one (`nft_dynset_eval`).
     #[must_use]
-    pub fn under(self, whole: Duration, since: Duration) -> TimeLeft {
+    pub fn changed_to(self, whole: Duration, since: Duration) -> TimeLeft {
         let renewed = whole
             .checked_sub(self.left)
             .is_some_and(|gone| gone <= since);
@@ -189,13 +189,13 @@ mod tests {
     fn what_is_left_of_a_time_counts_from_when_it_began() {
         let seconds = Duration::from_secs;
         let left = |whole, left, now, since| {
-            let time = ElementTimeout {
+            let timeout = ElementTimeout {
                 whole: seconds(whole),
                 left: seconds(left),
             };
-            match time.under(seconds(now), seconds(since)) {
+            match timeout.changed_to(seconds(now), seconds(since)) {
                 TimeLeft::Nothing => None,
-                TimeLeft::Time(time) => Some((time.whole.as_secs(), time.left.as_secs())),
+                TimeLeft::Time(timeout) => Some((timeout.whole.as_secs(), timeout.left.as_secs())),
             }
         };
         assert_eq!(left(10_800, 10_790, 60, 1), Some((60, 50)), "shorter");

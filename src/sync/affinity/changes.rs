@@ -1,4 +1,4 @@
-//! What clients remember of one family, and what a change makes of that. Pure.
+//! The effect of a change on pinned clients of one family. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,26 +14,27 @@ use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{Key, Value, Verdict};
 use crate::sync::family::{Effects, FamilyState};
 
-/// Clients that must lose the endpoint they had.
+/// The clients of one family that must lose the endpoint that they are pinned to.
 #[derive(Clone, Debug)]
-pub struct StaleClients<A: Address> {
-    forget: ClientsToForget<A>,
-    /// After a start: all that may be remembered. Everything else is stale.
-    right: Option<AllowedClients<A>>,
+pub struct ClientsToUnpin<A: Address> {
+    /// The clients that a change affects.
+    affected: ClientsToForget<A>,
+    /// All pins that are allowed, if any other may be in the kernel: as after a start.
+    allowed: Option<AllowedClients<A>>,
     pub(in crate::sync) sides: ClientSides<A>,
 }
 
-impl<A: Address> StaleClients<A> {
-    /// The protocols that have any.
+impl<A: Address> ClientsToUnpin<A> {
+    /// Returns the protocols of the clients.
     #[must_use]
     pub fn protocols(&self) -> BTreeSet<Protocol> {
-        if self.right.is_some() {
+        if self.allowed.is_some() {
             return Protocol::ALL.into();
         }
-        self.forget.protocols()
+        self.affected.protocols()
     }
 
-    /// Whether an element of the affinity map of `protocol` is one.
+    /// Whether an element of the affinity map of `protocol` pins a client that must be unpinned.
     #[must_use]
     pub fn covers(&self, protocol: Protocol, key: &Key<A>, value: &Value<A>) -> bool {
         let (Key::Client(client, address, port), Value::Endpoint(endpoint, number)) =
@@ -41,50 +42,53 @@ impl<A: Address> StaleClients<A> {
         else {
             return false;
         };
-        let (asked, endpoint) = ((protocol, address, port), (endpoint, number));
+        let (target, endpoint) = ((protocol, address, port), (endpoint, number));
         let side = self.sides.of(client);
-        match &self.right {
-            Some(right) => right.denies(&asked, &endpoint, side),
-            None => self.forget.covers(&asked, &endpoint, side),
+        match &self.allowed {
+            Some(allowed) => allowed.denies(&target, &endpoint, side),
+            None => self.affected.covers(&target, &endpoint, side),
         }
     }
-}
 
-impl<A: Address> StaleClients<A> {
-    /// For how long an element of the affinity map of `protocol` is to be there from now on, if its time-out is
-    /// not what it is now, but was for all but `since`.
+    /// Returns the new time left of an element of the affinity map of `protocol`, if its timeout
+    /// changed, which happened at most `since` ago.
     #[must_use]
-    pub fn time(
+    pub fn new_time_left(
         &self,
         protocol: Protocol,
         key: &Key<A>,
-        time: ElementTimeout,
+        timeout: ElementTimeout,
         since: Duration,
     ) -> Option<TimeLeft> {
         let Key::Client(_, address, port) = *key else {
             return None;
         };
-        let asked = (protocol, address, port);
-        let seconds = match &self.right {
-            Some(right) => right.seconds(&asked),
-            None => self.forget.seconds(&asked),
+        let target = (protocol, address, port);
+        let seconds = match &self.allowed {
+            Some(allowed) => allowed.seconds(&target),
+            None => self.affected.seconds(&target),
         };
         let whole = Duration::from_secs(seconds?.into());
-        (whole != time.whole).then(|| time.under(whole, since))
+        (whole != timeout.whole).then(|| timeout.changed_to(whole, since))
     }
 }
 
-/// What a plan does about session affinity.
+/// The part of a plan that is about session affinity.
 pub(in crate::sync) struct AffinityChanges<A: Address> {
-    pub(in crate::sync) stale: StaleClients<A>,
+    /// The clients that must be unpinned.
+    pub(in crate::sync) to_unpin: ClientsToUnpin<A>,
+    /// The endpoints that clients must not keep, after the commit.
     pub(in crate::sync) gone: GoneElements<A>,
-    pub(in crate::sync) leaving: GoneElements<A>,
+    /// The endpoints that no client may be pinned to any more, already before the commit.
+    pub(in crate::sync) stop_pinning: GoneElements<A>,
 }
 
 impl<A: Address> FamilyState<A> {
-    /// Who is to be forgotten, and what keeps them from endpoints that are gone until they are. In a
-    /// table that was found, clients may remember what an earlier process programmed.
-    pub(in crate::sync) fn affinity(
+    /// Plans which clients must be unpinned, and the elements that keep them from endpoints that
+    /// are gone until then.
+    ///
+    /// In a table that was read, clients may be pinned by what an earlier process programmed.
+    pub(in crate::sync) fn plan_affinity(
         &self,
         change: &DesiredChange<A>,
         kept: &KeptElements<A>,
@@ -93,152 +97,167 @@ impl<A: Address> FamilyState<A> {
         view: &KernelView<A>,
     ) -> AffinityChanges<A> {
         let node_ips: BTreeSet<_> = node.node_ips().collect();
-        // Clients may be on the other side of external policy Local now.
-        let moved = self.sides.as_ref() != Some(&sides);
-        let stale = |forget, right| StaleClients {
-            forget,
-            right,
+        // A client may be on the other side of external policy Local now.
+        let sides_changed = self.sides.as_ref() != Some(&sides);
+        let to_unpin = |affected, allowed| ClientsToUnpin {
+            affected,
+            allowed,
             sides,
         };
         match view {
             KernelView::Applied => {
-                let (before, now) = self.memories(change, &node_ips, moved);
-                let forget = before.lost(&now);
-                let mut pairs: BTreeSet<_> = forget.pairs().collect();
-                let right = moved.then(|| self.right(&now, &node_ips));
-                pairs.extend(right.iter().flat_map(AllowedClients::only_inside));
-                let gone = self.gone(&pairs, &before, &now);
-                let known = self.applied.gone();
-                let leaving = pairs.iter().filter(|(asked, _)| now.contains(asked));
-                let leaving = leaving.map(gone_key).filter(|key| !known.contains_key(key));
+                let (before, after) = self.memories(change, &node_ips, sides_changed);
+                let affected = before.lost(&after);
+                let allowed = sides_changed.then(|| self.allowed(&after, &node_ips));
+                let lost: BTreeSet<_> = affected
+                    .pairs()
+                    .chain(allowed.iter().flat_map(AllowedClients::only_inside))
+                    .collect();
+                let applied = self.applied.gone();
+                let stop_pinning = lost
+                    .iter()
+                    .filter(|(target, _)| after.contains(target))
+                    .map(gone_key)
+                    .filter(|key| !applied.contains_key(key))
+                    .map(|key| (key, Verdict::Unremembered))
+                    .collect();
                 AffinityChanges {
-                    leaving: leaving.map(|key| (key, Verdict::Unremembered)).collect(),
-                    gone,
-                    stale: stale(forget, right),
+                    stop_pinning,
+                    gone: self.gone(&lost, &before, &after),
+                    to_unpin: to_unpin(affected, allowed),
                 }
             }
             KernelView::Found(found) => {
                 let services = change.services.values().flatten();
-                let mut right = AffinityMemory::of(services, &node_ips).allowed();
+                let mut allowed = AffinityMemory::of(services, &node_ips).allowed();
                 for slot in kept.values().flatten() {
-                    right.keep_slot(slot, &node_ips);
+                    allowed.keep_slot(slot, &node_ips);
                 }
-                let mut gone = gone_in_table(found, node_ips, &right);
-                if moved {
-                    gone.extend(right.only_inside().map(|lost| (lost, Verdict::GoneOutside)));
+                let mut gone = gone_in_table(found, node_ips, &allowed);
+                if sides_changed {
+                    let only_inside = allowed.only_inside();
+                    gone.extend(only_inside.map(|lost| (lost, Verdict::GoneOutside)));
                 }
-                let gone = gone.into_iter();
                 AffinityChanges {
                     gone: gone
-                        .map(|(lost, verdict)| (gone_key(&lost), verdict))
+                        .iter()
+                        .map(|(lost, verdict)| (gone_key(lost), *verdict))
                         .collect(),
-                    leaving: GoneElements::new(),
-                    stale: stale(ClientsToForget::default(), Some(right)),
+                    stop_pinning: GoneElements::new(),
+                    to_unpin: to_unpin(ClientsToForget::default(), Some(allowed)),
                 }
             }
             KernelView::Empty => AffinityChanges {
                 gone: GoneElements::new(),
-                leaving: GoneElements::new(),
-                stale: stale(ClientsToForget::default(), None),
+                stop_pinning: GoneElements::new(),
+                to_unpin: to_unpin(ClientsToForget::default(), None),
             },
         }
     }
 
-    /// All clients that must not remember what they do, by what was committed last; `None`: nothing was.
+    /// Returns all clients that the applied state does not allow to stay pinned; `None` before the
+    /// first commit.
     #[must_use]
-    pub fn stale(&self) -> Option<StaleClients<A>> {
+    pub fn clients_to_unpin(&self) -> Option<ClientsToUnpin<A>> {
         let node_ips = self.applied.node().node_ips().collect();
         let memory =
             AffinityMemory::of(self.applied.all_service_elements().into_values(), &node_ips);
-        Some(StaleClients {
-            forget: ClientsToForget::default(),
-            right: Some(self.right(&memory, &node_ips)),
+        Some(ClientsToUnpin {
+            affected: ClientsToForget::default(),
+            allowed: Some(self.allowed(&memory, &node_ips)),
             sides: self.sides.clone()?,
         })
     }
 
-    /// What clients may remember before a change, and after it: of the Services that may differ.
+    /// Returns the endpoints that clients may be pinned to before and after a change, of the
+    /// Services that may differ.
     fn memories<'a>(
         &'a self,
         change: &'a DesiredChange<A>,
         node_ips: &BTreeSet<A>,
-        moved: bool,
+        sides_changed: bool,
     ) -> (AffinityMemory<'a, A>, AffinityMemory<'a, A>) {
-        let had: BTreeSet<_> = self.applied.node().node_ips().collect();
-        let others = if moved || had != *node_ips {
+        let applied_ips: BTreeSet<_> = self.applied.node().node_ips().collect();
+        let others = if sides_changed || applied_ips != *node_ips {
             self.applied.all_service_elements()
         } else {
             BTreeMap::new()
         };
-        let others = others.into_iter();
-        let others = others.filter(|(name, _)| !change.services.contains_key(*name));
-        let others: Vec<_> = others
+        let unchanged: Vec<_> = others
+            .into_iter()
+            .filter(|(name, _)| !change.services.contains_key(*name))
             .map(|(_, service_elements)| service_elements)
             .collect();
-        let changed = change.services.keys();
-        let before = changed.filter_map(|name| self.applied.service_elements(name));
-        let before = AffinityMemory::of(before.chain(others.iter().copied()), &had);
+        let before = change
+            .services
+            .keys()
+            .filter_map(|name| self.applied.service_elements(name));
         let after = change.services.values().flatten();
-        let after = AffinityMemory::of(after.chain(others.iter().copied()), node_ips);
-        (before, after)
+        (
+            AffinityMemory::of(before.chain(unchanged.iter().copied()), &applied_ips),
+            AffinityMemory::of(after.chain(unchanged.iter().copied()), node_ips),
+        )
     }
 
-    /// All that may be remembered, given what may be of the Services of the picture.
-    fn right(&self, memory: &AffinityMemory<'_, A>, node_ips: &BTreeSet<A>) -> AllowedClients<A> {
-        let mut right = memory.allowed();
+    /// Returns all allowed pins: those of `memory`, and those of skipped Services.
+    fn allowed(&self, memory: &AffinityMemory<'_, A>, node_ips: &BTreeSet<A>) -> AllowedClients<A> {
+        let mut allowed = memory.allowed();
         for slot in self.applied.kept_elements() {
-            right.keep_slot(slot, node_ips);
+            allowed.keep_slot(slot, node_ips);
         }
-        right
+        allowed
     }
 
-    /// The endpoints that clients must not keep: those that there were, and these.
+    /// Returns the endpoints that clients must not keep: those of the applied state, and `lost`.
     fn gone(
         &self,
-        pairs: &BTreeSet<LostEndpoint<A>>,
+        lost: &BTreeSet<LostEndpoint<A>>,
         before: &AffinityMemory<'_, A>,
-        now: &AffinityMemory<'_, A>,
+        after: &AffinityMemory<'_, A>,
     ) -> GoneElements<A> {
-        let new = pairs.iter().map(|lost| (gone_key(lost), now.denial(lost)));
-        let known = self.applied.gone().iter();
-        let known = known.filter(|(_, verdict)| **verdict != Verdict::Unremembered);
-        let known = known.map(|(key, verdict)| {
-            let lost = lost_endpoint(key.0, &key.1);
-            let changed = lost.filter(|(asked, _)| before.contains(asked) || now.contains(asked));
-            (
-                *key,
-                changed.map_or(Some(*verdict), |lost| now.denial(&lost)),
-            )
-        });
-        let all = known.chain(new);
-        all.filter_map(|(key, verdict)| Some((key, verdict?)))
+        let applied = self
+            .applied
+            .gone()
+            .iter()
+            .filter(|(_, verdict)| **verdict != Verdict::Unremembered)
+            .map(|(key, verdict)| {
+                let changed = lost_endpoint(key.0, &key.1)
+                    .filter(|(target, _)| before.contains(target) || after.contains(target));
+                let verdict = changed.map_or(Some(*verdict), |lost| after.denial(&lost));
+                (*key, verdict)
+            });
+        let new = lost.iter().map(|lost| (gone_key(lost), after.denial(lost)));
+        applied
+            .chain(new)
+            .filter_map(|(key, verdict)| Some((key, verdict?)))
             .collect()
     }
 
-    /// The endpoints that clients must not keep, beside those of the picture: a plan that has
-    /// nobody remembered for these any more, before they go. `None` if there is none.
+    /// Plans that no client is pinned any more to the endpoints that a plan removes; `None` if
+    /// there are none. It is committed before that plan.
     #[must_use]
-    pub fn leaving(&self, effects: &Effects<A>) -> Option<Plan<A>> {
-        let leaving = effects.leaving.iter();
+    pub fn plan_stop_pinning(&self, effects: &Effects<A>) -> Option<Plan<A>> {
+        if effects.stop_pinning.is_empty() {
+            return None;
+        }
         let mut gone = self.applied.gone().clone();
-        gone.extend(leaving.map(|(key, verdict)| (*key, *verdict)));
-        (!effects.leaving.is_empty()).then(|| self.with_gone(gone))
+        gone.extend(&effects.stop_pinning);
+        Some(self.plan_gone(gone))
     }
 
-    /// A plan for when everyone is forgotten who is to be: nobody has an endpoint any more that is gone.
-    /// `None` if there is nothing to do.
+    /// Plans that `gone-*` become empty, once no client is pinned to an endpoint that is gone;
+    /// `None` if they are empty.
     #[must_use]
-    pub fn forgotten(&self) -> Option<Plan<A>> {
+    pub fn plan_all_unpinned(&self) -> Option<Plan<A>> {
         let any = !self.applied.gone().is_empty();
-        any.then(|| self.with_gone(GoneElements::new()))
+        any.then(|| self.plan_gone(GoneElements::new()))
     }
 
-    fn with_gone(&self, gone: GoneElements<A>) -> Plan<A> {
-        let gone = Some(gone);
+    fn plan_gone(&self, gone: GoneElements<A>) -> Plan<A> {
         Plan::new(
             &self.applied,
             DesiredChange {
-                gone,
+                gone: Some(gone),
                 ..DesiredChange::default()
             },
         )

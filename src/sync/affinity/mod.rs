@@ -1,11 +1,13 @@
-//! Session affinity between syncs: clients lose an endpoint that they may not keep, and a map that is
-//! full is reported.
+//! Session affinity between syncs: clients are unpinned from endpoints that they may not keep, and
+//! full maps are reported.
 
 mod changes;
 mod full_maps;
 mod reaper;
+mod search;
 
 pub(super) use changes::AffinityChanges;
-pub use changes::StaleClients;
-pub(super) use full_maps::{EVERY, FullMaps};
-pub(super) use reaper::{AffinityReaper, Reaped, When};
+pub use changes::ClientsToUnpin;
+pub(super) use full_maps::{CHECK_INTERVAL, FullMaps};
+pub(super) use reaper::{AffinityReaper, Reaped};
+pub(super) use search::ReapPhase;

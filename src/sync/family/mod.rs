@@ -1,4 +1,4 @@
-//! The state of one IP family: what is dirty, what is applied. Pure.
+//! The state of one IP family: the dirty state and the applied state. Pure.
 
 mod plan;
 
@@ -15,35 +15,38 @@ use crate::planner::ruleset::Program;
 use plan::PlannedFor;
 pub use plan::{Effects, FamilyPlan};
 
-/// Whether a Service was skipped before.
+/// Whether a skipped Service was skipped before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Skipped {
-    /// It is skipped from now on.
+    /// The Service is skipped from now on.
     Newly,
-    /// It was skipped already.
+    /// The Service was skipped before.
     Already,
 }
 
-/// The state of one family.
+/// The state of one IP family.
 #[derive(Debug)]
 pub struct FamilyState<A: Address> {
     claims: Claims<A>,
     pub(super) applied: Applied<A>,
-    /// Where clients were, as of the last commit.
+    /// The sides of external policy Local at the last commit.
     pub(super) sides: Option<ClientSides<A>>,
+    /// The Services with a pending change.
     dirty: BTreeSet<ServiceName>,
-    /// `ClusterIPs` that Services got or lost: an endpoint at one of them may be used no more, or again.
-    cluster_ips: BTreeSet<A>,
-    /// Numbers of what Services began or ceased to claim: at an address of the node, a frontend and a node
-    /// port of one number are one claim.
-    numbers: BTreeSet<(Protocol, u16)>,
+    /// The `ClusterIPs` that Services got or lost. An endpoint at such an address is not used.
+    changed_cluster_ips: BTreeSet<A>,
+    /// The ports that Services got or lost. At an address of the node, a frontend and a node port
+    /// with the same number are one claim.
+    changed_ports: BTreeSet<(Protocol, u16)>,
+    /// Whether the node itself has a pending change.
     node_dirty: bool,
-    /// What the applied Services were planned for.
+    /// The facts that the applied Services were planned for.
     planned_for: Option<PlannedFor<A>>,
     /// The Services that are skipped until the next retry, since the kernel rejected an operation.
     skipped: BTreeSet<ServiceName>,
     /// The frontends that changed since conntrack was last cleaned.
     dirty_frontends: DirtyFrontends<A>,
+    /// The health checks of the applied Services.
     health: BTreeMap<ServiceName, HealthCheck>,
 }
 
@@ -54,8 +57,8 @@ impl<A: Address> Default for FamilyState<A> {
             applied: Applied::default(),
             sides: None,
             dirty: BTreeSet::new(),
-            cluster_ips: BTreeSet::new(),
-            numbers: BTreeSet::new(),
+            changed_cluster_ips: BTreeSet::new(),
+            changed_ports: BTreeSet::new(),
             node_dirty: true,
             planned_for: None,
             skipped: BTreeSet::new(),
@@ -66,40 +69,37 @@ impl<A: Address> Default for FamilyState<A> {
 }
 
 impl<A: Address> FamilyState<A> {
-    /// Marks what a change of the store makes dirty.
+    /// Marks the Services that a change of the store makes dirty.
     pub fn mark_dirty(&mut self, changed: &StoreChange) {
         match changed {
             StoreChange::Nothing => {}
             StoreChange::Service { before, after } => {
-                let (before, after) = (before.as_deref(), after.as_deref());
-                let others = self.claims.update(before, after);
-                let own = [before, after].into_iter().flatten();
-                let own: BTreeSet<_> = own.map(|service| service.name.clone()).collect();
-                for name in others.into_iter().chain(own) {
-                    // What the kernel rejected of it may be what changes.
-                    self.skipped.remove(&name);
-                    self.dirty.insert(name);
-                }
-                let ips = |service: Option<&Service>| -> BTreeSet<A> {
-                    service.into_iter().flat_map(cluster_ips).collect()
-                };
-                let changed = &ips(before) ^ &ips(after);
-                self.cluster_ips.extend(changed);
-                let claims = |service: Option<&Service>| -> BTreeSet<(Claim<A>, Option<i64>)> {
-                    let dated = |service: &Service| {
-                        let created = service.created;
-                        let claims = claims(service).into_iter();
-                        claims.map(move |claim| (claim, created))
-                    };
-                    service.into_iter().flat_map(dated).collect()
-                };
-                let changed = &claims(before) ^ &claims(after);
-                let numbers = changed.iter().map(|(claim, _)| claim.protocol_and_port());
-                self.numbers.extend(numbers);
+                self.mark_service_dirty(before.as_deref(), after.as_deref());
             }
             StoreChange::Endpoints(services) => self.dirty.extend(services.iter().cloned()),
             StoreChange::Node => self.node_dirty = true,
         }
+    }
+
+    fn mark_service_dirty(&mut self, before: Option<&Service>, after: Option<&Service>) {
+        let rivals = self.claims.update(before, after);
+        let names: BTreeSet<_> = [before, after]
+            .into_iter()
+            .flatten()
+            .map(|service| service.name.clone())
+            .collect();
+        for name in rivals.into_iter().chain(names) {
+            // The change may be of the part that the kernel rejected.
+            self.skipped.remove(&name);
+            self.dirty.insert(name);
+        }
+        let changed_ips = &service_ips::<A>(before) ^ &service_ips(after);
+        self.changed_cluster_ips.extend(changed_ips);
+        let changed_claims = &dated_claims::<A>(before) ^ &dated_claims(after);
+        let ports = changed_claims
+            .iter()
+            .map(|(claim, _)| claim.protocol_and_port());
+        self.changed_ports.extend(ports);
     }
 
     /// Whether anything may differ from the applied state and can be committed now.
@@ -114,12 +114,13 @@ impl<A: Address> FamilyState<A> {
         !self.node_dirty && self.dirty.is_empty()
     }
 
-    /// The Services with a pending change.
+    /// Returns the Services with a pending change.
     pub fn pending(&self) -> impl Iterator<Item = &ServiceName> {
         self.dirty.iter()
     }
 
-    /// The Services that are skipped until the next retry, since the kernel rejected an operation.
+    /// Returns the Services that are skipped until the next retry, since the kernel rejected an
+    /// operation.
     pub fn skipped(&self) -> impl Iterator<Item = &ServiceName> {
         self.skipped.iter()
     }
@@ -134,26 +135,26 @@ impl<A: Address> FamilyState<A> {
         }
     }
 
-    /// Plans the skipped Services again from now on.
+    /// Plans the skipped Services again from the next plan on.
     pub fn retry_skipped(&mut self) {
         self.skipped.clear();
     }
 
-    /// Whether the table must be read back before the next plan: of a Service that was skipped only
-    /// the elements are known, not which clients are pinned.
+    /// Whether the table must be read back before the next plan.
+    ///
+    /// The applied state has only the elements of a skipped Service, not its pinned clients.
     #[must_use]
     pub fn needs_read_back(&self) -> bool {
-        let mut kept = self.applied.kept();
-        kept.any(|name| !self.skipped.contains(name))
+        self.applied.kept().any(|name| !self.skipped.contains(name))
     }
 
-    /// This family.
+    /// Returns the family.
     #[must_use]
     pub fn family(&self) -> Family {
         A::FAMILY
     }
 
-    /// The fixed program of this family's table.
+    /// Returns the fixed program of this family's table.
     #[must_use]
     pub fn program(&self, facts: &NodeFacts) -> Program {
         facts.program::<A>()
@@ -164,8 +165,8 @@ impl<A: Address> FamilyState<A> {
     pub fn committed(&mut self, effects: Effects<A>) -> Vec<(ServiceName, Option<HealthCheck>)> {
         let Effects {
             unserved: _,
-            stale,
-            leaving: _,
+            to_unpin,
+            stop_pinning: _,
             names,
             delta,
             base,
@@ -175,7 +176,7 @@ impl<A: Address> FamilyState<A> {
             dirty_frontends,
         } = effects;
         self.planned_for = Some(planned_for);
-        self.sides = Some(stale.sides);
+        self.sides = Some(to_unpin.sides);
         self.dirty_frontends.extend(dirty_frontends);
         if let Some(base) = base {
             self.applied = base;
@@ -183,8 +184,8 @@ impl<A: Address> FamilyState<A> {
         self.applied.committed(delta);
         self.applied.adopt_unused(found_chains);
         self.node_dirty = false;
-        self.cluster_ips.clear();
-        self.numbers.clear();
+        self.changed_cluster_ips.clear();
+        self.changed_ports.clear();
         self.dirty.retain(|name| !names.contains(name));
         for (name, check) in &health {
             match check {
@@ -195,25 +196,41 @@ impl<A: Address> FamilyState<A> {
         health
     }
 
-    /// Takes the frontends that changed by what was committed since the last call.
+    /// Takes the frontends that committed plans changed since the last call.
     pub fn take_dirty_frontends(&mut self) -> DirtyFrontends<A> {
         std::mem::take(&mut self.dirty_frontends)
     }
 
-    /// These frontends with the endpoints that answer them now.
+    /// Returns dirty frontends with the endpoints that serve them now.
     #[must_use]
-    pub fn frontends<'a>(&'a self, touched: &'a DirtyFrontends<A>) -> AnsweringFrontends<'a, A> {
-        AnsweringFrontends::new(touched, &self.applied, &self.claims)
+    pub fn frontends<'a>(&'a self, dirty: &'a DirtyFrontends<A>) -> AnsweringFrontends<'a, A> {
+        AnsweringFrontends::new(dirty, &self.applied, &self.claims)
     }
 
-    /// The state that the kernel holds.
+    /// Returns the state that the kernel holds.
     #[must_use]
     pub fn applied(&self) -> &Applied<A> {
         &self.applied
     }
 
-    /// The state that the kernel holds, to record what was done to dynamic chains.
+    /// Returns the state that the kernel holds, to record transactions without a plan.
     pub fn applied_mut(&mut self) -> &mut Applied<A> {
         &mut self.applied
     }
+}
+
+fn service_ips<A: Address>(service: Option<&Service>) -> BTreeSet<A> {
+    service.into_iter().flat_map(cluster_ips).collect()
+}
+
+/// Returns the claims of a Service with its creation time, which decides between rivals.
+fn dated_claims<A: Address>(service: Option<&Service>) -> BTreeSet<(Claim<A>, Option<i64>)> {
+    service
+        .into_iter()
+        .flat_map(|service| {
+            claims(service)
+                .into_iter()
+                .map(|claim| (claim, service.created))
+        })
+        .collect()
 }

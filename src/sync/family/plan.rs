@@ -18,35 +18,37 @@ use crate::planner::model::{Address, ServiceName, Store};
 use crate::planner::ruleset::{
     DynamicChain, EndpointList, Key, SetName, Table, Value, service_and_port,
 };
-use crate::sync::affinity::{AffinityChanges, StaleClients};
+use crate::sync::affinity::{AffinityChanges, ClientsToUnpin};
 
-/// The plan of one family: a transaction, and what follows once the kernel committed it.
+/// The plan of one family: a transaction, and the effects of its commit.
 #[derive(Debug)]
 pub struct FamilyPlan<A: Address> {
     /// The operations, moved to the kernel.
     pub transaction: Transaction<A>,
-    /// What follows, moved to [`FamilyState::committed`].
+    /// The effects of the commit, moved to [`FamilyState::committed`].
     pub effects: Effects<A>,
 }
 
-/// What a committed plan of one family changes in its state.
+/// The changes that a committed plan of one family causes in its state.
 #[derive(Debug)]
 pub struct Effects<A: Address> {
     /// The reasons why parts of each planned Service are not served.
     pub unserved: Vec<(ServiceName, Vec<UnservedReason>)>,
-    /// The clients that lose the endpoint they are pinned to.
-    pub stale: StaleClients<A>,
-    /// The endpoints that clients are no longer pinned to before the transaction is committed.
-    pub(in crate::sync) leaving: GoneElements<A>,
-    /// The Services that are planned.
+    /// The clients that must lose the endpoint that they are pinned to.
+    pub to_unpin: ClientsToUnpin<A>,
+    /// The endpoints that no client may be pinned to any more, already before the commit.
+    pub(in crate::sync) stop_pinning: GoneElements<A>,
+    /// The planned Services.
     pub(in crate::sync) names: BTreeSet<ServiceName>,
+    /// The change of the applied state.
     pub(super) delta: Delta<A>,
-    /// The applied state that `delta` begins from, where it is not the one of the last commit.
+    /// The applied state that `delta` starts from, if it is not the one of the last commit.
     pub(super) base: Option<Applied<A>>,
-    /// The dynamic chains of the table that was read.
+    /// The dynamic chains of the table that was read back.
     pub(super) found_chains: BTreeSet<DynamicChain>,
     /// The health checks that change.
     pub(super) health: Vec<(ServiceName, Option<HealthCheck>)>,
+    /// The facts that the Services are planned for.
     pub(super) planned_for: PlannedFor<A>,
     /// The frontends that change.
     pub(super) dirty_frontends: DirtyFrontends<A>,
@@ -73,10 +75,10 @@ impl<A: Address> PlannedFor<A> {
 }
 
 impl<A: Address> FamilyState<A> {
-    /// Plans what is dirty, or everything where the view is another than [`KernelView::Applied`].
+    /// Plans the dirty Services, or all Services if the view is not [`KernelView::Applied`].
     ///
     /// # Panics
-    /// Never: the planner's operations fit the table that they are planned for.
+    /// Never: planned operations fit the table that they are planned for.
     #[must_use]
     pub fn plan(&self, store: &Store, facts: &NodeFacts, view: KernelView<A>) -> FamilyPlan<A> {
         let everything = !matches!(view, KernelView::Applied);
@@ -86,7 +88,7 @@ impl<A: Address> FamilyState<A> {
         if everything || self.planned_for.as_ref() != Some(&planned_for) {
             names.extend(store.service_names());
         } else {
-            names.extend(self.with_cluster_ips_as_endpoints(store, &node));
+            names.extend(self.services_with_changed_cluster_ips(store, &node));
             names.extend(self.rivals(&node));
         }
         let names: BTreeSet<_> = names.difference(&self.skipped).cloned().collect();
@@ -96,28 +98,28 @@ impl<A: Address> FamilyState<A> {
             change.node = Some(node.clone());
         }
         for name in &names {
-            let (wanted, reasons) = self.wanted(store, &node, name, &view);
+            let (desired, reasons) = self.desired(store, &node, name, &view);
             unserved.push((name.clone(), reasons));
-            change.services.insert(name.clone(), wanted);
+            change.services.insert(name.clone(), desired);
         }
         let dirty_frontends = self.changed_frontends(&change, &node, &view);
         let kept = self.kept(&view);
         let AffinityChanges {
-            stale,
+            to_unpin,
             gone,
-            leaving,
-        } = self.affinity(&change, &kept, &node, facts.sides(&node), &view);
+            stop_pinning,
+        } = self.plan_affinity(&change, &kept, &node, facts.sides(&node), &view);
         change.gone = Some(gone);
-        let health = self.health(store, &node, &names);
+        let health = self.changed_health_checks(store, &node, &names);
         let base = everything.then(|| Applied::holding(kept));
         let applied = base.as_ref().unwrap_or(&self.applied);
         let Plan { transaction, delta } = Plan::new(applied, change);
         let (transaction, found_chains) = match view {
             KernelView::Applied | KernelView::Empty => (transaction, BTreeSet::new()),
             KernelView::Found(found) => {
-                let mut wanted = applied.table();
-                transaction.apply_planned(&mut wanted);
-                let difference = between(&found, &wanted, &transaction);
+                let mut desired = applied.table();
+                transaction.apply_planned(&mut desired);
+                let difference = between(&found, &desired, &transaction);
                 (difference, found.dynamic_chains().clone())
             }
         };
@@ -125,8 +127,8 @@ impl<A: Address> FamilyState<A> {
             transaction,
             effects: Effects {
                 unserved,
-                stale,
-                leaving,
+                to_unpin,
+                stop_pinning,
                 names,
                 delta,
                 base,
@@ -138,52 +140,57 @@ impl<A: Address> FamilyState<A> {
         }
     }
 
-    /// The Services with an endpoint at a `ClusterIP` that came or went. What is in a ServiceCIDR is never
-    /// used, whether it is a `ClusterIP` or not: nothing changes with those.
-    fn with_cluster_ips_as_endpoints(
+    /// Returns the Services with an endpoint at a `ClusterIP` that was added or removed.
+    ///
+    /// An endpoint in a ServiceCIDR is never used, so that its Service does not change.
+    fn services_with_changed_cluster_ips(
         &self,
         store: &Store,
         node: &NodeElements<A>,
     ) -> BTreeSet<ServiceName> {
-        let ips = self.cluster_ips.iter().copied();
-        let outside: BTreeSet<_> = ips.filter(|ip| !node.is_in_service_cidrs(*ip)).collect();
+        let outside: BTreeSet<_> = self
+            .changed_cluster_ips
+            .iter()
+            .copied()
+            .filter(|ip| !node.is_in_service_cidrs(*ip))
+            .collect();
         if outside.is_empty() {
             return BTreeSet::new();
         }
         store.services_with_endpoints(&outside)
     }
 
-    /// The Services of which one may have, at an address of the node, what another claims, or no longer: what
-    /// they claim changed, or the addresses that serve node ports.
+    /// Returns the Services that may gain or lose a claim at an address of the node, since the
+    /// claims of a Service or the addresses that serve node ports changed.
     fn rivals(&self, node: &NodeElements<A>) -> BTreeSet<ServiceName> {
         let before: BTreeSet<_> = self.applied.node().node_ips().collect();
         let now: BTreeSet<_> = node.node_ips().collect();
-        let mut rivals = self.claims.holders_of_ports(&self.numbers, &now);
+        let mut rivals = self.claims.holders_of_ports(&self.changed_ports, &now);
         let changed = &before ^ &now;
-        let numbers = self.claims.ports_at(&changed);
-        rivals.extend(self.claims.holders_of_ports(&numbers, &changed));
+        let ports = self.claims.ports_at(&changed);
+        rivals.extend(self.claims.holders_of_ports(&ports, &changed));
         rivals
     }
 
-    /// The frontends that a plan changes: of what is applied before it and after it.
+    /// Returns the frontends that differ between the applied state and a plan.
     fn changed_frontends(
         &self,
         change: &DesiredChange<A>,
         node: &NodeElements<A>,
         view: &KernelView<A>,
     ) -> DirtyFrontends<A> {
-        let mut touched = DirtyFrontends::default();
+        let mut dirty = DirtyFrontends::default();
         let before = self.applied.node();
-        touched.add_node_ips(before.node_ips().chain(node.node_ips()));
+        dirty.add_node_ips(before.node_ips().chain(node.node_ips()));
         for (name, after) in &change.services {
             let before = self.applied.service_elements(name);
             match view {
-                KernelView::Applied => touched.add_change(before, after.as_ref()),
+                KernelView::Applied => dirty.add_change(before, after.as_ref()),
                 KernelView::Found(_) | KernelView::Empty => {
                     before
                         .into_iter()
                         .chain(after)
-                        .for_each(|whole| touched.add_service(whole));
+                        .for_each(|whole| dirty.add_service(whole));
                 }
             }
         }
@@ -191,46 +198,53 @@ impl<A: Address> FamilyState<A> {
             let before = self.applied.all_service_elements();
             let after = change.services.values().flatten();
             let all = before.into_values().chain(after);
-            all.for_each(|service| touched.add_node_ports(service));
+            all.for_each(|service| dirty.add_node_ports(service));
         }
         match view {
-            KernelView::Found(table) => touched.add_table(table),
-            KernelView::Empty if self.planned_for.is_none() => touched.forget_previous_endpoints(),
+            KernelView::Found(table) => dirty.add_table(table),
+            KernelView::Empty if self.planned_for.is_none() => dirty.forget_previous_endpoints(),
             KernelView::Applied | KernelView::Empty => {}
         }
-        touched
+        dirty
     }
 
-    fn health(
+    /// Returns the health checks that a plan changes.
+    fn changed_health_checks(
         &self,
         store: &Store,
         node: &NodeElements<A>,
         names: &BTreeSet<ServiceName>,
     ) -> Vec<(ServiceName, Option<HealthCheck>)> {
-        // A load-balancer IP may have come to this machine, or gone.
-        let moved = node.own() != self.applied.node().own();
-        let all = self
+        // A load-balancer IP may have been added to this machine, or removed.
+        let addresses_changed = node.own() != self.applied.node().own();
+        let others = self
             .health
             .keys()
-            .filter(|name| moved && !names.contains(*name));
-        let health = names.iter().chain(all).filter_map(|name| {
-            let service = store.service(name);
-            let check = |service| health_check(service, store, &self.claims, node);
-            let now = service.and_then(|service| check(service));
-            let differs = now.as_ref() != self.health.get(name);
-            differs.then(|| (name.clone(), now))
-        });
-        health.collect()
+            .filter(|name| addresses_changed && !names.contains(*name));
+        names
+            .iter()
+            .chain(others)
+            .filter_map(|name| {
+                let check = store
+                    .service(name)
+                    .and_then(|service| health_check(service, store, &self.claims, node));
+                let differs = check.as_ref() != self.health.get(name);
+                differs.then(|| (name.clone(), check))
+            })
+            .collect()
     }
 
-    /// The elements that stay of skipped Services, also those of an earlier process: as long as the
-    /// Services have the frontend.
+    /// Returns the elements of skipped Services that stay in the table, as long as the Services
+    /// have the frontend. An earlier process may have added them.
     fn kept(&self, view: &KernelView<A>) -> KeptElements<A> {
         let KernelView::Found(found) = view else {
             return KeptElements::new();
         };
-        let by_name = self.skipped.iter().map(|name| (name.as_str(), name));
-        let skipped: BTreeMap<_, _> = by_name.collect();
+        let skipped: BTreeMap<_, _> = self
+            .skipped
+            .iter()
+            .map(|name| (name.as_str(), name))
+            .collect();
         kept(found, |element| {
             let comment = element.comment.as_deref()?;
             let name = *skipped.get(service_and_port(comment).0)?;
@@ -239,7 +253,8 @@ impl<A: Address> FamilyState<A> {
         })
     }
 
-    fn wanted(
+    /// Returns the desired elements of a Service, and the reasons why parts of it are not served.
+    fn desired(
         &self,
         store: &Store,
         node: &NodeElements<A>,
@@ -249,20 +264,20 @@ impl<A: Address> FamilyState<A> {
         let Some(service) = store.service(name) else {
             return (None, Vec::new());
         };
-        let (mut wanted, reasons) = service_elements(service, store, &self.claims, node);
-        wanted.assign_stable(|port| match view {
+        let (mut desired, reasons) = service_elements(service, store, &self.claims, node);
+        desired.assign_stable(|port| match view {
             KernelView::Applied => self.applied.lists_of(name, port).map(Cow::Borrowed),
             KernelView::Found(found) => Some(Cow::Owned(lists_in(found, port))),
             KernelView::Empty => None,
         });
         (
-            Some(wanted).filter(|wanted| !wanted.ports.is_empty()),
+            Some(desired).filter(|desired| !desired.ports.is_empty()),
             reasons,
         )
     }
 }
 
-/// The slots of a port in a table that was read from the kernel.
+/// Returns the slots of a port in a table that was read back.
 fn lists_in<A: Address>(found: &Table<A>, port: &PortElements<A>) -> EndpointLists<A> {
     fn list<A: Address>(
         found: &Table<A>,

@@ -91,7 +91,7 @@ impl World {
     /// Every client loses the endpoint that it may not keep.
     pub(super) fn forgotten(&mut self) {
         let families = self.state.families.as_mut();
-        let commit = per_family!(families, |family| match family.forgotten() {
+        let commit = per_family!(families, |family| match family.plan_all_unpinned() {
             Some(Plan { transaction, delta }) => {
                 family.applied_mut().committed(delta);
                 transaction.into()
