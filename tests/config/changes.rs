@@ -1,4 +1,4 @@
-//! A configuration file that changes, in each way that files do.
+//! Detection of changes of the configuration file, for each way to change a file.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,8 +10,7 @@ use tokio::time::timeout;
 
 use super::write_config;
 
-/// Asserts that the file is followed from before `change` until after it, and that it is then
-/// known to have changed.
+/// Asserts that the watch reports no change after `unchanged`, and reports one after `change`.
 fn assert_changed(file: &Path, unchanged: impl FnOnce(), change: impl FnOnce()) {
     let read = ConfigFile::read(file).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -30,25 +29,25 @@ fn assert_changed(file: &Path, unchanged: impl FnOnce(), change: impl FnOnce()) 
 }
 
 #[test]
-fn written_to() {
+fn a_file_is_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("config.conf");
     write_config(&file, "mode: nftables");
     let others = || {
         fs::write(dir.path().join("other"), "x").unwrap();
-        // The same again is no change.
+        // The same contents are not a change.
         write_config(&file, "mode: nftables");
     };
     assert_changed(&file, others, || write_config(&file, "mode: ipvs"));
 }
 
 #[test]
-fn replaced_by_another() {
+fn a_file_is_replaced_by_rename() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("config.conf");
     let new = dir.path().join(".new");
     write_config(&file, "mode: nftables");
-    // A file that is gone may be about to be replaced.
+    // A missing file may be about to be replaced.
     let gone = || fs::remove_file(&file).unwrap();
     assert_changed(&file, gone, || {
         write_config(&new, "mode: ipvs");
@@ -57,8 +56,8 @@ fn replaced_by_another() {
 }
 
 #[test]
-fn of_a_config_map() {
-    // As the kubelet writes volumes: links to files in ..data, a link that it replaces.
+fn a_config_map_volume_is_updated() {
+    // The kubelet links files to ..data, which is a link that it replaces.
     let dir = tempfile::tempdir().unwrap();
     let volume = dir.path();
     let link_to = |name: &str, body: &str| {
@@ -78,7 +77,7 @@ fn of_a_config_map() {
 }
 
 #[test]
-fn behind_a_link_elsewhere() {
+fn the_target_of_a_link_is_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     let target = elsewhere.path().join("proxy.yaml");

@@ -1,5 +1,5 @@
-//! What the `ConfigMaps` and command lines of clusters come to. A folder of `fixtures` holds the
-//! arguments of the container and, if there is one, the `ConfigMap`.
+//! The configurations that result from the `ConfigMaps` and command lines of clusters. Each folder
+//! of `fixtures` has the arguments of the container, and the `ConfigMap` if there is one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,15 +14,17 @@ use kube_dnat::planner::desired::{NodeFacts, NodePortAddresses, PodSource};
 
 use super::{Outcome, kube_dnat};
 
-/// A cluster's configuration as a file of its own.
+/// The configuration of a cluster.
 struct Cluster {
     _dir: tempfile::TempDir,
+    /// The configuration file, extracted from the `ConfigMap`.
     file: Option<PathBuf>,
-    /// The arguments with that file, for node-1.
+    /// The arguments for node-1, with this file.
     arguments: Vec<String>,
 }
 
 impl Cluster {
+    /// Reads the fixtures of a cluster.
     fn new(name: &str) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/config/fixtures")
@@ -56,7 +58,8 @@ impl Cluster {
         }
     }
 
-    /// What the program makes of its command line: written, and said.
+    /// Runs the program with `--write-config-to`. Returns the written configuration and the
+    /// outcome.
     fn written(&self, more: &[&str]) -> (KubeProxyConfiguration, Outcome) {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("written.yaml");
@@ -72,13 +75,14 @@ impl Cluster {
         (written, outcome)
     }
 
-    /// What it means.
+    /// Returns the resolved configuration.
     fn config(&self) -> Config {
         let (written, _) = self.written(&[]);
         Config::resolve(written, "host", None, &[]).unwrap()
     }
 }
 
+/// The node facts with these address ranges of Pods.
 fn cluster_cidr(ranges: &[&str]) -> NodeFacts {
     let ranges = ranges.iter().map(|range| range.parse().unwrap());
     NodeFacts {
@@ -88,7 +92,7 @@ fn cluster_cidr(ranges: &[&str]) -> NodeFacts {
 }
 
 #[test]
-fn kubeadms_file_is_all_of_kube_proxys_defaults() {
+fn kubeadm_configures_kube_proxys_defaults() {
     let cluster = Cluster::new("kubeadm");
     let config = cluster.config();
     let kubeconfig = "/var/lib/kube-proxy/kubeconfig.conf";
@@ -115,12 +119,12 @@ fn kubeadms_file_is_all_of_kube_proxys_defaults() {
             .line(LogEvent::ProxyModeIgnored)
             .contains("mode=unset")
     );
-    // That, and that it is written: no field differs from its default.
+    // The other line is about the written file: no field differs from its default.
     assert_eq!(outcome.log.len(), 2, "{:#?}", outcome.log);
 }
 
 #[test]
-fn kinds_file_leaves_the_hosts_conntrack_alone() {
+fn kind_keeps_the_conntrack_settings_of_the_host() {
     let cluster = Cluster::new("kind");
     let config = cluster.config();
     assert_eq!(config.mode, Mode::Nftables);
@@ -128,7 +132,7 @@ fn kinds_file_leaves_the_hosts_conntrack_alone() {
     assert!(config.conntrack.tcp_be_liberal);
     assert_eq!(config.facts, cluster_cidr(&["10.244.0.0/16"]));
     let (_, outcome) = cluster.written(&[]);
-    // It sets this for another mode.
+    // kind sets this field for another mode.
     let unused = outcome.line(LogEvent::SettingsWithoutEffect);
     assert!(
         unused.contains("settings=\"iptables.minSyncPeriod\""),
@@ -138,7 +142,7 @@ fn kinds_file_leaves_the_hosts_conntrack_alone() {
 }
 
 #[test]
-fn ekss_file_in_mode_iptables_is_served_by_nftables_and_that_is_said_once() {
+fn eks_configures_mode_iptables_which_is_logged_once() {
     let cluster = Cluster::new("eks");
     let config = cluster.config();
     assert_eq!(config.mode, Mode::Iptables);
@@ -157,7 +161,7 @@ fn ekss_file_in_mode_iptables_is_served_by_nftables_and_that_is_said_once() {
 }
 
 #[test]
-fn k3s_has_flags_alone() {
+fn k3s_configures_kube_proxy_with_flags() {
     let config = Cluster::new("k3s").config();
     assert_eq!(config.file, None);
     assert_eq!(config.mode, Mode::Iptables);
@@ -173,7 +177,7 @@ fn k3s_has_flags_alone() {
 }
 
 #[test]
-fn an_old_file_in_mode_ipvs_starts_with_a_warning_that_names_what_is_gone() {
+fn an_old_file_in_mode_ipvs_starts_with_a_warning_about_unknown_fields() {
     let cluster = Cluster::new("kubeadm-ipvs");
     let config = cluster.config();
     assert_eq!(config.mode, Mode::Ipvs);
@@ -196,8 +200,8 @@ fn an_old_file_in_mode_ipvs_starts_with_a_warning_that_names_what_is_gone() {
 }
 
 #[test]
-fn flags_that_the_file_overrides_are_named_in_one_warning() {
-    // As EKS tells users of Bottlerocket to write it.
+fn overridden_flags_are_named_in_one_warning() {
+    // The flags that EKS documents for Bottlerocket.
     let cluster = Cluster::new("eks");
     let more = [
         "--conntrack-max-per-core=0",
@@ -223,7 +227,7 @@ fn flags_that_the_file_overrides_are_named_in_one_warning() {
 }
 
 #[test]
-fn the_notes_of_a_file_are_values() {
+fn the_notices_about_a_file_are_values() {
     let cluster = Cluster::new("kubeadm-ipvs");
     let file = ConfigFile::read(cluster.file.as_deref().unwrap()).unwrap();
     let (mut written, lenience) = file.parse().unwrap();

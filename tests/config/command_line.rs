@@ -1,4 +1,4 @@
-//! Flags in all the forms that kube-proxy takes.
+//! Flags in all forms that kube-proxy accepts.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,7 @@ use kube_dnat::config::{KubeProxyConfiguration, SETTINGS, parse};
 
 use super::kube_dnat;
 
-/// The configuration that flags come to.
+/// Returns the configuration that results from flags.
 fn written(flags: &[&str]) -> KubeProxyConfiguration {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("written.yaml");
@@ -22,7 +22,7 @@ fn written(flags: &[&str]) -> KubeProxyConfiguration {
 }
 
 #[test]
-fn switches_numbers_and_lists_are_written_as_for_kube_proxy() {
+fn switches_numbers_and_lists_have_the_syntax_of_kube_proxy() {
     for (flags, expected) in [
         (&["--masquerade-all"][..], true),
         (&["--masquerade-all=true"], true),
@@ -70,7 +70,7 @@ fn switches_numbers_and_lists_are_written_as_for_kube_proxy() {
 }
 
 #[test]
-fn flags_of_periods_are_for_the_mode_that_is_asked_for() {
+fn flags_of_periods_set_the_section_of_the_mode() {
     let flags = [
         "--iptables-min-sync-period=2s",
         "--ipvs-min-sync-period=3s",
@@ -87,7 +87,7 @@ fn flags_of_periods_are_for_the_mode_that_is_asked_for() {
 }
 
 #[test]
-fn deprecated_ports_say_where_health_and_metrics_are_asked_for() {
+fn deprecated_ports_set_the_addresses_of_health_and_metrics() {
     for (flags, healthz, metrics) in [
         (&[][..], "0.0.0.0:10256", "127.0.0.1:10249"),
         (&["--healthz-port=1"], "0.0.0.0:1", "127.0.0.1:10249"),
@@ -147,21 +147,21 @@ fn each_flag_of_kube_proxy_is_in_the_help_with_and_without_run() {
 }
 
 #[test]
-fn a_slip_is_told_with_what_is_like_it() {
+fn an_unknown_subcommand_is_reported_with_a_similar_one() {
     let outcome = kube_dnat(&["statsu"]);
     assert_eq!(outcome.code, Some(1));
-    let said = outcome.log.concat();
+    let log = outcome.log.concat();
     assert!(
-        said.contains("a similar subcommand exists: 'status'"),
-        "{said}"
+        log.contains("a similar subcommand exists: 'status'"),
+        "{log}"
     );
 }
 
 #[test]
-fn without_a_subcommand_run_is_meant() {
+fn run_is_the_default_subcommand() {
     let outcome = kube_dnat(&["--kubeconfig=/nonexistent", "--hostname-override=node-1"]);
     assert_eq!(outcome.code, Some(1));
-    // Whoever may not open the kernel gets no further.
+    // Without permission, the program fails before it reads the kubeconfig.
     let error = outcome.error();
     assert!(
         error.contains("/nonexistent") || error.contains("netlink"),

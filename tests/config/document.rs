@@ -1,10 +1,10 @@
-//! docs/configuration.md names every field and flag, and says of each whether it has an effect.
+//! docs/configuration.md lists every field and flag, and whether it has an effect.
 
 use std::collections::BTreeSet;
 
 use kube_dnat::config::{SETTINGS, Support};
 
-/// The rows of its tables: the first three cells and the last.
+/// Returns the rows of the tables: field, flag, default and effect.
 fn rows() -> Vec<[String; 4]> {
     let text = include_str!("../../docs/configuration.md");
     let rows = text.lines().filter(|line| line.starts_with("| "));
@@ -18,14 +18,14 @@ fn rows() -> Vec<[String; 4]> {
     cells.collect()
 }
 
-/// What is in code marks.
+/// Returns the texts between backticks.
 fn names(cell: &str) -> BTreeSet<String> {
     let names = cell.split('`').skip(1).step_by(2);
     names.map(str::to_owned).collect()
 }
 
 #[test]
-fn each_setting_has_a_row_that_names_its_field_and_its_flags() {
+fn each_setting_has_a_row_with_its_field_and_flags() {
     let rows = rows();
     for setting in SETTINGS {
         let flags = setting.flags.iter().map(|flag| match *flag {
@@ -49,7 +49,7 @@ fn each_setting_has_a_row_that_names_its_field_and_its_flags() {
 }
 
 #[test]
-fn each_row_is_of_settings() {
+fn each_row_names_existing_settings() {
     let fields: BTreeSet<_> = SETTINGS.iter().map(|setting| setting.field).collect();
     for row in rows() {
         for field in names(&row[0]) {

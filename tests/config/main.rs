@@ -1,4 +1,4 @@
-//! The configuration of kube-proxy as clusters have it, and the words for what is wrong with one.
+//! kube-proxy's configuration in real clusters, and the error for each mistake.
 
 #![allow(
     clippy::expect_used,
@@ -19,7 +19,7 @@ use std::{env, fs};
 
 use kube_dnat::logging::LogEvent;
 
-/// What the program said and wrote.
+/// The outcome of a run of the program.
 struct Outcome {
     code: Option<i32>,
     log: Vec<String>,
@@ -69,7 +69,7 @@ fn kube_dnat(arguments: &[&str]) -> Outcome {
     }
 }
 
-/// A configuration file with this below `apiVersion` and `kind`.
+/// Writes a configuration file with this body below `apiVersion` and `kind`.
 fn write_config(path: &Path, body: &str) {
     let head = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration";
     fs::write(path, format!("{head}\n{body}\n")).unwrap();

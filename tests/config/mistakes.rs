@@ -1,4 +1,4 @@
-//! Each mistake is one sentence that names it, exit code 1, within a second.
+//! Each mistake ends the program within a second, with exit code 1 and one sentence that names it.
 
 use std::fs;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use nix::unistd::mkfifo;
 
 use super::{kube_dnat, write_config};
 
-/// Asserts that it ends with this sentence.
-fn refuses(arguments: &[&str], sentence: &str) {
+/// Asserts that the program exits with an error that ends with this sentence.
+fn fails_with(arguments: &[&str], sentence: &str) {
     let outcome = kube_dnat(arguments);
     assert_eq!(outcome.code, Some(1), "{arguments:?}: {:#?}", outcome.log);
     assert!(outcome.took < Duration::from_secs(1), "{arguments:?}");
@@ -18,7 +18,7 @@ fn refuses(arguments: &[&str], sentence: &str) {
 }
 
 #[test]
-fn a_file_that_is_wrong() {
+fn an_invalid_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("config.conf");
     let path = file.to_str().unwrap();
@@ -51,9 +51,9 @@ fn a_file_that_is_wrong() {
         } else {
             format!("cannot use {path}: {sentence}")
         };
-        refuses(&["--config", path], &sentence);
-        // `render` reads it too.
-        refuses(&["render", "--manifests", "-", "--config", path], &sentence);
+        fails_with(&["--config", path], &sentence);
+        // `render` reports the same.
+        fails_with(&["render", "--manifests", "-", "--config", path], &sentence);
     }
     fs::write(&file, "mode: [").unwrap();
     let outcome = kube_dnat(&["--config", path]);
@@ -62,19 +62,19 @@ fn a_file_that_is_wrong() {
         error.contains(&format!("cannot parse {path}: ")) && error.contains("at line 2 column 1")
     );
     fs::write(&file, vec![b'#'; 2 << 20]).unwrap();
-    refuses(
+    fails_with(
         &["--config", path],
         &format!("cannot read {path}: it is larger than 1 MiB"),
     );
     fs::write(&file, [0xff, 0xfe]).unwrap();
-    refuses(
+    fails_with(
         &["--config", path],
         &format!("cannot read {path}: stream did not contain valid UTF-8"),
     );
 }
 
 #[test]
-fn a_config_map_instead_of_what_it_holds() {
+fn a_config_map_instead_of_its_contents() {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/tests/config/fixtures/kubeadm/configmap.yaml"
@@ -82,30 +82,30 @@ fn a_config_map_instead_of_what_it_holds() {
     let sentence = format!(
         "cannot use {path}: it is a ConfigMap: extract the KubeProxyConfiguration from its data"
     );
-    refuses(&["--config", path], &sentence);
+    fails_with(&["--config", path], &sentence);
 }
 
 #[test]
-fn a_file_that_is_none() {
+fn a_path_that_is_not_a_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();
     let sentence = format!("cannot read {path}: it is not a regular file");
-    refuses(&["--config", path], &sentence);
+    fails_with(&["--config", path], &sentence);
     let missing = format!("{path}/missing");
     let sentence = format!("cannot read {missing}: No such file or directory (os error 2)");
-    refuses(&["--config", &missing], &sentence);
+    fails_with(&["--config", &missing], &sentence);
     let pipe = dir.path().join("pipe");
     mkfifo(&pipe, Mode::S_IRWXU).unwrap();
     let pipe = pipe.to_str().unwrap();
     let sentence = format!("cannot read {pipe}: it is not a regular file");
-    refuses(&["--config", pipe], &sentence);
+    fails_with(&["--config", pipe], &sentence);
     let out = format!("{missing}/out.yaml");
     let sentence = format!("cannot write {out}: No such file or directory (os error 2)");
-    refuses(&["--write-config-to", &out], &sentence);
+    fails_with(&["--write-config-to", &out], &sentence);
 }
 
 #[test]
-fn flags_of_no_such_form() {
+fn flags_with_invalid_syntax() {
     for (arguments, sentence) in [
         (
             &["--no-such-flag"][..],
@@ -120,14 +120,14 @@ fn flags_of_no_such_form() {
             "the argument '--manifests <DIR>' cannot be used with '--master <URL>' (see --help)",
         ),
     ] {
-        refuses(arguments, sentence);
+        fails_with(arguments, sentence);
         let with_run = [&["run"], arguments].concat();
-        refuses(&with_run, sentence);
+        fails_with(&with_run, sentence);
     }
 }
 
 #[test]
-fn flags_that_are_wrong() {
+fn flags_with_invalid_values() {
     for (arguments, sentence) in [
         (
             &["--cluster-cidr", "10.0.0.0/33"][..],
@@ -175,14 +175,14 @@ fn flags_that_are_wrong() {
             "--oom-score-adj -1001 is not between -1000 and 1000",
         ),
     ] {
-        refuses(arguments, sentence);
+        fails_with(arguments, sentence);
         let with_run = [&["run"], arguments].concat();
-        refuses(&with_run, sentence);
+        fails_with(&with_run, sentence);
     }
 }
 
 #[test]
-fn a_flag_beside_a_file_is_named_as_a_flag() {
+fn an_invalid_flag_with_a_file_is_named_as_a_flag() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("config.conf");
     write_config(&file, "mode: nftables\noomScoreAdj: 5000");
@@ -191,5 +191,5 @@ fn a_flag_beside_a_file_is_named_as_a_flag() {
         "--logging-format \"xml\" is neither text nor json; \
          cannot use {path}: oomScoreAdj 5000 is not between -1000 and 1000"
     );
-    refuses(&["--config", path, "--logging-format=xml"], &sentence);
+    fails_with(&["--config", path, "--logging-format=xml"], &sentence);
 }

@@ -1,4 +1,4 @@
-//! kube-proxy's own command line and file, and the kernel settings that it makes.
+//! The daemon with kube-proxy's command line and file, and the kernel settings that it applies.
 
 use std::fs;
 use std::process::Output;
@@ -14,8 +14,8 @@ use crate::lab::{Family, Host, Manifests, wait_until};
 pub(super) fn tests() -> Vec<Trial> {
     use super::configuration;
     crate::trials!(configuration:
-        a_file_of_kube_proxy_is_served_by_until_it_changes,
-        init_only_makes_the_kernel_settings_and_no_more,
+        the_daemon_uses_kube_proxys_file_until_it_changes,
+        init_only_applies_only_the_kernel_settings,
     )
 }
 
@@ -24,7 +24,7 @@ fn kube_dnat(host: &Host, arguments: &[&str]) -> Output {
     host.namespace.output(program, arguments, "")
 }
 
-/// A setting of connection tracking in a host's namespace.
+/// Reads a conntrack setting in the namespace of a host.
 fn setting(host: &Host, name: &str) -> String {
     let path = format!("/proc/sys/net/netfilter/nf_conntrack_{name}");
     host.namespace.command("cat", &[&path]).trim().to_owned()
@@ -34,7 +34,7 @@ fn tables(host: &Host) -> String {
     host.namespace.command("nft", &["list", "tables"])
 }
 
-fn a_file_of_kube_proxy_is_served_by_until_it_changes() {
+fn the_daemon_uses_kube_proxys_file_until_it_changes() {
     let shop = Shop::new();
     let node = &shop.cluster.node;
     let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
@@ -45,7 +45,7 @@ fn a_file_of_kube_proxy_is_served_by_until_it_changes() {
              tcpBeLiberal: true\n  tcpEstablishedTimeout: {minutes}m\n  udpTimeout: 7s\n"
         )
     };
-    // A directory of its own: that of the manifests is read for manifests.
+    // Not in the directory of manifests, which is read for manifests.
     let place = Manifests::new();
     let file = format!("{}/config.conf", place.path());
     fs::write(&file, config(3)).expect("write a configuration");
@@ -72,12 +72,12 @@ fn a_file_of_kube_proxy_is_served_by_until_it_changes() {
     fs::write(&file, config(4)).expect("write a configuration");
     let status = daemon.ended();
     assert_eq!(status.code(), Some(1));
-    let said = daemon.warnings();
+    let warnings = daemon.warnings();
     assert!(
-        said.len() == 1 && said[0].contains("ERROR") && said[0].contains(&file),
-        "{said:?}"
+        warnings.len() == 1 && warnings[0].contains("ERROR") && warnings[0].contains(&file),
+        "{warnings:?}"
     );
-    // As after any other end, the rules stay, until they are cleaned up.
+    // The rules stay until they are cleaned up.
     assert!(tables(node).contains("kube-dnat"));
     let cleaned = kube_dnat(node, &["--cleanup", &format!("--config={file}")]);
     assert!(cleaned.status.success(), "{cleaned:?}");
@@ -86,7 +86,7 @@ fn a_file_of_kube_proxy_is_served_by_until_it_changes() {
     });
 }
 
-fn init_only_makes_the_kernel_settings_and_no_more() {
+fn init_only_applies_only_the_kernel_settings() {
     let shop = Shop::new();
     let node = &shop.cluster.node;
     let arguments = [

@@ -1,4 +1,4 @@
-//! `render` prints what `run` programs.
+//! `kube-dnat render`: prints the ruleset that `run` programs.
 
 use libtest_mimic::Trial;
 use serde_json::json;
@@ -10,12 +10,12 @@ use crate::lab::{Namespace, Service, Slices, nft};
 pub(super) fn tests() -> Vec<Trial> {
     use super::render;
     crate::trials!(render:
-        what_it_prints_loads_and_is_what_run_programs,
-        what_it_prints_serves_without_a_daemon,
+        the_output_loads_and_equals_what_run_programs,
+        the_output_serves_without_a_daemon,
     )
 }
 
-/// The output of `kube-dnat render` for the manifests, from where there is no ruleset.
+/// Returns the output of `kube-dnat render` for the manifests, run in a namespace without a ruleset.
 pub(super) fn render(shop: &Shop, elsewhere: &Namespace) -> String {
     let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
     let flags = ["--hostname-override", "node-1", "--cluster-cidr", &cidrs];
@@ -27,7 +27,7 @@ pub(super) fn render(shop: &Shop, elsewhere: &Namespace) -> String {
     elsewhere.command(env!("CARGO_BIN_EXE_kube-dnat"), &arguments)
 }
 
-fn what_it_prints_loads_and_is_what_run_programs() {
+fn the_output_loads_and_equals_what_run_programs() {
     let shop = Shop::new();
     let [first, second, third] = shop.pods(["pod-1", "pod-2", "remote-1"]);
     let empty = Service::new("shop/empty", 2)
@@ -55,7 +55,7 @@ fn what_it_prints_loads_and_is_what_run_programs() {
     assert_eq!(nft::normalise(&nft::list(&elsewhere)), programmed);
 }
 
-fn what_it_prints_serves_without_a_daemon() {
+fn the_output_serves_without_a_daemon() {
     let shop = Shop::new();
     let endpoints = shop.pods(["pod-1", "remote-1"]);
     shop.manifests.write(

@@ -53,7 +53,7 @@ fn status_shows_whether_the_daemon_is_running_and_what_it_has_programmed() {
     );
     for table in answer["tables"].as_array().expect("tables") {
         let numbers = &table["numbers"];
-        // The lab's own mark is a Service with a ClusterIP alone.
+        // The lab adds a Service with only a ClusterIP, as a mark.
         assert_eq!(numbers["services"], 2, "{answer}");
         assert_eq!(numbers["frontends"], 7, "{answer}");
         assert_eq!(numbers["nodePorts"], 2, "{answer}");
@@ -70,7 +70,7 @@ fn status_shows_whether_the_daemon_is_running_and_what_it_has_programmed() {
         out.contains(")\n           Services 2, frontends 7, node ports 2, endpoints 16,"),
         "{out}"
     );
-    // An older daemon does not know the path; nor does this one at its address for health.
+    // An older daemon has no such path, and neither does this one at its health address.
     let address = ["--metrics-address", "127.0.0.1:10256"];
     let (code, out, _) = run(&shop, &[["status"].as_slice(), &address].concat());
     assert_eq!(code, 0, "{out}");
@@ -111,7 +111,7 @@ fn status_of_tables_without_an_owner() {
     assert!(out.contains("table repairs: 1;"), "{out}");
 }
 
-/// Answers every request at these ports of node-1 with 200, as kube-proxy does, until the test ends.
+/// Responds to every request at these ports of node-1 with 200, like kube-proxy, until the test ends.
 fn answer_at(shop: &Shop, ports: [u16; 2]) {
     for port in ports {
         let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, port));
@@ -140,11 +140,11 @@ fn another_program_at_the_default_ports_is_not_mistaken_for_kube_dnat() {
         out.contains("another program uses 127.0.0.1:10256"),
         "{out}"
     );
-    // Without metrics too.
+    // The same without metrics.
     let elsewhere = ["status", "--metrics-address", "127.0.0.1:1"];
     let (code, answer) = json(&shop, &elsewhere);
     assert_eq!(code, 3, "{answer}");
-    // Beside a daemon of ours that cannot have the ports: what it is asked for is not its health.
+    // The same with a daemon that cannot bind these ports: the response is not its health.
     shop.manifests.write("shop.yaml", &manifests(&shop));
     let metrics_elsewhere = ["--metrics-bind-address=127.0.0.1:1"];
     let _daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &metrics_elsewhere);

@@ -22,14 +22,14 @@ pub(super) fn tests() -> Vec<Trial> {
     )
 }
 
-/// The row of the cart's TCP port.
+/// Returns the row of the cart's TCP port.
 fn cart_row(answer: &Value) -> Option<&Value> {
     let rows = answer["services"].as_array()?;
     rows.iter()
         .find(|row| row["service"] == "shop/cart:http-tcp")
 }
 
-/// `top --once` while connections are made to the ClusterIP and the node port.
+/// Runs `top --once` during connections to the ClusterIP and the node port.
 fn top_under_load(shop: &Shop) -> (Value, usize) {
     let client = &shop.cluster.client;
     let probes = [
@@ -71,7 +71,7 @@ fn top_counts_connections_by_service_and_endpoint() {
         .iter()
         .filter_map(|row| row["connectionsPerSecond"].as_f64())
         .sum();
-    // Both count the same connections, but for those that began while they were read.
+    // Both count the same connections, except those that began during the reads.
     assert!((of_endpoints - rate).abs() < rate / 4.0 + 20.0, "{answer}");
     // Two Pods in two families.
     assert_eq!(endpoints.len(), 4, "{answer}");
@@ -116,7 +116,7 @@ fn top_continues_while_the_tables_are_deleted() {
     shop.start(&manifests(&shop)).terminate();
     let program = env!("CARGO_BIN_EXE_kube-dnat");
     let node = &shop.cluster.node.namespace;
-    // Its socket hears of new connections (NFNLGRP_CONNTRACK_NEW) once it has begun.
+    // top receives new connections once its socket is in this group (NFNLGRP_CONNTRACK_NEW).
     let hears = "until awk '$2 == 12 && $4 == \"00000001\" { begun = 1 } END { exit !begun }' /proc/net/netlink; do sleep 0.05; done";
     let command = format!(
         "{program} top --once --interval 2 & {hears}; {program} cleanup 2>&1; wait -n; echo left: $?"
@@ -147,7 +147,7 @@ fn top_quits_with_a_key() {
     let mut keys = terminal.stdin.take().expect("stdin is piped");
     let mut output = terminal.stdout.take().expect("stdout is piped");
     let mut screen = String::new();
-    // The first table is empty; what is shown in the second stays until a key comes.
+    // The first table is empty. The second stays until a key is pressed.
     while !screen.contains("shop/cart:http-tcp") {
         let mut part = [0; 4096];
         let read = output.read(&mut part).expect("a screen");
