@@ -1,4 +1,4 @@
-//! The real program on node-1, following a directory of manifests.
+//! The real program on node-1, with a directory of manifests.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
@@ -15,17 +15,17 @@ use nix::unistd::Pid;
 
 use super::{Cluster, Family, manifest, nft};
 
-/// How long a change of the manifests may take to be in the kernel, on a busy machine.
-const PROGRAMMED: Duration = Duration::from_secs(5);
+/// The longest time from a change of the manifests to its commit, on a busy machine.
+const PROGRAM_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A directory of manifests that is gone when it is dropped.
+/// A directory of manifests, which is removed when the value is dropped.
 #[derive(Debug)]
 pub(crate) struct Manifests {
     path: PathBuf,
 }
 
 impl Manifests {
-    /// A directory that describes node-1 (`node.yaml`) and the `ServiceCIDRs`
+    /// Creates a directory that describes node-1 (`node.yaml`) and the `ServiceCIDRs`
     /// (`service-cidr.yaml`).
     pub(crate) fn new() -> Self {
         static COUNT: AtomicU16 = AtomicU16::new(0);
@@ -43,9 +43,9 @@ impl Manifests {
         manifests
     }
 
-    /// Writes a file, replacing one of this name at once.
+    /// Writes a file, or replaces it atomically.
     pub(crate) fn write(&self, name: &str, text: &str) {
-        // The name of the temporary file is none of a manifest.
+        // The name of the temporary file is not that of a manifest.
         let temporary = self.path.join(format!(".{name}.new"));
         fs::write(&temporary, text).expect("write a manifest");
         fs::rename(&temporary, self.path.join(name)).expect("rename a manifest");
@@ -56,7 +56,7 @@ impl Manifests {
         fs::remove_file(self.path.join(name)).expect("remove a manifest");
     }
 
-    /// The directory's path.
+    /// Returns the path of the directory.
     pub(crate) fn path(&self) -> &str {
         self.path.to_str().expect("a UTF-8 path")
     }
@@ -64,17 +64,18 @@ impl Manifests {
 
 impl Drop for Manifests {
     fn drop(&mut self) {
-        // What is left over is in the build directory and in no one's way.
+        // A leftover is in the build directory and does no harm.
         let _left = fs::remove_dir_all(&self.path);
     }
 }
 
-/// `kube-dnat run` in the namespace of node-1. If the test fails, its log and the node's ruleset
-/// are printed.
+/// A running `kube-dnat run` in the namespace of node-1.
+///
+/// If the test fails, the log and the ruleset of the node are printed.
 #[derive(Debug)]
 pub(crate) struct Daemon<'a> {
     cluster: &'a Cluster,
-    /// What it follows.
+    /// The manifests that the daemon follows.
     pub(crate) manifests: &'a Manifests,
     process: Child,
     log: Arc<Mutex<Vec<String>>>,
@@ -82,27 +83,26 @@ pub(crate) struct Daemon<'a> {
 }
 
 impl<'a> Daemon<'a> {
-    /// Starts it with `--cluster-cidr`, and waits until the manifests are programmed and the log up to
-    /// there is read.
+    /// Starts the daemon with `--cluster-cidr`, and waits until the first sync is logged.
     pub(crate) fn start(cluster: &'a Cluster, manifests: &'a Manifests) -> Self {
         let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
         Self::start_with(cluster, manifests, &["--cluster-cidr", &cidrs])
     }
 
-    /// Starts it with these flags, and waits until the manifests are programmed.
+    /// Starts the daemon with flags, and waits until the first sync is logged.
     pub(crate) fn start_with(
         cluster: &'a Cluster,
         manifests: &'a Manifests,
         flags: &[&str],
     ) -> Self {
-        // Small machines begin with a lower limit than is wanted, and only the namespace of the machine
-        // may raise it: a warning.
+        // Small machines have a lower limit at first, which only the initial namespace can raise:
+        // that would be a warning.
         let run = ["run", "--conntrack-max-per-core=0"];
         Self::spawn(cluster, manifests, &[&run, flags].concat())
     }
 
-    /// Starts it as kube-proxy's `DaemonSet` does, without a subcommand, and waits until the
-    /// manifests are programmed.
+    /// Starts the daemon like kube-proxy's `DaemonSet`, without a subcommand, and waits until the
+    /// first sync is logged.
     pub(crate) fn start_by_file(
         cluster: &'a Cluster,
         manifests: &'a Manifests,
@@ -111,7 +111,8 @@ impl<'a> Daemon<'a> {
         Self::spawn(cluster, manifests, &[&format!("--config={file}")])
     }
 
-    /// Starts it with `--cluster-cidr` in this environment, and waits until the manifests are programmed.
+    /// Starts it with `--cluster-cidr` in this environment, and waits until the manifests are
+    /// programmed.
     pub(crate) fn start_in(
         cluster: &'a Cluster,
         manifests: &'a Manifests,
@@ -160,8 +161,8 @@ impl<'a> Daemon<'a> {
         Self::started(cluster, manifests, process)
     }
 
-    /// Takes on one that was started already, its standard error piped, and waits until the manifests
-    /// are programmed.
+    /// Wraps a daemon that was started with its standard error piped, and waits until the first
+    /// sync is logged.
     pub(crate) fn started(
         cluster: &'a Cluster,
         manifests: &'a Manifests,
@@ -183,9 +184,9 @@ impl<'a> Daemon<'a> {
             log,
             reader: Some(reader),
         };
-        daemon.synchronise();
-        // The kernel has it a moment before the daemon says so, and that before the line is read here.
-        wait_until("the first sync is logged", PROGRAMMED, || {
+        daemon.await_programmed();
+        // The commit is in the kernel a moment before the daemon logs it.
+        wait_until("the first sync is logged", PROGRAM_TIMEOUT, || {
             !daemon.logged(LogEvent::FirstSyncCommitted).is_empty()
         });
         daemon
@@ -194,18 +195,19 @@ impl<'a> Daemon<'a> {
     /// Writes a file of the manifests and waits until it is programmed.
     pub(crate) fn apply(&self, name: &str, text: &str) {
         self.manifests.write(name, text);
-        self.synchronise();
+        self.await_programmed();
     }
 
     /// Removes a file of the manifests and waits until that is programmed.
     pub(crate) fn remove(&self, name: &str) {
         self.manifests.remove(name);
-        self.synchronise();
+        self.await_programmed();
     }
 
-    /// Waits until what was done to the manifests so far is programmed: adds a Service of the lab's
-    /// own and waits for its `ClusterIPs`.
-    pub(crate) fn synchronise(&self) {
+    /// Waits until all changes of the manifests so far are programmed.
+    ///
+    /// Adds a Service of the lab and waits for its `ClusterIPs`.
+    pub(crate) fn await_programmed(&self) {
         static COUNT: AtomicU16 = AtomicU16::new(0);
         let mark = COUNT.fetch_add(1, Ordering::Relaxed);
         self.manifests
@@ -219,12 +221,12 @@ impl<'a> Daemon<'a> {
                 &address,
             )
         };
-        wait_until("the manifests are programmed", PROGRAMMED, || {
+        wait_until("the manifests are programmed", PROGRAM_TIMEOUT, || {
             Family::ALL.into_iter().all(marked)
         });
     }
 
-    /// The lines of its log so far with this event, as text or as JSON.
+    /// Returns the lines of the log with an event, in text or JSON format.
     pub(crate) fn logged(&self, event: LogEvent) -> Vec<String> {
         let (field, json) = (format!("event={event}"), format!("\"event\":\"{event}\""));
         self.log_lines(|line| {
@@ -232,14 +234,13 @@ impl<'a> Daemon<'a> {
         })
     }
 
-    /// The lines of its log so far that report this about an object (`Service shop/cart`), by the
-    /// reason of its Event.
+    /// Returns the warnings about an object (`Service shop/cart`) with the reason of an Event.
     pub(crate) fn diagnostics(&self, object: &str, reason: &str) -> Vec<String> {
         let fields = format!("object=\"{object}\" reason={reason} ");
         self.log_lines(|line| line.contains(" WARN ") && line.contains(&fields))
     }
 
-    /// The warnings and errors in its log so far.
+    /// Returns the warnings and errors in the log.
     pub(crate) fn warnings(&self) -> Vec<String> {
         self.log_lines(|line| line.contains(" WARN ") || line.contains(" ERROR "))
     }
@@ -254,37 +255,37 @@ impl<'a> Daemon<'a> {
         kill(Pid::from_raw(self.process.id().cast_signed()), signal).expect("send a signal");
     }
 
-    /// Sends SIGKILL and waits for the end.
+    /// Sends SIGKILL and waits for the exit.
     pub(crate) fn kill(mut self) {
         self.process.kill().expect("send SIGKILL");
         self.process.wait().expect("wait for the daemon");
     }
 
-    /// Sends SIGTERM and waits for the end: the exit status and how long it took.
+    /// Sends SIGTERM and waits for the exit; returns the exit status and the duration.
     pub(crate) fn terminate(mut self) -> (ExitStatus, Duration) {
         let sent = Instant::now();
         self.signal(Signal::SIGTERM);
         (self.ended(), sent.elapsed())
     }
 
-    /// Waits for the end.
+    /// Waits for the exit.
     pub(crate) fn ended(&mut self) -> ExitStatus {
         let mut status = None;
-        wait_until("the daemon ends", Duration::from_secs(5), || {
+        wait_until("the daemon exits", Duration::from_secs(5), || {
             status = self.process.try_wait().expect("wait for the daemon");
             status.is_some()
         });
         if let Some(reader) = self.reader.take() {
             let _panicked = reader.join();
         }
-        status.expect("it ended")
+        status.expect("the daemon exited")
     }
 }
 
 impl Drop for Daemon<'_> {
     fn drop(&mut self) {
-        // It may have ended already; there is nothing to do about an error of either.
-        let _ended = self.process.kill();
+        // The daemon may have exited already, and an error of either call is harmless.
+        let _killed = self.process.kill();
         let _status = self.process.wait();
         if let Some(reader) = self.reader.take() {
             let _panicked = reader.join();
@@ -306,7 +307,7 @@ impl Drop for Daemon<'_> {
     }
 }
 
-/// Waits for a condition; panics when it does not come true in time.
+/// Waits for a condition; panics if it does not become true in time.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Machines and Pods: a namespace each, with what runs there.
+//! Machines and Pods, each with a namespace.
 
 use std::net::IpAddr;
 
@@ -7,11 +7,11 @@ use super::{Family, Namespace, Probe, Protocol, Server};
 /// A machine or a Pod: a namespace with an address of each family.
 #[derive(Debug)]
 pub(crate) struct Host {
-    /// Where its programs run.
+    /// The namespace of its programs.
     pub(crate) namespace: Namespace,
     v4: IpAddr,
     v6: IpAddr,
-    /// The node that it runs on, for a Pod.
+    /// The node of a Pod.
     node: Option<&'static str>,
 }
 
@@ -29,12 +29,12 @@ impl Host {
         }
     }
 
-    /// Its name: a Pod's servers answer with it.
+    /// Returns the name, with which the servers of a Pod answer.
     pub(crate) fn name(&self) -> &str {
         self.namespace.name()
     }
 
-    /// Its address.
+    /// Returns the address of a family.
     pub(crate) fn ip(&self, family: Family) -> IpAddr {
         match family {
             Family::V4 => self.v4,
@@ -42,12 +42,12 @@ impl Host {
         }
     }
 
-    /// The name of the node that it runs on, for a Pod.
+    /// Returns the name of the node of a Pod.
     pub(crate) fn node(&self) -> Option<&'static str> {
         self.node
     }
 
-    /// Starts a real server on this port: TCP and UDP, IPv4 and IPv6. It calls itself `NAME:PORT`.
+    /// Starts a real server on a port with TCP and UDP, IPv4 and IPv6, which answers `NAME:PORT`.
     pub(crate) fn serve(&self, port: u16) -> Server {
         let name = format!("{}:{port}", self.name());
         Server::start(
@@ -57,12 +57,12 @@ impl Host {
         )
     }
 
-    /// A probe of an address and port from this host.
+    /// Builds a probe of an address and port from this host.
     pub(crate) fn probe(&self, protocol: Protocol, to: (IpAddr, u16)) -> Probe<'_> {
         Probe::new(&self.namespace, protocol, to)
     }
 
-    /// Gives its loopback these addresses; they are usable when this returns.
+    /// Adds addresses to the loopback device, and waits until they are usable.
     pub(crate) fn hold(&self, ips: &[IpAddr]) {
         let length = |ip: &IpAddr| if ip.is_ipv4() { 32 } else { 128 };
         let lines = ips
@@ -72,7 +72,7 @@ impl Host {
         self.namespace.await_addresses();
     }
 
-    /// Plugs the host into the bridge of the network.
+    /// Connects the host to the bridge of the network.
     pub(super) fn connect(&self, gateway: &Host) {
         let (name, path) = (self.name(), gateway.namespace.path());
         self.namespace.ip(&format!(
@@ -85,7 +85,7 @@ impl Host {
             .ip(&format!("link set {name} master lan up\n"));
     }
 
-    /// Gives the host its address on the network and the gateway as its default route.
+    /// Adds the address on the network and the default route through the gateway.
     pub(super) fn address(&self) {
         self.namespace.ip(&format!(
             "addr add {}/24 dev eth0\n\

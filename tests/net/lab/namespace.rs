@@ -1,4 +1,4 @@
-//! Network namespaces as values: made by a thread of their own, entered by threads, gone when dropped.
+//! Network namespaces as values, which are removed when they are dropped.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -12,24 +12,24 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::wait_until;
 
-/// A network namespace that exists as long as this value.
+/// A network namespace that lives as long as this value.
 #[derive(Debug)]
 pub(crate) struct Namespace {
     name: String,
-    /// Keeps the namespace alive; no thread has to stay in it.
+    /// The descriptor that keeps the namespace alive without a thread in it.
     fd: OwnedFd,
 }
 
 impl Namespace {
-    /// Makes an empty namespace, with its loopback up and addresses usable as soon as they are
-    /// added (no duplicate address detection).
+    /// Creates an empty namespace without duplicate address detection, so that new addresses are
+    /// usable at once.
     pub(crate) fn new(name: &str) -> Self {
         let fd = thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).expect("unshare(CLONE_NEWNET): network namespaces");
             OwnedFd::from(File::open("/proc/thread-self/ns/net").expect("/proc/thread-self/ns/net"))
         })
         .join()
-        .expect("a thread that makes a namespace");
+        .expect("a thread that creates a namespace");
         let namespace = Self {
             name: name.to_owned(),
             fd,
@@ -48,13 +48,12 @@ impl Namespace {
         namespace
     }
 
-    /// What the namespace is called in failures.
+    /// Returns the name of the namespace for messages.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Runs a closure on a thread inside the namespace; sockets it opens stay in the namespace
-    /// wherever they are used later.
+    /// Runs a closure on a thread inside the namespace; its sockets stay in the namespace.
     pub(crate) fn run<R: Send>(&self, inside: impl FnOnce() -> R + Send) -> R {
         let entered = || {
             setns(&self.fd, CloneFlags::CLONE_NEWNET).expect("setns into a namespace we made");
@@ -64,14 +63,14 @@ impl Namespace {
             .unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    /// Starts a program inside the namespace: a child belongs to the namespaces of the thread that
-    /// forks it.
+    /// Starts a program inside the namespace, since a child inherits the namespaces of the forking
+    /// thread.
     pub(crate) fn spawn(&self, command: &mut Command) -> Child {
         self.run(|| command.spawn())
             .unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
-    /// Runs a program inside the namespace with this text as its input.
+    /// Runs a program inside the namespace with an input.
     pub(crate) fn output(&self, program: &str, arguments: &[&str], input: &str) -> Output {
         let mut command = Command::new(program);
         command
@@ -81,18 +80,18 @@ impl Namespace {
             .stderr(Stdio::piped());
         let mut child = self.spawn(&mut command);
         let mut stdin = child.stdin.take().expect("stdin is piped");
-        // A program that ends without reading is judged by its exit status.
+        // The exit status shows whether a program that did not read its input failed.
         let _unread = stdin.write_all(input.as_bytes());
         drop(stdin);
         child.wait_with_output().expect("wait for a child")
     }
 
-    /// Runs a program inside the namespace; its standard output. Panics unless it succeeds.
+    /// Runs a program inside the namespace; returns its standard output, or panics if it fails.
     pub(crate) fn command(&self, program: &str, arguments: &[&str]) -> String {
         self.command_with_input(program, arguments, "")
     }
 
-    /// As [`command`](Self::command), with this text as the program's input.
+    /// Does the same as [`command`](Self::command) with an input.
     pub(crate) fn command_with_input(
         &self,
         program: &str,
@@ -109,12 +108,12 @@ impl Namespace {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
-    /// Runs lines of `ip` commands inside the namespace, all in one process.
+    /// Runs lines of `ip` commands inside the namespace in one process.
     pub(crate) fn ip(&self, lines: &str) {
         self.command_with_input("ip", &["-batch", "-"], lines);
     }
 
-    /// Sets kernel parameters of the namespace, named by their path below `/proc/sys`.
+    /// Sets kernel parameters of the namespace, by their path below `/proc/sys`.
     pub(crate) fn sysctls(&self, values: &[(&str, &str)]) {
         self.run(|| {
             for (key, value) in values {
@@ -124,8 +123,8 @@ impl Namespace {
         });
     }
 
-    /// Waits until IPv6 may use the addresses: the kernel makes them usable some time after they are
-    /// added, or after it learns that their link is up.
+    /// Waits until the IPv6 addresses are usable, which takes a moment after they are added or
+    /// after their link is up.
     pub(crate) fn await_addresses(&self) {
         const TENTATIVE: u32 = 0x40;
         let is_tentative = |line: &str| {
@@ -140,7 +139,7 @@ impl Namespace {
         wait_until("the addresses are usable", Duration::from_secs(5), usable);
     }
 
-    /// A path that names the namespace to other programs, such as `ip link set ... netns PATH`.
+    /// Returns a path of the namespace for other programs, such as `ip link set ... netns PATH`.
     pub(crate) fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.fd.as_raw_fd())
     }

@@ -1,4 +1,4 @@
-//! ICMP echo.
+//! ICMP echo requests.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
@@ -9,16 +9,16 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::probe::uninterrupted;
 use super::{Namespace, Outcome};
 
-/// What came of an echo request.
+/// The outcome of an echo request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ping {
-    /// An echo reply.
+    /// An echo reply arrived.
     Replied,
-    /// As with a probe: `Refused` is an ICMP port unreachable.
+    /// The request failed as a probe does; `Refused` is an ICMP port unreachable.
     Failed(Outcome),
 }
 
-/// Sends one echo request and awaits what comes back.
+/// Sends one echo request and waits for the outcome.
 pub(crate) fn ping(from: &Namespace, to: IpAddr, deadline: Duration) -> Ping {
     let address = SocketAddr::new(to, 0);
     let (protocol, echo_request) = match to {
@@ -34,9 +34,9 @@ pub(crate) fn ping(from: &Namespace, to: IpAddr, deadline: Duration) -> Ping {
     let sent = Instant::now();
     let exchange = || {
         socket.connect(&SockAddr::from(address))?;
-        // Type, code, checksum and identifier (both the kernel's to fill in), sequence number.
+        // Type, code, checksum and identifier (which the kernel fills in), sequence number.
         let sent = (&socket).write_all(&[echo_request, 0, 0, 0, 0, 0, 0, 1]);
-        // One that was stopped on its way out of this host: refused or dropped is told when reading.
+        // A rule of this host rejected or dropped the request; reading shows which.
         sent.or_else(|error| {
             if error.kind() == ErrorKind::PermissionDenied {
                 Ok(())

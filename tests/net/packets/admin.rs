@@ -1,4 +1,4 @@
-//! What operators, kubelets and Prometheus ask the daemon itself.
+//! The endpoints for operators, the kubelet and Prometheus.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::time::Duration;
@@ -17,17 +17,17 @@ use crate::lab::{Host, Service, wait_until};
 pub(super) fn tests() -> Vec<Trial> {
     use super::admin;
     crate::trials!(admin:
-        health_is_green_once_everything_is_committed,
-        nothing_is_green_before_the_first_commit,
-        a_node_that_is_about_to_go_turns_load_balancers_away,
-        metrics_are_what_prometheus_reads_and_count_what_happens,
-        what_is_programmed_and_by_which_configuration_is_told_on_loopback_only,
-        the_log_is_made_verbose_and_quiet_while_it_runs,
+        health_is_200_once_everything_is_committed,
+        health_is_503_before_the_first_commit,
+        a_node_that_is_being_removed_is_not_eligible,
+        metrics_are_valid_and_count_changes,
+        state_and_configuration_are_served_on_loopback_only,
+        the_verbosity_of_the_log_changes_at_run_time,
         sigusr1_returns_to_the_configured_verbosity,
-        logs_are_json_if_asked_for,
-        a_taken_port_is_tried_again_or_ends_the_start,
-        connections_are_counted_by_service_though_elements_come_and_go,
-        connections_are_not_counted_if_not_asked_for,
+        logs_are_json_if_configured,
+        a_port_in_use_is_retried_or_ends_the_start,
+        connections_are_counted_by_service_while_elements_change,
+        connections_are_not_counted_if_disabled,
     )
 }
 
@@ -40,7 +40,7 @@ fn manifests(shop: &Shop) -> String {
     cart_on_every_frontend().yaml() + &cart_slices(shop.pods(["pod-1", "remote-1"])).yaml()
 }
 
-/// Status and body of an answer.
+/// Sends a request; returns the status and the body of the answer.
 fn answer(from: &Host, to: (IpAddr, u16), what: &str, body: &str) -> (u16, String) {
     let answer = ask(from, to, what, body).unwrap_or_else(|error| panic!("{what}: {error}"));
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
@@ -48,28 +48,28 @@ fn answer(from: &Host, to: (IpAddr, u16), what: &str, body: &str) -> (u16, Strin
     (status.parse().expect("a number"), body.to_owned())
 }
 
-/// Waits until the daemon has taken in what the kernel holds, which it does a moment after a commit: it
-/// answers this between two turns of the crank.
-pub(super) fn await_turn(shop: &Shop) {
+/// Waits for the end of the sync in progress: the sync loop answers `/debug/state` between two
+/// syncs.
+pub(super) fn await_sync(shop: &Shop) {
     let to = (LOOPBACK, METRICS);
-    wait_until("the crank answers", PATIENCE, || {
+    wait_until("the sync loop answers", PATIENCE, || {
         let answer = ask(&shop.cluster.node, to, "GET /debug/state", "");
         answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
     });
 }
 
-/// What is answered to the client, once the daemon has taken in what is programmed.
+/// Requests a path of the health port from outside, after the sync in progress.
 pub(super) fn health(shop: &Shop, path: &str) -> (u16, Value) {
-    await_turn(shop);
+    await_sync(shop);
     let to = (Family::V4.lan(2), HEALTH);
     let (status, body) = answer(&shop.cluster.client, to, &format!("GET {path}"), "");
     let body = serde_json::from_str(&body).unwrap_or(Value::String(body));
     (status, body)
 }
 
-/// What is answered to the node, once the daemon has taken in what is programmed.
+/// Requests a path of the metrics port from the node, after the sync in progress.
 pub(super) fn on_loopback(shop: &Shop, path: &str) -> (u16, String) {
-    await_turn(shop);
+    await_sync(shop);
     let to = (LOOPBACK, METRICS);
     answer(&shop.cluster.node, to, &format!("GET {path}"), "")
 }
@@ -79,7 +79,7 @@ fn keys(value: &Value) -> Vec<&str> {
     object.keys().map(String::as_str).collect()
 }
 
-fn health_is_green_once_everything_is_committed() {
+fn health_is_200_once_everything_is_committed() {
     let shop = Shop::new();
     let _daemon = shop.start(&manifests(&shop));
     let (status, body) = health(&shop, "/healthz");
@@ -111,7 +111,7 @@ fn health_is_green_once_everything_is_committed() {
     assert_eq!(answer(&shop.cluster.client, ipv6, "GET /livez", "").0, 200);
 }
 
-fn nothing_is_green_before_the_first_commit() {
+fn health_is_503_before_the_first_commit() {
     let shop = Shop::new();
     let node = &shop.cluster.node.namespace;
     let program = env!("CARGO_BIN_EXE_kube-dnat");
@@ -152,7 +152,7 @@ fn nothing_is_green_before_the_first_commit() {
     });
 }
 
-fn a_node_that_is_about_to_go_turns_load_balancers_away() {
+fn a_node_that_is_being_removed_is_not_eligible() {
     let shop = Shop::new();
     let daemon = shop.start(&manifests(&shop));
     let node = json!({
@@ -184,7 +184,7 @@ pub(super) fn metric(shop: &Shop, name: &str) -> Option<f64> {
     value(&on_loopback(shop, "/metrics").1, name)
 }
 
-/// What has happened by then.
+/// The metrics that are not zero by then.
 const COUNTED: &[&str] = &[
     "kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}",
     "kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family=\"IPv6\"}",
@@ -208,7 +208,7 @@ const COUNTED: &[&str] = &[
     "process_open_fds",
 ];
 
-fn metrics_are_what_prometheus_reads_and_count_what_happens() {
+fn metrics_are_valid_and_count_changes() {
     let shop = Shop::new();
     let daemon = shop.start_without_owner(&manifests(&shop));
     let bad = Service::new("shop/bad", 9).both("http", 80);
@@ -253,7 +253,7 @@ fn metrics_are_what_prometheus_reads_and_count_what_happens() {
         })
         .sum::<u32>()
     };
-    // As many as the kernel has.
+    // The numbers of the kernel.
     let listed = crate::lab::nft::list_json(node);
     let listed = listed["nftables"].as_array().expect("objects");
     let sets = listed
@@ -270,7 +270,7 @@ fn metrics_are_what_prometheus_reads_and_count_what_happens() {
     );
 }
 
-fn what_is_programmed_and_by_which_configuration_is_told_on_loopback_only() {
+fn state_and_configuration_are_served_on_loopback_only() {
     let shop = Shop::new();
     let _daemon = shop.start(&manifests(&shop));
     assert_eq!(
@@ -317,7 +317,7 @@ fn what_is_programmed_and_by_which_configuration_is_told_on_loopback_only() {
     assert!(outside.is_err(), "{outside:?}");
 }
 
-fn the_log_is_made_verbose_and_quiet_while_it_runs() {
+fn the_verbosity_of_the_log_changes_at_run_time() {
     let shop = Shop::new();
     let daemon = shop.start(&manifests(&shop));
     let set = |verbosity: &str| {
@@ -331,7 +331,7 @@ fn the_log_is_made_verbose_and_quiet_while_it_runs() {
     let commits = || daemon.logged(LogEvent::SyncCommitted).len();
     assert_eq!(set("0").0, 200);
     let quiet = commits();
-    daemon.synchronise();
+    daemon.await_programmed();
     assert_eq!(commits(), quiet);
     assert_eq!(
         set("4"),
@@ -340,7 +340,7 @@ fn the_log_is_made_verbose_and_quiet_while_it_runs() {
             "successfully set klog.logging.verbosity to 4\n".to_owned()
         )
     );
-    daemon.synchronise();
+    daemon.await_programmed();
     wait_until("a commit is logged", PATIENCE, || commits() > quiet);
     assert_eq!(set("loud").0, 400);
     for changes in [3, 4] {
@@ -365,7 +365,7 @@ fn sigusr1_returns_to_the_configured_verbosity() {
     }
 }
 
-fn logs_are_json_if_asked_for() {
+fn logs_are_json_if_configured() {
     let shop = Shop::new();
     shop.manifests.write("shop.yaml", &manifests(&shop));
     let flags = ["--logging-format=json"];
@@ -379,10 +379,10 @@ fn logs_are_json_if_asked_for() {
     );
 }
 
-fn a_taken_port_is_tried_again_or_ends_the_start() {
+fn a_port_in_use_is_retried_or_ends_the_start() {
     let shop = Shop::new();
     let node = &shop.cluster.node.namespace;
-    let taken = node.run(|| TcpListener::bind(("::", HEALTH)).expect("the port"));
+    let in_use = node.run(|| TcpListener::bind(("::", HEALTH)).expect("the port"));
     let program = env!("CARGO_BIN_EXE_kube-dnat");
     let flags = [
         "run",
@@ -399,8 +399,8 @@ fn a_taken_port_is_tried_again_or_ends_the_start() {
     );
     let daemon = shop.start(&manifests(&shop));
     let diagnostics = || daemon.logged(LogEvent::ServerListenFailed).len();
-    wait_until("it says so", PATIENCE, || diagnostics() == 1);
-    drop(taken);
+    wait_until("the failure is logged", PATIENCE, || diagnostics() == 1);
+    drop(in_use);
     wait_until("it is served", PATIENCE, || {
         !daemon.logged(LogEvent::ServerListening).is_empty()
     });
@@ -408,7 +408,7 @@ fn a_taken_port_is_tried_again_or_ends_the_start() {
     assert_eq!(diagnostics(), 1);
 }
 
-fn connections_are_counted_by_service_though_elements_come_and_go() {
+fn connections_are_counted_by_service_while_elements_change() {
     let shop = Shop::new();
     let with = |pods: &[&str]| {
         let pods = pods.iter().map(|name| shop.cluster.pod(name));
@@ -434,13 +434,13 @@ fn connections_are_counted_by_service_though_elements_come_and_go() {
     connect((Family::V4.cluster_ip(1), 80));
     connect((Family::V6.lan(2), NODE_PORT));
     assert!((counted() - 40.0).abs() < f64::EPSILON, "{}", counted());
-    // The elements are made anew, and count from zero.
+    // The elements are recreated, and their counters start at zero.
     daemon.apply("shop.yaml", &with(&["pod-1", "pod-2"]));
     connect((Family::V4.cluster_ip(1), 80));
     assert!((counted() - 60.0).abs() < f64::EPSILON, "{}", counted());
 }
 
-fn connections_are_not_counted_if_not_asked_for() {
+fn connections_are_not_counted_if_disabled() {
     let shop = Shop::new();
     shop.start(&manifests(&shop)).terminate();
     let listed = || crate::lab::nft::list_table(&shop.cluster.node.namespace, Family::V4.table());
@@ -449,7 +449,7 @@ fn connections_are_not_counted_if_not_asked_for() {
     let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
     let flags = ["--cluster-cidr", &cidrs, "--connection-counters=false"];
     let daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &flags);
-    // Only those of full affinity maps are left.
+    // Only the counters of full affinity maps remain.
     assert_eq!(counters(&listed()), 1, "{}", listed());
     let probe = shop
         .cluster

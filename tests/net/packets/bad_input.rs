@@ -1,4 +1,4 @@
-//! A bad object costs only itself; of two that claim one frontend the older keeps it.
+//! Invalid objects affect no other objects; the older of two Services keeps a contested frontend.
 
 use libtest_mimic::Trial;
 use serde_json::json;
@@ -10,18 +10,18 @@ use crate::lab::{Service, Slices};
 pub(super) fn tests() -> Vec<Trial> {
     use super::bad_input;
     crate::trials!(bad_input:
-        a_malformed_service_costs_only_itself_and_is_reported_once,
-        an_endpoint_whose_address_is_none_costs_only_itself,
-        slices_of_no_service_cost_nothing,
+        a_malformed_service_is_reported_once_and_affects_no_other,
+        an_endpoint_with_an_invalid_address_affects_no_other,
+        slices_without_a_service_affect_no_other,
         a_file_that_does_not_parse_keeps_its_last_good_content,
-        a_file_without_objects_is_no_mistake,
-        the_older_service_keeps_a_contested_node_port_until_it_goes,
-        the_older_service_keeps_a_contested_external_ip_until_it_goes,
-        of_services_of_one_age_the_first_name_keeps_a_contested_node_port,
+        a_file_without_objects_is_valid,
+        the_older_service_keeps_a_contested_node_port_until_it_is_deleted,
+        the_older_service_keeps_a_contested_external_ip_until_it_is_deleted,
+        between_services_of_one_age_the_first_name_keeps_a_contested_node_port,
     )
 }
 
-/// The warnings and errors that name something.
+/// Returns the warnings and errors that contain a name.
 fn diagnostics(daemon: &Daemon<'_>, name: &str) -> Vec<String> {
     let warnings = daemon.warnings().into_iter();
     warnings.filter(|line| line.contains(name)).collect()
@@ -48,7 +48,7 @@ fn good_cart(shop: &Shop) -> String {
     cart().node_port(NODE_PORT).yaml() + &cart_slices(shop.pods(["pod-1"])).yaml()
 }
 
-fn a_malformed_service_costs_only_itself_and_is_reported_once() {
+fn a_malformed_service_is_reported_once_and_affects_no_other() {
     let shop = Shop::new();
     let broken = [
         Service::new("shop/zero", 2).port("http", Protocol::Tcp, 0),
@@ -78,7 +78,7 @@ fn a_malformed_service_costs_only_itself_and_is_reported_once() {
     }
 }
 
-fn an_endpoint_whose_address_is_none_costs_only_itself() {
+fn an_endpoint_with_an_invalid_address_affects_no_other() {
     let shop = Shop::new();
     let [good] = shop.pods(["pod-1"]);
     let slice = |name: &str, kind: &str, address: &str| {
@@ -99,7 +99,7 @@ fn an_endpoint_whose_address_is_none_costs_only_itself() {
     assert_cart_is_served(&shop);
 }
 
-fn slices_of_no_service_cost_nothing() {
+fn slices_without_a_service_affect_no_other() {
     let shop = Shop::new();
     let [good, other] = shop.pods(["pod-1", "pod-2"]);
     let orphan = Slices::of("shop/missing")
@@ -144,7 +144,7 @@ fn a_file_that_does_not_parse_keeps_its_last_good_content() {
     }
 }
 
-fn a_file_without_objects_is_no_mistake() {
+fn a_file_without_objects_is_valid() {
     let shop = Shop::new();
     for empty in ["", "# nothing yet\n", "---\n---\n"] {
         let daemon = shop.start(&good_cart(&shop));
@@ -163,12 +163,12 @@ fn a_file_without_objects_is_no_mistake() {
     }
 }
 
-/// Two Services, the older first, made to claim the same frontend; each has an endpoint of its own.
+/// Builds two Services that claim the same frontend, the older first, each with its own endpoint.
 fn contest(shop: &Shop, claim: impl Fn(Service) -> Service) -> [String; 2] {
     let [first, second] = shop.pods(["pod-1", "pod-2"]);
     let older =
         claim(Service::new("shop/older", 2).both("http", 80)).created("2024-01-01T00:00:00Z");
-    // By name it would come first.
+    // It would be first by its name.
     let younger =
         claim(Service::new("shop/a-younger", 3).both("http", 80)).created("2024-01-01T00:00:01Z");
     let slices = |name: &str, pod| Slices::of(name).both("http", 8080).ready([pod]).yaml();
@@ -178,8 +178,9 @@ fn contest(shop: &Shop, claim: impl Fn(Service) -> Service) -> [String; 2] {
     ]
 }
 
-/// Asserts that the older Service holds what both claim, whatever comes first, until it goes, and
-/// that each is served at its own `ClusterIP` all the time.
+/// Asserts that the older Service keeps the contested frontend until it is deleted.
+///
+/// Each Service is served at its own `ClusterIP` all the time.
 fn assert_older_wins(
     shop: &Shop,
     [older, younger]: [String; 2],
@@ -200,29 +201,29 @@ fn assert_older_wins(
     daemon.apply("younger.yaml", &younger);
     assert_served("pod-2:8080", "while it is the only one");
     daemon.apply("older.yaml", &older);
-    assert_served("pod-1:8080", "once the older came");
+    assert_served("pod-1:8080", "after the older was added");
     let diagnostics = diagnostics(&daemon, "shop/a-younger");
     assert!(
         !diagnostics.is_empty(),
-        "the Service that lost a frontend is told"
+        "the Service that lost a frontend is reported"
     );
     daemon.remove("older.yaml");
-    assert_served("pod-2:8080", "once the older went");
+    assert_served("pod-2:8080", "after the older was deleted");
 }
 
-fn the_older_service_keeps_a_contested_node_port_until_it_goes() {
+fn the_older_service_keeps_a_contested_node_port_until_it_is_deleted() {
     let shop = Shop::new();
     let contest = contest(&shop, |service| service.node_port(NODE_PORT));
     assert_older_wins(&shop, contest, |family| (family.lan(2), NODE_PORT));
 }
 
-fn the_older_service_keeps_a_contested_external_ip_until_it_goes() {
+fn the_older_service_keeps_a_contested_external_ip_until_it_is_deleted() {
     let shop = Shop::new();
     let contest = contest(&shop, |service| service.external_ip(1));
     assert_older_wins(&shop, contest, |family| (family.external_ip(1), 80));
 }
 
-fn of_services_of_one_age_the_first_name_keeps_a_contested_node_port() {
+fn between_services_of_one_age_the_first_name_keeps_a_contested_node_port() {
     let shop = Shop::new();
     let [first, second] = shop.pods(["pod-1", "pod-2"]);
     let service = |name: &str, n| {

@@ -269,7 +269,7 @@ fn changes_wait_for_the_minimal_sync_period_and_go_together() {
         daemon.manifests.write("shop.yaml", &with(pod));
         thread::sleep(Duration::from_millis(100));
     }
-    daemon.synchronise();
+    daemon.await_programmed();
     // The log tells of a commit once connection tracking was looked through.
     wait_until("a commit is told", Duration::from_secs(5), || {
         commits() > before

@@ -1,4 +1,4 @@
-//! The ports that the daemon answers at, while others hold as many connections to them as they can.
+//! The ports of the daemon while other hosts hold as many connections to them as they can.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
-use super::admin::await_turn;
+use super::admin::await_sync;
 use super::health_check::ask;
 use super::shop::{Shop, cart, cart_slices};
 use super::{Daemon, Family, Host};
@@ -22,8 +22,8 @@ use crate::lab::wait_until;
 pub(super) fn tests() -> Vec<Trial> {
     use super::crowded_ports;
     crate::trials!(crowded_ports:
-        the_node_is_answered_whatever_others_do,
-        the_node_does_not_wait_in_the_queue_of_others,
+        the_node_is_answered_beside_held_connections,
+        the_node_has_an_accept_queue_of_its_own,
         the_node_is_answered_during_a_flood,
         a_request_that_does_not_arrive_is_closed,
     )
@@ -34,20 +34,24 @@ const METRICS: u16 = 10_249;
 const CHECK: u16 = 32_000;
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long an answer may take on a busy machine; on an idle one it takes less than 20 ms. Waiting for
-/// others to end takes nine seconds with a crowd of 257.
-const ANSWERED: Duration = Duration::from_secs(4);
+/// The longest time of an answer on a busy machine; on an idle one it takes less than 20 ms.
+///
+/// Waiting for the connections of a crowd of 257 takes nine seconds.
+const MAX_ANSWER_TIME: Duration = Duration::from_secs(4);
 
-/// Connections that a crowd holds to one port.
+/// The number of connections that a crowd holds to one port.
 const CROWD: usize = 400;
 
-/// So many of them are opened at a time, and how long until the next are: the test is about connections
-/// that are held. It is no flood that takes the whole machine.
+/// The number of connections that a crowd opens at a time.
+///
+/// The test is about held connections, not about a flood that takes the whole machine.
 const ARRIVALS: usize = 20;
+/// The pause between two groups of connections.
 const PACE: Duration = Duration::from_millis(200);
 
-/// Connections to one port, half of them idle and half sending a byte now and then. One that is
-/// closed is opened again, until the crowd is dropped.
+/// Connections to one port, half of them idle and half sending a byte now and then.
+///
+/// A closed connection is opened again, until the crowd is dropped.
 struct Crowd {
     stop: Arc<AtomicBool>,
     opened: Arc<AtomicUsize>,
@@ -60,7 +64,7 @@ impl Crowd {
         let opened = Arc::new(AtomicUsize::new(0));
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&opened));
         let thread = from.namespace.run(|| {
-            // A thread is in the namespace of the one that starts it.
+            // A thread inherits the namespace of the thread that starts it.
             thread::spawn(move || {
                 let mut members = Vec::new();
                 while !stopped.load(Ordering::Relaxed) {
@@ -94,16 +98,16 @@ impl Drop for Crowd {
     }
 }
 
-/// Begins to connect.
+/// Starts to connect without waiting.
 fn connect(to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
     socket.set_nonblocking(true).expect("not blocking");
-    // It is in progress, or failed; the next look says which.
+    // The connection is in progress, or failed; the next read shows which.
     let _in_progress = socket.connect(&to.into());
     socket.into()
 }
 
-/// Whether nobody closed it; sends the next byte of a request that never ends.
+/// Returns whether the connection is open; a slow one also sends a byte of an endless request.
 fn is_open(member: &mut TcpStream, slow: bool) -> bool {
     let not_yet = |error: &std::io::Error| {
         matches!(
@@ -132,7 +136,7 @@ fn start(shop: &Shop) -> Daemon<'_> {
     let metrics = format!("--metrics-bind-address=0.0.0.0:{METRICS}");
     let flags = ["--cluster-cidr", &cidrs, &metrics];
     let daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &flags);
-    await_turn(shop);
+    await_sync(shop);
     let to = (Family::V4.lan(2), CHECK);
     wait_until("the health check is served", PATIENCE, || {
         ask(&shop.cluster.node, to, "GET /", "").is_ok()
@@ -140,13 +144,13 @@ fn start(shop: &Shop) -> Daemon<'_> {
     daemon
 }
 
-fn the_node_is_answered_whatever_others_do() {
+fn the_node_is_answered_beside_held_connections() {
     let shop = Shop::new();
     let _daemon = start(&shop);
     let crowds = [HEALTH, METRICS, CHECK]
         .map(|port| Crowd::gather(&shop.cluster.client, (Family::V4.lan(2), port).into()));
     for crowd in &crowds {
-        wait_until("the crowd is there", PATIENCE, || {
+        wait_until("the crowd is connected", PATIENCE, || {
             crowd.opened.load(Ordering::Relaxed) >= CROWD
         });
     }
@@ -165,10 +169,13 @@ fn the_node_is_answered_whatever_others_do() {
             let elapsed = asked.elapsed();
             let answer = answer.unwrap_or_else(|error| panic!("{what} at {to:?}: {error}"));
             assert!(answer.starts_with("HTTP/1.1 200 "), "{what}: {answer}");
-            assert!(elapsed < ANSWERED, "{what} at {to:?} took {elapsed:?}");
+            assert!(
+                elapsed < MAX_ANSWER_TIME,
+                "{what} at {to:?} took {elapsed:?}"
+            );
         }
     }
-    // A load balancer outside is one of the crowd and is answered all the same.
+    // An outside load balancer shares the slots with the crowd, and is answered too.
     for port in [HEALTH, CHECK] {
         wait_until("the load balancer is answered", PATIENCE, || {
             let answer = ask(&shop.cluster.client, (own, port), "GET /healthz", "");
@@ -178,7 +185,7 @@ fn the_node_is_answered_whatever_others_do() {
     drop(crowds);
 }
 
-/// What the node asks of itself, with the requests that kubelet and operators send.
+/// The requests that the kubelet and operators send on the node.
 fn own_requests() -> impl Iterator<Item = ((IpAddr, u16), &'static str)> {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let own = Family::V4.lan(2);
@@ -195,7 +202,7 @@ fn own_requests() -> impl Iterator<Item = ((IpAddr, u16), &'static str)> {
     .into_iter()
 }
 
-/// How many connections wait to be accepted by those that listen at a port.
+/// The lengths of the accept queues of a port.
 fn waiting(shop: &Shop, port: u16) -> Vec<usize> {
     let filter = format!("sport = :{port}");
     let listing = shop
@@ -210,8 +217,9 @@ fn waiting(shop: &Shop, port: u16) -> Vec<usize> {
         .unwrap_or_else(|| panic!("{listing}"))
 }
 
-/// The daemon accepts nothing here, and others fill their queue until the kernel drops what they send.
-fn the_node_does_not_wait_in_the_queue_of_others() {
+/// The stopped daemon accepts nothing, and other hosts fill their queue until the kernel drops
+/// packets.
+fn the_node_has_an_accept_queue_of_its_own() {
     let shop = Shop::new();
     let node = &shop.cluster.node.namespace;
     node.sysctls(&[
@@ -227,7 +235,7 @@ fn the_node_does_not_wait_in_the_queue_of_others() {
         to.map(|to| connect(to.into())).collect()
     });
     for port in [HEALTH, METRICS, CHECK] {
-        wait_until("the queue of others is full", PATIENCE, || {
+        wait_until("the queue of other hosts is full", PATIENCE, || {
             waiting(&shop, port).iter().any(|waiting| *waiting > 16)
         });
     }
@@ -256,7 +264,7 @@ fn the_node_does_not_wait_in_the_queue_of_others() {
     drop(others);
 }
 
-/// Opens connections to a port and closes them, as fast as can be.
+/// Opens and closes connections to a port as fast as possible.
 fn flood(from: &Host, to: SocketAddr) -> Crowd {
     let stop = Arc::new(AtomicBool::new(false));
     let opened = Arc::new(AtomicUsize::new(0));
@@ -286,7 +294,7 @@ fn the_node_is_answered_during_a_flood() {
     let floods = [HEALTH, METRICS, CHECK]
         .map(|port| flood(&shop.cluster.client, (Family::V4.lan(2), port).into()));
     for flood in &floods {
-        wait_until("the flood is there", PATIENCE, || {
+        wait_until("the flood has started", PATIENCE, || {
             flood.opened.load(Ordering::Relaxed) >= 10 * CROWD
         });
     }
@@ -297,7 +305,10 @@ fn the_node_is_answered_during_a_flood() {
             let elapsed = asked.elapsed();
             let answer = answer.unwrap_or_else(|error| panic!("{what} at {to:?}: {error}"));
             assert!(answer.starts_with("HTTP/1.1 200 "), "{what}: {answer}");
-            assert!(elapsed < ANSWERED, "{what} at {to:?} took {elapsed:?}");
+            assert!(
+                elapsed < MAX_ANSWER_TIME,
+                "{what} at {to:?} took {elapsed:?}"
+            );
         }
     }
     drop(floods);
@@ -321,7 +332,7 @@ fn a_request_that_does_not_arrive_is_closed() {
             stream.write_all(request.as_bytes()).expect("sent");
             stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
             let asked = Instant::now();
-            // It may be reset, too.
+            // The connection may be reset instead.
             let _closed = stream.read_to_end(&mut Vec::new());
             asked.elapsed()
         });

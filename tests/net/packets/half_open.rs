@@ -156,7 +156,7 @@ fn a_syn_follows_when_its_endpoint_is_gone() {
     thread::scope(|scope| {
         let connecting = connect(scope, &shop, &probes);
         daemon.apply("shop.yaml", &with(&shop, &["pod-2"]));
-        daemon.synchronise();
+        daemon.await_programmed();
         // Another Pod has the address now.
         let_speak(gone);
         assert_answered(&probes, connecting, "pod-2:8080");
@@ -172,7 +172,7 @@ fn a_syn_leaves_a_service_that_is_gone() {
     thread::scope(|scope| {
         let connecting = connect(scope, &shop, &probes);
         daemon.remove("shop.yaml");
-        daemon.synchronise();
+        daemon.await_programmed();
         let_speak(gone);
         assert_answered(&probes, connecting, "gateway");
     });
@@ -190,7 +190,7 @@ fn a_syn_stays_with_an_endpoint_that_serves_and_terminates() {
         let slices = cart_slices([second]).with([first], &terminates);
         let yaml = cart_on_every_frontend().yaml() + &slices.yaml();
         daemon.apply("shop.yaml", &yaml);
-        daemon.synchronise();
+        daemon.await_programmed();
         let_speak(first);
         assert_answered(&probes, connecting, "pod-1:8080");
     });

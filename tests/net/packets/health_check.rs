@@ -1,4 +1,4 @@
-//! `healthCheckNodePort`: what load balancers are told of a Service with external policy Local.
+//! The health checks at `healthCheckNodePort` of Services with external traffic policy Local.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -15,23 +15,24 @@ use crate::lab::{Service, Slices, wait_until};
 pub(super) fn tests() -> Vec<Trial> {
     use super::health_check;
     crate::trials!(health_check:
-        load_balancers_are_told_how_many_endpoints_are_here,
-        it_comes_and_goes_with_the_policy_the_port_and_the_service,
-        a_port_that_is_taken_is_told_of_and_tried_again,
-        it_is_answered_where_node_ports_are_served,
-        its_port_is_the_older_services,
-        it_is_answered_at_the_load_balancer_ips_that_the_node_holds,
+        health_checks_count_the_local_endpoints,
+        the_listener_follows_the_policy_the_port_and_the_service,
+        a_port_in_use_is_logged_once_and_retried,
+        health_checks_are_served_at_the_node_port_addresses,
+        the_older_service_keeps_a_contested_port,
+        health_checks_are_served_at_load_balancer_ips_of_the_node,
     )
 }
 
 const PORT: u16 = 32_000;
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The cart with a health check and the first load-balancer IPs of the lab.
 fn local(port: u16) -> Service {
     with_health_check(port, 1)
 }
 
-/// With the lab's n-th load-balancer IPs.
+/// The cart with a health check and the n-th load-balancer IPs of the lab.
 fn with_health_check(port: u16, n: u8) -> Service {
     cart()
         .node_port(30_080)
@@ -40,12 +41,12 @@ fn with_health_check(port: u16, n: u8) -> Service {
         .spec("healthCheckNodePort", json!(port))
 }
 
-/// All that an HTTP server sends back; the error if there is none.
+/// Sends a GET request; returns the whole answer.
 fn get(from: &Host, to: (IpAddr, u16), path: &str) -> std::io::Result<String> {
     ask(from, to, &format!("GET {path}"), "")
 }
 
-/// The same for any method.
+/// Sends a request (`METHOD /path`) with a body; returns the whole answer.
 pub(super) fn ask(
     from: &Host,
     to: (IpAddr, u16),
@@ -66,7 +67,7 @@ pub(super) fn ask(
     })
 }
 
-/// The answer to a load balancer outside, once its status line is this.
+/// Waits until an outside client gets this status; returns the answer.
 pub(super) fn answer(shop: &Shop, family: Family, port: u16, status: &str) -> String {
     let mut last = String::new();
     wait_until(
@@ -89,7 +90,7 @@ fn body(count: usize) -> String {
     )
 }
 
-/// Waits until nobody listens there.
+/// Waits until connections to the port are refused.
 fn await_closed(shop: &Shop, port: u16) {
     for family in Family::ALL {
         let to = (family.lan(2), port);
@@ -100,7 +101,7 @@ fn await_closed(shop: &Shop, port: u16) {
     }
 }
 
-fn load_balancers_are_told_how_many_endpoints_are_here() {
+fn health_checks_count_the_local_endpoints() {
     let shop = Shop::new();
     let terminating = json!({ "ready": false, "serving": true, "terminating": true });
     let [one, two, remote] = shop.pods(["pod-1", "pod-2", "remote-1"]);
@@ -118,7 +119,7 @@ fn load_balancers_are_told_how_many_endpoints_are_here() {
         }
         assert_eq!(text, body(2));
     }
-    // One more is drained: it may serve still, and no longer counts.
+    // An endpoint is drained: it may still serve, but the health check does not count it.
     let drained = cart_slices([one, remote]).with([two], &terminating);
     daemon.apply("shop.yaml", &(local(PORT).yaml() + &drained.yaml()));
     for family in Family::ALL {
@@ -134,7 +135,7 @@ fn load_balancers_are_told_how_many_endpoints_are_here() {
     }
 }
 
-fn it_comes_and_goes_with_the_policy_the_port_and_the_service() {
+fn the_listener_follows_the_policy_the_port_and_the_service() {
     let shop = Shop::new();
     let slices = cart_slices(shop.pods(["pod-1"])).yaml();
     let daemon = shop.start(&(local(PORT).yaml() + &slices));
@@ -152,19 +153,21 @@ fn it_comes_and_goes_with_the_policy_the_port_and_the_service() {
     await_closed(&shop, PORT);
 }
 
-fn a_port_that_is_taken_is_told_of_and_tried_again() {
+fn a_port_in_use_is_logged_once_and_retried() {
     let shop = Shop::new();
     let addresses = Family::ALL.map(|family| SocketAddr::new(family.lan(2), PORT));
     let node = &shop.cluster.node.namespace;
-    let taken = node.run(|| addresses.map(|address| TcpListener::bind(address).expect("free")));
+    let in_use = node.run(|| addresses.map(|address| TcpListener::bind(address).expect("free")));
     let slices = cart_slices(shop.pods(["pod-1"])).yaml();
     let daemon = shop.start(&(local(PORT).yaml() + &slices));
-    let told = || daemon.logged(LogEvent::HealthCheckListenFailed);
-    wait_until("the taken port is told of", PATIENCE, || told().len() == 2);
+    let logged = || daemon.logged(LogEvent::HealthCheckListenFailed);
+    wait_until("the port in use is logged", PATIENCE, || {
+        logged().len() == 2
+    });
     assert!(
-        told().iter().all(|line| line.contains("shop/cart")),
+        logged().iter().all(|line| line.contains("shop/cart")),
         "{:?}",
-        told()
+        logged()
     );
     for family in Family::ALL {
         let probe = shop
@@ -173,22 +176,22 @@ fn a_port_that_is_taken_is_told_of_and_tried_again() {
             .probe(Protocol::Tcp, (family.lan(2), 30_080));
         assert_eq!(servers(&probe), names(["pod-1:8080"]), "{probe}");
     }
-    let wrong = || super::commands::json(&shop, &["status"]).1["daemon"]["problems"].clone();
-    let listed = wrong()["Service shop/cart"].to_string();
+    let problems = || super::commands::json(&shop, &["status"]).1["daemon"]["problems"].clone();
+    let listed = problems()["Service shop/cart"].to_string();
     for address in addresses {
         let reason = format!("health check cannot be served at {address}");
         assert!(listed.contains(&reason), "{listed}");
     }
-    drop(taken);
+    drop(in_use);
     for family in Family::ALL {
         answer(&shop, family, PORT, "200 OK");
     }
-    assert_eq!(wrong(), json!({}));
-    assert_eq!(told().len(), 2, "said once: {:?}", told());
+    assert_eq!(problems(), json!({}));
+    assert_eq!(logged().len(), 2, "logged once: {:?}", logged());
 }
 
-/// A load balancer must never hear another Service's Pods instead of a health check.
-fn its_port_is_the_older_services() {
+/// A load balancer must never reach the Pods of another Service instead of a health check.
+fn the_older_service_keeps_a_contested_port() {
     let shop = Shop::new();
     let [pod] = shop.pods(["pod-1"]);
     let mail = |created| {
@@ -208,7 +211,7 @@ fn its_port_is_the_older_services() {
         assert!(answer(&shop, family, PORT, "200 OK\r\n").ends_with(&body(1)));
     }
     await_conflict(&daemon, "Service shop/mail");
-    // The other is older: it is served there, and the health check is not.
+    // The other Service becomes older: it gets the port, and the health check is not served.
     daemon.apply(
         "shop.yaml",
         &(cart + &mail("2023-01-01T00:00:00Z") + &others),
@@ -221,15 +224,15 @@ fn its_port_is_the_older_services() {
         assert_eq!(servers(&probe), names(["pod-1:8080"]), "{probe}");
     }
     await_conflict(&daemon, "Service shop/cart");
-    // It goes: the health check is answered.
+    // The other Service is deleted: the health check is served.
     daemon.apply("shop.yaml", &(local(PORT).yaml() + &others));
     for family in Family::ALL {
         assert!(answer(&shop, family, PORT, "200 OK\r\n").ends_with(&body(1)));
     }
 }
 
-/// As a cloud's agent has it, which gives the node the load-balancer IP and asks there.
-fn it_is_answered_at_the_load_balancer_ips_that_the_node_holds() {
+/// Some cloud agents add the load-balancer IP to the node and send health checks to it.
+fn health_checks_are_served_at_load_balancer_ips_of_the_node() {
     let shop = Shop::new();
     let slices = cart_slices(shop.pods(["pod-1"])).yaml();
     let ips = Family::ALL.map(|family| family.load_balancer_ip(1));
@@ -245,26 +248,26 @@ fn it_is_answered_at_the_load_balancer_ips_that_the_node_holds() {
             wait_until(&format!("{ip} {what}"), PATIENCE, || answers(ip) == serves);
         }
         for family in Family::ALL {
-            assert!(answers(family.lan(2)), "the node's own, {what}");
+            assert!(answers(family.lan(2)), "the node's own address, {what}");
         }
     };
-    until("is asked", true);
+    until("is served", true);
     daemon.apply("shop.yaml", &(with_health_check(PORT, 2).yaml() + &slices));
-    until("is no longer the Service's", false);
+    until("is not in the Service any more", false);
     daemon.apply("shop.yaml", &(local(PORT).yaml() + &slices));
-    until("is the Service's again", true);
+    until("is in the Service again", true);
     let change = |change: &str| {
         let lengths = [32, 128].into_iter().zip(ips);
         let lines = lengths.map(|(length, ip)| format!("addr {change} {ip}/{length} dev lo\n"));
         node.namespace.ip(&lines.collect::<String>());
     };
     change("del");
-    until("is no longer the node's", false);
+    until("is removed from the node", false);
     change("add");
-    until("is the node's again", true);
+    until("is added to the node", true);
 }
 
-fn it_is_answered_where_node_ports_are_served() {
+fn health_checks_are_served_at_the_node_port_addresses() {
     let shop = Shop::new();
     let slices = cart_slices(shop.pods(["pod-1"])).yaml();
     shop.manifests
@@ -279,7 +282,7 @@ fn it_is_answered_where_node_ports_are_served() {
     );
     let answers = |ip| get(&shop.cluster.client, (ip, PORT), "/").is_ok();
     for ip in other {
-        wait_until("it is answered", PATIENCE, || answers(ip));
+        wait_until("the health check is served", PATIENCE, || answers(ip));
     }
     for family in Family::ALL {
         assert!(!answers(family.lan(2)), "{family}");
@@ -291,6 +294,6 @@ fn it_is_answered_where_node_ports_are_served() {
         .into_iter()
         .chain(Family::ALL.map(|family| family.lan(2)))
     {
-        wait_until("it is answered", PATIENCE, || answers(ip));
+        wait_until("the health check is served", PATIENCE, || answers(ip));
     }
 }

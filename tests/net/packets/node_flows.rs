@@ -118,7 +118,7 @@ fn flows_of_the_node_and_of_other_programs_are_left_alone() {
     let change = |daemon: &Daemon<'_>, yaml: &str| {
         daemon.apply("shop.yaml", yaml);
         // The clean-up is over: the next commit comes after it.
-        daemon.synchronise();
+        daemon.await_programmed();
     };
     let node = |ip: fn(Family) -> IpAddr| manifest::node(&Family::ALL.map(ip));
     for flow in &mut clients {
@@ -140,7 +140,7 @@ fn flows_of_the_node_and_of_other_programs_are_left_alone() {
     daemon.apply("node.yaml", &node(|family| family.lan(2)));
     daemon.terminate();
     let daemon = shop.start(&web(&shop, "pod-2"));
-    daemon.synchronise();
+    daemon.await_programmed();
     let after = entries(&shop, Protocol::Udp);
     assert!(before.is_subset(&after), "{before:#?}\n{after:#?}");
     for (flow, server) in &mut flows {

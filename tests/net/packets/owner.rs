@@ -114,7 +114,7 @@ fn tables_that_anyone_could_change_become_ours_alone_and_back() {
     for command in &CHANGES[1..3] {
         assert_eq!(nft(&shop, command), Ok(()), "{command}");
     }
-    shared.synchronise();
+    shared.await_programmed();
     assert_every_frontend_is_served(&shop);
 }
 
@@ -207,6 +207,6 @@ fn what_others_do_elsewhere_is_not_heard() {
     );
     nft::load(node, &theirs);
     nft::load(node, "delete table ip theirs");
-    daemon.synchronise();
+    daemon.await_programmed();
     assert_no_drift(&daemon);
 }

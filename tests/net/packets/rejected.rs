@@ -8,10 +8,10 @@ use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 use serde_json::json;
 
-use super::admin::{await_turn, health};
+use super::admin::{await_sync, health};
 use super::health_check;
 use super::shop::{NODE_PORT, Shop, cart, cart_on_every_frontend, cart_slices, frontends};
-use super::silence::not_served;
+use super::silence::problem_objects;
 use super::{Daemon, Family, Host, IpAddr, Protocol, names, servers};
 use crate::lab::{Reject, Service, Slices, nft, wait_until};
 
@@ -93,8 +93,8 @@ fn skipped(daemon: &Daemon<'_>) -> usize {
 #[track_caller]
 fn assert_known(shop: &Shop, daemon: &Daemon<'_>) {
     wait_until("it is counted", RETRIED, || {
-        await_turn(shop);
-        (not_served(shop, "RejectedByKernel") - 1.0).abs() < f64::EPSILON
+        await_sync(shop);
+        (problem_objects(shop, "RejectedByKernel") - 1.0).abs() < f64::EPSILON
     });
     assert_eq!(skipped(daemon), 1, "{:?}", daemon.warnings());
     let warnings = daemon.warnings().into_iter();
@@ -233,7 +233,7 @@ fn it_goes_without_a_trace() {
     assert_known(&shop, &daemon);
     await_retries(&daemon, 1);
     daemon.remove("shop.yaml");
-    await_turn(&shop);
+    await_sync(&shop);
     let node = &shop.cluster.node.namespace;
     let listing = nft::list(node);
     assert!(!listing.contains("shop/cart"), "{listing}");
@@ -249,7 +249,7 @@ fn it_goes_without_a_trace() {
         let address = shop.cluster.pod("pod-1").ip(family).to_string();
         assert!(!listing.contains(&address), "{address} in {listing}");
     }
-    assert!(not_served(&shop, "RejectedByKernel").abs() < f64::EPSILON);
+    assert!(problem_objects(&shop, "RejectedByKernel").abs() < f64::EPSILON);
     // It comes back and is rejected again: that is news.
     daemon.apply("shop.yaml", &with_cart(&shop, &["pod-1"]));
     wait_until("it is logged again", RETRIED, || skipped(&daemon) == 2);
@@ -269,9 +269,9 @@ fn it_is_served_once_the_kernel_takes_it() {
     wait_until("it is accepted", RETRIED, || {
         daemon.logged(LogEvent::ServiceProgrammed).len() == 1
     });
-    await_turn(&shop);
+    await_sync(&shop);
     assert_cart_served(&shop, &["pod-1", "pod-3"]);
-    assert!(not_served(&shop, "RejectedByKernel").abs() < f64::EPSILON);
+    assert!(problem_objects(&shop, "RejectedByKernel").abs() < f64::EPSILON);
     // Its next change is one like any other.
     daemon.apply("shop.yaml", &with_cart(&shop, &["pod-3"]));
     assert_cart_served(&shop, &["pod-3"]);
@@ -292,7 +292,7 @@ fn a_start_with_it_serves_the_others() {
     // One that was programmed by an earlier process stays as it was.
     reject.accept();
     wait_until("it is taken", RETRIED, || {
-        not_served(&shop, "RejectedByKernel").abs() < f64::EPSILON
+        problem_objects(&shop, "RejectedByKernel").abs() < f64::EPSILON
     });
     assert_cart_served(&shop, &["pod-1"]);
     daemon.kill();

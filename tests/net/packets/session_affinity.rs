@@ -391,7 +391,7 @@ fn nothing_waits_for_clients_that_expire_while_they_are_forgotten() {
         nft::load(&shop.cluster.node.namespace, &remember);
     }
     // What nft did may have been too much to hear.
-    daemon.synchronise();
+    daemon.await_programmed();
     let adopted =
         || [LogEvent::TableAdopted, LogEvent::TableRead].map(|event| daemon.logged(event).len());
     let before = adopted();
@@ -401,7 +401,7 @@ fn nothing_waits_for_clients_that_expire_while_they_are_forgotten() {
         !forgetting().is_empty()
     });
     // Another Service is programmed meanwhile.
-    daemon.synchronise();
+    daemon.await_programmed();
     // Nobody takes our own deletions for what others do.
     assert_eq!(adopted(), before);
 }

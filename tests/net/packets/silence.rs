@@ -1,5 +1,5 @@
-//! What an operator must know is said once, wherever it is looked for: in the log, by `status`, and in
-//! the gauge of what is not served.
+//! Problems are reported once in each place: in the log, in `status`, and in the gauge of problem
+//! objects.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 use serde_json::Value;
 
-use super::admin::{await_turn, metric};
+use super::admin::{await_sync, metric};
 use super::commands::json;
 use super::explain::run;
 use super::shop::{Shop, cart, cart_slices};
@@ -17,20 +17,20 @@ use crate::lab::{manifest, wait_until};
 pub(super) fn tests() -> Vec<Trial> {
     use super::silence;
     crate::trials!(silence:
-        a_name_that_no_object_knows_is_told_of,
-        an_endpoint_here_outside_the_ranges_of_pods_is_told_of,
+        an_unknown_node_name_is_reported,
+        a_local_endpoint_outside_the_pod_ranges_is_reported,
     )
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The gauge of what is not served, by its reason.
-pub(super) fn not_served(shop: &Shop, reason: &str) -> f64 {
+/// Reads the gauge of problem objects for a reason.
+pub(super) fn problem_objects(shop: &Shop, reason: &str) -> f64 {
     let name = format!("kube_dnat_problem_objects{{reason=\"{reason}\"}}");
     metric(shop, &name).unwrap_or_else(|| panic!("no {name}"))
 }
 
-fn a_name_that_no_object_knows_is_told_of() {
+fn an_unknown_node_name_is_reported() {
     let shop = Shop::new();
     shop.manifests.remove("node.yaml");
     let elsewhere = cart_slices(shop.pods(["remote-1"])).yaml();
@@ -39,8 +39,8 @@ fn a_name_that_no_object_knows_is_told_of() {
     let logged = || daemon.diagnostics("Node node-1", "UnknownNode").len();
     wait_until("it is logged", PATIENCE, || logged() == 1);
     assert_eq!(daemon.logged(LogEvent::NodeUnknown).len(), 1);
-    await_turn(&shop);
-    assert!((not_served(&shop, "UnknownNode") - 1.0).abs() < f64::EPSILON);
+    await_sync(&shop);
+    assert!((problem_objects(&shop, "UnknownNode") - 1.0).abs() < f64::EPSILON);
     let (_, answer) = json(&shop, &["status"]);
     let wrong = answer["daemon"]["problems"]["Node node-1"][0].as_str();
     assert!(wrong.is_some_and(|wrong| wrong.contains(what)), "{answer}");
@@ -49,18 +49,18 @@ fn a_name_that_no_object_knows_is_told_of() {
         out.contains(&format!("PROBLEM    Node node-1: {what}")),
         "{out}"
     );
-    // One endpoint here is enough to know the name.
+    // One endpoint on this node is enough to know the name.
     let slices = cart_slices(shop.pods(["pod-1", "remote-1"])).yaml();
     daemon.apply("shop.yaml", &(cart().yaml() + &slices));
-    await_turn(&shop);
-    assert!(not_served(&shop, "UnknownNode").abs() < f64::EPSILON);
-    // And so is the object.
+    await_sync(&shop);
+    assert!(problem_objects(&shop, "UnknownNode").abs() < f64::EPSILON);
+    // The Node object is enough, too.
     daemon.apply("shop.yaml", &(cart().yaml() + &elsewhere));
     wait_until("it is logged again", PATIENCE, || logged() == 2);
     let internal_ips = Family::ALL.map(|family| family.lan(2));
     daemon.apply("node.yaml", &manifest::node(&internal_ips));
-    await_turn(&shop);
-    assert!(not_served(&shop, "UnknownNode").abs() < f64::EPSILON);
+    await_sync(&shop);
+    assert!(problem_objects(&shop, "UnknownNode").abs() < f64::EPSILON);
     let (code, answer) = json(&shop, &["status"]);
     assert_eq!(code, 0, "{answer}");
     assert_eq!(
@@ -68,14 +68,14 @@ fn a_name_that_no_object_knows_is_told_of() {
         Value::Object(serde_json::Map::new())
     );
     assert_eq!(answer["daemon"]["eligible"], true, "{answer}");
-    // What load balancers hear.
+    // A Node that the autoscaler removes is reported as not eligible.
     let leaving = serde_json::json!({
         "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"},
         "spec": {"taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]},
         "status": {"addresses": [{"type": "InternalIP", "address": Family::V4.lan(2)}]},
     });
     daemon.apply("node.yaml", &leaving.to_string());
-    await_turn(&shop);
+    await_sync(&shop);
     let (code, answer) = json(&shop, &["status"]);
     assert_eq!(
         (code, &answer["daemon"]["eligible"]),
@@ -86,7 +86,7 @@ fn a_name_that_no_object_knows_is_told_of() {
     assert!(out.contains("NOT ready for load balancers"), "{out}");
 }
 
-fn an_endpoint_here_outside_the_ranges_of_pods_is_told_of() {
+fn a_local_endpoint_outside_the_pod_ranges_is_reported() {
     let shop = Shop::new();
     let slices = |pods: &[&str]| cart_slices(pods.iter().map(|pod| shop.cluster.pod(pod))).yaml();
     shop.manifests.write(
@@ -100,11 +100,11 @@ fn an_endpoint_here_outside_the_ranges_of_pods_is_told_of() {
     let line = logged().remove(0);
     let address = shop.cluster.pod("pod-1").ip(Family::V4).to_string();
     assert!(line.contains(&address), "{line}");
-    await_turn(&shop);
-    assert!((not_served(&shop, "EndpointOutsidePodRanges") - 1.0).abs() < f64::EPSILON);
-    // Others elsewhere may be anywhere.
+    await_sync(&shop);
+    assert!((problem_objects(&shop, "EndpointOutsidePodRanges") - 1.0).abs() < f64::EPSILON);
+    // Endpoints on other nodes can have any address.
     daemon.apply("shop.yaml", &(cart().yaml() + &slices(&["remote-1"])));
-    await_turn(&shop);
-    assert!(not_served(&shop, "EndpointOutsidePodRanges").abs() < f64::EPSILON);
+    await_sync(&shop);
+    assert!(problem_objects(&shop, "EndpointOutsidePodRanges").abs() < f64::EPSILON);
     assert_eq!(logged().len(), 1);
 }

@@ -9,7 +9,7 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 
 use super::Daemon;
-use super::admin::await_turn;
+use super::admin::await_sync;
 use super::commands::{json, manifests};
 use super::explain::run;
 use super::shop::Shop;
@@ -34,7 +34,7 @@ fn status_shows_whether_the_daemon_is_running_and_what_it_has_programmed() {
     assert_eq!(answer["tables"], Value::Array(Vec::new()), "{answer}");
 
     let daemon = shop.start(&manifests(&shop));
-    await_turn(&shop);
+    await_sync(&shop);
     let (code, answer) = json(&shop, &["status"]);
     assert_eq!(code, 0, "{answer}");
     let told = &answer["daemon"];
@@ -101,7 +101,7 @@ fn status_of_tables_without_an_owner() {
     wait_until("the repair", Duration::from_secs(10), || {
         !daemon.logged(LogEvent::DriftRepaired).is_empty()
     });
-    await_turn(&shop);
+    await_sync(&shop);
     let (code, answer) = json(&shop, &["status"]);
     assert_eq!(code, 0, "{answer}");
     assert_eq!(answer["daemon"]["driftRepairs"], 1, "{answer}");

@@ -1,4 +1,4 @@
-//! From kube-proxy to kube-dnat and back, under load.
+//! The migration from kube-proxy to kube-dnat and the rollback, under load.
 
 use std::net::SocketAddr;
 
@@ -14,23 +14,23 @@ use crate::lab::{nft, wait_until};
 pub(super) fn tests() -> Vec<Trial> {
     use super::takeover;
     crate::trials!(takeover:
-        no_connection_fails_on_the_way_from_kube_proxy_and_back,
-        a_connection_that_kube_proxy_made_goes_on,
-        what_kube_proxy_left_goes_and_nothing_else_does,
-        cleanup_removes_it_too_and_says_what,
-        thousands_of_chains_go_in_one_transaction,
+        no_connection_fails_during_migration_and_rollback,
+        a_connection_through_kube_proxy_survives_the_migration,
+        takeover_removes_the_rules_of_kube_proxy_and_nothing_else,
+        cleanup_removes_the_rules_of_kube_proxy_and_logs_them,
+        thousands_of_chains_are_removed_in_one_transaction,
     )
 }
 
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// Where the cart is to be reached by kube-proxy's rules.
+/// The frontends of the cart in kube-proxy's rules.
 fn frontends(family: Family) -> [(IpAddr, u16); 2] {
     [(family.cluster_ip(1), 80), (family.lan(2), NODE_PORT)]
 }
 
-/// kube-proxy's nftables mode for `shop/cart`, with the chains and maps of its documentation
-/// (`pkg/proxy/nftables/README.md`) and the priorities of its code.
+/// The rules of kube-proxy's nftables mode for `shop/cart`, with the chains and maps of its
+/// documentation (`pkg/proxy/nftables/README.md`) and the priorities of its code.
 fn kube_proxy(family: Family, endpoints: [&Host; 2]) -> String {
     let [ip, _] = family.table();
     let address = match family {
@@ -53,8 +53,8 @@ fn kube_proxy(family: Family, endpoints: [&Host; 2]) -> String {
         .replace("IP", ip)
 }
 
-/// kube-proxy's iptables mode as the nft variant of iptables has it, beside chains of others:
-/// the kubelet's, kube-router's, a CNI plugin's that needs one of kube-proxy's.
+/// The rules of kube-proxy's iptables mode in the nft variant of iptables, beside chains of the
+/// kubelet, of kube-router, and of a CNI plugin that needs a chain of kube-proxy.
 const IPTABLES: &str = "
 table ip nat {
     chain KUBE-MARK-MASQ { meta mark set mark or 0x4000; }
@@ -87,7 +87,7 @@ fn manifests(shop: &Shop) -> String {
     cart().node_port(NODE_PORT).yaml() + &ready
 }
 
-/// What kube-proxy does when it starts: all of it in one transaction.
+/// Loads kube-proxy's tables in one transaction, as its start does.
 fn start_kube_proxy(shop: &Shop) {
     let endpoints = shop.pods(["pod-1", "remote-1"]);
     let tables = Family::ALL.map(|family| kube_proxy(family, endpoints));
@@ -98,19 +98,19 @@ fn listing(shop: &Shop) -> String {
     nft::list(&shop.cluster.node.namespace)
 }
 
-/// Starts it by `--takeover`, and waits until kube-proxy's tables are gone.
+/// Starts the daemon with `--takeover`, and waits until it removed kube-proxy's rules.
 fn take_over(shop: &Shop) -> Daemon<'_> {
     let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
     let flags = ["--cluster-cidr", &cidrs, "--takeover"];
     let daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &flags);
-    wait_until("kube-proxy's rules are gone", PATIENCE, || {
+    wait_until("kube-proxy's rules are removed", PATIENCE, || {
         let events = [LogEvent::KubeProxyRemoved, LogEvent::KubeProxyNotFound];
         events.iter().any(|event| !daemon.logged(*event).is_empty())
     });
     daemon
 }
 
-fn no_connection_fails_on_the_way_from_kube_proxy_and_back() {
+fn no_connection_fails_during_migration_and_rollback() {
     let shop = Shop::new();
     shop.manifests.write("shop.yaml", &manifests(&shop));
     start_kube_proxy(&shop);
@@ -126,12 +126,12 @@ fn no_connection_fails_on_the_way_from_kube_proxy_and_back() {
     let started = std::time::Instant::now();
     let tallies = under_load(&probes, || {
         for _ in 0..3 {
-            // There: beside kube-proxy first, then alone.
+            // Migration: first beside kube-proxy, then alone.
             Daemon::start(&shop.cluster, &shop.manifests).terminate();
             assert!(listing(&shop).contains("table ip kube-proxy"));
             let alone = take_over(&shop);
             assert!(!listing(&shop).contains("kube-proxy"), "{}", listing(&shop));
-            // And back: kube-proxy beside kube-dnat first, then alone.
+            // Rollback: kube-proxy first beside kube-dnat, then alone.
             start_kube_proxy(&shop);
             let (code, _, error) = run(&shop, &["cleanup"]);
             assert_eq!(code, 1, "{error}");
@@ -150,10 +150,12 @@ fn no_connection_fails_on_the_way_from_kube_proxy_and_back() {
         assert!(count > 10, "{probe}: {count}");
         connections += count;
     }
-    eprintln!("three times there and back: {connections} connections in {elapsed:?}, none failed");
+    eprintln!(
+        "three migrations and rollbacks: {connections} connections in {elapsed:?}, none failed"
+    );
 }
 
-fn a_connection_that_kube_proxy_made_goes_on() {
+fn a_connection_through_kube_proxy_survives_the_migration() {
     let shop = Shop::new();
     shop.manifests.write("shop.yaml", &manifests(&shop));
     start_kube_proxy(&shop);
@@ -174,7 +176,7 @@ fn a_connection_that_kube_proxy_made_goes_on() {
     assert_eq!(after, servers);
 }
 
-/// The names of what is left of the tables of iptables.
+/// The chains that the takeover keeps.
 const KEPT: [&str; 8] = [
     "KUBE-MARK-MASQ",
     "KUBE-POSTROUTING",
@@ -186,6 +188,7 @@ const KEPT: [&str; 8] = [
     "not-of-this-family",
 ];
 
+/// The chains that the takeover removes.
 const REMOVED: [&str; 5] = [
     "KUBE-SERVICES",
     "KUBE-SVC-A",
@@ -195,7 +198,7 @@ const REMOVED: [&str; 5] = [
 ];
 
 #[track_caller]
-fn assert_only_kube_proxys_is_gone(shop: &Shop) {
+fn assert_only_kube_proxys_rules_are_removed(shop: &Shop) {
     let listing = listing(shop);
     for name in KEPT {
         assert!(
@@ -213,7 +216,7 @@ fn assert_only_kube_proxys_is_gone(shop: &Shop) {
     assert!(listing.contains("jump KUBE-ROUTER-INPUT"), "{listing}");
 }
 
-fn what_kube_proxy_left_goes_and_nothing_else_does() {
+fn takeover_removes_the_rules_of_kube_proxy_and_nothing_else() {
     let shop = Shop::new();
     shop.manifests.write("shop.yaml", &manifests(&shop));
     start_kube_proxy(&shop);
@@ -224,14 +227,14 @@ fn what_kube_proxy_left_goes_and_nothing_else_does() {
         node.command("ipset", &["create", set, "hash:ip,port"]);
     }
     let daemon = take_over(&shop);
-    assert_only_kube_proxys_is_gone(&shop);
-    let said = daemon.logged(LogEvent::KubeProxyRemoved);
+    assert_only_kube_proxys_rules_are_removed(&shop);
+    let removed = daemon.logged(LogEvent::KubeProxyRemoved);
     assert!(
-        said[0].contains("table ip kube-proxy, table ip6 kube-proxy, and iptables chains (5)"),
-        "{said:?}"
+        removed[0].contains("table ip kube-proxy, table ip6 kube-proxy, and iptables chains (5)"),
+        "{removed:?}"
     );
-    assert!(said[0].contains("IP sets (2)"), "{said:?}");
-    assert!(said[0].contains("device kube-ipvs0"), "{said:?}");
+    assert!(removed[0].contains("IP sets (2)"), "{removed:?}");
+    assert!(removed[0].contains("device kube-ipvs0"), "{removed:?}");
     assert_eq!(
         node.command("ipset", &["list", "-name"]),
         "KUBE-SRC-ABCDEF\n"
@@ -242,7 +245,7 @@ fn what_kube_proxy_left_goes_and_nothing_else_does() {
     assert_eq!(again.logged(LogEvent::KubeProxyNotFound).len(), 1);
 }
 
-fn cleanup_removes_it_too_and_says_what() {
+fn cleanup_removes_the_rules_of_kube_proxy_and_logs_them() {
     let shop = Shop::new();
     start_kube_proxy(&shop);
     nft::load(&shop.cluster.node.namespace, IPTABLES);
@@ -250,13 +253,13 @@ fn cleanup_removes_it_too_and_says_what() {
     assert_eq!(code, 0, "{error}");
     assert!(error.contains("no table to delete"), "{error}");
     assert!(error.contains("table ip kube-proxy, table ip6 kube-proxy, and iptables chains (5) with the jumps to them (3) deleted"), "{error}");
-    assert_only_kube_proxys_is_gone(&shop);
+    assert_only_kube_proxys_rules_are_removed(&shop);
     let (code, _, error) = run(&shop, &["cleanup", "--kube-proxy"]);
     assert_eq!(code, 0, "{error}");
     assert!(error.contains("no rules of kube-proxy found"), "{error}");
 }
 
-fn thousands_of_chains_go_in_one_transaction() {
+fn thousands_of_chains_are_removed_in_one_transaction() {
     let shop = Shop::new();
     let node = &shop.cluster.node.namespace;
     let chain =

@@ -1,4 +1,5 @@
-//! From kube-proxy's mode ipvs, whose rules match IP sets. (This kernel may have no IPVS itself.)
+//! The takeover from kube-proxy's ipvs mode, whose rules match IP sets. (The kernel may have no
+//! IPVS.)
 
 use std::time::Duration;
 
@@ -13,10 +14,10 @@ use crate::lab::{Namespace, nft, wait_until};
 pub(super) fn tests() -> Vec<Trial> {
     use super::takeover_ipvs;
     crate::trials!(takeover_ipvs:
-        cleanup_removes_the_ip_sets_of_rules_that_were_there_a_moment_ago,
-        an_ip_set_that_stays_keeps_nothing_else,
-        takeover_tries_again_what_it_could_not_remove,
-        kube_proxy_that_is_back_keeps_its_ip_sets,
+        cleanup_removes_the_ip_sets_of_rules_that_it_just_removed,
+        an_ip_set_in_use_does_not_keep_anything_else,
+        takeover_retries_what_it_cannot_remove,
+        a_kube_proxy_that_returns_keeps_its_ip_sets,
     )
 }
 
@@ -34,7 +35,9 @@ const SETS: [(&str, &str, &str); 4] = [
     ),
 ];
 
-/// What mode ipvs makes of both families, by the programs that it runs. A set of ports has no family.
+/// Creates the objects of the ipvs mode in both families, with the programs that it runs.
+///
+/// A set of ports has no family.
 fn start_kube_proxy(node: &Namespace) {
     node.ip("link add kube-ipvs0 type bridge\n");
     for (prefix, family, restore) in [
@@ -64,7 +67,7 @@ fn start_kube_proxy(node: &Namespace) {
     }
 }
 
-/// Adds (`-A`) or deletes (`-D`) a rule of somebody else that matches one of kube-proxy's IP sets.
+/// Adds (`-A`) or deletes (`-D`) a rule of another program that matches an IP set of kube-proxy.
 fn rule_of_another(node: &Namespace, how: &str) {
     let set = ["-m", "set", "--match-set", "KUBE-LOOP-BACK", "dst,dst,src"];
     let arguments = [&[how, "INPUT"], &set[..], &["-j", "ACCEPT"]].concat();
@@ -82,7 +85,7 @@ fn assert_only_sets_are_left(node: &Namespace, sets: &str) {
     assert!(!node.command("ip", &["link"]).contains("kube-ipvs0"));
 }
 
-fn cleanup_removes_the_ip_sets_of_rules_that_were_there_a_moment_ago() {
+fn cleanup_removes_the_ip_sets_of_rules_that_it_just_removed() {
     let shop = Shop::new();
     let node = &shop.cluster.node.namespace;
     for _ in 0..5 {
@@ -94,7 +97,7 @@ fn cleanup_removes_the_ip_sets_of_rules_that_were_there_a_moment_ago() {
     }
 }
 
-fn an_ip_set_that_stays_keeps_nothing_else() {
+fn an_ip_set_in_use_does_not_keep_anything_else() {
     let shop = Shop::new();
     let node = &shop.cluster.node.namespace;
     start_kube_proxy(node);
@@ -111,7 +114,7 @@ fn an_ip_set_that_stays_keeps_nothing_else() {
     assert_only_sets_are_left(node, "KUBE-LOOP-BACK\n");
 }
 
-/// Starts the daemon by `--takeover`, with a Service to serve.
+/// Starts the daemon with `--takeover` and a Service.
 fn take_over(shop: &Shop) -> Daemon<'_> {
     let ready = cart_slices(shop.pods(["pod-1", "remote-1"])).yaml();
     shop.manifests.write("shop.yaml", &(cart().yaml() + &ready));
@@ -120,42 +123,42 @@ fn take_over(shop: &Shop) -> Daemon<'_> {
     Daemon::start_with(&shop.cluster, &shop.manifests, &flags)
 }
 
-fn takeover_tries_again_what_it_could_not_remove() {
+fn takeover_retries_what_it_cannot_remove() {
     let shop = Shop::new();
     let node = &shop.cluster.node.namespace;
     start_kube_proxy(node);
     rule_of_another(node, "-A");
     let daemon = take_over(&shop);
-    wait_until("what stays is told of", PATIENCE, || {
+    wait_until("the failure is logged", PATIENCE, || {
         !daemon.logged(LogEvent::TakeoverFailed).is_empty()
     });
     assert_only_sets_are_left(node, "KUBE-LOOP-BACK\n");
     rule_of_another(node, "-D");
-    wait_until("the last IP set goes", PATIENCE, || {
+    wait_until("the last IP set is removed", PATIENCE, || {
         ip_sets(node).is_empty()
     });
-    wait_until("the end is told of", PATIENCE, || {
+    wait_until("the removal is logged", PATIENCE, || {
         let ends = daemon.logged(LogEvent::KubeProxyRemoved);
         ends.iter().any(|line| line.contains("IP sets (1)"))
     });
     assert_eq!(
         daemon.logged(LogEvent::TakeoverFailed).len(),
         1,
-        "it is said once"
+        "logged once"
     );
 }
 
-fn kube_proxy_that_is_back_keeps_its_ip_sets() {
+fn a_kube_proxy_that_returns_keeps_its_ip_sets() {
     let shop = Shop::new();
     let node = &shop.cluster.node.namespace;
     start_kube_proxy(node);
     rule_of_another(node, "-A");
     let daemon = take_over(&shop);
-    wait_until("what stays is told of", PATIENCE, || {
+    wait_until("the failure is logged", PATIENCE, || {
         !daemon.logged(LogEvent::TakeoverFailed).is_empty()
     });
-    wait_until("kube-proxy is seen", PATIENCE, || {
-        // Made again, should an attempt that had begun remove it.
+    wait_until("kube-proxy is noticed", PATIENCE, || {
+        // Created again, in case an attempt in progress removes it.
         nft::load(node, "table ip kube-proxy { }");
         !daemon.logged(LogEvent::KubeProxyReturned).is_empty()
     });

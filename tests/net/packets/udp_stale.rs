@@ -266,7 +266,7 @@ fn what_changed_while_it_was_away_is_cleaned_up_at_the_start() {
 /// Applies `shop.yaml` and waits until its clean-up is over: the next commit comes after it.
 fn apply_and_clean(daemon: &Daemon<'_>, yaml: &str) {
     daemon.apply("shop.yaml", yaml);
-    daemon.synchronise();
+    daemon.await_programmed();
 }
 
 /// The node's entries of a protocol, each with its identity, which one that is deleted and made

@@ -54,7 +54,7 @@ pub(super) fn run(scenario: &Scenario, arrival: Arrival) {
             |objects| order.shuffle(objects),
             APART,
         );
-        daemon.synchronise();
+        daemon.await_programmed();
     }
     let mut wrong = check(&cluster, first);
     for step in later {
@@ -65,7 +65,7 @@ pub(super) fn run(scenario: &Scenario, arrival: Arrival) {
             |objects| order.shuffle(objects),
             APART,
         );
-        daemon.synchronise();
+        daemon.await_programmed();
         wrong.extend(check(&cluster, step));
     }
     let seed = order.seed;
