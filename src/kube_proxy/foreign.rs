@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use crate::kube_proxy::leftovers::{
     ChainId, ForeignChain, ForeignRule, Removal, Ruleset, TableName,
 };
-use crate::netlink::socket::attribute::{self, Attribute, Attributes, Malformed};
+use crate::netlink::socket::attribute::{self, Attribute, Attributes, MalformedMessage};
 use crate::netlink::socket::{RejectedMessage, RequestError};
 use crate::netlink::uapi::nf_tables::{
     NFT_MSG_DELCHAIN, NFT_MSG_DELRULE, NFT_MSG_DELTABLE, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE,
@@ -70,7 +70,7 @@ impl Kernel {
         let dumped = self
             .socket
             .dump_nftables(kind, NFPROTO_UNSPEC, &[], |message| {
-                let family = message.bytes.get(FAMILY_OFFSET).ok_or(Malformed)?;
+                let family = message.bytes.get(FAMILY_OFFSET).ok_or(MalformedMessage)?;
                 take(*family, &message.attributes());
                 Ok(())
             });

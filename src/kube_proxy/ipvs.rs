@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
 use crate::netlink::Error;
-use crate::netlink::socket::attribute::{self, Malformed};
+use crate::netlink::socket::attribute::{self, MalformedMessage};
 use crate::netlink::socket::{RequestError, Socket};
 use crate::netlink::uapi::NLM_F_REQUEST;
 
@@ -68,7 +68,7 @@ pub(super) fn flush_ipvs() -> Result<IpvsFlush, Error> {
     let family = socket.query(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, &name, |message| {
         let id = message.attributes().get(CTRL_ATTR_FAMILY_ID);
         let id = id.and_then(|id| id.value.try_into().ok());
-        id.map(u16::from_ne_bytes).ok_or(Malformed)
+        id.map(u16::from_ne_bytes).ok_or(MalformedMessage)
     });
     let family = match family {
         Ok(family) => family,

@@ -30,8 +30,8 @@ pub struct Rejection {
     pub at: RejectedAt,
     /// The rejected part in nft's words, for people to read.
     pub operation: String,
-    /// The Services of the rejected operations: one, unless the kernel did not report which element of
-    /// a message it rejected; none for the node's own operations.
+    /// The Services of the rejected operations: one, unless the kernel did not report which element
+    /// of a message it rejected; none for the node's own operations.
     pub services: Vec<ServiceName>,
     /// The kernel's error.
     pub errno: Errno,

@@ -99,7 +99,8 @@ owner!(
     Elem, nftnl_set_elem, nftnl_set_elem_free, nftnl_set_elem_set
 );
 
-/// Returns the number of an attribute with the type of libnftnl's functions; its enums have 32 bits.
+/// Returns the number of an attribute with the type of libnftnl's functions; its enums have 32
+/// bits.
 #[expect(
     clippy::expect_used,
     reason = "libnftnl has fewer than 64 attributes for each kind of object"
@@ -279,10 +280,10 @@ pub(crate) struct NftMessage {
     pub(crate) sequence: Cell<u32>,
 }
 
-// SAFETY: a message is at most `nft_nlmsg_maxsize()` long: 65,535 bytes and a page. Only elements come
-// near: `nf_tables::operations` bounds the size of each and puts at most `MAX_ELEMENTS` bytes of
-// them into a message. The rest of the message is its headers and two names, for which the page is
-// enough.
+// SAFETY: a message is at most `nft_nlmsg_maxsize()` long: 65,535 bytes and a page. Only elements
+// come near: `nf_tables::operations` bounds the size of each and puts at most `MAX_ELEMENTS` bytes
+// of them into a message. The rest of the message is its headers and two names, for which the page
+// is enough.
 unsafe impl NlMsg for NftMessage {
     unsafe fn write(&self, buffer: *mut c_void, sequence: u32, _: MsgType) {
         self.sequence.set(sequence);

@@ -1,4 +1,5 @@
-//! The kernel over netlink: transactions and dumps of nf_tables, connection tracking, notifications.
+//! The kernel over netlink: transactions and dumps of nf_tables, connection tracking,
+//! notifications.
 //!
 //! Every call but those of [`TableMonitor`] blocks its thread.
 

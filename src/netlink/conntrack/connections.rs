@@ -7,7 +7,7 @@ use nix::sys::socket::SockProtocol;
 
 use crate::netlink::Error;
 use crate::netlink::conntrack::tuple::Tuple;
-use crate::netlink::socket::attribute::{Attributes, Malformed};
+use crate::netlink::socket::attribute::{Attributes, MalformedMessage};
 use crate::netlink::socket::{Delivery, open_socket, receive_queued};
 use crate::netlink::uapi::GROUP_CONNTRACK_NEW;
 use crate::netlink::uapi::conntrack::{CTA_TUPLE_ORIG, CTA_TUPLE_REPLY};
@@ -68,7 +68,7 @@ impl NewConnections {
 }
 
 /// Reads a new connection; `None` if a Service cannot have its protocol.
-fn parse(attributes: &Attributes<'_>) -> Result<Option<Connection>, Malformed> {
+fn parse(attributes: &Attributes<'_>) -> Result<Option<Connection>, MalformedMessage> {
     let original = Tuple::parse(attributes, CTA_TUPLE_ORIG)?;
     let reply = Tuple::parse(attributes, CTA_TUPLE_REPLY)?;
     Ok(original.zip(reply).map(|(original, reply)| Connection {

@@ -12,7 +12,7 @@ use nix::sys::socket::SockProtocol;
 
 use crate::netlink::Error;
 use crate::netlink::nf_tables::encode::family_number;
-use crate::netlink::socket::attribute::{self, Attributes, Malformed, NetlinkMessage};
+use crate::netlink::socket::attribute::{self, Attributes, MalformedMessage, NetlinkMessage};
 use crate::netlink::socket::{DumpConsistency, RequestError, Socket};
 use crate::netlink::uapi::conntrack::{
     CTA_FILTER, CTA_FILTER_F_CTA_PROTO_NUM, CTA_FILTER_ORIG_FLAGS, CTA_ID, CTA_PROTO_NUM,
@@ -29,7 +29,8 @@ use tuple::Tuple;
 /// The states of a TCP entry for which only its client has sent.
 const TCP_UNANSWERED: &[u8] = &[TCP_CONNTRACK_SYN_SENT];
 
-/// The states of an SCTP entry for which only its client has sent an INIT; they depend on the kernel.
+/// The states of an SCTP entry for which only its client has sent an INIT; they depend on the
+/// kernel.
 const SCTP_UNANSWERED: &[u8] = &[SCTP_CONNTRACK_CLOSED, SCTP_CONNTRACK_COOKIE_WAIT];
 
 /// The number of attempts to dump the entries while they change.
@@ -107,8 +108,8 @@ impl Conntrack {
         }
     }
 
-    /// Finds the stale entries of a protocol. If the entries change during every attempt, the result is
-    /// that of the last.
+    /// Finds the stale entries of a protocol. If the entries change during every attempt, the
+    /// result is that of the last.
     fn find<A: Address>(
         &mut self,
         protocol: Protocol,
@@ -133,12 +134,12 @@ impl Conntrack {
         Ok(found)
     }
 
-    /// Dumps the entries of a family; only the entries of one protocol that may be stale if the kernel
-    /// supports the filter (Linux 5.8; older kernels ignore it).
+    /// Dumps the entries of a family; only the entries of one protocol that may be stale if the
+    /// kernel supports the filter (Linux 5.8; older kernels ignore it).
     fn dump<A: Address>(
         &mut self,
         protocol: Protocol,
-        mut each: impl FnMut(NetlinkMessage<'_>) -> Result<(), Malformed>,
+        mut each: impl FnMut(NetlinkMessage<'_>) -> Result<(), MalformedMessage>,
     ) -> Result<DumpConsistency, RequestError> {
         let kind = kind(IPCTNL_MSG_CT_GET);
         let family = family_number(A::FAMILY);
@@ -253,12 +254,12 @@ fn deletion<A: Address>(entry: &Attributes<'_>) -> Vec<u8> {
 fn parse_entry<A: Address>(
     protocol: Protocol,
     attributes: &Attributes<'_>,
-) -> Result<Option<ConntrackEntry<A>>, Malformed> {
+) -> Result<Option<ConntrackEntry<A>>, MalformedMessage> {
     let original = Tuple::parse(attributes, CTA_TUPLE_ORIG)?;
     let Some(original) = original.filter(|tuple| tuple.protocol == protocol) else {
         return Ok(None);
     };
-    let reply = Tuple::parse(attributes, CTA_TUPLE_REPLY)?.ok_or(Malformed)?;
+    let reply = Tuple::parse(attributes, CTA_TUPLE_REPLY)?.ok_or(MalformedMessage)?;
     if !may_be_stale(protocol, attributes)? {
         return Ok(None);
     }
@@ -275,9 +276,9 @@ fn parse_entry<A: Address>(
     Ok(entry())
 }
 
-/// Whether an entry of this protocol may be stale: any entry of UDP, and otherwise an entry for which
-/// only its client has sent, a SYN or an INIT.
-fn may_be_stale(protocol: Protocol, attributes: &Attributes<'_>) -> Result<bool, Malformed> {
+/// Whether an entry of this protocol may be stale: any entry of UDP, and otherwise an entry for
+/// which only its client has sent, a SYN or an INIT.
+fn may_be_stale(protocol: Protocol, attributes: &Attributes<'_>) -> Result<bool, MalformedMessage> {
     let (kind, number, unanswered) = match protocol {
         Protocol::Udp => return Ok(true),
         Protocol::Tcp => (CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE, TCP_UNANSWERED),
@@ -287,16 +288,16 @@ fn may_be_stale(protocol: Protocol, attributes: &Attributes<'_>) -> Result<bool,
             SCTP_UNANSWERED,
         ),
     };
-    let status = attributes.get(CTA_STATUS).ok_or(Malformed)?;
-    if status.number().ok_or(Malformed)? & IPS_SEEN_REPLY != 0 {
+    let status = attributes.get(CTA_STATUS).ok_or(MalformedMessage)?;
+    if status.number().ok_or(MalformedMessage)? & IPS_SEEN_REPLY != 0 {
         return Ok(false);
     }
     // The kernel dumps no state of an entry that a network card handles.
     let Some(info) = attributes.get(CTA_PROTOINFO) else {
         return Ok(false);
     };
-    let state = info.nested().get(kind).ok_or(Malformed)?;
-    let state = state.nested().get(number).ok_or(Malformed)?;
-    let state = state.value.first().ok_or(Malformed)?;
+    let state = info.nested().get(kind).ok_or(MalformedMessage)?;
+    let state = state.nested().get(number).ok_or(MalformedMessage)?;
+    let state = state.value.first().ok_or(MalformedMessage)?;
     Ok(unanswered.contains(state))
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::netlink::socket::attribute::{Attribute, Attributes, Malformed};
+use crate::netlink::socket::attribute::{Attribute, Attributes, MalformedMessage};
 use crate::netlink::uapi::conntrack::{
     CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_IP_V6_DST, CTA_IP_V6_SRC, CTA_PROTO_DST_PORT, CTA_PROTO_NUM,
     CTA_PROTO_SRC_PORT, CTA_TUPLE_IP, CTA_TUPLE_PROTO,
@@ -22,12 +22,15 @@ pub(crate) struct Tuple {
 impl Tuple {
     /// Reads the tuple that an entry has as this attribute; `None` if a Service cannot have its
     /// protocol.
-    pub(crate) fn parse(entry: &Attributes<'_>, kind: u16) -> Result<Option<Self>, Malformed> {
-        let tuple = entry.get(kind).ok_or(Malformed)?.nested();
-        let ips = tuple.get(CTA_TUPLE_IP).ok_or(Malformed)?.nested();
-        let transport = tuple.get(CTA_TUPLE_PROTO).ok_or(Malformed)?.nested();
-        let number = transport.get(CTA_PROTO_NUM).ok_or(Malformed)?;
-        let number = number.value.first().ok_or(Malformed)?;
+    pub(crate) fn parse(
+        entry: &Attributes<'_>,
+        kind: u16,
+    ) -> Result<Option<Self>, MalformedMessage> {
+        let tuple = entry.get(kind).ok_or(MalformedMessage)?.nested();
+        let ips = tuple.get(CTA_TUPLE_IP).ok_or(MalformedMessage)?.nested();
+        let transport = tuple.get(CTA_TUPLE_PROTO).ok_or(MalformedMessage)?.nested();
+        let number = transport.get(CTA_PROTO_NUM).ok_or(MalformedMessage)?;
+        let number = number.value.first().ok_or(MalformedMessage)?;
         let Some(protocol) = Protocol::from_number(*number) else {
             return Ok(None);
         };
@@ -40,8 +43,8 @@ impl Tuple {
         let destination = end(CTA_IP_V4_DST, CTA_IP_V6_DST, CTA_PROTO_DST_PORT);
         Ok(Some(Self {
             protocol,
-            source: source.ok_or(Malformed)?,
-            destination: destination.ok_or(Malformed)?,
+            source: source.ok_or(MalformedMessage)?,
+            destination: destination.ok_or(MalformedMessage)?,
         }))
     }
 }

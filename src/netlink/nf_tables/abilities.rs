@@ -133,8 +133,8 @@ impl Kernel {
         Ok(missing)
     }
 
-    /// Returns whether the kernel rejects a transaction for its content; the kernel undoes it in any
-    /// case.
+    /// Returns whether the kernel rejects a transaction for its content; the kernel undoes it in
+    /// any case.
     fn rejects(&mut self, mut batch: Batch) -> Result<bool, Error> {
         table::push_undo(&mut batch);
         match self.send(batch, &Commit::default()) {

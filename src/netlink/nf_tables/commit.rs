@@ -96,7 +96,8 @@ impl Commit {
         batch
     }
 
-    /// Returns the batch of this commit that deletes elements whether they exist or not (Linux 6.3).
+    /// Returns the batch of this commit that deletes elements whether they exist or not (Linux
+    /// 6.3).
     pub(super) fn tolerant_batch(&self) -> Batch {
         let mut batch = Batch::new();
         per_family!(self.as_ref(), |part| operations::push_destroying(

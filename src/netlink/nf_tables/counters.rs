@@ -3,7 +3,7 @@
 use crate::netlink::Error;
 use crate::netlink::nf_tables::element;
 use crate::netlink::socket::Socket;
-use crate::netlink::socket::attribute::{Attribute, Attributes, Malformed};
+use crate::netlink::socket::attribute::{Attribute, Attributes, MalformedMessage};
 use crate::netlink::uapi::nf_tables::{
     NFTA_COUNTER_PACKETS, NFTA_EXPR_DATA, NFTA_SET_ELEM_EXPR, NFTA_SET_ELEM_KEY,
 };
@@ -44,7 +44,7 @@ pub(crate) fn read<A: Address>(
 fn parse<A: Address>(
     name: SetName,
     attributes: &Attributes<'_>,
-) -> Result<Option<CountedElement<A>>, Malformed> {
+) -> Result<Option<CountedElement<A>>, MalformedMessage> {
     // A catch-all element has no key.
     let Some(key) = attributes.get(NFTA_SET_ELEM_KEY) else {
         return Ok(None);
@@ -53,7 +53,7 @@ fn parse<A: Address>(
         return Ok(None);
     };
     let packets = match counter(attributes) {
-        Some(packets) => packets.long_number().ok_or(Malformed)?,
+        Some(packets) => packets.long_number().ok_or(MalformedMessage)?,
         None => 0,
     };
     Ok(Some(CountedElement {

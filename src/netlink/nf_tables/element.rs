@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::netlink::Error;
 use crate::netlink::nf_tables::encode::{COMMENT, REST_OF_NAME, family_number};
 use crate::netlink::socket::Socket;
-use crate::netlink::socket::attribute::{Attribute, Attributes, Malformed};
+use crate::netlink::socket::attribute::{Attribute, Attributes, MalformedMessage};
 use crate::netlink::uapi::NF_DROP;
 use crate::netlink::uapi::nf_tables::{
     NFT_GOTO, NFT_MSG_GETSETELEM, NFT_SET_ELEM_INTERVAL_END, NFTA_DATA_VALUE, NFTA_DATA_VERDICT,
@@ -54,7 +54,7 @@ pub(crate) fn pinned_clients<A: Address>(
 }
 
 /// Reads the timeout of an element; `None` if it has none.
-fn timeout(attributes: &Attributes<'_>) -> Result<Option<ElementTimeout>, Malformed> {
+fn timeout(attributes: &Attributes<'_>) -> Result<Option<ElementTimeout>, MalformedMessage> {
     let whole = milliseconds(attributes, NFTA_SET_ELEM_TIMEOUT)?;
     let left = milliseconds(attributes, NFTA_SET_ELEM_EXPIRATION)?;
     Ok(whole
@@ -66,8 +66,8 @@ fn timeout(attributes: &Attributes<'_>) -> Result<Option<ElementTimeout>, Malfor
 pub(crate) fn milliseconds(
     attributes: &Attributes<'_>,
     kind: u16,
-) -> Result<Option<Duration>, Malformed> {
-    let read = |attribute: Attribute<'_>| attribute.long_number().ok_or(Malformed);
+) -> Result<Option<Duration>, MalformedMessage> {
+    let read = |attribute: Attribute<'_>| attribute.long_number().ok_or(MalformedMessage);
     let number = attributes.get(kind).map(read).transpose()?;
     Ok(number.map(Duration::from_millis))
 }
@@ -80,7 +80,7 @@ pub(crate) fn dump_dynamic(
     socket: &mut Socket,
     family: Family,
     name: SetName,
-    mut each: impl FnMut(&Attributes<'_>) -> Result<(), Malformed>,
+    mut each: impl FnMut(&Attributes<'_>) -> Result<(), MalformedMessage>,
 ) -> Result<(), Error> {
     let texts = [(NFTA_TABLE, TABLE), (NFTA_SET_ELEM_LIST_SET, name.as_str())];
     let family = family_number(family);
@@ -134,7 +134,7 @@ fn text(kind: u8, data: &[u8]) -> Option<(&str, &[u8])> {
 pub(crate) fn parse<A: Address>(
     name: SetName,
     attributes: &Attributes<'_>,
-) -> Result<Option<Element<A>>, Malformed> {
+) -> Result<Option<Element<A>>, MalformedMessage> {
     // A catch-all element has no key.
     let Some(key) = attributes.get(NFTA_SET_ELEM_KEY) else {
         return Ok(None);
@@ -160,16 +160,19 @@ pub(crate) fn parse<A: Address>(
 }
 
 /// Reads the value of a key or of data.
-pub(crate) fn data_value(attribute: Attribute<'_>) -> Result<&[u8], Malformed> {
-    let value = attribute.nested().get(NFTA_DATA_VALUE).ok_or(Malformed)?;
+pub(crate) fn data_value(attribute: Attribute<'_>) -> Result<&[u8], MalformedMessage> {
+    let value = attribute
+        .nested()
+        .get(NFTA_DATA_VALUE)
+        .ok_or(MalformedMessage)?;
     Ok(value.value)
 }
 
 fn parse_value<A: Address>(
     data_type: ElementType,
     attributes: &Attributes<'_>,
-) -> Result<Option<Value<A>>, Malformed> {
-    let data = attributes.get(NFTA_SET_ELEM_DATA).ok_or(Malformed);
+) -> Result<Option<Value<A>>, MalformedMessage> {
+    let data = attributes.get(NFTA_SET_ELEM_DATA).ok_or(MalformedMessage);
     Ok(match data_type {
         ElementType::Nothing => Some(Value::Nothing),
         ElementType::Endpoint => Value::endpoint_from_bytes(data_value(data?)?),
@@ -177,14 +180,17 @@ fn parse_value<A: Address>(
     })
 }
 
-fn parse_verdict(data: Attribute<'_>) -> Result<Option<Verdict>, Malformed> {
-    let verdict = data.nested().get(NFTA_DATA_VERDICT).ok_or(Malformed)?;
+fn parse_verdict(data: Attribute<'_>) -> Result<Option<Verdict>, MalformedMessage> {
+    let verdict = data
+        .nested()
+        .get(NFTA_DATA_VERDICT)
+        .ok_or(MalformedMessage)?;
     let verdict = verdict.nested();
     let code = verdict.get(NFTA_VERDICT_CODE).and_then(Attribute::number);
-    Ok(match code.ok_or(Malformed)?.cast_signed() {
+    Ok(match code.ok_or(MalformedMessage)?.cast_signed() {
         NF_DROP => Some(Verdict::Drop),
         NFT_GOTO => {
-            let chain = verdict.get(NFTA_VERDICT_CHAIN).ok_or(Malformed)?;
+            let chain = verdict.get(NFTA_VERDICT_CHAIN).ok_or(MalformedMessage)?;
             chain.text().and_then(Verdict::goto)
         }
         _ => None,
@@ -204,7 +210,7 @@ pub(crate) enum RangeBound {
 /// Reads an element of an interval set; `None` if kube-dnat makes no such element.
 pub(crate) fn parse_bound<A: Address>(
     attributes: &Attributes<'_>,
-) -> Result<Option<(A, RangeBound)>, Malformed> {
+) -> Result<Option<(A, RangeBound)>, MalformedMessage> {
     // A catch-all element has no key.
     let Some(key) = attributes.get(NFTA_SET_ELEM_KEY) else {
         return Ok(None);
@@ -212,7 +218,7 @@ pub(crate) fn parse_bound<A: Address>(
     let address = A::from_bytes(data_value(key)?);
     // An element without flags lacks the attribute.
     let flags = match attributes.get(NFTA_SET_ELEM_FLAGS) {
-        Some(flags) => flags.number().ok_or(Malformed)?,
+        Some(flags) => flags.number().ok_or(MalformedMessage)?,
         None => 0,
     };
     let bound = if flags & NFT_SET_ELEM_INTERVAL_END == 0 {

@@ -204,7 +204,8 @@ pub(crate) fn push_rules(
 /// Returns the expressions of each rule of `chains` as `nft --debug=netlink` prints them, for the
 /// tests that compare our encoding with nft's.
 ///
-/// A rule is a line with the chain's name, then one expression a line; a blank line separates rules.
+/// A rule is a line with the chain's name, then one expression a line; a blank line separates
+/// rules.
 #[must_use]
 pub fn debug_rules(family: Family, chains: &[Chain]) -> String {
     let texts: Vec<_> = chains

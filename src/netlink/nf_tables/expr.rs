@@ -1,7 +1,7 @@
 //! Statements as libnftnl's expressions, encoded as nft encodes them.
 //!
-//! The fields of a concatenation are in consecutive registers of 4 bytes; like nft, we name the first
-//! of every four by its 16-byte name (`NFT_REG_1`..`NFT_REG_4`).
+//! The fields of a concatenation are in consecutive registers of 4 bytes; like nft, we name the
+//! first of every four by its 16-byte name (`NFT_REG_1`..`NFT_REG_4`).
 
 use nftnl::nftnl_sys as sys;
 

@@ -8,7 +8,7 @@ use crate::netlink::nf_tables::batch::Batch;
 use crate::netlink::nf_tables::element;
 use crate::netlink::nf_tables::encode::{self, family_number};
 use crate::netlink::nf_tables::read::{read_elements, read_shape};
-use crate::netlink::socket::attribute::{self, Attribute, Attributes, Malformed};
+use crate::netlink::socket::attribute::{self, Attribute, Attributes, MalformedMessage};
 use crate::netlink::socket::{DumpConsistency, RequestError, Socket};
 use crate::netlink::uapi::NFNL_SUBSYS_NFTABLES;
 use crate::netlink::uapi::nf_tables::{
@@ -96,8 +96,8 @@ impl Kernel {
                 };
                 match attributes.get(NFTA_SET_COUNT) {
                     Some(count) => {
-                        let count = count.number().ok_or(Malformed)?;
-                        let count = usize::try_from(count).ok().ok_or(Malformed)?;
+                        let count = count.number().ok_or(MalformedMessage)?;
+                        let count = usize::try_from(count).ok().ok_or(MalformedMessage)?;
                         counts.insert(name, count);
                     }
                     None => uncounted.push(name),
@@ -134,8 +134,8 @@ impl Kernel {
         })
     }
 
-    /// Reads the endpoint that a client is pinned to, and how long it still is; `None` if the client
-    /// is not pinned.
+    /// Reads the endpoint that a client is pinned to, and how long it still is; `None` if the
+    /// client is not pinned.
     ///
     /// # Errors
     /// The kernel does not answer.
@@ -156,7 +156,7 @@ impl Kernel {
         &mut self,
         name: SetName,
         key: &Key<A>,
-        parse: impl FnOnce(&Attributes<'_>) -> Result<Option<T>, Malformed>,
+        parse: impl FnOnce(&Attributes<'_>) -> Result<Option<T>, MalformedMessage>,
     ) -> Result<Option<T>, Error> {
         let kind = attribute::kind(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM);
         let family = family_number(A::FAMILY);
@@ -164,12 +164,13 @@ impl Kernel {
             .socket
             .query(kind, family, &element_query(name, key), |message| {
                 let element = element::elements(&message.attributes()).next();
-                parse(&element.ok_or(Malformed)?)
+                parse(&element.ok_or(MalformedMessage)?)
             });
         answer.or_else(|error| error.unless_missing("look up an element").map(|()| None))
     }
 
-    /// Checks that the kernel accepts our tables of these families, with a dynamic chain of each kind.
+    /// Checks that the kernel accepts our tables of these families, with a dynamic chain of each
+    /// kind.
     ///
     /// The kernel checks the transaction and undoes it, so that the tables stay as they are.
     ///

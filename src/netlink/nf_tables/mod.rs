@@ -20,7 +20,7 @@ use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
 use crate::netlink::error::{Error, RejectedAt, Rejection};
-use crate::netlink::socket::attribute::{Attribute, Malformed};
+use crate::netlink::socket::attribute::{Attribute, MalformedMessage};
 use crate::netlink::socket::{RejectedMessage, RequestError, Socket, attribute};
 use crate::netlink::uapi::NFNL_SUBSYS_NFTABLES;
 use crate::netlink::uapi::nf_tables::{NFT_MSG_GETGEN, NFT_MSG_GETTABLE, NFTA_GEN_ID};
@@ -84,11 +84,11 @@ impl Kernel {
         }
     }
 
-    /// Makes this process the owner of the tables that it makes or adopts from now on, if the kernel
-    /// supports that ([`Self::owns_tables`]).
+    /// Makes this process the owner of the tables that it makes or adopts from now on, if the
+    /// kernel supports that ([`Self::owns_tables`]).
     ///
-    /// Only the owner can change or delete its table, and the table stays when this value is dropped
-    /// (flags `owner` and `persist`, Linux 6.9).
+    /// Only the owner can change or delete its table, and the table stays when this value is
+    /// dropped (flags `owner` and `persist`, Linux 6.9).
     ///
     /// # Errors
     /// As for [`Self::commit`].
@@ -144,12 +144,13 @@ impl Kernel {
         let kind = attribute::kind(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN);
         let generation = self.socket.query(kind, 0, &[], |message| {
             let id = message.attributes().get(NFTA_GEN_ID);
-            id.and_then(Attribute::number).ok_or(Malformed)
+            id.and_then(Attribute::number).ok_or(MalformedMessage)
         });
         generation.map_err(|error| error.error("read the ruleset's generation"))
     }
 
-    /// Commits the parts of all families in one transaction, and returns after the kernel committed.
+    /// Commits the parts of all families in one transaction, and returns after the kernel
+    /// committed.
     ///
     /// # Errors
     /// [`Error::Rejected`] names what the kernel rejected, and nothing is committed;
@@ -183,8 +184,8 @@ impl Kernel {
     /// owned, this process first becomes the owner of a table that lost its owner.
     ///
     /// # Errors
-    /// The kernel does not dump the table, other processes change it all the time, or another process
-    /// owns it.
+    /// The kernel does not dump the table, other processes change it all the time, or another
+    /// process owns it.
     pub fn read<A: Address>(&mut self, fixed: &Program) -> Result<TableStatus<Table<A>>, Error> {
         if let Some(found) = table::find(&mut self.socket, A::FAMILY)? {
             if found.owner.is_some_and(|owner| owner != self.port()) {
@@ -217,8 +218,8 @@ impl Kernel {
         element::pinned_clients::<A>(&mut self.socket, protocol)
     }
 
-    /// Commits the deletion of pinned clients ([`FamilyCommit::forget`]), of which some may have timed
-    /// out meanwhile.
+    /// Commits the deletion of pinned clients ([`FamilyCommit::forget`]), of which some may have
+    /// timed out meanwhile.
     ///
     /// # Errors
     /// As for [`Self::commit`].
@@ -247,8 +248,8 @@ impl Kernel {
         }
     }
 
-    /// Reads how many connections of each protocol were balanced without affinity since the table was
-    /// made, because the protocol's affinity map was full.
+    /// Reads how many connections of each protocol were balanced without affinity since the table
+    /// was made, because the protocol's affinity map was full.
     ///
     /// # Errors
     /// The kernel does not dump the counters.
@@ -263,8 +264,8 @@ impl Kernel {
         Ok(counted.into_iter().filter_map(overflow).collect())
     }
 
-    /// Reads the number of connections of each frontend and node port since its element was added. The
-    /// cost is the square of their number.
+    /// Reads the number of connections of each frontend and node port since its element was added.
+    /// The cost is the square of their number.
     ///
     /// # Errors
     /// The kernel does not dump the counters.

@@ -9,7 +9,7 @@ use crate::netlink::Error;
 use crate::netlink::ffi::Rule;
 use crate::netlink::nf_tables::element::{elements, parse, parse_bound, ranges};
 use crate::netlink::nf_tables::encode::{family_number, rules};
-use crate::netlink::socket::attribute::{Attribute, Attributes, Malformed};
+use crate::netlink::socket::attribute::{Attribute, Attributes, MalformedMessage};
 use crate::netlink::socket::{DumpConsistency, RequestError, Socket};
 use crate::netlink::uapi::nf_tables::{
     NFT_DATA_VERDICT, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETSET, NFT_MSG_GETSETELEM,
@@ -48,8 +48,8 @@ pub(crate) fn read_shape<A: Address>(
     read_by(socket, |reader| reader.shape(fixed))
 }
 
-/// Reads the elements of these sets and maps into a table of this shape, and does not check the rest
-/// of the table.
+/// Reads the elements of these sets and maps into a table of this shape, and does not check the
+/// rest of the table.
 pub(crate) fn read_elements<A: Address>(
     socket: &mut Socket,
     shape: &Table<A>,
@@ -136,7 +136,7 @@ impl<A: Address> TableReader<'_, A> {
         &mut self,
         kind: u8,
         texts: &[(u16, &str)],
-        mut each: impl FnMut(Attributes<'_>, &[u8]) -> Result<(), Malformed>,
+        mut each: impl FnMut(Attributes<'_>, &[u8]) -> Result<(), MalformedMessage>,
     ) -> Result<(), ReadStop> {
         let family = family_number(A::FAMILY);
         let dumped = self.socket.dump_nftables(kind, family, texts, |message| {
@@ -179,8 +179,8 @@ impl<A: Address> TableReader<'_, A> {
         }
     }
 
-    /// Returns the chains that the table should have: the fixed chains, and the dynamic chains that it
-    /// has.
+    /// Returns the chains that the table should have: the fixed chains, and the dynamic chains that
+    /// it has.
     fn chains(&mut self, fixed: &Program) -> Result<Vec<Chain>, ReadStop> {
         let mut expected = program(fixed);
         let mut found = BTreeMap::new();
@@ -280,8 +280,8 @@ impl<A: Address> TableReader<'_, A> {
 }
 
 /// Returns a text that each object of its kind has.
-fn text<'a>(attributes: &Attributes<'a>, kind: u16) -> Result<&'a str, Malformed> {
-    let text = attributes.get(kind).ok_or(Malformed)?.text();
+fn text<'a>(attributes: &Attributes<'a>, kind: u16) -> Result<&'a str, MalformedMessage> {
+    let text = attributes.get(kind).ok_or(MalformedMessage)?.text();
     Ok(text.unwrap_or(NOT_UTF8))
 }
 

@@ -10,7 +10,7 @@ use crate::netlink::ffi::{self, Payload};
 use crate::netlink::nf_tables::batch::{Batch, MessageSubject};
 use crate::netlink::nf_tables::encode::{comment_data, family_number, message};
 use crate::netlink::socket::Socket;
-use crate::netlink::socket::attribute::{Attribute, Malformed};
+use crate::netlink::socket::attribute::{Attribute, MalformedMessage};
 use crate::netlink::uapi::NLM_F_CREATE;
 use crate::netlink::uapi::nf_tables::{
     NFT_MSG_DELTABLE, NFT_MSG_DESTROYSETELEM, NFT_MSG_GETTABLE, NFT_MSG_NEWTABLE,
@@ -40,7 +40,7 @@ pub(crate) fn find(socket: &mut Socket, family: Family) -> Result<Option<TableFo
             return Ok(());
         }
         let number = |kind| attributes.get(kind).and_then(Attribute::number);
-        let flags = number(NFTA_TABLE_FLAGS).ok_or(Malformed)?;
+        let flags = number(NFTA_TABLE_FLAGS).ok_or(MalformedMessage)?;
         found = Some(TableFound {
             owner: number(NFTA_TABLE_OWNER).filter(|_| flags & NFT_TABLE_F_OWNER != 0),
             persists: flags & NFT_TABLE_F_PERSIST != 0,

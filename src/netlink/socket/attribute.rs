@@ -15,10 +15,10 @@ pub(crate) const ATTRIBUTE_HEADER: usize = 4;
 
 /// A message of the kernel is cut short, or lacks what every message of its type has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Malformed;
+pub(crate) struct MalformedMessage;
 
-impl From<Malformed> for Errno {
-    fn from(Malformed: Malformed) -> Self {
+impl From<MalformedMessage> for Errno {
+    fn from(MalformedMessage: MalformedMessage) -> Self {
         Self::EPROTO
     }
 }
@@ -48,10 +48,11 @@ impl<'a> NetlinkMessage<'a> {
     }
 }
 
-/// Splits a datagram into messages; the last item is an error if the datagram ends within a message.
+/// Splits a datagram into messages; the last item is an error if the datagram ends within a
+/// message.
 pub(crate) fn messages(
     datagram: &[u8],
-) -> impl Iterator<Item = Result<NetlinkMessage<'_>, Malformed>> {
+) -> impl Iterator<Item = Result<NetlinkMessage<'_>, MalformedMessage>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -59,7 +60,7 @@ pub(crate) fn messages(
         }
         let split = split_message(rest);
         rest = split.map_or(&[], |(_, rest)| rest);
-        Some(split.map(|(message, _)| message).ok_or(Malformed))
+        Some(split.map(|(message, _)| message).ok_or(MalformedMessage))
     })
 }
 
@@ -170,7 +171,8 @@ pub(crate) fn kind(subsystem: u8, message: u8) -> u16 {
     u16::from_be_bytes([subsystem, message])
 }
 
-/// Writes a request to nfnetlink: header, nfnetlink's header, and attributes as [`push`] wrote them.
+/// Writes a request to nfnetlink: header, nfnetlink's header, and attributes as [`push`] wrote
+/// them.
 #[expect(
     clippy::expect_used,
     reason = "a request names one object or element: it is a few hundred bytes"

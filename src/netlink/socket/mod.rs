@@ -13,7 +13,7 @@ use nix::sys::socket::{
     recv, sendmsg, setsockopt, socket, sockopt,
 };
 
-use self::attribute::{Attributes, HEADER, Malformed, NetlinkMessage, messages, u32_at};
+use self::attribute::{Attributes, HEADER, MalformedMessage, NetlinkMessage, messages, u32_at};
 use crate::netlink::uapi::{
     NFNL_SUBSYS_NFTABLES, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST,
     NLMSG_DONE, NLMSG_ERROR, NLMSGERR_ATTR_MSG, NLMSGERR_ATTR_OFFS,
@@ -27,8 +27,8 @@ const ANSWER_BUFFER: usize = 256 * 1024;
 /// The bytes of answers that can be queued in the socket: 300 for each of 28,000 rejected messages.
 const ANSWER_QUEUE: usize = 8 * 1024 * 1024;
 
-/// The bytes of the send buffer beyond a batch: `netlink_sendmsg` accepts a batch that fits into the
-/// send buffer less 32 bytes.
+/// The bytes of the send buffer beyond a batch: `netlink_sendmsg` accepts a batch that fits into
+/// the send buffer less 32 bytes.
 const SEND_RESERVE: usize = 4096;
 
 /// Whether the kernel delivered every message of a socket.
@@ -45,7 +45,8 @@ pub enum Delivery {
 pub(crate) enum DumpConsistency {
     /// Nothing changed while the kernel wrote the dump.
     Consistent,
-    /// Objects changed while the kernel wrote the dump (`NLM_F_DUMP_INTR`), which may be incomplete.
+    /// Objects changed while the kernel wrote the dump (`NLM_F_DUMP_INTR`), which may be
+    /// incomplete.
     Inconsistent,
 }
 
@@ -106,7 +107,7 @@ fn receive<'a>(
 pub(crate) fn receive_queued(
     fd: BorrowedFd<'_>,
     buffer: &mut [u8],
-    mut each: impl FnMut(NetlinkMessage<'_>) -> Result<(), Malformed>,
+    mut each: impl FnMut(NetlinkMessage<'_>) -> Result<(), MalformedMessage>,
 ) -> Result<Delivery, Errno> {
     let mut delivery = Delivery::Complete;
     loop {
@@ -154,7 +155,8 @@ impl Socket {
 
     /// Sends messages and returns those that the kernel rejected.
     ///
-    /// If the kernel rejected none, a batch is committed, and every request outside a batch is done.
+    /// If the kernel rejected none, a batch is committed, and every request outside a batch is
+    /// done.
     ///
     /// This is one `sendmsg`, because the kernel aborts a batch that comes in pieces. The kernel
     /// processes the messages before the call returns, so that every answer is queued then.
@@ -197,13 +199,13 @@ impl Socket {
         kind: u16,
         family: u8,
         attributes: &[u8],
-        parse: impl FnOnce(NetlinkMessage<'_>) -> Result<T, Malformed>,
+        parse: impl FnOnce(NetlinkMessage<'_>) -> Result<T, MalformedMessage>,
     ) -> Result<T, RequestError> {
         self.send_request(kind, NLM_F_REQUEST, family, attributes)?;
         // The kernel answers before the call above returns.
         let datagram = receive(self.fd.as_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT)
             .map_err(Error::errno("receive an answer"))?;
-        let message = messages(datagram).next().ok_or(Malformed)??;
+        let message = messages(datagram).next().ok_or(MalformedMessage)??;
         match parse_rejection(message)? {
             Some(rejected) => Err(rejected.into()),
             None => Ok(parse(message)?),
@@ -216,7 +218,7 @@ impl Socket {
         message: u8,
         family: u8,
         texts: &[(u16, &str)],
-        each: impl FnMut(NetlinkMessage<'_>) -> Result<(), Malformed>,
+        each: impl FnMut(NetlinkMessage<'_>) -> Result<(), MalformedMessage>,
     ) -> Result<DumpConsistency, RequestError> {
         let kind = attribute::kind(NFNL_SUBSYS_NFTABLES, message);
         self.dump(kind, family, &attribute::texts(texts), each)
@@ -228,7 +230,7 @@ impl Socket {
         kind: u16,
         family: u8,
         attributes: &[u8],
-        mut each: impl FnMut(NetlinkMessage<'_>) -> Result<(), Malformed>,
+        mut each: impl FnMut(NetlinkMessage<'_>) -> Result<(), MalformedMessage>,
     ) -> Result<DumpConsistency, RequestError> {
         let sequence = self.send_request(kind, NLM_F_REQUEST | NLM_F_DUMP, family, attributes)?;
         let mut consistency = DumpConsistency::Consistent;
@@ -308,8 +310,8 @@ impl From<Error> for RequestError {
     }
 }
 
-impl From<Malformed> for RequestError {
-    fn from(malformed: Malformed) -> Self {
+impl From<MalformedMessage> for RequestError {
+    fn from(malformed: MalformedMessage) -> Self {
         Self::Failed(Error::errno("read the answer")(malformed.into()))
     }
 }
@@ -324,11 +326,13 @@ impl From<RejectedMessage> for RequestError {
 }
 
 /// Reads which message an answer rejects; `None` if the answer is an acknowledgement or an object.
-fn parse_rejection(message: NetlinkMessage<'_>) -> Result<Option<RejectedMessage>, Malformed> {
+fn parse_rejection(
+    message: NetlinkMessage<'_>,
+) -> Result<Option<RejectedMessage>, MalformedMessage> {
     if message.kind != NLMSG_ERROR {
         return Ok(None);
     }
-    let word = |position| u32_at(message.bytes, position).ok_or(Malformed);
+    let word = |position| u32_at(message.bytes, position).ok_or(MalformedMessage);
     let code = word(HEADER)?.cast_signed();
     if code == 0 {
         return Ok(None);
@@ -337,14 +341,14 @@ fn parse_rejection(message: NetlinkMessage<'_>) -> Result<Option<RejectedMessage
     let quoted = match message.flags & NLM_F_CAPPED {
         0 => usize::try_from(word(HEADER + 4)?)
             .ok()
-            .ok_or(Malformed)?
+            .ok_or(MalformedMessage)?
             .next_multiple_of(4),
         _ => HEADER,
     };
     let start = HEADER + 4 + quoted;
     let explanations = match message.flags & NLM_F_ACK_TLVS {
         0 => &[],
-        _ => message.bytes.get(start..).ok_or(Malformed)?,
+        _ => message.bytes.get(start..).ok_or(MalformedMessage)?,
     };
     let explanations = Attributes::at(start, explanations);
     let offset = explanations
