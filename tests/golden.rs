@@ -240,8 +240,9 @@ fn each_rejected_part_is_logged_once_and_nothing_else() {
         let (_, mut warnings) = render(&folder);
         let expected = fs::read_to_string(folder.join("warnings")).unwrap_or_default();
         for part in expected.lines() {
-            let position = warnings.iter().position(|warning| warning.contains(part));
-            let position = position
+            let position = warnings
+                .iter()
+                .position(|warning| warning.contains(part))
                 .unwrap_or_else(|| panic!("{}: no \"{part}\" in {warnings:#?}", folder.display()));
             warnings.remove(position);
         }

@@ -27,8 +27,10 @@ impl ApiServer {
         if std::env::var_os("KUBEBUILDER_ASSETS").is_none() {
             return Self::Own(Server::start().into());
         }
-        let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.expect("a runtime");
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let real = Box::new(runtime.block_on(Real::start(SERVICE_RANGE)));
         Self::Real(runtime, real)
     }

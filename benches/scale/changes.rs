@@ -90,8 +90,9 @@ impl Bench<'_> {
         if self.cluster.services < count {
             return;
         }
-        let changes = (0..count).map(|service| self.cluster.replaced(service, 0));
-        let changes: Vec<_> = changes.collect();
+        let changes: Vec<_> = (0..count)
+            .map(|service| self.cluster.replaced(service, 0))
+            .collect();
         let started = Instant::now();
         self.node.apply(changes);
         self.node.update();

@@ -23,8 +23,9 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        let child = command.spawn();
-        let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
         let (lines, log) = channel();
         thread::spawn(move || {
@@ -40,8 +41,10 @@ impl Process {
     pub(crate) fn until_logged(&self, event: LogEvent) -> String {
         let field = format!("event={event}");
         loop {
-            let line = self.log.recv_timeout(Duration::from_mins(2));
-            let line = line.unwrap_or_else(|_| panic!("{field} was not logged"));
+            let line = self
+                .log
+                .recv_timeout(Duration::from_mins(2))
+                .unwrap_or_else(|_| panic!("{field} was not logged"));
             if line.split_whitespace().any(|word| word == field) {
                 return line;
             }
@@ -75,10 +78,10 @@ impl Process {
 
     /// Returns the number of voluntary context switches of all threads.
     pub(crate) fn wake_ups(&self) -> f64 {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("a process");
-        let tasks = tasks.map(|task| task.expect("a thread").path().join("status"));
-        let status = tasks.map(|path| fs::read_to_string(path).expect("a thread"));
-        status
+        fs::read_dir(format!("/proc/{}/task", self.child.id()))
+            .expect("a process")
+            .map(|task| task.expect("a thread").path().join("status"))
+            .map(|path| fs::read_to_string(path).expect("a thread"))
             .map(|status| field(&status, "voluntary_ctxt_switches:"))
             .sum()
     }

@@ -186,11 +186,16 @@ proptest! {
         }
         let of_node = of_node.unwrap_or(of_default_route);
         let serves = |ip: &IpAddr| !of_services.contains(ip) || of_node.contains(ip);
-        let serve = own.into_iter().filter(|ip| ip.is_ipv4() && serves(ip));
-        let serve: Vec<_> = serve.map(|ip| ip.to_string()).collect();
+        let expected: Vec<_> = own
+            .into_iter()
+            .filter(|ip| ip.is_ipv4() && serves(ip))
+            .map(|ip| ip.to_string())
+            .collect();
         let ipv4 = Tables::fresh(&state).ipv4;
-        let found = ipv4.entries(SetName::NodeIps);
-        let found: Vec<_> = found.map(|(key, _)| key.to_string()).collect();
-        prop_assert_eq!(found, serve);
+        let found: Vec<_> = ipv4
+            .entries(SetName::NodeIps)
+            .map(|(key, _)| key.to_string())
+            .collect();
+        prop_assert_eq!(found, expected);
     }
 }

@@ -161,8 +161,10 @@ impl Objects {
     ///
     /// Its Pods are in the Node's podCIDRs, unless a local endpoint is outside of them.
     fn is_own_pod<A: Address>(&self, pods: A::Net, address: A) -> bool {
-        let cidrs = self.pod_cidrs.iter().filter_map(|cidr| A::from_net(*cidr));
-        let cidrs: Vec<_> = cidrs
+        let cidrs: Vec<_> = self
+            .pod_cidrs
+            .iter()
+            .filter_map(|cidr| A::from_net(*cidr))
             .filter(|cidr| A::contains(pods, A::bounds(*cidr).0))
             .collect();
         let is_in = |address| cidrs.iter().any(|cidr| A::contains(*cidr, address));
@@ -227,7 +229,7 @@ impl Objects {
         let ready: Vec<_> = all.iter().filter(|(_, endpoint)| endpoint.ready).collect();
         let hints = |endpoint: &Endpoint<A>| endpoint.hints.clone().unwrap_or_default();
         let zone = self.zone.clone();
-        let ours = |endpoint: &Endpoint<A>| {
+        let is_for_our_zone = |endpoint: &Endpoint<A>| {
             let zones = hints(endpoint).zones;
             zone.as_deref()
                 .is_some_and(|zone| zones.iter().any(|own| &**own == zone))
@@ -239,12 +241,12 @@ impl Objects {
         let by_zone = ready
             .iter()
             .all(|(_, endpoint)| !hints(endpoint).zones.is_empty())
-            && ready.iter().any(|(_, endpoint)| ours(endpoint));
+            && ready.iter().any(|(_, endpoint)| is_for_our_zone(endpoint));
         let near = |endpoint: &Endpoint<A>| {
             if by_node {
                 hints(endpoint).has_this_node
             } else {
-                !by_zone || ours(endpoint)
+                !by_zone || is_for_our_zone(endpoint)
             }
         };
         let still = |endpoint: &Endpoint<A>| endpoint.serving && endpoint.terminating;
@@ -259,10 +261,13 @@ impl Objects {
             of(&|endpoint| endpoint.local && endpoint.ready),
             of(&|endpoint| endpoint.local && still(endpoint)),
         );
-        let here = of(&|endpoint| endpoint.local || endpoint.unplaced).into_iter();
-        let here = here.filter(|key| cluster.contains(key) || local.contains(key));
+        let may_be_local = of(&|endpoint| endpoint.local || endpoint.unplaced);
         Lists {
-            here: here.map(|(address, _)| address).collect(),
+            hairpin: may_be_local
+                .into_iter()
+                .filter(|key| cluster.contains(key) || local.contains(key))
+                .map(|(address, _)| address)
+                .collect(),
             cluster,
             local,
         }
@@ -272,7 +277,7 @@ impl Objects {
 struct Lists<A> {
     cluster: BTreeSet<(A, u16)>,
     local: BTreeSet<(A, u16)>,
-    here: BTreeSet<A>,
+    hairpin: BTreeSet<A>,
 }
 
 /// The addresses of the node.
@@ -311,7 +316,7 @@ impl Objects {
                         is_own(self.node_port_owner::<A>(port.protocol, number))
                     });
                 if has {
-                    hairpins.extend(self.lists::<A>(service, port).here);
+                    hairpins.extend(self.lists::<A>(service, port).hairpin);
                 }
             }
         }
@@ -349,8 +354,9 @@ impl Objects {
         };
         let denied = Self::denied(is_cluster_ip);
         let by_address = self.owner(node, protocol, address, port);
-        let by_node_port = self.node_port_owner::<A>(protocol, port);
-        let by_node_port = by_node_port.filter(|_| node.primary_ip == Some(address));
+        let by_node_port = self
+            .node_port_owner::<A>(protocol, port)
+            .filter(|_| node.primary_ip == Some(address));
         let Some((service, own)) = by_address.or(by_node_port) else {
             let reserved = is_cluster_ip || self.in_cidrs(address);
             return if reserved && node.primary_ip != Some(address) {
@@ -406,8 +412,9 @@ impl Objects {
         (protocol, address, port): (Protocol, A, u16),
     ) -> Option<(BTreeSet<(A, u16)>, u32)> {
         let by_address = self.owner(node, protocol, address, port);
-        let by_node_port = self.node_port_owner::<A>(protocol, port);
-        let by_node_port = by_node_port.filter(|_| node.primary_ip == Some(address));
+        let by_node_port = self
+            .node_port_owner::<A>(protocol, port)
+            .filter(|_| node.primary_ip == Some(address));
         let (service, of_service) = by_address.or(by_node_port)?;
         let lists = self.lists::<A>(service, of_service);
         let is_cluster_ip = by_address.is_some() && Self::has(&service.cluster_ips, address);
@@ -439,8 +446,9 @@ impl Objects {
         (address, port): (A, u16),
     ) -> Option<Answering<A>> {
         let by_address = self.owner(node, protocol, address, port);
-        let by_node_port = self.node_port_owner::<A>(protocol, port);
-        let by_node_port = by_node_port.filter(|_| node.primary_ip == Some(address));
+        let by_node_port = self
+            .node_port_owner::<A>(protocol, port)
+            .filter(|_| node.primary_ip == Some(address));
         let (service, own) = by_address.or(by_node_port)?;
         let is_cluster_ip = by_address.is_some() && Self::has(&service.cluster_ips, address);
         let lists = self.lists::<A>(service, own);

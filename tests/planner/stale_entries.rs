@@ -69,9 +69,8 @@ impl World {
                 &service.external_ips,
                 &service.load_balancer_ips,
             ];
-            let mut ips = ips.into_iter().flatten();
-            let mut ports = service.ports.iter();
-            ips.any(|ip| *ip == address) && ports.any(|own| own.port == port)
+            ips.into_iter().flatten().any(|ip| *ip == address)
+                && service.ports.iter().any(|own| own.port == port)
         })
     }
 

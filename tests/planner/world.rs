@@ -165,8 +165,8 @@ fn service(name: String) -> impl Strategy<Value = Service> {
 }
 
 fn endpoint<A: Address>(address: impl Fn(u8) -> A + Clone) -> impl Strategy<Value = Endpoint<A>> {
-    let hints = prop::option::weighted(0.3, (vec(0_usize..2, 0..2), any::<bool>(), any::<bool>()));
-    let hints = hints.prop_map(|hints| {
+    let names = (vec(0_usize..2, 0..2), any::<bool>(), any::<bool>());
+    let hints = prop::option::weighted(0.3, names).prop_map(|hints| {
         hints.map(|(zones, has_nodes, names_this_node)| {
             let zones = zones.into_iter().map(|zone| ["a", "b"][zone].into());
             Box::new(Hints {
@@ -200,8 +200,7 @@ fn addresses() -> impl Strategy<Value = SliceEndpoints> {
 }
 
 fn slice(service: String) -> impl Strategy<Value = EndpointSlice> {
-    let port = ("[ab]?", protocol(), 8080_u16..8083);
-    let port = port.prop_map(|(name, protocol, port)| SlicePort {
+    let port = ("[ab]?", protocol(), 8080_u16..8083).prop_map(|(name, protocol, port)| SlicePort {
         name: Arc::from(name),
         protocol,
         port,

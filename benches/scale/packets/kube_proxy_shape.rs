@@ -35,8 +35,7 @@ pub(crate) fn rules(cluster: Cluster) -> String {
 }
 
 fn add(set: &str, elements: impl Iterator<Item = String>) -> String {
-    let elements: Vec<_> = elements.collect();
-    let elements = elements.join(", ");
+    let elements = elements.collect::<Vec<_>>().join(", ");
     format!("add element ip kube-proxy {set} {{ {elements} }}\n")
 }
 

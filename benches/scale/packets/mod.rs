@@ -47,8 +47,9 @@ fn pin() {
 
 /// The subjects that are measured in every case.
 fn subjects() -> Vec<Rules> {
-    let kube_proxy = std::env::var("KUBE_PROXY_BIN").ok();
-    let kube_proxy = kube_proxy.map(|program| Rules::KubeProxy { program });
+    let kube_proxy = std::env::var("KUBE_PROXY_BIN")
+        .ok()
+        .map(|program| Rules::KubeProxy { program });
     let always = [
         Rules::None,
         Rules::Static,
@@ -64,11 +65,13 @@ fn datagrams(report: &mut Report, cluster: Cluster) {
         protocol: Protocol::Udp,
         ..cluster
     };
-    let kinds = [Kinds::Affinity, Kinds::Local, Kinds::SourceRanges];
-    let kinds =
-        kinds.map(|kind| Rules::KubeDnat { counters: true }.lane(Cluster { kind, ..cluster }));
-    let lanes = subjects().into_iter().map(|rules| rules.lane(cluster));
-    let lanes: Vec<_> = lanes.chain(kinds).collect();
+    let kinds = [Kinds::Affinity, Kinds::Local, Kinds::SourceRanges]
+        .map(|kind| Rules::KubeDnat { counters: true }.lane(Cluster { kind, ..cluster }));
+    let lanes: Vec<_> = subjects()
+        .into_iter()
+        .map(|rules| rules.lane(cluster))
+        .chain(kinds)
+        .collect();
     let few = USED.min(cluster.services);
 
     let established = datagrams::established(&lanes);
@@ -102,8 +105,10 @@ fn tcp(report: &mut Report, cluster: Cluster) {
         protocol: Protocol::Tcp,
         ..cluster
     };
-    let lanes = subjects().into_iter().map(|rules| rules.lane(cluster));
-    let lanes: Vec<_> = lanes.collect();
+    let lanes: Vec<_> = subjects()
+        .into_iter()
+        .map(|rules| rules.lane(cluster))
+        .collect();
     let values = connections::connections(&lanes, USED.min(cluster.services));
     add(
         report,

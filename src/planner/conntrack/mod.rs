@@ -69,9 +69,13 @@ struct DirtyFrontend<A> {
 /// It decides only about entries of these frontends.
 #[derive(Debug)]
 pub struct AnsweringFrontends<'a, A: Address> {
+    /// The changed frontends.
     dirty: &'a DirtyFrontends<A>,
+    /// The frontends whose endpoints are known.
     frontends: BTreeMap<Claim<A>, DirtyFrontend<A>>,
+    /// The holders of frontends.
     claims: &'a Claims<A>,
+    /// The applied state.
     applied: &'a Applied<A>,
     /// The current addresses that serve node ports.
     node_ips: BTreeSet<A>,

@@ -79,8 +79,11 @@ impl<A: Address> Claim<A> {
 /// Services without a creation time, such as those from manifests, come last.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct ClaimRank {
+    /// Whether the Service has no creation time.
     undated: bool,
+    /// The creation time in seconds since 1970.
     created: Option<i64>,
+    /// The name of the Service.
     name: ServiceName,
 }
 

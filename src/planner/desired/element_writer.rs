@@ -9,8 +9,11 @@ use crate::planner::ruleset::{DynamicChain, Element, EndpointList, Key, SetName,
 /// A frontend, the route of its connections, and the map with its verdict.
 #[derive(Clone, Copy)]
 pub(super) struct DispatchedFrontend<A> {
+    /// The frontend.
     pub(super) frontend: FrontendKey<A>,
+    /// The route of its connections.
     pub(super) route: Route,
+    /// The map that has its verdict.
     pub(super) map: SetName,
 }
 
@@ -57,11 +60,14 @@ impl<A: Address> SlotChanges<A> {
 
 /// A writer that appends the elements of a port, each with the port's comment.
 pub(super) struct ElementWriter<'a, A: Address> {
+    /// The port whose elements are written.
     port: &'a PortSpec<A>,
+    /// The elements so far.
     elements: &'a mut Vec<Element<A>>,
 }
 
 impl<'a, A: Address> ElementWriter<'a, A> {
+    /// Returns a writer that appends to `elements`.
     pub(super) fn new(port: &'a PortSpec<A>, elements: &'a mut Vec<Element<A>>) -> Self {
         Self { port, elements }
     }

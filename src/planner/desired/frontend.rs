@@ -9,7 +9,9 @@ pub(super) type SlotKey<A> = (SetName, Key<A>);
 /// A frontend: an address with a port, or a node port.
 #[derive(Clone, Copy)]
 pub(super) enum FrontendKey<A> {
+    /// A port at an address of the Service.
     Frontend(Protocol, A, u16),
+    /// A node port.
     Nodeport(Protocol, u16),
 }
 

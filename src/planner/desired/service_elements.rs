@@ -112,7 +112,7 @@ pub fn service_elements<A: Address>(
         .filter_map(|port| builder.port(port))
         .collect();
     if let Some(claim) = health_check_claim(service) {
-        builder.check_named_claim(claim, |frontend| format!("the health check at {frontend}"));
+        builder.has_named_claim(claim, |frontend| format!("the health check at {frontend}"));
     }
     builder.check_pod_ranges();
     (ServiceElements { ports }, builder.unserved)
@@ -120,11 +120,17 @@ pub fn service_elements<A: Address>(
 
 /// A builder of the elements of one Service, which collects what is not programmed.
 struct ElementsBuilder<'a, A: Address> {
+    /// The Service.
     service: &'a Service,
+    /// The slices that apply to the Service.
     slices: &'a [&'a EndpointSlice],
+    /// The zone of this node.
     zone: Option<&'a str>,
+    /// The holders of frontends.
     claims: &'a Claims<A>,
+    /// The addresses of the node.
     node: &'a NodeElements<A>,
+    /// The reasons for parts that are not programmed, so far.
     unserved: Vec<UnservedReason>,
 }
 
@@ -231,13 +237,13 @@ impl<A: Address> ElementsBuilder<'_, A> {
 
     /// Returns whether the Service has a frontend that it claims; reports the holder otherwise.
     fn has_claim(&mut self, claim: Claim<A>) -> bool {
-        self.check_named_claim(claim, |frontend| frontend)
+        self.has_named_claim(claim, |frontend| frontend)
     }
 
     /// Returns whether the Service has a frontend that it claims, and names it so in the report.
     ///
     /// Another Service may hold it as a node port, or as a frontend at an address of the node.
-    fn check_named_claim(&mut self, claim: Claim<A>, name: impl Fn(String) -> String) -> bool {
+    fn has_named_claim(&mut self, claim: Claim<A>, name: impl Fn(String) -> String) -> bool {
         // The Service does not exist in this family if nothing holds its claim.
         let Some(holder) = self.claims.holder(&claim) else {
             return false;

@@ -49,17 +49,24 @@ pub(super) enum ChainEnd {
 
 /// The evaluation's next step after a rule.
 enum RuleFlow {
+    /// The next rule of the chain.
     NextRule,
+    /// The rule after the jump in the calling chain.
     Return,
+    /// This chain, then the next rule.
     Jump(ChainName),
+    /// This chain, instead of the remaining rules.
     Goto(ChainName),
+    /// The end of the evaluation.
     End(ChainEnd),
 }
 
 /// The result of a match statement.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RuleMatch {
+    /// The match holds.
     Yes,
+    /// The match does not hold.
     No,
     /// The match holds only if the source is the endpoint itself.
     Hairpin,
@@ -70,12 +77,17 @@ pub(super) type Candidate<A> = ((A, u16), f64);
 
 /// The state of the evaluation of a connection's first packet.
 pub(super) struct Evaluation<'a, A: Address, L> {
+    /// The source of elements.
     rules: &'a mut L,
+    /// The fixed chains.
     chains: BTreeMap<ChainName, Chain>,
+    /// The destination of the packet before DNAT.
     frontend: Destination<A>,
+    /// The client.
     source: Source<A>,
     /// The endpoint that DNAT has sent the packet to.
     translated: Option<(A, u16)>,
+    /// The results of earlier look-ups.
     looked_up: BTreeMap<(SetName, Key<A>), Option<ElementData<A>>>,
     /// The probability that no rule has chosen an endpoint yet.
     undecided: f64,
@@ -101,6 +113,7 @@ pub(super) fn table<A: Address>() -> String {
 }
 
 impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
+    /// Prepares the evaluation of the first packet of a connection.
     pub(super) fn new(
         rules: &'a mut L,
         fixed: &Program,
@@ -206,7 +219,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                         ))
                     }
                     Statement::Masquerade => {
-                        let matches = rule.get(..position).unwrap_or_default();
+                        let (matches, _) = rule.split_at(position);
                         let rule = rule_with_matches(chain, matches, A::FAMILY);
                         RuleFlow::End(ChainEnd::Masqueraded(rule))
                     }
@@ -420,14 +433,16 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         map: SetName,
         steps: &mut Vec<LookupStep>,
     ) -> Result<RuleFlow, L::Error> {
-        let Some(LookupField::Random { slots, list }) = fields.last() else {
+        let Some((LookupField::Random { slots, list }, frontend_fields)) = fields.split_last()
+        else {
             self.find_pinned(chain, fields)?;
             return Ok(RuleFlow::NextRule);
         };
         let mut keys = Vec::new();
         let share = self.undecided / f64::from(*slots);
-        let frontend_fields = fields.get(..fields.len() - 1).unwrap_or_default();
-        let frontend = self.parts(frontend_fields).unwrap_or_default();
+        let Some(frontend) = self.parts(frontend_fields) else {
+            return Ok(RuleFlow::NextRule);
+        };
         for slot in list.base()..list.base() + slots {
             let parts = [&frontend[..], &[KeyPart::Slot(slot)]].concat();
             let Some(key) = Key::from_parts(&parts) else {

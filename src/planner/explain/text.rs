@@ -52,8 +52,12 @@ fn sources(path: &Path, client: Option<&str>, only_path: bool) -> String {
 
 /// Writes the steps and the outcome of a path.
 fn write_path(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
-    let width = path.steps.iter().map(|step| step.chain.len()).max();
-    let width = width.unwrap_or_default();
+    let width = path
+        .steps
+        .iter()
+        .map(|step| step.chain.len())
+        .max()
+        .unwrap_or(0);
     for LookupStep { chain, found, .. } in &path.steps {
         writeln!(f, "    {chain:width$}  {found}")?;
     }
@@ -78,8 +82,11 @@ fn write_path(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
                      a new client goes to one of"
                 )?,
             }
-            let width = endpoints.iter().map(|chance| chance.endpoint.len()).max();
-            let width = width.unwrap_or_default();
+            let width = endpoints
+                .iter()
+                .map(|chance| chance.endpoint.len())
+                .max()
+                .unwrap_or(0);
             for chance in endpoints {
                 let percent = chance.probability * 100.0;
                 let source = match &chance.masqueraded {

@@ -64,7 +64,9 @@ pub struct ElementData<A> {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table<A: Address> {
+    /// The elements of each set and map that is not empty.
     elements: BTreeMap<SetName, BTreeMap<Key<A>, ElementData<A>>>,
+    /// The chains that were added.
     dynamic: BTreeSet<DynamicChain>,
 }
 

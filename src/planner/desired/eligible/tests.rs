@@ -61,10 +61,9 @@ fn http() -> ServicePort {
     }
 }
 
-fn sorted(slices: &[&str], zone: Option<&str>) -> EligibleEndpoints<Ipv4Addr> {
-    let slices: Vec<_> = slices.iter().map(|text| slice(text)).collect();
-    let slices: Vec<_> = slices.iter().collect();
-    eligible(&http(), &slices, zone, |_| true)
+fn sorted(texts: &[&str], zone: Option<&str>) -> EligibleEndpoints<Ipv4Addr> {
+    let slices: Vec<_> = texts.iter().map(|text| slice(text)).collect();
+    eligible(&http(), &slices.iter().collect::<Vec<_>>(), zone, |_| true)
 }
 
 /// Returns the last digits of the addresses.
@@ -187,7 +186,7 @@ const ROWS: &[Row] = &[
         "",
     ),
     (
-        "terminating ones are not used beside ready ones",
+        "terminating ones are not used if others are ready",
         "1rR 2tL 3tR",
         None,
         "1",
@@ -227,7 +226,7 @@ const ROWS: &[Row] = &[
         "2",
     ),
     (
-        "nobody is ready in the zone, hints ignored",
+        "no endpoint is ready in the zone, hints ignored",
         "1rR@b 2nR@a",
         Some("a"),
         "1",

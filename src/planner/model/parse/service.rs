@@ -201,8 +201,11 @@ fn source_ranges(spec: &wire::WireServiceSpec, rejected: &mut Vec<RejectReason>)
 /// A property that is unique among the ports of a Service.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum PortClaim {
+    /// The name of the port.
     Name(Protocol, Arc<str>),
+    /// The port number at the Service's addresses.
     Port(Protocol, u16),
+    /// The node port.
     NodePort(Protocol, u16),
 }
 

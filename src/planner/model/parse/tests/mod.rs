@@ -85,18 +85,18 @@ fn only_this_node_is_used_and_its_internal_addresses_come_first() {
 status:
   addresses: [{type: ExternalIP, address: 192.0.2.1}, {type: InternalIP, address: 10.0.0.7}, {type: InternalIP, address: x},
     {type: Hostname, address: n1}, {type: InternalIP, address: 'fd00::7'}]";
-    let ours = node(&yaml_serde::from_str(yaml).unwrap(), "n1");
+    let this_node = node(&yaml_serde::from_str(yaml).unwrap(), "n1");
     let addresses = ["10.0.0.7", "fd00::7", "192.0.2.1"].map(|ip| ip.parse().unwrap());
-    assert_eq!(ours.key.to_string(), "Node n1");
+    assert_eq!(this_node.key.to_string(), "Node n1");
     assert_eq!(
-        ours.object,
+        this_node.object,
         Some(Object::Node(Node {
             addresses: addresses.into(),
             ..Node::default()
         }))
     );
     assert_eq!(
-        reasons(&ours),
+        reasons(&this_node),
         ["status.addresses[2].address \"x\" is not an IP address"]
     );
 
