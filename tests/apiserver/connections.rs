@@ -1,4 +1,4 @@
-//! Where the API server is, whom it trusts and who we are: all that a kubeconfig says.
+//! The connection settings of a kubeconfig: address, CA and credentials.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ async fn error(kubeconfig: Option<&Path>, master: Option<&str>) -> String {
 }
 
 #[tokio::test]
-async fn a_kubeconfig_that_cannot_be_used_is_named() {
+async fn an_invalid_kubeconfig_is_named_in_the_error() {
     let server = Server::start();
     let missing = server.directory().join("missing");
     let text = error(Some(&missing), None).await;
@@ -42,7 +42,7 @@ async fn a_kubeconfig_that_cannot_be_used_is_named() {
 }
 
 #[tokio::test]
-async fn a_master_that_is_no_url_is_named() {
+async fn an_invalid_master_is_named_in_the_error() {
     for master in [
         "",
         "192.0.2.1:6443",
@@ -59,7 +59,7 @@ async fn a_master_that_is_no_url_is_named() {
 }
 
 #[tokio::test]
-async fn a_proxy_is_refused() {
+async fn a_proxy_is_rejected() {
     let server = Server::start();
     let text = std::fs::read_to_string(server.kubeconfig()).unwrap();
     let text = text.replace(
@@ -84,7 +84,7 @@ async fn a_token_file_is_used() {
 }
 
 #[tokio::test]
-async fn a_token_file_with_a_line_break_is_refused() {
+async fn a_token_file_with_a_line_break_is_rejected() {
     let server = Server::start();
     server.write("token", "a-token\n");
     let kubeconfig = server.write_kubeconfig("with-file", &json!({"tokenFile": "token"}));
@@ -112,7 +112,7 @@ async fn a_client_certificate_is_used() {
 }
 
 #[tokio::test]
-async fn a_master_stands_for_the_server_of_the_kubeconfig() {
+async fn a_master_overrides_the_server_of_the_kubeconfig() {
     let server = Server::start();
     server.apply(service("shop/cart", "10.96.0.1"));
     let text = std::fs::read_to_string(server.kubeconfig()).unwrap();
@@ -147,7 +147,7 @@ async fn a_server_of_another_authority_is_not_trusted() {
 }
 
 #[tokio::test]
-async fn the_watch_ends_when_nobody_receives() {
+async fn the_watch_ends_when_the_receiver_is_dropped() {
     let server = Server::start();
     let client = client(Some(&server.kubeconfig()), None).await.unwrap();
     let (sender, events) = channel(16);

@@ -1,4 +1,4 @@
-//! What users are told of their objects.
+//! The Events that users see at their objects.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex};
@@ -24,7 +24,7 @@ use super::objects::{node, service, slice};
 use super::seen::{DEADLINE, OUR_NODE};
 use super::server::{Fault, Server};
 
-/// With an external IP, a uid and a time of creation.
+/// Builds a Service with an external IP, a uid and a time of creation.
 fn external(name: &str, cluster_ip: &str, external_ip: &str, year: u16) -> Value {
     let mut service = identified(service(name, cluster_ip));
     service["spec"]["externalIPs"] = json!([external_ip]);
@@ -32,7 +32,7 @@ fn external(name: &str, cluster_ip: &str, external_ip: &str, year: u16) -> Value
     service
 }
 
-/// With a uid.
+/// Adds a uid to an object.
 fn identified(mut object: Value) -> Value {
     let name = object["metadata"]["name"].as_str().expect("a name");
     object["metadata"]["uid"] = json!(format!("uid-of-{name}"));
@@ -44,8 +44,8 @@ fn conflict(server: &Server) {
     server.apply(external("shop/new", "10.96.0.2", "192.0.2.80", 2025));
 }
 
-/// What of the Events names `reason`.
-fn because(server: &Server, reason: &str) -> Vec<Value> {
+/// Returns the Events with a reason.
+fn events_with_reason(server: &Server, reason: &str) -> Vec<Value> {
     let events = server.events().into_iter();
     events.filter(|event| event["reason"] == reason).collect()
 }
@@ -59,7 +59,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
     assert!(timeout(DEADLINE, holds).await.is_ok(), "{what}");
 }
 
-/// What is logged on this thread until the guard goes.
+/// Captures the log of this thread until the guard is dropped.
 fn log() -> (DefaultGuard, impl Fn(LogEvent) -> Vec<String>) {
     let log = NamedTempFile::new().expect("a file");
     let file = log.reopen().expect("a file");
@@ -78,7 +78,7 @@ fn log() -> (DefaultGuard, impl Fn(LogEvent) -> Vec<String>) {
 }
 
 #[tokio::test]
-async fn a_conflict_is_told_of_the_service_that_loses() {
+async fn a_conflict_is_recorded_for_the_service_that_loses() {
     let server = Server::start();
     server.apply(identified(node(OUR_NODE, "192.0.2.1")));
     conflict(&server);
@@ -116,7 +116,7 @@ async fn a_conflict_is_told_of_the_service_that_loses() {
 }
 
 #[tokio::test]
-async fn a_bad_address_is_told_of_its_object() {
+async fn an_invalid_address_is_recorded_for_its_object() {
     let server = Server::start();
     server.apply(external("shop/cart", "10.96.0.1", "300.1.1.1", 2024));
     server.apply(identified(slice("shop/cart-1", "cart", "10.0.0.256")));
@@ -124,7 +124,7 @@ async fn a_bad_address_is_told_of_its_object() {
     let _node = Node::started(&server, OUR_NODE, PACE).await;
     server.until_events(3).await;
 
-    let events = because(&server, "InvalidAddress");
+    let events = events_with_reason(&server, "InvalidAddress");
     let of = |kind: &str| {
         let mut events = events.iter();
         let event = events.find(|event| event["regarding"]["kind"] == kind);
@@ -144,7 +144,7 @@ async fn a_bad_address_is_told_of_its_object() {
 }
 
 #[tokio::test]
-async fn the_same_is_not_told_again() {
+async fn an_identical_event_is_not_written_again() {
     let server = Server::start();
     let bad = || external("shop/cart", "10.96.0.1", "300.1.1.1", 2024);
     server.apply(bad());
@@ -165,7 +165,7 @@ async fn the_same_is_not_told_again() {
 }
 
 #[tokio::test]
-async fn what_all_nodes_see_is_one_event() {
+async fn all_nodes_share_one_event() {
     let server = Server::start();
     conflict(&server);
     let pace = WritePace {
@@ -178,7 +178,7 @@ async fn what_all_nodes_see_is_one_event() {
         nodes.push(Node::started(&server, name, pace).await);
     }
     server.until_requested("events", 6).await;
-    // Each has had its answer when it tells the next thing.
+    // Each node has received its answer before it writes its next Event.
     for node in &nodes {
         let end = "the end".to_owned();
         node.recorder
@@ -186,14 +186,14 @@ async fn what_all_nodes_see_is_one_event() {
     }
     server.until_requested("events", 9).await;
 
-    assert_eq!(because(&server, "Starting").len(), 3);
-    assert_eq!(because(&server, "FrontendConflict").len(), 1);
+    assert_eq!(events_with_reason(&server, "Starting").len(), 3);
+    assert_eq!(events_with_reason(&server, "FrontendConflict").len(), 1);
     let dropped: u64 = nodes.iter().map(Node::dropped).sum();
     assert_eq!(dropped, 0);
 }
 
 #[tokio::test]
-async fn many_bad_services_are_served_and_tell_no_more_than_they_may() {
+async fn many_invalid_services_write_events_within_the_limits() {
     const MANY: usize = 10_000;
     let server = Server::start();
     for number in 0..MANY {
@@ -210,7 +210,7 @@ async fn many_bad_services_are_served_and_tell_no_more_than_they_may() {
     let written = server.events().len();
     let elapsed = usize::try_from(begin.elapsed().as_millis()).unwrap();
     assert!(written <= 26 + elapsed / 100, "{written} in {elapsed} ms");
-    // No more than 1000 wait.
+    // The queue holds at most 1000.
     let dropped = usize::try_from(node.dropped()).unwrap();
     assert!(
         dropped + server.requests("events").len() + 1000 >= MANY,
@@ -219,7 +219,7 @@ async fn many_bad_services_are_served_and_tell_no_more_than_they_may() {
 }
 
 #[tokio::test]
-async fn who_may_not_write_events_says_so_once_and_serves() {
+async fn forbidden_events_are_logged_once_and_services_programmed() {
     let (_guard, logged) = log();
     let server = Server::start();
     server.bar("events", 403);
@@ -243,7 +243,7 @@ async fn who_may_not_write_events_says_so_once_and_serves() {
 }
 
 #[tokio::test]
-async fn who_may_write_events_again_writes_them() {
+async fn events_are_written_again_once_they_are_allowed() {
     let (_guard, logged) = log();
     let server = Server::start();
     server.bar("events", 403);
@@ -255,21 +255,21 @@ async fn who_may_write_events_again_writes_them() {
     until("it is dropped", || node.dropped() == 1).await;
 
     server.admit("events");
-    // As much again, at random.
+    // The jitter adds up to the same time again.
     sleep(pace.hold * 2).await;
     server.apply(external("shop/cart", "10.96.0.1", "300.1.1.1", 2024));
     node.until_served(1).await;
 
     server.until_events(1).await;
-    until("it is said", || {
+    until("it is logged", || {
         logged(LogEvent::EventWritesRecovered).len() == 1
     })
     .await;
 }
 
-/// An API server that has just started answers 403 until it has its RBAC.
+/// An API server that has just started answers 403 until it has loaded its RBAC rules.
 #[tokio::test]
-async fn what_may_not_be_written_for_a_moment_is_written_within_seconds() {
+async fn events_that_are_forbidden_for_a_moment_are_written_within_seconds() {
     let (_guard, logged) = log();
     let server = Server::start();
     server.bar("events", 403);
@@ -278,21 +278,21 @@ async fn what_may_not_be_written_for_a_moment_is_written_within_seconds() {
         ..WritePace::default()
     };
     let node = Node::started(&server, OUR_NODE, pace).await;
-    until("it is tried", || server.requests("events").len() > 1).await;
+    until("it is retried", || server.requests("events").len() > 1).await;
 
     server.admit("events");
 
     server.until_events(1).await;
-    assert_eq!(because(&server, "Starting").len(), 1);
+    assert_eq!(events_with_reason(&server, "Starting").len(), 1);
     assert_eq!(node.dropped(), 0);
-    until("it is said", || {
+    until("it is logged", || {
         logged(LogEvent::EventWritesRecovered).len() == 1
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_failure_of_the_api_server_is_said_once_and_tried_again() {
+async fn a_failure_of_the_api_server_is_logged_once_and_retried() {
     let (_guard, logged) = log();
     let server = Server::start();
     server.fail("events", "", Fault::Status(500), 3);
@@ -306,7 +306,7 @@ async fn a_failure_of_the_api_server_is_said_once_and_tried_again() {
 }
 
 #[tokio::test]
-async fn an_object_that_we_may_not_see_is_told_of_without_its_uid() {
+async fn an_event_about_a_hidden_object_has_no_uid() {
     let server = Server::start();
     server.fail("services", "metadata.name", Fault::Status(403), 1);
     server.apply(external("shop/cart", "10.96.0.1", "300.1.1.1", 2024));
@@ -320,7 +320,7 @@ async fn an_object_that_we_may_not_see_is_told_of_without_its_uid() {
 }
 
 #[tokio::test]
-async fn an_object_that_is_gone_is_told_of_no_more() {
+async fn a_deleted_object_gets_no_event() {
     let server = Server::start();
     server.apply(identified(service("shop/cart", "10.96.0.1")));
     let node = Node::started(&server, OUR_NODE, PACE).await;
@@ -339,7 +339,7 @@ async fn an_object_that_is_gone_is_told_of_no_more() {
 }
 
 #[tokio::test]
-async fn a_health_check_whose_port_is_taken_is_told() {
+async fn a_health_check_port_in_use_is_recorded() {
     let server = Server::start();
     server.apply(identified(service("shop/cart", "10.96.0.1")));
     let node = Node::started(&server, OUR_NODE, PACE).await;
@@ -377,7 +377,7 @@ async fn a_health_check_whose_port_is_taken_is_told() {
     assert_eq!(event["regarding"]["uid"], "uid-of-cart");
     let said = event["note"].as_str().unwrap();
     assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
-    // An alert may look for it, too.
+    // The metric counts it, for alerts.
     let counted = "kube_dnat_problem_objects{reason=\"FailedToStartServiceHealthcheck\"} 1";
     until("it is counted", || exposition.text().contains(counted)).await;
 }

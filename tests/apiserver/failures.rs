@@ -1,4 +1,5 @@
-//! An API server that cannot be reached, refuses or fails: nothing is lost, and it is asked again.
+//! An API server that is unreachable, rejects requests or fails: nothing is lost, and requests are
+//! retried.
 
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ async fn errors_of_the_server_are_retried() {
 }
 
 #[tokio::test]
-async fn a_watch_that_cannot_be_taken_up_is_retried_and_loses_nothing() {
+async fn a_watch_that_cannot_continue_is_retried_and_loses_nothing() {
     let server = Server::start();
     server.apply(service("shop/cart", "10.96.0.1"));
     let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
@@ -35,12 +36,12 @@ async fn a_watch_that_cannot_be_taken_up_is_retried_and_loses_nothing() {
     server.until_requested("services", 2).await;
     server.apply(service("shop/till", "10.96.0.2"));
 
-    seen.until_there(ObjectKind::Service, "shop/till").await;
-    assert_eq!(seen.gone, [""; 0]);
+    seen.until_exists(ObjectKind::Service, "shop/till").await;
+    assert_eq!(seen.deleted, [""; 0]);
 }
 
 #[tokio::test]
-async fn a_place_that_cannot_be_watched_from_is_given_up() {
+async fn a_resource_version_that_keeps_failing_causes_a_relist() {
     let server = Server::start();
     server.apply(service("shop/cart", "10.96.0.1"));
     let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
@@ -63,12 +64,12 @@ async fn a_place_that_cannot_be_watched_from_is_given_up() {
     server.until_requested("services", asked + 1).await;
     server.delete("services", "shop/cart");
 
-    seen.until_gone(ObjectKind::Service, "shop/cart").await;
+    seen.until_deleted(ObjectKind::Service, "shop/cart").await;
     assert_eq!(lists(), 2);
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_is_asked_again() {
+async fn a_server_that_does_not_answer_is_retried() {
     let server = Server::start();
     server.apply(service("shop/cart", "10.96.0.1"));
     server.fail("services", "", Fault::Silence, 1);
@@ -83,7 +84,7 @@ async fn a_server_that_does_not_answer_is_asked_again() {
 }
 
 #[tokio::test]
-async fn what_changes_while_the_server_is_down_is_seen_when_it_is_up() {
+async fn changes_during_an_outage_are_seen_after_it() {
     let server = Server::start();
     server.apply(service("shop/stays", "10.96.0.1"));
     server.apply(service("shop/goes", "10.96.0.2"));
@@ -95,12 +96,12 @@ async fn what_changes_while_the_server_is_down_is_seen_when_it_is_up() {
     server.apply(service("shop/comes", "10.96.0.3"));
     server.come_up();
 
-    seen.until_there(ObjectKind::Service, "shop/comes").await;
-    assert_eq!(seen.gone, ["Service shop/goes"]);
+    seen.until_exists(ObjectKind::Service, "shop/comes").await;
+    assert_eq!(seen.deleted, ["Service shop/goes"]);
 }
 
 #[tokio::test]
-async fn a_token_that_is_refused_is_tried_again() {
+async fn a_rejected_token_is_retried() {
     let server = Server::start();
     server.apply(service("shop/cart", "10.96.0.1"));
     server.bar("services", 401);
@@ -109,11 +110,11 @@ async fn a_token_that_is_refused_is_tried_again() {
 
     server.admit("services");
 
-    seen.until_there(ObjectKind::Service, "shop/cart").await;
+    seen.until_exists(ObjectKind::Service, "shop/cart").await;
 }
 
 #[tokio::test]
-async fn what_we_can_do_without_holds_nothing_up_and_is_asked_for_rarely() {
+async fn an_unavailable_optional_kind_delays_nothing_and_is_retried_rarely() {
     let server = Server::start();
     server.apply(service("shop/cart", "10.96.0.1"));
     server.bar("servicecidrs", 404);
@@ -127,7 +128,7 @@ async fn what_we_can_do_without_holds_nothing_up_and_is_asked_for_rarely() {
 }
 
 #[tokio::test]
-async fn what_we_did_without_is_seen_once_it_is_there() {
+async fn an_optional_kind_is_seen_once_it_is_available() {
     let server = Server::start();
     server.apply(node(OUR_NODE, "192.0.2.1"));
     server.apply(service_cidr("kubernetes", "10.96.0.0/12"));
@@ -144,15 +145,15 @@ async fn what_we_did_without_is_seen_once_it_is_there() {
     server.admit("servicecidrs");
     server.admit("nodes");
 
-    seen.until_there(ObjectKind::ServiceCidr, "kubernetes")
+    seen.until_exists(ObjectKind::ServiceCidr, "kubernetes")
         .await;
-    seen.until_there(ObjectKind::Node, OUR_NODE).await;
+    seen.until_exists(ObjectKind::Node, OUR_NODE).await;
     assert_eq!(seen.listed.len(), 4, "{:?}", seen.listed);
 }
 
-/// An API server that has just started answers 403 until it has its RBAC.
+/// An API server that has just started answers 403 until it has loaded its RBAC rules.
 #[tokio::test]
-async fn what_is_refused_for_a_moment_is_seen_within_seconds() {
+async fn a_kind_that_is_forbidden_for_a_moment_is_seen_within_seconds() {
     let server = Server::start();
     server.apply(node(OUR_NODE, "192.0.2.1"));
     server.apply(service_cidr("kubernetes", "10.96.0.0/12"));
@@ -167,13 +168,13 @@ async fn what_is_refused_for_a_moment_is_seen_within_seconds() {
     server.admit("servicecidrs");
     server.admit("nodes");
 
-    seen.until_there(ObjectKind::ServiceCidr, "kubernetes")
+    seen.until_exists(ObjectKind::ServiceCidr, "kubernetes")
         .await;
-    seen.until_there(ObjectKind::Node, OUR_NODE).await;
+    seen.until_exists(ObjectKind::Node, OUR_NODE).await;
 }
 
 #[tokio::test]
-async fn services_that_we_may_not_see_are_not_taken_for_none() {
+async fn forbidden_services_are_not_treated_as_deleted() {
     let server = Server::start();
     server.apply(service("shop/cart", "10.96.0.1"));
     server.bar("services", 403);
@@ -185,5 +186,5 @@ async fn services_that_we_may_not_see_are_not_taken_for_none() {
 
     server.admit("services");
 
-    seen.until_there(ObjectKind::Service, "shop/cart").await;
+    seen.until_exists(ObjectKind::Service, "shop/cart").await;
 }

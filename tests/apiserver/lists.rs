@@ -1,4 +1,4 @@
-//! How the objects that exist are read: as a stream, or in pages.
+//! The lists of existing objects, as streams or in pages.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::objects::{service, service_cidr};
 use super::seen::{Seen, TIMEOUTS, key};
 use super::server::{Fault, Gone, Server, StreamingLists};
 
-/// More than two pages.
+/// The number of Services, which is more than two pages.
 const MANY: usize = 1100;
 
 fn apply_services(server: &Server, count: usize) {
@@ -36,7 +36,7 @@ async fn a_list_is_one_stream() {
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_streaming_lists_is_listed_in_pages() {
+async fn a_server_that_rejects_streaming_lists_is_listed_in_pages() {
     let server = Server::start();
     server.set_streaming_lists(StreamingLists::Refused);
     apply_services(&server, MANY);
@@ -49,9 +49,10 @@ async fn a_server_that_refuses_streaming_lists_is_listed_in_pages() {
     assert_eq!(pages.count(), 3);
 
     server.apply(service("shop/cart", "10.97.0.1"));
-    seen.until_there(ObjectKind::Service, "shop/cart").await;
+    seen.until_exists(ObjectKind::Service, "shop/cart").await;
     server.delete("services", "shop/service-0");
-    seen.until_gone(ObjectKind::Service, "shop/service-0").await;
+    seen.until_deleted(ObjectKind::Service, "shop/service-0")
+        .await;
 }
 
 #[tokio::test]
@@ -70,8 +71,8 @@ async fn a_server_that_ignores_streaming_lists_is_listed_in_pages_after_a_while(
     let requests = server.requests("services");
     assert!(requests.iter().any(|request| !request.is_watch()));
     server.apply(service("shop/cart", "10.97.0.1"));
-    seen.until_there(ObjectKind::Service, "shop/cart").await;
-    assert_eq!(seen.gone, [""; 0]);
+    seen.until_exists(ObjectKind::Service, "shop/cart").await;
+    assert_eq!(seen.deleted, [""; 0]);
 }
 
 #[tokio::test]
@@ -90,7 +91,7 @@ async fn a_server_that_closes_streaming_lists_is_listed_in_pages() {
 }
 
 #[tokio::test]
-async fn a_list_that_expires_between_pages_is_begun_again() {
+async fn a_list_that_expires_between_pages_starts_over() {
     let server = Server::start();
     server.set_streaming_lists(StreamingLists::Refused);
     apply_services(&server, MANY);
@@ -99,7 +100,7 @@ async fn a_list_that_expires_between_pages_is_begun_again() {
     let seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
 
     assert_eq!(seen.names(ObjectKind::Service).len(), MANY);
-    assert_eq!(seen.gone, [""; 0]);
+    assert_eq!(seen.deleted, [""; 0]);
 }
 
 #[tokio::test]
@@ -116,8 +117,9 @@ async fn a_relist_that_breaks_off_loses_nothing() {
     server.fail("services", "continue=", Fault::Status(500), 1);
     server.come_up();
 
-    seen.until_gone(ObjectKind::Service, "shop/service-7").await;
-    assert_eq!(seen.gone, ["Service shop/service-7"]);
+    seen.until_deleted(ObjectKind::Service, "shop/service-7")
+        .await;
+    assert_eq!(seen.deleted, ["Service shop/service-7"]);
     assert_eq!(seen.names(ObjectKind::Service).len(), MANY - 1);
 }
 
@@ -136,15 +138,16 @@ async fn a_kind_is_reported_as_listed_once() {
     server.apply(service("shop/till", "10.96.0.2"));
     server.come_up();
 
-    seen.until_gone(ObjectKind::ServiceCidr, "kubernetes").await;
-    seen.until_there(ObjectKind::Service, "shop/till").await;
+    seen.until_deleted(ObjectKind::ServiceCidr, "kubernetes")
+        .await;
+    seen.until_exists(ObjectKind::Service, "shop/till").await;
     assert!(seen.has(ObjectKind::Service, "shop/cart"));
     assert_eq!(seen.listed.len(), 4, "{:?}", seen.listed);
 }
 
 #[tokio::test]
-async fn an_object_that_does_not_decode_costs_only_itself() {
-    // A refused one, a page and a watch make three.
+async fn a_malformed_object_does_not_affect_the_others() {
+    // The requests are a rejected stream, a page and a watch.
     for (streaming_lists, requests) in [(StreamingLists::Served, 1), (StreamingLists::Refused, 3)] {
         let server = Server::start();
         server.set_streaming_lists(streaming_lists);
@@ -168,7 +171,7 @@ async fn an_object_that_does_not_decode_costs_only_itself() {
         broken["metadata"]["name"] = json!("broken-later");
         server.apply(broken);
         server.apply(service("shop/later", "10.96.0.4"));
-        seen.until_there(ObjectKind::Service, "shop/later").await;
+        seen.until_exists(ObjectKind::Service, "shop/later").await;
         let later = key(ObjectKind::Service, "shop/broken-later");
         assert!(seen.rejected.contains_key(&later));
         assert_eq!(server.requests("services").len(), requests);

@@ -1,4 +1,4 @@
-//! The API source against an API server of the tests' own, and against the real one.
+//! The watches and Events against the tests' own API server, and against the real one.
 #![expect(
     clippy::expect_used,
     reason = "a test that cannot go on says so; clippy.toml's exception is for test functions only"

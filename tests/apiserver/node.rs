@@ -1,5 +1,5 @@
-//! A node without a kernel: what is reported is planned and taken for committed, and what is wrong is
-//! told.
+//! A node without a kernel: it plans the events, treats plans as committed, and records problems as
+//! Events.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Begins to follow the server, and to tell it what is wrong.
+    /// Starts to follow the server and to record problems.
     pub(crate) async fn start(server: &Server, name: &str, pace: WritePace) -> Self {
         let client = client(Some(&server.kubeconfig()), None)
             .await
@@ -49,18 +49,18 @@ impl Node {
         }
     }
 
-    /// The same, until what is there was served.
+    /// Starts, and waits until all existing objects are planned.
     pub(crate) async fn started(server: &Server, name: &str, pace: WritePace) -> Self {
         let mut node = Self::start(server, name, pace).await;
         node.until("everything is listed", State::is_complete).await;
         node
     }
 
-    /// Takes in what is reported until `condition` holds, and serves it.
+    /// Handles and plans events until `condition` holds.
     pub(crate) async fn until(&mut self, what: &str, condition: impl Fn(&State) -> bool) {
-        let turns = async {
+        let handling = async {
             while !condition(&self.state) {
-                let events = self.reported.recv().await.expect("the watch goes on");
+                let events = self.reported.recv().await.expect("the watch continues");
                 for event in events {
                     let diagnostics = self.state.apply(event);
                     self.report_diagnostics(diagnostics);
@@ -70,17 +70,17 @@ impl Node {
                 }
             }
         };
-        let in_time = timeout(DEADLINE, turns).await.is_ok();
+        let in_time = timeout(DEADLINE, handling).await.is_ok();
         assert!(in_time, "not in time: {what}");
     }
 
-    /// Takes in what is reported until so many Services are served.
+    /// Handles and plans events until this many Services are planned.
     pub(crate) async fn until_served(&mut self, services: usize) {
         let served = |state: &State| state.families.ipv4.applied().services() == services;
         self.until("so many Services are served", served).await;
     }
 
-    /// How much was not told.
+    /// Returns the number of dropped Events.
     pub(crate) fn dropped(&self) -> u64 {
         self.metrics.events_dropped.get()
     }

@@ -1,8 +1,8 @@
-//! Objects as the API server stores them.
+//! Builders of objects as the API server stores them.
 
 use serde_json::{Value, json};
 
-/// A Service with a `ClusterIP` (or `None`) and port 80.
+/// Builds a Service with a `ClusterIP` (or `None`) and port 80.
 pub(crate) fn service(name: &str, cluster_ip: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service", "metadata": metadata(name),
@@ -14,7 +14,7 @@ pub(crate) fn service(name: &str, cluster_ip: &str) -> Value {
     })
 }
 
-/// A slice of Service `of` in the same namespace.
+/// Builds a slice of Service `of` in the same namespace.
 pub(crate) fn slice(name: &str, of: &str, address: &str) -> Value {
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata(name),
@@ -25,6 +25,7 @@ pub(crate) fn slice(name: &str, of: &str, address: &str) -> Value {
     labelled(slice, "kubernetes.io/service-name", of)
 }
 
+/// Builds a Node with an internal IP.
 pub(crate) fn node(name: &str, internal_ip: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Node", "metadata": {"name": name},
@@ -32,6 +33,7 @@ pub(crate) fn node(name: &str, internal_ip: &str) -> Value {
     })
 }
 
+/// Builds a `ServiceCIDR`.
 pub(crate) fn service_cidr(name: &str, cidr: &str) -> Value {
     json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": name},
@@ -39,7 +41,7 @@ pub(crate) fn service_cidr(name: &str, cidr: &str) -> Value {
     })
 }
 
-/// `object` with one more label.
+/// Adds a label to an object.
 pub(crate) fn labelled(mut object: Value, label: &str, value: &str) -> Value {
     object["metadata"]["labels"][label] = json!(value);
     object

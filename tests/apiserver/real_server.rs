@@ -1,4 +1,5 @@
-//! The real API server, of Kubernetes 1.33 or newer, as Kubernetes' own envtest sets it up:
+//! The real API server of Kubernetes 1.33 or newer, set up like envtest.
+//!
 //! `KUBEBUILDER_ASSETS` names a folder with `etcd` and `kube-apiserver`.
 
 use std::fs::File;
@@ -19,14 +20,14 @@ use super::server::{Authority, kubeconfig};
 const TOKEN: &str = "a-token";
 const START: Duration = Duration::from_mins(1);
 
-/// The real API server, for as long as it is not dropped.
+/// The real API server, which stops when it is dropped.
 pub(crate) struct Real {
     directory: TempDir,
     service_range: String,
     etcd_url: String,
     port: u16,
     client: Client,
-    /// In the order in which they are stopped.
+    /// The processes, in the order in which they are stopped.
     api_server: Process,
     _etcd: Process,
 }
@@ -41,7 +42,7 @@ impl Drop for Process {
 }
 
 impl Real {
-    /// With `ClusterIPs` out of this range.
+    /// Starts the server with a range of `ClusterIPs`.
     pub(crate) async fn start(service_range: &str) -> Self {
         let directory = TempDir::new().expect("a directory");
         let [client_port, peer_port, port] = free_ports();
@@ -77,7 +78,8 @@ impl Real {
         real
     }
 
-    /// Until a Service could be made: its namespace and the range of its address are there.
+    /// Waits until a Service can be created, which needs its namespace and the range of its
+    /// address.
     async fn until_ready(&mut self) {
         let namespaces = self.api("v1", "Namespace", "namespaces");
         let ranges = self.api("networking.k8s.io/v1", "ServiceCIDR", "servicecidrs");
@@ -113,7 +115,7 @@ impl Real {
 }
 
 impl Real {
-    /// A kubeconfig for it.
+    /// Writes a kubeconfig for the server.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.directory.path().join("kubeconfig")
     }
@@ -151,9 +153,9 @@ impl Real {
             .unwrap_or_else(|error| panic!("cannot delete {key}: {error}"));
     }
 
-    /// Stops it and starts it again.
+    /// Restarts the server.
     pub(crate) async fn restart(&mut self) {
-        // Its port must be free before it is started again.
+        // The port must be free before the restart.
         self.api_server.0.kill().expect("a process");
         self.api_server.0.wait().expect("a process");
         let directory = self.directory.path();

@@ -1,4 +1,4 @@
-//! What must hold with any API server: each scenario runs against ours and against the real one.
+//! The scenarios that run against the tests' own API server and against the real one.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use super::objects::{labelled, node, service, service_cidr, slice};
 use super::seen::{OUR_NODE, Seen, TIMEOUTS};
 use super::server::Server;
 
-/// An API server. Its Services' `ClusterIPs` are out of 10.96.0.0/24, in namespace `default`.
+/// An API server whose `ClusterIPs` are in 10.96.0.0/24, with the namespace `default`.
 pub(crate) trait ApiServer {
     fn kubeconfig(&self) -> PathBuf;
     async fn apply(&self, object: Value);
@@ -37,7 +37,7 @@ impl ApiServer for Server {
     }
 }
 
-/// What exists is listed, and what changes is followed.
+/// Lists objects and follows their changes.
 pub(crate) async fn lists_and_follows(server: &impl ApiServer) {
     server.apply(service("default/one", "10.96.0.11")).await;
     server
@@ -51,9 +51,9 @@ pub(crate) async fn lists_and_follows(server: &impl ApiServer) {
     assert!(seen.has(ObjectKind::Node, OUR_NODE));
 
     server.apply(service("default/two", "10.96.0.12")).await;
-    seen.until_there(ObjectKind::Service, "default/two").await;
+    seen.until_exists(ObjectKind::Service, "default/two").await;
     server.apply(service_cidr("second", "10.97.0.0/24")).await;
-    seen.until_there(ObjectKind::ServiceCidr, "second").await;
+    seen.until_exists(ObjectKind::ServiceCidr, "second").await;
     server
         .apply(slice("default/one-1", "one", "10.0.0.2"))
         .await;
@@ -64,22 +64,24 @@ pub(crate) async fn lists_and_follows(server: &impl ApiServer) {
     .await;
 
     server.delete("services", "default/one").await;
-    seen.until_gone(ObjectKind::Service, "default/one").await;
+    seen.until_deleted(ObjectKind::Service, "default/one").await;
     server.delete("endpointslices", "default/one-1").await;
-    seen.until_gone(ObjectKind::EndpointSlice, "default/one-1")
+    seen.until_deleted(ObjectKind::EndpointSlice, "default/one-1")
         .await;
     server.delete("servicecidrs", "second").await;
-    seen.until_gone(ObjectKind::ServiceCidr, "second").await;
+    seen.until_deleted(ObjectKind::ServiceCidr, "second").await;
     server.delete("services", "default/two").await;
     server.delete("nodes", OUR_NODE).await;
-    seen.until_gone(ObjectKind::Node, OUR_NODE).await;
+    seen.until_deleted(ObjectKind::Node, OUR_NODE).await;
 }
 
 const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 
-/// Headless Services, those of another proxy, slices of headless Services and other Nodes are
-/// left out; a label that comes or goes makes an object go or come.
+/// Ignores headless Services, Services of another proxy, slices of headless Services and other
+/// Nodes.
+///
+/// An object that gets or loses the label disappears or appears.
 pub(crate) async fn selects(server: &impl ApiServer) {
     let ours = service("default/ours", "10.96.0.21");
     let others = service("default/others", "10.96.0.22");
@@ -105,15 +107,16 @@ pub(crate) async fn selects(server: &impl ApiServer) {
 
     let labelled_ours = labelled(ours.clone(), OTHER_PROXY, "mesh");
     server.apply(labelled_ours).await;
-    seen.until_gone(ObjectKind::Service, "default/ours").await;
-    server.apply(ours).await;
-    seen.until_there(ObjectKind::Service, "default/ours").await;
-    server.apply(labelled(our_slice, HEADLESS, "")).await;
-    seen.until_gone(ObjectKind::EndpointSlice, "default/ours-1")
+    seen.until_deleted(ObjectKind::Service, "default/ours")
         .await;
-    // The label counts on slices only.
+    server.apply(ours).await;
+    seen.until_exists(ObjectKind::Service, "default/ours").await;
+    server.apply(labelled(our_slice, HEADLESS, "")).await;
+    seen.until_deleted(ObjectKind::EndpointSlice, "default/ours-1")
+        .await;
+    // The label matters on slices only.
     server.apply(labelled(others, HEADLESS, "")).await;
-    seen.until_there(ObjectKind::Service, "default/others")
+    seen.until_exists(ObjectKind::Service, "default/others")
         .await;
 
     for name in ["ours", "others", "headless"] {
@@ -125,33 +128,36 @@ pub(crate) async fn selects(server: &impl ApiServer) {
     }
     server.delete("nodes", "node-2").await;
     server.delete("nodes", OUR_NODE).await;
-    seen.until_gone(ObjectKind::Node, OUR_NODE).await;
+    seen.until_deleted(ObjectKind::Node, OUR_NODE).await;
 }
 
-/// While the API server restarts nothing is said to be gone, and then changes are followed again.
+/// Survives a restart of the API server: no object is deleted, and later changes are followed.
 pub(crate) async fn outlives_a_restart(server: &mut impl ApiServer) {
     server.apply(service("default/before", "10.96.0.31")).await;
     let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
-    seen.gone.clear();
+    seen.deleted.clear();
 
     server.restart().await;
     server.apply(service("default/after", "10.96.0.32")).await;
-    seen.until_there(ObjectKind::Service, "default/after").await;
-    assert_eq!(seen.gone, [""; 0]);
+    seen.until_exists(ObjectKind::Service, "default/after")
+        .await;
+    assert_eq!(seen.deleted, [""; 0]);
 
     server.delete("services", "default/before").await;
-    seen.until_gone(ObjectKind::Service, "default/before").await;
+    seen.until_deleted(ObjectKind::Service, "default/before")
+        .await;
     server.delete("services", "default/after").await;
-    seen.until_gone(ObjectKind::Service, "default/after").await;
+    seen.until_deleted(ObjectKind::Service, "default/after")
+        .await;
 }
 
 #[tokio::test]
-async fn what_exists_is_listed_and_what_changes_is_followed() {
+async fn objects_are_listed_and_their_changes_followed() {
     lists_and_follows(&Server::start()).await;
 }
 
 #[tokio::test]
-async fn objects_that_are_not_ours_are_never_sent() {
+async fn unselected_objects_are_never_sent() {
     let server = Server::start();
     selects(&server).await;
     assert!(server.has_sent("services", "default/ours"));
@@ -161,7 +167,7 @@ async fn objects_that_are_not_ours_are_never_sent() {
 }
 
 #[tokio::test]
-async fn a_restart_of_the_api_server_is_outlived() {
+async fn a_restart_of_the_api_server_loses_nothing() {
     outlives_a_restart(&mut Server::start()).await;
 }
 

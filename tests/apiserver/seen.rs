@@ -1,4 +1,4 @@
-//! What the API source reports.
+//! The events that the watches report.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,11 +10,10 @@ use tokio::sync::mpsc::{Receiver, channel};
 
 pub(crate) const OUR_NODE: &str = "node-1";
 
-/// No test waits longer than this for anything.
+/// The longest time that any test waits.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Long enough to never matter on a loaded machine, but where a test makes one shorter; pauses
-/// cost time only.
+/// The default timeouts, long enough for a loaded machine; a test shortens those that it needs.
 pub(crate) const TIMEOUTS: WatchTimeouts = WatchTimeouts {
     watch: 120,
     answer: DEADLINE,
@@ -23,19 +22,19 @@ pub(crate) const TIMEOUTS: WatchTimeouts = WatchTimeouts {
     unavailable: DEADLINE,
 };
 
-/// What was reported until now.
+/// The events that were reported so far.
 pub(crate) struct Seen {
     events: Receiver<Events>,
     pub(crate) objects: BTreeMap<ObjectKey, Object>,
     pub(crate) rejected: BTreeMap<ObjectKey, Vec<RejectReason>>,
-    /// Every kind that was reported as listed, as often as it was.
+    /// Every kind that was reported as listed, once for each report.
     pub(crate) listed: Vec<ObjectKind>,
-    /// Every object that was reported as gone or meaningless, in this order.
-    pub(crate) gone: Vec<String>,
+    /// Every object that was reported as deleted or invalid, in order.
+    pub(crate) deleted: Vec<String>,
 }
 
 impl Seen {
-    /// Begins to watch the server of `kubeconfig`.
+    /// Starts to watch the server of `kubeconfig`.
     pub(crate) async fn watch(kubeconfig: &Path, timeouts: WatchTimeouts) -> Self {
         let client = client(Some(kubeconfig), None).await.expect("a client");
         let (sender, events) = channel(16);
@@ -45,11 +44,11 @@ impl Seen {
             objects: BTreeMap::new(),
             rejected: BTreeMap::new(),
             listed: Vec::new(),
-            gone: Vec::new(),
+            deleted: Vec::new(),
         }
     }
 
-    /// Begins to watch, and waits for the first lists of all kinds.
+    /// Starts to watch, and waits for the first lists of all kinds.
     pub(crate) async fn listed(kubeconfig: &Path, timeouts: WatchTimeouts) -> Self {
         let mut seen = Self::watch(kubeconfig, timeouts).await;
         seen.until("all kinds are listed", |seen| {
@@ -60,33 +59,33 @@ impl Seen {
         seen
     }
 
-    /// Takes events until `condition` holds.
+    /// Handles events until `condition` holds.
     pub(crate) async fn until(&mut self, what: &str, condition: impl Fn(&Self) -> bool) {
         let events = async {
             while !condition(self) {
-                let events = self.events.recv().await.expect("the watch goes on");
+                let events = self.events.recv().await.expect("the watch continues");
                 for event in events {
-                    self.take(event);
+                    self.handle_event(event);
                 }
             }
         };
         let in_time = tokio::time::timeout(DEADLINE, events).await.is_ok();
         assert!(
             in_time,
-            "not in time: {what}; listed {:?}, gone {:?}, objects {:?}",
+            "not in time: {what}; listed {:?}, deleted {:?}, objects {:?}",
             self.listed,
-            self.gone,
+            self.deleted,
             self.objects.keys()
         );
     }
 
-    /// Takes events until this object is there.
-    pub(crate) async fn until_there(&mut self, kind: ObjectKind, name: &str) {
+    /// Handles events until an object exists.
+    pub(crate) async fn until_exists(&mut self, kind: ObjectKind, name: &str) {
         self.until(name, |seen| seen.has(kind, name)).await;
     }
 
-    /// Takes events until this object is not there.
-    pub(crate) async fn until_gone(&mut self, kind: ObjectKind, name: &str) {
+    /// Handles events until an object does not exist.
+    pub(crate) async fn until_deleted(&mut self, kind: ObjectKind, name: &str) {
         self.until(name, |seen| !seen.has(kind, name)).await;
     }
 
@@ -99,12 +98,12 @@ impl Seen {
         keys.map(|key| &*key.name).collect()
     }
 
-    fn take(&mut self, event: Event) {
+    fn handle_event(&mut self, event: Event) {
         let update = match event {
             Event::Listed(kind) => return self.listed.push(kind),
             Event::Interrupted(_) => return,
             Event::Update(update) => update,
-            Event::OwnAddresses(_) => unreachable!("an API server knows nothing of them"),
+            Event::OwnAddresses(_) => unreachable!("an API server has no own addresses"),
         };
         if !update.rejected.is_empty() {
             self.rejected.insert(update.key.clone(), update.rejected);
@@ -112,7 +111,7 @@ impl Seen {
         if let Some(object) = update.object {
             self.objects.insert(update.key, object);
         } else {
-            self.gone.push(update.key.to_string());
+            self.deleted.push(update.key.to_string());
             self.objects.remove(&update.key);
         }
     }

@@ -1,4 +1,4 @@
-//! How a watch that ends, falls silent or is left behind is taken up again.
+//! The continuation of a watch that ends, falls silent or expires.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use super::objects::{service, slice};
 use super::seen::{Seen, TIMEOUTS};
 use super::server::{Gone, Server};
 
-/// Whether the objects were listed, as a stream or in pages, more often than at the begin.
+/// Returns whether the objects were listed again after the first list, as a stream or in pages.
 fn was_listed_again(server: &Server, plural: &str) -> bool {
     let requests = server.requests(plural);
     let lists = requests
@@ -19,7 +19,7 @@ fn was_listed_again(server: &Server, plural: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_watch_that_is_closed_goes_on_where_it_was() {
+async fn a_closed_watch_continues_from_its_resource_version() {
     let server = Server::start();
     server.apply(service("shop/cart", "10.96.0.1"));
     let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
@@ -27,46 +27,46 @@ async fn a_watch_that_is_closed_goes_on_where_it_was() {
     for (name, address) in [("shop/a", "10.96.0.2"), ("shop/b", "10.96.0.3")] {
         server.close_watches();
         server.apply(service(name, address));
-        seen.until_there(ObjectKind::Service, name).await;
+        seen.until_exists(ObjectKind::Service, name).await;
     }
 
-    assert_eq!(seen.gone, [""; 0]);
+    assert_eq!(seen.deleted, [""; 0]);
     assert!(!was_listed_again(&server, "services"));
 }
 
 #[tokio::test]
-async fn a_watch_whose_connection_is_cut_goes_on_where_it_was() {
+async fn a_broken_watch_continues_from_its_resource_version() {
     let server = Server::start();
     let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
     server.apply(slice("shop/cart-1", "cart", "10.0.0.1"));
-    seen.until_there(ObjectKind::EndpointSlice, "shop/cart-1")
+    seen.until_exists(ObjectKind::EndpointSlice, "shop/cart-1")
         .await;
 
     server.cut_watches();
     server.delete("endpointslices", "shop/cart-1");
 
-    seen.until_gone(ObjectKind::EndpointSlice, "shop/cart-1")
+    seen.until_deleted(ObjectKind::EndpointSlice, "shop/cart-1")
         .await;
     assert!(!was_listed_again(&server, "endpointslices"));
 }
 
 #[tokio::test]
-async fn watches_that_end_at_once_are_not_a_busy_loop() {
+async fn watches_that_end_at_once_cause_no_busy_loop() {
     let server = Server::start();
     let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
     let start = Instant::now();
 
     server.end_watches_at_once("services");
-    // As many as are let through at once, and again after a second, and one more.
+    // The rate limit allows this many at once, again after a second, and one more.
     server.until_requested("services", 51).await;
 
     assert!(start.elapsed() > Duration::from_secs(1));
     server.apply(service("shop/cart", "10.96.0.1"));
-    seen.until_there(ObjectKind::Service, "shop/cart").await;
+    seen.until_exists(ObjectKind::Service, "shop/cart").await;
 }
 
 #[tokio::test]
-async fn a_watch_that_hangs_is_given_up_and_goes_on_where_it_was() {
+async fn a_silent_watch_times_out_and_continues_from_its_resource_version() {
     let server = Server::start();
     let timeouts = WatchTimeouts {
         watch: 1,
@@ -77,7 +77,7 @@ async fn a_watch_that_hangs_is_given_up_and_goes_on_where_it_was() {
     server.hang_watches();
     server.apply(service("shop/cart", "10.96.0.1"));
 
-    seen.until_there(ObjectKind::Service, "shop/cart").await;
+    seen.until_exists(ObjectKind::Service, "shop/cart").await;
     assert!(!was_listed_again(&server, "services"));
 }
 
@@ -86,9 +86,9 @@ async fn a_bookmark_saves_a_relist() {
     let server = Server::start();
     let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
 
-    // Changes of another kind leave the watch of Services behind but for the bookmark.
+    // Without the bookmark, changes of another kind would expire the watch of Services.
     server.apply(slice("shop/cart-1", "cart", "10.0.0.1"));
-    seen.until_there(ObjectKind::EndpointSlice, "shop/cart-1")
+    seen.until_exists(ObjectKind::EndpointSlice, "shop/cart-1")
         .await;
     server.send_bookmarks();
     server.close_watches();
@@ -97,14 +97,14 @@ async fn a_bookmark_saves_a_relist() {
     server.compact(Gone::Event);
     server.apply(service("shop/cart", "10.96.0.1"));
 
-    seen.until_there(ObjectKind::Service, "shop/cart").await;
+    seen.until_exists(ObjectKind::Service, "shop/cart").await;
     assert!(!was_listed_again(&server, "services"));
     let requests = server.requests("services");
     assert!(requests[1].asks("resourceVersion", "2"), "{requests:?}");
 }
 
 #[tokio::test]
-async fn a_watch_that_is_left_behind_is_listed_again() {
+async fn an_expired_watch_is_listed_again() {
     for gone in [Gone::Event, Gone::Status] {
         let server = Server::start();
         server.apply(service("shop/stays", "10.96.0.1"));
@@ -118,12 +118,12 @@ async fn a_watch_that_is_left_behind_is_listed_again() {
         server.compact(gone);
         server.come_up();
 
-        seen.until_gone(ObjectKind::Service, "shop/goes").await;
+        seen.until_deleted(ObjectKind::Service, "shop/goes").await;
         assert_eq!(
             seen.names(ObjectKind::Service),
             ["shop/comes", "shop/stays"]
         );
-        assert_eq!(seen.gone, ["Service shop/goes"]);
+        assert_eq!(seen.deleted, ["Service shop/goes"]);
         assert!(was_listed_again(&server, "services"));
     }
 }

@@ -1,4 +1,4 @@
-//! The answer to a request: a list, the begin of a watch, or why there is none.
+//! The answers to requests: a list, a watch or an error.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -21,7 +21,7 @@ use super::watching::{Begin, Watch};
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-/// The answer to `request` of a client that has proved who it is by certificate or not.
+/// Answers `request` of a client with or without a certificate.
 pub(crate) async fn answer(
     shared: Arc<Shared>,
     request: hyper::Request<Incoming>,
@@ -78,7 +78,7 @@ fn pairs(query: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The error is an HTTP status.
+/// Builds the answer; the error is an HTTP status.
 fn resource(
     shared: &Arc<Shared>,
     kind: &'static Kind,
@@ -103,7 +103,7 @@ fn resource(
     shared.change(|state| list(state, kind, &filter, partial, limit, text("continue")))
 }
 
-/// A page of a list. The token to go on names the list's version and the last object of the page.
+/// Builds a page of a list; its continue token has the version and the last object of the page.
 fn list(
     state: &mut State,
     kind: &Kind,
@@ -182,7 +182,7 @@ fn watch(
     Ok(response)
 }
 
-/// From where on a watch sends what, as `ValidateListOptions` of apimachinery has it.
+/// Returns the start of a watch, by the rules of `ValidateListOptions` in apimachinery.
 fn begin(state: &State, query: &BTreeMap<String, String>) -> Result<Begin, u16> {
     let text = |key: &str| query.get(key).map_or("", String::as_str);
     let streams = text("sendInitialEvents") == "true";
@@ -209,7 +209,7 @@ fn status(code: u16) -> Response<Body> {
     with_body(code, status_json(code).into())
 }
 
-/// A `v1` Status.
+/// Builds a `v1` Status.
 pub(crate) fn status_json(code: u16) -> String {
     let reason = match code {
         400 => "BadRequest",
@@ -248,7 +248,7 @@ fn set_json(response: &mut Response<Body>) {
     response.headers_mut().insert(header::CONTENT_TYPE, json);
 }
 
-/// A piece of the answer.
+/// Builds a chunk of the answer.
 pub(crate) fn frame(text: Vec<u8>) -> Frame<Bytes> {
     Frame::data(text.into())
 }

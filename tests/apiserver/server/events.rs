@@ -1,15 +1,15 @@
-//! Events that are written, under the real API server's conditions
+//! The written Events, with the validation of the real API server
 //! (`pkg/apis/core/validation/events.go`).
 
 use serde_json::Value;
 
 pub(crate) const PLURAL: &str = "events";
 
-/// The Events that were written.
+/// The store of written Events.
 #[derive(Default)]
 pub(crate) struct Events(Vec<Value>);
 
-/// Where Events are written, the namespace.
+/// Returns the namespace of a path to which Events are written.
 pub(crate) fn namespace(path: &str) -> Option<&str> {
     let path = path.strip_prefix("/apis/events.k8s.io/v1/namespaces/")?;
     path.strip_suffix("/events")

@@ -1,5 +1,6 @@
-//! An API server of the tests' own: lists and watches over TLS as the real one serves them, and
-//! all that can go wrong with them on demand. It runs on a thread of its own, at 127.0.0.1.
+//! The tests' own API server: lists and watches over TLS like the real one, with faults on demand.
+//!
+//! It runs on its own thread, at 127.0.0.1.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -40,7 +41,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// A server without objects.
+    /// Starts a server without objects.
     pub(crate) fn start() -> Self {
         let authority = Authority::new();
         let acceptor = TlsAcceptor::from(authority.server());
@@ -73,46 +74,46 @@ impl Server {
         server
     }
 
-    /// `https://` and its address.
+    /// Returns the URL of the server.
     pub(crate) fn url(&self) -> String {
         format!("https://{}", self.address)
     }
 
-    /// A kubeconfig with its CA and token.
+    /// Writes a kubeconfig with the CA and the token.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.directory.path().join("kubeconfig")
     }
 
-    /// Writes a kubeconfig with its CA and `user` (the `user` of a kubeconfig's entry of `users`).
+    /// Writes a kubeconfig with the CA and `user` (the `user` of a kubeconfig's entry of `users`).
     pub(crate) fn write_kubeconfig(&self, name: &str, user: &Value) -> PathBuf {
         let ca = self.write("ca.crt", &self.authority.certificate());
         self.write(name, &kubeconfig(&self.url(), &ca, user))
     }
 
-    /// Writes a file into a directory that goes with the server.
+    /// Writes a file into the directory of the server.
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.directory.path().join(name);
         std::fs::write(&path, text).expect("a writable directory");
         path
     }
 
-    /// The certificate authority that its clients trust, and it its clients.
+    /// Returns the certificate authority of the server and of its clients.
     pub(crate) fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    /// The directory that goes with the server.
+    /// Returns the directory of the server, which is removed with it.
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// The bearer token that it asks for from now on.
+    /// Sets the bearer token that requests need from now on.
     pub(crate) fn set_token(&self, token: &str) {
         self.shared
             .change(|state| token.clone_into(&mut state.token));
     }
 
-    /// Creates or replaces an object, whose `kind` says where it belongs.
+    /// Creates or replaces an object, in the collection of its `kind`.
     pub(crate) fn apply(&self, object: Value) {
         let name = object["kind"].as_str().expect("a kind");
         let kind = KINDS.iter().find(|kind| kind.name == name);
@@ -133,17 +134,17 @@ impl Server {
         });
     }
 
-    /// How streaming lists are answered from now on.
+    /// Sets the answer to streaming lists from now on.
     pub(crate) fn set_streaming_lists(&self, streaming_lists: StreamingLists) {
         self.shared
             .change(|state| state.streaming_lists = streaming_lists);
     }
 
-    /// Forgets all changes until now: who wants to know them is answered 410 in this way.
+    /// Compacts all changes until now: watches from before get 410 in the given form.
     pub(crate) fn compact(&self, gone: Gone) {
         self.shared.change(|state| {
             state.gone = gone;
-            // A watch that has seen the last change can go on.
+            // A watch that received the last change can continue.
             state.compacted = state.version;
             for collection in state.collections.values_mut() {
                 collection.compact(state.version);
@@ -151,7 +152,7 @@ impl Server {
         });
     }
 
-    /// Lets the next `times` requests for `plural`, with `part` in their query, meet `fault`.
+    /// Answers the next `times` requests for `plural`, with `part` in their query, by `fault`.
     pub(crate) fn fail(&self, plural: &str, part: &str, fault: Fault, times: u32) {
         let entry = (plural.to_owned(), part.to_owned(), fault, times);
         self.shared.change(|state| state.faults.push(entry));
@@ -163,17 +164,17 @@ impl Server {
             .change(|state| state.barred.insert(plural.to_owned(), status));
     }
 
-    /// Ends what [`Server::bar`] began.
+    /// Reverts [`Server::bar`].
     pub(crate) fn admit(&self, plural: &str) {
         self.shared.change(|state| state.barred.remove(plural));
     }
 
-    /// Ends all open watches as if their time were over.
+    /// Ends all open watches as if their timeout expired.
     pub(crate) fn close_watches(&self) {
         self.shared.change(|state| state.orders.close += 1);
     }
 
-    /// From now on ends each watch of `plural` once it has sent what there is.
+    /// Ends each watch of `plural` from now on after its first objects.
     pub(crate) fn end_watches_at_once(&self, plural: &str) {
         self.shared
             .change(|state| state.brief.insert(plural.to_owned()));
@@ -184,7 +185,7 @@ impl Server {
         self.shared.change(|state| state.orders.cut += 1);
     }
 
-    /// Lets all open watches fall silent for ever.
+    /// Silences all open watches for good.
     pub(crate) fn hang_watches(&self) {
         self.shared.change(|state| state.orders.hang += 1);
     }
@@ -204,7 +205,7 @@ impl Server {
         self.shared.change(|state| state.down = false);
     }
 
-    /// The requests for `plural` until now.
+    /// Returns the requests for `plural` so far.
     pub(crate) fn requests(&self, plural: &str) -> Vec<Request> {
         let state = self.shared.look();
         let requests = state.requests.iter();
@@ -214,25 +215,25 @@ impl Server {
             .collect()
     }
 
-    /// The Events that were written until now, in this order.
+    /// Returns the Events that were written so far, in order.
     pub(crate) fn events(&self) -> Vec<Value> {
         self.shared.look().events.all().to_vec()
     }
 
-    /// Until `count` Events were written.
+    /// Waits until `count` Events were written.
     pub(crate) async fn until_events(&self, count: usize) {
         let written = |state: &State| state.events.all().len();
         self.shared.until(|state| written(state) >= count).await;
     }
 
-    /// Whether `key` was ever sent to anyone.
+    /// Returns whether `key` was ever sent to a client.
     pub(crate) fn has_sent(&self, plural: &str, key: &str) -> bool {
         let state = self.shared.look();
         let sent = state.sent.get(plural);
         sent.is_some_and(|keys| keys.contains(key))
     }
 
-    /// Until there were `count` requests for `plural`.
+    /// Waits until there were `count` requests for `plural`.
     pub(crate) async fn until_requested(&self, plural: &str, count: usize) {
         let requests = |state: &State| {
             let of_plural = state.requests.iter().filter(|it| it.plural == plural);
@@ -241,14 +242,14 @@ impl Server {
         self.shared.until(|state| requests(state) >= count).await;
     }
 
-    /// Until just `count` watches of `plural` are open.
+    /// Waits until exactly `count` watches of `plural` are open.
     pub(crate) async fn until_watched(&self, plural: &str, count: usize) {
         let watches = |state: &State| state.watches.get(plural).copied().unwrap_or_default();
         self.shared.until(|state| watches(state) == count).await;
     }
 }
 
-/// A kubeconfig for `server`, whose CA's certificate is in the file `ca`.
+/// Builds a kubeconfig for `server` with the CA certificate in the file `ca`.
 pub(crate) fn kubeconfig(server: &str, ca: &Path, user: &Value) -> String {
     let kubeconfig = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "test",

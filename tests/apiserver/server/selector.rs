@@ -1,4 +1,4 @@
-//! Label and field selectors, as the API server reads them.
+//! Label and field selectors.
 
 /// A comma separated list of requirements, which all must hold.
 #[derive(Default)]
@@ -12,18 +12,18 @@ enum Requirement {
 }
 
 impl Selector {
-    /// `None` is a selector that we do not understand.
+    /// Parses a selector; `None` if its form is not supported.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let parts = text.split(',').filter(|part| !part.is_empty());
         parts.map(requirement).collect::<Option<_>>().map(Self)
     }
 
-    /// The labels or fields that are asked about.
+    /// Returns the labels or fields that the selector names.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(key, _)| key.as_str())
     }
 
-    /// Whether all requirements hold for what `value` says of a label or field.
+    /// Returns whether all requirements hold for the values of labels or fields.
     pub(crate) fn matches<'a>(&self, value: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.0.iter().all(|(key, requirement)| {
             let value = value(key);

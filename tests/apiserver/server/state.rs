@@ -1,4 +1,4 @@
-//! What the server holds, and what a test has told it to do wrong.
+//! The state of the server: its objects, and the faults that tests inject.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
@@ -8,27 +8,27 @@ use tokio::sync::watch;
 use super::events::Events;
 use super::store::{Collection, KINDS};
 
-/// How streaming lists (KEP-3157) are answered.
+/// The answer to streaming lists (KEP-3157).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StreamingLists {
-    /// As since Kubernetes 1.32.
+    /// The answer since Kubernetes 1.32.
     Served,
     /// 422 Invalid, as since Kubernetes 1.19 or with the feature gate off.
     Refused,
-    /// As an ordinary watch, as before: the end of the list is never marked.
+    /// An ordinary watch, as in older versions: the end of the list is never marked.
     Ignored,
 }
 
-/// How a watch from a version that is compacted away is answered.
+/// The answer to a watch from a compacted version.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Gone {
-    /// HTTP status 410.
+    /// The HTTP status 410.
     Status,
-    /// Status 200, and an ERROR event with code 410.
+    /// The HTTP status 200 and an ERROR event with code 410.
     Event,
 }
 
-/// What is done instead of an answer.
+/// A fault instead of an answer.
 #[derive(Clone, Copy)]
 pub(crate) enum Fault {
     /// Answer with this HTTP status.
@@ -37,7 +37,7 @@ pub(crate) enum Fault {
     Silence,
 }
 
-/// A request, for a test to look at.
+/// A recorded request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) plural: &'static str,
@@ -49,13 +49,13 @@ impl Request {
         self.asks("watch", "true")
     }
 
-    /// Whether the query has `key=value`.
+    /// Returns whether the query has `key=value`.
     pub(crate) fn asks(&self, key: &str, value: &str) -> bool {
         self.query.get(key).is_some_and(|asked| asked == value)
     }
 }
 
-/// Counts of what was told to all watches that are open at the time.
+/// The numbers of commands to all watches that are open at the time.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Orders {
     /// End the answer.
@@ -71,25 +71,25 @@ pub(crate) struct Orders {
 /// See the methods of `Server` for what each is for.
 pub(crate) struct State {
     pub(crate) version: u64,
-    /// Changes up to this version are forgotten.
+    /// The version up to which changes are compacted.
     pub(crate) compacted: u64,
     pub(crate) collections: BTreeMap<&'static str, Collection>,
     pub(crate) events: Events,
     pub(crate) token: String,
     pub(crate) streaming_lists: StreamingLists,
     pub(crate) gone: Gone,
-    /// Of which plural, what the query contains, what to do, and how often.
+    /// The faults: plural, part of the query, fault and remaining times.
     pub(crate) faults: Vec<(String, String, Fault, u32)>,
-    /// Answered with this status for as long as it stands here.
+    /// The plurals whose requests get a status.
     pub(crate) barred: BTreeMap<String, u16>,
     pub(crate) down: bool,
-    /// The plurals whose watches end once they have sent what there is.
+    /// The plurals whose watches end after their first objects.
     pub(crate) brief: BTreeSet<String>,
     pub(crate) orders: Orders,
     pub(crate) requests: Vec<Request>,
-    /// Names of all objects that were ever sent, by plural.
+    /// The names of all objects that were ever sent, by plural.
     pub(crate) sent: BTreeMap<&'static str, BTreeSet<String>>,
-    /// How many watches are open, by plural.
+    /// The number of open watches, by plural.
     pub(crate) watches: BTreeMap<&'static str, usize>,
 }
 
@@ -117,7 +117,7 @@ impl State {
         }
     }
 
-    /// The fault that this request meets, if any.
+    /// Takes the fault for a request, if there is one.
     pub(crate) fn fault(&mut self, plural: &str, query: &str) -> Option<Fault> {
         if let Some(status) = self.barred.get(plural) {
             return Some(Fault::Status(*status));
@@ -134,7 +134,7 @@ impl State {
     }
 }
 
-/// The state, and a bell that rings at each change of it.
+/// The state with a notification of each change.
 pub(crate) struct Shared {
     state: Mutex<State>,
     bell: watch::Sender<()>,
@@ -164,7 +164,7 @@ impl Shared {
         self.bell.subscribe()
     }
 
-    /// Until `condition` holds.
+    /// Waits until `condition` holds.
     pub(crate) async fn until(&self, mut condition: impl FnMut(&State) -> bool) {
         let mut bell = self.subscribe();
         while !condition(&self.look()) {

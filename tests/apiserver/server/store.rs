@@ -1,4 +1,4 @@
-//! What the API server stores: objects as bytes, and the history of their changes.
+//! The store of the server: objects as bytes, and the history of their changes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use super::selector::Selector;
 
-/// A kind that is served.
+/// A kind of object that the server has.
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
     pub(crate) api_version: &'static str,
     pub(crate) plural: &'static str,
     namespaced: bool,
-    /// JSON pointers of the fields that field selectors may ask about, beside name and namespace.
+    /// The JSON pointers of the fields that field selectors can name, besides name and namespace.
     fields: &'static [(&'static str, &'static str)],
 }
 
@@ -53,7 +53,7 @@ pub(crate) const KINDS: [Kind; 4] = [
 ];
 
 impl Kind {
-    /// The kind whose objects are at `path`, and the namespace if only those of one are.
+    /// Returns the kind of the objects at `path`, and the namespace if the path has one.
     pub(crate) fn at(path: &str) -> Option<(&'static Self, Option<&str>)> {
         KINDS.iter().find_map(|kind| {
             let of_group = path.strip_prefix(&kind.group_path())?;
@@ -82,7 +82,7 @@ impl Kind {
 
 /// An object at one version.
 pub(crate) struct Stored {
-    /// `namespace/name`, or `name`.
+    /// The key: `namespace/name`, or `name`.
     pub(crate) key: String,
     pub(crate) json: Bytes,
     labels: BTreeMap<String, String>,
@@ -124,7 +124,7 @@ impl Stored {
         }
     }
 
-    /// The same at another version, as it is sent when it is deleted.
+    /// Returns the object at another version, as a deletion sends it.
     fn at(&self, kind: &Kind, version: u64) -> Self {
         Self::new(kind, self.object(), version)
     }
@@ -133,7 +133,7 @@ impl Stored {
         serde_json::from_slice(&self.json).expect("JSON")
     }
 
-    /// What is sent of it to who wants no more than its metadata.
+    /// Returns the metadata of the object, for metadata requests.
     pub(crate) fn partial_json(&self) -> Bytes {
         let partial = json!({
             "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
@@ -149,7 +149,7 @@ fn unquoted(value: &Value) -> String {
         .map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// What a request asks for of a kind.
+/// The selectors of a request.
 #[derive(Default)]
 pub(crate) struct Filter {
     pub(crate) namespace: Option<String>,
@@ -168,14 +168,14 @@ impl Filter {
     }
 }
 
-/// One change of one object.
+/// A change of an object.
 struct Change {
     version: u64,
     before: Option<Arc<Stored>>,
     after: Option<Arc<Stored>>,
 }
 
-/// What a watch sends.
+/// An event of a watch.
 pub(crate) struct Event {
     pub(crate) kind: &'static str,
     pub(crate) object: Arc<Stored>,
@@ -209,13 +209,14 @@ impl Collection {
         });
     }
 
-    /// Forgets the changes up to `version`.
+    /// Compacts the changes up to `version`.
     pub(crate) fn compact(&mut self, version: u64) {
         self.history.retain(|change| change.version > version);
     }
 
-    /// The changes after `version` as a watch with `filter` sees them: an object that no longer
-    /// matches is deleted, one that now does is added.
+    /// Returns the changes after `version` for a watch with `filter`.
+    ///
+    /// An object that does not match any more is deleted, and one that matches now is added.
     pub(crate) fn since(&self, kind: &Kind, version: u64, filter: &Filter) -> Vec<Event> {
         let start = self
             .history

@@ -1,4 +1,4 @@
-//! A certificate authority for one test.
+//! The certificate authority of a test.
 
 use std::sync::Arc;
 
@@ -27,12 +27,12 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, key).expect("a CA"))
     }
 
-    /// Its certificate, in PEM.
+    /// Returns the certificate of the authority in PEM.
     pub(crate) fn certificate(&self) -> String {
         self.0.pem()
     }
 
-    /// A certificate for `name`, a host name or IP address.
+    /// Issues a certificate for `name`, a host name or IP address.
     pub(crate) fn identity(&self, name: &str) -> Identity {
         let params = CertificateParams::new([name.to_owned()]).expect("a name");
         let key = KeyPair::generate().expect("a key");
@@ -44,7 +44,7 @@ impl Authority {
         }
     }
 
-    /// A server at 127.0.0.1 that asks for a client's certificate and does without.
+    /// Builds a TLS server at 127.0.0.1 that accepts client certificates and does not require them.
     pub(crate) fn server(&self) -> Arc<ServerConfig> {
         let provider = Arc::new(ring::default_provider());
         let mut roots = RootCertStore::empty();

@@ -1,4 +1,4 @@
-//! A watch that is open.
+//! An open watch.
 
 use std::io;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use super::answer::{frame, status_json};
 use super::state::{Orders, Shared, State};
 use super::store::{Event, Filter, Kind};
 
-/// From where on a watch sends what.
+/// The start of a watch.
 pub(crate) enum Begin {
-    /// All objects, then all changes; the end of the objects is marked or not.
+    /// The watch sends all objects, marks their end or not, and then sends all changes.
     List { marked: bool },
-    /// All changes after this version.
+    /// The watch sends all changes after this version.
     After(u64),
 }
 
@@ -27,9 +27,9 @@ pub(crate) struct Watch {
     filter: Filter,
     bookmarks: bool,
     frames: Sender<io::Result<Frame<Bytes>>>,
-    /// What was told before it was opened, or is done.
+    /// The commands from before the watch was opened, or that it has executed.
     orders: Orders,
-    /// Changes up to this version were sent.
+    /// The version up to which changes were sent.
     version: u64,
 }
 
@@ -56,7 +56,7 @@ impl Watch {
         }
     }
 
-    /// Until the time is over, or the client goes, or a test says so.
+    /// Runs the watch until its timeout, until the client disconnects, or until a test ends it.
     pub(crate) async fn run(mut self, begin: Begin, seconds: u64) {
         let deadline = Instant::now() + Duration::from_secs(seconds);
         let mut bell = self.shared.subscribe();
@@ -121,7 +121,7 @@ impl Watch {
         text
     }
 
-    /// What changed, and a bookmark if one is asked for; `None` if the changes are forgotten.
+    /// Returns the changes, and a bookmark on demand; `None` if the changes are compacted.
     fn news(&mut self, state: &mut State) -> Option<Vec<u8>> {
         let mut text = Vec::new();
         if state.orders.hang > self.orders.hang {
