@@ -1,4 +1,4 @@
-//! What is found at a start is taken over, or replaced if it is not ours.
+//! A start adopts the tables that it finds, or recreates a table that kube-dnat does not make.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -17,15 +17,16 @@ pub(super) fn tests() -> Vec<Trial> {
     use super::adopt;
     trials![
         adopt: no_table_is_found_before_there_is_one,
-        a_table_that_nft_loaded_from_our_text_is_ours,
-        what_others_did_to_elements_is_mended,
-        a_table_of_another_shape_is_not_ours,
+        a_table_that_nft_loaded_from_our_text_is_adopted,
+        changes_of_elements_by_others_are_repaired,
+        a_table_with_other_chains_rules_or_sets_is_foreign,
     ]
 }
 
+/// Returns a world whose tables have elements of both families.
 fn full() -> World {
     let mut world = World::new();
-    world.take_in(include_str!("../../golden/dual-stack/objects.yaml"));
+    world.apply_yaml(include_str!("../../golden/dual-stack/objects.yaml"));
     world.rebuild();
     world
 }
@@ -49,7 +50,7 @@ fn no_table_is_found_before_there_is_one() {
     world.check();
 }
 
-fn a_table_that_nft_loaded_from_our_text_is_ours() {
+fn a_table_that_nft_loaded_from_our_text_is_adopted() {
     let mut world = full();
     let texts = per_family!(world.state.desired_tables(), |table| render(
         &table, &PROGRAM
@@ -60,12 +61,12 @@ fn a_table_that_nft_loaded_from_our_text_is_ours() {
     assert_eq!(
         nft::normalise(&nft::list(&other.namespace)),
         nft::normalise(&nft::list(&world.namespace)),
-        "nft lists the same of what it loaded and of what we programmed",
+        "nft lists the same whether it or kube-dnat committed the tables",
     );
     world.check();
 }
 
-fn what_others_did_to_elements_is_mended() {
+fn changes_of_elements_by_others_are_repaired() {
     let mut world = full();
     let damage = "delete element ip kube-dnat endpoints { tcp . 10.96.7.7 . 80 . 0 }\n\
                   delete element ip kube-dnat services { tcp . 10.96.7.7 . 80 }\n\
@@ -80,11 +81,11 @@ fn what_others_did_to_elements_is_mended() {
     let plan = world.state.plan(views);
     let counts = per_family!(plan.as_ref(), |plan| plan.transaction.len());
     assert_eq!(counts, Dual::both(4, 1));
-    world.commit(plan, None).expect("the kernel takes it");
+    world.commit(plan, None).expect("the kernel accepts it");
     world.check();
 }
 
-fn a_table_of_another_shape_is_not_ours() {
+fn a_table_with_other_chains_rules_or_sets_is_foreign() {
     let foreign = |change: &str, part: &str| {
         let mut world = full();
         nft::load(&world.namespace, change);
@@ -117,6 +118,6 @@ fn a_table_of_another_shape_is_not_ours() {
             world.kernel.read::<Ipv4Addr>(&other),
             Ok(TableStatus::Foreign(_))
         ),
-        "a table for another configuration is replaced",
+        "a table of another configuration is foreign",
     );
 }

@@ -1,4 +1,4 @@
-//! What is committed is what the kernel holds, and what nft reads.
+//! After a commit the kernel has the elements of the commit, and nft lists them.
 
 use std::fs;
 
@@ -13,15 +13,15 @@ use crate::trials;
 pub(super) fn tests() -> Vec<Trial> {
     use super::commit;
     trials![
-        commit: the_kernel_holds_what_was_committed_and_nft_reads_the_same,
-        each_step_from_one_golden_to_the_next_is_a_difference,
+        commit: the_kernel_has_what_was_committed_and_nft_lists_the_same,
+        each_sync_from_one_golden_to_the_next_commits_the_difference,
         a_range_that_grows_over_another_is_replaced_in_one_transaction,
-        tables_of_others_are_left_alone,
-        unused_balance_chains_can_be_deleted_together,
+        tables_of_others_stay_as_they_are,
+        unused_dynamic_chains_can_be_deleted_together,
     ]
 }
 
-/// The objects of every golden that has no warnings.
+/// Returns the objects of every golden that has no diagnostics, as YAML.
 pub(super) fn golden_objects() -> Vec<String> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
     let folders = fs::read_dir(root).expect("the goldens");
@@ -36,22 +36,22 @@ pub(super) fn golden_objects() -> Vec<String> {
         .collect()
 }
 
-fn the_kernel_holds_what_was_committed_and_nft_reads_the_same() {
+fn the_kernel_has_what_was_committed_and_nft_lists_the_same() {
     for objects in golden_objects() {
         let mut world = World::new();
-        world.take_in(&objects);
+        world.apply_yaml(&objects);
         world.rebuild();
         world.check();
         assert_eq!(world.sync(), 0, "nothing is sent when nothing differs");
     }
 }
 
-fn each_step_from_one_golden_to_the_next_is_a_difference() {
+fn each_sync_from_one_golden_to_the_next_commits_the_difference() {
     let mut world = World::new();
     world.rebuild();
     world.check();
     for objects in golden_objects() {
-        world.take_in(&objects);
+        world.apply_yaml(&objects);
         world.sync();
         world.check();
     }
@@ -76,13 +76,13 @@ fn a_range_that_grows_over_another_is_replaced_in_one_transaction() {
         "[10.96.0.7/32, 255.255.255.255/32]",
         "[]",
     ] {
-        world.take_in(&service_cidr(cidrs));
+        world.apply_yaml(&service_cidr(cidrs));
         world.sync();
         world.check();
     }
 }
 
-fn tables_of_others_are_left_alone() {
+fn tables_of_others_stay_as_they_are() {
     let mut world = World::new();
     let others = "table ip kube-dnat-not {\n\tset services {\n\t\ttype ipv4_addr\n\
                   \t\telements = { 10.96.0.1 }\n\t}\n}\n\
@@ -91,7 +91,7 @@ fn tables_of_others_are_left_alone() {
     let before = nft::list(&world.namespace);
     world.rebuild();
     for objects in golden_objects() {
-        world.take_in(&objects);
+        world.apply_yaml(&objects);
         world.sync();
     }
     world.rebuild();
@@ -102,11 +102,14 @@ fn tables_of_others_are_left_alone() {
     let deleted = world.kernel.delete_tables().expect("both tables");
     assert_eq!(deleted.len(), 2);
     assert_eq!(nft::list(&world.namespace), before);
-    let deleted = world.kernel.delete_tables().expect("none is no error");
+    let deleted = world
+        .kernel
+        .delete_tables()
+        .expect("a missing table is no error");
     assert_eq!(deleted, []);
 }
 
-/// A Service with session affinity and more endpoints than there are balance chains from the start.
+/// Returns a Service with session affinity and `count` endpoints, for which no chain exists yet.
 fn many_sticky_endpoints(count: u8) -> String {
     let endpoints = (1..=count).map(|last| format!("- addresses: [10.244.2.{last}]\n"));
     let endpoints: String = endpoints.collect();
@@ -119,15 +122,15 @@ fn many_sticky_endpoints(count: u8) -> String {
     )
 }
 
-fn unused_balance_chains_can_be_deleted_together() {
+fn unused_dynamic_chains_can_be_deleted_together() {
     let mut world = World::new();
     world.rebuild();
     let many = [20, 19].map(many_sticky_endpoints);
     for objects in many.into_iter().chain(golden_objects()) {
-        world.take_in(&objects);
+        world.apply_yaml(&objects);
         world.sync();
     }
-    world.forgotten();
+    world.unpin_clients();
     let fresh = world.state.desired_tables();
     let mut rounds = 0;
     loop {
@@ -140,11 +143,14 @@ fn unused_balance_chains_can_be_deleted_together() {
         if commit.is_empty() {
             break;
         }
-        world.kernel.commit(&commit).expect("nothing goes there");
+        world
+            .kernel
+            .commit(&commit)
+            .expect("no element goes to the chains");
         rounds += 1;
     }
-    // The second for the chains that only unused ones went to.
-    assert_eq!(rounds, 2, "the goldens use and leave some");
+    // The second round deletes the chains that only chains of the first went to.
+    assert_eq!(rounds, 2, "the goldens add chains and stop using them");
     world.check();
     assert_eq!(
         world.read::<std::net::Ipv4Addr>().dynamic_chains(),

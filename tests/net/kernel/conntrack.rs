@@ -1,4 +1,4 @@
-//! Entries of the kernel's connection tracking, read and deleted.
+//! Conntrack entries are dumped, and stale ones deleted.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
@@ -16,23 +16,23 @@ use crate::trials;
 pub(super) fn tests() -> Vec<Trial> {
     use super::conntrack;
     trials![conntrack:
-        stale_udp_entries_are_deleted_and_no_others,
-        of_tcp_and_sctp_only_what_was_never_answered_is_looked_at,
+        stale_udp_entries_are_deleted_and_others_stay,
+        tcp_and_sctp_entries_can_be_stale_only_if_they_were_never_answered,
     ]
 }
 
-/// How many UDP entries there are.
+/// The number of UDP entries.
 const ENTRIES: u32 = 5_000;
 
-/// The n-th address that is sent to; they are all the loopback's.
+/// Returns the n-th destination, an address of the loopback interface.
 fn address(number: u32) -> Ipv4Addr {
     Ipv4Addr::from(0x7f01_0000 + number)
 }
 
-fn stale_udp_entries_are_deleted_and_no_others() {
+fn stale_udp_entries_are_deleted_and_others_stay() {
     let namespace = Namespace::new("conntrack");
     namespace.ip("link set lo up\n");
-    // Without a rule that asks for it nothing is tracked. Odd addresses are in a zone.
+    // Without a rule that needs conntrack, the kernel tracks nothing. Odd addresses are in a zone.
     let rules = "table ip t {\n\
          chain out {\n\
            type filter hook output priority raw;\n\
@@ -47,8 +47,8 @@ fn stale_udp_entries_are_deleted_and_no_others() {
     let (_connection, mut conntrack) = namespace.run(|| {
         let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 10_000)).expect("a socket");
         for number in 0..ENTRIES {
-            // Nobody listens there: of that the socket may tell.
-            let _refused = sender.send_to(b"?", SocketAddrV4::new(address(number), 53));
+            // No process listens there, so the socket may report an ICMP error.
+            let _rejected = sender.send_to(b"?", SocketAddrV4::new(address(number), 53));
         }
         let listener = TcpListener::bind((address(0), 53)).expect("a listener");
         let connection = TcpStream::connect((address(0), 53)).expect("a connection");
@@ -84,7 +84,7 @@ fn stale_udp_entries_are_deleted_and_no_others() {
     assert!(tcp.contains("dst=127.1.0.0"), "{tcp}");
 }
 
-fn of_tcp_and_sctp_only_what_was_never_answered_is_looked_at() {
+fn tcp_and_sctp_entries_can_be_stale_only_if_they_were_never_answered() {
     let namespace = Namespace::new("half-open");
     namespace.ip("link set lo up\n");
     let rules = "table ip t {\n\
@@ -106,7 +106,7 @@ fn of_tcp_and_sctp_only_what_was_never_answered_is_looked_at() {
         unanswered.set_nonblocking(true).expect("a socket");
         let to = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 9), 80);
         let connecting = unanswered.connect(&SockAddr::from(to));
-        assert!(connecting.is_err(), "it is under way");
+        assert!(connecting.is_err(), "the connection is not established");
         (
             (listener, answered, unanswered),
             Conntrack::open().expect("conntrack"),

@@ -1,4 +1,4 @@
-//! Each golden ruleset loads with nft, whole and as program and difference, and is what nft lists.
+//! nft loads each golden ruleset, whole and as program and difference, and lists the same.
 
 use std::fs;
 use std::path::Path;
@@ -10,10 +10,10 @@ use crate::trials;
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::golden;
-    trials![golden: each_loads_and_is_listed_as_it_is_written]
+    trials![golden: nft_loads_each_golden_and_lists_the_same]
 }
 
-fn each_loads_and_is_listed_as_it_is_written() {
+fn nft_loads_each_golden_and_lists_the_same() {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"));
     let program = fs::read_to_string(root.join("nothing/table.nft")).expect("the program");
     for folder in fs::read_dir(root).expect("the goldens") {
@@ -35,22 +35,22 @@ fn each_loads_and_is_listed_as_it_is_written() {
     }
 }
 
-/// What nft lists after it has loaded these texts.
+/// Returns what nft lists after it loaded these texts.
 fn loaded(namespace: &Namespace, texts: &[&str]) -> String {
     for text in texts {
         nft::load(namespace, text);
     }
     let listed = nft::normalise(&nft::list(namespace));
     // The count of a counter is state; nft lists the counter itself with each element.
-    let listed = listed.replace(" counter comment", " comment");
-    listed.replace(" counter\n", "\n")
+    listed
+        .replace(" counter comment", " comment")
+        .replace(" counter\n", "\n")
 }
 
-/// The whole ruleset of a folder's objects.
+/// Returns the whole ruleset of a folder's objects.
 fn render(namespace: &Namespace, folder: &Path) -> String {
-    let flags = fs::read_to_string(folder.join("flags"));
-    let flags =
-        flags.unwrap_or_else(|_| "--cluster-cidr 10.244.0.0/16,fd00:10:244::/56".to_owned());
+    let flags = fs::read_to_string(folder.join("flags"))
+        .unwrap_or_else(|_| "--cluster-cidr 10.244.0.0/16,fd00:10:244::/56".to_owned());
     let folder = folder.to_str().expect("a path in UTF-8");
     let arguments = [
         "render",
@@ -68,8 +68,10 @@ fn render(namespace: &Namespace, folder: &Path) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// Where a rule matches a protocol and loads a port, nft 1.0.6 lists the port as that protocol's
-/// and leaves out the match. (It cannot load a rule that learns as it lists it.)
+/// Returns a ruleset as nft 1.0.6 lists it.
+///
+/// If a rule matches a protocol and loads a port, nft lists the port as that protocol's and omits
+/// the match. (nft cannot load the listed form of a rule that updates an affinity map.)
 fn as_listed(text: &str) -> String {
     let lines = text.lines().map(|line| {
         let rule = line.trim_start().strip_prefix("meta l4proto ");

@@ -1,23 +1,23 @@
-//! What the kernel holds after our transactions: against the picture, and against nft's reading.
+//! The kernel's tables after our transactions equal the applied state, and nft lists the same.
 
 mod adopt;
 mod commit;
 mod conntrack;
 mod golden;
-mod refuse;
+mod rejections;
 mod scale;
 mod world;
 
 use libtest_mimic::Trial;
 
-/// The tests of this folder.
+/// Returns the tests of this folder.
 pub(crate) fn tests() -> Vec<Trial> {
     [
         adopt::tests(),
         commit::tests(),
         conntrack::tests(),
         golden::tests(),
-        refuse::tests(),
+        rejections::tests(),
         scale::tests(),
     ]
     .into_iter()

@@ -1,4 +1,4 @@
-//! Many elements at once.
+//! Transactions of many elements.
 
 use std::fmt::Write;
 use std::net::Ipv4Addr;
@@ -13,7 +13,7 @@ pub(super) fn tests() -> Vec<Trial> {
     trials![scale: fifty_thousand_elements_are_committed_in_one_transaction]
 }
 
-/// `services` Services with ten endpoints each.
+/// Returns this number of Services with ten endpoints each, as YAML.
 fn cluster(services: u32) -> String {
     let mut yaml = String::new();
     for number in 0..services {
@@ -33,14 +33,14 @@ fn cluster(services: u32) -> String {
              labels: {{kubernetes.io/service-name: s{number}}}}}\naddressType: IPv4\n\
              ports: [{{port: 8080}}]\nendpoints: [{endpoints}]"
         )
-        .expect("a String takes it");
+        .expect("a String accepts every write");
     }
     yaml
 }
 
 fn fifty_thousand_elements_are_committed_in_one_transaction() {
     let mut world = World::new();
-    world.take_in(&cluster(5_000));
+    world.apply_yaml(&cluster(5_000));
     world.rebuild();
     let table = world.read::<Ipv4Addr>();
     assert!(table.len() > 50_000, "{}", table.len());

@@ -1,4 +1,4 @@
-//! A node's state, its kernel, and the step between them, without the daemon around.
+//! A node's state, its kernel, and the syncs between them, without the daemon.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,13 +16,14 @@ use serde_json::Value as Json;
 
 use crate::lab::Namespace;
 
+/// The program of every test in this folder.
 pub(super) const PROGRAM: Program = Program {
     pods: PodMatch::Cidrs,
     masquerade_all: false,
     counters: true,
 };
 
-/// A namespace with a kernel and what is known of its node.
+/// A network namespace, its kernel, and the state of its node.
 pub(super) struct World {
     pub(super) namespace: Namespace,
     pub(super) kernel: Kernel,
@@ -50,8 +51,8 @@ impl World {
         }
     }
 
-    /// Takes in every object of a YAML text.
-    pub(super) fn take_in(&mut self, yaml: &str) {
+    /// Applies every object of a YAML text to the state.
+    pub(super) fn apply_yaml(&mut self, yaml: &str) {
         let listing = manifests::read_text(yaml, "node-1").expect("YAML");
         for event in listing.events {
             let diagnostics = self.state.apply(event);
@@ -59,17 +60,17 @@ impl World {
         }
     }
 
-    /// Makes the tables anew.
+    /// Recreates the tables.
     pub(super) fn rebuild(&mut self) {
         let plan = self.state.plan_everything();
         self.commit(plan, Some(&PROGRAM))
-            .expect("the kernel takes it");
+            .expect("the kernel accepts it");
     }
 
-    /// Sends the difference from the picture; the number of operations.
+    /// Commits the difference from the applied state; returns the number of operations.
     pub(super) fn sync(&mut self) -> usize {
         let plan = self.state.plan_changes();
-        self.commit(plan, None).expect("the kernel takes it")
+        self.commit(plan, None).expect("the kernel accepts it")
     }
 
     /// Commits a plan; returns the number of operations.
@@ -88,8 +89,8 @@ impl World {
         Ok(commit.len())
     }
 
-    /// Every client loses the endpoint that it may not keep.
-    pub(super) fn forgotten(&mut self) {
+    /// Unpins every client whose endpoint must not keep it.
+    pub(super) fn unpin_clients(&mut self) {
         let families = self.state.families.as_mut();
         let commit = per_family!(families, |family| match family.plan_all_unpinned() {
             Some(Plan { transaction, delta }) => {
@@ -98,10 +99,10 @@ impl World {
             }
             None => FamilyCommit::default(),
         });
-        self.kernel.commit(&commit).expect("the kernel takes it");
+        self.kernel.commit(&commit).expect("the kernel accepts it");
     }
 
-    /// What the kernel holds of a family, which must be ours.
+    /// Reads the table of a family, which must be ours.
     pub(super) fn read<A: Address>(&mut self) -> Table<A> {
         match self
             .kernel
@@ -113,7 +114,8 @@ impl World {
         }
     }
 
-    /// Asserts that the picture, what we read back and what nft reads are one.
+    /// Asserts that the applied state, the table as kube-dnat reads it, and the table as nft lists
+    /// it are equal.
     pub(super) fn check(&mut self) {
         let ipv4 = self.read::<Ipv4Addr>();
         let ipv6 = self.read::<Ipv6Addr>();
@@ -129,43 +131,42 @@ impl World {
                 .table()
         );
         let json = crate::lab::nft::list_json(&self.namespace);
-        assert_eq!(ours(&ipv4), nfts(&json, "ip"));
-        assert_eq!(ours(&ipv6), nfts(&json, "ip6"));
+        assert_eq!(our_lines(&ipv4), nft_lines(&json, "ip"));
+        assert_eq!(our_lines(&ipv6), nft_lines(&json, "ip6"));
     }
 }
 
-/// The elements of a table as lines `set key = value # comment`.
-fn ours<A: Address>(table: &Table<A>) -> BTreeSet<String> {
+/// Returns the elements of a table as lines `set key = value # comment`.
+fn our_lines<A: Address>(table: &Table<A>) -> BTreeSet<String> {
     let line = |element: kube_dnat::planner::ruleset::Element<A>| {
         let value = match element.value {
             Value::Nothing => String::new(),
             Value::Verdict(verdict) => verdict.to_string(),
             Value::Endpoint(address, port) => format!("{address} . {port}"),
         };
-        let comment = element.comment.as_ref();
-        let comment = comment.map_or("", |comment| comment.parts().0);
+        let comment = element.comment.as_ref().map_or("", |text| text.parts().0);
         format!("{} {} = {value} # {comment}", element.set, element.key)
     };
     table.elements().map(line).collect()
 }
 
-/// The same lines of what `nft -j list ruleset` says of a family.
-fn nfts(json: &Json, family: &str) -> BTreeSet<String> {
+/// Returns the same lines of a family from the output of `nft -j list ruleset`.
+fn nft_lines(json: &Json, family: &str) -> BTreeSet<String> {
     let objects = json["nftables"].as_array().expect("a list");
     let sets = objects
         .iter()
-        .flat_map(|object| [&object["set"], &object["map"]]);
-    let sets = sets.filter(|set| set["family"] == family && set["table"] == "kube-dnat");
+        .flat_map(|object| [&object["set"], &object["map"]])
+        .filter(|set| set["family"] == family && set["table"] == "kube-dnat");
     let mut lines = BTreeSet::new();
     for set in sets {
         let name = set["name"].as_str().expect("a name");
         for element in set["elem"].as_array().into_iter().flatten() {
             let (element, value) = match element.as_array().map(Vec::as_slice) {
-                Some([key, value]) => (key, words(value)),
+                Some([key, value]) => (key, nft_text(value)),
                 _ => (element, String::new()),
             };
             let inner = &element["elem"];
-            let key = words(if inner.is_null() {
+            let key = nft_text(if inner.is_null() {
                 element
             } else {
                 &inner["val"]
@@ -177,8 +178,8 @@ fn nfts(json: &Json, family: &str) -> BTreeSet<String> {
     lines
 }
 
-/// A value of nft's JSON in the words of its own language.
-fn words(value: &Json) -> String {
+/// Returns a value of nft's JSON in nft's own language.
+fn nft_text(value: &Json) -> String {
     match value {
         Json::String(text) => text.clone(),
         Json::Number(number) => number.to_string(),
@@ -186,13 +187,13 @@ fn words(value: &Json) -> String {
             let (kind, value) = object.iter().next().expect("one key");
             match kind.as_str() {
                 "concat" => {
-                    let parts = value.as_array().expect("a list").iter().map(words);
+                    let parts = value.as_array().expect("a list").iter().map(nft_text);
                     parts.collect::<Vec<_>>().join(" . ")
                 }
                 "drop" => "drop".to_owned(),
                 "goto" => format!("goto {}", value["target"].as_str().expect("a chain")),
                 "prefix" => {
-                    format!("{}/{}", words(&value["addr"]), words(&value["len"]))
+                    format!("{}/{}", nft_text(&value["addr"]), nft_text(&value["len"]))
                 }
                 other => panic!("{other} in nft's JSON: {value}"),
             }

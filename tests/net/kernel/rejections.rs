@@ -1,4 +1,4 @@
-//! A transaction that the kernel refuses: nothing of it is done, and the operation is named.
+//! If the kernel rejects a transaction, nothing is committed, and the error names the operation.
 
 use std::net::Ipv4Addr;
 
@@ -15,11 +15,11 @@ use super::world::World;
 use crate::trials;
 
 pub(super) fn tests() -> Vec<Trial> {
-    use super::refuse;
+    use super::rejections;
     trials![
-        refuse: one_element_of_many_is_named_with_its_service,
-        every_refused_operation_is_named,
-        a_missing_table_is_said_to_be_missing,
+        rejections: one_element_of_many_is_named_with_its_service,
+        every_rejected_operation_is_named,
+        a_missing_table_is_reported_as_missing,
     ]
 }
 
@@ -49,7 +49,7 @@ fn send(world: &mut World, operations: Vec<Operation<Ipv4Addr>>) -> Result<(), V
     commit.ipv4.transaction = Transaction { operations };
     match world.kernel.commit(&commit) {
         Ok(()) => Ok(()),
-        Err(Error::Rejected(refusals)) => Err(refusals),
+        Err(Error::Rejected(rejections)) => Err(rejections),
         Err(other) => panic!("{other}"),
     }
 }
@@ -57,14 +57,14 @@ fn send(world: &mut World, operations: Vec<Operation<Ipv4Addr>>) -> Result<(), V
 fn one_element_of_many_is_named_with_its_service() {
     let mut world = World::new();
     world.rebuild();
-    let wrong = Verdict::OnDemand(DynamicChain::Pick(
+    let missing_chain = Verdict::OnDemand(DynamicChain::Pick(
         FrontendKind::Address,
         EndpointList::Own,
         17,
     ));
     let verdict = |number| {
         if number == 1234 {
-            wrong
+            missing_chain
         } else {
             Verdict::Refuse
         }
@@ -72,13 +72,14 @@ fn one_element_of_many_is_named_with_its_service() {
     let operations: Vec<_> = (0..2000)
         .map(|number| add(number, verdict(number)))
         .collect();
-    let refusals = send(&mut world, operations.clone()).expect_err("chain pick-17 is not there");
-    assert_eq!(refusals.len(), 1, "{refusals:?}");
-    assert_eq!(refusals[0].services, [service(1234)], "{refusals:?}");
-    assert_eq!(refusals[0].errno, Errno::ENOENT);
+    let rejections =
+        send(&mut world, operations.clone()).expect_err("chain pick-17 does not exist");
+    assert_eq!(rejections.len(), 1, "{rejections:?}");
+    assert_eq!(rejections[0].services, [service(1234)], "{rejections:?}");
+    assert_eq!(rejections[0].errno, Errno::ENOENT);
     assert!(
-        refusals[0].operation.contains("10.96.4.210 . 80"),
-        "{refusals:?}"
+        rejections[0].operation.contains("10.96.4.210 . 80"),
+        "{rejections:?}"
     );
     assert_eq!(
         world
@@ -87,9 +88,10 @@ fn one_element_of_many_is_named_with_its_service() {
             .count(),
         0
     );
-    let others = operations.into_iter();
-    let others = others.filter(|operation| operation.service != Some(service(1234)));
-    send(&mut world, others.collect()).expect("the others are taken");
+    let others = operations
+        .into_iter()
+        .filter(|operation| operation.service != Some(service(1234)));
+    send(&mut world, others.collect()).expect("the kernel accepts the others");
     assert_eq!(
         world
             .read::<Ipv4Addr>()
@@ -99,7 +101,7 @@ fn one_element_of_many_is_named_with_its_service() {
     );
 }
 
-fn every_refused_operation_is_named() {
+fn every_rejected_operation_is_named() {
     let mut world = World::new();
     world.rebuild();
     let delete = |number| Operation {
@@ -114,23 +116,23 @@ fn every_refused_operation_is_named() {
         )),
         service: None,
     };
-    let refusals = send(
+    let rejections = send(
         &mut world,
         vec![missing, delete(5), add(6, Verdict::Refuse)],
     )
-    .expect_err("neither is there");
-    let named: Vec<_> = refusals
+    .expect_err("neither exists");
+    let named: Vec<_> = rejections
         .iter()
-        .map(|refusal| refusal.operation.as_str())
+        .map(|rejection| rejection.operation.as_str())
         .collect();
     let delete = "delete element services-restricted { tcp . 10.96.0.5 . 80 }";
     assert_eq!(named, ["delete chain pick-nodeport-19", delete]);
-    assert_eq!(refusals[1].services, [service(5)]);
+    assert_eq!(rejections[1].services, [service(5)]);
 }
 
-fn a_missing_table_is_said_to_be_missing() {
+fn a_missing_table_is_reported_as_missing() {
     let mut world = World::new();
-    let refusals = send(&mut world, vec![add(1, Verdict::Refuse)]).expect_err("no table");
-    assert_eq!(refusals[0].errno, Errno::ENOENT);
-    assert_eq!(refusals[0].services, [service(1)]);
+    let rejections = send(&mut world, vec![add(1, Verdict::Refuse)]).expect_err("no table");
+    assert_eq!(rejections[0].errno, Errno::ENOENT);
+    assert_eq!(rejections[0].services, [service(1)]);
 }
