@@ -193,7 +193,7 @@ fn in_place_of_kube_proxys_it_serves_by_kube_proxys_command() {
             ["/usr/sbin/nft", "list", "table", "ip", "kube-dnat"].as_slice(),
             "tcp . 10.96.0.1 . 80",
         ),
-        (&["/usr/local/bin/kube-dnat", "status"], "runs, version"),
+        (&["/usr/local/bin/kube-dnat", "status"], "running, version"),
         (
             &["/usr/local/bin/kube-dnat", "explain", "shop/cart"],
             "10.244.1.9",
