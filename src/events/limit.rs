@@ -40,7 +40,9 @@ pub enum LimitDecision {
 
 /// A bucket of `burst` tokens that gains one token each `every` while it is not full.
 struct TokenBucket {
+    /// The number of tokens in a full bucket.
     burst: u32,
+    /// The time in which the bucket gains one token.
     every: Duration,
 }
 

@@ -56,6 +56,7 @@ pub struct NewEvent {
 /// An Event that waits to be written.
 #[derive(Debug)]
 struct QueuedEvent {
+    /// The Event to write.
     event: NewEvent,
     /// The time of recording, as users see it.
     at: Timestamp,
@@ -95,8 +96,11 @@ pub struct EventRecorder(Option<EventQueue>);
 /// The sending end of the queue to the [`EventWriter`].
 #[derive(Clone, Debug)]
 struct EventQueue {
+    /// The name of the node.
     node: Arc<str>,
+    /// The channel to the writer.
     sender: mpsc::Sender<QueuedEvent>,
+    /// The counter of Events that are not queued.
     dropped: DroppedEvents,
 }
 
@@ -132,7 +136,9 @@ impl EventRecorder {
 /// The counter of dropped Events.
 #[derive(Clone, Debug)]
 struct DroppedEvents {
+    /// The metric of dropped Events.
     count: prometheus_client::metrics::counter::Counter,
+    /// Whether a dropped Event was logged.
     logged: Arc<AtomicBool>,
 }
 

@@ -28,10 +28,15 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Writes queued Events within the limits, and retries after failures.
 pub(super) struct EventWriter {
+    /// The delays of the writer.
     pace: WritePace,
+    /// The client of the API server.
     client: Client,
+    /// The name of the node.
     node: Arc<str>,
+    /// The counter of dropped Events.
     dropped: DroppedEvents,
+    /// The limits on Events.
     limiter: EventLimiter,
     /// The time since which the API server forbids writing Events.
     forbidden_since: Option<Instant>,
@@ -42,6 +47,7 @@ pub(super) struct EventWriter {
 }
 
 impl EventWriter {
+    /// Builds the writer.
     pub(super) fn new(
         pace: WritePace,
         client: Client,
@@ -90,6 +96,7 @@ impl EventWriter {
         due.saturating_duration_since(now)
     }
 
+    /// Writes an Event, and retries until it is written, rejected or forbidden.
     async fn write_with_retries(&mut self, queued: &QueuedEvent) {
         let mut pauses = ExponentialBuilder::new()
             .with_min_delay(self.pace.first_pause)
@@ -139,6 +146,7 @@ impl EventWriter {
         self.held_until = Some(now + pauses.next().unwrap_or(self.pace.hold));
     }
 
+    /// Writes an Event once.
     async fn write(&self, queued: &QueuedEvent) -> Result<(), Error> {
         let object = &queued.event.object;
         let uid = match objects::uid(&self.client, object).await? {
@@ -159,6 +167,7 @@ impl EventWriter {
         Ok(())
     }
 
+    /// Ends a series of failures, and logs that if there were any.
     fn succeeded(&mut self) {
         self.forbidden_since = None;
         let before = self.logged.len();
@@ -195,12 +204,14 @@ impl EventWriter {
         recovery
     }
 
+    /// Logs a failed write once until the next success.
     fn write_failed(&mut self, error: &str) {
         if self.logged.insert(LogEvent::EventWriteFailed) {
             warn!(event = %LogEvent::EventWriteFailed, error, "cannot write an Event; retrying");
         }
     }
 
+    /// Handles a write without an answer.
     fn unanswered(&mut self) -> WriteRecovery {
         self.write_failed("no answer from the API server");
         WriteRecovery::Retry(Duration::ZERO)

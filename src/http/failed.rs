@@ -15,11 +15,14 @@ pub(super) struct FailedListeners(Arc<Mutex<Failed>>);
 /// The failed listeners of health checks and of the daemon's own ports.
 #[derive(Debug, Default)]
 struct Failed {
+    /// The errors of the health checks of each Service.
     checks: BTreeMap<ServiceName, BTreeSet<String>>,
+    /// The error of each own port, by its endpoints and address.
     ports: BTreeMap<(&'static str, SocketAddr), String>,
 }
 
 impl FailedListeners {
+    /// Locks the state.
     fn failed(&self) -> MutexGuard<'_, Failed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -69,6 +69,7 @@ enum Families {
     Both,
 }
 
+/// Listens at an address, with two sockets if the kernel allows it.
 fn open(at: SocketAddr, families: Families, own: &Handle) -> io::Result<Listeners> {
     // The first bind is exclusive, so that a port in use is an error even if another process shares
     // it.

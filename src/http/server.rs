@@ -41,6 +41,7 @@ pub(crate) type HttpResponse = Response<Full<Bytes>>;
 /// The state that all ports share.
 #[derive(Clone, Debug)]
 pub struct Server {
+    /// The slots of all connections.
     slots: Arc<ConnectionSlots>,
     /// The runtime that serves this node and nothing else, so that no other request delays a probe.
     own: Handle,
@@ -178,6 +179,7 @@ async fn collect_body(request: Request<Incoming>) -> Option<Request<Bytes>> {
     Some(Request::from_parts(head, body.to_bytes()))
 }
 
+/// Builds the answer 413.
 fn payload_too_large() -> HttpResponse {
     let mut response = HttpResponse::default();
     *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;

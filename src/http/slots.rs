@@ -20,14 +20,18 @@ const MAX_OWN: usize = 128;
 /// The slots of all open connections.
 #[derive(Debug)]
 pub(super) struct ConnectionSlots {
+    /// The slots in use, behind a lock.
     held: Mutex<HeldSlots>,
 }
 
 /// The slots that are in use.
 #[derive(Debug)]
 struct HeldSlots {
+    /// The number of the next slot.
     next_number: u64,
+    /// The slots of this node.
     own: SlotShare,
+    /// The slots of other hosts.
     other: SlotShare,
 }
 
@@ -36,6 +40,7 @@ struct HeldSlots {
 /// Numbers increase, so the first slot is the oldest.
 #[derive(Debug)]
 struct SlotShare {
+    /// The maximum number of connections.
     limit: usize,
     /// The connections whose request has not arrived.
     idle: BTreeMap<u64, oneshot::Sender<()>>,
@@ -44,6 +49,7 @@ struct SlotShare {
 }
 
 impl SlotShare {
+    /// Builds an empty share.
     fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -52,6 +58,7 @@ impl SlotShare {
         }
     }
 
+    /// Returns whether all slots of the share are in use.
     fn is_full(&self) -> bool {
         self.idle.len() + self.active.len() >= self.limit
     }
@@ -77,6 +84,7 @@ pub(super) enum Peer {
 }
 
 impl HeldSlots {
+    /// Returns the share of a kind of peer.
     fn share(&mut self, peer: Peer) -> &mut SlotShare {
         match peer {
             Peer::ThisNode => &mut self.own,
@@ -91,6 +99,7 @@ impl ConnectionSlots {
         Self::with_limits(MAX_OWN, MAX_OTHER)
     }
 
+    /// Builds the slots with limits for this node and other hosts.
     fn with_limits(own: usize, other: usize) -> Arc<Self> {
         Arc::new(Self {
             held: Mutex::new(HeldSlots {
@@ -101,6 +110,7 @@ impl ConnectionSlots {
         })
     }
 
+    /// Locks the slots.
     fn held(&self) -> MutexGuard<'_, HeldSlots> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -153,6 +163,7 @@ pub(super) fn peer(remote: SocketAddr, local: SocketAddr) -> Peer {
 
 /// The slot of one connection.
 pub(super) struct ConnectionSlot {
+    /// The holder of the slot.
     pub(super) holder: Arc<SlotHolder>,
     /// The receiver that ends when the connection must be closed.
     pub(super) closed: oneshot::Receiver<()>,
@@ -162,9 +173,13 @@ pub(super) struct ConnectionSlot {
 
 /// The holder of a slot, which frees it when it is dropped.
 pub(super) struct SlotHolder {
+    /// The slots that it belongs to.
     slots: Arc<ConnectionSlots>,
+    /// The kind of peer.
     peer: Peer,
+    /// The number of the slot.
     number: u64,
+    /// Whether the whole request arrived.
     has_request: AtomicBool,
 }
 

@@ -79,6 +79,7 @@ fn program() -> Vec<sock_filter> {
     program
 }
 
+/// Builds an instruction without jump targets.
 fn instruction(code: u16, operand: u32) -> sock_filter {
     jump(code, operand, 0, 0)
 }

@@ -47,6 +47,7 @@ impl Kernel {
         }
     }
 
+    /// Reads the ruleset once.
     fn read_full_ruleset(&mut self) -> Result<Ruleset, Error> {
         let mut ruleset = Ruleset::default();
         self.for_each(NFT_MSG_GETTABLE, |family, attributes| {
@@ -129,11 +130,14 @@ fn chain_attributes(chain: &ChainId, name: u16) -> Vec<u8> {
 /// The messages of a transaction in one buffer, since `sendmsg` limits the number of buffers
 /// (`UIO_MAXIOV`).
 struct Messages {
+    /// The messages.
     bytes: Vec<u8>,
+    /// The number of messages, which numbers them.
     count: u32,
 }
 
 impl Messages {
+    /// Builds a transaction that has begun.
     fn new() -> Self {
         let mut messages = Self {
             bytes: Vec::new(),
@@ -159,6 +163,7 @@ impl Messages {
         self.bytes.extend(message);
     }
 
+    /// Adds a message.
     fn push(&mut self, kind: u8, family: u8, attributes: &[u8]) {
         let kind = attribute::kind(NFNL_SUBSYS_NFTABLES, kind);
         self.count = self.count.saturating_add(1);
@@ -166,17 +171,20 @@ impl Messages {
         self.bytes.extend(message);
     }
 
+    /// Ends the transaction.
     fn finish(mut self) -> Vec<u8> {
         self.bound(NFNL_MSG_BATCH_END);
         self.bytes
     }
 }
 
+/// Decodes a table.
 fn table(family: u8, attributes: &Attributes<'_>) -> Option<TableName> {
     let name = attributes.get(NFTA_TABLE)?.text()?.to_owned();
     Some(TableName { family, name })
 }
 
+/// Decodes a chain.
 fn chain(family: u8, attributes: &Attributes<'_>) -> Option<ForeignChain> {
     let hook = attributes.get(NFTA_CHAIN_HOOK).map(Attribute::nested);
     let hook = hook.and_then(|hook| {
@@ -199,6 +207,7 @@ fn chain(family: u8, attributes: &Attributes<'_>) -> Option<ForeignChain> {
     })
 }
 
+/// Decodes a rule.
 fn rule(family: u8, attributes: &Attributes<'_>) -> Option<ForeignRule> {
     let handle = attributes.get(NFTA_RULE_HANDLE)?.value.try_into().ok()?;
     let expressions = attributes.get(NFTA_RULE_EXPRESSIONS);

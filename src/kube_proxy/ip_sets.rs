@@ -15,10 +15,15 @@ use crate::netlink::{Error, Kernel};
 
 /// The command that destroys an IP set (`linux/netfilter/ipset/ip_set.h`, as the constants below).
 const IPSET_CMD_DESTROY: u8 = 3;
+/// The command that lists IP sets.
 const IPSET_CMD_LIST: u8 = 7;
+/// The attribute of the protocol version.
 const IPSET_ATTR_PROTOCOL: u16 = 1;
+/// The attribute of the name.
 const IPSET_ATTR_SETNAME: u16 = 2;
+/// The attribute of the flags.
 const IPSET_ATTR_FLAGS: u16 = 6;
+/// The flag that lists names only.
 const IPSET_FLAG_LIST_SETNAME: u32 = 1 << 1;
 
 /// The protocol version that every kernel since 2.6.39 accepts.
@@ -50,10 +55,12 @@ pub enum IpSetError {
     Failed(#[from] Error),
 }
 
+/// Returns the message type of a command.
 fn kind(command: u8) -> u16 {
     attribute::kind(NFNL_SUBSYS_IPSET, command)
 }
 
+/// Encodes the attribute that every request begins with.
 fn protocol() -> Vec<u8> {
     let mut attributes = Vec::new();
     attribute::push(&mut attributes, IPSET_ATTR_PROTOCOL, &[PROTOCOL]);
@@ -114,6 +121,7 @@ impl Kernel {
         }
     }
 
+    /// Destroys one IP set.
     fn destroy_ip_set(&mut self, name: &str) -> Result<(), IpSetError> {
         let mut attributes = protocol();
         attributes.extend(attribute::texts(&[(IPSET_ATTR_SETNAME, name)]));

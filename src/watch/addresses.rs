@@ -82,8 +82,11 @@ async fn follow_connection(events: &mpsc::Sender<Events>) -> Result<(), rtnetlin
 
 /// A connection to rtnetlink, with its notifications.
 struct Rtnetlink {
+    /// The handle for requests.
     handle: Handle,
+    /// The notifications of the subscribed groups.
     notifications: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
+    /// The task that drives the connection.
     connection: JoinHandle<()>,
 }
 
@@ -97,6 +100,7 @@ impl Drop for Rtnetlink {
 }
 
 impl Rtnetlink {
+    /// Connects to rtnetlink, and subscribes to multicast groups.
     fn open(groups: &[MulticastGroup]) -> Result<Self, rtnetlink::Error> {
         let (connection, handle, notifications) = rtnetlink::new_multicast_connection(groups)
             .map_err(|error| rtnetlink::Error::NamespaceError(error.to_string()))?;
@@ -125,6 +129,7 @@ impl Rtnetlink {
         Ok(())
     }
 
+    /// Reads all addresses and those of the default routes.
     async fn own_addresses(&self) -> Result<OwnAddresses, rtnetlink::Error> {
         let addresses = self.handle.address().get().execute();
         let addresses: Vec<_> = addresses.try_collect().await?;
@@ -189,10 +194,12 @@ fn is_relevant(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
     }
 }
 
+/// Returns whether a route is a default route of the main table.
 fn is_default(route: &RouteMessage) -> bool {
     route.header.destination_prefix_length == 0 && route.header.table == RouteHeader::RT_TABLE_MAIN
 }
 
+/// Returns the metric of a route.
 fn priority(route: &RouteMessage) -> u32 {
     let priority = route
         .attributes
@@ -205,6 +212,7 @@ fn priority(route: &RouteMessage) -> u32 {
     priority.unwrap_or(0)
 }
 
+/// Returns the index of the interface of a route.
 fn interface(route: &RouteMessage) -> Option<u32> {
     route
         .attributes
@@ -215,6 +223,7 @@ fn interface(route: &RouteMessage) -> Option<u32> {
         })
 }
 
+/// Returns the preferred source address of a route.
 fn preferred_source(route: &RouteMessage) -> Option<IpAddr> {
     route
         .attributes

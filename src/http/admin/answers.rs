@@ -36,6 +36,7 @@ impl AdminServer {
         }
     }
 
+    /// Answers a GET request.
     async fn get(&self, path: &str, failed: &FailedListeners) -> HttpResponse {
         match path {
             "/metrics" => self.exposition_response().await,
@@ -107,14 +108,17 @@ fn set_verbosity(from: SocketAddr, request: &Request<Bytes>) -> HttpResponse {
 /// The content type of metrics.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// Builds the answer 404.
 pub(super) fn not_found() -> HttpResponse {
     text(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
+/// Builds an answer of plain text.
 pub(super) fn text(status: StatusCode, body: impl Into<String>) -> HttpResponse {
     with_type(status, "text/plain; charset=utf-8", body.into())
 }
 
+/// Builds an answer of JSON.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
     match serde_json::to_string(body) {
         Ok(body) => with_type(status, "application/json", body),
@@ -122,6 +126,7 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
     }
 }
 
+/// Builds an answer with a content type.
 fn with_type(status: StatusCode, content_type: &'static str, body: String) -> HttpResponse {
     let mut response = Response::new(Full::<Bytes>::from(body));
     *response.status_mut() = status;

@@ -31,7 +31,9 @@ pub const HIDDEN: (&str, &str) = (
 
 /// Collects the counters from the kernel at each scrape.
 pub struct ConnectionMetrics {
+    /// The counters of the last scrape.
     totals: Mutex<CountedTotals>,
+    /// The IP families of the node.
     families: &'static [Family],
     /// The maximum number of ports with metrics, busiest first.
     limit: usize,
@@ -39,7 +41,9 @@ pub struct ConnectionMetrics {
 
 /// The counters of the last scrape, from which resets are detected.
 struct CountedTotals {
+    /// The socket that reads the counters.
     kernel: Kernel,
+    /// The counter of each element that a frontend has.
     elements: BTreeMap<String, CountedFrontend>,
 }
 
@@ -49,6 +53,7 @@ struct CountedTotals {
 /// another chain.
 #[derive(Clone, Default)]
 struct CountedFrontend {
+    /// The chain of the element.
     chain: Option<String>,
     /// The last value of the counter.
     last: u64,
@@ -59,8 +64,11 @@ struct CountedFrontend {
 /// The labels of a port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 struct PortLabel {
+    /// The namespace of the Service.
     namespace: String,
+    /// The name of the Service.
     service: String,
+    /// The name of the port.
     port_name: String,
 }
 
@@ -113,6 +121,7 @@ impl ConnectionMetrics {
 }
 
 impl CountedTotals {
+    /// Reads the counters of a family, and adds them to the totals of their ports.
     fn read<A: Address>(
         &mut self,
         before: &BTreeMap<String, CountedFrontend>,

@@ -80,11 +80,16 @@ impl AdminServer {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct HealthReport {
+    /// The time of the last update, or now while the daemon is healthy.
     last_updated: String,
+    /// The time of the answer.
     current_time: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// Whether the Node is eligible for load balancers; absent in `/livez`.
     node_eligible: Option<bool>,
+    /// Whether the daemon is healthy.
     healthy: bool,
+    /// The health of each family.
     status: BTreeMap<&'static str, FamilyHealth>,
 }
 
@@ -92,7 +97,9 @@ struct HealthReport {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct FamilyHealth {
+    /// The time of the last update of the family.
     last_updated: String,
+    /// Whether the family is healthy.
     healthy: bool,
 }
 

@@ -66,8 +66,11 @@ pub struct BindAddresses {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot serve {what} at {at}: {source}")]
 pub struct BindError {
+    /// The endpoints of the address: `health` or `metrics`.
     what: &'static str,
+    /// The address.
     at: SocketAddr,
+    /// The error of the socket.
     source: io::Error,
 }
 

@@ -23,6 +23,7 @@ pub struct ReportedStatus {
 }
 
 impl AdminServer {
+    /// Collects the status from the metrics.
     pub(super) fn status(&self) -> ReportedStatus {
         let metrics = &self.metrics;
         let families = || self.families.iter().copied().map(FamilyLabel::from);

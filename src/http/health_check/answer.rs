@@ -16,8 +16,11 @@ use crate::planner::model::ServiceName;
 /// The health of one Service in one family.
 #[derive(Debug)]
 pub(super) struct ServiceHealth {
+    /// The Service.
     pub(super) service: ServiceName,
+    /// The number of ready endpoints on this node.
     pub(super) local_endpoints: AtomicUsize,
+    /// The health of the sync loop.
     pub(super) sync_health: Arc<SyncHealth>,
 }
 

@@ -29,20 +29,29 @@ const RETRY: Duration = Duration::from_secs(3);
 
 /// The servers of all health checks.
 struct HealthCheckServers {
+    /// The health of the sync loop.
     sync_health: Arc<SyncHealth>,
+    /// The metrics that count failures.
     metrics: Metrics,
+    /// The server that all ports share.
     server: Server,
+    /// The recorder of failures.
     recorder: EventRecorder,
+    /// The addresses of the node in each family.
     addresses: BTreeMap<Family, Vec<IpAddr>>,
+    /// The server of each Service and family.
     services: BTreeMap<(Family, ServiceName), HealthCheckServer>,
 }
 
 /// The server of one Service in one family.
 struct HealthCheckServer {
+    /// The `healthCheckNodePort`.
     port: u16,
     /// The load-balancer IPs, which are served besides the addresses of the node.
     load_balancer_ips: Vec<IpAddr>,
+    /// The health that the server answers.
     health: Arc<ServiceHealth>,
+    /// The listener at each address.
     listeners: BTreeMap<IpAddr, CheckListener>,
 }
 
@@ -93,6 +102,7 @@ pub async fn serve(
 }
 
 impl HealthCheckServers {
+    /// Handles a change of the addresses or of a health check.
     fn handle_change(&mut self, change: HealthCheckChange) {
         match change {
             HealthCheckChange::Addresses(family, addresses) => {
@@ -140,6 +150,7 @@ impl HealthCheckServers {
         }
     }
 
+    /// Returns whether any health check fails.
     fn has_failed(&self) -> bool {
         self.services.values().any(HealthCheckServer::has_failed)
     }
@@ -160,6 +171,7 @@ impl HealthCheckServers {
         self.server.failed.set_health_checks(failed);
     }
 
+    /// Retries the failed listeners.
     fn retry(&mut self) {
         for ((family, name), served) in &mut self.services {
             let addresses = self.addresses.get(family);
@@ -170,6 +182,7 @@ impl HealthCheckServers {
 }
 
 impl HealthCheckServer {
+    /// Returns whether any address fails.
     fn has_failed(&self) -> bool {
         self.errors().next().is_some()
     }

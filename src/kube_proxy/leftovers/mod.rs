@@ -200,6 +200,7 @@ pub fn is_ip_set_of_kube_proxy(name: &str) -> bool {
     own.is_some_and(|own| IP_SETS.iter().any(|known| is(known, own)))
 }
 
+/// Returns whether a table has family IPv4 or IPv6.
 fn is_ip(table: &TableName) -> bool {
     [IP, IP6].contains(&table.family)
 }
@@ -210,6 +211,7 @@ pub fn is_table_of_kube_proxy(table: &TableName) -> bool {
     is_ip(table) && table.name == KUBE_PROXY
 }
 
+/// Returns whether a chain belongs to kube-proxy.
 fn is_chain_of_kube_proxy(chain: &ChainId) -> bool {
     is_ip(&chain.table)
         && IPTABLES.contains(&chain.table.name.as_str())

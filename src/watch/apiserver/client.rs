@@ -109,6 +109,7 @@ pub async fn client(
     })
 }
 
+/// Reads a kubeconfig.
 async fn from_kubeconfig(path: &Path, master: Option<&str>) -> Result<Config, ClientError> {
     let invalid = |error| {
         let path = path.to_owned();
@@ -141,6 +142,7 @@ async fn from_kubeconfig(path: &Path, master: Option<&str>) -> Result<Config, Cl
     }
 }
 
+/// Returns the cluster of the current context.
 fn current_cluster(kubeconfig: &Kubeconfig) -> Option<&Cluster> {
     let name = kubeconfig.current_context.as_ref()?;
     let named = kubeconfig
@@ -162,6 +164,7 @@ fn has_line_break(file: &str) -> bool {
     std::fs::read_to_string(file).is_ok_and(|text| text.contains(['\n', '\r']))
 }
 
+/// Returns whether a cluster has a proxy.
 fn has_proxy(cluster: &Cluster) -> bool {
     cluster
         .proxy_url
@@ -169,6 +172,7 @@ fn has_proxy(cluster: &Cluster) -> bool {
         .is_some_and(|url| !url.is_empty())
 }
 
+/// Builds the configuration for `--master`.
 fn from_master(master: &str) -> Result<Config, ClientError> {
     let address = master
         .strip_prefix("https://")

@@ -102,6 +102,7 @@ pub(super) fn describe(error: &watcher::Error) -> String {
     ErrorChain(error).to_string()
 }
 
+/// Returns the status that the API server answered, if it did.
 fn status(error: &watcher::Error) -> Option<&Status> {
     let error = match error {
         watcher::Error::WatchError(status) => return Some(status),

@@ -50,14 +50,21 @@ pub(super) fn read<'a, W: Watched>(
 
 /// The state of the reader of kind `W`.
 struct WatchReader<'a, W> {
+    /// The client of the API server.
     client: &'a Client,
+    /// The name of this node.
     our_node: &'a str,
+    /// The timeouts and pauses.
     timeouts: &'a WatchTimeouts,
+    /// The channel of the events.
     events: &'a Sender<Events>,
+    /// The names of the known objects.
     known: KnownNames,
+    /// The pauses after failures.
     pauses: ResetTimerBackoff<ExponentialBackoff>,
     /// The pauses while the kind is unavailable.
     unavailable_pauses: ExponentialBackoff,
+    /// The failures that are in the log.
     logged: LoggedFailures,
     /// Whether to use streaming lists; after a rejection, lists come in pages for good.
     streaming: bool,
@@ -69,6 +76,7 @@ struct WatchReader<'a, W> {
     listed: bool,
     /// Whether the kind was logged as unavailable since its last list.
     unavailable: bool,
+    /// The kind that the reader lists.
     kind: PhantomData<W>,
 }
 
@@ -136,6 +144,7 @@ impl<W: Watched> WatchReader<'_, W> {
         }
     }
 
+    /// Returns the configuration of the watcher.
     fn config(&self) -> watcher::Config {
         let config = watcher::Config {
             label_selector: W::LABEL_SELECTOR.map(str::to_owned),
@@ -159,6 +168,7 @@ impl<W: Watched> WatchReader<'_, W> {
         }
     }
 
+    /// Handles an event of the watcher; returns the phase after it.
     async fn event(
         &mut self,
         event: watcher::Event<WatchedObject<W>>,
@@ -183,6 +193,7 @@ impl<W: Watched> WatchReader<'_, W> {
         }
     }
 
+    /// Starts a list, or starts it over.
     async fn begin(&mut self, phase: WatchPhase) -> Result<WatchPhase, WatchEnd> {
         self.known.begin();
         if phase == WatchPhase::Listing {
@@ -196,12 +207,14 @@ impl<W: Watched> WatchReader<'_, W> {
         Ok(WatchPhase::Listing)
     }
 
+    /// Reports an object that exists.
     async fn apply(&mut self, slim: &WatchedObject<W>) -> Result<(), WatchEnd> {
         let update = slim.update(self.our_node);
         self.known.insert(&update.key.name);
         self.report(Event::Update(update)).await
     }
 
+    /// Completes a list, and reports deleted objects.
     async fn finish(&mut self) -> Result<(), WatchEnd> {
         for name in self.known.finish() {
             let kind = W::KIND;
@@ -214,6 +227,7 @@ impl<W: Watched> WatchReader<'_, W> {
         self.listed().await
     }
 
+    /// Reports once that the kind is listed.
     async fn listed(&mut self) -> Result<(), WatchEnd> {
         if self.listed {
             return Ok(());
@@ -222,6 +236,7 @@ impl<W: Watched> WatchReader<'_, W> {
         self.report(Event::Listed(W::KIND)).await
     }
 
+    /// Reports an object, or its deletion.
     async fn update(&self, key: ObjectKey, object: Option<Object>) -> Result<(), WatchEnd> {
         let rejected = Vec::new();
         let update = Update {
@@ -233,6 +248,7 @@ impl<W: Watched> WatchReader<'_, W> {
         self.report(Event::Update(update)).await
     }
 
+    /// Sends an event to the receiver.
     async fn report(&self, event: Event) -> Result<(), WatchEnd> {
         self.events
             .send(vec![event])
@@ -241,6 +257,7 @@ impl<W: Watched> WatchReader<'_, W> {
             .ok_or(WatchEnd::Stop)
     }
 
+    /// Ends a series of failures, and logs that if there were any.
     fn succeeded(&mut self) {
         self.broken_lists = 0;
         self.failures = 0;
@@ -250,6 +267,7 @@ impl<W: Watched> WatchReader<'_, W> {
         }
     }
 
+    /// Handles a failure; returns the phase after it.
     async fn failure(
         &mut self,
         error: &watcher::Error,
@@ -278,6 +296,7 @@ impl<W: Watched> WatchReader<'_, W> {
         })
     }
 
+    /// Logs a failure, at a level that fits it.
     fn log(&mut self, error: &watcher::Error, text: &str) {
         if failure::is_routine(error) || !self.logged.is_new(text, Instant::now()) {
             debug!(event = %LogEvent::WatchFailed, error = %text, kind = %W::KIND, "watch failed");
@@ -288,6 +307,7 @@ impl<W: Watched> WatchReader<'_, W> {
         }
     }
 
+    /// Handles a watcher that is silent for too long.
     async fn timed_out(&mut self, phase: WatchPhase) -> WatchEnd {
         let text = "no answer from the API server";
         if self.streaming && phase == WatchPhase::Listing {
@@ -300,6 +320,7 @@ impl<W: Watched> WatchReader<'_, W> {
         WatchEnd::Renew
     }
 
+    /// Switches to lists in pages.
     fn in_pages(&mut self, reason: &str) -> WatchEnd {
         debug!(%reason, kind = %W::KIND, "listing in pages from now on");
         self.streaming = false;
@@ -324,6 +345,7 @@ impl<W: Watched> WatchReader<'_, W> {
         Err(WatchEnd::Renew)
     }
 
+    /// Pauses after a failure, with jitter.
     async fn pause(&mut self, at_least: Duration) {
         let pause = self.pauses.next().unwrap_or(MAX_PAUSE);
         // `Retry-After` gives every node the same pause; the jitter keeps a fleet from retrying at

@@ -19,13 +19,16 @@ use crate::planner::model::{ObjectKey, RejectReason, Update, parse};
 pub(super) struct WatchedObject<W> {
     /// The `resourceVersion` from which the watcher continues, and nothing else.
     meta: ObjectMeta,
+    /// The decoded object, or the error.
     object: Result<W, Malformed>,
 }
 
 /// An object that does not decode.
 #[derive(Clone, Debug)]
 struct Malformed {
+    /// The metadata that could be decoded.
     metadata: WireMetadata,
+    /// The error of the decoder.
     error: Arc<str>,
 }
 
@@ -48,6 +51,7 @@ impl<W: Watched> WatchedObject<W> {
         parse::key(W::KIND, self.metadata())
     }
 
+    /// Returns the metadata of the object.
     fn metadata(&self) -> &WireMetadata {
         match &self.object {
             Ok(object) => object.metadata(),
@@ -55,6 +59,7 @@ impl<W: Watched> WatchedObject<W> {
         }
     }
 
+    /// Decodes an object from JSON.
     fn decode(json: &str) -> Self {
         let object = serde_json::from_str::<W>(json).map_err(|error| Malformed {
             metadata: identity(json),

@@ -20,10 +20,13 @@ use super::walk::{self, FileStamp, Walk};
 /// The directory, its files and their objects.
 #[derive(Debug)]
 pub(super) struct Files {
+    /// The directory of manifests.
     directory: PathBuf,
     /// The identity of the directory when it was last attached.
     identity: Option<walk::FileIdentity>,
+    /// The name of this node.
     our_node: Arc<str>,
+    /// The objects of all files.
     index: Index,
     /// The files that were read.
     read: BTreeMap<PathBuf, ReadFile>,
@@ -40,7 +43,9 @@ pub(super) struct Files {
 /// The state of a file when it was last read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ReadFile {
+    /// The stamp of the file, if it existed.
     stamp: Option<FileStamp>,
+    /// Whether the file could not be read or parsed.
     failed: bool,
 }
 
@@ -60,6 +65,7 @@ impl Files {
         }
     }
 
+    /// Returns the directory of manifests.
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }

@@ -84,8 +84,11 @@ pub fn watch(
 /// The handle of the thread of [`watch`], which ends when the handle or the receiver is dropped.
 #[derive(Debug)]
 pub struct WatchHandle {
+    /// The channel to the thread.
     signals: SyncSender<Signal>,
+    /// The flags of the thread.
     flags: Arc<Flags>,
+    /// The thread, until it is joined.
     thread: Option<JoinHandle<()>>,
 }
 
@@ -102,6 +105,7 @@ impl WatchHandle {
         }
     }
 
+    /// Tells the thread to stop.
     fn signal(&self) {
         self.flags.stop.store(true, Ordering::Relaxed);
         // If the channel is full, the thread wakes up anyway.
@@ -117,11 +121,17 @@ impl Drop for WatchHandle {
 
 /// The state of the thread.
 struct Follower {
+    /// The files and their objects.
     files: Files,
+    /// The watcher of the directories.
     watcher: RecommendedWatcher,
+    /// The channel to this thread, for the watcher.
     signals: SyncSender<Signal>,
+    /// The signals to this thread.
     received: Receiver<Signal>,
+    /// The flags that other threads set.
     flags: Arc<Flags>,
+    /// The channel of the events.
     events: mpsc::Sender<Events>,
 }
 
@@ -131,15 +141,19 @@ struct Stopped;
 /// The outcome of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Report {
+    /// The changed objects were sent.
     Sent,
+    /// The directory does not exist.
     DirectoryMissing,
 }
 
 impl Follower {
+    /// Runs until the thread must end.
     fn run(mut self) {
         let Err(Stopped) = self.follow();
     }
 
+    /// Reports all files and then their changes.
     fn follow(&mut self) -> Result<Infallible, Stopped> {
         self.report_all()?;
         self.send(ObjectKind::ALL.map(Event::Listed).into())?;
@@ -176,6 +190,7 @@ impl Follower {
         }
     }
 
+    /// Handles a signal.
     fn take(&mut self, signal: Signal, rescan: &mut Rescan) -> Result<(), Stopped> {
         if self.flags.stop.load(Ordering::Relaxed) {
             return Err(Stopped);
@@ -213,6 +228,7 @@ impl Follower {
         Ok(Report::Sent)
     }
 
+    /// Sends events to the receiver.
     fn send(&self, events: Events) -> Result<(), Stopped> {
         self.events.blocking_send(events).map_err(|_closed| Stopped)
     }

@@ -21,7 +21,9 @@ pub(super) struct Index {
 /// The update of an object from one file.
 #[derive(Debug)]
 struct FileClaim {
+    /// The file.
     file: Arc<Path>,
+    /// The update that the file has.
     update: Update,
 }
 
@@ -53,6 +55,7 @@ impl Index {
         self.files.keys()
     }
 
+    /// Removes the objects of a file.
     fn remove(&mut self, file: &Arc<Path>) {
         for key in self.files.remove(file).unwrap_or_default() {
             if let Some(claims) = self.claims.get_mut(&key) {
@@ -64,6 +67,7 @@ impl Index {
         }
     }
 
+    /// Adds the objects of a file.
     fn add(&mut self, file: &Arc<Path>, updates: Vec<Update>) {
         if updates.is_empty() {
             return;

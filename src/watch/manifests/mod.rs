@@ -131,12 +131,14 @@ pub fn read_text(text: &str, our_node: &str) -> Result<Listing, SyntaxError> {
 }
 
 impl Listing {
+    /// Adds the counts of ignored objects.
     fn add_ignored(&mut self, ignored: BTreeMap<String, usize>) {
         for (kind, count) in ignored {
             *self.ignored.entry(kind).or_default() += count;
         }
     }
 
+    /// Adds the objects of all files as events.
     fn index(&mut self, contents: BTreeMap<Arc<Path>, Vec<Update>>) {
         let updates = Index::default().replace(contents);
         self.events.extend(updates.into_iter().map(Event::Update));

@@ -133,13 +133,18 @@ pub(super) fn identity(path: &Path) -> Option<FileIdentity> {
 /// The metadata that changes with the content of a file, as finely as the clock of its file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileStamp {
+    /// The device and inode number.
     pub(super) identity: FileIdentity,
+    /// The size in bytes.
     size: u64,
+    /// The time of the last change of the content, in seconds and nanoseconds.
     modified: (i64, i64),
+    /// The time of the last change of the inode, in seconds and nanoseconds.
     changed: (i64, i64),
 }
 
 impl FileStamp {
+    /// Builds the stamp from the metadata of a file.
     fn new(metadata: &fs::Metadata) -> Self {
         Self {
             identity: (metadata.dev(), metadata.ino()),
@@ -168,6 +173,7 @@ pub(super) fn read(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
+/// Returns whether an error means that the file does not exist.
 fn is_missing(error: &io::Error) -> bool {
     matches!(
         error.kind(),

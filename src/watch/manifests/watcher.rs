@@ -15,7 +15,9 @@ use crate::logging::LogEvent;
 /// A message to the thread.
 #[derive(Debug)]
 pub(super) enum Signal {
+    /// A notice from the kernel.
     Notice(Notice),
+    /// The request to stop.
     Stop,
 }
 

@@ -15,7 +15,9 @@ use crate::yaml::Yaml;
 /// The format of a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ManifestFormat {
+    /// The manifest is YAML.
     Yaml,
+    /// The manifest is JSON.
     Json,
 }
 
@@ -38,6 +40,7 @@ pub struct SyntaxError {
 }
 
 impl SyntaxError {
+    /// Builds the error, with the position only in its own field.
     fn new(position: Option<(usize, usize)>, error: &dyn fmt::Display) -> Self {
         let mut reason = error.to_string();
         if let Some((line, column)) = position {
@@ -101,7 +104,9 @@ pub(super) fn parse_text(
 /// `apiVersion` and `kind` of an object.
 #[derive(Clone, Default)]
 struct TypeMeta<'de> {
+    /// The value of `apiVersion`.
     api_version: Option<Cow<'de, str>>,
+    /// The value of `kind`.
     kind: Option<Cow<'de, str>>,
 }
 
@@ -121,6 +126,7 @@ impl TypeMeta<'_> {
         }
     }
 
+    /// Returns whether the object is a list.
     fn is_list(&self) -> bool {
         self.kind
             .as_deref()
@@ -164,13 +170,16 @@ impl TypeMeta<'_> {
 /// A document is an object, a list of objects (`kind: List`, whose `kind` `kubectl` writes after
 /// its `items`), or empty.
 struct Objects<'de, 'c> {
+    /// The name of this node.
     our_node: &'c str,
+    /// The objects that were read so far.
     content: &'c mut Content,
     /// The type that an item has from its list.
     inherited: TypeMeta<'de>,
 }
 
 impl<'c> Objects<'_, 'c> {
+    /// Builds the reader of one document.
     fn new(our_node: &'c str, content: &'c mut Content) -> Self {
         Self {
             our_node,
@@ -255,6 +264,7 @@ impl<'de> Visitor<'de> for Objects<'de, '_> {
     }
 }
 
+/// Parses an object of a watched kind.
 fn update(kind: ObjectKind, object: &Yaml, our_node: &str) -> Update {
     match kind {
         ObjectKind::Service => decoded(kind, object, |service| parse::service(&service)),
@@ -267,6 +277,7 @@ fn update(kind: ObjectKind, object: &Yaml, our_node: &str) -> Update {
     }
 }
 
+/// Decodes and parses an object, or rejects it as malformed.
 fn decoded<T: DeserializeOwned>(
     kind: ObjectKind,
     object: &Yaml,
