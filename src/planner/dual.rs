@@ -1,24 +1,25 @@
 //! A value of each IP family that the node has.
 
-/// A value of IPv4, and one of IPv6 where the node has IPv6. The types differ where they are generic
-/// over the address: `Dual<Table<Ipv4Addr>, Table<Ipv6Addr>>`.
+/// A value of IPv4, and one of IPv6 if the node has IPv6.
+///
+/// The types differ if they are generic over the address: `Dual<Table<Ipv4Addr>, Table<Ipv6Addr>>`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dual<T, U = T> {
     /// The value of IPv4.
     pub ipv4: T,
-    /// The value of IPv6; `None`: the node has no IPv6.
+    /// The value of IPv6; `None` if the node has no IPv6.
     pub ipv6: Option<U>,
 }
 
 impl<T, U> Dual<T, U> {
-    /// A value of each family, of a node that has both.
+    /// Creates the values of a node that has both families.
     #[must_use]
     pub fn both(ipv4: T, ipv6: U) -> Self {
         let ipv6 = Some(ipv6);
         Self { ipv4, ipv6 }
     }
 
-    /// References to the values.
+    /// Returns references to the values.
     #[must_use]
     pub fn as_ref(&self) -> Dual<&T, &U> {
         Dual {
@@ -27,7 +28,7 @@ impl<T, U> Dual<T, U> {
         }
     }
 
-    /// Mutable references to the values.
+    /// Returns mutable references to the values.
     #[must_use]
     pub fn as_mut(&mut self) -> Dual<&mut T, &mut U> {
         Dual {
@@ -36,7 +37,7 @@ impl<T, U> Dual<T, U> {
         }
     }
 
-    /// Pairs the values of each family that both sides have.
+    /// Returns pairs of the values of each family that both sides have.
     #[must_use]
     pub fn zip<V, W>(self, other: Dual<V, W>) -> Dual<(T, V), (U, W)> {
         Dual {
@@ -47,7 +48,7 @@ impl<T, U> Dual<T, U> {
 }
 
 impl<T, U, V, W> Dual<(T, V), (U, W)> {
-    /// Takes the pairs apart.
+    /// Splits the pairs.
     #[must_use]
     pub fn unzip(self) -> (Dual<T, U>, Dual<V, W>) {
         let (first4, second4) = self.ipv4;
@@ -72,8 +73,10 @@ impl<T> IntoIterator for Dual<T> {
     }
 }
 
-/// Evaluates an expression for the value of each family, and gives a [`Dual`] of the results. Unlike
-/// a closure, the expression may differ in its types, borrow mutably, and leave the function with `?`.
+/// Evaluates an expression for the value of each family, and returns a [`Dual`] of the results.
+///
+/// Unlike a closure, the expression may have a type for each family, borrow mutably, and return
+/// from the function with `?`.
 #[macro_export]
 macro_rules! per_family {
     ($dual:expr, |$value:pat_param| $body:expr) => {{
@@ -95,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_expression_is_evaluated_for_the_families_that_there_are() {
+    fn an_expression_is_evaluated_for_each_family_of_the_node() {
         let double = |dual: Dual<u8, u16>| per_family!(dual, |value| u32::from(value) * 2);
         assert_eq!(double(Dual::both(1, 2)), Dual::both(2, 4));
         let ipv4 = Dual {

@@ -58,7 +58,7 @@ impl<A: Address> FamilyState<A> {
             .map(|(name, service_elements)| (name.to_string(), service_elements.describe()))
             .collect();
         let elements: Map<_, _> = applied
-            .elements()
+            .element_counts()
             .iter()
             .map(|(set, count)| (set.to_string(), json!(count)))
             .collect();

@@ -228,7 +228,7 @@ impl SyncMetrics {
     pub(super) fn set_applied<A: Address>(&mut self, family: &FamilyState<A>) {
         let applied = family.applied();
         let metrics = &self.metrics;
-        for (set, count) in applied.elements() {
+        for (set, count) in applied.element_counts() {
             // A sync changes few of them.
             if self.elements.insert((A::FAMILY, *set), *count) != Some(*count) {
                 let label = SetLabel::new(A::FAMILY, *set);
@@ -236,7 +236,7 @@ impl SyncMetrics {
             }
         }
         let services = metrics.services.get_or_create(&A::FAMILY.into());
-        services.set(number(applied.services()));
+        services.set(number(applied.service_count()));
         drop(services);
         let without = applied.without_local_endpoints();
         let no_local = &metrics.no_local_endpoints;

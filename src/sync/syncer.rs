@@ -329,7 +329,7 @@ impl Syncer {
         }
         let commit = per_family!(self.state.families.as_ref(), |family| family
             .applied()
-            .unused_chains()
+            .delete_unused_chains()
             .into());
         match self.kernel.commit(&commit) {
             Ok(()) => {

@@ -76,7 +76,7 @@ impl Node {
 
     /// Handles and plans events until this many Services are planned.
     pub(crate) async fn until_served(&mut self, services: usize) {
-        let served = |state: &State| state.families.ipv4.applied().services() == services;
+        let served = |state: &State| state.families.ipv4.applied().service_count() == services;
         self.until("so many Services are served", served).await;
     }
 

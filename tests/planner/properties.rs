@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kube_dnat::netlink::Commit;
 use kube_dnat::planner::desired::HealthCheckChange;
-use kube_dnat::planner::diff::between;
+use kube_dnat::planner::diff::difference;
 use kube_dnat::planner::model::Event;
 use kube_dnat::planner::ruleset::Table;
 use kube_dnat::sync::DebugView;
@@ -145,9 +145,9 @@ proptest! {
             (table, planned)
         });
         let [(mut one, _), (other, planned)] = tables;
-        let difference = between(&one, &other, &planned);
-        difference.apply(&mut one).unwrap();
+        let operations = difference(&one, &other, &planned);
+        operations.apply(&mut one).unwrap();
         prop_assert!(one.elements().eq(other.elements()));
-        prop_assert!(between(&other, &other, &planned).is_empty());
+        prop_assert!(difference(&other, &other, &planned).is_empty());
     }
 }

@@ -103,7 +103,7 @@ impl<'a, A: Address> AnsweringFrontends<'a, A> {
             Some(Arc::clone(answering))
         };
         // The endpoints of a skipped Service are not known, only its elements.
-        let skipped: BTreeSet<_> = applied.kept().collect();
+        let skipped: BTreeSet<_> = applied.kept_services().collect();
         let is_known = |claim: &Claim<A>| {
             let holder = claims.holder(claim);
             holder.is_none_or(|holder| !skipped.contains(holder))
@@ -160,7 +160,7 @@ impl<'a, A: Address> AnsweringFrontends<'a, A> {
         };
         match self.applied.service_elements(holder) {
             Some(service_elements) => service_elements.frontend(claim).is_some(),
-            None => self.applied.kept().any(|kept| kept == holder),
+            None => self.applied.kept_services().any(|kept| kept == holder),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The picture of what the kernel holds of one family. It moves only when the kernel committed.
+//! The applied state of one family, which changes only when the kernel commits a transaction.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,21 +10,21 @@ use crate::planner::desired::{
 use crate::planner::model::{Address, ServiceName};
 use crate::planner::ruleset::{DynamicChain, Element, InconsistentTable, Key, SetName, Table};
 
-/// What the kernel holds, by whose it is.
+/// The applied state: the elements that the kernel holds, by the Service or node that needs them.
 #[derive(Debug)]
 pub struct Applied<A: Address> {
     pub(super) services: HashMap<ServiceName, ServiceElements<A>>,
-    /// What was found of Services that are left out since.
+    /// The elements of skipped Services, as they were read back.
     pub(super) kept: KeptElements<A>,
     pub(super) node: NodeElements<A>,
-    /// How many Services want an element that several may share.
+    /// The number of Services that need each shared element.
     pub(super) shared: HashMap<(SetName, Key<A>), usize>,
-    /// The balance chains that exist, and how many elements go to each.
+    /// The dynamic chains that exist, and the number of elements and chains that go to each.
     pub(super) chains: BTreeMap<DynamicChain, usize>,
-    /// How many elements there are of each set.
+    /// The number of elements of each set.
     pub(super) elements: BTreeMap<SetName, usize>,
     without_local: WithoutLocalEndpoints,
-    /// The endpoints that clients must not keep.
+    /// The endpoints that pinned clients must not keep.
     pub(super) gone: GoneElements<A>,
 }
 
@@ -44,7 +44,7 @@ impl<A: Address> Default for Applied<A> {
 }
 
 impl<A: Address> Applied<A> {
-    /// The slots that a port of `service` has in the kernel.
+    /// Returns the applied slots of a port.
     #[must_use]
     pub fn lists_of(
         &self,
@@ -54,26 +54,27 @@ impl<A: Address> Applied<A> {
         self.services.get(service)?.lists_of(port)
     }
 
-    /// What this Service contributes.
+    /// Returns the applied elements of a Service, by port.
     #[must_use]
     pub fn service_elements(&self, service: &ServiceName) -> Option<&ServiceElements<A>> {
         self.services.get(service)
     }
 
-    /// What the node contributes.
+    /// Returns the applied elements of the node.
     #[must_use]
     pub fn node(&self) -> &NodeElements<A> {
         &self.node
     }
 
-    /// The elements of a Service, in order.
+    /// Returns the elements of a Service in the order of sets and keys.
     pub(super) fn elements_of(&self, service: &ServiceName) -> Vec<Element<A>> {
-        let kept = || self.kept.get(service).cloned().unwrap_or_default();
-        let service_elements = self.services.get(service);
-        service_elements.map_or_else(kept, ServiceElements::elements)
+        match self.services.get(service) {
+            Some(service_elements) => service_elements.elements(),
+            None => self.kept.get(service).cloned().unwrap_or_default(),
+        }
     }
 
-    /// The endpoints that clients must not keep, and who still has them.
+    /// Returns the endpoints that pinned clients must not keep.
     #[must_use]
     pub fn gone(&self) -> &GoneElements<A> {
         &self.gone
@@ -93,19 +94,21 @@ impl<A: Address> Applied<A> {
             gone,
         } = change;
         for (name, service_elements) in services {
-            let count = service_elements
+            let after = service_elements
                 .as_ref()
-                .map(ServiceElements::without_local_endpoints);
+                .map(ServiceElements::without_local_endpoints)
+                .unwrap_or_default();
             self.kept.remove(&name);
-            let before = match service_elements {
+            let replaced = match service_elements {
                 Some(service_elements) => self.services.insert(name, service_elements),
                 None => self.services.remove(&name),
             };
-            let before = before.map(|before| before.without_local_endpoints());
-            let (now, before) = (count.unwrap_or_default(), before.unwrap_or_default());
+            let before = replaced
+                .map(|replaced| replaced.without_local_endpoints())
+                .unwrap_or_default();
             let all = &mut self.without_local;
-            all.internal = (all.internal + now.internal).saturating_sub(before.internal);
-            all.external = (all.external + now.external).saturating_sub(before.external);
+            all.internal = (all.internal + after.internal).saturating_sub(before.internal);
+            all.external = (all.external + after.external).saturating_sub(before.external);
         }
         self.elements.extend(elements);
         if let Some(node) = node {
@@ -124,10 +127,10 @@ impl<A: Address> Applied<A> {
         self.chains.extend(chains);
     }
 
-    /// Takes in that these chains exist too, though nothing goes there.
+    /// Adds existing chains that no element goes to.
     pub fn adopt_unused(&mut self, chains: impl IntoIterator<Item = DynamicChain>) {
-        let new = chains.into_iter();
-        let new: Vec<_> = new
+        let new: Vec<_> = chains
+            .into_iter()
             .filter(|chain| !self.chains.contains_key(chain))
             .collect();
         self.chains.extend(new.iter().map(|chain| (*chain, 0)));
@@ -136,26 +139,27 @@ impl<A: Address> Applied<A> {
         }
     }
 
-    /// The Services that have elements, in order, and what each contributes.
+    /// Returns the applied elements of every Service, in the order of names.
     #[must_use]
     pub fn all_service_elements(&self) -> BTreeMap<&ServiceName, &ServiceElements<A>> {
         #[expect(clippy::disallowed_methods, reason = "collected into an ordered map")]
         self.services.iter().collect()
     }
 
-    /// How many Services have elements.
+    /// Returns the number of Services that have elements.
     #[must_use]
-    pub fn services(&self) -> usize {
+    pub fn service_count(&self) -> usize {
         self.services.len() + self.kept.len()
     }
 
-    /// How many elements there are of each set that has or had any.
+    /// Returns the number of elements of each set that has or had any.
     #[must_use]
-    pub fn elements(&self) -> &BTreeMap<SetName, usize> {
+    pub fn element_counts(&self) -> &BTreeMap<SetName, usize> {
         &self.elements
     }
 
-    /// How many ports of Services drop connections for want of an endpoint here.
+    /// Returns the number of ports that drop connections, since policy Local finds no endpoint on
+    /// this node.
     #[must_use]
     pub fn without_local_endpoints(&self) -> WithoutLocalEndpoints {
         self.without_local
@@ -164,40 +168,50 @@ impl<A: Address> Applied<A> {
     /// Whether any Service has session affinity.
     #[must_use]
     pub fn has_affinity(&self) -> bool {
-        let mut used = self.chains.iter().filter(|(_, count)| **count > 0);
-        used.any(|(chain, _)| matches!(chain, DynamicChain::Learn(_)))
+        self.chains
+            .iter()
+            .any(|(chain, count)| *count > 0 && matches!(chain, DynamicChain::Learn(_)))
     }
 
-    /// Whether there is a dynamic chain that nothing goes to.
+    /// Whether there is an unused dynamic chain.
     #[must_use]
     pub fn has_unused_chains(&self) -> bool {
-        let mut chains = self.chains.iter();
-        chains.any(|(chain, count)| !chain.is_initial() && *count == 0)
+        self.unused().next().is_some()
     }
 
-    /// The operations that delete the balance chains that nothing goes to.
+    /// Returns the dynamic chains that no element or chain goes to, but for the initial ones.
+    fn unused(&self) -> impl DoubleEndedIterator<Item = DynamicChain> {
+        self.chains
+            .iter()
+            .filter(|(chain, count)| !chain.is_initial() && **count == 0)
+            .map(|(chain, _)| *chain)
+    }
+
+    /// Returns the transaction that deletes the unused dynamic chains.
     ///
-    /// A transaction of its own: before Linux 6.2 a chain cannot be deleted right after its last
-    /// element (the kernel lets go of the element only after a grace period, EBUSY until then).
+    /// Before Linux 6.2, it must not be part of the transaction that deletes their last elements:
+    /// the kernel releases an element only after a grace period, and returns EBUSY until then.
     #[must_use]
-    pub fn unused_chains(&self) -> Transaction<A> {
-        let unused = self.chains.iter().rev();
-        let unused = unused.filter(|(chain, count)| !chain.is_initial() && **count == 0);
+    pub fn delete_unused_chains(&self) -> Transaction<A> {
         Transaction {
-            // Last come the chains that others go to: those will be unused the next time.
-            operations: unused
-                .map(|(chain, _)| Operation {
-                    op: Op::DeleteChain(*chain),
+            // A chain is deleted before those that it goes to, which are unused the next time.
+            operations: self
+                .unused()
+                .rev()
+                .map(|chain| Operation {
+                    op: Op::DeleteChain(chain),
                     service: None,
                 })
                 .collect(),
         }
     }
 
-    /// Takes in that the kernel committed [`Self::unused_chains`].
+    /// Records that the kernel committed [`Self::delete_unused_chains`].
     pub fn unused_chains_deleted(&mut self) {
-        let unused = self.chains.iter().filter(|(_, count)| **count == 0);
-        let freed: Vec<_> = unused
+        let freed: Vec<_> = self
+            .chains
+            .iter()
+            .filter(|(_, count)| **count == 0)
             .filter_map(|(chain, _)| chain.goto_target())
             .collect();
         self.chains.retain(|_, count| *count > 0);
@@ -208,10 +222,10 @@ impl<A: Address> Applied<A> {
         }
     }
 
-    /// The applied state as a table. Linear in all elements: for a listing or a full sync.
+    /// Returns the applied state as a table. Takes time linear in all elements.
     ///
     /// # Panics
-    /// Never: each operation that led here was checked against the state before it.
+    /// Never: every committed plan fits the state before it.
     #[must_use]
     pub fn table(&self) -> Table<A> {
         #[expect(
@@ -227,12 +241,8 @@ impl<A: Address> Applied<A> {
         for chain in self.chains.keys().filter(|chain| !chain.is_initial()) {
             table.add_chain(*chain)?;
         }
-        for element in self
-            .node
-            .elements()
-            .into_iter()
-            .chain(gone_elements(&self.gone))
-        {
+        let node = self.node.elements();
+        for element in node.into_iter().chain(gone_elements(&self.gone)) {
             table.add(element)?;
         }
         #[expect(clippy::disallowed_methods, reason = "a table is ordered")]

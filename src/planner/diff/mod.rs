@@ -1,4 +1,4 @@
-//! From what the kernel holds and what it should hold to the operations between. Pure.
+//! The difference between the applied and the desired state, as operations on the tables. Pure.
 
 mod applied;
 mod kept;
@@ -7,7 +7,7 @@ mod plan;
 mod view;
 
 pub use applied::Applied;
-pub use kept::{KeptElements, kept};
+pub use kept::{KeptElements, kept_elements};
 pub use op::{ElementTimeout, Op, Operation, TimeLeft, Transaction};
-pub use plan::{Delta, DesiredChange, GoneElements, Plan, between};
+pub use plan::{Delta, DesiredChange, GoneElements, Plan, difference};
 pub use view::{KernelView, TableStatus};

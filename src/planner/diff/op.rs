@@ -1,4 +1,4 @@
-//! Operations on a table, and the transaction they are committed in.
+//! Operations on a table, and the transaction that commits them.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,42 +6,44 @@ use std::time::Duration;
 use crate::planner::model::{Address, ServiceName};
 use crate::planner::ruleset::{DynamicChain, Element, InconsistentTable, Key, SetName, Table};
 
-/// One operation, in nft's words.
+/// One operation on a table, named as in nft(8).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op<A: Address> {
-    /// `add chain`, with its rule.
+    /// `add chain`, with the rules of the chain.
     AddChain(DynamicChain),
-    /// `delete chain`.
+    /// `delete chain`, whose rules go with it.
     DeleteChain(DynamicChain),
-    /// `add element`.
+    /// `add element` without a timeout.
     Add(Element<A>),
-    /// `add element`, which times out.
+    /// `add element` with a timeout.
     AddFor(Element<A>, ElementTimeout),
-    /// `delete element`.
+    /// `delete element` by its key.
     Delete(SetName, Key<A>),
 }
 
-/// For how long an element is there.
+/// The timeout of an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ElementTimeout {
-    /// Since it was last made or renewed.
+    /// The timeout from the last time that a packet added or renewed the element.
     pub whole: Duration,
-    /// From now on; not longer.
+    /// The time until the element expires, at most `whole`.
     pub left: Duration,
 }
 
-/// What is left of the time that a client is remembered.
+/// The time left until a pinned client expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeLeft {
-    /// Nothing.
+    /// The client must be unpinned now.
     Nothing,
-    /// This.
+    /// The client stays pinned for this time.
     Time(ElementTimeout),
 }
 
 impl ElementTimeout {
-    /// What is left once the time-out is another, which it became not longer than `since` ago. A packet may have renewed the element since then: it begins the new time-out, but the
-    /// element keeps the old one (`nft_dynset_eval`).
+    /// Returns the time left under another timeout, which changed at most `since` ago.
+    ///
+    /// A packet may have renewed the element since then: the renewal starts the new timeout, but
+    /// the element keeps the old one (`nft_dynset_eval`).
     #[must_use]
     pub fn changed_to(self, whole: Duration, since: Duration) -> TimeLeft {
         let renewed = whole
@@ -61,12 +63,12 @@ impl ElementTimeout {
     }
 }
 
-/// An operation and the Service it is for; `None` if it is for the node or for no one any more.
+/// An operation, and the Service that needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation<A: Address> {
-    /// What to do.
+    /// The operation on the table.
     pub op: Op<A>,
-    /// For whom.
+    /// The Service; `None` if the operation is of the node or of a deleted Service.
     pub service: Option<ServiceName>,
 }
 
@@ -89,7 +91,64 @@ impl<A: Address> fmt::Display for Op<A> {
 /// Operations that take effect together or not at all.
 ///
 /// Their order is valid at each step: chains are added before the elements that go to them, and
-/// elements are deleted before others are added under the same key.
+/// elements are deleted before others are added with the same key.
+///
+/// # Example
+///
+/// A Service with one endpoint has these elements in `table ip kube-dnat`:
+///
+/// ```text
+/// map services  { tcp . 10.96.0.7 . 80 comment "shop/cart:http" : goto pick-1 }
+/// map endpoints { tcp . 10.96.0.7 . 80 . 0 comment "shop/cart:http" : 10.244.1.9 . 8080 }
+/// set hairpin   { 10.244.1.9 . 10.244.1.9 }
+/// ```
+///
+/// When another endpoint replaces that one, the transaction replaces the elements with its address:
+///
+/// ```
+/// use kube_dnat::planner::desired::NodeFacts;
+/// use kube_dnat::{State, manifests};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// const SERVICE: &str = "
+/// apiVersion: v1
+/// kind: Service
+/// metadata: { namespace: shop, name: cart }
+/// spec: { clusterIPs: [10.96.0.7], ports: [{ name: http, port: 80 }] }";
+///
+/// const SLICE: &str = "
+/// apiVersion: discovery.k8s.io/v1
+/// kind: EndpointSlice
+/// metadata: { namespace: shop, name: a, labels: { kubernetes.io/service-name: cart } }
+/// addressType: IPv4
+/// ports: [{ name: http, port: 8080 }]
+/// endpoints: [{ addresses: [10.244.1.9] }]";
+///
+/// let mut state = State::new(NodeFacts::default());
+/// let mut commit = |objects: &str| -> Result<Vec<String>, Box<dyn std::error::Error>> {
+///     for event in manifests::read_text(objects, "node-1")?.events {
+///         let _diagnostics = state.apply(event);
+///     }
+///     let (transactions, effects) = state.plan_changes().split();
+///     let _diagnostics = state.committed(effects);
+///     let operations = transactions.ipv4.operations;
+///     Ok(operations.iter().map(|operation| operation.op.to_string()).collect())
+/// };
+///
+/// commit(SERVICE)?;
+/// commit(SLICE)?;
+/// assert_eq!(
+///     commit(&SLICE.replace("10.244.1.9", "10.244.1.10"))?,
+///     [
+///         "delete element endpoints { tcp . 10.96.0.7 . 80 . 0 }",
+///         "delete element hairpin { 10.244.1.9 . 10.244.1.9 }",
+///         r#"add element endpoints { tcp . 10.96.0.7 . 80 . 0 comment "shop/cart:http" : 10.244.1.10 . 8080 }"#,
+///         "add element hairpin { 10.244.1.10 . 10.244.1.10 }",
+///     ]
+/// );
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transaction<A: Address> {
     /// The operations, in order.
@@ -105,19 +164,19 @@ impl<A: Address> Default for Transaction<A> {
 }
 
 impl<A: Address> Transaction<A> {
-    /// Whether there is nothing to do.
+    /// Whether the transaction has no operations.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.operations.is_empty()
     }
 
-    /// The number of operations.
+    /// Returns the number of operations.
     #[must_use]
     pub fn len(&self) -> usize {
         self.operations.len()
     }
 
-    /// Leaves the first half of the operations, of one that one, and returns the others.
+    /// Keeps the first half of the operations, or the only one, and returns the others.
     #[must_use]
     pub fn split(&mut self) -> Self {
         let half = self.operations.len().div_ceil(2);
@@ -126,10 +185,10 @@ impl<A: Address> Transaction<A> {
         }
     }
 
-    /// Does to `table` what the kernel would do to its own.
+    /// Applies the operations to a table, as the kernel does.
     ///
     /// # Errors
-    /// If `table` cannot take an operation; those before it are done.
+    /// If an operation does not fit the table; those before it are applied.
     pub fn apply(&self, table: &mut Table<A>) -> Result<(), InconsistentTable> {
         for operation in &self.operations {
             match &operation.op {
@@ -141,13 +200,11 @@ impl<A: Address> Transaction<A> {
         }
         Ok(())
     }
-}
 
-impl<A: Address> Transaction<A> {
     /// Applies a transaction to the table that it was planned for.
     ///
     /// # Panics
-    /// Never: a planned operation fits the table before it.
+    /// Never: a planned operation fits the table.
     pub fn apply_planned(&self, table: &mut Table<A>) {
         #[expect(
             clippy::expect_used,
@@ -175,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_is_split_down_to_one() {
+    fn a_transaction_is_split_down_to_one_operation() {
         let mut whole = operations(5);
         let others = whole.split();
         assert_eq!(whole, operations(3));
@@ -186,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_a_time_counts_from_when_it_began() {
+    fn the_time_left_counts_from_the_last_renewal() {
         let seconds = Duration::from_secs;
         let left = |whole, left, now, since| {
             let timeout = ElementTimeout {

@@ -1,25 +1,25 @@
-//! The planner: from the picture and what changed to a transaction and the next picture.
+//! The planner, which computes the transaction of a change of the desired state.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Applied, Op, Operation, Transaction};
 use crate::planner::desired::{NodeElements, ServiceElements};
 use crate::planner::model::{Address, ServiceName};
 use crate::planner::ruleset::{DynamicChain, Element, Key, SetName, Table, Value, Verdict};
 
-/// What should differ from the picture.
+/// A change of the desired state, relative to the applied state.
 #[derive(Clone, Debug)]
 pub struct DesiredChange<A: Address> {
-    /// Services that may differ, and what each should contribute; `None`: nothing.
+    /// The Services that may differ, with their desired elements, if they have any.
     pub services: BTreeMap<ServiceName, Option<ServiceElements<A>>>,
-    /// What the node should contribute, if that may differ.
+    /// The desired elements of the node, if they may differ.
     pub node: Option<NodeElements<A>>,
-    /// The endpoints that clients must not keep, if that may differ.
+    /// The endpoints that pinned clients must not keep, if they may differ.
     pub gone: Option<GoneElements<A>>,
 }
 
-/// What happens to clients who still have an endpoint that they must not keep.
+/// The endpoints that pinned clients must not keep, with the verdict on such a client.
 pub type GoneElements<A> = BTreeMap<(SetName, Key<A>), Verdict>;
 
 impl<A: Address> Default for DesiredChange<A> {
@@ -32,7 +32,9 @@ impl<A: Address> Default for DesiredChange<A> {
     }
 }
 
-/// A transaction, and what it changes in the applied state once the kernel committed it.
+/// A transaction, and the change of the applied state once the kernel committed it.
+///
+/// [`Transaction`] has an example.
 #[derive(Debug)]
 pub struct Plan<A: Address> {
     /// The operations, moved to the kernel.
@@ -41,18 +43,20 @@ pub struct Plan<A: Address> {
     pub delta: Delta<A>,
 }
 
-/// What a committed transaction changes in the applied state.
+/// The change of the applied state by a committed transaction.
 #[derive(Debug)]
 pub struct Delta<A: Address> {
     pub(super) change: DesiredChange<A>,
+    /// The new numbers of Services that need a shared element.
     pub(super) shared: BTreeMap<(SetName, Key<A>), usize>,
+    /// The new numbers of elements and chains that go to a dynamic chain.
     pub(super) chains: BTreeMap<DynamicChain, usize>,
-    /// How many elements there are of the sets that change.
+    /// The new numbers of elements of the sets.
     pub(super) elements: BTreeMap<SetName, usize>,
 }
 
 impl<A: Address> Plan<A> {
-    /// Plans `change`. Linear in the Services that `change` names.
+    /// Plans a change. Takes time linear in the Services of the change.
     #[must_use]
     pub fn new(applied: &Applied<A>, change: DesiredChange<A>) -> Self {
         let mut planner = Planner {
@@ -69,19 +73,17 @@ impl<A: Address> Plan<A> {
             planner.compare(&gone_elements(&applied.gone), gone_elements(gone), None);
         }
         for (name, service_elements) in &change.services {
-            let before = applied.services.get(name);
-            let (before, after) = match (before, service_elements) {
+            let (before, after) = match (applied.services.get(name), service_elements) {
                 (Some(before), Some(after)) => (
                     before.changed_elements(after),
                     after.changed_elements(before),
                 ),
-                (_, after) => {
-                    let after = after.as_ref();
-                    (
-                        applied.elements_of(name),
-                        after.map_or_else(Vec::new, ServiceElements::elements),
-                    )
-                }
+                (_, after) => (
+                    applied.elements_of(name),
+                    after
+                        .as_ref()
+                        .map_or_else(Vec::new, ServiceElements::elements),
+                ),
             };
             planner.compare(&before, after, Some(name));
         }
@@ -89,7 +91,7 @@ impl<A: Address> Plan<A> {
     }
 }
 
-/// These as elements, in order.
+/// Returns the elements of `gone-*`, in the order of sets and keys.
 pub(super) fn gone_elements<A: Address>(gone: &GoneElements<A>) -> Vec<Element<A>> {
     let element = |((set, key), verdict): (&(SetName, Key<A>), &Verdict)| Element {
         set: *set,
@@ -100,8 +102,8 @@ pub(super) fn gone_elements<A: Address>(gone: &GoneElements<A>) -> Vec<Element<A
     gone.iter().map(element).collect()
 }
 
-/// Sets whose elements several Services may want at once: a `ClusterIP` for each of its ports, an
-/// endpoint's address for each Service it answers.
+/// Whether several Services may need the same element of a set: a `ClusterIP` for each of its
+/// ports, an endpoint's address for each Service of the endpoint.
 pub(super) fn is_shared(set: SetName) -> bool {
     matches!(
         set,
@@ -120,14 +122,19 @@ struct Planner<'a, A: Address> {
     applied: &'a Applied<A>,
     deletes: Vec<Operation<A>>,
     adds: Vec<Operation<A>>,
-    /// How many want each shared element afterwards, and whose doing that is.
+    /// The new number of Services that need each shared element, and the Service that changed it.
     shared: BTreeMap<(SetName, Key<A>), (usize, Option<ServiceName>)>,
-    /// How many elements go to each chain afterwards.
+    /// The new number of elements and chains that go to each chain.
     chains: BTreeMap<DynamicChain, usize>,
 }
 
 impl<A: Address> Planner<'_, A> {
-    fn compare(&mut self, before: &[Element<A>], after: Vec<Element<A>>, by: Option<&ServiceName>) {
+    fn compare(
+        &mut self,
+        before: &[Element<A>],
+        after: Vec<Element<A>>,
+        service: Option<&ServiceName>,
+    ) {
         let mut before = before.iter().peekable();
         for element in after {
             loop {
@@ -137,33 +144,33 @@ impl<A: Address> Planner<'_, A> {
                 match order {
                     Ordering::Less => {
                         if let Some(old) = before.next() {
-                            self.delete(old, by);
+                            self.delete(old, service);
                         }
                     }
                     Ordering::Equal => {
                         if let Some(old) = before.next().filter(|old| **old != element) {
-                            self.delete(old, by);
-                            self.add(element, by);
+                            self.delete(old, service);
+                            self.add(element, service);
                         }
                         break;
                     }
                     Ordering::Greater => {
-                        self.add(element, by);
+                        self.add(element, service);
                         break;
                     }
                 }
             }
         }
         for old in before {
-            self.delete(old, by);
+            self.delete(old, service);
         }
     }
 
-    fn delete(&mut self, element: &Element<A>, by: Option<&ServiceName>) {
+    fn delete(&mut self, element: &Element<A>, service: Option<&ServiceName>) {
         if is_shared(element.set) {
-            let (count, who) = self.shared_count(element);
+            let (count, changed_by) = self.shared_count(element);
             *count = count.saturating_sub(1);
-            *who = by.cloned();
+            *changed_by = service.cloned();
             return;
         }
         if let Some(chain) = chain_of(&element.value) {
@@ -172,15 +179,15 @@ impl<A: Address> Planner<'_, A> {
         }
         self.deletes.push(Operation {
             op: Op::Delete(element.set, element.key),
-            service: by.cloned(),
+            service: service.cloned(),
         });
     }
 
-    fn add(&mut self, element: Element<A>, by: Option<&ServiceName>) {
+    fn add(&mut self, element: Element<A>, service: Option<&ServiceName>) {
         if is_shared(element.set) {
-            let (count, who) = self.shared_count(&element);
+            let (count, changed_by) = self.shared_count(&element);
             *count += 1;
-            *who = by.cloned();
+            *changed_by = service.cloned();
             return;
         }
         if let Some(chain) = chain_of(&element.value) {
@@ -188,7 +195,7 @@ impl<A: Address> Planner<'_, A> {
         }
         self.adds.push(Operation {
             op: Op::Add(element),
-            service: by.cloned(),
+            service: service.cloned(),
         });
     }
 
@@ -204,94 +211,110 @@ impl<A: Address> Planner<'_, A> {
     }
 
     fn finish(mut self, change: DesiredChange<A>) -> Plan<A> {
-        for (key, (count, who)) in &self.shared {
-            let before = self.applied.shared.get(key).copied().unwrap_or(0);
-            let (set, key) = *key;
-            let op = match (before, *count) {
-                (0, 1..) => Op::Add(Element {
-                    set,
-                    key,
-                    value: Value::Nothing,
-                    comment: None,
-                }),
-                (1.., 0) => Op::Delete(set, key),
-                _ => continue,
-            };
-            let operations = match op {
-                Op::Delete(..) => &mut self.deletes,
-                Op::Add(_) | Op::AddFor(..) | Op::AddChain(_) | Op::DeleteChain(_) => {
-                    &mut self.adds
-                }
-            };
-            operations.push(Operation {
-                op,
-                service: who.clone(),
-            });
-        }
-        let is_new = |chain: &DynamicChain| is_new_chain(self.applied, *chain);
-        let mut new_chains: Vec<_> = self.chains.keys().copied().filter(is_new).collect();
-        let needed: Vec<_> = new_chains
-            .iter()
-            .filter_map(|chain| chain.goto_target())
-            .collect();
-        for chain in needed {
-            // The rule of a chain counts like an element that goes there.
-            *self.chain_count(chain) += 1;
-            if is_new_chain(self.applied, chain) && !new_chains.contains(&chain) {
-                new_chains.push(chain);
-            }
-        }
-        // A chain is needed by those that sort after it.
-        new_chains.sort_unstable();
-        let mut operations: Vec<_> = new_chains.into_iter().map(add_chain).collect();
-        let by_key = |operation: &Operation<A>| match &operation.op {
-            Op::Add(element) | Op::AddFor(element, _) => Some((element.set, element.key)),
-            Op::Delete(set, key) => Some((*set, *key)),
-            Op::AddChain(_) | Op::DeleteChain(_) => None,
-        };
-        // Neighbours of one set go into one message.
-        self.deletes.sort_by_key(by_key);
-        self.adds.sort_by_key(by_key);
+        self.push_shared();
+        let mut operations: Vec<_> = self.new_chains().into_iter().map(add_chain).collect();
+        // Operations of one set in a row go into one message.
+        self.deletes.sort_by_key(element_key);
+        self.adds.sort_by_key(element_key);
         operations.append(&mut self.deletes);
-        // Of a full sync there are many: they stay where they are.
+        // A full sync has many: they are not moved into another vector.
         self.adds.splice(0..0, operations);
-        let counts = self.shared.into_iter();
-        let elements = elements(self.applied, &self.adds);
         Plan {
+            delta: Delta {
+                change,
+                shared: self
+                    .shared
+                    .into_iter()
+                    .map(|(key, (count, _))| (key, count))
+                    .collect(),
+                chains: self.chains,
+                elements: element_counts(self.applied, &self.adds),
+            },
             transaction: Transaction {
                 operations: self.adds,
             },
-            delta: Delta {
-                change,
-                shared: counts.map(|(key, (count, _))| (key, count)).collect(),
-                chains: self.chains,
-                elements,
-            },
         }
+    }
+
+    /// Adds the operations on the shared elements that a first Service needs, or none any more.
+    fn push_shared(&mut self) {
+        for ((set, key), (count, changed_by)) in &self.shared {
+            let (set, key) = (*set, *key);
+            let before = self.applied.shared.get(&(set, key)).copied().unwrap_or(0);
+            let (operations, op) = match (before, *count) {
+                (0, 1..) => {
+                    let element = Element {
+                        set,
+                        key,
+                        value: Value::Nothing,
+                        comment: None,
+                    };
+                    (&mut self.adds, Op::Add(element))
+                }
+                (1.., 0) => (&mut self.deletes, Op::Delete(set, key)),
+                (0, 0) | (1.., 1..) => continue,
+            };
+            operations.push(Operation {
+                op,
+                service: changed_by.clone(),
+            });
+        }
+    }
+
+    /// Returns the chains that do not exist yet, each after those that it goes to, and counts their
+    /// rules, which go to a chain as an element does.
+    fn new_chains(&mut self) -> Vec<DynamicChain> {
+        let applied = self.applied;
+        let mut new_chains: BTreeSet<_> = self
+            .chains
+            .keys()
+            .copied()
+            .filter(|chain| is_new_chain(applied, *chain))
+            .collect();
+        let targets: Vec<_> = new_chains
+            .iter()
+            .filter_map(|chain| chain.goto_target())
+            .collect();
+        for chain in targets {
+            *self.chain_count(chain) += 1;
+            if is_new_chain(applied, chain) {
+                new_chains.insert(chain);
+            }
+        }
+        // A chain sorts after those that it goes to.
+        new_chains.into_iter().collect()
     }
 }
 
-/// How many elements the sets have after these operations that they change.
-fn elements<A: Address>(
+/// Returns the set and the key of an operation on an element.
+fn element_key<A: Address>(operation: &Operation<A>) -> Option<(SetName, Key<A>)> {
+    match &operation.op {
+        Op::Add(element) | Op::AddFor(element, _) => Some((element.set, element.key)),
+        Op::Delete(set, key) => Some((*set, *key)),
+        Op::AddChain(_) | Op::DeleteChain(_) => None,
+    }
+}
+
+/// Returns the numbers of elements of the sets that operations change.
+fn element_counts<A: Address>(
     applied: &Applied<A>,
     operations: &[Operation<A>],
 ) -> BTreeMap<SetName, usize> {
-    let mut elements = BTreeMap::new();
+    let mut counts = BTreeMap::new();
+    let mut update = |set, new_count: fn(usize) -> usize| {
+        let count = counts
+            .entry(set)
+            .or_insert_with(|| applied.elements.get(&set).copied().unwrap_or(0));
+        *count = new_count(*count);
+    };
     for operation in operations {
-        let (set, more) = match &operation.op {
-            Op::Add(element) | Op::AddFor(element, _) => (element.set, true),
-            Op::Delete(set, _) => (*set, false),
-            Op::AddChain(_) | Op::DeleteChain(_) => continue,
-        };
-        let now = || applied.elements.get(&set).copied().unwrap_or(0);
-        let count: &mut usize = elements.entry(set).or_insert_with(now);
-        *count = if more {
-            *count + 1
-        } else {
-            count.saturating_sub(1)
-        };
+        match &operation.op {
+            Op::Add(element) | Op::AddFor(element, _) => update(element.set, |count| count + 1),
+            Op::Delete(set, _) => update(*set, |count| count.saturating_sub(1)),
+            Op::AddChain(_) | Op::DeleteChain(_) => {}
+        }
     }
-    elements
+    counts
 }
 
 fn is_new_chain<A: Address>(applied: &Applied<A>, chain: DynamicChain) -> bool {
@@ -305,24 +328,25 @@ fn add_chain<A: Address>(chain: DynamicChain) -> Operation<A> {
     }
 }
 
-/// The operations that make `found` hold the elements of `wanted`. Chains that only `found` has
-/// stay. `planned` names the Service behind each operation that adds: a plan that makes `wanted` of
-/// what stays of `found`.
+/// Returns the operations that make `found` hold the elements of `desired`.
+///
+/// Chains that only `found` has stay. `planned` creates `desired` from the elements that stay of
+/// `found`, and names the Service of each operation that adds.
 #[must_use]
-pub fn between<A: Address>(
+pub fn difference<A: Address>(
     found: &Table<A>,
-    wanted: &Table<A>,
+    desired: &Table<A>,
     planned: &Transaction<A>,
 ) -> Transaction<A> {
-    let chains = wanted.dynamic_chains().difference(found.dynamic_chains());
-    let mut operations: Vec<_> = chains.map(|chain| add_chain(*chain)).collect();
     let differs = |element: &Element<A>, table: &Table<A>| {
         table
             .get(element.set, &element.key)
             .is_none_or(|entry| entry.value != element.value || entry.comment != element.comment)
     };
-    let stale = found.elements().filter(|element| differs(element, wanted));
-    operations.extend(stale.map(|element| Operation {
+    let chains = desired.dynamic_chains().difference(found.dynamic_chains());
+    let mut operations: Vec<_> = chains.map(|chain| add_chain(*chain)).collect();
+    let outdated = found.elements().filter(|element| differs(element, desired));
+    operations.extend(outdated.map(|element| Operation {
         op: Op::Delete(element.set, element.key),
         service: None,
     }));

@@ -1,27 +1,27 @@
-//! What is known of a table in the kernel before a change is planned.
+//! The state of a table in the kernel before a change is planned.
 
 use crate::planner::model::Address;
 use crate::planner::ruleset::Table;
 
-/// What stands in the kernel under our table's name; `T` is what was read of our own table.
+/// The status of our table in the kernel; `T` is the content of our own table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TableStatus<T> {
-    /// There is no such table.
+    /// There is no table of our name.
     Missing,
-    /// There is a table that is not of the shape this version programs; why.
+    /// There is a table of our name with another shape, and how it differs.
     Foreign(String),
     /// There is our table.
     Ours(T),
 }
 
-/// What a plan begins from.
+/// The state of a table that a plan starts from.
 #[derive(Debug)]
 pub enum KernelView<A: Address> {
-    /// The table holds what is applied.
+    /// The table holds the applied state.
     Applied,
-    /// The table holds nothing of ours, or is rebuilt in the same transaction.
+    /// The table holds none of our elements, or is rebuilt in the same transaction.
     Empty,
-    /// The table was read and holds this; what was applied before does not count.
+    /// The table was read back; the applied state is ignored.
     Found(Box<Table<A>>),
 }
 

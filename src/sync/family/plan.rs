@@ -12,7 +12,7 @@ use crate::planner::desired::{
 };
 use crate::planner::diff::{
     Applied, Delta, DesiredChange, GoneElements, KeptElements, KernelView, Plan, Transaction,
-    between, kept,
+    difference, kept_elements,
 };
 use crate::planner::model::{Address, ServiceName, Store};
 use crate::planner::ruleset::{
@@ -111,7 +111,7 @@ impl<A: Address> FamilyState<A> {
         } = self.plan_affinity(&change, &kept, &node, facts.sides(&node), &view);
         change.gone = Some(gone);
         let health = self.changed_health_checks(store, &node, &names);
-        let base = everything.then(|| Applied::holding(kept));
+        let base = everything.then(|| Applied::with_kept(kept));
         let applied = base.as_ref().unwrap_or(&self.applied);
         let Plan { transaction, delta } = Plan::new(applied, change);
         let (transaction, found_chains) = match view {
@@ -119,7 +119,7 @@ impl<A: Address> FamilyState<A> {
             KernelView::Found(found) => {
                 let mut desired = applied.table();
                 transaction.apply_planned(&mut desired);
-                let difference = between(&found, &desired, &transaction);
+                let difference = difference(&found, &desired, &transaction);
                 (difference, found.dynamic_chains().clone())
             }
         };
@@ -245,7 +245,7 @@ impl<A: Address> FamilyState<A> {
             .iter()
             .map(|name| (name.as_str(), name))
             .collect();
-        kept(found, |element| {
+        kept_elements(found, |element| {
             let comment = element.comment.as_deref()?;
             let name = *skipped.get(service_and_port(comment).0)?;
             let claim = Claim::of_element(element.set, &element.key)?;

@@ -136,7 +136,7 @@ fn unused_dynamic_chains_can_be_deleted_together() {
     loop {
         let families = world.state.families.as_mut();
         let commit: Commit = per_family!(families, |family| {
-            let unused = family.applied().unused_chains();
+            let unused = family.applied().delete_unused_chains();
             family.applied_mut().unused_chains_deleted();
             unused.into()
         });
