@@ -101,15 +101,18 @@ impl Error {
     }
 }
 
+/// Returns an explanation in parentheses, or nothing.
 fn parenthesis(explanation: Option<&str>) -> String {
     explanation.map_or_else(String::new, |text| format!(" ({text})"))
 }
 
+/// Returns abilities as a list for people to read.
 fn join(abilities: &[Ability]) -> String {
     let abilities: Vec<_> = abilities.iter().map(Ability::to_string).collect();
     abilities.join(", ")
 }
 
+/// Returns the first rejections as a list for people to read, and the number of the others.
 fn list(rejections: &[Rejection]) -> String {
     let shown: Vec<_> = rejections
         .iter()

@@ -350,6 +350,7 @@ impl AlignedMessage {
 
 /// Enables an option of a netlink socket (`NETLINK_EXT_ACK`, `NETLINK_CAP_ACK`): netlink(7).
 pub(crate) fn enable_option(fd: BorrowedFd<'_>, option: i32) -> std::io::Result<()> {
+    /// The bytes of the option's value.
     const LEN: libc::socklen_t = 4;
     const { assert!(size_of::<libc::c_int>() == 4) };
     let on: libc::c_int = 1;

@@ -49,6 +49,7 @@ impl Tuple {
     }
 }
 
+/// Reads an address of either family.
 fn ip(attribute: Attribute<'_>) -> Option<IpAddr> {
     let ipv4 = <[u8; 4]>::try_from(attribute.value).map(IpAddr::from);
     let ipv6 = <[u8; 16]>::try_from(attribute.value).map(IpAddr::from);

@@ -147,6 +147,7 @@ impl From<FamilyCommit<Ipv6Addr>> for Commit {
     }
 }
 
+/// Adds the messages of one family's part.
 fn push<A: Address>(batch: &mut Batch, part: &FamilyCommit<A>, owner: bool) {
     if let Some(fixed) = &part.rebuild {
         table::push_recreate(batch, A::FAMILY, owner);

@@ -64,6 +64,7 @@ fn parse<A: Address>(
     }))
 }
 
+/// Returns the attribute with the packets of an element's counter.
 fn counter<'a>(element: &Attributes<'a>) -> Option<Attribute<'a>> {
     let counter = element.get(NFTA_SET_ELEM_EXPR)?.nested();
     let data = counter.get(NFTA_EXPR_DATA)?.nested();

@@ -168,6 +168,7 @@ pub(crate) fn data_value(attribute: Attribute<'_>) -> Result<&[u8], MalformedMes
     Ok(value.value)
 }
 
+/// Reads the data of an element; `None` if kube-dnat makes no such data.
 fn parse_value<A: Address>(
     data_type: ElementType,
     attributes: &Attributes<'_>,
@@ -180,6 +181,7 @@ fn parse_value<A: Address>(
     })
 }
 
+/// Reads the verdict of an element; `None` if kube-dnat makes no such verdict.
 fn parse_verdict(data: Attribute<'_>) -> Result<Option<Verdict>, MalformedMessage> {
     let verdict = data
         .nested()

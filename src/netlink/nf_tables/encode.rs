@@ -47,6 +47,7 @@ pub(crate) fn comment_data(comment: &str) -> Vec<u8> {
     text_data(COMMENT, comment)
 }
 
+/// Returns user data of this kind: the kind, the length, and the text with a NUL.
 #[expect(
     clippy::expect_used,
     reason = "a comment has at most 128 bytes, and what follows it at most the 15 that are left of \
@@ -90,6 +91,7 @@ pub(crate) fn push_objects(batch: &mut Batch, family: Family, fixed: &Program, c
     }
 }
 
+/// Returns the message that adds a set or map; `id` names it within the batch.
 fn declaration(declared: &Set, id: u32, family: Family) -> NftMessage {
     let mut flags = 0;
     if declared.is_interval() {

@@ -97,6 +97,7 @@ fn register(index: u32) -> u32 {
     }
 }
 
+/// Loads the fields of a concatenation into registers, from the first on.
 fn push_fields(rule: &mut Rule, fields: &[LookupField], family: Family) {
     let mut index = 0;
     for field in fields {
@@ -114,6 +115,7 @@ fn words(fields: &[LookupField], family: Family) -> u32 {
     fields.iter().map(field_words).sum()
 }
 
+/// Loads a field into a register.
 fn load(field: LookupField, family: Family, register: u32) -> Expr {
     match (field, family) {
         (LookupField::Protocol, _) => meta_protocol(register),
@@ -138,6 +140,7 @@ fn load(field: LookupField, family: Family, register: u32) -> Expr {
     }
 }
 
+/// Loads the transport protocol into a register.
 fn meta_protocol(register: u32) -> Expr {
     let mut meta = Expr::new(c"meta");
     meta.set_u32(sys::NFTNL_EXPR_META_KEY, NFT_META_L4PROTO)
@@ -145,6 +148,7 @@ fn meta_protocol(register: u32) -> Expr {
     meta
 }
 
+/// Loads `len` bytes of a header into a register.
 fn payload(base: u32, offset: u32, len: u32, register: u32) -> Expr {
     let mut payload = Expr::new(c"payload");
     payload
@@ -155,6 +159,7 @@ fn payload(base: u32, offset: u32, len: u32, register: u32) -> Expr {
     payload
 }
 
+/// Loads a property of the connection into a register.
 fn ct(key: u32, register: u32) -> Expr {
     let mut ct = Expr::new(c"ct");
     ct.set_u32(sys::NFTNL_EXPR_CT_KEY, key)
@@ -162,6 +167,7 @@ fn ct(key: u32, register: u32) -> Expr {
     ct
 }
 
+/// Loads a property of the connection's original direction into a register.
 fn original(key: u32, register: u32) -> Expr {
     let mut ct = ct(key, register);
     ct.set(sys::NFTNL_EXPR_CT_DIR, &[IP_CT_DIR_ORIGINAL]);
@@ -209,6 +215,7 @@ fn push_input_interface(rule: &mut Rule, interface: &Interface, inverted: bool) 
     rule.push(meta).push(compare(equal(inverted), &value));
 }
 
+/// Returns the operator of a match that may be inverted.
 fn equal(inverted: bool) -> u32 {
     if inverted { NFT_CMP_NEQ } else { NFT_CMP_EQ }
 }
@@ -248,11 +255,13 @@ fn push_client(rule: &mut Rule, protocol: Protocol, operation: u32, seconds: u32
     rule.push(dynset);
 }
 
+/// Appends a match of the transport protocol.
 fn push_protocol(rule: &mut Rule, protocol: Protocol) {
     rule.push(meta_protocol(register(0)))
         .push(compare(NFT_CMP_EQ, &[protocol.number()]));
 }
 
+/// Compares the first register with a value.
 fn compare(operator: u32, value: &[u8]) -> Expr {
     let mut cmp = Expr::new(c"cmp");
     cmp.set_u32(sys::NFTNL_EXPR_CMP_SREG, register(0))
@@ -261,6 +270,7 @@ fn compare(operator: u32, value: &[u8]) -> Expr {
     cmp
 }
 
+/// Looks up the registers in a set or map.
 fn lookup(set: &str, inverted: bool) -> Expr {
     let flags = if inverted { NFT_LOOKUP_F_INV } else { 0 };
     let mut lookup = Expr::new(c"lookup");
@@ -271,6 +281,7 @@ fn lookup(set: &str, inverted: bool) -> Expr {
     lookup
 }
 
+/// Returns `masquerade fully-random`.
 fn masquerade() -> Expr {
     let mut masquerade = Expr::new(c"masq");
     masquerade.set_u32(sys::NFTNL_EXPR_MASQ_FLAGS, NF_NAT_RANGE_PROTO_RANDOM_FULLY);
@@ -294,6 +305,7 @@ fn dnat(family: Family) -> Expr {
     nat
 }
 
+/// Returns a rejection of this type, with an ICMP code.
 fn reject(kind: u32, code: u8) -> Expr {
     let mut reject = Expr::new(c"reject");
     reject
@@ -302,6 +314,7 @@ fn reject(kind: u32, code: u8) -> Expr {
     reject
 }
 
+/// Appends a verdict, with the chain that it goes to.
 fn push_verdict(rule: &mut Rule, code: i32, chain: Option<ChainName>) {
     let mut immediate = Expr::new(c"immediate");
     immediate

@@ -152,6 +152,7 @@ impl Kernel {
         })
     }
 
+    /// Queries an element and returns what `parse` reads from it; `None` if it does not exist.
     fn query_element<A: Address, T>(
         &mut self,
         name: SetName,
@@ -287,6 +288,7 @@ struct MatchedLookups {
     interface: Option<Interface>,
 }
 
+/// Reads the matches of a rule.
 fn matched(rule: &Attributes<'_>) -> MatchedLookups {
     let mut matched = MatchedLookups {
         sets: Vec::new(),
@@ -313,11 +315,13 @@ fn matched(rule: &Attributes<'_>) -> MatchedLookups {
     matched
 }
 
+/// Whether an expression `meta` loads the name of the input interface.
 fn loads_interface(meta: &Attributes<'_>) -> bool {
     let key = meta.get(NFTA_META_KEY).and_then(Attribute::number);
     key == Some(NFT_META_IIFNAME)
 }
 
+/// Reads the interface that an expression `cmp` compares with.
 fn interface(cmp: &Attributes<'_>) -> Option<Interface> {
     let value = cmp.get(NFTA_CMP_DATA)?.nested().get(NFTA_DATA_VALUE)?.value;
     let name = std::str::from_utf8(value).ok()?;

@@ -201,6 +201,7 @@ impl Kernel {
         read::read(&mut self.socket, fixed)
     }
 
+    /// Makes this process the owner of a table that has no owner any more.
     fn own_table(&mut self, family: Family) -> Result<(), Error> {
         let mut batch = Batch::new();
         table::push_own(&mut batch, family);

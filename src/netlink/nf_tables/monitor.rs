@@ -57,6 +57,7 @@ struct PendingChange {
 }
 
 impl PendingChange {
+    /// Makes a change that happened just now.
     fn now() -> Self {
         Self {
             process: None,

@@ -71,6 +71,7 @@ pub(crate) fn push_destroying<A: Address>(batch: &mut Batch, transaction: &Trans
     push_operations(batch, transaction, NFT_MSG_DESTROYSETELEM);
 }
 
+/// Adds the messages of a transaction; `delete_kind` is the type of those that delete elements.
 fn push_operations<A: Address>(batch: &mut Batch, transaction: &Transaction<A>, delete_kind: u8) {
     let mut encoder = OperationEncoder {
         batch,
@@ -104,6 +105,7 @@ struct PendingElements {
 }
 
 impl OperationEncoder<'_> {
+    /// Encodes an operation at its position in the transaction.
     fn push<A: Address>(&mut self, index: usize, op: &Op<A>) {
         let subject = MessageSubject::Operations(self.family, index..index + 1);
         match op {
@@ -170,6 +172,7 @@ impl OperationEncoder<'_> {
 }
 
 impl PendingElements {
+    /// Makes a message without elements.
     fn new(kind: u8, set_name: SetName, first: usize, family: Family) -> Self {
         let mut set = ffi::Set::new();
         set.set_u32(sys::NFTNL_SET_FAMILY, family_number(family).into())
@@ -240,6 +243,7 @@ fn interval_end<A: Address>(key: &Key<A>) -> Option<Elem> {
     Some(elem)
 }
 
+/// Returns a time in milliseconds.
 #[expect(
     clippy::expect_used,
     reason = "a time is a Service's timeout, of at most a day, or what the kernel dumped in 64 bits"
@@ -248,6 +252,7 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).expect("a time of fewer than 2^64 ms")
 }
 
+/// Appends an element, and for a range the element that ends it.
 fn push_element<A: Address>(
     set: &mut ffi::Set,
     element: &Element<A>,

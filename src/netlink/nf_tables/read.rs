@@ -61,6 +61,7 @@ pub(crate) fn read_elements<A: Address>(
     })
 }
 
+/// Reads a table, again if the ruleset changes meanwhile.
 fn read_by<A: Address>(
     socket: &mut Socket,
     read: impl Fn(&mut TableReader<'_, A>) -> Result<(), ReadStop>,
@@ -105,6 +106,7 @@ impl From<RequestError> for ReadStop {
     }
 }
 
+/// Ends reading, because the table is not as this version makes it.
 fn foreign<T>(why: impl Into<String>) -> Result<T, ReadStop> {
     Err(ReadStop::Foreign(why.into()))
 }
@@ -116,6 +118,7 @@ struct TableReader<'a, A: Address> {
 }
 
 impl<A: Address> TableReader<'_, A> {
+    /// Reads everything but the elements of dynamic sets.
     fn read(&mut self, fixed: &Program) -> Result<(), ReadStop> {
         self.shape(fixed)?;
         // Packets add the elements of dynamic sets, which have no desired state to compare with.
@@ -125,6 +128,7 @@ impl<A: Address> TableReader<'_, A> {
         Ok(())
     }
 
+    /// Reads everything but elements.
     fn shape(&mut self, fixed: &Program) -> Result<(), ReadStop> {
         self.sets(fixed)?;
         let chains = self.chains(fixed)?;
@@ -152,6 +156,7 @@ impl<A: Address> TableReader<'_, A> {
         }
     }
 
+    /// Checks the declarations of the sets and maps.
     fn sets(&mut self, fixed: &Program) -> Result<(), ReadStop> {
         let mut wrong = None;
         let mut count = 0;
@@ -214,6 +219,7 @@ impl<A: Address> TableReader<'_, A> {
         Ok(expected)
     }
 
+    /// Checks the rules of the chains.
     fn rules(&mut self, chains: &[Chain]) -> Result<(), ReadStop> {
         let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
         self.dump(
@@ -241,6 +247,7 @@ impl<A: Address> TableReader<'_, A> {
         Ok(())
     }
 
+    /// Reads the elements of a set or map.
     fn elements(&mut self, name: SetName) -> Result<(), ReadStop> {
         let texts = [(NFTA_TABLE, TABLE), (NFTA_SET_ELEM_LIST_SET, name.as_str())];
         let mut found = Vec::new();

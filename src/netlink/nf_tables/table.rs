@@ -116,6 +116,7 @@ fn lacks_only_the_probe(socket: &mut Socket, batch: Batch) -> Result<bool, Error
         .all(|message| message.errno == Errno::ENOENT))
 }
 
+/// Returns the flags of a table.
 fn flags(owner: bool) -> u32 {
     if owner {
         NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST
@@ -124,6 +125,7 @@ fn flags(owner: bool) -> u32 {
     }
 }
 
+/// Returns a table as libnftnl's object; a table without flags has no comment either.
 fn table(family: Family, table_name: &str, flags: Option<u32>) -> ffi::Table {
     let mut object = ffi::Table::new();
     object
@@ -137,6 +139,7 @@ fn table(family: Family, table_name: &str, flags: Option<u32>) -> ffi::Table {
     object
 }
 
+/// Adds a message about the table.
 fn push(batch: &mut Batch, kind: u8, family: Family, object: ffi::Table) {
     let flags = if kind == NFT_MSG_NEWTABLE {
         NLM_F_CREATE

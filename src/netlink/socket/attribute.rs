@@ -64,6 +64,7 @@ pub(crate) fn messages(
     })
 }
 
+/// Splits the first message from a buffer; `None` if the buffer ends within it.
 fn split_message(buffer: &[u8]) -> Option<(NetlinkMessage<'_>, &[u8])> {
     let len = usize::try_from(u32_at(buffer, 0)?).ok()?;
     let bytes = buffer.get(..len).filter(|bytes| bytes.len() >= HEADER)?;
