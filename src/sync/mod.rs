@@ -14,6 +14,8 @@ mod mode;
 mod node_name;
 mod pace;
 mod plan;
+mod reaping;
+mod recovery;
 mod sockets;
 mod state;
 mod sync_once;

@@ -1,20 +1,19 @@
 //! One sync: plan the dirty state, commit it, and recover from rejections of the kernel.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
 use super::affinity::{ReapPhase, Reaped};
 use super::drift::Drift;
 use super::metrics::SyncExtent;
 use super::mode::{SyncMode, view};
-use super::{Skipped, SyncEffects, SyncOutcome, SyncPlan, Syncer};
+use super::reaping::AppliedState;
+use super::{SyncEffects, SyncOutcome, SyncPlan, Syncer};
 use crate::logging::LogEvent;
-use crate::netlink::{Commit, Error, FamilyCommit, Rejection, release_free_memory};
+use crate::netlink::{Commit, Error, FamilyCommit, release_free_memory};
 use crate::per_family;
-use crate::planner::diff::Plan;
 use crate::planner::dual::Dual;
 use crate::planner::ruleset::Program;
 
@@ -23,9 +22,6 @@ const LARGE_COMMIT: usize = 10_000;
 
 /// The number of transactions that one sync attempts before it waits.
 const MAX_ATTEMPTS: usize = 16;
-
-/// Plans of each family whose only effect is their delta.
-type DeltaPlans = Dual<Option<Plan<Ipv4Addr>>, Option<Plan<Ipv6Addr>>>;
 
 impl Syncer {
     /// Whether the kernel holds everything that is desired, except skipped Services.
@@ -128,7 +124,7 @@ impl Syncer {
     }
 
     /// Commits a transaction. The notifications of a large one are not received.
-    fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
+    pub(super) fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
         self.drift.pause_notifications(&mut self.kernel, commit);
         let result = self.kernel.commit(commit);
         self.drift.resume_notifications(&mut self.kernel);
@@ -185,210 +181,9 @@ impl Syncer {
             );
         }
     }
-
-    /// Detaches clients with session affinity from endpoints before a plan deletes these: no client
-    /// is pinned to them from now on, and pinned clients are unpinned if that is quick.
-    ///
-    /// A failure does no harm: the elements that the plan adds keep clients from the endpoints too.
-    fn detach_clients(&mut self, plan: &SyncPlan) -> AppliedState {
-        let families = self.state.families.as_ref().zip(plan.as_ref());
-        let plans = per_family!(families, |(family, plan)| family
-            .plan_stop_pinning(&plan.effects));
-        if plans.ipv4.is_none() && plans.ipv6.as_ref().is_none_or(Option::is_none) {
-            return AppliedState::Unchanged;
-        }
-        if let Err(error) = self.commit_deltas(plans) {
-            debug!(event = %LogEvent::AffinityCleanupFailed, %error, "cannot unpin clients before their endpoints go");
-            return AppliedState::Unchanged;
-        }
-        let clients = per_family!(plan.as_ref(), |plan| plan.effects.to_unpin.clone());
-        let _reaped = self
-            .reaper
-            .reap(&mut self.kernel, clients, ReapPhase::BeforeCommit);
-        AppliedState::Changed
-    }
-
-    /// Unpins some of the clients that must lose their endpoint.
-    pub(super) fn reap_some(&mut self) {
-        if self.reaper.step(&mut self.kernel) == Reaped::All {
-            self.all_reaped();
-            self.cleaner.all_reaped(&self.state);
-        }
-    }
-
-    /// Unpins every client that must lose its endpoint, after a failure.
-    pub(super) fn retry_reaping(&mut self) {
-        let clients = per_family!(self.state.families.as_ref(), |family| family
-            .clients_to_unpin());
-        let Dual {
-            ipv4: Some(ipv4),
-            ipv6,
-        } = clients
-        else {
-            return;
-        };
-        let clients = Dual {
-            ipv4,
-            ipv6: ipv6.flatten(),
-        };
-        if self.reaper.retry(&mut self.kernel, clients) == Reaped::All {
-            self.all_reaped();
-        }
-    }
-
-    /// Deletes the elements that keep clients from endpoints that are gone, since no client is
-    /// pinned to these any more.
-    fn all_reaped(&mut self) {
-        if self.mode != SyncMode::Incremental {
-            return;
-        }
-        let plans = per_family!(self.state.families.as_ref(), |family| family
-            .plan_all_unpinned());
-        if let Err(error) = self.commit_deltas(plans) {
-            warn!(event = %LogEvent::AffinityCleanupFailed, %error, "cannot commit the end of an affinity cleanup");
-            self.mode = SyncMode::ReadBack;
-        }
-    }
-
-    /// Commits plans that start from the applied state, and applies their deltas.
-    fn commit_deltas(&mut self, plans: DeltaPlans) -> Result<(), Error> {
-        let (commit, deltas) = per_family!(plans, |plan| match plan {
-            Some(Plan { transaction, delta }) => (FamilyCommit::from(transaction), Some(delta)),
-            None => (FamilyCommit::default(), None),
-        })
-        .unzip();
-        self.commit(&commit)?;
-        let families = self.state.families.as_mut().zip(deltas);
-        per_family!(families, |(family, delta)| if let Some(delta) = delta {
-            family.applied_mut().committed(delta);
-        });
-        Ok(())
-    }
-
-    /// Prepares the next attempt after a transaction that was not committed.
-    ///
-    /// # Errors
-    /// The same error, if the sync must wait.
-    fn recover(&mut self, error: Error) -> Result<(), Error> {
-        match (recovery(&error, self.mode), &error) {
-            (SyncRecovery::ReadBack, _) => {
-                self.log_first_rejection(&error);
-                self.mode = SyncMode::ReadBack;
-                return Ok(());
-            }
-            (SyncRecovery::Skip, Error::Rejected(rejections)) => {
-                if self.skip_rejected(rejections) == Skipped::Newly {
-                    return Ok(());
-                }
-            }
-            (SyncRecovery::Skip | SyncRecovery::Wait, _) => return Err(error),
-        }
-        if self.mode == SyncMode::Rebuild {
-            return Err(error);
-        }
-        warn!(event = %LogEvent::TablesRecreated, %error, "cannot repair the tables; recreating them");
-        self.mode = SyncMode::Rebuild;
-        Ok(())
-    }
-
-    /// Skips the Services that the kernel rejects; returns whether there was a new one.
-    fn skip_rejected(&mut self, rejections: &[Rejection]) -> Skipped {
-        let mut outcome = Skipped::Already;
-        for rejection in rejections {
-            for service in &rejection.services {
-                let (skipped, diagnostics) = self.state.skip(service, rejection);
-                self.report_diagnostics(diagnostics);
-                if skipped == Skipped::Newly {
-                    outcome = skipped;
-                }
-            }
-        }
-        outcome
-    }
-
-    /// Logs a rejection, at a lower level if all its Services were rejected before.
-    fn log_first_rejection(&self, error: &Error) {
-        let Error::Rejected(rejections) = error else {
-            return;
-        };
-        let is_repeated = |rejection: &Rejection| {
-            let services = &rejection.services;
-            !services.is_empty() && services.iter().all(|name| self.state.is_rejected(name))
-        };
-        if rejections.iter().all(is_repeated) {
-            debug!(event = %LogEvent::TransactionRejected, %error, "kernel rejected a transaction again; reading the tables back");
-        } else {
-            // The outcome is logged separately: a repair, or a skipped Service.
-            info!(event = %LogEvent::TransactionRejected, %error, "kernel rejected a transaction; reading the tables back");
-        }
-    }
-}
-
-/// Whether a step changed the applied state, so that a plan is outdated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AppliedState {
-    Changed,
-    Unchanged,
-}
-
-/// The reaction to a transaction that was not committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SyncRecovery {
-    /// Read the tables back, since they may not hold the applied state.
-    ReadBack,
-    /// Skip the Services that the kernel rejects, or recreate the tables if there are none.
-    Skip,
-    /// Retry later.
-    Wait,
-}
-
-fn recovery(error: &Error, mode: SyncMode) -> SyncRecovery {
-    match (error, mode) {
-        // A rebuild of the table would take more memory.
-        (Error::Rejected(rejections), _) if rejections.iter().any(Rejection::lacks_memory) => {
-            SyncRecovery::Wait
-        }
-        (Error::Lost, _) | (Error::Rejected(_), SyncMode::Incremental) => SyncRecovery::ReadBack,
-        (Error::Rejected(_), SyncMode::ReadBack | SyncMode::Rebuild) => SyncRecovery::Skip,
-        _ => SyncRecovery::Wait,
-    }
 }
 
 /// Returns a duration in milliseconds, rounded to a microsecond.
 pub(super) fn milliseconds(elapsed: Duration) -> f64 {
     (elapsed.as_secs_f64() * 1e6).round() / 1e3
-}
-
-#[cfg(test)]
-mod tests {
-    use nix::errno::Errno;
-
-    use super::*;
-    use crate::netlink::RejectedAt;
-
-    #[test]
-    fn without_memory_no_service_is_skipped_and_no_table_recreated() {
-        let rejected = |errno| {
-            Error::Rejected(vec![Rejection {
-                at: RejectedAt::Transaction,
-                operation: "the transaction".to_owned(),
-                services: Vec::new(),
-                errno,
-                explanation: None,
-            }])
-        };
-        for mode in [SyncMode::Incremental, SyncMode::ReadBack, SyncMode::Rebuild] {
-            assert_eq!(recovery(&rejected(Errno::ENOMEM), mode), SyncRecovery::Wait);
-            assert_eq!(
-                recovery(&rejected(Errno::ENOBUFS), mode),
-                SyncRecovery::Wait
-            );
-        }
-        let invalid = rejected(Errno::EINVAL);
-        assert_eq!(
-            recovery(&invalid, SyncMode::Incremental),
-            SyncRecovery::ReadBack
-        );
-        assert_eq!(recovery(&invalid, SyncMode::ReadBack), SyncRecovery::Skip);
-    }
 }

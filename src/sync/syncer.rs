@@ -41,7 +41,7 @@ pub struct Syncer {
     health_checks: UnboundedSender<HealthCheckChange>,
     sync_health: Arc<SyncHealth>,
     pub(super) cleaner: ConntrackCleaner,
-    full_maps: FullMaps,
+    pub(super) full_maps: FullMaps,
     pub(super) metrics: SyncMetrics,
     recorder: EventRecorder,
     pub(super) state: State,
@@ -296,22 +296,6 @@ impl Syncer {
         for change in self.state.take_health_changes() {
             // Without a receiver, the daemon is about to exit.
             let _closed = self.health_checks.send(change);
-        }
-    }
-
-    /// Whether any Service has session affinity.
-    pub(super) fn has_affinity(&self) -> bool {
-        per_family!(self.state.families.as_ref(), |family| family
-            .applied()
-            .has_affinity())
-        .into_iter()
-        .any(|has| has)
-    }
-
-    /// Reports affinity maps that are full.
-    pub(super) fn check_affinity_maps(&mut self) {
-        if self.mode == SyncMode::Incremental {
-            self.full_maps.check(&mut self.kernel, &self.state);
         }
     }
 
