@@ -17,8 +17,8 @@ use kube_dnat::planner::ruleset::{
 };
 
 /// Prints the rules of these chains and of the fixed program, in the order of the listing.
-fn rules(family: Family, on_demand: &[&str]) -> String {
-    let on_demand: Vec<_> = on_demand
+fn rules(family: Family, dynamic_chain: &[&str]) -> String {
+    let dynamic_chain: Vec<_> = dynamic_chain
         .iter()
         .map(|name| name.parse::<DynamicChain>().unwrap().chain())
         .collect();
@@ -27,7 +27,7 @@ fn rules(family: Family, on_demand: &[&str]) -> String {
         masquerade_all: false,
         counters: true,
     });
-    debug_rules(family, &[&on_demand[..], &fixed[..]].concat())
+    debug_rules(family, &[&dynamic_chain[..], &fixed[..]].concat())
 }
 
 #[test]

@@ -14,7 +14,7 @@ use kube_dnat::planner::model::{
     OwnAddresses, Protocol, Service, ServiceCidr, ServiceName, ServicePort, SliceEndpoints,
     SlicePort, TrafficPolicy, Update,
 };
-use kube_dnat::planner::ruleset::{EndpointList, Key, SetName, Table, Value};
+use kube_dnat::planner::ruleset::{Key, SetName, SlotRange, Table, Value};
 use kube_dnat::sync::{FamilyState, KernelViews, Skipped, State, SyncPlan};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -371,11 +371,11 @@ pub(crate) fn normalised<A: Address>(table: &Table<A>) -> Vec<String> {
     for element in table.elements() {
         let (frontend, slot) = match element.key {
             Key::Slot(protocol, address, port, slot) => {
-                let list = slot / EndpointList::CLUSTER * EndpointList::CLUSTER;
+                let list = slot / SlotRange::CLUSTER * SlotRange::CLUSTER;
                 (Key::Slot(protocol, address, port, list), slot - list)
             }
             Key::NodeportSlot(protocol, port, slot) => {
-                let list = slot / EndpointList::CLUSTER * EndpointList::CLUSTER;
+                let list = slot / SlotRange::CLUSTER * SlotRange::CLUSTER;
                 (Key::NodeportSlot(protocol, port, list), slot - list)
             }
             Key::Net(_)

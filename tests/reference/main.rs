@@ -228,7 +228,7 @@ fn every_figure_of_the_readme_is_in_the_latest_run() {
 #[test]
 fn the_documents_state_the_number_of_chains_and_sets() {
     let chains = program(&Program::default());
-    let is_balance = |chain: &&Chain| matches!(chain.name, ChainName::OnDemand(_));
+    let is_balance = |chain: &&Chain| matches!(chain.name, ChainName::Dynamic(_));
     let balance = chains.iter().filter(is_balance).count();
     let sets = SetName::all().count();
     let fixed = chains.len() - balance;

@@ -10,8 +10,8 @@ use crate::netlink::{Commit, Error, RejectedAt, Rejection};
 use crate::planner::model::Protocol;
 use crate::planner::model::addr::Family;
 use crate::planner::ruleset::{
-    Chain, ChainName, DynamicChain, EndpointList, FrontendKind, Hook, LookupField, Program,
-    SetName, Statement,
+    Chain, ChainName, DynamicChain, FrontendKind, Hook, LookupField, Program, SetName, SlotRange,
+    Statement,
 };
 
 /// An ability of nf_tables, which is in a module of the kernel.
@@ -79,7 +79,7 @@ impl Ability {
                 (prerouting, vec![vec![Statement::Dnat { fields, map }]])
             }
             Self::Numgen => {
-                let pick = DynamicChain::Pick(FrontendKind::Address, EndpointList::Own, 1);
+                let pick = DynamicChain::Pick(FrontendKind::Address, SlotRange::Own, 1);
                 (prerouting, pick.chain().rules)
             }
             Self::Masquerade => (postrouting, vec![vec![Statement::Masquerade]]),

@@ -23,8 +23,8 @@ use crate::planner::diff::TableStatus;
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{
-    Chain, ChainName, DynamicChain, ElementData, EndpointList, FrontendKind, Interface, Key,
-    PodMatch, Program, SetName, TABLE, Table, Value, program,
+    Chain, ChainName, DynamicChain, ElementData, FrontendKind, Interface, Key, PodMatch, Program,
+    SetName, SlotRange, TABLE, Table, Value, program,
 };
 
 /// A table of ours without its elements.
@@ -201,7 +201,7 @@ impl Kernel {
 /// Returns the chains of the program, and a dynamic chain of each kind with the chains it goes to.
 fn every_kind_of_chain(fixed: &Program) -> Vec<Chain> {
     let dynamic = [FrontendKind::Address, FrontendKind::Nodeport]
-        .map(|frontends| DynamicChain::Sticky(frontends, EndpointList::Own, 1))
+        .map(|frontends| DynamicChain::Sticky(frontends, SlotRange::Own, 1))
         .into_iter()
         .chain([DynamicChain::Learn(1), DynamicChain::Gone]);
     let mut chains = program(fixed);

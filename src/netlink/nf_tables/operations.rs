@@ -301,7 +301,7 @@ mod tests {
     use crate::netlink::uapi::nf_tables::NFTA_SET_ELEM_LIST_ELEMENTS;
     use crate::planner::diff::Operation;
     use crate::planner::model::{Protocol, ServiceName};
-    use crate::planner::ruleset::{DynamicChain, EndpointList, FrontendKind, Verdict};
+    use crate::planner::ruleset::{DynamicChain, FrontendKind, SlotRange, Verdict};
 
     const ADDRESS: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 2, 3, 4, 5, 6, 7);
 
@@ -339,8 +339,8 @@ mod tests {
     fn an_element_is_not_longer_than_its_bound() {
         let tcp = Protocol::Tcp;
         let net = "fd00::/64".parse().unwrap();
-        let sticky = DynamicChain::Sticky(FrontendKind::Nodeport, EndpointList::Cluster, u32::MAX);
-        let goto = Value::Verdict(Verdict::OnDemand(sticky));
+        let sticky = DynamicChain::Sticky(FrontendKind::Nodeport, SlotRange::Cluster, u32::MAX);
+        let goto = Value::Verdict(Verdict::Dynamic(sticky));
         let endpoint = Value::Endpoint(ADDRESS, 443);
         let elements = [
             element(SetName::ServiceCidrs, Key::Net(net), Value::Nothing),

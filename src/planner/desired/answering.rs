@@ -2,7 +2,7 @@
 
 use super::frontend::FrontendKey;
 use super::port::{PortElements, Route};
-use super::{Claim, EndpointAddr, EndpointLists, ServiceElements, Slots};
+use super::{Claim, EndpointAddr, PortSlots, ServiceElements, Slots};
 use crate::planner::model::{Address, Protocol};
 
 /// Endpoints that get no new connections, but answer their existing flows; both lists are sorted.
@@ -19,7 +19,7 @@ impl<A: Address> UnusedEndpoints<A> {
     pub(super) fn new(
         ready: Vec<EndpointAddr<A>>,
         draining: Vec<EndpointAddr<A>>,
-        lists: &EndpointLists<A>,
+        lists: &PortSlots<A>,
     ) -> Self {
         let listed = [&lists.cluster, &lists.local];
         let unused =

@@ -2,9 +2,9 @@
 
 use super::frontend::{FrontendKey, maps};
 use super::port::{PortSpec, Route};
-use super::{EndpointAddr, EndpointLists, Slots};
+use super::{EndpointAddr, PortSlots, Slots};
 use crate::planner::model::Address;
-use crate::planner::ruleset::{DynamicChain, Element, EndpointList, Key, SetName, Value, Verdict};
+use crate::planner::ruleset::{DynamicChain, Element, Key, SetName, SlotRange, Value, Verdict};
 
 /// A frontend, the route of its connections, and the map with its verdict.
 #[derive(Clone, Copy)]
@@ -100,7 +100,7 @@ impl<'a, A: Address> ElementWriter<'a, A> {
             route,
             map,
         }: DispatchedFrontend<A>,
-        lists: &EndpointLists<A>,
+        lists: &PortSlots<A>,
     ) {
         let maps = maps(frontend.kind());
         if map == SetName::ServicesRestricted {
@@ -120,7 +120,7 @@ impl<'a, A: Address> ElementWriter<'a, A> {
         if let (Some(seconds), Route::Cluster | Route::Local | Route::LocalPolicy) =
             (self.port.affinity, route)
         {
-            let learn = Verdict::OnDemand(DynamicChain::Learn(seconds));
+            let learn = Verdict::Dynamic(DynamicChain::Learn(seconds));
             let set = (maps.sticky)(self.port.protocol);
             self.push(set, frontend.key_without_protocol(), Value::Verdict(learn));
         }
@@ -131,7 +131,7 @@ impl<'a, A: Address> ElementWriter<'a, A> {
         &mut self,
         map: SetName,
         frontend: FrontendKey<A>,
-        list: EndpointList,
+        list: SlotRange,
         changes: &SlotChanges<A>,
     ) {
         if let Some(count) = changes.count {
@@ -139,7 +139,7 @@ impl<'a, A: Address> ElementWriter<'a, A> {
                 Some(_) => DynamicChain::Sticky(frontend.kind(), list, count),
                 None => DynamicChain::Pick(frontend.kind(), list, count),
             };
-            self.push_verdict(map, frontend, Verdict::OnDemand(chain));
+            self.push_verdict(map, frontend, Verdict::Dynamic(chain));
         }
         for ((address, port), slot) in &changes.slots {
             let (set, key) = frontend.slot(list, u32::from(*slot));

@@ -1,7 +1,7 @@
 //! The keys and maps of a frontend.
 
 use crate::planner::model::{Address, Protocol};
-use crate::planner::ruleset::{EndpointList, FrontendKind, Key, SetName, Verdict};
+use crate::planner::ruleset::{FrontendKind, Key, SetName, SlotRange, Verdict};
 
 /// The map and key of a slot.
 pub(super) type SlotKey<A> = (SetName, Key<A>);
@@ -79,7 +79,7 @@ impl<A: Address> FrontendKey<A> {
     }
 
     /// Returns the map and key of a slot of a list.
-    pub(super) fn slot(self, list: EndpointList, slot: u32) -> SlotKey<A> {
+    pub(super) fn slot(self, list: SlotRange, slot: u32) -> SlotKey<A> {
         let slot = list.base() + slot;
         match self {
             Self::Frontend(protocol, address, port) => {

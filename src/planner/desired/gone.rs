@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{AllowedClients, ClientTarget, LostEndpoint};
 use crate::planner::model::{Address, Protocol};
-use crate::planner::ruleset::{Element, EndpointList, Key, SetName, Table, Value, Verdict};
+use crate::planner::ruleset::{Element, Key, SetName, SlotRange, Table, Value, Verdict};
 
 /// Returns the destinations of a slot with its endpoint.
 pub(super) fn slot_targets<A: Address>(
@@ -76,7 +76,7 @@ pub fn gone_in_table<A: Address>(
 /// Returns whether a slot is in the list for clients inside, with external policy Local.
 fn is_in_cluster_list<A: Address>(slot: &Key<A>) -> bool {
     if let Key::Slot(.., slot) | Key::NodeportSlot(.., slot) = slot {
-        *slot >= EndpointList::CLUSTER
+        *slot >= SlotRange::CLUSTER
     } else {
         false
     }

@@ -26,6 +26,6 @@ pub use health::{HealthCheck, HealthCheckChange, health_check};
 pub use node::{NodeElements, NodeFacts, NodePortAddresses, PodSource};
 pub use port::{PortElements, Route};
 pub use service_elements::{
-    EndpointLists, ServiceElements, UnservedReason, WithoutLocalEndpoints, service_elements,
+    PortSlots, ServiceElements, UnservedReason, WithoutLocalEndpoints, service_elements,
 };
 pub use slots::{EndpointAddr, Slots};

@@ -1,11 +1,11 @@
 //! The elements of one Service port.
 
-use super::EndpointLists;
+use super::PortSlots;
 use super::answering::UnusedEndpoints;
 use super::element_writer::{DispatchedFrontend, ElementWriter, SlotChanges, shared};
 use super::frontend::{FrontendKey, SlotKey, maps};
 use crate::planner::model::{Address, Protocol};
-use crate::planner::ruleset::{Comment, Element, EndpointList, Key, SetName};
+use crate::planner::ruleset::{Comment, Element, Key, SetName, SlotRange};
 
 /// The treatment of new connections to a frontend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,7 +30,7 @@ pub struct PortElements<A: Address> {
     /// The port without its endpoints.
     pub(super) spec: PortSpec<A>,
     /// The endpoints and their slots.
-    pub(super) lists: EndpointLists<A>,
+    pub(super) lists: PortSlots<A>,
     /// The sorted addresses of the endpoints that may connect to themselves on this node.
     pub(super) hairpin: Vec<A>,
     /// The endpoints that are in no list but still answer.
@@ -127,8 +127,8 @@ impl<A: Address> PortSpec<A> {
     /// All frontends with a list have the same slots, so that reading one of them is enough.
     fn representative(
         &self,
-        lists: [(Route, EndpointList); 2],
-    ) -> Option<(FrontendKey<A>, EndpointList)> {
+        lists: [(Route, SlotRange); 2],
+    ) -> Option<(FrontendKey<A>, SlotRange)> {
         let list_of = |route: Route| {
             let listed = lists.into_iter().find(|(listed, _)| *listed == route);
             listed.map(|(_, list)| list)
@@ -144,8 +144,8 @@ impl<A: Address> PortElements<A> {
     #[must_use]
     pub fn cluster_slot(&self) -> Option<impl Fn(u32) -> SlotKey<A> + use<A>> {
         let lists = [
-            (Route::Cluster, EndpointList::Own),
-            (Route::LocalPolicy, EndpointList::Cluster),
+            (Route::Cluster, SlotRange::Own),
+            (Route::LocalPolicy, SlotRange::Cluster),
         ];
         let (frontend, list) = self.spec.representative(lists)?;
         Some(move |slot| frontend.slot(list, slot))
@@ -155,8 +155,8 @@ impl<A: Address> PortElements<A> {
     #[must_use]
     pub fn local_slot(&self) -> Option<impl Fn(u32) -> SlotKey<A> + use<A>> {
         let lists = [
-            (Route::Local, EndpointList::Own),
-            (Route::LocalPolicy, EndpointList::Own),
+            (Route::Local, SlotRange::Own),
+            (Route::LocalPolicy, SlotRange::Own),
         ];
         let (frontend, list) = self.spec.representative(lists)?;
         Some(move |slot| frontend.slot(list, slot))
@@ -222,11 +222,11 @@ impl<A: Address> PortElements<A> {
         {
             let maps = maps(frontend.kind());
             match route {
-                Route::Cluster => writer.push_slots(map, frontend, EndpointList::Own, cluster),
-                Route::Local => writer.push_slots(map, frontend, EndpointList::Own, local),
+                Route::Cluster => writer.push_slots(map, frontend, SlotRange::Own, cluster),
+                Route::Local => writer.push_slots(map, frontend, SlotRange::Own, local),
                 Route::LocalPolicy => {
-                    writer.push_slots(maps.cluster, frontend, EndpointList::Cluster, cluster);
-                    writer.push_slots(maps.local, frontend, EndpointList::Own, local);
+                    writer.push_slots(maps.cluster, frontend, SlotRange::Cluster, cluster);
+                    writer.push_slots(maps.local, frontend, SlotRange::Own, local);
                 }
                 Route::Drop | Route::Reject => {}
             }

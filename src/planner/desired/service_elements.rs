@@ -65,14 +65,14 @@ pub enum UnservedReason {
 
 /// The two lists of endpoints of a port, with their slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointLists<A> {
+pub struct PortSlots<A> {
     /// The endpoints for policy Cluster.
     pub cluster: Slots<A>,
     /// The endpoints for policy Local.
     pub local: Slots<A>,
 }
 
-impl<A> Default for EndpointLists<A> {
+impl<A> Default for PortSlots<A> {
     fn default() -> Self {
         Self {
             cluster: Slots::default(),
@@ -83,7 +83,7 @@ impl<A> Default for EndpointLists<A> {
 
 /// Derives the elements of a Service, and the reasons for the parts that are not programmed.
 ///
-/// Slots are assigned in the order of the endpoints; [`ServiceElements::assign_stable`] keeps
+/// Slots are assigned in the order of the endpoints; [`ServiceElements::keep_slots_of`] keeps
 /// those of an earlier version. Takes time linear in the Service and its endpoints.
 #[must_use]
 pub fn service_elements<A: Address>(
@@ -170,7 +170,7 @@ impl<A: Address> ElementsBuilder<'_, A> {
                 .iter()
                 .any(|(route, is_used)| *is_used && wanted.contains(route))
         };
-        let lists = EndpointLists {
+        let lists = PortSlots {
             cluster: self.slots(
                 eligible.cluster,
                 uses(&[Route::Cluster, Route::LocalPolicy]),
@@ -328,18 +328,18 @@ impl<A: Address> ElementsBuilder<'_, A> {
 
 impl<A: Address> ServiceElements<A> {
     /// Reassigns the slots of each port so that as few as possible differ from those `before`.
-    pub fn assign_stable<'a>(
+    pub fn keep_slots_of<'a>(
         &mut self,
-        before: impl Fn(&PortElements<A>) -> Option<Cow<'a, EndpointLists<A>>>,
+        before: impl Fn(&PortElements<A>) -> Option<Cow<'a, PortSlots<A>>>,
     ) {
         for port in &mut self.ports {
             let Some(lists_before) = before(port) else {
                 continue;
             };
-            let EndpointLists { cluster, local } = std::mem::take(&mut port.lists);
-            port.lists = EndpointLists {
-                cluster: lists_before.cluster.assign_stable(cluster),
-                local: lists_before.local.assign_stable(local),
+            let PortSlots { cluster, local } = std::mem::take(&mut port.lists);
+            port.lists = PortSlots {
+                cluster: cluster.keep_slots_of(&lists_before.cluster),
+                local: local.keep_slots_of(&lists_before.local),
             };
         }
     }
@@ -359,7 +359,7 @@ impl<A: Address> ServiceElements<A> {
 
     /// Returns the lists of the port with the same name and protocol.
     #[must_use]
-    pub fn lists_of(&self, port: &PortElements<A>) -> Option<&EndpointLists<A>> {
+    pub fn lists_of(&self, port: &PortElements<A>) -> Option<&PortSlots<A>> {
         self.same_port(port).map(|same| &same.lists)
     }
 

@@ -29,7 +29,7 @@ pub type EndpointAddr<A> = (A, u16);
 ///
 /// let pod = |last| (Ipv4Addr::new(10, 244, 1, last), 8080);
 /// let before = Slots::in_order([pod(12), pod(13)]);
-/// let after = before.assign_stable(Slots::in_order([pod(11), pod(12)]));
+/// let after = Slots::in_order([pod(11), pod(12)]).keep_slots_of(&before);
 ///
 /// assert_eq!(after.difference(&before), [(pod(11), 1)]);
 /// assert_eq!(before.removed_in(&after), [pod(13)]);
@@ -115,18 +115,18 @@ impl<A: Copy + Ord> Slots<A> {
             .collect()
     }
 
-    /// Reassigns the slots of `wanted` so that as few as possible differ from those of this list.
+    /// Reassigns the slots so that as few as possible differ from those of the list `before`.
     ///
     /// An endpoint that stays keeps its slot, and a new endpoint gets a free one. If there are
     /// fewer slots than before, the endpoints of the last slots move to the free ones. At most two
     /// slots change for each endpoint that was added or removed.
     #[must_use]
-    pub fn assign_stable(&self, mut wanted: Self) -> Self {
-        let count = wanted.len();
+    pub fn keep_slots_of(mut self, before: &Self) -> Self {
+        let count = self.len();
         let mut taken = vec![false; count];
         let mut unassigned = Vec::new();
-        let mut before = self.0.iter().peekable();
-        for (position, (endpoint, slot)) in wanted.0.iter_mut().enumerate() {
+        let mut before = before.0.iter().peekable();
+        for (position, (endpoint, slot)) in self.0.iter_mut().enumerate() {
             let mut kept = None;
             while let Some((old, number)) = before.next_if(|(old, _)| old <= endpoint) {
                 if old.cmp(endpoint) == Ordering::Equal {
@@ -144,11 +144,11 @@ impl<A: Copy + Ord> Slots<A> {
         }
         let free = (0..=u16::MAX).zip(taken).filter(|(_, taken)| !taken);
         for (position, (number, _)) in unassigned.into_iter().zip(free) {
-            if let Some((_, slot)) = wanted.0.get_mut(position) {
+            if let Some((_, slot)) = self.0.get_mut(position) {
                 *slot = number;
             }
         }
-        wanted
+        self
     }
 }
 
@@ -162,7 +162,7 @@ mod tests {
 
     /// Returns the addresses in the order of their slots.
     fn reassigned(before: &[u8], wanted: &[u8]) -> Vec<u8> {
-        let reassigned = slots(before).assign_stable(slots(wanted));
+        let reassigned = slots(wanted).keep_slots_of(&slots(before));
         let mut by_slot: Vec<_> = reassigned
             .iter()
             .map(|(endpoint, slot)| (slot, endpoint))

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::plan::gone_elements;
 use super::{Delta, DesiredChange, GoneElements, KeptElements, Op, Operation, Transaction};
 use crate::planner::desired::{
-    EndpointLists, NodeElements, PortElements, ServiceElements, WithoutLocalEndpoints,
+    NodeElements, PortElements, PortSlots, ServiceElements, WithoutLocalEndpoints,
 };
 use crate::planner::model::{Address, ServiceName};
 use crate::planner::ruleset::{DynamicChain, Element, InconsistentTable, Key, SetName, Table};
@@ -46,11 +46,7 @@ impl<A: Address> Default for Applied<A> {
 impl<A: Address> Applied<A> {
     /// Returns the applied slots of a port.
     #[must_use]
-    pub fn lists_of(
-        &self,
-        service: &ServiceName,
-        port: &PortElements<A>,
-    ) -> Option<&EndpointLists<A>> {
+    pub fn lists_of(&self, service: &ServiceName, port: &PortElements<A>) -> Option<&PortSlots<A>> {
         self.services.get(service)?.lists_of(port)
     }
 

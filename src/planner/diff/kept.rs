@@ -78,7 +78,7 @@ impl<A: Address> Applied<A> {
             .values()
             .flatten()
             .filter_map(|element| match element.value {
-                Value::Verdict(Verdict::OnDemand(chain)) => Some(chain),
+                Value::Verdict(Verdict::Dynamic(chain)) => Some(chain),
                 Value::Nothing | Value::Verdict(_) | Value::Endpoint(..) => None,
             });
         for chain in chains {

@@ -113,7 +113,7 @@ pub(super) fn is_shared(set: SetName) -> bool {
 
 fn chain_of<A>(value: &Value<A>) -> Option<DynamicChain> {
     match value {
-        Value::Verdict(Verdict::OnDemand(chain)) => Some(*chain),
+        Value::Verdict(Verdict::Dynamic(chain)) => Some(*chain),
         Value::Verdict(_) | Value::Nothing | Value::Endpoint(..) => None,
     }
 }

@@ -10,8 +10,8 @@ use super::{Lookup, LookupStep, PinnedEndpoint, SourceKind};
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{
-    Chain, ChainName, Element, ElementData, EndpointList, Key, KeyPart, LookupField, Program, Rule,
-    SetName, Statement, TABLE, Value, layer, program, rule_text, set,
+    Chain, ChainName, Element, ElementData, Key, KeyPart, LookupField, Program, Rule, SetName,
+    SlotRange, Statement, TABLE, Value, layer, program, rule_text, set,
 };
 
 /// The protocol, address and port that a client connects to.
@@ -178,7 +178,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
 
     /// Evaluates a chain; `None` means that it returned to its caller.
     fn chain(&mut self, name: ChainName) -> Result<Option<ChainEnd>, L::Error> {
-        let rules = if let ChainName::OnDemand(chain) = name {
+        let rules = if let ChainName::Dynamic(chain) = name {
             chain.chain().rules
         } else {
             let chain = self.chains.get(&name);
@@ -568,7 +568,7 @@ fn set_step<A: Address>(chain: ChainName, name: SetName, found: &str) -> LookupS
 fn slots_step<A: Address>(
     chain: ChainName,
     map: SetName,
-    list: EndpointList,
+    list: SlotRange,
     slots: u32,
     keys: &[Key<A>],
 ) -> LookupStep {

@@ -10,7 +10,7 @@ use crate::planner::model::Address;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
     /// `goto` a chain that is created on demand.
-    OnDemand(DynamicChain),
+    Dynamic(DynamicChain),
     /// `goto external-local`.
     ExternalLocal,
     /// `goto external-local-nodeport`.
@@ -35,13 +35,13 @@ pub enum Verdict {
 
 impl Verdict {
     /// `goto gone`.
-    pub const GONE: Self = Self::OnDemand(DynamicChain::Gone);
+    pub const GONE: Self = Self::Dynamic(DynamicChain::Gone);
 
     /// Returns the target chain; `None`: the verdict is `drop`.
     #[must_use]
     pub fn chain(self) -> Option<ChainName> {
         match self {
-            Self::OnDemand(chain) => Some(ChainName::OnDemand(chain)),
+            Self::Dynamic(chain) => Some(ChainName::Dynamic(chain)),
             Self::ExternalLocal => Some(ChainName::ExternalLocal),
             Self::ExternalLocalNodeport => Some(ChainName::ExternalLocalNodeport),
             Self::Restricted => Some(ChainName::Restricted),
@@ -76,7 +76,7 @@ impl Verdict {
         fixed
             .into_iter()
             .find(named)
-            .or_else(|| chain.parse().ok().map(Self::OnDemand))
+            .or_else(|| chain.parse().ok().map(Self::Dynamic))
     }
 }
 

@@ -5,10 +5,10 @@
 
 mod chain;
 mod comment;
+mod dynamic_chain;
 mod element;
 mod key;
 mod names;
-mod on_demand;
 mod program;
 mod registers;
 mod render;
@@ -20,10 +20,10 @@ mod user_data;
 
 pub use chain::{Chain, Hook};
 pub use comment::{Comment, service_and_port};
+pub use dynamic_chain::{DynamicChain, FrontendKind, SlotRange};
 pub use element::{Element, Value, Verdict};
 pub use key::{Key, KeyPart};
 pub use names::{ChainName, SetName, TABLE, TABLE_COMMENT};
-pub use on_demand::{DynamicChain, EndpointList, FrontendKind};
 pub use program::{DSTNAT, PodMatch, Program, program};
 pub use render::{render, rule_text};
 pub use schema::{ElementType, KeyField, Set, set};

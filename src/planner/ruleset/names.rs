@@ -116,7 +116,7 @@ impl fmt::Display for SetName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ChainName {
     /// A chain that is created on demand.
-    OnDemand(DynamicChain),
+    Dynamic(DynamicChain),
     /// Looks up the frontend.
     Services,
     /// Denies connections to a `ClusterIP` that does not serve their port.
@@ -164,7 +164,7 @@ pub enum ChainName {
 impl fmt::Display for ChainName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OnDemand(chain) => return chain.fmt(f),
+            Self::Dynamic(chain) => return chain.fmt(f),
             Self::Services => "services",
             Self::Unserved => "unserved",
             Self::ExternalLocal => "external-local",

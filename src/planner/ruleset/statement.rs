@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{ChainName, EndpointList, SetName};
+use super::{ChainName, SetName, SlotRange};
 use crate::planner::model::Protocol;
 use crate::planner::model::addr::Family;
 
@@ -67,7 +67,7 @@ pub enum LookupField {
         /// The number of slots, at least 1.
         slots: u32,
         /// The list that has the slots.
-        list: EndpointList,
+        list: SlotRange,
     },
 }
 
@@ -174,15 +174,15 @@ impl LookupField {
             Self::Direction => write!(text, "ct direction"),
             Self::Random {
                 slots,
-                list: EndpointList::Own,
+                list: SlotRange::Own,
             } => write!(text, "numgen random mod {slots}"),
             Self::Random {
                 slots,
-                list: EndpointList::Cluster,
+                list: SlotRange::Cluster,
             } => write!(
                 text,
                 "numgen random mod {slots} offset {}",
-                EndpointList::CLUSTER
+                SlotRange::CLUSTER
             ),
         }
     }

@@ -35,7 +35,7 @@ pub struct ElementData<A> {
 ///
 /// use kube_dnat::planner::model::Protocol::Tcp;
 /// use kube_dnat::planner::ruleset::{
-///     DynamicChain, Element, EndpointList, FrontendKind, InconsistentTable, Key, Program, SetName,
+///     DynamicChain, Element, SlotRange, FrontendKind, InconsistentTable, Key, Program, SetName,
 ///     Table, Value, Verdict, render,
 /// };
 ///
@@ -47,8 +47,8 @@ pub struct ElementData<A> {
 ///     comment: Some("shop/web".into()),
 /// };
 /// let slot = Key::Slot(Tcp, ip, 80, 0);
-/// let pick_1 = DynamicChain::Pick(FrontendKind::Address, EndpointList::Own, 1);
-/// let goto = Value::Verdict(Verdict::OnDemand(pick_1));
+/// let pick_1 = DynamicChain::Pick(FrontendKind::Address, SlotRange::Own, 1);
+/// let goto = Value::Verdict(Verdict::Dynamic(pick_1));
 ///
 /// let mut table = Table::default();
 /// table.add(element(SetName::Endpoints, slot, Value::Endpoint(pod, 8080)))?;
@@ -155,7 +155,7 @@ impl<A: Address> Table<A> {
     /// # Errors
     /// If the table does not have the chain, or uses it.
     pub fn delete_chain(&mut self, chain: DynamicChain) -> Result<(), InconsistentTable> {
-        let target = Value::Verdict(Verdict::OnDemand(chain));
+        let target = Value::Verdict(Verdict::Dynamic(chain));
         let in_use = self
             .elements
             .values()
@@ -196,7 +196,7 @@ impl<A: Address> Table<A> {
                 key: key.to_string(),
             });
         }
-        if let Value::Verdict(Verdict::OnDemand(chain)) = value
+        if let Value::Verdict(Verdict::Dynamic(chain)) = value
             && !self.has_chain(chain)
         {
             return Err(InconsistentTable::NoChain(chain));

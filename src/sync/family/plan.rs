@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::FamilyState;
 use crate::planner::conntrack::DirtyFrontends;
 use crate::planner::desired::{
-    Claim, EndpointLists, HealthCheck, NodeElements, NodeFacts, PortElements, ServiceElements,
+    Claim, PortSlots, HealthCheck, NodeElements, NodeFacts, PortElements, ServiceElements,
     Slots, UnservedReason, health_check, service_elements,
 };
 use crate::planner::diff::{
@@ -16,7 +16,7 @@ use crate::planner::diff::{
 };
 use crate::planner::model::{Address, ServiceName, Store};
 use crate::planner::ruleset::{
-    DynamicChain, EndpointList, Key, SetName, Table, Value, service_and_port,
+    DynamicChain, SlotRange, Key, SetName, Table, Value, service_and_port,
 };
 use crate::sync::affinity::{AffinityChanges, ClientsToUnpin};
 
@@ -265,7 +265,7 @@ impl<A: Address> FamilyState<A> {
             return (None, Vec::new());
         };
         let (mut desired, reasons) = service_elements(service, store, &self.claims, node);
-        desired.assign_stable(|port| match view {
+        desired.keep_slots_of(|port| match view {
             KernelView::Applied => self.applied.lists_of(name, port).map(Cow::Borrowed),
             KernelView::Found(found) => Some(Cow::Owned(lists_in(found, port))),
             KernelView::Empty => None,
@@ -278,7 +278,7 @@ impl<A: Address> FamilyState<A> {
 }
 
 /// Returns the slots of a port in a table that was read back.
-fn lists_in<A: Address>(found: &Table<A>, port: &PortElements<A>) -> EndpointLists<A> {
+fn lists_in<A: Address>(found: &Table<A>, port: &PortElements<A>) -> PortSlots<A> {
     fn list<A: Address>(
         found: &Table<A>,
         slot: Option<impl Fn(u32) -> (SetName, Key<A>)>,
@@ -293,9 +293,9 @@ fn lists_in<A: Address>(found: &Table<A>, port: &PortElements<A>) -> EndpointLis
                 Value::Nothing | Value::Verdict(_) => None,
             }
         };
-        Slots::in_order((0..EndpointList::CLUSTER).map_while(endpoint))
+        Slots::in_order((0..SlotRange::CLUSTER).map_while(endpoint))
     }
-    EndpointLists {
+    PortSlots {
         cluster: list(found, port.cluster_slot()),
         local: list(found, port.local_slot()),
     }

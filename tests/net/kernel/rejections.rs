@@ -6,7 +6,7 @@ use kube_dnat::netlink::{Commit, Error, Rejection};
 use kube_dnat::planner::diff::{Op, Operation, Transaction};
 use kube_dnat::planner::model::{Protocol, ServiceName};
 use kube_dnat::planner::ruleset::{
-    DynamicChain, Element, EndpointList, FrontendKind, Key, SetName, Value, Verdict,
+    DynamicChain, Element, FrontendKind, Key, SetName, SlotRange, Value, Verdict,
 };
 use libtest_mimic::Trial;
 use nix::errno::Errno;
@@ -57,9 +57,9 @@ fn send(world: &mut World, operations: Vec<Operation<Ipv4Addr>>) -> Result<(), V
 fn one_element_of_many_is_named_with_its_service() {
     let mut world = World::new();
     world.rebuild();
-    let missing_chain = Verdict::OnDemand(DynamicChain::Pick(
+    let missing_chain = Verdict::Dynamic(DynamicChain::Pick(
         FrontendKind::Address,
-        EndpointList::Own,
+        SlotRange::Own,
         17,
     ));
     let verdict = |number| {
@@ -111,7 +111,7 @@ fn every_rejected_operation_is_named() {
     let missing = Operation {
         op: Op::DeleteChain(DynamicChain::Pick(
             FrontendKind::Nodeport,
-            EndpointList::Own,
+            SlotRange::Own,
             19,
         )),
         service: None,

@@ -9,7 +9,7 @@ use kube_dnat::logging::LogEvent;
 use kube_dnat::netlink::{FamilyCommit, Kernel};
 use kube_dnat::planner::diff::{Op, Operation};
 use kube_dnat::planner::ruleset::{
-    AFFINITY_SIZE, DynamicChain, Element, EndpointList, FrontendKind, Key, SetName, Value, Verdict,
+    AFFINITY_SIZE, DynamicChain, Element, FrontendKind, Key, SetName, SlotRange, Value, Verdict,
 };
 use libtest_mimic::Trial;
 use serde_json::json;
@@ -203,8 +203,8 @@ fn wait_for_endpoints(count: usize) {
     let tcp = kube_dnat::planner::model::Protocol::Tcp;
     let key = Key::Frontend(tcp, cluster_ip, 80);
     let count = u32::try_from(count).expect("a few");
-    let chain = DynamicChain::Sticky(FrontendKind::Address, EndpointList::Own, count);
-    let wanted = Value::Verdict(Verdict::OnDemand(chain));
+    let chain = DynamicChain::Sticky(FrontendKind::Address, SlotRange::Own, count);
+    let wanted = Value::Verdict(Verdict::Dynamic(chain));
     wait_until(
         "the endpoints are programmed",
         Duration::from_mins(1),

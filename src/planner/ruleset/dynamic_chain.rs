@@ -20,15 +20,15 @@ pub enum FrontendKind {
 
 /// The list of a frontend's endpoints that a chain chooses from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum EndpointList {
+pub enum SlotRange {
     /// The endpoints for the frontend's policy, with slots from 0.
     Own,
-    /// All endpoints of a frontend with policy Local, with slots from [`EndpointList::CLUSTER`].
+    /// All endpoints of a frontend with policy Local, with slots from [`SlotRange::CLUSTER`].
     Cluster,
 }
 
-impl EndpointList {
-    /// The first slot of [`EndpointList::Cluster`].
+impl SlotRange {
+    /// The first slot of [`SlotRange::Cluster`].
     pub const CLUSTER: u32 = 65536;
 
     /// Returns the first slot of this list.
@@ -45,9 +45,9 @@ impl EndpointList {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DynamicChain {
     /// `pick-N` and similar names: sends the connection to the endpoint of one of N random slots.
-    Pick(FrontendKind, EndpointList, u32),
+    Pick(FrontendKind, SlotRange, u32),
     /// `sticky-N` and similar names: sends a pinned client to its endpoint, others to `pick`.
-    Sticky(FrontendKind, EndpointList, u32),
+    Sticky(FrontendKind, SlotRange, u32),
     /// `learn-Ns`: pins a client to its endpoint for N seconds.
     Learn(u32),
     /// `gone`: unpins a client and drops its connection.
@@ -100,14 +100,14 @@ impl DynamicChain {
                         Statement::Dnat { fields, map },
                     ]
                 });
-                let otherwise = vec![Statement::Goto(ChainName::OnDemand(pick))];
+                let otherwise = vec![Statement::Goto(ChainName::Dynamic(pick))];
                 pinned.into_iter().chain([otherwise]).collect()
             }
             Self::Learn(seconds) => learn(seconds),
             Self::Gone => gone(),
         };
         Chain {
-            name: ChainName::OnDemand(self),
+            name: ChainName::Dynamic(self),
             hook: None,
             rules,
         }
@@ -124,8 +124,8 @@ impl DynamicChain {
 
     /// Returns the name without its number.
     fn prefix(self) -> &'static str {
-        use EndpointList::{Cluster, Own};
         use FrontendKind::{Address, Nodeport};
+        use SlotRange::{Cluster, Own};
         match self {
             Self::Pick(Address, Own, _) => "pick",
             Self::Pick(Address, Cluster, _) => "pick-cluster",
@@ -142,10 +142,10 @@ impl DynamicChain {
 }
 
 /// Returns every combination of a kind of frontend and a list.
-fn kinds_and_lists() -> impl Iterator<Item = (FrontendKind, EndpointList)> {
+fn kinds_and_lists() -> impl Iterator<Item = (FrontendKind, SlotRange)> {
     [FrontendKind::Address, FrontendKind::Nodeport]
         .into_iter()
-        .flat_map(|kind| [EndpointList::Own, EndpointList::Cluster].map(|list| (kind, list)))
+        .flat_map(|kind| [SlotRange::Own, SlotRange::Cluster].map(|list| (kind, list)))
 }
 
 /// Returns the rules that pin a client to its endpoint, unless it must not stay there.
@@ -196,7 +196,7 @@ fn gone() -> Vec<Rule> {
 ///
 /// `dnat ip to meta l4proto . ip daddr . th dport . numgen random mod N [offset 65536] map
 /// @endpoints`; for a node port the key has no address.
-fn pick(kind: FrontendKind, list: EndpointList, slots: u32) -> Statement {
+fn pick(kind: FrontendKind, list: SlotRange, slots: u32) -> Statement {
     let random = LookupField::Random { slots, list };
     match kind {
         FrontendKind::Address => Statement::Dnat {
