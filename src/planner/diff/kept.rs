@@ -62,7 +62,7 @@ impl<A: Address> Applied<A> {
     pub fn with_kept(kept: KeptElements<A>) -> Self {
         let mut applied = Self::default();
         for element in kept.values().flatten() {
-            if super::plan::is_shared(element.set) {
+            if super::planner::is_shared(element.set) {
                 let count = applied
                     .shared
                     .entry((element.set, element.key))

@@ -4,6 +4,7 @@ mod applied;
 mod kept;
 mod op;
 mod plan;
+mod planner;
 mod view;
 
 pub use applied::Applied;

@@ -1,0 +1,249 @@
+//! The planner, which compares elements and computes the transaction of a change.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Applied, Delta, DesiredChange, Op, Operation, Plan, Transaction};
+use crate::planner::model::{Address, ServiceName};
+use crate::planner::ruleset::{DynamicChain, Element, Key, SetName, Value, Verdict};
+
+/// Whether several Services may need the same element of a set: a `ClusterIP` for each of its
+/// ports, an endpoint's address for each Service of the endpoint.
+pub(super) fn is_shared(set: SetName) -> bool {
+    matches!(
+        set,
+        SetName::ClusterIps | SetName::ClusterIpsSticky | SetName::Hairpin
+    )
+}
+
+fn chain_of<A>(value: &Value<A>) -> Option<DynamicChain> {
+    match value {
+        Value::Verdict(Verdict::Dynamic(chain)) => Some(*chain),
+        Value::Verdict(_) | Value::Nothing | Value::Endpoint(..) => None,
+    }
+}
+
+/// The operations and counters of a plan, while its elements are compared.
+pub(super) struct Planner<'a, A: Address> {
+    applied: &'a Applied<A>,
+    deletes: Vec<Operation<A>>,
+    adds: Vec<Operation<A>>,
+    /// The new number of Services that need each shared element, and the Service that changed it.
+    shared: BTreeMap<(SetName, Key<A>), (usize, Option<ServiceName>)>,
+    /// The new number of elements and chains that go to each chain.
+    chains: BTreeMap<DynamicChain, usize>,
+}
+
+impl<'a, A: Address> Planner<'a, A> {
+    /// Creates a planner without operations.
+    pub(super) fn new(applied: &'a Applied<A>) -> Self {
+        Self {
+            applied,
+            deletes: Vec::new(),
+            adds: Vec::new(),
+            shared: BTreeMap::new(),
+            chains: BTreeMap::new(),
+        }
+    }
+
+    /// Adds the operations between two lists of elements in the order of sets and keys.
+    pub(super) fn compare(
+        &mut self,
+        before: &[Element<A>],
+        after: Vec<Element<A>>,
+        service: Option<&ServiceName>,
+    ) {
+        let mut before = before.iter().peekable();
+        for element in after {
+            loop {
+                let order = before.peek().map_or(Ordering::Greater, |old| {
+                    (old.set, old.key).cmp(&(element.set, element.key))
+                });
+                match order {
+                    Ordering::Less => {
+                        if let Some(old) = before.next() {
+                            self.delete(old, service);
+                        }
+                    }
+                    Ordering::Equal => {
+                        if let Some(old) = before.next().filter(|old| **old != element) {
+                            self.delete(old, service);
+                            self.add(element, service);
+                        }
+                        break;
+                    }
+                    Ordering::Greater => {
+                        self.add(element, service);
+                        break;
+                    }
+                }
+            }
+        }
+        for old in before {
+            self.delete(old, service);
+        }
+    }
+
+    fn delete(&mut self, element: &Element<A>, service: Option<&ServiceName>) {
+        if is_shared(element.set) {
+            let (count, changed_by) = self.shared_count(element);
+            *count = count.saturating_sub(1);
+            *changed_by = service.cloned();
+            return;
+        }
+        if let Some(chain) = chain_of(&element.value) {
+            let count = self.chain_count(chain);
+            *count = count.saturating_sub(1);
+        }
+        self.deletes.push(Operation {
+            op: Op::Delete(element.set, element.key),
+            service: service.cloned(),
+        });
+    }
+
+    fn add(&mut self, element: Element<A>, service: Option<&ServiceName>) {
+        if is_shared(element.set) {
+            let (count, changed_by) = self.shared_count(&element);
+            *count += 1;
+            *changed_by = service.cloned();
+            return;
+        }
+        if let Some(chain) = chain_of(&element.value) {
+            *self.chain_count(chain) += 1;
+        }
+        self.adds.push(Operation {
+            op: Op::Add(element),
+            service: service.cloned(),
+        });
+    }
+
+    fn shared_count(&mut self, element: &Element<A>) -> &mut (usize, Option<ServiceName>) {
+        let key = (element.set, element.key);
+        let now = || (self.applied.shared.get(&key).copied().unwrap_or(0), None);
+        self.shared.entry(key).or_insert_with(now)
+    }
+
+    fn chain_count(&mut self, chain: DynamicChain) -> &mut usize {
+        let now = || self.applied.chains.get(&chain).copied().unwrap_or(0);
+        self.chains.entry(chain).or_insert_with(now)
+    }
+
+    /// Returns the plan of a change whose elements are compared.
+    pub(super) fn finish(mut self, change: DesiredChange<A>) -> Plan<A> {
+        self.push_shared();
+        let mut operations: Vec<_> = self.new_chains().into_iter().map(add_chain).collect();
+        // Operations of one set in a row go into one message.
+        self.deletes.sort_by_key(element_key);
+        self.adds.sort_by_key(element_key);
+        operations.append(&mut self.deletes);
+        // A full sync has many: they are not moved into another vector.
+        self.adds.splice(0..0, operations);
+        Plan {
+            delta: Delta {
+                change,
+                shared: self
+                    .shared
+                    .into_iter()
+                    .map(|(key, (count, _))| (key, count))
+                    .collect(),
+                chains: self.chains,
+                elements: element_counts(self.applied, &self.adds),
+            },
+            transaction: Transaction {
+                operations: self.adds,
+            },
+        }
+    }
+
+    /// Adds the operations on the shared elements that a first Service needs, or none any more.
+    fn push_shared(&mut self) {
+        for ((set, key), (count, changed_by)) in &self.shared {
+            let (set, key) = (*set, *key);
+            let before = self.applied.shared.get(&(set, key)).copied().unwrap_or(0);
+            let (operations, op) = match (before, *count) {
+                (0, 1..) => {
+                    let element = Element {
+                        set,
+                        key,
+                        value: Value::Nothing,
+                        comment: None,
+                    };
+                    (&mut self.adds, Op::Add(element))
+                }
+                (1.., 0) => (&mut self.deletes, Op::Delete(set, key)),
+                (0, 0) | (1.., 1..) => continue,
+            };
+            operations.push(Operation {
+                op,
+                service: changed_by.clone(),
+            });
+        }
+    }
+
+    /// Returns the chains that do not exist yet, each after those that it goes to, and counts their
+    /// rules, which go to a chain as an element does.
+    fn new_chains(&mut self) -> Vec<DynamicChain> {
+        let applied = self.applied;
+        let mut new_chains: BTreeSet<_> = self
+            .chains
+            .keys()
+            .copied()
+            .filter(|chain| is_new_chain(applied, *chain))
+            .collect();
+        let targets: Vec<_> = new_chains
+            .iter()
+            .filter_map(|chain| chain.goto_target())
+            .collect();
+        for chain in targets {
+            *self.chain_count(chain) += 1;
+            if is_new_chain(applied, chain) {
+                new_chains.insert(chain);
+            }
+        }
+        // A chain sorts after those that it goes to.
+        new_chains.into_iter().collect()
+    }
+}
+
+/// Returns the set and the key of an operation on an element.
+fn element_key<A: Address>(operation: &Operation<A>) -> Option<(SetName, Key<A>)> {
+    match &operation.op {
+        Op::Add(element) | Op::AddFor(element, _) => Some((element.set, element.key)),
+        Op::Delete(set, key) => Some((*set, *key)),
+        Op::AddChain(_) | Op::DeleteChain(_) => None,
+    }
+}
+
+/// Returns the numbers of elements of the sets that operations change.
+fn element_counts<A: Address>(
+    applied: &Applied<A>,
+    operations: &[Operation<A>],
+) -> BTreeMap<SetName, usize> {
+    let mut counts = BTreeMap::new();
+    let mut update = |set, new_count: fn(usize) -> usize| {
+        let count = counts
+            .entry(set)
+            .or_insert_with(|| applied.elements.get(&set).copied().unwrap_or(0));
+        *count = new_count(*count);
+    };
+    for operation in operations {
+        match &operation.op {
+            Op::Add(element) | Op::AddFor(element, _) => update(element.set, |count| count + 1),
+            Op::Delete(set, _) => update(*set, |count| count.saturating_sub(1)),
+            Op::AddChain(_) | Op::DeleteChain(_) => {}
+        }
+    }
+    counts
+}
+
+fn is_new_chain<A: Address>(applied: &Applied<A>, chain: DynamicChain) -> bool {
+    !chain.is_initial() && !applied.chains.contains_key(&chain)
+}
+
+/// Returns the operation that adds a dynamic chain.
+pub(super) fn add_chain<A: Address>(chain: DynamicChain) -> Operation<A> {
+    Operation {
+        op: Op::AddChain(chain),
+        service: None,
+    }
+}
