@@ -154,13 +154,14 @@ fn at_an_address_of_the_node_the_older_service_has_a_number() {
     };
     has("pod-1:8080", true);
     // Once for each family and protocol.
-    let await_conflicts = |loser: &str| {
+    let await_conflicts = |loser: &str, winner: &str| {
         wait_until("the conflicts are logged", PATIENCE, || {
-            daemon.diagnostics(loser, "FrontendConflict").len() == 4
+            let conflicts = daemon.diagnostics(loser, "FrontendConflict");
+            conflicts.len() == 4 && conflicts.iter().all(|line| line.contains(winner))
         });
     };
-    await_conflicts("Service shop/mail");
+    await_conflicts("Service shop/mail", "Service shop/cart");
     daemon.apply("shop.yaml", &manifests(younger, older));
     has("pod-2:8080", false);
-    await_conflicts("Service shop/cart");
+    await_conflicts("Service shop/cart", "Service shop/mail");
 }

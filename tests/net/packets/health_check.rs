@@ -202,15 +202,17 @@ fn the_older_service_keeps_a_contested_port() {
     let others = mail_slices.ready([pod]).yaml() + &cart_slices([pod]).yaml();
     let cart = local(PORT).yaml();
     let daemon = shop.start(&(cart.clone() + &mail("2024-02-01T00:00:00Z") + &others));
-    let await_conflict = |daemon: &Daemon<'_>, loser: &str| {
+    let await_conflict = |daemon: &Daemon<'_>, loser: &str, winner: &str| {
         wait_until("the conflict is logged", PATIENCE, || {
-            daemon.diagnostics(loser, "FrontendConflict").len() == 1
+            let conflicts = daemon.diagnostics(loser, "FrontendConflict");
+            let is_named = |line: &String| line.contains("32000/tcp") && line.contains(winner);
+            conflicts.len() == 1 && conflicts.iter().all(is_named)
         });
     };
     for family in Family::ALL {
         assert!(answer(&shop, family, PORT, "200 OK\r\n").ends_with(&body(1)));
     }
-    await_conflict(&daemon, "Service shop/mail");
+    await_conflict(&daemon, "Service shop/mail", "Service shop/cart");
     // The other Service becomes older: it gets the port, and the health check is not served.
     daemon.apply(
         "shop.yaml",
@@ -223,7 +225,7 @@ fn the_older_service_keeps_a_contested_port() {
             .probe(Protocol::Tcp, (family.lan(2), PORT));
         assert_eq!(servers(&probe), names(["pod-1:8080"]), "{probe}");
     }
-    await_conflict(&daemon, "Service shop/cart");
+    await_conflict(&daemon, "Service shop/cart", "Service shop/mail");
     // The other Service is deleted: the health check is served.
     daemon.apply("shop.yaml", &(local(PORT).yaml() + &others));
     for family in Family::ALL {
