@@ -1,4 +1,4 @@
-//! Are the endpoints drawn with equal probability?
+//! The check that endpoints are drawn with equal probability.
 
 use super::Tally;
 
@@ -7,8 +7,9 @@ const ONCE_IN_A_MILLION: f64 = 4.753_424;
 
 /// Panics unless these servers, and no others, answered with equal probability and nothing failed.
 ///
-/// A right program fails this less than once in a million times: Pearson's statistic against the
-/// chi-squared distribution with one degree of freedom fewer than there are servers.
+/// A correct program fails this check less than once in a million times. The check compares
+/// Pearson's statistic with the chi-squared distribution; its number of degrees of freedom is one
+/// less than the number of servers.
 #[track_caller]
 pub(crate) fn assert_uniform(tally: &Tally, servers: &[&str], context: &str) {
     assert!(
@@ -33,7 +34,7 @@ pub(crate) fn assert_uniform(tally: &Tally, servers: &[&str], context: &str) {
     );
 }
 
-/// Pearson's statistic of these counts against equal probabilities.
+/// Computes Pearson's statistic of these counts against equal probabilities.
 fn statistic(counts: &[usize]) -> f64 {
     let expected = float(counts.iter().sum()) / float(counts.len());
     counts
@@ -42,8 +43,10 @@ fn statistic(counts: &[usize]) -> f64 {
         .sum()
 }
 
-/// What chi-squared exceeds less than once in a million, by Wilson and Hilferty's approximation: it
-/// errs to the safe side by little where the degrees of freedom are few.
+/// Returns the value that chi-squared exceeds less than once in a million times.
+///
+/// The approximation of Wilson and Hilferty is slightly too large for few degrees of freedom,
+/// which is the safe side.
 fn critical_value(degrees_of_freedom: usize) -> f64 {
     let variance = 2.0 / (9.0 * float(degrees_of_freedom));
     float(degrees_of_freedom) * (1.0 - variance + ONCE_IN_A_MILLION * variance.sqrt()).powi(3)

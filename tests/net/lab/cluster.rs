@@ -1,32 +1,36 @@
-//! The topology of every test: two nodes and an outside client on one network, Pods behind the nodes.
+//! The topology of every test: two nodes and an outside client on one network, and Pods behind the
+//! nodes.
 //!
 //! ```text
-//!   gateway (192.168.77.1, fd00:77::1): bridge and default route of the network; answers everything
+//!   gateway (192.168.77.1, fd00:77::1): bridge and default route; answers everything
 //!      |
-//!      +-- node-1 (.2; .3 is an address that is no `InternalIP`) -- pod-1 .9, pod-2 .10, pod-3 .11 of 10.244.1.0/24
-//!      +-- node-2 (.12) ----------------------------------------- remote-1 .9, remote-2 .10 of 10.244.2.0/24
-//!      +-- client (.100; .101 too)
+//!      +-- node-1 (.2, and .3, which is not an `InternalIP`)
+//!      |      +-- pod-1 .9, pod-2 .10, pod-3 .11 of 10.244.1.0/24
+//!      +-- node-2 (.12)
+//!      |      +-- remote-1 .9, remote-2 .10 of 10.244.2.0/24
+//!      +-- client (.100 and .101)
 //! ```
 //!
-//! kube-dnat runs on node-1 alone. The network routes `ClusterIPs`, external IPs and load-balancer
-//! IPs to node-1. What node-1 lets out to none of them reaches the gateway, which answers by its
-//! name: so what was not touched (`gateway` answers), what was refused and what was dropped differ.
+//! kube-dnat runs on node-1 only. The network routes `ClusterIPs`, external IPs and load-balancer
+//! IPs to node-1. A packet that node-1 forwards without DNAT reaches the gateway, which answers
+//! with its name. Thus a test can distinguish an untouched packet (`gateway` answers), a rejected
+//! packet and a dropped packet.
 //!
-//! Remote Pods answer through node-2 straight to whom they saw, never through node-1, unless
-//! node-1 is whom they saw: masquerading is never hidden by node-1 being on the way back.
+//! A remote Pod answers through node-2 directly to the source address that it sees. The answer
+//! passes node-1 only if node-1 is that source, so a missing masquerade always shows.
 
 use std::net::IpAddr;
 
 use super::{Family, Host, Server, nft};
 
-/// The lab of one test. Everything in it is gone when it is dropped.
+/// The lab of one test. Dropping it removes everything in it.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     /// The default route of the network; its server `gateway` answers every address and port.
     pub(crate) gateway: Host,
-    /// The node that kube-dnat runs on.
+    /// The node on which kube-dnat runs.
     pub(crate) node: Host,
-    /// The other node; it forwards for its Pods and knows nothing of Services.
+    /// The other node. It forwards packets for its Pods and has no rules for Services.
     pub(crate) other_node: Host,
     /// A client outside the cluster.
     pub(crate) client: Host,
@@ -82,25 +86,25 @@ impl Cluster {
         cluster
     }
 
-    /// The address of node-1 that is no `InternalIP` of its Node object.
+    /// Returns the address of node-1 that is not an `InternalIP` of its Node object.
     pub(crate) fn secondary_ip(family: Family) -> IpAddr {
         family.lan(3)
     }
 
-    /// The second address of the outside client.
+    /// Returns the second address of the outside client.
     pub(crate) fn second_client_ip(family: Family) -> IpAddr {
         family.lan(101)
     }
 
-    /// Whether a server that saw this peer saw node-1: its address on the network, or its end of a
-    /// Pod's link, by which it speaks to its own Pods.
+    /// Returns whether a peer address belongs to node-1: its address on the network, or its end of
+    /// a Pod's link, which is its source address towards its own Pods.
     pub(crate) fn is_node(ip: IpAddr) -> bool {
         Family::ALL
             .iter()
             .any(|family| ip == family.lan(2) || ip == family.pod(1, 1))
     }
 
-    /// The Pod of this name, of either node.
+    /// Returns the Pod with this name, on either node.
     pub(crate) fn pod(&self, name: &str) -> &Host {
         let mut pods = self.pods.iter().chain(&self.remote_pods);
         pods.find(|pod| pod.name() == name)
@@ -119,7 +123,7 @@ impl Cluster {
         for host in [&self.node, &self.other_node, &self.client] {
             host.connect(&self.gateway);
         }
-        // The last address added is the one that IPv6 would rather speak from.
+        // IPv6 prefers the address that was added last as the source address.
         self.node.namespace.ip(&format!(
             "addr add {}/64 dev eth0\n",
             Self::secondary_ip(Family::V6)
@@ -143,7 +147,8 @@ impl Cluster {
             node.namespace.sysctls(&[
                 ("net/ipv4/ip_forward", "1"),
                 ("net/ipv6/conf/all/forwarding", "1"),
-                // A refusal a second to one peer would make the order of probes matter.
+                // The default limit of one ICMP error per second and peer would make the result
+                // depend on the order of the probes.
                 ("net/ipv4/icmp_ratelimit", "0"),
                 ("net/ipv6/icmp/ratelimit", "0"),
             ]);
@@ -166,11 +171,11 @@ impl Cluster {
     }
 }
 
-/// Where the gateway's server listens, whatever was asked for.
+/// The port of the gateway's server. The gateway redirects every destination to it.
 const GATEWAY_PORT: u16 = 9;
 
-/// Links a Pod to its node by a veth pair, with a route to its address alone, as the `ptp` plugin of
-/// CNI does.
+/// Links a Pod to its node by a veth pair and a route to the Pod's address only, like the CNI
+/// plugin `ptp`.
 fn connect_pod(node: &Host, number: u8, pod: &Host) {
     let (name, path) = (pod.name(), pod.namespace.path());
     let (gateway_v4, gateway_v6) = (Family::V4.pod(number, 1), Family::V6.pod(number, 1));
@@ -195,7 +200,7 @@ fn connect_pod(node: &Host, number: u8, pod: &Host) {
     ));
 }
 
-/// Makes the bridge of the network, and brings every connection that leaves it to one server.
+/// Creates the bridge of the network, and redirects every connection that leaves it to one server.
 fn build_gateway(gateway: &Host) {
     let [v4, v6] = Family::ALL.map(|family| gateway.ip(family));
     let namespace = &gateway.namespace;
@@ -206,7 +211,7 @@ fn build_gateway(gateway: &Host) {
          addr add {v6}/64 dev lan\n\
          link set lan up\n"
     ));
-    // What only crosses the bridge is no business of the rule below.
+    // The rule below must not match packets that only cross the bridge.
     let bridge_filter = ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"];
     for key in bridge_filter.map(|name| format!("net/bridge/{name}")) {
         if std::path::Path::new("/proc/sys").join(&key).exists() {

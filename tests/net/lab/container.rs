@@ -1,5 +1,5 @@
-//! Containers without Docker: the image's root file system as `scripts/rootfs.sh` assembles it,
-//! read-only, with the mounts and the rights that a manifest asks for. There is no seccomp.
+//! Containers without Docker: the read-only root file system of the image from
+//! `scripts/rootfs.sh`, with the mounts and the capabilities of a manifest, without seccomp.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,14 @@ use nix::sys::statvfs::statvfs;
 
 use super::{Host, Namespace};
 
-/// An image's root file system, that is gone when it is dropped.
+/// The root file system of an image. Dropping it removes the files.
 #[derive(Debug)]
 pub(crate) struct Image {
     root: PathBuf,
 }
 
 impl Image {
-    /// Assembles it.
+    /// Assembles the root file system.
     pub(crate) fn assemble(flags: &[&str]) -> Self {
         static COUNT: AtomicU16 = AtomicU16::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -38,7 +38,7 @@ impl Image {
         image
     }
 
-    /// A file of it.
+    /// Returns the path of a file of the image.
     pub(crate) fn file(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
     }
@@ -46,31 +46,31 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        // What is left over is in the build directory and in no one's way.
+        // A leftover is harmless: it is in the build directory under a name of its own.
         let _left = fs::remove_dir_all(&self.root);
     }
 }
 
-/// What a runtime is told of a container.
+/// The configuration of a container for its runtime.
 #[derive(Clone, Debug)]
 pub(crate) struct Run<'a> {
-    /// What its files are.
+    /// The image of the container.
     pub(crate) image: &'a Image,
-    /// The container of a manifest: command, arguments and rights.
+    /// The container of a manifest: command, arguments and capabilities.
     pub(crate) container: Container,
-    /// Directories, and where the container has them.
+    /// Directories and their mount points in the container.
     pub(crate) mounts: Vec<(&'a Path, &'a str)>,
     /// The name of the node.
     pub(crate) node: &'a Host,
 }
 
 impl Run<'_> {
-    /// Starts it in the network of the node; its standard error is piped.
+    /// Starts the container in the network of the node. Its standard error is piped.
     pub(crate) fn start(&self) -> process::Child {
         self.spawn(Stdio::null())
     }
 
-    /// Runs it to its end.
+    /// Runs the container until it exits.
     pub(crate) fn output(&self) -> Output {
         let child = self.spawn(Stdio::piped());
         child.wait_with_output().expect("wait for a container")
@@ -82,7 +82,7 @@ impl Run<'_> {
         command.stderr(Stdio::piped());
         let node = &self.node.namespace;
         node.run(|| {
-            // Of this thread, and so of its child, and gone with them.
+            // The mount namespace belongs to this thread and its child, and disappears with them.
             unshare(CloneFlags::CLONE_NEWNS).expect("unshare(CLONE_NEWNS)");
             self.mount();
             command.spawn().expect("run capsh")
@@ -93,7 +93,7 @@ impl Run<'_> {
         self.container.security_context.clone().unwrap_or_default()
     }
 
-    /// What changes the root and gives up rights, and then becomes the program.
+    /// Builds the command that changes the root, drops capabilities and executes the program.
     fn command(&self) -> Command {
         let security = self.security();
         let mut command = Command::new("capsh");
@@ -123,9 +123,9 @@ impl Run<'_> {
     fn mount(&self) {
         let security = self.security();
         let root = &self.image.root;
-        // A mount of its own, to be made read-only.
+        // Only a mount can become read-only.
         bind(root, root);
-        // As runtimes do, before nothing can be made any more.
+        // Like a runtime, create the mount points before the root becomes read-only.
         for (from, to) in &self.mounts {
             let to = self.image.file(to);
             fs::create_dir_all(&to).expect("a mount point");
@@ -152,7 +152,8 @@ fn bind(from: &Path, to: &Path) {
         .unwrap_or_else(|error| panic!("mount {} on {}: {error}", from.display(), to.display()));
 }
 
-/// What else a mount is (no devices, no programs) it has to stay, in a user namespace.
+/// Makes a mount read-only. Its other flags (`nodev`, `noexec`) are locked in a user namespace, so
+/// the remount repeats them.
 fn read_only(path: &Path) {
     let is = statvfs(path).expect("statvfs of a mount").flags().bits();
     let keep = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
@@ -162,8 +163,7 @@ fn read_only(path: &Path) {
         .unwrap_or_else(|error| panic!("make {} read-only: {error}", path.display()));
 }
 
-/// The capabilities that a container which drops all but those it adds does not have, of those that
-/// we have.
+/// Returns the capabilities of this process that a container lacks if it drops all and adds these.
 fn dropped(namespace: &Namespace, security: &SecurityContext) -> String {
     let capabilities = security.capabilities.clone().unwrap_or_default();
     assert_eq!(capabilities.drop.as_deref(), Some(&["ALL".to_owned()][..]));

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// An IP family; every test of packets runs in both.
+/// An IP family. Every packet test runs in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Family {
     /// IPv4.
@@ -16,27 +16,27 @@ impl Family {
     /// Both families.
     pub(crate) const ALL: [Self; 2] = [Self::V4, Self::V6];
 
-    /// The n-th `ClusterIP`: inside [`service_cidr`](Self::service_cidr).
+    /// Returns the n-th `ClusterIP`, which is inside [`service_cidr`](Self::service_cidr).
     pub(crate) fn cluster_ip(self, n: u8) -> IpAddr {
         self.address([10, 96, 0, n], [0xfd00, 0x10, 0x96, 0], n)
     }
 
-    /// The n-th external IP: on no interface anywhere, routed to node-1 by the network.
+    /// Returns the n-th external IP. No interface has it, and the network routes it to node-1.
     pub(crate) fn external_ip(self, n: u8) -> IpAddr {
         self.address([203, 0, 113, n], [0x2001, 0xdb8, 0x203, 0], n)
     }
 
-    /// The n-th load-balancer IP: on no interface anywhere, routed to node-1 by the network.
+    /// Returns the n-th load-balancer IP. No interface has it, and the network routes it to node-1.
     pub(crate) fn load_balancer_ip(self, n: u8) -> IpAddr {
         self.address([198, 51, 100, n], [0x2001, 0xdb8, 0x198, 0], n)
     }
 
-    /// The n-th address of the network that the nodes and the outside clients share.
+    /// Returns the n-th address of the network that the nodes and the outside client share.
     pub(crate) fn lan(self, n: u8) -> IpAddr {
         self.address([192, 168, 77, n], [0xfd00, 0x77, 0, 0], n)
     }
 
-    /// The n-th address of the Pod CIDR of this node (node-1, node-2).
+    /// Returns the n-th address of the Pod CIDR of this node (1 for node-1, 2 for node-2).
     pub(crate) fn pod(self, node: u8, n: u8) -> IpAddr {
         self.address(
             [10, 244, node, n],
@@ -45,7 +45,7 @@ impl Family {
         )
     }
 
-    /// What every `ClusterIP` is inside.
+    /// Returns the CIDR that contains every `ClusterIP`.
     pub(crate) fn service_cidr(self) -> &'static str {
         match self {
             Self::V4 => "10.96.0.0/16",
@@ -53,7 +53,7 @@ impl Family {
         }
     }
 
-    /// What every Pod is inside, of whatever node.
+    /// Returns the CIDR that contains the Pods of both nodes.
     pub(crate) fn cluster_cidr(self) -> &'static str {
         match self {
             Self::V4 => "10.244.0.0/16",
@@ -61,7 +61,7 @@ impl Family {
         }
     }
 
-    /// What every external IP is inside.
+    /// Returns the CIDR that contains every external IP.
     pub(crate) fn external_cidr(self) -> &'static str {
         match self {
             Self::V4 => "203.0.113.0/24",
@@ -69,7 +69,7 @@ impl Family {
         }
     }
 
-    /// What every load-balancer IP is inside.
+    /// Returns the CIDR that contains every load-balancer IP.
     pub(crate) fn load_balancer_cidr(self) -> &'static str {
         match self {
             Self::V4 => "198.51.100.0/24",
@@ -77,7 +77,7 @@ impl Family {
         }
     }
 
-    /// The Pod CIDR of one node.
+    /// Returns the Pod CIDR of one node.
     pub(crate) fn pod_cidr(self, node: u8) -> String {
         match self {
             Self::V4 => format!("10.244.{node}.0/24"),
@@ -85,7 +85,7 @@ impl Family {
         }
     }
 
-    /// The table that kube-dnat keeps for the family, as `nft` names it.
+    /// Returns kube-dnat's table of the family, in `nft`'s syntax.
     pub(crate) fn table(self) -> [&'static str; 2] {
         match self {
             Self::V4 => ["ip", "kube-dnat"],
@@ -93,7 +93,7 @@ impl Family {
         }
     }
 
-    /// The family's name in an `EndpointSlice` and in a Service's `ipFamilies`.
+    /// Returns the family's name in an `EndpointSlice` and in a Service's `ipFamilies`.
     pub(crate) fn kubernetes_name(self) -> &'static str {
         match self {
             Self::V4 => "IPv4",

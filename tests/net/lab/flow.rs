@@ -23,12 +23,12 @@ impl Flow {
     ///
     /// # Errors
     ///
-    /// What came of it, if it was not established.
+    /// Returns the outcome if the connection is not established.
     pub(crate) fn open(probe: &Probe<'_>) -> Result<Self, Outcome> {
         probe.from.run(|| Self::open_here(probe))
     }
 
-    /// As [`open`](Self::open), in the namespace that the thread is in.
+    /// Does the same as [`open`](Self::open), in the namespace of the current thread.
     pub(super) fn open_here(probe: &Probe<'_>) -> Result<Self, Outcome> {
         let opened = Instant::now();
         let domain = Domain::for_address(probe.to);
@@ -56,7 +56,7 @@ impl Flow {
         })
     }
 
-    /// What the server says first: to a TCP client when it is accepted, to a UDP client when it sends.
+    /// Returns the first answer of the server: to an accepted TCP connection, or to a UDP datagram.
     pub(crate) fn greeting(&mut self) -> Outcome {
         match self.protocol {
             Protocol::Tcp => self.read(),
@@ -64,14 +64,15 @@ impl Flow {
         }
     }
 
-    /// Sends something and returns what the server says to it.
+    /// Sends a message and returns the server's answer.
     pub(crate) fn ask(&mut self) -> Outcome {
         self.opened = Instant::now();
         match (&self.socket).write_all(b"?\n") {
             Err(error) if error.kind() != ErrorKind::PermissionDenied => {
                 Outcome::of_error(&error, self.opened)
             }
-            // A datagram that was stopped on its way out of this host: refused or dropped is told when reading.
+            // A rule of this host stopped the datagram. The next read shows whether it was
+            // rejected or dropped.
             Ok(()) | Err(_) => self.read(),
         }
     }
@@ -90,8 +91,8 @@ impl Flow {
     }
 }
 
-/// Binds to the probe's source. A UDP socket gets a source port that no other had recently: an
-/// earlier flow's conntrack entry would decide for it.
+/// Binds to the probe's source. A UDP socket gets a source port that no recent socket used, because
+/// the conntrack entry of an earlier flow would choose the endpoint.
 fn bind(socket: &Socket, probe: &Probe<'_>) {
     let source = probe.source.unwrap_or_else(|| match probe.to {
         SocketAddr::V4(_) => ([0; 4], 0).into(),
@@ -111,7 +112,7 @@ fn bind(socket: &Socket, probe: &Probe<'_>) {
     }
 }
 
-/// Source ports one after another, below those that the kernel hands out.
+/// Returns consecutive source ports, below the kernel's ephemeral ports.
 fn next_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     10_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 20_000

@@ -1,5 +1,5 @@
-//! Kubernetes objects for the tests, valid unless a test says otherwise. They are written as JSON,
-//! which is YAML.
+//! Kubernetes objects for the tests, valid unless a test sets an invalid field. They are written as
+//! JSON, which is valid YAML.
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// A Service called `namespace/name` with the lab's n-th `ClusterIPs`.
+    /// Creates the Service `namespace/name` with the lab's n-th `ClusterIPs`.
     pub(crate) fn new(name: &str, cluster_ip: u8) -> Self {
         let cluster_ips = Family::ALL.map(|family| family.cluster_ip(cluster_ip));
         let object = json!({
@@ -34,7 +34,7 @@ impl Service {
         Self { object }
     }
 
-    /// Keeps the `ClusterIP` of one family only.
+    /// Removes the `ClusterIP` of the other family.
     pub(crate) fn only(mut self, family: Family) -> Self {
         let index = Family::ALL.iter().position(|other| *other == family);
         let spec = &mut self.object["spec"];
@@ -62,7 +62,7 @@ impl Service {
         )
     }
 
-    /// Gives every port added so far this node port: different protocols may share a number.
+    /// Sets this node port on every port added so far. Different protocols can share a number.
     pub(crate) fn node_port(mut self, number: u16) -> Self {
         for port in self.ports() {
             port["nodePort"] = json!(number);
@@ -89,13 +89,13 @@ impl Service {
         )
     }
 
-    /// Says when it was created, in RFC 3339.
+    /// Sets the creation time, in the format of RFC 3339.
     pub(crate) fn created(mut self, at: &str) -> Self {
         self.object["metadata"]["creationTimestamp"] = json!(at);
         self
     }
 
-    /// Sets a field of `spec` to anything.
+    /// Sets a field of `spec` to any value.
     pub(crate) fn spec(mut self, field: &str, value: Value) -> Self {
         self.object["spec"][field] = value;
         self
@@ -121,7 +121,7 @@ impl Service {
     }
 }
 
-/// A pair of `EndpointSlices`, one for each family, of one Service.
+/// A pair of `EndpointSlices` of one Service, one slice for each family.
 #[derive(Clone, Debug)]
 pub(crate) struct Slices {
     service: String,
@@ -132,7 +132,7 @@ pub(crate) struct Slices {
 }
 
 impl Slices {
-    /// Slices of the Service `namespace/name`.
+    /// Creates slices of the Service `namespace/name`.
     pub(crate) fn of(service: &str) -> Self {
         Self {
             service: service.to_owned(),
@@ -143,7 +143,7 @@ impl Slices {
         }
     }
 
-    /// Tells these slices from others of the Service.
+    /// Adds a suffix to the names, which distinguishes these slices from others of the Service.
     pub(crate) fn named(mut self, suffix: &str) -> Self {
         suffix.clone_into(&mut self.suffix);
         self
@@ -166,7 +166,7 @@ impl Slices {
         )
     }
 
-    /// Keeps the slice of one family only.
+    /// Removes the slice of the other family.
     pub(crate) fn only(mut self, family: Family) -> Self {
         self.families = vec![family];
         self
@@ -228,12 +228,12 @@ impl Slices {
     }
 }
 
-/// The Node object of node-1 with these internal addresses.
+/// Returns the Node object of node-1 with these internal addresses.
 pub(crate) fn node(internal_ips: &[IpAddr]) -> String {
     node_with_pod_cidrs(internal_ips, &Family::ALL.map(|family| family.pod_cidr(1)))
 }
 
-/// The Node object of node-1 with these internal addresses and Pod CIDRs.
+/// Returns the Node object of node-1 with these internal addresses and Pod CIDRs.
 pub(crate) fn node_with_pod_cidrs(internal_ips: &[IpAddr], cidrs: &[String]) -> String {
     let addresses = internal_ips
         .iter()
@@ -247,7 +247,7 @@ pub(crate) fn node_with_pod_cidrs(internal_ips: &[IpAddr], cidrs: &[String]) -> 
     }))
 }
 
-/// The `ServiceCIDR` object of both families.
+/// Returns the `ServiceCIDR` object of both families.
 pub(crate) fn service_cidr() -> String {
     document(&json!({
         "apiVersion": "networking.k8s.io/v1",
@@ -257,7 +257,8 @@ pub(crate) fn service_cidr() -> String {
     }))
 }
 
-/// Old-style Endpoints of the Service `namespace/name`: addresses and ports of anything anywhere.
+/// Returns an object of the old kind Endpoints for the Service `namespace/name`, with any
+/// addresses and ports.
 pub(crate) fn endpoints(service: &str, ips: &[IpAddr], port: u16) -> String {
     let addresses = ips.iter().map(|ip| json!({ "ip": ip }));
     let ports = Protocol::ALL.map(|protocol| {
@@ -272,7 +273,8 @@ pub(crate) fn endpoints(service: &str, ips: &[IpAddr], port: u16) -> String {
     }))
 }
 
-/// A Service that marks how far the manifests are programmed.
+/// Returns a Service that marks a point in the manifests. When it is programmed, the earlier
+/// changes are programmed too.
 pub(super) fn mark(n: u16) -> String {
     let cluster_ips = Family::ALL.map(|family| mark_ip(family, n));
     Service::new("lab/mark", 0)
@@ -282,7 +284,7 @@ pub(super) fn mark(n: u16) -> String {
         .yaml()
 }
 
-/// The `ClusterIP` of the n-th mark: in the `ServiceCIDR`, and none of the n-th `ClusterIPs` of tests.
+/// Returns the `ClusterIP` of the n-th mark. It is inside the `ServiceCIDR`, and no test uses it.
 pub(super) fn mark_ip(family: Family, n: u16) -> IpAddr {
     let [high, low] = n.to_be_bytes();
     match family.cluster_ip(low) {

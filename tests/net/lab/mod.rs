@@ -6,7 +6,7 @@
 //! let manifests = Manifests::new();                 // node-1 and the `ServiceCIDRs`
 //! manifests.write("cart.yaml", &(Service::new("shop/cart", 7).port("http", Protocol::Tcp, 80).yaml()
 //!     + &Slices::of("shop/cart").port("http", Protocol::Tcp, 8080).ready(&cluster.pods).yaml()));
-//! let daemon = Daemon::start(&cluster, &manifests); // returns when that is programmed
+//! let daemon = Daemon::start(&cluster, &manifests); // returns when the manifests are programmed
 //! let to = (Family::V4.cluster_ip(7), 80);
 //! let answer = cluster.client.probe(Protocol::Tcp, to).send().answer();
 //! assert!(Cluster::is_node(answer.seen_from.ip())); // masqueraded

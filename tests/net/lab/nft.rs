@@ -1,18 +1,18 @@
-//! What the kernel holds, as `nft` prints it.
+//! The kernel's ruleset, as `nft` prints it.
 
 use super::Namespace;
 
-/// The whole ruleset of a namespace.
+/// Returns the whole ruleset of a namespace.
 pub(crate) fn list(namespace: &Namespace) -> String {
     namespace.command("nft", &["list", "ruleset"])
 }
 
-/// One table of a namespace, such as `["ip", "kube-dnat"]`.
+/// Returns one table of a namespace, such as `["ip", "kube-dnat"]`.
 pub(crate) fn list_table(namespace: &Namespace, table: [&str; 2]) -> String {
     namespace.command("nft", &["list", "table", table[0], table[1]])
 }
 
-/// The whole ruleset of a namespace, as JSON.
+/// Returns the whole ruleset of a namespace, as JSON.
 pub(crate) fn list_json(namespace: &Namespace) -> serde_json::Value {
     let text = namespace.command("nft", &["-j", "list", "ruleset"]);
     serde_json::from_str(&text).expect("nft -j prints JSON")
@@ -23,7 +23,7 @@ pub(crate) fn load(namespace: &Namespace, rules: &str) {
     namespace.command_with_input("nft", &["-f", "-"], rules);
 }
 
-/// Whether a set or map holds an element, in nft's words such as `10.96.0.1`.
+/// Returns whether a set or map has an element, in nft's syntax such as `10.96.0.1`.
 pub(crate) fn has_element(
     namespace: &Namespace,
     table: [&str; 2],
@@ -35,10 +35,12 @@ pub(crate) fn has_element(
     namespace.output("nft", &arguments, "").status.success()
 }
 
-/// A listing that equals another exactly if the rulesets do: elements on lines of their own in
-/// alphabetical order, sets, maps and chains of a table likewise, without counts, handles, what is
-/// left of a timeout, and who owns the table. Priorities are numbers: nft 1.1 has names for more of them.
-/// The order of rules in a chain is kept.
+/// Normalises a listing, so that two listings are equal exactly if their rulesets are equal.
+///
+/// Each element is on its own line. Elements are in alphabetical order, and so are the sets, maps
+/// and chains of a table. Rules keep their order in the chain. Counts, handles, the remaining time
+/// of timeouts and the owner of a table are removed. Priorities are numbers, because nft 1.1 has
+/// more names for them than earlier versions.
 pub(crate) fn normalise(listing: &str) -> String {
     let text = join_elements(listing);
     let lines = text
@@ -71,7 +73,7 @@ pub(crate) fn normalise(listing: &str) -> String {
     tables.concat()
 }
 
-/// Brings each `elements = { ... }`, which nft wraps, into the form of one element a line.
+/// Puts each element of `elements = { ... }`, which nft wraps, on its own line.
 fn join_elements(listing: &str) -> String {
     let mut text = String::new();
     let mut rest = listing;
@@ -93,7 +95,7 @@ fn join_elements(listing: &str) -> String {
     text + rest
 }
 
-/// The elements between commas.
+/// Splits elements at the commas.
 fn split_unquoted(mut elements: &str) -> Vec<&str> {
     let mut all = Vec::new();
     while let Some((element, rest)) = split_at_unquoted(elements, ',') {
@@ -104,7 +106,7 @@ fn split_unquoted(mut elements: &str) -> Vec<&str> {
     all
 }
 
-/// Splits at the first of these characters that is not inside a comment's quotes.
+/// Splits at the first occurrence of this character outside the quotes of a comment.
 fn split_at_unquoted(text: &str, separator: char) -> Option<(&str, &str)> {
     let mut quoted = false;
     let at = text.find(|c| {
@@ -114,12 +116,13 @@ fn split_at_unquoted(text: &str, separator: char) -> Option<(&str, &str)> {
     Some((text.get(..at)?, text.get(at + separator.len_utf8()..)?))
 }
 
-/// The element without line breaks.
+/// Returns the element without line breaks.
 fn words(element: &str) -> String {
     element.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The line without what changes by itself: counts, handles, what is left of a timeout.
+/// Returns the line without the values that change by themselves: counts, handles and the
+/// remaining time of timeouts.
 fn without_state(line: &str) -> String {
     let indent: String = line.chars().take_while(|c| *c == '\t').collect();
     let mut kept = Vec::new();
@@ -138,7 +141,7 @@ fn without_state(line: &str) -> String {
     indent + &with_number(&kept).join(" ")
 }
 
-/// The words of a line with the priority of a base chain as a number.
+/// Returns the words of a line, with the priority of a base chain as a number.
 fn with_number(words: &[&str]) -> Vec<String> {
     let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     let at = words.iter().position(|word| *word == "priority");
@@ -162,7 +165,7 @@ fn with_number(words: &[&str]) -> Vec<String> {
     line
 }
 
-/// nft's names of priorities, and numbers.
+/// Parses a priority, which is a name of nft or a number.
 fn priority(word: &str) -> i32 {
     match word {
         "raw" => -300,

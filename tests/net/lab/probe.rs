@@ -1,4 +1,4 @@
-//! Clients: what came back from an address, and what the server saw.
+//! Clients: the answer of an address, and the client's address as the server sees it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,12 +19,12 @@ pub(crate) enum Protocol {
 }
 
 impl Protocol {
-    /// Both.
+    /// Both protocols.
     pub(crate) const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
 }
 
 impl From<Protocol> for &'static str {
-    /// The protocol's name in Kubernetes' objects.
+    /// The protocol's name in Kubernetes objects.
     fn from(protocol: Protocol) -> Self {
         match protocol {
             Protocol::Tcp => "TCP",
@@ -42,22 +42,22 @@ impl fmt::Display for Protocol {
 /// A server's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
-    /// What the server calls itself.
+    /// The server's name.
     pub(crate) server: String,
-    /// The client as the server saw it.
+    /// The client's address and port as the server sees them.
     pub(crate) seen_from: SocketAddr,
-    /// The client as it is.
+    /// The client's own address and port.
     pub(crate) local: SocketAddr,
 }
 
 impl Answer {
-    /// Whether the server saw the client's own address. The port may be another: conntrack gives a
-    /// connection a new one if two frontends lead the same source port to one endpoint.
+    /// Returns whether the server sees the client's own address. The port can differ: conntrack
+    /// changes it if two frontends send the same source port to one endpoint.
     pub(crate) fn keeps_source(&self) -> bool {
         self.seen_from.ip() == self.local.ip()
     }
 
-    /// Reads the line that a server writes.
+    /// Parses the line that a server writes.
     pub(crate) fn parse(line: &str, local: SocketAddr) -> Self {
         let (server, peer) = line
             .trim_end()
@@ -71,18 +71,19 @@ impl Answer {
     }
 }
 
-/// What came of a probe.
+/// The outcome of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// A server answered.
+    /// A server answers.
     Answered(Answer),
-    /// The connection was refused (TCP reset, or ICMP port unreachable), this long after the probe was sent.
+    /// The connection is rejected with a TCP reset or ICMP port unreachable, this long after the
+    /// probe is sent.
     Refused(Duration),
-    /// Nothing came back until the deadline.
+    /// No answer arrives before the deadline.
     TimedOut,
-    /// The network said that there is no way there.
+    /// The network reports that the destination is unreachable.
     Unreachable,
-    /// Anything else: a connection that broke after it was established.
+    /// Any other failure, such as a connection that breaks after it is established.
     Broken(ErrorKind),
 }
 
@@ -100,7 +101,7 @@ impl Outcome {
         }
     }
 
-    /// The answer; panics if there is none.
+    /// Returns the answer. Panics if there is no answer.
     #[track_caller]
     pub(crate) fn answer(self) -> Answer {
         let Self::Answered(answer) = self else {
@@ -109,7 +110,7 @@ impl Outcome {
         answer
     }
 
-    /// The name of the server that answered.
+    /// Returns the name of the server that answers.
     pub(crate) fn server(&self) -> Option<&str> {
         match self {
             Self::Answered(answer) => Some(&answer.server),
@@ -117,14 +118,14 @@ impl Outcome {
         }
     }
 
-    /// Whether the probe was refused without waiting for a second attempt: a SYN is repeated after
+    /// Returns whether the first packet of the probe is rejected. The kernel retransmits a SYN after
     /// one second.
     pub(crate) fn is_refused_at_once(&self) -> bool {
         matches!(self, Self::Refused(after) if *after < Duration::from_millis(700))
     }
 }
 
-/// Reads again when a signal interrupted it.
+/// Repeats a read that a signal interrupts.
 pub(super) fn uninterrupted<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match read() {
@@ -134,7 +135,7 @@ pub(super) fn uninterrupted<T>(mut read: impl FnMut() -> io::Result<T>) -> io::R
     }
 }
 
-/// One connection, or one datagram from a socket of its own, to be sent to an address.
+/// One connection to an address, or one datagram to it from a socket of its own.
 #[derive(Clone, Debug)]
 pub(crate) struct Probe<'a> {
     pub(super) from: &'a Namespace,
@@ -145,8 +146,8 @@ pub(crate) struct Probe<'a> {
 }
 
 impl<'a> Probe<'a> {
-    /// A probe of an address and port from inside a namespace. An answer is awaited for two
-    /// seconds, unless [`deadline`](Self::deadline) says otherwise.
+    /// Creates a probe of an address and port from a namespace. It waits two seconds for an
+    /// answer, unless [`deadline`](Self::deadline) sets another time.
     pub(crate) fn new(from: &'a Namespace, protocol: Protocol, to: (IpAddr, u16)) -> Self {
         Self {
             from,
@@ -169,36 +170,36 @@ impl<'a> Probe<'a> {
         self
     }
 
-    /// Awaits an answer this long.
+    /// Waits this long for an answer.
     pub(crate) fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// For what is expected to be dropped: long enough to see a refusal or an answer, shorter than
-    /// a SYN's repetition.
+    /// Sets the deadline for a packet that should be dropped. It is long enough for a reject or an
+    /// answer, and shorter than the retransmission of a SYN.
     pub(crate) fn briefly(self) -> Self {
         self.deadline(Duration::from_millis(400))
     }
 
-    /// Whether it is sent in UDP.
+    /// Returns whether the probe uses UDP.
     pub(crate) fn is_udp(&self) -> bool {
         self.protocol == Protocol::Udp
     }
 
-    /// Sends it once.
+    /// Sends the probe once.
     pub(crate) fn send(&self) -> Outcome {
         self.from.run(|| self.send_here())
     }
 
-    /// Sends it `n` times, each from another source port.
+    /// Sends the probe `n` times, each time from another source port.
     pub(crate) fn send_times(&self, n: usize) -> Tally {
         let mut attempts = 0..n;
         self.send_while(|| attempts.next().is_some())
     }
 
-    /// Sends it again and again, each time from another source port. Ends early when some have
-    /// failed: each may take its whole deadline.
+    /// Sends the probe repeatedly, each time from another source port. Stops early after some
+    /// failures, because each failure can take its whole deadline.
     pub(crate) fn send_while(&self, mut more: impl FnMut() -> bool + Send) -> Tally {
         self.from.run(|| {
             let mut tally = Tally::default();
@@ -209,7 +210,7 @@ impl<'a> Probe<'a> {
         })
     }
 
-    /// Sends probes all at the same time; what came of each.
+    /// Sends all probes at the same time and returns the outcome of each.
     pub(crate) fn send_all(probes: &[Self]) -> Vec<Outcome> {
         thread::scope(|scope| {
             let sent: Vec<_> = probes
@@ -222,7 +223,7 @@ impl<'a> Probe<'a> {
         })
     }
 
-    /// Sends it from the namespace that the thread is in.
+    /// Sends the probe from the namespace of the current thread.
     fn send_here(&self) -> Outcome {
         match Flow::open_here(self) {
             Ok(mut flow) => flow.greeting(),
@@ -245,14 +246,14 @@ impl fmt::Display for Probe<'_> {
     }
 }
 
-/// What came of many probes.
+/// The outcomes of many probes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
-    /// How often each server answered.
+    /// The number of answers of each server.
     pub(crate) servers: BTreeMap<String, usize>,
-    /// How many of them saw the client's own address.
+    /// The number of answers whose server sees the client's own address.
     pub(crate) sources_kept: usize,
-    /// What was not answered.
+    /// The outcomes without an answer.
     pub(crate) failures: Vec<Outcome>,
 }
 

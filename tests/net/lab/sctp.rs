@@ -1,7 +1,7 @@
-//! SCTP without SCTP sockets: crafted INIT packets, and who receives them.
+//! SCTP without SCTP sockets: crafted INIT packets and their receivers.
 //!
-//! The kernel's connection tracking knows SCTP wherever it knows TCP; its sockets are a module
-//! that is often missing. A raw socket sees what arrives, after DNAT and masquerading.
+//! The kernel tracks SCTP connections wherever it tracks TCP connections, but the module of SCTP
+//! sockets is often missing. A raw socket sees a packet after DNAT and masquerade.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -11,12 +11,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::probe::uninterrupted;
 use super::{Family, Host, Namespace};
 
-/// An INIT that arrived somewhere.
+/// An INIT that a host received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Init {
     /// The sender as the receiver sees it.
     pub(crate) from: SocketAddr,
-    /// The port that it was sent to.
+    /// The destination port.
     pub(crate) port: u16,
 }
 
@@ -24,12 +24,12 @@ pub(crate) struct Init {
 #[derive(Debug)]
 pub(crate) struct Receiver {
     socket: UdpSocket,
-    /// The length of the IP header, which a raw socket sees in IPv4 only.
+    /// The length of the IP header, which a raw socket receives in IPv4 only.
     header: usize,
 }
 
 impl Receiver {
-    /// Starts to receive.
+    /// Starts to receive INITs.
     pub(crate) fn start(host: &Host, family: Family) -> Self {
         let address = host.ip(family);
         let socket = raw_socket(&host.namespace, address);
@@ -43,8 +43,8 @@ impl Receiver {
         }
     }
 
-    /// The next INIT, if one arrives in time. Where the kernel has SCTP of its own, it answers INITs with
-    /// ABORTs, which arrive too.
+    /// Returns the next INIT, if one arrives in time. A kernel with the SCTP module answers INITs
+    /// with ABORTs, which arrive too.
     pub(crate) fn receive(&self, deadline: Duration) -> Option<Init> {
         let until = Instant::now() + deadline;
         loop {
@@ -65,7 +65,7 @@ impl Receiver {
     }
 }
 
-/// The INIT that an SCTP packet is: an INIT chunk is alone in its packet.
+/// Parses an SCTP packet as an INIT. An INIT chunk is the only chunk of its packet.
 fn init_of(packet: &[u8], from: IpAddr) -> Option<Init> {
     let [s1, s2, d1, d2] = *packet.first_chunk()?;
     (*packet.get(CHUNKS)? == INIT).then_some(Init {
@@ -74,13 +74,13 @@ fn init_of(packet: &[u8], from: IpAddr) -> Option<Init> {
     })
 }
 
-/// Where the chunks of a packet begin, with the kind of the first.
+/// The offset of the first chunk of a packet. A chunk starts with its type.
 const CHUNKS: usize = 12;
 
-/// The kind of an INIT chunk.
+/// The type of an INIT chunk.
 const INIT: u8 = 1;
 
-/// Sends an INIT from a namespace and this port of it.
+/// Sends an INIT from a namespace with this source port.
 pub(crate) fn send_init(from: &Namespace, source_port: u16, to: (IpAddr, u16)) {
     let (address, port) = to;
     let socket = UdpSocket::from(raw_socket(from, address));
@@ -95,8 +95,8 @@ fn raw_socket(namespace: &Namespace, address: IpAddr) -> Socket {
         .expect("a raw SCTP socket")
 }
 
-/// An SCTP packet of one INIT chunk (RFC 9260, sections 3.1 and 3.3.2). Connection tracking takes
-/// no packet whose checksum is wrong.
+/// Builds an SCTP packet with one INIT chunk (RFC 9260, sections 3.1 and 3.3.2). Connection
+/// tracking ignores a packet with a wrong checksum.
 fn init(source_port: u16, port: u16) -> Vec<u8> {
     let mut packet = Vec::new();
     packet.extend(source_port.to_be_bytes());
@@ -113,7 +113,7 @@ fn init(source_port: u16, port: u16) -> Vec<u8> {
     packet
 }
 
-/// The checksum of SCTP (RFC 9260, appendix A).
+/// Computes the checksum of SCTP (RFC 9260, appendix A).
 fn crc32c(bytes: &[u8]) -> u32 {
     let next = |crc: u32, byte: &u8| {
         let shift = |crc: u32, _| {

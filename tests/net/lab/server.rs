@@ -1,4 +1,4 @@
-//! Real servers: each says its name and the peer that it saw.
+//! Real servers: each answers with its name and the address of its peer.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -10,19 +10,19 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Namespace;
 
-/// A server of TCP and UDP on some addresses.
+/// A TCP and UDP server on some addresses.
 ///
-/// It answers `NAME PEER-IP:PORT` and a line end: to each UDP datagram, to a TCP connection when
-/// it is accepted and then to whatever is written to it, until the client closes.
+/// It answers `NAME PEER-IP:PORT` and a line end to each UDP datagram. It sends the same line on
+/// each TCP connection that it accepts, and again for each message of the client.
 #[derive(Debug)]
 pub(crate) struct Server {
-    /// Closing our end ends the thread.
+    /// The thread exits when this end is closed.
     stop: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Starts it; it accepts connections when this returns.
+    /// Starts the server. The server accepts connections when this function returns.
     pub(crate) fn start(namespace: &Namespace, name: &str, addresses: &[SocketAddr]) -> Self {
         let sockets = namespace
             .run(|| Sockets::bind(addresses))
@@ -41,7 +41,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic of its thread has been printed; a second one here would hide the first.
+            // The panic of the thread is already printed; a second panic here would hide it.
             let _panicked = thread.join();
         }
     }
@@ -83,7 +83,7 @@ impl Sockets {
             for datagrams in &self.datagrams {
                 let mut buffer = [0; 2048];
                 while let Ok((_, peer)) = datagrams.recv_from(&mut buffer) {
-                    // A peer that is gone is no concern of the server.
+                    // The peer may have closed its socket.
                     let _lost = datagrams.send_to(format!("{name} {peer}\n").as_bytes(), peer);
                 }
             }
@@ -92,7 +92,7 @@ impl Sockets {
         }
     }
 
-    /// Waits until a socket has something to read; false when the server is to stop.
+    /// Waits until a socket is readable. Returns false when the server must stop.
     fn wait(&self, stopped: &UnixStream) -> bool {
         let sockets = (self.listeners.iter().map(|socket| socket.as_fd()))
             .chain(self.datagrams.iter().map(|socket| socket.as_fd()))
@@ -106,7 +106,7 @@ impl Sockets {
     }
 }
 
-/// Answers what a client wrote on its connection; false when the connection is over.
+/// Answers a message on a connection. Returns false when the connection is closed.
 fn converse(mut stream: &TcpStream, name: &str, peer: SocketAddr) -> bool {
     let mut buffer = [0; 2048];
     match stream.read(&mut buffer) {

@@ -1,4 +1,4 @@
-//! The lab without kube-dnat: who reaches whom, and how an outcome of a probe looks.
+//! Tests of the lab without kube-dnat: the routes between hosts, and the outcomes of probes.
 
 use std::time::Duration;
 
