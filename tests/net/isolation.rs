@@ -1,4 +1,4 @@
-//! Takes the whole test process out of the caller's network, and says what the machine lacks.
+//! The isolation of the test process from the caller's network, and the check of the machine.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -8,8 +8,8 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
 
-/// Moves the process, which must be single-threaded, into network and mount namespaces of its own;
-/// into a user namespace too where the caller may not do that otherwise.
+/// Moves the single-threaded process into network and mount namespaces of its own. Without the
+/// right to do that, the process moves into a user namespace of its own too.
 pub(crate) fn enter() -> Result<(), String> {
     let ours = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
     let (uid, gid) = (geteuid(), getegid());
@@ -42,7 +42,7 @@ pub(crate) fn enter() -> Result<(), String> {
     .map_err(|error| format!("make mounts private: {error}"))
 }
 
-/// Names the first thing that the machine lacks: a program, or a feature of the kernel.
+/// Checks the machine. The error names the first program or kernel feature that it lacks.
 pub(crate) fn check_machine() -> Result<(), String> {
     run("ip", &["-V"])?;
     run("nft", &["--version"])?;

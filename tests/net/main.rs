@@ -1,8 +1,9 @@
-//! Tests with real packets through the real kernel, in network namespaces that they make.
+//! Tests with real packets through the real kernel, in network namespaces that the tests create.
 //!
-//! They run as root or as anyone who may make user namespaces, never touch the caller's network,
-//! and fail where the machine cannot run them. The harness is a `main` of our own since a process
-//! can leave its namespaces only while it has one thread.
+//! The tests run as root, or as a user with the right to create user namespaces. They never change
+//! the caller's network, and they fail on a machine that lacks a program or a kernel feature. The
+//! harness is a `main` of its own, because a process can leave its namespaces only while it has one
+//! thread.
 
 #![allow(
     clippy::expect_used,
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
 
-/// Makes a test of each function, named by its path.
+/// Creates a test of each function, with the function's path as its name.
 macro_rules! trials {
     ($module:ident: $($function:ident),* $(,)?) => {
         vec![$(libtest_mimic::Trial::test(

@@ -3,7 +3,7 @@
 //! ```text
 //! let cluster = Cluster::new();                     // nodes, Pods, an outside client
 //! let _servers = cluster.pods.each_ref().map(|pod| pod.serve(8080));
-//! let manifests = Manifests::new();                 // node-1 and the `ServiceCIDRs`
+//! let manifests = Manifests::new();                 // node-1 and the `ServiceCIDR`
 //! manifests.write("cart.yaml", &(Service::new("shop/cart", 7).port("http", Protocol::Tcp, 80).yaml()
 //!     + &Slices::of("shop/cart").port("http", Protocol::Tcp, 8080).ready(&cluster.pods).yaml()));
 //! let daemon = Daemon::start(&cluster, &manifests); // returns when the manifests are programmed

@@ -118,8 +118,8 @@ impl Outcome {
         }
     }
 
-    /// Returns whether the first packet of the probe is rejected. The kernel retransmits a SYN after
-    /// one second.
+    /// Returns whether the first packet of the probe is rejected. The kernel retransmits a SYN
+    /// after one second.
     pub(crate) fn is_refused_at_once(&self) -> bool {
         matches!(self, Self::Refused(after) if *after < Duration::from_millis(700))
     }

@@ -1,8 +1,8 @@
-//! The scenarios of `tests/scenarios`: objects, and what comes back from where. Its README tells how
-//! to write one.
+//! The scenarios of `tests/scenarios`: objects, probes and their expected outcomes. Its README
+//! describes how to write one.
 //!
-//! Each runs twice: with all objects there when kube-dnat starts, and with the objects coming one
-//! at a time in a random order (`SCENARIO_SEED` repeats one).
+//! Each scenario runs twice. In one run all objects exist when kube-dnat starts. In the other run
+//! the objects arrive one at a time in a random order, which `SCENARIO_SEED` repeats.
 
 mod read;
 mod run;
@@ -15,7 +15,7 @@ use libtest_mimic::Trial;
 use read::Scenario;
 use run::Arrival;
 
-/// How many probes all scenarios have together, at least: each line counts once for each family
+/// The minimum number of probes of all scenarios together. Each line counts once for each family
 /// and protocol.
 const PROBES: usize = 250;
 
@@ -28,7 +28,8 @@ fn folders() -> Vec<PathBuf> {
     folders
 }
 
-/// A test of each scenario and way of arrival, and one that counts the probes.
+/// Returns two tests of each scenario, one that counts the probes, and one that compares the
+/// scenarios with the documentation.
 pub(crate) fn tests() -> Vec<Trial> {
     let of_scenario = |folder: PathBuf| {
         let name = folder

@@ -1,4 +1,4 @@
-//! A scenario as it is written.
+//! The parser of a scenario.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,14 +12,14 @@ use crate::lab::{Family, Protocol};
 pub(super) struct Scenario {
     /// The daemon's flags.
     pub(super) flags: Vec<String>,
-    /// What is there, and what comes back; then what is there instead, and so on.
+    /// The steps in their order. Each step replaces the objects of the step before.
     pub(super) steps: Vec<Step>,
 }
 
 /// Objects, and the probes that are sent once they are programmed.
 #[derive(Debug)]
 pub(super) struct Step {
-    /// One object each, as YAML.
+    /// The objects, each as one YAML document.
     pub(super) objects: Vec<String>,
     pub(super) probes: Vec<Line>,
 }
@@ -27,7 +27,7 @@ pub(super) struct Step {
 /// One line of a file of probes, for one family and protocol.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// Where it stands, for failures.
+    /// The file and the text of the line, for failure messages.
     pub(super) at: String,
     pub(super) family: Family,
     pub(super) from: String,
@@ -36,7 +36,7 @@ pub(super) struct Line {
     pub(super) expected: Expected,
 }
 
-/// What is sent.
+/// The kind of packet that a probe sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProbeKind {
     Connection(Protocol),
@@ -44,25 +44,25 @@ pub(super) enum ProbeKind {
     Ping,
 }
 
-/// What must come back.
+/// The expected outcome of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Expected {
-    /// Each of these servers, `HOST:PORT`, and no other.
+    /// Each of these servers answers, and no other server. A server is `HOST:PORT`.
     Servers {
         servers: BTreeSet<String>,
-        /// Whether they see the client's address, if that is said.
+        /// Whether the servers see the client's address, if the line specifies it.
         source_kept: Option<bool>,
-        /// One of them, the same each time.
+        /// Whether one of the servers answers every time.
         same: bool,
     },
     Refused,
     Dropped,
-    /// What would have come back without kube-dnat: the network's router answers.
+    /// The gateway answers, as it does without kube-dnat.
     Untouched,
 }
 
 impl Scenario {
-    /// Reads a folder; panics with the place of what is not understood.
+    /// Reads a folder. Panics with the line that it cannot parse.
     pub(super) fn read(folder: &Path) -> Self {
         let flags = fs::read_to_string(folder.join("flags")).unwrap_or_else(|_| {
             let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
@@ -81,7 +81,7 @@ impl Scenario {
         }
     }
 
-    /// How many probes it has.
+    /// Returns the number of probes of all steps.
     pub(super) fn probes(&self) -> usize {
         self.steps.iter().map(|step| step.probes.len()).sum()
     }
@@ -120,7 +120,7 @@ impl Step {
 fn parse(line: &str, at: &str) -> Vec<Line> {
     let (probe, expected) = line
         .split_once("->")
-        .unwrap_or_else(|| panic!("no -> in {at}"));
+        .unwrap_or_else(|| panic!("the line has no ->: {at}"));
     let mut words: Vec<_> = probe.split_whitespace().collect();
     let only = Family::ALL
         .into_iter()
@@ -129,7 +129,7 @@ fn parse(line: &str, at: &str) -> Vec<Line> {
         words.remove(0);
     }
     let [from, kinds, to] = words[..] else {
-        panic!("not FROM PROTOCOL TO: {at}")
+        panic!("the line does not start with FROM PROTOCOL TO: {at}")
     };
     let families = Family::ALL
         .into_iter()
@@ -146,9 +146,9 @@ fn parse(line: &str, at: &str) -> Vec<Line> {
                     "udp" => ProbeKind::Connection(Protocol::Udp),
                     "sctp" => ProbeKind::SctpInit,
                     "ping" => ProbeKind::Ping,
-                    other => panic!("no protocol {other}: {at}"),
+                    other => panic!("unknown protocol {other}: {at}"),
                 },
-                to: destination(to, family).unwrap_or_else(|| panic!("no destination: {at}")),
+                to: destination(to, family).unwrap_or_else(|| panic!("unknown destination: {at}")),
                 expected: expectation(expected.trim(), at),
             });
         }
@@ -208,7 +208,7 @@ fn expectation(text: &str, at: &str) -> Expected {
             "source kept" => source_kept = Some(true),
             "masqueraded" => source_kept = Some(false),
             "the same each time" => same = true,
-            other => panic!("{other:?} is not understood: {at}"),
+            other => panic!("unknown property {other:?}: {at}"),
         }
     }
     Expected::Servers {

@@ -1,4 +1,4 @@
-//! A scenario as packets.
+//! The run of a scenario with real packets.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -10,22 +10,24 @@ use super::read::{Expected, Line, ProbeKind, Scenario, Step};
 use crate::lab::sctp::{Receiver, send_init};
 use crate::lab::{Cluster, Daemon, Host, Manifests, Outcome, Ping, Probe, Server, ping};
 
-/// How the objects of the first step come.
+/// The way in which the objects of the first step arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
-    /// They are all there when kube-dnat starts.
+    /// All objects exist when kube-dnat starts.
     Fresh,
-    /// One at a time.
+    /// The objects arrive one at a time.
     RandomOrder,
 }
 
-/// Longer than changes of files are gathered for: what is written after it is a change of its own.
+/// The pause between two writes. It is longer than the time for which kube-dnat collects changes
+/// of files, so each write is a change of its own.
 const APART: Duration = Duration::from_millis(15);
 
-/// How many draws for each of N endpoints: that one does not show up happens once in N * e^20.
+/// The number of draws for each of N endpoints. An endpoint is missing in all draws with a
+/// probability of less than N * e^-20.
 const DRAWS: usize = 20;
 
-/// Runs a scenario; panics with every line that is not as it says.
+/// Runs a scenario. Panics with every line whose outcome is wrong.
 pub(super) fn run(scenario: &Scenario, arrival: Arrival) {
     let cluster = Cluster::new();
     let _servers = servers(&cluster, scenario);
@@ -76,7 +78,7 @@ pub(super) fn run(scenario: &Scenario, arrival: Arrival) {
     );
 }
 
-/// Makes the directory hold the objects of this step: a file each.
+/// Replaces the objects in the directory with those of this step, each in a file of its own.
 fn write(
     manifests: &Manifests,
     step: &Step,
@@ -93,7 +95,7 @@ fn write(
     assert_eq!(
         wanted.len(),
         objects.len(),
-        "an object is there twice: {wanted:?}"
+        "two objects have one name: {wanted:?}"
     );
     for (file, object) in order(objects) {
         manifests.write(&file, object);
@@ -106,7 +108,8 @@ fn write(
     *written = wanted;
 }
 
-/// The file of an object: our own Node and the `ServiceCIDR` replace those of every test.
+/// Returns the file name of an object. A Node or `ServiceCIDR` of the scenario replaces the
+/// default one.
 fn file(object: &str) -> String {
     let field = |name: &str| {
         let mut words = object
@@ -125,7 +128,7 @@ fn file(object: &str) -> String {
     }
 }
 
-/// Every Pod serves port 8080, and every host what a line expects it to.
+/// Starts a server on port 8080 of every Pod, and every other server that a line expects.
 fn servers(cluster: &Cluster, scenario: &Scenario) -> Vec<Server> {
     let pods = cluster.pods.iter().chain(&cluster.remote_pods);
     let mut servers: BTreeSet<_> = pods.map(|pod| format!("{}:8080", pod.name())).collect();
@@ -152,9 +155,9 @@ fn host<'a>(cluster: &'a Cluster, name: &str) -> &'a Host {
     }
 }
 
-/// The lines of a step that are not as they say, and what came instead.
+/// Returns the lines of a step whose outcome is wrong, with the actual outcome.
 fn check(cluster: &Cluster, step: &Step) -> Vec<String> {
-    // What is dropped takes its time: all of it at once.
+    // A dropped probe takes its whole deadline, so all of them run at the same time.
     let (dropped, others): (Vec<_>, Vec<_>) = step.probes.iter().partition(|line| {
         line.expected == Expected::Dropped && matches!(line.kind, ProbeKind::Connection(_))
     });
@@ -174,21 +177,21 @@ fn check(cluster: &Cluster, step: &Step) -> Vec<String> {
     dropped.chain(wrong).collect()
 }
 
-/// The probe of a line that is one of connections.
+/// Returns the probe of a line that opens connections.
 fn probe<'a>(cluster: &'a Cluster, line: &Line) -> Option<Probe<'a>> {
     let ProbeKind::Connection(protocol) = line.kind else {
         return None;
     };
     let probe = host(cluster, &line.from).probe(protocol, line.to);
     Some(match line.from.as_str() {
-        // Masquerading puts the node's first address in the place of its second, and is seen.
+        // Masquerade changes the second address of the node to its first, so the server sees it.
         "node-1" if !line.to.0.is_loopback() => probe.source_ip(Cluster::secondary_ip(line.family)),
         "client-second" => probe.source_ip(Cluster::second_client_ip(line.family)),
         _ => probe,
     })
 }
 
-/// What is wrong with a line, if anything.
+/// Returns the actual outcome of a line if it is wrong.
 fn check_line(cluster: &Cluster, line: &Line) -> Option<String> {
     match line.kind {
         ProbeKind::Connection(_) => check_connections(&probe(cluster, line)?, &line.expected),
@@ -200,7 +203,7 @@ fn check_line(cluster: &Cluster, line: &Line) -> Option<String> {
                 Expected::Refused => matches!(came, Ping::Failed(Outcome::Refused(_))),
                 Expected::Dropped => came == Ping::Failed(Outcome::TimedOut),
                 Expected::Untouched => came == Ping::Replied,
-                Expected::Servers { .. } => panic!("no server answers a ping: {}", line.at),
+                Expected::Servers { .. } => panic!("a server does not answer a ping: {}", line.at),
             };
             (!right).then(|| format!("{came:?}"))
         }
@@ -238,7 +241,8 @@ fn check_connections(probe: &Probe<'_>, expected: &Expected) -> Option<String> {
     differs.then(|| format!("{} of {answers} kept their source", tally.sources_kept))
 }
 
-/// SCTP has no sockets here: where an INIT arrives is what it tells. Refused and dropped look alike.
+/// Checks which Pods receive the INITs of a line. The lab has no SCTP sockets, so a rejected INIT
+/// looks like a dropped one.
 fn check_init(cluster: &Cluster, line: &Line) -> Option<String> {
     let pods: Vec<_> = cluster.pods.iter().chain(&cluster.remote_pods).collect();
     let receivers: Vec<_> = pods
@@ -249,7 +253,7 @@ fn check_init(cluster: &Cluster, line: &Line) -> Option<String> {
     let expected = match &line.expected {
         Expected::Servers { servers, .. } => servers.clone(),
         Expected::Refused | Expected::Dropped => BTreeSet::new(),
-        Expected::Untouched => panic!("untouched is not told of SCTP: {}", line.at),
+        Expected::Untouched => panic!("SCTP cannot be untouched: {}", line.at),
     };
     let mut arrived = BTreeSet::new();
     let mut kept = BTreeSet::new();
@@ -282,7 +286,7 @@ fn check_init(cluster: &Cluster, line: &Line) -> Option<String> {
     (!right).then(|| format!("arrived at {arrived:?}, source kept: {kept:?}"))
 }
 
-/// A random order that can be repeated.
+/// A random order that the seed repeats.
 struct Order {
     seed: u64,
     state: u64,
@@ -297,7 +301,7 @@ impl Order {
         Self { seed, state: seed }
     }
 
-    /// Fisher and Yates' shuffle, by xorshift64 (Marsaglia).
+    /// Shuffles items with the algorithm of Fisher and Yates and Marsaglia's xorshift64.
     fn shuffle<T>(&mut self, mut items: Vec<T>) -> Vec<T> {
         for last in (1..items.len()).rev() {
             self.state ^= self.state << 13;
