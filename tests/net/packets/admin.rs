@@ -124,7 +124,7 @@ fn health_is_503_before_the_first_commit() {
     std::thread::scope(|scope| {
         let daemon = scope.spawn(|| node.output("timeout", &flags, ""));
         let to = (LOOPBACK, HEALTH);
-        wait_until("it answers", PATIENCE, || {
+        wait_until("the health port answers", PATIENCE, || {
             ask(&shop.cluster.node, to, "GET /livez", "").is_ok()
         });
         for path in ["/healthz", "/livez"] {
@@ -171,7 +171,8 @@ fn a_node_that_is_being_removed_is_not_eligible() {
     assert_eq!(health(&shop, "/livez").0, 200);
 }
 
-/// The value of a metric, by its name and labels as they are written.
+/// Returns the value of a metric with this name and these labels, in the syntax of the exposition
+/// format.
 pub(super) fn value(metrics: &str, name: &str) -> Option<f64> {
     let line = metrics
         .lines()
@@ -179,12 +180,12 @@ pub(super) fn value(metrics: &str, name: &str) -> Option<f64> {
     line.map(|value| value.parse().expect("a number"))
 }
 
-/// The value of a metric of the daemon.
+/// Returns the value of a metric of the daemon.
 pub(super) fn metric(shop: &Shop, name: &str) -> Option<f64> {
     value(&on_loopback(shop, "/metrics").1, name)
 }
 
-/// The metrics that are not zero by then.
+/// The metrics that must not be zero after the repair.
 const COUNTED: &[&str] = &[
     "kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}",
     "kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family=\"IPv6\"}",
@@ -221,7 +222,7 @@ fn metrics_are_valid_and_count_changes() {
     let node = &shop.cluster.node.namespace;
     crate::lab::nft::load(node, "flush set ip kube-dnat cluster-ips");
     let repaired = || !daemon.logged(LogEvent::DriftRepaired).is_empty();
-    wait_until("the repair", PATIENCE, repaired);
+    wait_until("the tables are repaired", PATIENCE, repaired);
     let (status, metrics) = on_loopback(&shop, "/metrics");
     assert_eq!(status, 200);
     let parsed = parse_openmetrics(&metrics).unwrap_or_else(|error| panic!("{error}: {metrics}"));
@@ -253,7 +254,7 @@ fn metrics_are_valid_and_count_changes() {
         })
         .sum::<u32>()
     };
-    // The numbers of the kernel.
+    // The kernel has the same number of elements.
     let listed = crate::lab::nft::list_json(node);
     let listed = listed["nftables"].as_array().expect("objects");
     let sets = listed
@@ -401,7 +402,7 @@ fn a_port_in_use_is_retried_or_ends_the_start() {
     let diagnostics = || daemon.logged(LogEvent::ServerListenFailed).len();
     wait_until("the failure is logged", PATIENCE, || diagnostics() == 1);
     drop(in_use);
-    wait_until("it is served", PATIENCE, || {
+    wait_until("the daemon listens", PATIENCE, || {
         !daemon.logged(LogEvent::ServerListening).is_empty()
     });
     assert_eq!(health(&shop, "/healthz").0, 200);

@@ -1,4 +1,4 @@
-//! A whole application with the servers that people run: nginx and dnsmasq.
+//! A whole application with real servers: nginx and dnsmasq.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -25,12 +25,12 @@ pub(super) fn tests() -> Vec<Trial> {
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A program that ends with this value.
+/// A running program. Dropping it stops the program.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself; then the test has failed already.
+        // If the program has already exited, the test has already failed.
         let _ended = self.0.kill();
         let _status = self.0.wait();
     }
@@ -50,7 +50,7 @@ fn start(host: &Host, command: &mut Command, port: u16) -> Running {
     running
 }
 
-/// A question for the address of a name, as RFC 1035 writes it.
+/// Builds a DNS query for a record of a name (RFC 1035).
 fn question(id: u16, name: &str, record: u16) -> Vec<u8> {
     let mut message = id.to_be_bytes().to_vec();
     message.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
@@ -64,7 +64,7 @@ fn question(id: u16, name: &str, record: u16) -> Vec<u8> {
     message
 }
 
-/// Asks a server once for the address of a name.
+/// Sends one DNS query and returns the answer.
 fn ask(protocol: Protocol, server: SocketAddr, question: &[u8]) -> Vec<u8> {
     let mut answer = vec![0; 512];
     let length = match protocol {
@@ -142,10 +142,10 @@ fn a_name_is_resolved_over_udp_and_tcp() {
     }
 }
 
-/// The size of what is downloaded, in bytes.
+/// The size of the downloaded file, in bytes.
 const SIZE: u64 = 100 << 20;
 
-/// Starts nginx in a Pod: `/name` answers with its name, `/file` takes about a second.
+/// Starts nginx in a Pod. `/name` answers with the Pod's name, and `/file` takes about a second.
 fn nginx(pod: &Host) -> (Running, TempDir) {
     let dir = tempfile::tempdir().expect("a directory");
     let (path, name) = (dir.path().display(), pod.name());
@@ -169,11 +169,11 @@ fn nginx(pod: &Host) -> (Running, TempDir) {
     (start(pod, &mut command, 8080), dir)
 }
 
-/// A connection over which any number of requests are made.
+/// An HTTP connection for any number of requests.
 struct KeptAlive(BufReader<TcpStream>);
 
 impl KeptAlive {
-    /// From inside a namespace.
+    /// Opens a connection from a host.
     fn open(from: &Host, to: SocketAddr) -> Self {
         let stream = from.namespace.run(|| TcpStream::connect(to));
         let stream = stream.unwrap_or_else(|error| panic!("{to}: {error}"));
@@ -181,7 +181,7 @@ impl KeptAlive {
         Self(BufReader::new(stream))
     }
 
-    /// Sends a request; the length of the body that follows.
+    /// Sends a request and returns the length of the body that follows.
     fn get(&mut self, path: &str) -> u64 {
         let request = format!("GET {path} HTTP/1.1\r\nHost: web\r\n\r\n");
         self.0
@@ -202,7 +202,7 @@ impl KeptAlive {
         }
     }
 
-    /// Which server answers.
+    /// Returns the name of the server that answers.
     fn name(&mut self) -> String {
         let length = self.get("/name");
         let mut body = String::new();
@@ -211,7 +211,7 @@ impl KeptAlive {
         body
     }
 
-    /// Downloads the file; how many bytes came.
+    /// Downloads the file and returns the number of received bytes.
     fn download(&mut self) -> u64 {
         let length = self.get("/file");
         let mut reader = (&mut self.0).take(length);

@@ -168,7 +168,7 @@ fn contest(shop: &Shop, claim: impl Fn(Service) -> Service) -> [String; 2] {
     let [first, second] = shop.pods(["pod-1", "pod-2"]);
     let older =
         claim(Service::new("shop/older", 2).both("http", 80)).created("2024-01-01T00:00:00Z");
-    // It would be first by its name.
+    // By its name this Service would be the first.
     let younger =
         claim(Service::new("shop/a-younger", 3).both("http", 80)).created("2024-01-01T00:00:01Z");
     let slices = |name: &str, pod| Slices::of(name).both("http", 8080).ready([pod]).yaml();

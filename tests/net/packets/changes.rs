@@ -1,4 +1,4 @@
-//! Changes of the manifests while there is traffic.
+//! Changes of the manifests under load.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -19,16 +19,17 @@ pub(super) fn tests() -> Vec<Trial> {
         a_service_that_is_removed_is_no_longer_served_anywhere,
         a_service_that_changes_its_addresses_and_ports_is_served_at_the_new_ones_only,
         a_service_that_moves_to_another_file_is_served_all_the_time,
-        changes_wait_for_the_minimal_sync_period_and_go_together,
+        changes_are_pending_for_the_minimum_sync_period_and_share_one_sync,
     )
 }
 
-/// Sends probes without a pause, each from a thread of its own, while something is done.
+/// Sends probes without a pause during a change, each probe from a thread of its own.
 pub(super) fn under_load(probes: &[Probe<'_>], change: impl FnOnce()) -> Vec<Tally> {
     under_counted_load(probes, |_| change()).0
 }
 
-/// As [`under_load`]; what is done may look at how many were begun, and its result is returned too.
+/// Does the same as [`under_load`]. The change can read the number of started probes, and its
+/// result is returned too.
 pub(super) fn under_counted_load<R>(
     probes: &[Probe<'_>],
     change: impl FnOnce(&AtomicUsize) -> R,
@@ -46,7 +47,7 @@ pub(super) fn under_counted_load<R>(
         !stopped.load(Ordering::Relaxed)
     };
     thread::scope(|scope| {
-        // Dropped also when the change panics: the scope waits for its threads.
+        // The guard also stops the threads when the change panics; the scope waits for them.
         let stop = Stop(&stopped);
         let running: Vec<_> = probes
             .iter()
@@ -126,7 +127,7 @@ fn established_connections_survive_their_endpoint_and_their_service() {
     }
     let mut assert_alive = |change: &str| {
         for (probe, flow, greeting) in &mut flows {
-            // A UDP flow to an endpoint that is gone is for the conntrack clean-up to end.
+            // The conntrack cleanup ends a UDP flow to a removed endpoint.
             if !probe.is_udp() {
                 assert_eq!(
                     flow.ask(),
@@ -256,7 +257,7 @@ fn a_service_that_moves_to_another_file_is_served_all_the_time() {
     }
 }
 
-fn changes_wait_for_the_minimal_sync_period_and_go_together() {
+fn changes_are_pending_for_the_minimum_sync_period_and_share_one_sync() {
     let shop = Shop::new();
     let with = |pod: &str| cart().yaml() + &cart_slices([shop.cluster.pod(pod)]).yaml();
     shop.manifests.write("shop.yaml", &with("pod-1"));
@@ -270,13 +271,13 @@ fn changes_wait_for_the_minimal_sync_period_and_go_together() {
         thread::sleep(Duration::from_millis(100));
     }
     daemon.await_programmed();
-    // The log tells of a commit once connection tracking was looked through.
-    wait_until("a commit is told", Duration::from_secs(5), || {
+    // The daemon logs a commit after the conntrack cleanup.
+    wait_until("a commit is logged", Duration::from_secs(5), || {
         commits() > before
     });
     let turns = commits() - before;
     let elapsed = started.elapsed();
-    // One turn may have been due at once, then one every two seconds: five changes are more.
+    // One sync can be due immediately, and then one every two seconds. Five changes are more.
     let due = 1 + elapsed.as_secs() / 2;
     let due = usize::try_from(due).expect("a number");
     assert!(turns <= due, "{turns} in {elapsed:?}");

@@ -1,4 +1,4 @@
-//! `ClusterIPs`: who is reached, and with equal probability.
+//! `ClusterIPs`: every ready endpoint is drawn, with equal probability.
 
 use libtest_mimic::Trial;
 use serde_json::json;

@@ -45,7 +45,7 @@ fn the_daemon_uses_kube_proxys_file_until_it_changes() {
              tcpBeLiberal: true\n  tcpEstablishedTimeout: {minutes}m\n  udpTimeout: 7s\n"
         )
     };
-    // Not in the directory of manifests, which is read for manifests.
+    // The daemon would read this file as a manifest in the directory of manifests.
     let place = Manifests::new();
     let file = format!("{}/config.conf", place.path());
     fs::write(&file, config(3)).expect("write a configuration");
@@ -77,7 +77,7 @@ fn the_daemon_uses_kube_proxys_file_until_it_changes() {
         warnings.len() == 1 && warnings[0].contains("ERROR") && warnings[0].contains(&file),
         "{warnings:?}"
     );
-    // The rules stay until they are cleaned up.
+    // The rules stay until the cleanup.
     assert!(tables(node).contains("kube-dnat"));
     let cleaned = kube_dnat(node, &["--cleanup", &format!("--config={file}")]);
     assert!(cleaned.status.success(), "{cleaned:?}");

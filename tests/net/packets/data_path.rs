@@ -1,4 +1,4 @@
-//! The data path in company: connections made before, firewalls and translations of others.
+//! The data path beside other rules: established connections, firewalls and NAT of other programs.
 
 use std::net::IpAddr;
 
@@ -12,17 +12,17 @@ use crate::lab::{Flow, Outcome, Service, Slices, manifest, nft};
 pub(super) fn tests() -> Vec<Trial> {
     use super::data_path;
     crate::trials!(data_path:
-        a_flow_goes_on_when_its_client_may_make_no_more,
-        a_port_that_the_service_lacks_is_the_nodes_where_it_holds_the_cluster_ip,
-        refusals_arrive_though_the_nodes_firewall_drops_everything,
-        a_client_is_remembered_though_another_program_translates_its_source,
-        an_endpoint_that_is_a_cluster_ip_is_not_used_until_it_is_none,
+        an_established_connection_survives_new_source_ranges,
+        a_node_that_holds_a_cluster_ip_serves_ports_that_the_service_lacks,
+        rejects_pass_a_firewall_that_drops_new_connections,
+        a_client_is_pinned_although_another_program_translates_its_source,
+        an_endpoint_is_not_used_while_it_is_a_cluster_ip,
         an_endpoint_in_a_service_cidr_is_not_used,
-        a_cluster_ip_that_another_program_serves_is_left_to_it,
+        another_proxy_serves_its_cluster_ip,
     )
 }
 
-/// A local Pod, a remote Pod, the node, and a client outside.
+/// Returns a local Pod, a remote Pod, the node and an outside client.
 fn sources(cluster: &Cluster) -> [&Host; 4] {
     [
         cluster.pod("pod-3"),
@@ -32,7 +32,7 @@ fn sources(cluster: &Cluster) -> [&Host; 4] {
     ]
 }
 
-fn a_flow_goes_on_when_its_client_may_make_no_more() {
+fn an_established_connection_survives_new_source_ranges() {
     let shop = Shop::new();
     let slices = cart_slices(shop.pods(["pod-1", "remote-1"])).yaml();
     let daemon = shop.start(&(cart_on_every_frontend().yaml() + &slices));
@@ -58,8 +58,8 @@ fn a_flow_goes_on_when_its_client_may_make_no_more() {
 }
 
 /// `NodeLocal DNSCache` answers health checks at the `ClusterIP` of the DNS Service, on a port that
-/// the Service does not have, and lets them be tracked.
-fn a_port_that_the_service_lacks_is_the_nodes_where_it_holds_the_cluster_ip() {
+/// the Service does not have. The kernel tracks these connections.
+fn a_node_that_holds_a_cluster_ip_serves_ports_that_the_service_lacks() {
     let shop = Shop::new();
     let held = Family::ALL.map(|family| family.cluster_ip(1));
     shop.cluster.node.hold(&held);
@@ -82,7 +82,7 @@ fn a_port_that_the_service_lacks_is_the_nodes_where_it_holds_the_cluster_ip() {
     );
     assert_reached("with endpoints");
     for (family, protocol) in everywhere() {
-        // What the Service has goes to its endpoints as ever.
+        // The Service's own port still leads to its endpoints.
         let probe = shop
             .cluster
             .pod("pod-3")
@@ -92,7 +92,7 @@ fn a_port_that_the_service_lacks_is_the_nodes_where_it_holds_the_cluster_ip() {
     }
 }
 
-/// Drops all that is new, but neighbour discovery: without it there is no IPv6.
+/// A firewall that drops every new connection. It accepts neighbour discovery, which IPv6 needs.
 const FIREWALL: &str = "
 table inet firewall {
     chain input {
@@ -107,7 +107,7 @@ table inet firewall {
 }
 ";
 
-fn refusals_arrive_though_the_nodes_firewall_drops_everything() {
+fn rejects_pass_a_firewall_that_drops_new_connections() {
     let shop = Shop::new();
     let served = Service::new("shop/served", 2).both("http", 80);
     let slices = Slices::of("shop/served")
@@ -125,7 +125,7 @@ fn refusals_arrive_though_the_nodes_firewall_drops_everything() {
         {
             refused.extend(sources(&shop.cluster).map(|source| source.probe(protocol, to)));
         }
-        // The firewall is in force.
+        // The firewall drops a new connection to a served Service.
         let to = (family.cluster_ip(2), 80);
         dropped.push(shop.cluster.client.probe(protocol, to).briefly());
     }
@@ -137,7 +137,7 @@ fn refusals_arrive_though_the_nodes_firewall_drops_everything() {
     }
 }
 
-/// A CNI plugin that translates what Pods send, at the standard priority.
+/// A CNI plugin that masquerades the packets of Pods, at the standard priority.
 const PLUGIN: &str = "
 table inet plugin {
     chain postrouting {
@@ -148,7 +148,7 @@ table inet plugin {
 }
 ";
 
-fn a_client_is_remembered_though_another_program_translates_its_source() {
+fn a_client_is_pinned_although_another_program_translates_its_source() {
     let shop = Shop::new();
     let [v4, v6] = Family::ALL.map(Family::cluster_cidr);
     let rules = PLUGIN.replace("V4_PODS", v4).replace("V6_PODS", v6);
@@ -163,7 +163,7 @@ fn a_client_is_remembered_though_another_program_translates_its_source() {
         for to in [(family.cluster_ip(1), 80), (family.lan(2), NODE_PORT)] {
             let probe = pod.probe(protocol, to);
             let first = probe.send().answer();
-            // Only the plugin translates a Pod that goes to a ClusterIP.
+            // Only the plugin masquerades a connection of a Pod to a ClusterIP.
             assert!(Cluster::is_node(first.seen_from.ip()), "{probe}: {first:?}");
             for _ in 0..10 {
                 assert_eq!(probe.send().answer().server, first.server, "{probe}");
@@ -172,10 +172,10 @@ fn a_client_is_remembered_though_another_program_translates_its_source() {
             let client = format!("{} . {} . {}", pod.ip(family), to.0, to.1);
             assert!(
                 nft::has_element(&shop.cluster.node.namespace, family.table(), &map, &client),
-                "{map} does not know {client}"
+                "{map} has no element {client}"
             );
         }
-        // No Service: the plugin's alone.
+        // No Service has this address, so only the plugin translates the packet.
         let probe = pod.probe(protocol, (family.external_ip(9), 80));
         let answer = probe.send().answer();
         assert_eq!(answer.server, "gateway", "{probe}");
@@ -186,7 +186,7 @@ fn a_client_is_remembered_though_another_program_translates_its_source() {
     }
 }
 
-/// Endpoints of the cart: this one, and Pods.
+/// Returns the cart with one odd endpoint and these Pods as endpoints.
 fn cart_endpoints(shop: &Shop, odd: impl Fn(Family) -> IpAddr, pods: &[&str]) -> String {
     let pods = pods.iter().map(|name| shop.cluster.pod(name));
     let ips: Vec<_> = pods
@@ -196,7 +196,8 @@ fn cart_endpoints(shop: &Shop, odd: impl Fn(Family) -> IpAddr, pods: &[&str]) ->
     cart().yaml() + &manifest::endpoints("shop/cart", &ips, 8080)
 }
 
-/// Probes of the cart's `ClusterIPs`: not of remote Pods, whom the gateway answers past node-1.
+/// Returns probes of the cart's `ClusterIPs` from all sources except remote Pods, to which the
+/// gateway answers without passing node-1.
 fn of_cart(shop: &Shop) -> Vec<Probe<'_>> {
     let [local, _, node, outside] = sources(&shop.cluster);
     everywhere()
@@ -220,9 +221,9 @@ fn assert_refused(shop: &Shop, when: &str) {
     }
 }
 
-fn an_endpoint_that_is_a_cluster_ip_is_not_used_until_it_is_none() {
+fn an_endpoint_is_not_used_while_it_is_a_cluster_ip() {
     let shop = Shop::new();
-    // In no ServiceCIDR, and the way to the gateway once no Service has it.
+    // The address is in no ServiceCIDR. It leads to the gateway when no Service has it.
     let taken = |family: Family| family.external_ip(9);
     let list = Service::new("shop/list", 2)
         .both("http", 8080)
@@ -245,7 +246,7 @@ fn an_endpoint_that_is_a_cluster_ip_is_not_used_until_it_is_none() {
     daemon.apply("shop.yaml", &cart_endpoints(&shop, taken, &["pod-1"]));
     assert_served(&shop, ["pod-1:8080"], "beside a Pod again");
     daemon.remove("list.yaml");
-    assert_served(&shop, ["gateway", "pod-1:8080"], "beside a Pod, as it may");
+    assert_served(&shop, ["gateway", "pod-1:8080"], "beside a Pod, unused");
 }
 
 fn an_endpoint_in_a_service_cidr_is_not_used() {
@@ -255,14 +256,14 @@ fn an_endpoint_in_a_service_cidr_is_not_used() {
     assert_served(&shop, ["pod-1:8080"], "beside a Pod");
     daemon.apply("shop.yaml", &cart_endpoints(&shop, unallocated, &[]));
     assert_refused(&shop, "alone");
-    // The range goes: so does what was wrong with it.
+    // Without the range the endpoint is valid.
     daemon.remove("service-cidr.yaml");
     assert_served(&shop, ["gateway"], "when no ServiceCIDR has it");
 }
 
-/// The proxy of Services with the label `service.kubernetes.io/service-proxy-name`: its DNAT has the
-/// standard priority, so that it comes after ours.
-fn a_cluster_ip_that_another_program_serves_is_left_to_it() {
+/// Another proxy serves the Services with the label `service.kubernetes.io/service-proxy-name`.
+/// Its DNAT has the standard priority, so its chain runs after kube-dnat's.
+fn another_proxy_serves_its_cluster_ip() {
     let shop = Shop::new();
     let _daemon = shop.start(&(cart().yaml() + &cart_slices(shop.pods(["pod-1"])).yaml()));
     let mut rules = Vec::new();
@@ -282,7 +283,7 @@ fn a_cluster_ip_that_another_program_serves_is_left_to_it() {
     }
     let pod = shop.cluster.pod("pod-3");
     for family in Family::ALL {
-        // Inside a ServiceCIDR, and nobody's: silence.
+        // The address is inside a ServiceCIDR and belongs to no Service, so packets are dropped.
         let probe = pod
             .probe(Protocol::Tcp, (family.cluster_ip(201), 80))
             .briefly();

@@ -1,4 +1,4 @@
-//! Who is a Pod of this node: the modes of `--detect-local-mode` other than `ClusterCIDR`.
+//! The detection of local Pods: the modes of `--detect-local-mode` other than `ClusterCIDR`.
 
 use libtest_mimic::Trial;
 use serde_json::json;
@@ -10,15 +10,15 @@ use crate::lab::manifest;
 pub(super) fn tests() -> Vec<Trial> {
     use super::detect_local;
     crate::trials!(detect_local:
-        by_the_ranges_of_the_node_pods_of_other_nodes_are_strangers,
-        ranges_of_the_node_that_change_count_at_once,
-        in_a_family_without_a_range_of_the_node_nobody_is_a_stranger_to_a_cluster_ip,
-        by_the_names_of_interfaces_what_comes_in_by_another_is_a_stranger,
-        by_the_bridge_what_comes_in_by_another_interface_is_a_stranger,
+        with_node_cidrs_pods_of_other_nodes_are_not_local,
+        changed_node_cidrs_apply_at_once,
+        in_a_family_without_a_node_cidr_cluster_ips_do_not_masquerade,
+        with_an_interface_prefix_sources_behind_other_interfaces_are_not_local,
+        with_a_bridge_sources_behind_other_interfaces_are_not_local,
     )
 }
 
-/// A cart with external policy Local: one endpoint here, one elsewhere.
+/// Starts kube-dnat with a cart of external policy Local, a local endpoint and a remote endpoint.
 fn start<'a>(shop: &'a Shop, flags: &[&str]) -> Daemon<'a> {
     let service = cart_on_every_frontend().spec("externalTrafficPolicy", json!("Local"));
     let slices = cart_slices(shop.pods(["pod-2", "remote-1"]));
@@ -27,8 +27,10 @@ fn start<'a>(shop: &'a Shop, flags: &[&str]) -> Daemon<'a> {
     Daemon::start_with(&shop.cluster, &shop.manifests, flags)
 }
 
-/// Asserts what a source gets: a Pod of this node keeps its source on a `ClusterIP` and reaches
-/// every endpoint of policy Local by a node port; all others are masqueraded and kept here.
+/// Asserts whether kube-dnat treats a source as a local Pod.
+///
+/// A local Pod keeps its source address on a `ClusterIP`, and reaches every endpoint of policy
+/// Local through a node port. Any other source is masqueraded, and reaches local endpoints only.
 fn assert_treated_as_pod(source: &Host, is_pod: bool) {
     let (here, all) = (
         names(["pod-2:8080"]),
@@ -51,8 +53,8 @@ fn assert_treated_as_pod(source: &Host, is_pod: bool) {
     }
 }
 
-/// Asserts that the node itself is masqueraded and reaches every endpoint: its packets come in by
-/// no interface, and are of no Pod.
+/// Asserts that the node itself is masqueraded and reaches every endpoint. Its packets have no
+/// input interface and no Pod as their source.
 fn assert_node_is_no_pod(cluster: &Cluster) {
     for (family, protocol) in everywhere() {
         for to in [(family.cluster_ip(1), 80), (family.lan(2), NODE_PORT)] {
@@ -71,7 +73,7 @@ fn assert_node_is_no_pod(cluster: &Cluster) {
     }
 }
 
-fn by_the_ranges_of_the_node_pods_of_other_nodes_are_strangers() {
+fn with_node_cidrs_pods_of_other_nodes_are_not_local() {
     let shop = Shop::new();
     let _daemon = start(&shop, &["--detect-local-mode", "NodeCIDR"]);
     assert_treated_as_pod(shop.cluster.pod("pod-1"), true);
@@ -90,7 +92,7 @@ fn by_the_ranges_of_the_node_pods_of_other_nodes_are_strangers() {
     }
 }
 
-fn ranges_of_the_node_that_change_count_at_once() {
+fn changed_node_cidrs_apply_at_once() {
     let shop = Shop::new();
     let ips = Family::ALL.map(|family| family.lan(2));
     let node = |cidrs: [&str; 2]| manifest::node_with_pod_cidrs(&ips, &cidrs.map(str::to_owned));
@@ -102,7 +104,7 @@ fn ranges_of_the_node_that_change_count_at_once() {
     assert_treated_as_pod(shop.cluster.pod("pod-1"), true);
 }
 
-fn in_a_family_without_a_range_of_the_node_nobody_is_a_stranger_to_a_cluster_ip() {
+fn in_a_family_without_a_node_cidr_cluster_ips_do_not_masquerade() {
     let shop = Shop::new();
     let ips = Family::ALL.map(|family| family.lan(2));
     let cidrs = [String::from("10.244.1.0/24")];
@@ -126,7 +128,7 @@ fn in_a_family_without_a_range_of_the_node_nobody_is_a_stranger_to_a_cluster_ip(
             "{client}: {answer:?}"
         );
     }
-    // Policy Local keeps them here all the same.
+    // Policy Local still sends both families to the local endpoint.
     let slices = cart_slices(shop.pods(["pod-2", "remote-1"]));
     daemon.apply("shop.yaml", &(local.yaml() + &slices.yaml()));
     for (family, protocol) in everywhere() {
@@ -138,7 +140,7 @@ fn in_a_family_without_a_range_of_the_node_nobody_is_a_stranger_to_a_cluster_ip(
     }
 }
 
-fn by_the_names_of_interfaces_what_comes_in_by_another_is_a_stranger() {
+fn with_an_interface_prefix_sources_behind_other_interfaces_are_not_local() {
     let shop = Shop::new();
     let mode = ["--detect-local-mode", "InterfaceNamePrefix"];
     let _daemon = start(
@@ -151,7 +153,7 @@ fn by_the_names_of_interfaces_what_comes_in_by_another_is_a_stranger() {
     assert_node_is_no_pod(&shop.cluster);
 }
 
-fn by_the_bridge_what_comes_in_by_another_interface_is_a_stranger() {
+fn with_a_bridge_sources_behind_other_interfaces_are_not_local() {
     let shop = Shop::new();
     let node = &shop.cluster.node.namespace;
     let bridged = shop.cluster.pod("pod-1");

@@ -1,4 +1,4 @@
-//! Other processes that change our tables: it is repaired at once, and no fight.
+//! Drift: kube-dnat repairs a change of its tables at once, and repeated changes with delays.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,13 @@ use crate::lab::{nft, wait_until};
 pub(super) fn tests() -> Vec<Trial> {
     use super::drift;
     crate::trials!(drift:
-        whatever_others_do_to_the_tables_is_repaired,
-        what_others_do_to_their_own_tables_is_left_alone,
-        who_fights_back_is_met_with_patience,
+        every_change_of_another_process_is_repaired,
+        changes_of_other_tables_are_ignored,
+        repeated_changes_are_repaired_with_delays,
     )
 }
 
-/// How long a repair may take on however busy a machine; an idle one needs milliseconds.
+/// The time limit of a repair on a busy machine. An idle machine needs milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn start(shop: &Shop) -> Daemon<'_> {
@@ -26,7 +26,7 @@ fn start(shop: &Shop) -> Daemon<'_> {
     shop.start_without_owner(&(cart_on_every_frontend().yaml() + &cart_slices(endpoints).yaml()))
 }
 
-/// Nothing was taken for a change by another process, and no table was read again.
+/// Asserts that the daemon logged no drift and read no table again.
 #[track_caller]
 pub(super) fn assert_no_drift(daemon: &Daemon<'_>) {
     for event in [
@@ -39,7 +39,7 @@ pub(super) fn assert_no_drift(daemon: &Daemon<'_>) {
     }
 }
 
-/// The listing of our tables.
+/// Returns the listing of kube-dnat's tables.
 fn ours(shop: &Shop) -> String {
     let tables = Family::ALL.map(|family| {
         let namespace = &shop.cluster.node.namespace;
@@ -48,7 +48,7 @@ fn ours(shop: &Shop) -> String {
     nft::normalise(&tables.concat())
 }
 
-fn whatever_others_do_to_the_tables_is_repaired() {
+fn every_change_of_another_process_is_repaired() {
     for command in [
         "flush ruleset",
         "delete table ip6 kube-dnat",
@@ -59,7 +59,7 @@ fn whatever_others_do_to_the_tables_is_repaired() {
         "flush chain ip kube-dnat nat-prerouting",
         "add chain ip kube-dnat stray",
     ] {
-        // Another node each: changes in a row are taken for a fight.
+        // Each command has its own node, because kube-dnat delays the repair of repeated changes.
         let shop = Shop::new();
         let daemon = start(&shop);
         let before = ours(&shop);
@@ -79,7 +79,7 @@ fn whatever_others_do_to_the_tables_is_repaired() {
     }
 }
 
-fn what_others_do_to_their_own_tables_is_left_alone() {
+fn changes_of_other_tables_are_ignored() {
     let shop = Shop::new();
     let daemon = start(&shop);
     let node = &shop.cluster.node.namespace;
@@ -90,7 +90,7 @@ fn what_others_do_to_their_own_tables_is_left_alone() {
         );
         nft::load(node, "delete table ip theirs");
     }
-    // Our own changes are no one else's either.
+    // The daemon's own changes are not drift either.
     for pods in [["pod-1", "pod-2"], ["pod-2", "pod-3"]] {
         let slices = cart_slices(shop.pods(pods)).yaml();
         daemon.apply("shop.yaml", &(cart_on_every_frontend().yaml() + &slices));
@@ -98,7 +98,7 @@ fn what_others_do_to_their_own_tables_is_left_alone() {
     assert_no_drift(&daemon);
 }
 
-fn who_fights_back_is_met_with_patience() {
+fn repeated_changes_are_repaired_with_delays() {
     let shop = Shop::new();
     let daemon = start(&shop);
     let node = &shop.cluster.node.namespace;
@@ -108,7 +108,7 @@ fn who_fights_back_is_met_with_patience() {
         std::thread::sleep(Duration::from_millis(5));
     }
     let repairs = daemon.logged(LogEvent::DriftRepaired).len();
-    // At once, then after 0.5, 1 and 2 seconds.
+    // The first repair is immediate; the next ones follow after 0.5, 1 and 2 seconds.
     assert!((1..=4).contains(&repairs), "{repairs} repairs");
     let to = (Family::V4.lan(2), NODE_PORT);
     let probe = shop
@@ -116,7 +116,7 @@ fn who_fights_back_is_met_with_patience() {
         .client
         .probe(crate::lab::Protocol::Tcp, to)
         .briefly();
-    wait_until("it is served in the end", Duration::from_secs(10), || {
+    wait_until("the cart is served", Duration::from_secs(10), || {
         probe.send().server().is_some_and(|name| name != "gateway")
     });
 }
