@@ -1,4 +1,4 @@
-//! Endpoints that come and go: who is drawn afterwards.
+//! Changes of endpoints: the ready endpoints are drawn, and no others.
 
 use libtest_mimic::Trial;
 
@@ -41,7 +41,7 @@ fn after_any_change_exactly_the_ready_endpoints_are_drawn() {
     let shop = Shop::new();
     let pods = shop.pods(["pod-1", "pod-2", "pod-3", "remote-1", "remote-2"]);
     let daemon = shop.start(&cart().yaml());
-    // Every subset of the Pods, each some steps from the one before.
+    // The loop visits every subset of the Pods. Several Pods change from one subset to the next.
     for subset in (0..32_u32).map(|n| n * 11 % 32) {
         let ready = pods
             .iter()

@@ -1,4 +1,4 @@
-//! `kube-dnat explain` says what packets do.
+//! `kube-dnat explain`: its output agrees with the packets.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -14,22 +14,23 @@ use crate::lab::{Outcome, Service, Slices};
 pub(super) fn tests() -> Vec<Trial> {
     use super::explain;
     crate::trials!(explain:
-        it_says_where_packets_go_and_whom_the_endpoint_sees,
-        it_says_who_is_refused_and_who_is_dropped,
-        it_says_which_endpoint_a_client_keeps,
-        every_nft_command_that_it_shows_works,
+        explain_shows_the_endpoints_and_the_masquerade,
+        explain_shows_rejected_and_dropped_sources,
+        explain_shows_the_endpoint_of_a_pinned_client,
+        every_nft_command_of_explain_works,
         a_service_is_found_by_its_name,
-        without_a_source_it_says_what_each_kind_of_client_meets,
-        pods_that_are_known_by_their_interface_are_told_from_others,
-        what_is_not_there_is_said_with_what_is_near,
-        it_works_while_the_daemon_is_down,
-        without_tables_or_permission_it_says_so,
+        explain_without_a_source_shows_each_kind_of_source,
+        explain_distinguishes_pods_by_their_interface,
+        explain_suggests_similar_names_and_frontends,
+        explain_works_while_the_daemon_is_not_running,
+        explain_reports_missing_tables_and_permissions,
     )
 }
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_kube-dnat");
 
-/// The exit code, and what was printed.
+/// Runs a subcommand on the node. Returns the exit code, the standard output and the standard
+/// error.
 pub(super) fn run(shop: &Shop, arguments: &[&str]) -> (i32, String, String) {
     let node = &shop.cluster.node.namespace;
     let output = node.output(PROGRAM, arguments, "");
@@ -38,7 +39,7 @@ pub(super) fn run(shop: &Shop, arguments: &[&str]) -> (i32, String, String) {
     (code, text(output.stdout), text(output.stderr))
 }
 
-/// The same as root without any right.
+/// Runs a subcommand as root without capabilities.
 pub(super) fn run_without_capabilities(shop: &Shop, arguments: &[&str]) -> Output {
     let bare = ["--bounding-set=-all", "--inh-caps=-all", PROGRAM];
     let node = &shop.cluster.node.namespace;
@@ -50,13 +51,14 @@ fn target(protocol: Protocol, (ip, port): (IpAddr, u16)) -> String {
     format!("{}/{protocol}", SocketAddr::new(ip, port))
 }
 
-/// The only path of the only connection that it explains, and its exit code.
+/// Explains one connection that has one path. Returns the exit code and the path.
 #[track_caller]
 fn explained(shop: &Shop, protocol: Protocol, to: (IpAddr, u16), from: IpAddr) -> (i32, Value) {
     explained_as(shop, protocol, to, from, None)
 }
 
-/// The same for a source of this kind, where the address alone does not tell.
+/// Does the same as [`explained`] for a source of this kind, if the address alone does not show
+/// the kind.
 #[track_caller]
 fn explained_as(
     shop: &Shop,
@@ -80,7 +82,7 @@ fn explained_as(
     (code, path)
 }
 
-/// The names of the servers that packets may reach, by what it says.
+/// Returns the names of the servers that packets can reach, according to `explain`.
 fn endpoints(shop: &Shop, outcome: &Value) -> BTreeSet<String> {
     let endpoints = outcome["endpoints"].as_array().expect("endpoints");
     let name = |chance: &Value| {
@@ -94,14 +96,15 @@ fn endpoints(shop: &Shop, outcome: &Value) -> BTreeSet<String> {
     endpoints.iter().filter_map(name).collect()
 }
 
-/// Sends packets, and compares.
+/// Asserts that packets have the outcome that `explain` reports.
 #[track_caller]
 pub(super) fn agrees(shop: &Shop, source: &Host, protocol: Protocol, to: (IpAddr, u16)) {
     let from = source.ip(family_of(to.0));
     agrees_from(shop, (source, from, None), protocol, to);
 }
 
-/// The same from this address of the source, which is of this kind where the address does not tell.
+/// Does the same as [`agrees`] from this address of the source. The kind of the source is set if
+/// the address does not show it.
 #[track_caller]
 pub(super) fn agrees_from(
     shop: &Shop,
@@ -130,7 +133,7 @@ pub(super) fn agrees_from(
             assert!((total - 1.0).abs() < 1e-9, "{path}");
             let masqueraded = |chance: &Value| chance["masqueraded"].is_string();
             let count: usize = tally.servers.values().sum();
-            // What is masqueraded may get the address that it has.
+            // Masquerade of the node's own packets can keep their source address.
             let distinct = !Cluster::is_node(from);
             if !chances.iter().any(masqueraded) {
                 assert_eq!(tally.sources_kept, count, "{probe} {path}");
@@ -169,12 +172,12 @@ pub(super) fn sources(shop: &Shop) -> [&Host; 4] {
         &cluster.client,
         cluster.pod("pod-3"),
         &cluster.node,
-        // One that may reach itself.
+        // This Pod can reach itself.
         cluster.pod("pod-1"),
     ]
 }
 
-fn it_says_where_packets_go_and_whom_the_endpoint_sees() {
+fn explain_shows_the_endpoints_and_the_masquerade() {
     let shop = Shop::new();
     let ready = cart_slices(shop.pods(["pod-1", "remote-1"])).yaml();
     let daemon = shop.start(&(cart_on_every_frontend().yaml() + &ready));
@@ -191,7 +194,7 @@ fn it_says_where_packets_go_and_whom_the_endpoint_sees() {
     }
 }
 
-fn it_says_who_is_refused_and_who_is_dropped() {
+fn explain_shows_rejected_and_dropped_sources() {
     let shop = Shop::new();
     let none = Service::new("shop/none", 2).port("http", Protocol::Tcp, 80);
     let away = Service::new("shop/away", 3)
@@ -217,13 +220,13 @@ fn it_says_who_is_refused_and_who_is_dropped() {
     for family in Family::ALL {
         for source in sources(&shop) {
             for to in [
-                // Nobody answers; no such port; no such address.
+                // No endpoint; no such port; no such address.
                 (family.cluster_ip(2), 80),
                 (family.cluster_ip(1), 81),
                 (family.cluster_ip(99), 80),
-                // Only who is in the range.
+                // Only sources in the range are served.
                 (family.load_balancer_ip(1), 80),
-                // None here: outside dropped, Pods served.
+                // No local endpoint: outside clients are dropped, and Pods are served.
                 (family.load_balancer_ip(3), 80),
                 (family.lan(2), NODE_PORT + 1),
             ] {
@@ -233,7 +236,7 @@ fn it_says_who_is_refused_and_who_is_dropped() {
     }
 }
 
-fn it_says_which_endpoint_a_client_keeps() {
+fn explain_shows_the_endpoint_of_a_pinned_client() {
     let shop = Shop::new();
     let sticky = cart_on_every_frontend().spec("sessionAffinity", json!("ClientIP"));
     let ready = cart_slices(shop.pods(["pod-1", "pod-2", "remote-1"]));
@@ -264,7 +267,7 @@ fn it_says_which_endpoint_a_client_keeps() {
     }
 }
 
-fn every_nft_command_that_it_shows_works() {
+fn every_nft_command_of_explain_works() {
     let shop = Shop::new();
     let service = cart_on_every_frontend()
         .spec("sessionAffinity", json!("ClientIP"))
@@ -332,7 +335,7 @@ fn a_service_is_found_by_its_name() {
             .map(|to| (to["protocol"].clone(), to["frontend"].clone()))
             .collect::<Vec<_>>()
     };
-    // Four frontends in two protocols and two families.
+    // The cart has four frontends in two protocols and two families.
     assert_eq!(frontends_of("shop/cart").len(), 16);
     let by_name = frontends_of("shop/cart:http-tcp");
     let expected: BTreeSet<_> = frontends(Family::V4)
@@ -348,13 +351,13 @@ fn a_service_is_found_by_its_name() {
     assert_eq!(node_port.len(), 4, "{node_port:?}");
 }
 
-/// Each kind of source with what it meets, as people read it.
+/// Explains a target without a source, as text. Returns the exit code and the output.
 fn told(shop: &Shop, what: &str) -> (i32, String) {
     let (code, out, _) = run(shop, &["explain", what]);
     (code, out)
 }
 
-fn without_a_source_it_says_what_each_kind_of_client_meets() {
+fn explain_without_a_source_shows_each_kind_of_source() {
     let shop = Shop::new();
     let local = cart_on_every_frontend().spec("externalTrafficPolicy", json!("Local"));
     let ready = cart_slices(shop.pods(["remote-1"])).yaml();
@@ -395,7 +398,7 @@ fn without_a_source_it_says_what_each_kind_of_client_meets() {
     assert_eq!(out, expected.replace("10.97.2.1", &to));
 }
 
-fn pods_that_are_known_by_their_interface_are_told_from_others() {
+fn explain_distinguishes_pods_by_their_interface() {
     let shop = Shop::new();
     let ready = cart_slices(shop.pods(["pod-1", "remote-1"])).yaml();
     shop.manifests
@@ -414,7 +417,7 @@ fn pods_that_are_known_by_their_interface_are_told_from_others() {
     assert!(out.contains("from this node and elsewhere\n"), "{out}");
 }
 
-fn what_is_not_there_is_said_with_what_is_near() {
+fn explain_suggests_similar_names_and_frontends() {
     let shop = Shop::new();
     let ready = cart_slices(shop.pods(["pod-1"])).yaml();
     let _daemon = shop.start(&(cart_on_every_frontend().yaml() + &ready));
@@ -442,7 +445,7 @@ fn what_is_not_there_is_said_with_what_is_near() {
     assert!(error.contains("the families differ"), "{error}");
 }
 
-fn it_works_while_the_daemon_is_down() {
+fn explain_works_while_the_daemon_is_not_running() {
     let shop = Shop::new();
     let ready = cart_slices(shop.pods(["pod-1"])).yaml();
     shop.start(&(cart_on_every_frontend().yaml() + &ready))
@@ -451,7 +454,7 @@ fn it_works_while_the_daemon_is_down() {
     agrees(&shop, &shop.cluster.client, Protocol::Tcp, to);
 }
 
-fn without_tables_or_permission_it_says_so() {
+fn explain_reports_missing_tables_and_permissions() {
     let shop = Shop::new();
     let (code, _, error) = run(&shop, &["explain", "shop/cart"]);
     assert_eq!(code, 3);
@@ -468,7 +471,7 @@ fn without_tables_or_permission_it_says_so() {
         assert_eq!(output.status.code(), Some(1), "{command:?}: {error}");
         assert!(error.contains("CAP_NET_ADMIN"), "{command:?}: {error}");
     }
-    // Tables of one family alone.
+    // Only one family has a table.
     let one = Shop::new();
     one.start(&cart_on_every_frontend().yaml()).terminate();
     let node = &one.cluster.node.namespace;
@@ -479,7 +482,7 @@ fn without_tables_or_permission_it_says_so() {
         let expected = "no Service matches; searched\n  IPv6 maps: no table\n";
         assert_eq!(out, expected);
     }
-    // A table of our name that is another's.
+    // Another program created a table with kube-dnat's name.
     let other = Shop::new();
     crate::lab::nft::load(
         &other.cluster.node.namespace,

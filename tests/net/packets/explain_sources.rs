@@ -1,4 +1,5 @@
-//! `kube-dnat explain` says what packets do, however Pods are told and whoever connects.
+//! `kube-dnat explain` agrees with the packets in every mode of local detection and from every
+//! source.
 
 use libtest_mimic::Trial;
 use serde_json::json;
@@ -11,13 +12,13 @@ use crate::lab::{Service, Slices, manifest};
 pub(super) fn tests() -> Vec<Trial> {
     use super::explain_sources;
     crate::trials!(explain_sources:
-        in_every_way_to_tell_pods,
-        by_the_interface_of_pods,
-        from_every_address_of_the_node,
-        from_the_loopback,
+        explain_agrees_in_every_mode_of_local_detection,
+        explain_agrees_with_local_detection_by_interface,
+        explain_agrees_from_every_address_of_the_node,
+        explain_agrees_from_the_loopback,
         an_endpoint_that_is_the_node_itself,
         a_pod_that_is_its_own_only_endpoint,
-        on_every_address_that_node_ports_answer_on,
+        explain_agrees_on_every_node_port_address,
         internal_policy_local_and_several_ports,
         affinity_with_policy_local,
         ranges_of_sources_that_overlap,
@@ -52,7 +53,7 @@ fn agrees_everywhere(shop: &Shop) {
     }
 }
 
-fn in_every_way_to_tell_pods() {
+fn explain_agrees_in_every_mode_of_local_detection() {
     for flags in [
         &["--cluster-cidr", &cluster_cidrs(), "--masquerade-all"][..],
         &["--masquerade-all"],
@@ -76,7 +77,7 @@ fn in_every_way_to_tell_pods() {
     }
 }
 
-fn by_the_interface_of_pods() {
+fn explain_agrees_with_local_detection_by_interface() {
     let shop = Shop::new();
     let flags = [
         "--detect-local-mode=InterfaceNamePrefix",
@@ -104,7 +105,7 @@ fn by_the_interface_of_pods() {
     }
 }
 
-fn from_every_address_of_the_node() {
+fn explain_agrees_from_every_address_of_the_node() {
     for policy in ["Cluster", "Local"] {
         let shop = Shop::new();
         let manifests = cart_with(
@@ -116,7 +117,7 @@ fn from_every_address_of_the_node() {
         let node = &shop.cluster.node;
         for (family, protocol) in everywhere() {
             for (_, to) in frontends(family) {
-                // The last is in the range of Pods.
+                // The last address is in the range of Pods.
                 for from in [
                     family.lan(2),
                     Cluster::secondary_ip(family),
@@ -139,7 +140,7 @@ fn an_endpoint_that_is_the_node_itself() {
         let manifests = service.yaml() + &slices.yaml();
         let daemon = start(&shop, &manifests, &["--cluster-cidr", &cluster_cidrs()]);
         agrees_everywhere(&shop);
-        // Alone, so that it shows whom it sees.
+        // With one endpoint, the test also compares the source that the endpoint sees.
         let manifests = service.yaml() + &cart_slices([node]).yaml();
         daemon.apply("shop.yaml", &manifests);
         agrees_everywhere(&shop);
@@ -157,7 +158,7 @@ fn a_pod_that_is_its_own_only_endpoint() {
     }
 }
 
-fn on_every_address_that_node_ports_answer_on() {
+fn explain_agrees_on_every_node_port_address() {
     for ranges in [
         "192.168.77.0/24,fd00:77::/64",
         "10.244.0.0/16,fd00:10:244::/48",
@@ -174,7 +175,7 @@ fn on_every_address_that_node_ports_answer_on() {
         let _daemon = start(&shop, &manifests, &flags);
         for family in Family::ALL {
             for address in [family.lan(2), family.lan(3), family.pod(1, 1)] {
-                // The network does not bring everyone to the node's address among its Pods.
+                // The outside client has no route to the node's address in the Pod CIDR.
                 let outside = usize::from(address == family.pod(1, 1));
                 for source in sources(&shop).into_iter().skip(outside) {
                     agrees(&shop, source, Protocol::Tcp, (address, NODE_PORT));
@@ -259,7 +260,7 @@ fn ranges_of_sources_that_overlap() {
     agrees_everywhere(&shop);
 }
 
-fn from_the_loopback() {
+fn explain_agrees_from_the_loopback() {
     let shop = Shop::new();
     let manifests = cart_with(&shop, ["pod-1", "remote-1"], &[]);
     let _daemon = start(&shop, &manifests, &["--cluster-cidr", &cluster_cidrs()]);

@@ -1,4 +1,4 @@
-//! External IPs: on no interface, served wherever their packets arrive.
+//! External IPs: no interface has them, and the node serves them on every interface.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub(super) fn tests() -> Vec<Trial> {
         other_ports_and_addresses_pass_untouched,
         two_services_share_one_external_ip_by_port,
         it_may_be_any_address_of_the_node,
-        at_an_address_of_the_node_the_older_service_has_a_number,
+        the_older_service_keeps_a_port_of_a_node_address,
     )
 }
 
@@ -119,8 +119,9 @@ fn it_may_be_any_address_of_the_node() {
     }
 }
 
-/// One Service has the node's address as external IP, the other a node port of that number.
-fn at_an_address_of_the_node_the_older_service_has_a_number() {
+/// One Service has the node's address as its external IP. The other has a node port with the same
+/// number.
+fn the_older_service_keeps_a_port_of_a_node_address() {
     let shop = Shop::new();
     let [first, second] = shop.pods(["pod-1", "pod-2"]);
     let addresses = Family::ALL.map(|family| [family.lan(2), family.external_ip(1)]);
@@ -147,13 +148,13 @@ fn at_an_address_of_the_node_the_older_service_has_a_number() {
             let probe = client.probe(protocol, (family.lan(2), NODE_PORT));
             assert_eq!(servers(&probe), names([name]), "{probe}");
             assert_eq!(probe.send().answer().keeps_source(), source_kept, "{probe}");
-            // Elsewhere nobody contests it.
+            // No other Service contests the port at another external IP.
             let probe = client.probe(protocol, (family.external_ip(1), NODE_PORT));
             assert_eq!(servers(&probe), names(["pod-1:8080"]), "{probe}");
         }
     };
     has("pod-1:8080", true);
-    // Once for each family and protocol.
+    // The daemon logs one conflict for each family and protocol.
     let await_conflicts = |loser: &str, winner: &str| {
         wait_until("the conflicts are logged", PATIENCE, || {
             let conflicts = daemon.diagnostics(loser, "FrontendConflict");

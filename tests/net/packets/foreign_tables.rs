@@ -1,4 +1,4 @@
-//! Other software's tables on the node.
+//! Tables of other programs on the node.
 
 use libtest_mimic::Trial;
 
@@ -15,7 +15,7 @@ pub(super) fn tests() -> Vec<Trial> {
     )
 }
 
-/// What a firewall and another address translator may have: names like ours among them.
+/// The tables of a firewall and of another program with NAT. Some names equal kube-dnat's names.
 const FOREIGN: &str = "
 table inet firewall {
     set blocked { type ipv4_addr; flags interval; elements = { 192.168.77.101 comment \"a client\" }; }
@@ -35,7 +35,7 @@ table ip6 kube-proxy {
 }
 ";
 
-/// The listing of every table that is not ours.
+/// Returns the listing of every table that is not kube-dnat's.
 fn foreign(cluster: &Cluster) -> String {
     let listing = nft::list(&cluster.node.namespace);
     let tables = listing
@@ -96,7 +96,7 @@ fn cleanup_removes_our_tables_and_nothing_else() {
     shop.start(&(cart_on_every_frontend().yaml() + &cart_slices(&shop.cluster.pods).yaml()))
         .terminate();
     for _ in 0..2 {
-        // Without tables there is nothing to remove, and that is no failure.
+        // A cleanup without tables succeeds too.
         node.command(env!("CARGO_BIN_EXE_kube-dnat"), &["cleanup"]);
         assert_eq!(nft::normalise(&nft::list(node)), before);
     }

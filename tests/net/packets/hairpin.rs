@@ -1,4 +1,4 @@
-//! A Pod that draws itself.
+//! Hairpin: a Pod connects to a Service and draws itself.
 
 use libtest_mimic::Trial;
 

@@ -1,4 +1,4 @@
-//! SYNs that nobody answered: what is sent again goes where the rules say now.
+//! Half-open connections: a retransmitted SYN follows the current rules.
 
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
@@ -14,25 +14,26 @@ use crate::lab::{Outcome, Probe, nft, wait_until};
 pub(super) fn tests() -> Vec<Trial> {
     use super::half_open;
     crate::trials!(half_open:
-        a_syn_from_before_the_frontend_is_served_when_it_is_sent_again,
-        a_syn_from_before_the_daemon_is_served_when_it_is_sent_again,
-        a_syn_from_before_the_rules_is_not_refused_by_them,
-        a_syn_follows_when_its_endpoint_is_gone,
-        a_syn_leaves_a_service_that_is_gone,
-        a_syn_stays_with_an_endpoint_that_serves_and_terminates,
+        a_syn_before_the_frontend_is_served_on_retransmission,
+        a_syn_before_the_daemon_is_served_on_retransmission,
+        a_syn_before_the_rules_is_not_rejected,
+        a_syn_moves_to_another_endpoint_when_its_endpoint_is_removed,
+        a_syn_leaves_a_removed_service,
+        a_syn_stays_at_a_serving_terminating_endpoint,
     )
 }
 
-/// A SYN is sent again after 1, 3 and 7 seconds; on a busy machine the third may be the first to count.
+/// The time limit of a connection. The kernel retransmits a SYN after 1, 3 and 7 seconds. On a
+/// busy machine only the third retransmission may come after the change.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Without a rule that asks for it nothing is tracked.
+/// A rule that makes the kernel track connections, because without such a rule it tracks none.
 const TRACKING: &str = "table inet tracking { chain c {\n\
                         type filter hook forward priority 0; ct state new accept\n }\n }";
 
 const EVERYWHERE: [&str; 4] = ["ClusterIP", "node port", "external IP", "load-balancer IP"];
 
-/// Lets a host drop what comes to it over TCP: a SYN is not answered.
+/// Makes a host drop every incoming TCP packet, so that it does not answer a SYN.
 fn silence(host: &Host) {
     let rules = "table inet silent { chain c {\n\
                  type filter hook prerouting priority -300; meta l4proto tcp drop\n }\n }";
@@ -43,7 +44,7 @@ fn let_speak(host: &Host) {
     nft::load(&host.namespace, "delete table inet silent");
 }
 
-/// From outside and from a Pod to these frontends of `shop/cart`.
+/// Returns probes from the outside client and from a Pod to these frontends of `shop/cart`.
 fn probes<'a>(shop: &'a Shop, of: &[&str]) -> Vec<Probe<'a>> {
     let sources = [&shop.cluster.client, shop.cluster.pod("pod-3")];
     let mut probes = Vec::new();
@@ -58,7 +59,7 @@ fn probes<'a>(shop: &'a Shop, of: &[&str]) -> Vec<Probe<'a>> {
     probes
 }
 
-/// Lets all of them connect, and waits until the node tracks each SYN.
+/// Starts to connect all probes, and waits until the node tracks each SYN.
 fn connect<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
     shop: &'env Shop,
@@ -97,8 +98,8 @@ fn with(shop: &Shop, pods: &[&str]) -> String {
     cart_on_every_frontend().yaml() + &cart_slices(pods).yaml()
 }
 
-/// Connects to frontends that lead nowhere yet; then `then` makes them lead to pod-1. Without a
-/// ServiceCIDR `ClusterIPs` are forwarded, too.
+/// Connects to frontends that are not programmed yet. Then `then` programs them with pod-1 as
+/// endpoint. Without a `ServiceCIDR`, the node forwards `ClusterIPs` too.
 fn served_when_sent_again<'a>(shop: &'a Shop, then: impl FnOnce(&str) -> Daemon<'a>) {
     silence(&shop.cluster.gateway);
     let probes = probes(shop, &["ClusterIP", "external IP", "load-balancer IP"]);
@@ -109,7 +110,7 @@ fn served_when_sent_again<'a>(shop: &'a Shop, then: impl FnOnce(&str) -> Daemon<
     });
 }
 
-fn a_syn_from_before_the_frontend_is_served_when_it_is_sent_again() {
+fn a_syn_before_the_frontend_is_served_on_retransmission() {
     let shop = Shop::new();
     shop.manifests.remove("service-cidr.yaml");
     let daemon = shop.start("");
@@ -119,14 +120,15 @@ fn a_syn_from_before_the_frontend_is_served_when_it_is_sent_again() {
     });
 }
 
-fn a_syn_from_before_the_daemon_is_served_when_it_is_sent_again() {
+fn a_syn_before_the_daemon_is_served_on_retransmission() {
     let shop = Shop::new();
     nft::load(&shop.cluster.node.namespace, TRACKING);
     served_when_sent_again(&shop, |yaml| shop.start(yaml));
 }
 
-/// Between the first commit and the cleaning of conntrack nothing translates it. Here nobody cleans.
-fn a_syn_from_before_the_rules_is_not_refused_by_them() {
+/// Between the first commit and the conntrack cleanup no rule translates the SYN. In this test no
+/// cleanup follows.
+fn a_syn_before_the_rules_is_not_rejected() {
     let shop = Shop::new();
     let node = &shop.cluster.node.namespace;
     nft::load(node, TRACKING);
@@ -139,7 +141,7 @@ fn a_syn_from_before_the_rules_is_not_refused_by_them() {
         let connecting = connect(scope, &shop, &probes);
         shop.manifests.write("shop.yaml", &with(&shop, &["pod-1"]));
         nft::load(node, &render(&shop, node));
-        // It is sent again after 1 and 3 seconds.
+        // The kernel retransmits the SYN after 1 and 3 seconds.
         for (probe, outcome) in probes.iter().zip(connecting) {
             let outcome = outcome.join().expect("a client");
             assert_eq!(outcome, Outcome::TimedOut, "{probe}");
@@ -147,7 +149,7 @@ fn a_syn_from_before_the_rules_is_not_refused_by_them() {
     });
 }
 
-fn a_syn_follows_when_its_endpoint_is_gone() {
+fn a_syn_moves_to_another_endpoint_when_its_endpoint_is_removed() {
     let shop = Shop::new();
     let [gone, _] = shop.pods(["pod-1", "pod-2"]);
     let daemon = shop.start(&with(&shop, &["pod-1"]));
@@ -157,13 +159,13 @@ fn a_syn_follows_when_its_endpoint_is_gone() {
         let connecting = connect(scope, &shop, &probes);
         daemon.apply("shop.yaml", &with(&shop, &["pod-2"]));
         daemon.await_programmed();
-        // Another Pod has the address now.
+        // The address answers again, as if another Pod had it.
         let_speak(gone);
         assert_answered(&probes, connecting, "pod-2:8080");
     });
 }
 
-fn a_syn_leaves_a_service_that_is_gone() {
+fn a_syn_leaves_a_removed_service() {
     let shop = Shop::new();
     let [gone] = shop.pods(["pod-1"]);
     let daemon = shop.start(&with(&shop, &["pod-1"]));
@@ -178,7 +180,7 @@ fn a_syn_leaves_a_service_that_is_gone() {
     });
 }
 
-fn a_syn_stays_with_an_endpoint_that_serves_and_terminates() {
+fn a_syn_stays_at_a_serving_terminating_endpoint() {
     let shop = Shop::new();
     let [first, second] = shop.pods(["pod-1", "pod-2"]);
     let daemon = shop.start(&with(&shop, &["pod-1"]));

@@ -119,11 +119,11 @@ fn health_checks_count_the_local_endpoints() {
         }
         assert_eq!(text, body(2));
     }
-    // An endpoint is drained: it may still serve, but the health check does not count it.
+    // A terminating endpoint can still serve, but the health check does not count it.
     let drained = cart_slices([one, remote]).with([two], &terminating);
     daemon.apply("shop.yaml", &(local(PORT).yaml() + &drained.yaml()));
     for family in Family::ALL {
-        wait_until("one is left", PATIENCE, || {
+        wait_until("one endpoint is counted", PATIENCE, || {
             answer(&shop, family, PORT, "200 OK\r\n").ends_with(&body(1))
         });
     }

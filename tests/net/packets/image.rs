@@ -1,4 +1,4 @@
-//! The image, run as the manifests say: what it holds and the rights that they grant suffice.
+//! The image with the manifests' container: its files and the granted capabilities suffice.
 
 use std::fs;
 use std::path::Path;
@@ -18,14 +18,14 @@ use crate::lab::{Family, Image, Manifests, Run, nft, wait_until};
 pub(super) fn tests() -> Vec<Trial> {
     use super::image;
     crate::trials!(image:
-        the_daemonsets_container_serves_with_the_rights_it_is_given,
-        in_place_of_kube_proxys_it_serves_by_kube_proxys_command,
+        the_container_of_the_daemonset_serves_with_its_capabilities,
+        the_image_serves_with_the_command_of_kube_proxy,
     )
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where the manifests are mounted: a container cannot reach an API server here.
+/// The mount point of the manifests. They replace the API server, which the lab does not have.
 const OBJECTS: &str = "/manifests";
 
 fn read<T: DeserializeOwned>(path: &str) -> T {
@@ -40,7 +40,7 @@ fn pod() -> PodSpec {
     spec.template.spec.expect("a Pod")
 }
 
-/// The container with more arguments.
+/// Returns the container with more arguments.
 fn with(mut container: Container, arguments: &[&str]) -> Container {
     let more = arguments.iter().map(|argument| (*argument).to_owned());
     container.args.get_or_insert_default().extend(more);
@@ -51,7 +51,7 @@ fn following(container: Container) -> Container {
     with(container, &["--manifests", OBJECTS])
 }
 
-/// The line of a process' status.
+/// Returns a value from the status of a process.
 fn status(process: u32, name: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{process}/status")).expect("a process");
     let line = text.lines().find_map(|line| line.strip_prefix(name));
@@ -59,7 +59,7 @@ fn status(process: u32, name: &str) -> String {
     line.expect("a line").trim().to_owned()
 }
 
-/// A shop with a Pod for the Service, and a directory for a configuration.
+/// Returns a shop with a Pod of the Service, and a directory for a configuration.
 fn shop() -> (Shop, Manifests) {
     let shop = Shop::new();
     let slices = cart_slices(shop.pods(["pod-1"])).yaml();
@@ -68,14 +68,14 @@ fn shop() -> (Shop, Manifests) {
     (shop, Manifests::new())
 }
 
-/// Panics unless it says that it is ready, and is.
+/// Asserts that the daemon reports that it is ready, and that it serves the Service.
 fn assert_serves(shop: &Shop) {
     let to = (Family::V4.lan(2), 10_256);
     let ready = || {
         let answer = ask(&shop.cluster.client, to, "GET /readyz", "");
         answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
     };
-    wait_until("it is ready", PATIENCE, ready);
+    wait_until("the daemon is ready", PATIENCE, ready);
     let table = nft::list_table(&shop.cluster.node.namespace, Family::V4.table());
     assert!(table.contains("\"shop/cart:http-tcp\""), "{table}");
     for (family, protocol) in everywhere() {
@@ -85,7 +85,7 @@ fn assert_serves(shop: &Shop) {
     }
 }
 
-fn the_daemonsets_container_serves_with_the_rights_it_is_given() {
+fn the_container_of_the_daemonset_serves_with_its_capabilities() {
     let (shop, config) = shop();
     fs::copy(
         Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/deploy/base/config.conf"),
@@ -108,10 +108,10 @@ fn the_daemonsets_container_serves_with_the_rights_it_is_given() {
         }
     };
     let main = &pod.containers[0];
-    // Not what the configuration asks for.
+    // This value differs from the one in the configuration.
     let setting = "net/netfilter/nf_conntrack_tcp_timeout_established";
     shop.cluster.node.namespace.sysctls(&[(setting, "432000")]);
-    // Its own files are not its to change,
+    // The container cannot change its own files.
     let output = run(with(main.clone(), &["--write-config-to", "/written"])).output();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -119,7 +119,7 @@ fn the_daemonsets_container_serves_with_the_rights_it_is_given() {
         said.contains("cannot write /written: Read-only file system"),
         "{said}"
     );
-    // nor are the kernel's settings, without which it goes on.
+    // The container cannot change kernel settings either, and serves without them.
     let process = run(following(main.clone())).start();
     let daemon = Daemon::started(&shop.cluster, &shop.manifests, process);
     assert_serves(&shop);
@@ -140,7 +140,7 @@ fn the_daemonsets_container_serves_with_the_rights_it_is_given() {
     let id = process.id();
     let daemon = Daemon::started(&shop.cluster, &shop.manifests, process);
     assert_serves(&shop);
-    // NET_ADMIN is the twelfth.
+    // CAP_NET_ADMIN is bit 12.
     for set in ["CapEff", "CapPrm", "CapBnd"] {
         assert_eq!(status(id, set), format!("{:016x}", 1 << 12), "{set}");
     }
@@ -152,7 +152,7 @@ fn the_daemonsets_container_serves_with_the_rights_it_is_given() {
     assert!(status.success(), "{status}");
 }
 
-fn in_place_of_kube_proxys_it_serves_by_kube_proxys_command() {
+fn the_image_serves_with_the_command_of_kube_proxy() {
     let (shop, config) = shop();
     let made: ConfigMap = read("tests/config/fixtures/kubeadm/configmap.yaml");
     for (name, text) in made.data.expect("data") {
@@ -186,7 +186,7 @@ fn in_place_of_kube_proxys_it_serves_by_kube_proxys_command() {
     let _daemon = Daemon::started(&shop.cluster, &shop.manifests, kube_proxy.start());
     assert_serves(&shop);
 
-    // As `kubectl exec` would be, in a container of the DaemonSet's rights.
+    // These commands run like `kubectl exec` in a container with the DaemonSet's capabilities.
     let few = pod().containers.remove(0).security_context.expect("rights");
     for (words, expected) in [
         (

@@ -1,4 +1,4 @@
-//! Load-balancer IPs: short-circuited on the node if the load balancer keeps its address on the packets.
+//! Load-balancer IPs: the node serves them itself, unless their `ipMode` is `Proxy`.
 
 use libtest_mimic::Trial;
 

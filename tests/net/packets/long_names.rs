@@ -1,4 +1,4 @@
-//! Ports of a Service whose names do not fit into nft's comments.
+//! Service ports whose names do not fit into a comment of nft.
 
 use libtest_mimic::Trial;
 use serde_json::Value;
@@ -12,17 +12,17 @@ use crate::lab::{Service, Slices, nft};
 pub(super) fn tests() -> Vec<Trial> {
     use super::long_names;
     crate::trials!(long_names:
-        two_ports_of_the_longest_name_are_two,
-        two_ports_with_one_cut_comment_are_two,
+        two_ports_of_the_longest_service_name_are_distinct,
+        two_ports_with_one_truncated_comment_are_distinct,
     )
 }
 
-/// The longest that Kubernetes allows.
+/// Returns the longest Service name that Kubernetes allows.
 fn service() -> String {
     format!("{}/{}", "n".repeat(63), "s".repeat(63))
 }
 
-/// Two ports whose names begin alike, and so do those of their comments.
+/// Returns a Service with two ports whose names, and thus their comments, have a common prefix.
 fn manifests(shop: &Shop) -> String {
     let name = service();
     let service = Service::new(&name, 1)
@@ -43,7 +43,7 @@ fn connect(shop: &Shop, port: u16, times: usize) {
     assert!(tally.failures.is_empty(), "{:?}", tally.failures);
 }
 
-/// What `top` has counted, by name.
+/// Returns the connections that `top` counts, by name.
 fn top(shop: &Shop) -> Vec<(String, u64)> {
     let arguments = ["top", "--once", "--interval", "0.1", "--sort", "service"];
     let (code, answer) = json(shop, &arguments);
@@ -58,7 +58,7 @@ fn top(shop: &Shop) -> Vec<(String, u64)> {
         .collect()
 }
 
-/// The frontends that `explain` finds by a name, with whose they are.
+/// Returns the frontends that `explain` finds by a name, with their Service ports.
 fn explained(shop: &Shop, what: &str) -> Vec<(String, String)> {
     let (code, answer) = json(shop, &["explain", what]);
     assert_eq!(code, 0, "{answer}");
@@ -82,7 +82,7 @@ fn counted(shop: &Shop, port: &str) -> Option<f64> {
     )
 }
 
-fn two_ports_of_the_longest_name_are_two() {
+fn two_ports_of_the_longest_service_name_are_distinct() {
     let shop = Shop::new();
     let _daemon = shop.start(&manifests(&shop));
     connect(&shop, 80, 3);
@@ -96,8 +96,9 @@ fn two_ports_of_the_longest_name_are_two() {
     assert_eq!(explained(&shop, &b), [(at(81), b)]);
 }
 
-/// Elements that nft or an older version has added have only what fits into a comment.
-fn two_ports_with_one_cut_comment_are_two() {
+/// An element from nft or from an older version has only the part of the name that fits into a
+/// comment.
+fn two_ports_with_one_truncated_comment_are_distinct() {
     let shop = Shop::new();
     shop.start(&manifests(&shop)).terminate();
     for port in [80, 81] {
@@ -114,7 +115,7 @@ fn two_ports_with_one_cut_comment_are_two() {
     connect(&shop, 81, 2);
     let cut = |port| format!("{}:… {port}/tcp", service());
     assert_eq!(top(&shop), [(cut(80), 3), (cut(81), 2)]);
-    // The daemon knows them again.
+    // A running daemon distinguishes the two ports.
     let _daemon = shop.start(&manifests(&shop));
     connect(&shop, 80, 1);
     assert_eq!(counted(&shop, "web-a"), Some(1.0));

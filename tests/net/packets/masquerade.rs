@@ -1,4 +1,4 @@
-//! Which source the endpoint sees: rows of the table of kube-proxy's behaviour for the Cluster policy.
+//! Masquerade: the source that an endpoint sees, as in kube-proxy with traffic policy Cluster.
 
 use libtest_mimic::Trial;
 
@@ -14,13 +14,14 @@ pub(super) fn tests() -> Vec<Trial> {
     )
 }
 
-/// Who connects: a probe from there.
+/// A source of connections: its name, and a function that returns a probe from it.
 type Source = (
     &'static str,
     fn(&Cluster, Family, Protocol, (std::net::IpAddr, u16)) -> Probe<'_>,
 );
 
-/// The node speaks from its second address: masquerading puts the first in its place, and is seen.
+/// The sources of connections. The node uses its second address, because masquerade changes the
+/// address to the first one, which the server sees.
 const SOURCES: [Source; 4] = [
     ("a Pod of this node", |cluster, _, protocol, to| {
         cluster.pod("pod-3").probe(protocol, to)
@@ -53,7 +54,7 @@ fn with_a_cluster_cidr_only_pods_on_cluster_ips_keep_their_source() {
                     && frontend == "ClusterIP"
                     && endpoint == "remote-1"
                 {
-                    // Its answer goes straight from one Pod of node-2 to the other.
+                    // The answer does not pass node-1, because both Pods are on node-2.
                     continue;
                 }
                 let answer = probe(&shop.cluster, family, protocol, to).send().answer();

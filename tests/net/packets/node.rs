@@ -1,4 +1,4 @@
-//! What the node and the cluster say of themselves: Node objects and `ServiceCIDRs`.
+//! Node objects and `ServiceCIDRs`.
 
 use libtest_mimic::Trial;
 
@@ -11,7 +11,7 @@ pub(super) fn tests() -> Vec<Trial> {
     crate::trials!(node:
         without_a_node_object_node_ports_are_on_the_address_of_the_default_route,
         a_node_whose_internal_ips_change_serves_node_ports_on_the_new_ones,
-        a_service_cidr_is_guarded_as_soon_and_as_long_as_it_is_there,
+        unallocated_addresses_are_dropped_while_a_service_cidr_exists,
     )
 }
 
@@ -50,7 +50,7 @@ fn a_node_whose_internal_ips_change_serves_node_ports_on_the_new_ones() {
     }
 }
 
-fn a_service_cidr_is_guarded_as_soon_and_as_long_as_it_is_there() {
+fn unallocated_addresses_are_dropped_while_a_service_cidr_exists() {
     let shop = Shop::new();
     let daemon = shop.start(&web(&shop));
     let unallocated = |dropped: bool, when: &str| {

@@ -1,5 +1,5 @@
-//! Flows at the node's own addresses: those of node ports follow the addresses, all others are left
-//! alone.
+//! UDP flows at the node's own addresses: flows to node ports follow a change of the addresses, and
+//! other flows stay.
 
 use libtest_mimic::Trial;
 
@@ -11,9 +11,9 @@ use crate::lab::{Flow, Outcome, manifest, nft};
 pub(super) fn tests() -> Vec<Trial> {
     use super::node_flows;
     crate::trials!(node_flows:
-        a_client_is_served_from_when_the_node_has_the_address,
-        a_client_is_served_from_when_the_machine_has_the_address,
-        flows_of_the_node_and_of_other_programs_are_left_alone,
+        a_client_is_served_once_the_node_object_has_the_address,
+        a_client_is_served_once_an_interface_has_the_address,
+        flows_of_the_node_and_of_other_programs_stay,
     )
 }
 
@@ -21,7 +21,7 @@ fn web(shop: &Shop, pod: &str) -> String {
     cart().node_port(NODE_PORT).yaml() + &cart_slices(shop.pods([pod])).yaml()
 }
 
-/// A UDP client outside that sends to the node port of this address from one source port.
+/// Returns an outside UDP client that sends to the node port of this address from one source port.
 fn client(shop: &Shop, ip: IpAddr) -> Flow {
     let probe = shop.cluster.client.probe(Protocol::Udp, (ip, NODE_PORT));
     open(&probe.deadline(EVERY))
@@ -37,13 +37,13 @@ fn of_pod_1(outcome: &Outcome) -> bool {
     outcome.server() == Some("pod-1:8080")
 }
 
-fn a_client_is_served_from_when_the_node_has_the_address() {
+fn a_client_is_served_once_the_node_object_has_the_address() {
     let shop = Shop::new();
     let daemon = shop.start(&web(&shop, "pod-1"));
     let mut flows = Family::ALL.map(|family| client(&shop, Cluster::secondary_ip(family)));
     for _ in 0..2 {
         for flow in &mut flows {
-            becomes(flow, "not an address of the Node", refused);
+            becomes(flow, "the Node does not have the address", refused);
         }
         let has_it = manifest::node(&Family::ALL.map(Cluster::secondary_ip));
         daemon.manifests.write("node.yaml", &has_it);
@@ -55,7 +55,7 @@ fn a_client_is_served_from_when_the_node_has_the_address() {
     }
 }
 
-fn a_client_is_served_from_when_the_machine_has_the_address() {
+fn a_client_is_served_once_an_interface_has_the_address() {
     let shop = Shop::new();
     shop.manifests.write("shop.yaml", &web(&shop, "pod-1"));
     let flags = ["--nodeport-addresses", "0.0.0.0/0,::/0"];
@@ -65,9 +65,9 @@ fn a_client_is_served_from_when_the_machine_has_the_address() {
         let namespace = &shop.cluster.client.namespace;
         namespace.ip(&format!("route add {address} via {node}\n"));
         let mut flow = client(&shop, address);
-        // It has no answer, or the node's that there is no such address.
+        // The client gets no answer, or an ICMP error of the node.
         let unserved = |outcome: &Outcome| outcome.server().is_none();
-        becomes(&mut flow, "nobody has the address", unserved);
+        becomes(&mut flow, "no machine has the address", unserved);
         let length = if address.is_ipv4() { 32 } else { 128 };
         let node = &shop.cluster.node.namespace;
         node.ip(&format!("addr add {address}/{length} dev lo\n"));
@@ -75,7 +75,7 @@ fn a_client_is_served_from_when_the_machine_has_the_address() {
     }
 }
 
-/// Another program sends one client's datagrams to a Pod of its own.
+/// Adds rules of another program that translate the datagrams of one client to a Pod of its own.
 fn translate_for_another_program(shop: &Shop) {
     for family in Family::ALL {
         let (ip, client) = (family.table()[0], Cluster::second_client_ip(family));
@@ -91,14 +91,14 @@ fn translate_for_another_program(shop: &Shop) {
     }
 }
 
-fn flows_of_the_node_and_of_other_programs_are_left_alone() {
+fn flows_of_the_node_and_of_other_programs_stay() {
     let shop = Shop::new();
     let cluster = &shop.cluster;
     let daemon = shop.start(&web(&shop, "pod-1"));
     translate_for_another_program(&shop);
     let mut flows = Vec::new();
     for family in Family::ALL {
-        // The node's own, from a port that has the number of the node port.
+        // The node's own flow has a source port with the number of the node port.
         let of_node = cluster
             .node
             .probe(Protocol::Udp, (family.external_ip(9), 53));
@@ -117,7 +117,7 @@ fn flows_of_the_node_and_of_other_programs_are_left_alone() {
     let mut clients = Family::ALL.map(|family| client(&shop, family.lan(2)));
     let change = |daemon: &Daemon<'_>, yaml: &str| {
         daemon.apply("shop.yaml", yaml);
-        // The clean-up is over: the next commit comes after it.
+        // The next commit follows the cleanup, so the cleanup is complete here.
         daemon.await_programmed();
     };
     let node = |ip: fn(Family) -> IpAddr| manifest::node(&Family::ALL.map(ip));
@@ -127,7 +127,7 @@ fn flows_of_the_node_and_of_other_programs_are_left_alone() {
     for yaml in [web(&shop, "pod-2"), String::new(), web(&shop, "pod-1")] {
         change(&daemon, &yaml);
         for flow in &mut clients {
-            // What is the Service's was cleaned.
+            // The cleanup deletes the flows of the Service.
             becomes(flow, "a client of the Service", |outcome| {
                 let served = outcome.server();
                 served.map_or(yaml.is_empty(), |server| {

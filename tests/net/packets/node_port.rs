@@ -1,4 +1,4 @@
-//! Node ports: on the node's primary addresses, for everyone.
+//! Node ports: every source reaches them on the node's primary addresses.
 
 use libtest_mimic::Trial;
 

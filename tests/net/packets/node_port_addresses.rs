@@ -1,4 +1,4 @@
-//! Which addresses of the node serve node ports: `--nodeport-addresses`.
+//! The addresses of the node that serve node ports: `--nodeport-addresses`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::lab::{Service, wait_until};
 pub(super) fn tests() -> Vec<Trial> {
     use super::node_port_addresses;
     crate::trials!(node_port_addresses:
-        all_addresses_of_every_interface_but_those_of_loopback,
-        the_addresses_in_ranges_only,
+        all_serves_every_address_except_loopback,
+        ranges_limit_the_addresses,
         a_family_without_a_range_serves_all_its_addresses,
-        addresses_that_come_and_go_are_followed,
-        an_address_that_only_a_service_has_is_no_way_past_its_source_ranges,
-        without_a_node_object_the_default_route_is_followed,
+        added_and_removed_addresses_are_followed,
+        node_ports_at_a_load_balancer_ip_do_not_bypass_its_source_ranges,
+        without_a_node_object_the_default_route_selects_the_address,
     )
 }
 
@@ -35,7 +35,7 @@ fn start_with<'a>(shop: &'a Shop, addresses: &str, service: &Service) -> Daemon<
     Daemon::start_with(&shop.cluster, &shop.manifests, &flags)
 }
 
-/// Asserts whether the address serves the node port, to everyone in both protocols.
+/// Asserts whether the address serves the node port to every source in both protocols.
 fn assert_serves(shop: &Shop, address: IpAddr, serves: bool) {
     let cluster = &shop.cluster;
     for protocol in Protocol::ALL {
@@ -51,7 +51,7 @@ fn assert_serves(shop: &Shop, address: IpAddr, serves: bool) {
     }
 }
 
-fn all_addresses_of_every_interface_but_those_of_loopback() {
+fn all_serves_every_address_except_loopback() {
     let shop = Shop::new();
     let _daemon = start(&shop, "all");
     for family in Family::ALL {
@@ -78,7 +78,7 @@ fn loopback(family: Family) -> IpAddr {
     }
 }
 
-fn the_addresses_in_ranges_only() {
+fn ranges_limit_the_addresses() {
     let shop = Shop::new();
     let [v4, v6] = Family::ALL.map(Cluster::secondary_ip);
     let _daemon = start(&shop, &format!("{v4}/32,127.0.0.0/8,{v6}/128,::1/128"));
@@ -102,7 +102,7 @@ fn a_family_without_a_range_serves_all_its_addresses() {
     assert_serves(&shop, Cluster::secondary_ip(Family::V6), true);
 }
 
-/// Waits until the address serves the node port, or no longer does.
+/// Waits until the address serves the node port, or no longer serves it.
 fn await_served(from: &Host, address: IpAddr, serves: bool) {
     let probe = from.probe(Protocol::Tcp, (address, NODE_PORT)).briefly();
     let what = format!("{probe} is served: {serves}");
@@ -112,7 +112,7 @@ fn await_served(from: &Host, address: IpAddr, serves: bool) {
     });
 }
 
-fn addresses_that_come_and_go_are_followed() {
+fn added_and_removed_addresses_are_followed() {
     let shop = Shop::new();
     let _daemon = start(&shop, "192.168.77.0/24,fd00:77::/64");
     let node = &shop.cluster.node.namespace;
@@ -130,9 +130,9 @@ fn addresses_that_come_and_go_are_followed() {
     }
 }
 
-/// The node holds a load-balancer IP and an external IP, as a cloud's agent does, and is to serve node ports on
-/// all its addresses.
-fn an_address_that_only_a_service_has_is_no_way_past_its_source_ranges() {
+/// The node has a load-balancer IP and an external IP, which the agent of a cloud can add. It
+/// serves node ports on all its addresses.
+fn node_ports_at_a_load_balancer_ip_do_not_bypass_its_source_ranges() {
     let shop = Shop::new();
     let node = &shop.cluster.node;
     let held = Family::ALL.map(|family| [family.load_balancer_ip(1), family.external_ip(1)]);
@@ -155,7 +155,7 @@ fn an_address_that_only_a_service_has_is_no_way_past_its_source_ranges() {
         assert_serves(&shop, family.lan(2), true);
         assert_serves(&shop, Cluster::secondary_ip(family), true);
     }
-    // The Service has the addresses no longer, the node still.
+    // The Service no longer has the addresses, but the node still has them.
     let service = cart().node_port(NODE_PORT);
     let slices = cart_slices(shop.pods(["pod-1", "remote-1"]));
     daemon.apply("shop.yaml", &(service.yaml() + &slices.yaml()));
@@ -163,7 +163,7 @@ fn an_address_that_only_a_service_has_is_no_way_past_its_source_ranges() {
         assert_serves(&shop, family.load_balancer_ip(1), true);
         assert_serves(&shop, family.external_ip(1), true);
     }
-    // It has the addresses of the node itself, as a load balancer on the nodes makes it.
+    // A load balancer on the nodes gives the Service the addresses of the node.
     let of_node = json!(Family::ALL.map(|family| family.lan(2)));
     let service = service.spec("externalIPs", of_node);
     daemon.apply("shop.yaml", &(service.yaml() + &slices.yaml()));
@@ -172,7 +172,7 @@ fn an_address_that_only_a_service_has_is_no_way_past_its_source_ranges() {
     }
 }
 
-fn without_a_node_object_the_default_route_is_followed() {
+fn without_a_node_object_the_default_route_selects_the_address() {
     let shop = Shop::new();
     shop.manifests.remove("node.yaml");
     let _daemon = start(&shop, "primary");
