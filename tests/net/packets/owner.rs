@@ -1,4 +1,4 @@
-//! Tables that are ours alone, where the kernel can.
+//! Owned tables, on a kernel that supports them.
 
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
@@ -20,16 +20,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) fn tests() -> Vec<Trial> {
     use super::owner;
     crate::trials!(owner:
-        nobody_else_can_change_or_delete_the_tables,
-        tables_whose_owner_is_gone_are_taken_over,
-        tables_that_anyone_could_change_become_ours_alone_and_back,
-        a_second_daemon_says_that_it_is_one_and_changes_nothing,
-        a_second_daemon_is_patient_and_follows_within_a_second,
-        what_others_do_elsewhere_is_not_heard,
+        no_other_process_can_change_or_delete_the_tables,
+        tables_of_an_exited_owner_are_taken_over,
+        tables_become_owned_and_not_owned_again,
+        a_second_daemon_reports_the_owner_and_changes_nothing,
+        a_second_daemon_backs_off_and_takes_over_at_once,
+        changes_of_other_tables_are_not_received,
     )
 }
 
-/// What nft says of a command.
+/// Runs an nft command. The error is nft's standard error.
 fn nft(shop: &Shop, command: &str) -> Result<(), String> {
     let node = &shop.cluster.node.namespace;
     let output = node.output("nft", &["-f", "-"], command);
@@ -40,7 +40,7 @@ fn nft(shop: &Shop, command: &str) -> Result<(), String> {
     }
 }
 
-/// What nobody but the owner may do.
+/// The changes that only the owner of a table can make.
 const CHANGES: [&str; 4] = [
     "delete table ip kube-dnat",
     "flush map ip6 kube-dnat services",
@@ -62,7 +62,7 @@ fn listing(shop: &Shop) -> String {
     nft::list(&shop.cluster.node.namespace)
 }
 
-fn nobody_else_can_change_or_delete_the_tables() {
+fn no_other_process_can_change_or_delete_the_tables() {
     let shop = Shop::new();
     let daemon = shop.start(&manifests(&shop));
     let probed = daemon.logged(LogEvent::TableOwnershipProbed);
@@ -70,13 +70,13 @@ fn nobody_else_can_change_or_delete_the_tables() {
     assert!(probed[0].contains("supported=true"), "{probed:?}");
     let before = nft::normalise(&listing(&shop));
     assert_ours_alone(&shop);
-    // Not an error: it goes for the tables that may be deleted.
+    // This command succeeds, because it skips owned tables.
     assert_eq!(nft(&shop, "flush ruleset"), Ok(()));
     assert_eq!(nft::normalise(&listing(&shop)), before);
     assert!(listing(&shop).contains("flags owner"), "{}", listing(&shop));
     assert_no_drift(&daemon);
     assert_every_frontend_is_served(&shop);
-    // What nobody may do, the daemon still does.
+    // The daemon itself can still change its tables.
     let other = cart_slices(shop.pods(["pod-2"])).yaml();
     daemon.apply("shop.yaml", &(cart_on_every_frontend().yaml() + &other));
     let to = (Family::V4.lan(2), NODE_PORT);
@@ -84,12 +84,12 @@ fn nobody_else_can_change_or_delete_the_tables() {
     assert_eq!(servers(&probe), names(["pod-2:8080"]));
 }
 
-fn tables_whose_owner_is_gone_are_taken_over() {
+fn tables_of_an_exited_owner_are_taken_over() {
     let shop = Shop::new();
     let daemon = shop.start(&manifests(&shop));
     daemon.kill();
     assert_every_frontend_is_served(&shop);
-    // Nobody's: what is changed now is found by the next start.
+    // The tables have no owner now. The next start finds and repairs this change.
     nft(
         &shop,
         "delete element ip kube-dnat services { tcp . 10.96.0.1 . 80 }",
@@ -101,7 +101,7 @@ fn tables_whose_owner_is_gone_are_taken_over() {
     assert_every_frontend_is_served(&shop);
 }
 
-fn tables_that_anyone_could_change_become_ours_alone_and_back() {
+fn tables_become_owned_and_not_owned_again() {
     let shop = Shop::new();
     shop.start_without_owner(&manifests(&shop)).terminate();
     let alone = Daemon::start(&shop.cluster, &shop.manifests);
@@ -118,7 +118,7 @@ fn tables_that_anyone_could_change_become_ours_alone_and_back() {
     assert_every_frontend_is_served(&shop);
 }
 
-fn a_second_daemon_says_that_it_is_one_and_changes_nothing() {
+fn a_second_daemon_reports_the_owner_and_changes_nothing() {
     let shop = Shop::new();
     let daemon = shop.start(&manifests(&shop));
     let before = listing(&shop);
@@ -157,8 +157,9 @@ fn a_second_daemon_says_that_it_is_one_and_changes_nothing() {
     assert_every_frontend_is_served(&shop);
 }
 
-/// A rival fails as often as its back-off says, whatever happens, and sees at once when it is alone.
-fn a_second_daemon_is_patient_and_follows_within_a_second() {
+/// A second daemon retries with its back-off, also when objects change. It takes the tables over
+/// as soon as the first daemon exits.
+fn a_second_daemon_backs_off_and_takes_over_at_once() {
     let shop = Shop::new();
     let first = shop.start(&manifests(&shop));
     let mut second = Command::new(env!("CARGO_BIN_EXE_kube-dnat"));
@@ -174,7 +175,7 @@ fn a_second_daemon_is_patient_and_follows_within_a_second() {
         .env("RUST_LOG", "info,kube_dnat=debug")
         .stderr(Stdio::piped());
     let second = shop.cluster.node.namespace.spawn(&mut second);
-    // A change each 50 ms, for as long as a back-off that grows needs to be seconds long.
+    // A change every 50 ms continues until the growing back-off takes seconds.
     for turn in 0..80 {
         let pod = ["pod-2", "pod-1"][turn % 2];
         let slices = cart_slices(shop.pods([pod])).yaml();
@@ -195,7 +196,7 @@ fn a_second_daemon_is_patient_and_follows_within_a_second() {
     assert_every_frontend_is_served(&shop);
 }
 
-fn what_others_do_elsewhere_is_not_heard() {
+fn changes_of_other_tables_are_not_received() {
     let shop = Shop::new();
     let daemon = shop.start(&manifests(&shop));
     let node = &shop.cluster.node.namespace;

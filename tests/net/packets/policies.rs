@@ -1,4 +1,4 @@
-//! Traffic policies Local, endpoints that terminate, and topology.
+//! Traffic policy Local, terminating endpoints, and topology hints.
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -10,12 +10,12 @@ use crate::lab::{Probe, Protocol, Service, Slices};
 pub(super) fn tests() -> Vec<Trial> {
     use super::policies;
     crate::trials!(policies:
-        outside_traffic_of_policy_local_stays_here_with_its_source,
+        outside_traffic_of_policy_local_stays_on_the_node_and_keeps_its_source,
         pods_and_the_node_reach_every_endpoint_of_policy_local,
-        policy_local_without_an_endpoint_here_is_silent_to_clients_outside,
-        internal_policy_local_keeps_to_this_node_or_is_silent,
-        without_any_endpoint_every_policy_refuses,
-        endpoints_that_terminate_serve_where_none_is_ready,
+        policy_local_without_a_local_endpoint_drops_outside_clients,
+        internal_policy_local_uses_local_endpoints_or_drops,
+        without_endpoints_every_policy_rejects,
+        terminating_endpoints_serve_if_none_is_ready,
         hints_keep_traffic_in_the_zone_of_the_node,
         masquerade_all_hides_pods_from_cluster_ips,
     )
@@ -29,14 +29,14 @@ fn internal_local() -> Service {
     cart_on_every_frontend().spec("internalTrafficPolicy", json!("Local"))
 }
 
-/// The frontends that external policies are about.
+/// Returns the frontends to which the external traffic policy applies.
 fn external(family: Family) -> impl Iterator<Item = (IpAddr, u16)> {
     let all = frontends(family).into_iter();
     all.filter(|(name, _)| *name != "ClusterIP")
         .map(|(_, to)| to)
 }
 
-/// Asserts that every answer keeps, or hides, the source.
+/// Asserts whether the server sees the source address of every probe.
 fn assert_source(probe: &Probe<'_>, kept: bool) {
     for _ in 0..10 {
         let answer = probe.send().answer();
@@ -44,7 +44,7 @@ fn assert_source(probe: &Probe<'_>, kept: bool) {
     }
 }
 
-fn outside_traffic_of_policy_local_stays_here_with_its_source() {
+fn outside_traffic_of_policy_local_stays_on_the_node_and_keeps_its_source() {
     let shop = Shop::new();
     let endpoints = shop.pods(["pod-1", "pod-2", "remote-1"]);
     let _daemon = shop.start(&(external_local().yaml() + &cart_slices(endpoints).yaml()));
@@ -55,7 +55,7 @@ fn outside_traffic_of_policy_local_stays_here_with_its_source() {
             assert_eq!(servers(&probe), here, "{probe}");
             assert_source(&probe, true);
         }
-        // The ClusterIP knows nothing of it.
+        // The external traffic policy does not apply to the ClusterIP.
         let probe = shop
             .cluster
             .client
@@ -81,7 +81,7 @@ fn pods_and_the_node_reach_every_endpoint_of_policy_local() {
     }
 }
 
-fn policy_local_without_an_endpoint_here_is_silent_to_clients_outside() {
+fn policy_local_without_a_local_endpoint_drops_outside_clients() {
     let shop = Shop::new();
     let endpoints = shop.pods(["remote-1", "remote-2"]);
     let daemon = shop.start(&(external_local().yaml() + &cart_slices(endpoints).yaml()));
@@ -101,7 +101,7 @@ fn policy_local_without_an_endpoint_here_is_silent_to_clients_outside() {
         let probe = pod.probe(Protocol::Tcp, (family.lan(2), NODE_PORT));
         assert_eq!(servers(&probe), elsewhere, "{probe}");
     }
-    // One comes here: it serves at once.
+    // A new local endpoint serves at once.
     let endpoints = shop.pods(["pod-1", "remote-1"]);
     daemon.apply(
         "shop.yaml",
@@ -116,7 +116,7 @@ fn policy_local_without_an_endpoint_here_is_silent_to_clients_outside() {
     }
 }
 
-fn internal_policy_local_keeps_to_this_node_or_is_silent() {
+fn internal_policy_local_uses_local_endpoints_or_drops() {
     let shop = Shop::new();
     let endpoints = shop.pods(["pod-1", "remote-1"]);
     let daemon = shop.start(&(internal_local().yaml() + &cart_slices(endpoints).yaml()));
@@ -152,7 +152,7 @@ fn internal_policy_local_keeps_to_this_node_or_is_silent() {
     }
 }
 
-fn without_any_endpoint_every_policy_refuses() {
+fn without_endpoints_every_policy_rejects() {
     let shop = Shop::new();
     let both = internal_local().spec("externalTrafficPolicy", json!("Local"));
     let _daemon = shop.start(&(both.yaml() + &cart_slices([]).yaml()));
@@ -169,7 +169,7 @@ fn condition(serving: bool) -> Value {
     json!({"ready": false, "serving": serving, "terminating": true})
 }
 
-/// `shop/cart` with policy Local and these endpoints: serving while they terminate, not serving.
+/// Returns `shop/cart` with policy Local and terminating endpoints: some serve, and some do not.
 fn terminating<'a>(
     serving: impl IntoIterator<Item = &'a Host>,
     silent: impl IntoIterator<Item = &'a Host>,
@@ -179,7 +179,7 @@ fn terminating<'a>(
     slices.with(silent, &condition(false))
 }
 
-fn endpoints_that_terminate_serve_where_none_is_ready() {
+fn terminating_endpoints_serve_if_none_is_ready() {
     let shop = Shop::new();
     let here = terminating(shop.pods(["pod-1"]), shop.pods(["pod-2"]));
     let mixed = here.ready(shop.pods(["remote-1"]));
@@ -249,7 +249,7 @@ fn hints_keep_traffic_in_the_zone_of_the_node() {
     let cluster_ip = (Family::V4.cluster_ip(1), 80);
     let probe = shop.cluster.pod("pod-3").probe(Protocol::Tcp, cluster_ip);
     let daemon = shop.start(&(service.yaml() + &hinted));
-    // Which zone this is, is not known yet.
+    // The Node object has no zone yet.
     assert_eq!(servers(&probe).len(), 2);
     daemon.apply("00-node.yaml", &zone("b"));
     assert_eq!(servers(&probe), names(["remote-1:8080"]));

@@ -1,4 +1,5 @@
-//! What has no endpoint is refused at once; what is no Service at all is dropped.
+//! Rejects and drops: a frontend without endpoints is rejected at once, and an unallocated address
+//! is dropped.
 
 use std::time::Duration;
 
@@ -12,19 +13,19 @@ use crate::lab::{Flow, Outcome, Ping, Service, nft, ping};
 pub(super) fn tests() -> Vec<Trial> {
     use super::refusals;
     crate::trials!(refusals:
-        without_endpoints_every_frontend_refuses_everyone_at_once,
+        without_endpoints_every_frontend_rejects_every_source_at_once,
         endpoints_that_are_not_ready_count_as_none,
-        a_refused_service_serves_as_soon_as_it_has_an_endpoint,
+        a_rejecting_service_serves_as_soon_as_it_has_an_endpoint,
         a_node_port_without_endpoints_is_refused_on_the_primary_address_only,
         a_wrong_port_or_protocol_of_a_cluster_ip_is_refused_at_once,
         an_unallocated_address_of_a_service_cidr_is_dropped,
         a_ping_of_a_cluster_ip_is_refused_and_of_an_unallocated_address_dropped,
         only_new_connections_are_refused,
-        a_cluster_ip_that_the_node_holds_and_does_not_track_is_left_to_it,
+        the_node_serves_an_untracked_cluster_ip_that_it_holds,
     )
 }
 
-/// Everyone who may connect: local and remote Pods, the node, outside.
+/// Returns all sources: a local Pod, a remote Pod, the node and an outside client.
 fn sources(cluster: &Cluster) -> [&Host; 4] {
     [
         cluster.pod("pod-3"),
@@ -40,7 +41,7 @@ fn assert_refused(probes: &[Probe<'_>]) {
     }
 }
 
-/// Every source's probes of what is reached at a family's addresses.
+/// Returns probes from every source to these addresses of each family.
 fn probes(
     cluster: &Cluster,
     to: impl Fn(Family) -> Vec<(std::net::IpAddr, u16)>,
@@ -54,7 +55,7 @@ fn probes(
     probes
 }
 
-fn without_endpoints_every_frontend_refuses_everyone_at_once() {
+fn without_endpoints_every_frontend_rejects_every_source_at_once() {
     let shop = Shop::new();
     let _daemon = shop.start(&cart_on_every_frontend().yaml());
     assert_refused(&probes(&shop.cluster, |family| {
@@ -74,7 +75,7 @@ fn endpoints_that_are_not_ready_count_as_none() {
     }));
 }
 
-fn a_refused_service_serves_as_soon_as_it_has_an_endpoint() {
+fn a_rejecting_service_serves_as_soon_as_it_has_an_endpoint() {
     let shop = Shop::new();
     let daemon = shop.start(&cart_on_every_frontend().yaml());
     let probes = probes(&shop.cluster, |family| {
@@ -193,9 +194,9 @@ fn only_new_connections_are_refused() {
     }
 }
 
-/// As `NodeLocal DNSCache` does: it binds the `ClusterIP` of the DNS Service on the node, and keeps
-/// its packets out of connection tracking.
-fn a_cluster_ip_that_the_node_holds_and_does_not_track_is_left_to_it() {
+/// The server acts like `NodeLocal DNSCache`, which binds the `ClusterIP` of the DNS Service on the
+/// node, and excludes its packets from connection tracking.
+fn the_node_serves_an_untracked_cluster_ip_that_it_holds() {
     let shop = Shop::new();
     let node = &shop.cluster.node.namespace;
     let [v4, v6] = Family::ALL.map(|family| family.cluster_ip(1));

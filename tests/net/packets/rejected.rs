@@ -1,5 +1,6 @@
-//! A Service that the kernel rejects costs only itself, and is served once the kernel takes it. Here the
-//! real kernel rejects what the daemon sends, since it is damaged on its way.
+//! Services that the kernel rejects: kube-dnat skips such a Service, serves the others, and retries
+//! until the kernel accepts it. The tests damage the daemon's netlink messages, so that the real
+//! kernel rejects them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,16 +19,17 @@ use crate::lab::{Reject, Service, Slices, nft, wait_until};
 pub(super) fn tests() -> Vec<Trial> {
     use super::rejected;
     crate::trials!(rejected:
-        the_others_go_on_and_what_is_programmed_of_it_stays,
-        what_it_gives_up_goes_and_another_gets_it,
-        what_it_shares_stays_as_long_as_it_has_it,
-        it_goes_without_a_trace,
-        it_is_served_once_the_kernel_takes_it,
-        a_start_with_it_serves_the_others,
+        other_services_change_and_the_rejected_one_keeps_its_state,
+        frontends_that_a_rejected_service_loses_serve_another,
+        shared_elements_stay_while_a_rejected_service_has_them,
+        a_rejected_service_is_deleted_completely,
+        a_rejected_service_is_served_once_the_kernel_accepts_it,
+        a_start_with_a_rejected_service_serves_the_others,
     )
 }
 
-/// A retry comes half a second after a failure, and each later one after twice as long.
+/// The time limit of a retry. The first retry follows a failure after half a second, and the delay
+/// doubles each time.
 const RETRIED: Duration = Duration::from_secs(20);
 
 const CHECK: u16 = 32_100;
@@ -58,7 +60,7 @@ fn start<'a>(shop: &'a Shop, reject: &Reject, cart: &str) -> Daemon<'a> {
     Daemon::start_in(&shop.cluster, &shop.manifests, &reject.environment())
 }
 
-/// Who answers a client there, in both families and protocols.
+/// Asserts that these Pods answer at an address, in both families and protocols.
 #[track_caller]
 fn assert_served(from: &Host, at: impl Fn(Family) -> (IpAddr, u16), by: &[&str]) {
     let wanted: BTreeSet<_> = by.iter().map(|pod| format!("{pod}:8080")).collect();
@@ -79,7 +81,7 @@ fn assert_cart_served(shop: &Shop, by: &[&str]) {
     }
 }
 
-/// How often the log reports that the cart is skipped.
+/// Returns how often the daemon logged that it skips the cart.
 fn skipped(daemon: &Daemon<'_>) -> usize {
     let lines = daemon.logged(LogEvent::ServiceSkipped);
     assert_eq!(
@@ -89,10 +91,11 @@ fn skipped(daemon: &Daemon<'_>) -> usize {
     lines.len()
 }
 
-/// One Service is skipped, which was logged once; health covers the others.
+/// Asserts that one Service is skipped, that the daemon logged it once, and that the daemon is
+/// healthy.
 #[track_caller]
 fn assert_known(shop: &Shop, daemon: &Daemon<'_>) {
-    wait_until("it is counted", RETRIED, || {
+    wait_until("the rejected Service is counted", RETRIED, || {
         await_sync(shop);
         (problem_objects(shop, "RejectedByKernel") - 1.0).abs() < f64::EPSILON
     });
@@ -105,23 +108,24 @@ fn assert_known(shop: &Shop, daemon: &Daemon<'_>) {
     }
 }
 
-/// Waits until it was tried again so often: each time both tables are read, before it is rejected and after.
+/// Waits for this number of retries. Each retry reads both tables twice: before and after the
+/// kernel rejects the Service.
 fn await_retries(daemon: &Daemon<'_>, times: usize) {
     let reads = || daemon.logged(LogEvent::TableRead).len();
     let before = reads();
-    wait_until("it is tried again", RETRIED, || {
+    wait_until("the daemon retries", RETRIED, || {
         reads() >= before + 4 * times
     });
 }
 
-fn the_others_go_on_and_what_is_programmed_of_it_stays() {
+fn other_services_change_and_the_rejected_one_keeps_its_state() {
     let shop = Shop::new();
     let reject = Reject::new();
     let daemon = start(&shop, &reject, &with_cart(&shop, &["pod-1"]));
     assert_cart_served(&shop, &["pod-1"]);
     reject.reject("shop/cart");
     daemon.apply("shop.yaml", &with_cart(&shop, &["pod-1", "pod-3"]));
-    // In one change with another, and after it.
+    // Another Service changes together with the rejected one, and after it.
     let changes = [
         &["pod-2", "remote-1"][..],
         &["pod-2", "pod-3"],
@@ -159,12 +163,12 @@ fn the_others_go_on_and_what_is_programmed_of_it_stays() {
     assert_known(&shop, &daemon);
 }
 
-fn what_it_gives_up_goes_and_another_gets_it() {
+fn frontends_that_a_rejected_service_loses_serve_another() {
     let shop = Shop::new();
     let reject = Reject::new();
     let daemon = start(&shop, &reject, &with_cart(&shop, &["pod-1"]));
     reject.reject("shop/cart");
-    // All but the node port.
+    // The Service keeps its node port only.
     let less = cart().node_port(NODE_PORT).yaml();
     let slices = cart_slices(shop.pods(["pod-1", "pod-3"])).yaml();
     daemon.apply("shop.yaml", &(less + &slices));
@@ -191,8 +195,9 @@ fn what_it_gives_up_goes_and_another_gets_it() {
     assert_known(&shop, &daemon);
 }
 
-/// Its `ClusterIPs` and its endpoint, which reaches itself, are also of another Service that goes.
-fn what_it_shares_stays_as_long_as_it_has_it() {
+/// A rejected Service shares its `ClusterIPs` and its endpoint, which reaches itself, with another
+/// Service. The test removes the other Service.
+fn shared_elements_stay_while_a_rejected_service_has_them() {
     let shop = Shop::new();
     let reject = Reject::new();
     let daemon = start(&shop, &reject, &with_cart(&shop, &["pod-1"]));
@@ -224,7 +229,7 @@ fn what_it_shares_stays_as_long_as_it_has_it() {
     }
 }
 
-fn it_goes_without_a_trace() {
+fn a_rejected_service_is_deleted_completely() {
     let shop = Shop::new();
     let reject = Reject::new();
     let daemon = start(&shop, &reject, &with_cart(&shop, &["pod-1"]));
@@ -245,18 +250,20 @@ fn it_goes_without_a_trace() {
             "cluster-ips",
             &address
         ));
-        // An endpoint that nobody else has.
+        // No other Service has this endpoint.
         let address = shop.cluster.pod("pod-1").ip(family).to_string();
         assert!(!listing.contains(&address), "{address} in {listing}");
     }
     assert!(problem_objects(&shop, "RejectedByKernel").abs() < f64::EPSILON);
-    // It comes back and is rejected again: that is news.
+    // The Service returns and is rejected again, so the daemon logs it again.
     daemon.apply("shop.yaml", &with_cart(&shop, &["pod-1"]));
-    wait_until("it is logged again", RETRIED, || skipped(&daemon) == 2);
+    wait_until("the rejection is logged again", RETRIED, || {
+        skipped(&daemon) == 2
+    });
     assert!(!nft::list(node).contains("shop/cart"));
 }
 
-fn it_is_served_once_the_kernel_takes_it() {
+fn a_rejected_service_is_served_once_the_kernel_accepts_it() {
     let shop = Shop::new();
     let reject = Reject::new();
     let daemon = start(&shop, &reject, "");
@@ -266,19 +273,19 @@ fn it_is_served_once_the_kernel_takes_it() {
     assert!(!nft::list(&shop.cluster.node.namespace).contains("shop/cart"));
     await_retries(&daemon, 1);
     reject.accept();
-    wait_until("it is accepted", RETRIED, || {
+    wait_until("the kernel accepts the Service", RETRIED, || {
         daemon.logged(LogEvent::ServiceProgrammed).len() == 1
     });
     await_sync(&shop);
     assert_cart_served(&shop, &["pod-1", "pod-3"]);
     assert!(problem_objects(&shop, "RejectedByKernel").abs() < f64::EPSILON);
-    // Its next change is one like any other.
+    // The next change of the Service is programmed as usual.
     daemon.apply("shop.yaml", &with_cart(&shop, &["pod-3"]));
     assert_cart_served(&shop, &["pod-3"]);
     assert_eq!(skipped(&daemon), 1);
 }
 
-fn a_start_with_it_serves_the_others() {
+fn a_start_with_a_rejected_service_serves_the_others() {
     let shop = Shop::new();
     let reject = Reject::new();
     reject.reject("shop/cart");
@@ -289,9 +296,9 @@ fn a_start_with_it_serves_the_others() {
         |family| (family.cluster_ip(2), 80),
         &["pod-2"],
     );
-    // One that was programmed by an earlier process stays as it was.
+    // A rejected Service that an earlier process programmed stays unchanged.
     reject.accept();
-    wait_until("it is taken", RETRIED, || {
+    wait_until("the kernel accepts the Service", RETRIED, || {
         problem_objects(&shop, "RejectedByKernel").abs() < f64::EPSILON
     });
     assert_cart_served(&shop, &["pod-1"]);

@@ -1,4 +1,4 @@
-//! Stop and start: the rules stay, and the next start takes them over.
+//! Restarts: the rules stay when the daemon exits, and the next start takes them over.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use crate::lab::{Flow, Outcome, nft};
 pub(super) fn tests() -> Vec<Trial> {
     use super::restart;
     crate::trials!(restart:
-        sigterm_ends_it_within_a_second_and_leaves_every_frontend_served,
+        the_daemon_exits_within_a_second_and_every_frontend_stays_served,
         a_crash_leaves_every_frontend_served,
-        no_connection_fails_while_it_is_killed_and_upgraded,
+        no_connection_fails_while_the_daemon_is_killed_and_upgraded,
         a_start_takes_the_tables_over_as_they_are,
-        a_start_programs_what_changed_while_it_was_away,
-        a_start_with_other_flags_serves_by_them,
+        a_start_programs_changes_since_the_last_run,
+        a_start_with_other_flags_applies_them,
     )
 }
 
-/// `shop/cart` on every frontend, with one endpoint.
+/// Returns `shop/cart` on every frontend, with one endpoint.
 pub(super) fn manifests(shop: &Shop) -> String {
     cart_on_every_frontend().yaml() + &cart_slices(shop.pods(["pod-1"])).yaml()
 }
@@ -40,7 +40,7 @@ pub(super) fn assert_every_frontend_is_served(shop: &Shop) {
     }
 }
 
-fn sigterm_ends_it_within_a_second_and_leaves_every_frontend_served() {
+fn the_daemon_exits_within_a_second_and_every_frontend_stays_served() {
     let shop = Shop::new();
     let daemon = shop.start(&manifests(&shop));
     let mut flows: Vec<_> = everywhere()
@@ -69,19 +69,19 @@ fn sigterm_ends_it_within_a_second_and_leaves_every_frontend_served() {
 
 fn a_crash_leaves_every_frontend_served() {
     let shop = Shop::new();
-    // It is killed when it is dropped.
+    // Dropping the daemon kills it.
     drop(shop.start(&manifests(&shop)));
     assert_every_frontend_is_served(&shop);
     let _again = Daemon::start(&shop.cluster, &shop.manifests);
     assert_every_frontend_is_served(&shop);
 }
 
-/// What another version of us may have left: other rules, another set, a chain of its own.
+/// Changes that give the tables the shape of another version: another rule, set and chain.
 const OTHER_SHAPE: &str = "add set FAMILY kube-dnat older { type inet_service; }\n\
     add chain FAMILY kube-dnat older\n\
     insert rule FAMILY kube-dnat services counter";
 
-fn no_connection_fails_while_it_is_killed_and_upgraded() {
+fn no_connection_fails_while_the_daemon_is_killed_and_upgraded() {
     let shop = Shop::new();
     let mut daemon = shop.start(&manifests(&shop));
     let client = &shop.cluster.client;
@@ -112,7 +112,7 @@ fn no_connection_fails_while_it_is_killed_and_upgraded() {
     }
 }
 
-/// Every chain, set, map and rule with its handle: a new one in an old one's place has another.
+/// Returns every chain, set, map and rule with its handle. A recreated object has another handle.
 fn handles(shop: &Shop, family: Family) -> Vec<String> {
     let [kind, name] = family.table();
     let listing = shop
@@ -137,7 +137,7 @@ fn a_start_takes_the_tables_over_as_they_are() {
     assert_eq!(again.warnings(), Vec::<String>::new());
 }
 
-fn a_start_programs_what_changed_while_it_was_away() {
+fn a_start_programs_changes_since_the_last_run() {
     let shop = Shop::new();
     shop.start(&manifests(&shop)).terminate();
     let endpoints = shop.pods(["pod-2"]);
@@ -170,7 +170,7 @@ fn a_start_programs_what_changed_while_it_was_away() {
     }
 }
 
-fn a_start_with_other_flags_serves_by_them() {
+fn a_start_with_other_flags_applies_them() {
     let shop = Shop::new();
     shop.start(&manifests(&shop)).terminate();
     let assert_source_kept = |kept: bool| {

@@ -1,4 +1,4 @@
-//! SCTP: an INIT that is sent to a Service arrives at an endpoint.
+//! SCTP: an INIT to a Service arrives at an endpoint.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,7 +32,7 @@ fn manifests<'a>(endpoints: impl IntoIterator<Item = &'a Host>) -> String {
     service.external_ip(1).load_balancer_ip(1).yaml() + &slices.yaml()
 }
 
-/// The next INIT to arrive at one of the receivers: at which, and what it saw.
+/// Returns the next INIT that arrives at one of the receivers, with the receiver's name.
 fn arrival<'a>(receivers: &[(&'a str, Receiver)]) -> Option<(&'a str, Init)> {
     (0..200).find_map(|_| {
         let mut arrivals = receivers.iter().filter_map(|(name, receiver)| {

@@ -1,4 +1,4 @@
-//! Session affinity `ClientIP`: who keeps which endpoint, and until when.
+//! Session affinity `ClientIP`: a client keeps its endpoint for the configured time.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -22,16 +22,16 @@ pub(super) fn tests() -> Vec<Trial> {
     use super::session_affinity;
     crate::trials!(session_affinity:
         a_client_keeps_its_endpoint_on_each_frontend,
-        clients_are_told_apart_and_spread,
-        a_client_keeps_its_endpoint_through_other_changes_and_loses_it_with_it,
-        a_client_keeps_its_endpoint_through_a_restart_but_not_a_dead_one,
-        an_endpoint_that_is_gone_gets_nobody_while_its_clients_are_forgotten,
-        a_client_keeps_its_endpoint_for_the_time_that_is_left,
-        without_affinity_a_client_draws_anew,
-        policy_local_and_affinity_go_together,
-        a_policy_that_becomes_local_leaves_clients_what_it_allows,
-        a_full_map_is_told_of_and_its_clients_are_served,
-        nothing_waits_for_clients_that_expire_while_they_are_forgotten,
+        clients_draw_independently,
+        a_client_keeps_its_endpoint_until_the_endpoint_is_removed,
+        a_client_keeps_its_endpoint_through_a_restart_unless_it_is_removed,
+        a_removed_endpoint_gets_no_connection_during_the_cleanup,
+        a_client_keeps_its_endpoint_for_the_remaining_time,
+        without_affinity_a_client_draws_for_each_connection,
+        policy_local_and_affinity_work_together,
+        a_change_to_policy_local_keeps_allowed_endpoints,
+        a_full_map_is_logged_and_its_clients_are_served,
+        clients_that_expire_during_the_cleanup_cause_no_drift,
     )
 }
 
@@ -39,7 +39,7 @@ fn sticky() -> Service {
     cart_on_every_frontend().spec("sessionAffinity", json!("ClientIP"))
 }
 
-/// The one server that answers them all.
+/// Asserts that one server answers all probes, and returns its name.
 #[track_caller]
 fn only(probe: &Probe<'_>) -> String {
     let mut servers = servers(probe);
@@ -64,13 +64,13 @@ fn a_client_keeps_its_endpoint_on_each_frontend() {
     }
 }
 
-fn clients_are_told_apart_and_spread() {
+fn clients_draw_independently() {
     let shop = Shop::new();
     let endpoints = shop.pods(["pod-1", "pod-2"]);
     let _daemon = shop.start(&(sticky().yaml() + &cart_slices(endpoints).yaml()));
     for family in Family::ALL {
-        // Two addresses of a client and two Pods, each with its own memory, on four frontends:
-        // that all sixteen drew the same one happens once in 2^15.
+        // Two addresses of a client and two Pods draw on four frontends, each independently.
+        // All sixteen draw the same endpoint with a probability of 2^-15.
         let mut drawn = BTreeSet::new();
         for (_, to) in frontends(family) {
             let client = shop.cluster.client.probe(Protocol::Tcp, to);
@@ -85,7 +85,7 @@ fn clients_are_told_apart_and_spread() {
     }
 }
 
-fn a_client_keeps_its_endpoint_through_other_changes_and_loses_it_with_it() {
+fn a_client_keeps_its_endpoint_until_the_endpoint_is_removed() {
     let shop = Shop::new();
     let all = ["pod-1", "pod-2", "remote-1", "remote-2"];
     let daemon = shop.start(&(sticky().yaml() + &cart_slices(shop.pods(all)).yaml()));
@@ -93,7 +93,7 @@ fn a_client_keeps_its_endpoint_through_other_changes_and_loses_it_with_it() {
         for to in [(family.cluster_ip(1), 80), (family.lan(2), NODE_PORT)] {
             let probe = shop.cluster.client.probe(protocol, to);
             let had = only(&probe);
-            // Another endpoint goes: it stays.
+            // Another endpoint is removed: the client keeps its endpoint.
             let other = all
                 .iter()
                 .find(|pod| !had.starts_with(**pod))
@@ -109,7 +109,7 @@ fn a_client_keeps_its_endpoint_through_other_changes_and_loses_it_with_it() {
                 &(sticky().yaml() + &cart_slices(left(other)).yaml()),
             );
             assert_eq!(only(&probe), had);
-            // Its own goes: it gets another, and keeps that.
+            // The client's endpoint is removed: the client draws another one and keeps it.
             let own = had
                 .strip_suffix(":8080")
                 .expect("server names end in their port");
@@ -126,7 +126,7 @@ fn a_client_keeps_its_endpoint_through_other_changes_and_loses_it_with_it() {
     }
 }
 
-fn a_client_keeps_its_endpoint_through_a_restart_but_not_a_dead_one() {
+fn a_client_keeps_its_endpoint_through_a_restart_unless_it_is_removed() {
     let shop = Shop::new();
     let all = ["pod-1", "pod-2", "remote-1", "remote-2"];
     let daemon = shop.start(&(sticky().yaml() + &cart_slices(shop.pods(all)).yaml()));
@@ -146,7 +146,7 @@ fn a_client_keeps_its_endpoint_through_a_restart_but_not_a_dead_one() {
     let daemon = Daemon::start(&shop.cluster, &shop.manifests);
     assert_eq!(only(&probe), had);
     drop(daemon);
-    // It goes while nobody looks.
+    // The endpoint is removed while the daemon is not running.
     let left = all.iter().filter(|pod| !had.starts_with(**pod));
     let left: Vec<_> = left.map(|pod| shop.cluster.pod(pod)).collect();
     shop.manifests
@@ -155,7 +155,7 @@ fn a_client_keeps_its_endpoint_through_a_restart_but_not_a_dead_one() {
     assert_ne!(only(&probe), had);
 }
 
-fn an_endpoint_that_is_gone_gets_nobody_while_its_clients_are_forgotten() {
+fn a_removed_endpoint_gets_no_connection_during_the_cleanup() {
     let shop = Shop::new();
     let all = ["pod-1", "pod-2", "remote-1"];
     let daemon = shop.start_without_owner(&(sticky().yaml() + &cart_slices(shop.pods(all)).yaml()));
@@ -163,12 +163,12 @@ fn an_endpoint_that_is_gone_gets_nobody_while_its_clients_are_forgotten() {
         .cluster
         .client
         .probe(Protocol::Tcp, (Family::V4.cluster_ip(1), 80));
-    // To look through so many takes seconds.
+    // The daemon needs seconds to read this many elements.
     shop.cluster
         .node
         .namespace
         .run(|| remember(MANY_CLIENTS, shop.cluster.pod("pod-3").ip(Family::V4)));
-    // The first time it is not known yet that it takes so long.
+    // Only in the second round does the daemon know that the cleanup takes so long.
     for _ in 0..2 {
         let had = only(&probe);
         let left = all.iter().filter(|pod| !had.starts_with(**pod));
@@ -180,11 +180,11 @@ fn an_endpoint_that_is_gone_gets_nobody_while_its_clients_are_forgotten() {
             .node
             .namespace
             .run(|| wait_for_endpoints(all.len() - 1));
-        // Who is kept from it tries again after a second.
+        // A client whose packet is dropped retransmits it after a second.
         let gets = probe.clone().deadline(Duration::from_secs(10)).send();
         let gets = gets.answer().server;
         assert_ne!(gets, had);
-        assert_eq!(only(&probe), gets, "it keeps its new endpoint");
+        assert_eq!(only(&probe), gets, "the client keeps its new endpoint");
         let all_again = sticky().yaml() + &cart_slices(shop.pods(all)).yaml();
         daemon.manifests.write("shop.yaml", &all_again);
         shop.cluster
@@ -194,7 +194,8 @@ fn an_endpoint_that_is_gone_gets_nobody_while_its_clients_are_forgotten() {
     }
 }
 
-/// Waits until the cart's `ClusterIP` has so many endpoints. (nft is not asked: it would list the clients.)
+/// Waits until the cart's `ClusterIP` has this number of endpoints. The function does not use nft,
+/// which would list all clients.
 fn wait_for_endpoints(count: usize) {
     let mut kernel = Kernel::open().expect("nf_tables");
     let IpAddr::V4(cluster_ip) = Family::V4.cluster_ip(1) else {
@@ -217,7 +218,7 @@ fn wait_for_endpoints(count: usize) {
     );
 }
 
-/// The Service whose clients keep their endpoints for so many seconds.
+/// Returns the cart whose clients keep their endpoints for this number of seconds.
 fn sticky_for(seconds: u32) -> Service {
     sticky().spec(
         "sessionAffinityConfig",
@@ -225,7 +226,7 @@ fn sticky_for(seconds: u32) -> Service {
     )
 }
 
-fn a_client_keeps_its_endpoint_for_the_time_that_is_left() {
+fn a_client_keeps_its_endpoint_for_the_remaining_time() {
     let shop = Shop::new();
     let endpoints = cart_slices(shop.pods(["pod-1", "pod-2", "remote-1"])).yaml();
     let daemon = shop.start(&(sticky().yaml() + &endpoints));
@@ -247,18 +248,18 @@ fn a_client_keeps_its_endpoint_for_the_time_that_is_left() {
         waits_for(seconds.into());
     }
     drop(daemon);
-    // It changes while nobody looks.
+    // The timeout changes while the daemon is not running.
     shop.manifests
         .write("shop.yaml", &(sticky_for(900).yaml() + &endpoints));
     let daemon = Daemon::start(&shop.cluster, &shop.manifests);
     waits_for(900);
     assert_eq!(only(&probe), had);
-    // A new connection begins it again.
+    // A new connection restarts the timeout.
     waits_for(900);
     drop(daemon);
 }
 
-/// The seconds for which the client keeps its endpoint of the cart's `ClusterIP`.
+/// Returns the seconds for which the client still keeps its endpoint of the cart's `ClusterIP`.
 fn time_left(client: IpAddr) -> Option<u64> {
     let mut kernel = Kernel::open().expect("nf_tables");
     let (IpAddr::V4(client), IpAddr::V4(cluster_ip)) = (client, Family::V4.cluster_ip(1)) else {
@@ -270,7 +271,7 @@ fn time_left(client: IpAddr) -> Option<u64> {
     found.map(|(_, left)| left.as_secs())
 }
 
-fn without_affinity_a_client_draws_anew() {
+fn without_affinity_a_client_draws_for_each_connection() {
     let shop = Shop::new();
     let endpoints = cart_slices(shop.pods(["pod-1", "pod-2"])).yaml();
     let daemon = shop.start(&(sticky().yaml() + &endpoints));
@@ -285,7 +286,7 @@ fn without_affinity_a_client_draws_anew() {
     only(&probe);
 }
 
-fn policy_local_and_affinity_go_together() {
+fn policy_local_and_affinity_work_together() {
     let shop = Shop::new();
     let endpoints = cart_slices(shop.pods(["pod-1", "pod-2", "remote-1"])).yaml();
     let local = sticky().spec("externalTrafficPolicy", json!("Local"));
@@ -299,7 +300,7 @@ fn policy_local_and_affinity_go_together() {
     }
 }
 
-fn a_policy_that_becomes_local_leaves_clients_what_it_allows() {
+fn a_change_to_policy_local_keeps_allowed_endpoints() {
     let shop = Shop::new();
     let remote = cart_slices(shop.pods(["remote-1"])).yaml();
     let both = cart_slices(shop.pods(["remote-1", "pod-1"])).yaml();
@@ -325,7 +326,7 @@ fn a_policy_that_becomes_local_leaves_clients_what_it_allows() {
         let probe = from_pod.probe(protocol, to);
         assert_eq!(only(&probe), "remote-1:8080", "{what}, {probe}");
     }
-    // Back again, both keep what they have.
+    // After the change back to policy Cluster, both clients keep their endpoints.
     daemon.apply("shop.yaml", &(sticky().yaml() + &both));
     for (what, protocol, to) in each() {
         assert_eq!(
@@ -341,7 +342,7 @@ fn a_policy_that_becomes_local_leaves_clients_what_it_allows() {
     }
 }
 
-fn a_full_map_is_told_of_and_its_clients_are_served() {
+fn a_full_map_is_logged_and_its_clients_are_served() {
     let shop = Shop::new();
     let ready = cart_slices(shop.pods(["pod-1"])).yaml();
     let daemon = shop.start_without_owner(&(sticky().yaml() + &ready));
@@ -355,10 +356,11 @@ fn a_full_map_is_told_of_and_its_clients_are_served() {
         assert_eq!(probe.send().server(), Some("pod-1:8080"), "{probe}");
     }
     let told = || daemon.logged(LogEvent::AffinityMapFull);
-    // It looks at a change, at most once a second. (nft is not asked: it would list the map.)
+    // The daemon checks the map after a change, at most once a second. The test does not use nft,
+    // which would list the map.
     let mut marks =
         (0..).map(|mark| Service::new(&format!("shop/mark-{mark}"), 9).both("http", 80));
-    wait_until("the full map is told of", Duration::from_secs(90), || {
+    wait_until("the full map is logged", Duration::from_secs(90), || {
         let mark = marks.next().expect("another");
         daemon.manifests.write("mark.yaml", &mark.yaml());
         thread::sleep(Duration::from_millis(100));
@@ -368,8 +370,8 @@ fn a_full_map_is_told_of_and_its_clients_are_served() {
     assert!(told[0].contains("protocol=tcp connections=2"), "{told:?}");
 }
 
-/// As many as expire while they are looked for and forgotten.
-fn nothing_waits_for_clients_that_expire_while_they_are_forgotten() {
+/// Many clients expire while the daemon deletes their elements.
+fn clients_that_expire_during_the_cleanup_cause_no_drift() {
     let shop = Shop::new();
     let with = |pod| sticky().yaml() + &cart_slices(shop.pods([pod])).yaml();
     let daemon = shop.start_without_owner(&with("pod-1"));
@@ -390,26 +392,26 @@ fn nothing_waits_for_clients_that_expire_while_they_are_forgotten() {
         );
         nft::load(&shop.cluster.node.namespace, &remember);
     }
-    // What nft did may have been too much to hear.
+    // The daemon may have lost notifications of nft's changes and read the tables again.
     daemon.await_programmed();
     let adopted =
         || [LogEvent::TableAdopted, LogEvent::TableRead].map(|event| daemon.logged(event).len());
     let before = adopted();
     shop.manifests.write("shop.yaml", &with("pod-2"));
     let forgetting = || daemon.logged(LogEvent::AffinityCleanup);
-    wait_until("they are being forgotten", Duration::from_secs(30), || {
+    wait_until("the cleanup is logged", Duration::from_secs(30), || {
         !forgetting().is_empty()
     });
-    // Another Service is programmed meanwhile.
+    // Another Service is programmed during the cleanup.
     daemon.await_programmed();
-    // Nobody takes our own deletions for what others do.
+    // The daemon does not mistake its own deletions for drift.
     assert_eq!(adopted(), before);
 }
 
-/// So many clients that it takes a while to look through them.
+/// A number of clients whose elements take seconds to read.
 const MANY_CLIENTS: u32 = 200_000;
 
-/// Puts clients of the cart's `ClusterIP`, who have this endpoint, into the map of TCP over IPv4.
+/// Adds clients of the cart's `ClusterIP` with this endpoint to the map of TCP over IPv4.
 fn remember(count: u32, endpoint: IpAddr) {
     let mut kernel = Kernel::open().expect("nf_tables");
     let [IpAddr::V4(cluster_ip), IpAddr::V4(endpoint)] = [Family::V4.cluster_ip(1), endpoint]

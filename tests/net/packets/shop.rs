@@ -1,21 +1,21 @@
-//! What most tests of packets start from: a cluster whose Pods all serve port 8080, and the Service
-//! `shop/cart`, whose port 80 leads there in TCP and UDP.
+//! The setup of most packet tests: a cluster whose Pods all serve port 8080, and the Service
+//! `shop/cart`, whose port 80 leads to these Pods in TCP and UDP.
 
 use super::{Cluster, Daemon, Family, Host, IpAddr, Manifests, Server};
 use crate::lab::{Service, Slices};
 
-/// The cluster, the manifests, and what runs in the Pods.
+/// The cluster, the manifests, and the servers in the Pods.
 pub(super) struct Shop {
     pub(super) cluster: Cluster,
     pub(super) manifests: Manifests,
     _servers: Vec<Server>,
 }
 
-/// The node port of `shop/cart`, where it has one.
+/// The node port of `shop/cart`, if it has one.
 pub(super) const NODE_PORT: u16 = 30080;
 
 impl Shop {
-    /// A cluster in which nothing is programmed yet.
+    /// Creates a cluster without programmed Services.
     pub(super) fn new() -> Self {
         let cluster = Cluster::new();
         let pods = cluster.pods.iter().chain(&cluster.remote_pods);
@@ -27,13 +27,13 @@ impl Shop {
         }
     }
 
-    /// Starts kube-dnat once these manifests are there.
+    /// Writes these manifests and starts kube-dnat.
     pub(super) fn start(&self, manifests: &str) -> Daemon<'_> {
         self.manifests.write("shop.yaml", manifests);
         Daemon::start(&self.cluster, &self.manifests)
     }
 
-    /// Starts it with tables that others may change.
+    /// Starts kube-dnat with tables that it does not own.
     pub(super) fn start_without_owner(&self, manifests: &str) -> Daemon<'_> {
         self.manifests.write("shop.yaml", manifests);
         let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
@@ -41,23 +41,23 @@ impl Shop {
         Daemon::start_with(&self.cluster, &self.manifests, &flags)
     }
 
-    /// The Pods of these names.
+    /// Returns the Pods with these names.
     pub(super) fn pods<const N: usize>(&self, names: [&str; N]) -> [&Host; N] {
         names.map(|name| self.cluster.pod(name))
     }
 }
 
-/// The Service `shop/cart` with the first `ClusterIPs`.
+/// Returns the Service `shop/cart` with the first `ClusterIPs`.
 pub(super) fn cart() -> Service {
     Service::new("shop/cart", 1).both("http", 80)
 }
 
-/// Its slices, with these endpoints ready.
+/// Returns the slices of `shop/cart` with these ready endpoints.
 pub(super) fn cart_slices<'a>(ready: impl IntoIterator<Item = &'a Host>) -> Slices {
     Slices::of("shop/cart").both("http", 8080).ready(ready)
 }
 
-/// `shop/cart` with a node port, the first external IPs and the first load-balancer IPs.
+/// Returns `shop/cart` with a node port, the first external IPs and the first load-balancer IPs.
 pub(super) fn cart_on_every_frontend() -> Service {
     cart()
         .node_port(NODE_PORT)
@@ -65,7 +65,7 @@ pub(super) fn cart_on_every_frontend() -> Service {
         .load_balancer_ip(1)
 }
 
-/// Where [`cart_on_every_frontend`] is to be reached, in words too.
+/// Returns the names and addresses of the frontends of [`cart_on_every_frontend`].
 pub(super) fn frontends(family: Family) -> [(&'static str, (IpAddr, u16)); 4] {
     [
         ("ClusterIP", (family.cluster_ip(1), 80)),

@@ -37,7 +37,7 @@ fn an_unknown_node_name_is_reported() {
     let daemon = shop.start(&(cart().yaml() + &elsewhere));
     let what = "there is no Node of this name, and no endpoint is on one";
     let logged = || daemon.diagnostics("Node node-1", "UnknownNode").len();
-    wait_until("it is logged", PATIENCE, || logged() == 1);
+    wait_until("the problem is logged", PATIENCE, || logged() == 1);
     assert_eq!(daemon.logged(LogEvent::NodeUnknown).len(), 1);
     await_sync(&shop);
     assert!((problem_objects(&shop, "UnknownNode") - 1.0).abs() < f64::EPSILON);
@@ -49,14 +49,14 @@ fn an_unknown_node_name_is_reported() {
         out.contains(&format!("PROBLEM    Node node-1: {what}")),
         "{out}"
     );
-    // One endpoint on this node is enough to know the name.
+    // One endpoint on this node confirms the name.
     let slices = cart_slices(shop.pods(["pod-1", "remote-1"])).yaml();
     daemon.apply("shop.yaml", &(cart().yaml() + &slices));
     await_sync(&shop);
     assert!(problem_objects(&shop, "UnknownNode").abs() < f64::EPSILON);
-    // The Node object is enough, too.
+    // The Node object confirms the name too.
     daemon.apply("shop.yaml", &(cart().yaml() + &elsewhere));
-    wait_until("it is logged again", PATIENCE, || logged() == 2);
+    wait_until("the problem is logged again", PATIENCE, || logged() == 2);
     let internal_ips = Family::ALL.map(|family| family.lan(2));
     daemon.apply("node.yaml", &manifest::node(&internal_ips));
     await_sync(&shop);
@@ -96,7 +96,7 @@ fn a_local_endpoint_outside_the_pod_ranges_is_reported() {
     let flags = ["--cluster-cidr=10.32.0.0/16"];
     let daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &flags);
     let logged = || daemon.diagnostics("Service shop/cart", "EndpointOutsidePodRanges");
-    wait_until("it is logged", PATIENCE, || logged().len() == 1);
+    wait_until("the problem is logged", PATIENCE, || logged().len() == 1);
     let line = logged().remove(0);
     let address = shop.cluster.pod("pod-1").ip(Family::V4).to_string();
     assert!(line.contains(&address), "{line}");

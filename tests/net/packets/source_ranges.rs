@@ -1,4 +1,4 @@
-//! `loadBalancerSourceRanges`: who may use the load-balancer IPs, and only those.
+//! `loadBalancerSourceRanges`: only these sources can use the load-balancer IPs.
 
 use libtest_mimic::Trial;
 use serde_json::json;
@@ -10,9 +10,9 @@ use crate::lab::{Outcome, Probe, Service};
 pub(super) fn tests() -> Vec<Trial> {
     use super::source_ranges;
     crate::trials!(source_ranges:
-        who_is_not_in_a_range_is_dropped_at_load_balancer_ips_only,
-        ranges_of_the_other_family_or_of_everything_are_no_restriction,
-        a_blocked_client_hears_nothing_even_without_endpoints,
+        sources_outside_the_ranges_are_dropped_at_load_balancer_ips_only,
+        ranges_of_the_other_family_or_of_every_address_do_not_restrict,
+        a_blocked_client_is_dropped_even_without_endpoints,
     )
 }
 
@@ -26,7 +26,7 @@ fn all_dropped(probes: &[Probe<'_>]) {
     }
 }
 
-/// The client's own addresses and no other.
+/// Returns ranges that contain the client's addresses only.
 fn the_client() -> [String; 2] {
     let shop = Shop::new();
     Family::ALL.map(|family| match family {
@@ -35,7 +35,7 @@ fn the_client() -> [String; 2] {
     })
 }
 
-fn who_is_not_in_a_range_is_dropped_at_load_balancer_ips_only() {
+fn sources_outside_the_ranges_are_dropped_at_load_balancer_ips_only() {
     let shop = Shop::new();
     let ranges = the_client();
     let ranges = ranges.each_ref().map(String::as_str);
@@ -60,7 +60,7 @@ fn who_is_not_in_a_range_is_dropped_at_load_balancer_ips_only() {
     all_dropped(&blocked);
 }
 
-fn ranges_of_the_other_family_or_of_everything_are_no_restriction() {
+fn ranges_of_the_other_family_or_of_every_address_do_not_restrict() {
     let shop = Shop::new();
     let endpoints = cart_slices(shop.pods(["pod-1"])).yaml();
     let daemon = shop.start(&(ranged(&["2001:db8:9::/64"]).yaml() + &endpoints));
@@ -82,7 +82,7 @@ fn ranges_of_the_other_family_or_of_everything_are_no_restriction() {
     }
 }
 
-fn a_blocked_client_hears_nothing_even_without_endpoints() {
+fn a_blocked_client_is_dropped_even_without_endpoints() {
     let shop = Shop::new();
     let ranges = the_client();
     let ranges = ranges.each_ref().map(String::as_str);

@@ -98,7 +98,7 @@ fn status_of_tables_without_an_owner() {
         &shop.cluster.node.namespace,
         "flush map ip kube-dnat services",
     );
-    wait_until("the repair", Duration::from_secs(10), || {
+    wait_until("the repair is logged", Duration::from_secs(10), || {
         !daemon.logged(LogEvent::DriftRepaired).is_empty()
     });
     await_sync(&shop);
@@ -111,7 +111,8 @@ fn status_of_tables_without_an_owner() {
     assert!(out.contains("table repairs: 1;"), "{out}");
 }
 
-/// Responds to every request at these ports of node-1 with 200, like kube-proxy, until the test ends.
+/// Responds to every request at these ports of node-1 with 200, like kube-proxy, until the process
+/// exits.
 fn answer_at(shop: &Shop, ports: [u16; 2]) {
     for port in ports {
         let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, port));

@@ -15,7 +15,7 @@ pub(super) fn tests() -> Vec<Trial> {
     use super::takeover_ipvs;
     crate::trials!(takeover_ipvs:
         cleanup_removes_the_ip_sets_of_rules_that_it_just_removed,
-        an_ip_set_in_use_does_not_keep_anything_else,
+        an_ip_set_in_use_does_not_prevent_other_removals,
         takeover_retries_what_it_cannot_remove,
         a_kube_proxy_that_returns_keeps_its_ip_sets,
     )
@@ -97,7 +97,7 @@ fn cleanup_removes_the_ip_sets_of_rules_that_it_just_removed() {
     }
 }
 
-fn an_ip_set_in_use_does_not_keep_anything_else() {
+fn an_ip_set_in_use_does_not_prevent_other_removals() {
     let shop = Shop::new();
     let node = &shop.cluster.node.namespace;
     start_kube_proxy(node);
@@ -157,8 +157,8 @@ fn a_kube_proxy_that_returns_keeps_its_ip_sets() {
     wait_until("the failure is logged", PATIENCE, || {
         !daemon.logged(LogEvent::TakeoverFailed).is_empty()
     });
-    wait_until("kube-proxy is noticed", PATIENCE, || {
-        // Created again, in case an attempt in progress removes it.
+    wait_until("the return of kube-proxy is logged", PATIENCE, || {
+        // The loop recreates the table, because an attempt in progress can remove it.
         nft::load(node, "table ip kube-proxy { }");
         !daemon.logged(LogEvent::KubeProxyReturned).is_empty()
     });

@@ -1,5 +1,4 @@
-//! UDP clients that keep their source port: conntrack must not hold them to an endpoint that is
-//! gone.
+//! UDP clients that keep their source port: conntrack must not keep them at a removed endpoint.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -16,25 +15,25 @@ pub(super) fn tests() -> Vec<Trial> {
     use super::udp_stale;
     crate::trials!(udp_stale:
         a_client_follows_when_its_endpoint_is_replaced,
-        a_client_that_was_refused_is_served_once_there_are_endpoints,
-        a_client_that_spoke_before_there_was_the_service_is_served_once_there_is,
-        the_last_endpoint_goes_and_another_comes,
-        a_service_is_deleted_and_comes_back_with_other_endpoints,
-        a_node_port_and_an_address_that_a_service_gives_up_are_no_longer_served,
-        an_endpoint_keeps_its_clients_while_it_serves_and_terminates,
-        what_changed_while_it_was_away_is_cleaned_up_at_the_start,
-        flows_of_others_and_of_tcp_are_left_alone,
+        a_rejected_client_is_served_once_the_service_has_endpoints,
+        a_client_older_than_the_service_is_served_once_it_exists,
+        a_client_follows_when_the_last_endpoint_is_removed_and_another_added,
+        a_client_follows_a_service_that_is_deleted_and_created_again,
+        removed_node_ports_and_addresses_are_no_longer_served,
+        a_serving_terminating_endpoint_keeps_its_clients,
+        a_start_cleans_up_flows_of_earlier_changes,
+        other_udp_flows_and_tcp_flows_stay,
     )
 }
 
-/// How often a client sends.
+/// The interval at which a client sends.
 pub(super) const EVERY: Duration = Duration::from_millis(10);
 
-/// How long after a change a client may be without its answer, on a busy machine.
+/// The time limit of the median client for an answer after a change, on a busy machine.
 const SOON: Duration = Duration::from_secs(3);
 
-/// What is wrong if it takes longer than this on however busy a machine: an entry of UDP lives 30
-/// seconds after its last packet.
+/// The time limit of every client for an answer after a change. It is shorter than the 30 seconds
+/// for which a conntrack entry of UDP exists after its last packet.
 const EVER: Duration = Duration::from_secs(5);
 
 /// UDP clients that keep their source ports.
@@ -43,8 +42,8 @@ struct Clients<'a> {
 }
 
 impl<'a> Clients<'a> {
-    /// From outside, from the node, and from Pods of both nodes, to each frontend that
-    /// [`cart_on_every_frontend`] has and `of` names, in both families.
+    /// Opens flows from the outside client, the node and a local Pod, in both families, to each
+    /// frontend of [`cart_on_every_frontend`] that `of` names.
     fn of(shop: &'a Shop, of: &[&str]) -> Self {
         let cluster = &shop.cluster;
         let sources = [&cluster.client, &cluster.node, cluster.pod("pod-3")];
@@ -61,8 +60,8 @@ impl<'a> Clients<'a> {
         Self { flows }
     }
 
-    /// Lets all of them send at the same pace until what comes back is as `expected` says; how long
-    /// the slowest took.
+    /// Makes every client send at the same interval until its outcome is `expected`. Returns the
+    /// time of the slowest client.
     #[track_caller]
     fn send_until(&mut self, expected: impl Fn(&Outcome) -> bool + Sync) -> Duration {
         let start = Instant::now();
@@ -79,13 +78,13 @@ impl<'a> Clients<'a> {
         for ((probe, _), result) in self.flows.iter().zip(sent) {
             match result {
                 Ok(took) => slowest = slowest.max(took),
-                Err(last) => panic!("{probe}: not within {EVER:?}, but {last:?}"),
+                Err(last) => panic!("{probe}: not the expected outcome within {EVER:?}: {last:?}"),
             }
         }
         slowest
     }
 
-    /// Lets all of them send until this server answers.
+    /// Makes every client send until this server answers.
     #[track_caller]
     fn reach(&mut self, server: &str) -> Duration {
         let name = format!("{server}:8080");
@@ -111,12 +110,12 @@ pub(super) fn send_until(
         if start.elapsed() > EVER {
             return Err(outcome);
         }
-        // The pace of the client; nothing is waited for.
+        // The client sends at its interval. The pause does not wait for a change.
         thread::sleep(EVERY.saturating_sub(sent.elapsed()));
     }
 }
 
-/// Asserts that clients are quick to follow. A single slow one may be the machine's doing.
+/// Asserts that the median client follows quickly. A busy machine can delay a single client.
 #[track_caller]
 fn assert_soon(mut took: Vec<Duration>) {
     took.sort_unstable();
@@ -148,7 +147,7 @@ fn a_client_follows_when_its_endpoint_is_replaced() {
     assert_soon(took.into());
 }
 
-fn a_client_that_was_refused_is_served_once_there_are_endpoints() {
+fn a_rejected_client_is_served_once_the_service_has_endpoints() {
     let shop = Shop::new();
     let daemon = shop.start(&with(&shop, &[]));
     let mut clients = Clients::of(&shop, &ALL);
@@ -162,7 +161,7 @@ fn a_client_that_was_refused_is_served_once_there_are_endpoints() {
     assert_soon(took.into());
 }
 
-fn a_client_that_spoke_before_there_was_the_service_is_served_once_there_is() {
+fn a_client_older_than_the_service_is_served_once_it_exists() {
     let shop = Shop::new();
     let daemon = shop.start("");
     let mut outside = Clients::of(&shop, &["external IP", "load-balancer IP"]);
@@ -179,7 +178,7 @@ fn a_client_that_spoke_before_there_was_the_service_is_served_once_there_is() {
     assert_soon(took.into());
 }
 
-fn the_last_endpoint_goes_and_another_comes() {
+fn a_client_follows_when_the_last_endpoint_is_removed_and_another_added() {
     let shop = Shop::new();
     let daemon = shop.start(&with(&shop, &["pod-1"]));
     let mut clients = Clients::of(&shop, &ALL);
@@ -193,14 +192,14 @@ fn the_last_endpoint_goes_and_another_comes() {
     assert_soon(took.concat());
 }
 
-fn a_service_is_deleted_and_comes_back_with_other_endpoints() {
+fn a_client_follows_a_service_that_is_deleted_and_created_again() {
     let shop = Shop::new();
     let daemon = shop.start(&with(&shop, &["pod-1"]));
     let mut clients = Clients::of(&shop, &ALL);
     clients.reach("pod-1");
     let took = ["pod-2", "remote-1", "pod-1"].map(|pod| {
         daemon.remove("shop.yaml");
-        // Nobody answers but the gateway, where that is the way.
+        // Only the gateway answers, at the addresses that lead to it.
         clients.send_until(|outcome| [None, Some("gateway")].contains(&outcome.server()));
         daemon.manifests.write("shop.yaml", &with(&shop, &[pod]));
         clients.reach(pod)
@@ -208,7 +207,7 @@ fn a_service_is_deleted_and_comes_back_with_other_endpoints() {
     assert_soon(took.into());
 }
 
-fn a_node_port_and_an_address_that_a_service_gives_up_are_no_longer_served() {
+fn removed_node_ports_and_addresses_are_no_longer_served() {
     let shop = Shop::new();
     let daemon = shop.start(&with(&shop, &["pod-1"]));
     let mut kept = Clients::of(&shop, &["ClusterIP"]);
@@ -230,7 +229,7 @@ fn a_node_port_and_an_address_that_a_service_gives_up_are_no_longer_served() {
     kept.reach("pod-1");
 }
 
-fn an_endpoint_keeps_its_clients_while_it_serves_and_terminates() {
+fn a_serving_terminating_endpoint_keeps_its_clients() {
     let shop = Shop::new();
     let [first, second] = shop.pods(["pod-1", "pod-2"]);
     let daemon = shop.start(&with(&shop, &["pod-1"]));
@@ -250,7 +249,7 @@ fn an_endpoint_keeps_its_clients_while_it_serves_and_terminates() {
     clients.reach("pod-2");
 }
 
-fn what_changed_while_it_was_away_is_cleaned_up_at_the_start() {
+fn a_start_cleans_up_flows_of_earlier_changes() {
     let shop = Shop::new();
     let daemon = shop.start(&with(&shop, &["pod-1"]));
     let mut clients = Clients::of(&shop, &ALL);
@@ -263,14 +262,14 @@ fn what_changed_while_it_was_away_is_cleaned_up_at_the_start() {
     clients.send_until(|outcome| [None, Some("gateway")].contains(&outcome.server()));
 }
 
-/// Applies `shop.yaml` and waits until its clean-up is over: the next commit comes after it.
+/// Applies `shop.yaml` and waits for the next commit, which follows the conntrack cleanup.
 fn apply_and_clean(daemon: &Daemon<'_>, yaml: &str) {
     daemon.apply("shop.yaml", yaml);
     daemon.await_programmed();
 }
 
-/// The node's entries of a protocol, each with its identity, which one that is deleted and made
-/// again does not keep.
+/// Returns the node's conntrack entries of a protocol with their identifiers. A recreated entry has
+/// another identifier.
 pub(super) fn entries(shop: &Shop, protocol: Protocol) -> BTreeSet<String> {
     let protocol = protocol.to_string().to_lowercase();
     let mut entries = BTreeSet::new();
@@ -279,7 +278,7 @@ pub(super) fn entries(shop: &Shop, protocol: Protocol) -> BTreeSet<String> {
         let listing = shop.cluster.node.namespace.command("conntrack", &arguments);
         for line in listing.lines() {
             let words = line.split_whitespace();
-            // Without the time that is left and the state: addresses, ports, identity.
+            // Only addresses, ports and the identifier remain, without the timeout and the state.
             let words: Vec<_> = words
                 .filter(|word| word.contains('=') && !word.starts_with("use="))
                 .collect();
@@ -289,14 +288,15 @@ pub(super) fn entries(shop: &Shop, protocol: Protocol) -> BTreeSet<String> {
     entries
 }
 
-fn flows_of_others_and_of_tcp_are_left_alone() {
+fn other_udp_flows_and_tcp_flows_stay() {
     let shop = Shop::new();
     let cluster = &shop.cluster;
     let serve = |host: &Host, ip: fn(Family) -> IpAddr| {
         let addresses = Family::ALL.map(|family| (ip(family), NODE_PORT).into());
         Server::start(&host.namespace, "foreign", &addresses)
     };
-    // The number of the node port, on another machine and on an address that serves no node port.
+    // These servers use the number of the node port, on another node and at an address that does
+    // not serve node ports.
     let _foreign = serve(&cluster.other_node, |family| family.lan(12));
     let _secondary = serve(&cluster.node, Cluster::secondary_ip);
     let daemon = shop.start(&with(&shop, &["pod-1"]));
@@ -320,7 +320,7 @@ fn flows_of_others_and_of_tcp_are_left_alone() {
     clients.reach("pod-1");
     for change in [with(&shop, &["pod-2"]), with(&shop, &[]), String::new()] {
         apply_and_clean(&daemon, &change);
-        // The table was looked through.
+        // The conntrack cleanup is complete.
         clients.send_until(|outcome| outcome.server() != Some("pod-1:8080"));
         let after = all();
         assert!(before.is_subset(&after), "{before:#?}\n{after:#?}");

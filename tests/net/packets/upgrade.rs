@@ -1,4 +1,4 @@
-//! From version 0.1.0, whose tables had base chains of type filter too, to this one under load.
+//! The upgrade from version 0.1.0, whose tables have base chains of type filter, under load.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -19,16 +19,16 @@ pub(super) fn tests() -> Vec<Trial> {
     )
 }
 
-/// What `kube-dnat render` of 0.1.0 printed for [`manifests`] with the flags of [`Daemon::start`],
-/// before every base chain was of type nat.
+/// The output of `kube-dnat render` of version 0.1.0 for [`manifests`] with the flags of
+/// [`Daemon::start`]. Not every base chain in it is of type nat.
 const BEFORE: &str = include_str!("shape-0.1.0.nft");
 
-/// So many connections are made before the change and so many after it.
+/// The number of connections before the upgrade, and again after it.
 const CONNECTIONS: usize = 1_000;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The cart from a Pod and from outside.
+/// Returns probes of the cart from a Pod and from the outside client.
 fn probes(shop: &Shop) -> Vec<Probe<'_>> {
     let [outside, pod] = [&shop.cluster.client, shop.cluster.pod("pod-3")];
     everywhere()
@@ -39,7 +39,7 @@ fn probes(shop: &Shop) -> Vec<Probe<'_>> {
         .collect()
 }
 
-/// Connections that are held, with what their servers said at first.
+/// Open connections, with the first answers of their servers.
 struct Held(Vec<(String, Flow, Answer)>);
 
 impl Held {
@@ -61,7 +61,7 @@ impl Held {
     }
 }
 
-/// How the chain of source translation is listed.
+/// Asserts the priority of the chain for source NAT.
 fn assert_postrouting(shop: &Shop, priority: &str) {
     for family in Family::ALL {
         let [kind, name] = family.table();
