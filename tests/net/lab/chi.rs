@@ -74,7 +74,7 @@ pub(crate) fn the_bound_is_no_lower_than_the_tables_and_not_much_higher() {
     }
 }
 
-pub(crate) fn a_skew_of_a_tenth_is_found_in_some_thousand_draws() {
+pub(crate) fn a_skew_of_a_tenth_is_detected_in_a_few_thousand_draws() {
     assert!(statistic(&[1000, 1010, 990]) < critical_value(2));
     assert!(statistic(&[1200, 1000, 800]) > critical_value(2));
     assert!(statistic(&[1500, 1500, 0]) > critical_value(2));

@@ -47,9 +47,9 @@ pub(crate) use server::Server;
 /// The tests of the lab itself.
 pub(crate) fn tests() -> Vec<Trial> {
     [
-        crate::trials!(chi: the_bound_is_no_lower_than_the_tables_and_not_much_higher, a_skew_of_a_tenth_is_found_in_some_thousand_draws),
-        crate::trials!(nft: listings_of_one_ruleset_in_any_order_are_normalised_to_one, priorities_are_normalised_to_numbers),
-        crate::trials!(sctp: the_checksum_is_crc32c, an_init_is_told_from_an_abort),
+        crate::trials!(chi: the_bound_is_no_lower_than_the_tables_and_not_much_higher, a_skew_of_a_tenth_is_detected_in_a_few_thousand_draws),
+        crate::trials!(nft: listings_of_one_ruleset_in_any_order_normalise_to_one_text, priorities_are_normalised_to_numbers),
+        crate::trials!(sctp: the_checksum_is_crc32c, an_init_and_an_abort_are_distinguished),
         topology::tests(),
     ]
     .into_iter()

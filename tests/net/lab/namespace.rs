@@ -38,11 +38,12 @@ impl Namespace {
             ("net/ipv6/conf/all/accept_dad", "0"),
             ("net/ipv6/conf/default/accept_dad", "0"),
             ("net/ipv6/conf/default/accept_ra", "0"),
-            // What node-1 lets out to the network's router is still to come by node-1 next time.
+            // Node-1 forwards some packets back to the gateway and sends ICMP redirects. A host
+            // that accepted a redirect would bypass node-1 for the next packets.
             ("net/ipv4/conf/all/accept_redirects", "0"),
             ("net/ipv4/conf/default/accept_redirects", "0"),
             ("net/ipv6/conf/default/accept_redirects", "0"),
-            // `ping` without a raw socket: ICMP sockets for everyone in here.
+            // Every process in the namespace can open an ICMP socket for `ping`.
             ("net/ipv4/ping_group_range", "0 0"),
         ]);
         namespace

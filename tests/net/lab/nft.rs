@@ -197,7 +197,7 @@ pub(crate) fn priorities_are_normalised_to_numbers() {
     assert_ne!(normalised("dstnat"), normalised("srcnat"));
 }
 
-pub(crate) fn listings_of_one_ruleset_in_any_order_are_normalised_to_one() {
+pub(crate) fn listings_of_one_ruleset_in_any_order_normalise_to_one_text() {
     let one = "table ip t {\n\tset b {\n\t\ttype ipv4_addr\n\t\telements = { 10.0.0.2 comment \"x/y: a, {b}\",\n\t\t\t     10.0.0.1 }\n\t}\n\n\
                \tmap a {\n\t\ttype ipv4_addr : verdict\n\t\tcounter\n\t\telements = { 10.0.0.1 counter packets 3 bytes 9 : drop }\n\t}\n\n\
                \tchain c {\n\t\tip saddr @b drop\n\t\taccept\n\t}\n}\n";

@@ -1,18 +1,18 @@
-//! A kernel that rejects a Service: a library preloaded into the daemon damages its elements on their way.
+//! A kernel that rejects a Service: a preloaded library damages the elements that the daemon sends.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// What has the kernel reject the elements of one Service, once it is named.
+/// A preloaded library that makes the kernel reject the elements of one Service.
 pub(crate) struct Reject {
     library: PathBuf,
     file: PathBuf,
 }
 
 impl Reject {
-    /// Builds it; nothing is rejected yet.
+    /// Builds the library. The kernel rejects nothing until [`reject`](Self::reject).
     pub(crate) fn new() -> Self {
         static COUNT: AtomicU16 = AtomicU16::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -20,7 +20,7 @@ impl Reject {
         let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/net/lab/reject.c");
         let library = directory.join(format!("{name}.so"));
-        // What bindgen needs is there.
+        // The build of kube-dnat needs clang too, for bindgen.
         let mut clang = Command::new("clang");
         clang.args(["-Wall", "-Werror", "-shared", "-fPIC", source, "-o"]);
         let status = clang.arg(&library).status().expect("clang");
@@ -31,7 +31,7 @@ impl Reject {
         }
     }
 
-    /// What a program's environment must hold.
+    /// Returns the environment of a program that loads the library.
     pub(crate) fn environment(&self) -> [(&'static str, &str); 2] {
         [
             ("LD_PRELOAD", utf8(&self.library)),
@@ -39,16 +39,16 @@ impl Reject {
         ]
     }
 
-    /// From now on the kernel rejects what is added of this Service, `namespace/name`.
+    /// Makes the kernel reject new elements of this Service, which is `namespace/name`.
     pub(crate) fn reject(&self, service: &str) {
         let temporary = self.file.with_extension("new");
-        fs::write(&temporary, service).expect("write what is rejected");
-        fs::rename(&temporary, &self.file).expect("name what is rejected");
+        fs::write(&temporary, service).expect("write the name of the rejected Service");
+        fs::rename(&temporary, &self.file).expect("rename the file of the rejected Service");
     }
 
-    /// From now on it rejects nothing.
+    /// Makes the kernel accept all elements again.
     pub(crate) fn accept(&self) {
-        fs::remove_file(&self.file).expect("remove what is rejected");
+        fs::remove_file(&self.file).expect("remove the file of the rejected Service");
     }
 }
 
@@ -59,7 +59,7 @@ fn utf8(path: &Path) -> &str {
 impl Drop for Reject {
     fn drop(&mut self) {
         for path in [&self.library, &self.file] {
-            // What is left over is in the build directory and in no one's way.
+            // A leftover is harmless: it is in the build directory under a name of its own.
             let _left = fs::remove_file(path);
         }
     }

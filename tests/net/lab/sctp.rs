@@ -128,7 +128,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, next)
 }
 
-pub(crate) fn an_init_is_told_from_an_abort() {
+pub(crate) fn an_init_and_an_abort_are_distinguished() {
     let from = IpAddr::from([192, 0, 2, 1]);
     let mut packet = init(1024, 3868);
     let expected = Init {

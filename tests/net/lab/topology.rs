@@ -10,16 +10,16 @@ use super::{Cluster, Family, Flow, Outcome, Ping, Protocol, nft, ping, sctp};
 pub(super) fn tests() -> Vec<Trial> {
     use super::topology;
     crate::trials!(topology:
-        everyone_reaches_the_pods_as_themselves,
-        the_gateway_answers_what_node_1_lets_out,
-        a_refusal_and_a_drop_differ,
+        every_source_reaches_the_pods_with_its_own_address,
+        the_gateway_answers_packets_that_node_1_forwards,
+        a_reject_and_a_drop_differ,
         a_flow_keeps_its_source_and_its_server,
         an_sctp_init_arrives_with_its_ports,
-        an_echo_request_is_answered_refused_or_dropped,
+        an_echo_request_is_answered_rejected_or_dropped,
     )
 }
 
-pub(super) fn everyone_reaches_the_pods_as_themselves() {
+pub(super) fn every_source_reaches_the_pods_with_its_own_address() {
     let cluster = Cluster::new();
     let servers = [&cluster.pods[0], &cluster.remote_pods[0]];
     let _running = servers.map(|host| host.serve(8080));
@@ -45,7 +45,7 @@ pub(super) fn everyone_reaches_the_pods_as_themselves() {
     }
 }
 
-pub(super) fn the_gateway_answers_what_node_1_lets_out() {
+pub(super) fn the_gateway_answers_packets_that_node_1_forwards() {
     let cluster = Cluster::new();
     let sources = [
         &cluster.node,
@@ -71,7 +71,7 @@ pub(super) fn the_gateway_answers_what_node_1_lets_out() {
     }
 }
 
-pub(super) fn a_refusal_and_a_drop_differ() {
+pub(super) fn a_reject_and_a_drop_differ() {
     let cluster = Cluster::new();
     let rules =
         "table inet t { chain c { type filter hook input priority 0; th dport 81 drop\n }\n }";
@@ -126,7 +126,7 @@ pub(super) fn an_sctp_init_arrives_with_its_ports() {
     }
 }
 
-pub(super) fn an_echo_request_is_answered_refused_or_dropped() {
+pub(super) fn an_echo_request_is_answered_rejected_or_dropped() {
     let cluster = Cluster::new();
     let rules = "table inet t { chain c { type filter hook input priority 0;\n\
                  ip daddr 192.168.77.2 icmp type echo-request reject\n\

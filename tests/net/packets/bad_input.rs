@@ -112,7 +112,7 @@ fn slices_without_a_service_affect_no_other() {
     let service = cart().node_port(NODE_PORT).yaml();
     let daemon = shop.start(&(orphan + &unlabelled + &service + &cart_slices([good]).yaml()));
     assert_cart_is_served(&shop);
-    // The Service may come after its slices.
+    // A Service can arrive after its slices.
     daemon.apply(
         "late.yaml",
         &Service::new("shop/missing", 7).both("http", 80).yaml(),

@@ -14,9 +14,9 @@ pub(super) fn tests() -> Vec<Trial> {
         the_node_itself_draws_endpoints_with_equal_probability,
         a_client_outside_draws_endpoints_with_equal_probability,
         a_named_port_leads_to_the_port_number_of_each_slice,
-        one_port_number_is_served_apart_in_tcp_and_udp,
+        tcp_and_udp_ports_with_one_number_are_distinct,
         an_endpoint_that_is_not_ready_is_never_drawn,
-        services_with_one_port_number_are_kept_apart,
+        services_with_one_port_number_are_distinct,
         an_endpoint_in_two_slices_is_drawn_as_often_as_the_others,
         endpoints_written_by_hand_may_be_outside_the_cluster,
     )
@@ -90,7 +90,7 @@ fn a_named_port_leads_to_the_port_number_of_each_slice() {
     }
 }
 
-fn one_port_number_is_served_apart_in_tcp_and_udp() {
+fn tcp_and_udp_ports_with_one_number_are_distinct() {
     let shop = Shop::new();
     let pod = shop.cluster.pod("pod-1");
     let _more = [pod.serve(5353), pod.serve(5300)];
@@ -143,7 +143,7 @@ fn an_endpoint_that_is_not_ready_is_never_drawn() {
     }
 }
 
-fn services_with_one_port_number_are_kept_apart() {
+fn services_with_one_port_number_are_distinct() {
     let shop = Shop::new();
     let [first, second] = shop.pods(["pod-1", "pod-2"]);
     let other = Service::new("shop/list", 2).both("http", 80);

@@ -81,7 +81,7 @@ fn the_daemon_uses_kube_proxys_file_until_it_changes() {
     assert!(tables(node).contains("kube-dnat"));
     let cleaned = kube_dnat(node, &["--cleanup", &format!("--config={file}")]);
     assert!(cleaned.status.success(), "{cleaned:?}");
-    wait_until("the tables are gone", Duration::from_secs(1), || {
+    wait_until("the tables are removed", Duration::from_secs(1), || {
         tables(node).is_empty()
     });
 }

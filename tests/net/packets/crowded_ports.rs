@@ -22,9 +22,9 @@ use crate::lab::wait_until;
 pub(super) fn tests() -> Vec<Trial> {
     use super::crowded_ports;
     crate::trials!(crowded_ports:
-        the_node_is_answered_beside_held_connections,
+        requests_of_the_node_are_answered_beside_held_connections,
         the_node_has_an_accept_queue_of_its_own,
-        the_node_is_answered_during_a_flood,
+        requests_of_the_node_are_answered_during_a_flood,
         a_request_that_does_not_arrive_is_closed,
     )
 }
@@ -144,7 +144,7 @@ fn start(shop: &Shop) -> Daemon<'_> {
     daemon
 }
 
-fn the_node_is_answered_beside_held_connections() {
+fn requests_of_the_node_are_answered_beside_held_connections() {
     let shop = Shop::new();
     let _daemon = start(&shop);
     let crowds = [HEALTH, METRICS, CHECK]
@@ -288,7 +288,7 @@ fn flood(from: &Host, to: SocketAddr) -> Crowd {
     }
 }
 
-fn the_node_is_answered_during_a_flood() {
+fn requests_of_the_node_are_answered_during_a_flood() {
     let shop = Shop::new();
     let _daemon = start(&shop);
     let floods = [HEALTH, METRICS, CHECK]

@@ -10,8 +10,8 @@ pub(super) fn tests() -> Vec<Trial> {
     use super::dual_stack;
     crate::trials!(dual_stack:
         each_family_has_endpoints_of_its_own,
-        a_service_of_one_family_is_served_in_that_family_alone,
-        a_family_without_endpoints_refuses_while_the_other_serves,
+        a_service_of_one_family_is_served_in_that_family_only,
+        a_family_without_endpoints_rejects_while_the_other_serves,
     )
 }
 
@@ -32,7 +32,7 @@ fn each_family_has_endpoints_of_its_own() {
     }
 }
 
-fn a_service_of_one_family_is_served_in_that_family_alone() {
+fn a_service_of_one_family_is_served_in_that_family_only() {
     let shop = Shop::new();
     let slices = |name: &str| {
         crate::lab::Slices::of(name)
@@ -68,7 +68,7 @@ fn a_service_of_one_family_is_served_in_that_family_alone() {
     }
 }
 
-fn a_family_without_endpoints_refuses_while_the_other_serves() {
+fn a_family_without_endpoints_rejects_while_the_other_serves() {
     let shop = Shop::new();
     let slices = cart_slices(shop.pods(["pod-1"])).only(Family::V6);
     let _daemon = shop.start(&(cart().yaml() + &slices.yaml()));

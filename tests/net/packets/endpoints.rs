@@ -11,8 +11,8 @@ pub(super) fn tests() -> Vec<Trial> {
     crate::trials!(endpoints:
         an_added_endpoint_gets_its_share_and_a_removed_one_nothing,
         after_any_change_exactly_the_ready_endpoints_are_drawn,
-        an_endpoint_that_is_replaced_leaves_the_others_their_share,
-        a_udp_flow_keeps_its_endpoint_while_others_come_and_go,
+        a_replaced_endpoint_does_not_change_the_share_of_others,
+        a_udp_flow_keeps_its_endpoint_while_others_are_added_and_removed,
     )
 }
 
@@ -76,7 +76,7 @@ fn after_any_change_exactly_the_ready_endpoints_are_drawn() {
     }
 }
 
-fn an_endpoint_that_is_replaced_leaves_the_others_their_share() {
+fn a_replaced_endpoint_does_not_change_the_share_of_others() {
     let shop = Shop::new();
     let [kept, gone, new] = shop.pods(["pod-1", "pod-2", "remote-1"]);
     let daemon = shop.start(&(cart().yaml() + &cart_slices([gone, kept]).yaml()));
@@ -97,7 +97,7 @@ fn an_endpoint_that_is_replaced_leaves_the_others_their_share() {
     }
 }
 
-fn a_udp_flow_keeps_its_endpoint_while_others_come_and_go() {
+fn a_udp_flow_keeps_its_endpoint_while_others_are_added_and_removed() {
     let shop = Shop::new();
     let [kept, other, new] = shop.pods(["pod-1", "pod-2", "remote-1"]);
     let daemon = shop.start(&(cart().yaml() + &cart_slices([kept]).yaml()));

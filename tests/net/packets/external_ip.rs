@@ -14,16 +14,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) fn tests() -> Vec<Trial> {
     use super::external_ip;
     crate::trials!(external_ip:
-        it_is_served_to_clients_outside_pods_and_the_node,
+        an_external_ip_is_served_to_every_source,
         a_client_outside_draws_endpoints_with_equal_probability,
         other_ports_and_addresses_pass_untouched,
         two_services_share_one_external_ip_by_port,
-        it_may_be_any_address_of_the_node,
+        an_external_ip_can_be_an_address_of_the_node,
         the_older_service_keeps_a_port_of_a_node_address,
     )
 }
 
-fn it_is_served_to_clients_outside_pods_and_the_node() {
+fn an_external_ip_is_served_to_every_source() {
     let shop = Shop::new();
     let endpoints = shop.pods(["pod-1", "remote-1"]);
     let _daemon = shop.start(&(cart().external_ip(1).yaml() + &cart_slices(endpoints).yaml()));
@@ -93,7 +93,7 @@ fn two_services_share_one_external_ip_by_port() {
     }
 }
 
-fn it_may_be_any_address_of_the_node() {
+fn an_external_ip_can_be_an_address_of_the_node() {
     let shop = Shop::new();
     let node_ips = Family::ALL
         .map(|family| [family.lan(2), Cluster::secondary_ip(family)])

@@ -9,9 +9,9 @@ use crate::lab::{Outcome, nft};
 pub(super) fn tests() -> Vec<Trial> {
     use super::foreign_tables;
     crate::trials!(foreign_tables:
-        tables_of_others_stay_as_they_are,
-        rules_of_others_stay_in_force,
-        cleanup_removes_our_tables_and_nothing_else,
+        tables_of_other_programs_stay_unchanged,
+        rules_of_other_programs_stay_effective,
+        cleanup_removes_only_the_tables_of_kube_dnat,
     )
 }
 
@@ -44,7 +44,7 @@ fn foreign(cluster: &Cluster) -> String {
     nft::normalise(&tables.collect::<String>())
 }
 
-fn tables_of_others_stay_as_they_are() {
+fn tables_of_other_programs_stay_unchanged() {
     let shop = Shop::new();
     nft::load(&shop.cluster.node.namespace, FOREIGN);
     let before = foreign(&shop.cluster);
@@ -59,7 +59,7 @@ fn tables_of_others_stay_as_they_are() {
     assert_eq!(foreign(&shop.cluster), before, "after a restart");
 }
 
-fn rules_of_others_stay_in_force() {
+fn rules_of_other_programs_stay_effective() {
     let shop = Shop::new();
     nft::load(&shop.cluster.node.namespace, FOREIGN);
     let _daemon =
@@ -88,7 +88,7 @@ fn rules_of_others_stay_in_force() {
     }
 }
 
-fn cleanup_removes_our_tables_and_nothing_else() {
+fn cleanup_removes_only_the_tables_of_kube_dnat() {
     let shop = Shop::new();
     let node = &shop.cluster.node.namespace;
     nft::load(node, FOREIGN);

@@ -90,7 +90,7 @@ fn body(count: usize) -> String {
     )
 }
 
-/// Waits until connections to the port are refused.
+/// Waits until the node rejects connections to the port.
 fn await_closed(shop: &Shop, port: u16) {
     for family in Family::ALL {
         let to = (family.lan(2), port);

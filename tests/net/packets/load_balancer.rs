@@ -9,13 +9,13 @@ use crate::lab::chi;
 pub(super) fn tests() -> Vec<Trial> {
     use super::load_balancer;
     crate::trials!(load_balancer:
-        it_is_served_to_clients_outside_pods_and_the_node,
+        a_load_balancer_ip_is_served_to_every_source,
         a_client_outside_draws_endpoints_with_equal_probability,
         mode_vip_is_served_and_mode_proxy_is_left_to_the_load_balancer,
     )
 }
 
-fn it_is_served_to_clients_outside_pods_and_the_node() {
+fn a_load_balancer_ip_is_served_to_every_source() {
     let shop = Shop::new();
     let endpoints = shop.pods(["pod-1", "remote-1"]);
     let service = cart().load_balancer_ip(1).load_balancer_ip(2);

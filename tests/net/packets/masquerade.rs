@@ -10,7 +10,7 @@ pub(super) fn tests() -> Vec<Trial> {
     use super::masquerade;
     crate::trials!(masquerade:
         with_a_cluster_cidr_only_pods_on_cluster_ips_keep_their_source,
-        without_a_cluster_cidr_everyone_on_cluster_ips_keeps_their_source,
+        without_a_cluster_cidr_every_source_is_kept_on_cluster_ips,
     )
 }
 
@@ -66,7 +66,7 @@ fn with_a_cluster_cidr_only_pods_on_cluster_ips_keep_their_source() {
     }
 }
 
-fn without_a_cluster_cidr_everyone_on_cluster_ips_keeps_their_source() {
+fn without_a_cluster_cidr_every_source_is_kept_on_cluster_ips() {
     let shop = Shop::new();
     shop.manifests.write(
         "shop.yaml",

@@ -10,8 +10,8 @@ pub(super) fn tests() -> Vec<Trial> {
     use super::node_port;
     crate::trials!(node_port:
         a_client_outside_draws_endpoints_with_equal_probability,
-        pods_and_the_node_itself_reach_it,
-        it_is_served_on_the_primary_address_only,
+        pods_and_the_node_itself_reach_a_node_port,
+        a_node_port_is_served_on_the_primary_address_only,
         one_number_belongs_to_different_services_in_tcp_and_udp,
         a_node_port_takes_precedence_over_a_server_of_the_host,
     )
@@ -36,7 +36,7 @@ fn a_client_outside_draws_endpoints_with_equal_probability() {
     }
 }
 
-fn pods_and_the_node_itself_reach_it() {
+fn pods_and_the_node_itself_reach_a_node_port() {
     let shop = Shop::new();
     let endpoints = shop.pods(["pod-1", "remote-1"]);
     let _daemon =
@@ -59,7 +59,7 @@ fn pods_and_the_node_itself_reach_it() {
     }
 }
 
-fn it_is_served_on_the_primary_address_only() {
+fn a_node_port_is_served_on_the_primary_address_only() {
     let shop = Shop::new();
     let node = &shop.cluster.node;
     let addresses = Family::ALL.map(|family| (Cluster::secondary_ip(family), NODE_PORT).into());

@@ -16,11 +16,11 @@ pub(super) fn tests() -> Vec<Trial> {
         without_endpoints_every_frontend_rejects_every_source_at_once,
         endpoints_that_are_not_ready_count_as_none,
         a_rejecting_service_serves_as_soon_as_it_has_an_endpoint,
-        a_node_port_without_endpoints_is_refused_on_the_primary_address_only,
-        a_wrong_port_or_protocol_of_a_cluster_ip_is_refused_at_once,
+        a_node_port_without_endpoints_is_rejected_on_the_primary_address_only,
+        a_wrong_port_or_protocol_of_a_cluster_ip_is_rejected_at_once,
         an_unallocated_address_of_a_service_cidr_is_dropped,
-        a_ping_of_a_cluster_ip_is_refused_and_of_an_unallocated_address_dropped,
-        only_new_connections_are_refused,
+        a_ping_of_a_cluster_ip_is_rejected_and_of_an_unallocated_address_dropped,
+        only_new_connections_are_rejected,
         the_node_serves_an_untracked_cluster_ip_that_it_holds,
     )
 }
@@ -94,7 +94,7 @@ fn a_rejecting_service_serves_as_soon_as_it_has_an_endpoint() {
     assert_refused(&probes);
 }
 
-fn a_node_port_without_endpoints_is_refused_on_the_primary_address_only() {
+fn a_node_port_without_endpoints_is_rejected_on_the_primary_address_only() {
     let shop = Shop::new();
     let everywhere_on_the_node =
         Family::ALL.map(|family| [family.lan(2), Cluster::secondary_ip(family)]);
@@ -114,7 +114,7 @@ fn a_node_port_without_endpoints_is_refused_on_the_primary_address_only() {
     }
 }
 
-fn a_wrong_port_or_protocol_of_a_cluster_ip_is_refused_at_once() {
+fn a_wrong_port_or_protocol_of_a_cluster_ip_is_rejected_at_once() {
     let shop = Shop::new();
     let [pod] = shop.pods(["pod-1"]);
     let tcp = Service::new("shop/tcp", 2).port("http", Protocol::Tcp, 80);
@@ -140,7 +140,7 @@ fn an_unallocated_address_of_a_service_cidr_is_dropped() {
     }
 }
 
-fn a_ping_of_a_cluster_ip_is_refused_and_of_an_unallocated_address_dropped() {
+fn a_ping_of_a_cluster_ip_is_rejected_and_of_an_unallocated_address_dropped() {
     let shop = Shop::new();
     let _daemon = shop.start(&(cart().yaml() + &cart_slices(&shop.cluster.pods).yaml()));
     let briefly = Duration::from_millis(300);
@@ -164,7 +164,7 @@ fn a_ping_of_a_cluster_ip_is_refused_and_of_an_unallocated_address_dropped() {
     }
 }
 
-fn only_new_connections_are_refused() {
+fn only_new_connections_are_rejected() {
     let shop = Shop::new();
     let addresses = Family::ALL.map(|family| (family.lan(2), NODE_PORT).into());
     let _host_server = Server::start(&shop.cluster.node.namespace, "host", &addresses);

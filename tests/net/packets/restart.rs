@@ -16,7 +16,7 @@ pub(super) fn tests() -> Vec<Trial> {
         the_daemon_exits_within_a_second_and_every_frontend_stays_served,
         a_crash_leaves_every_frontend_served,
         no_connection_fails_while_the_daemon_is_killed_and_upgraded,
-        a_start_takes_the_tables_over_as_they_are,
+        a_start_takes_unchanged_tables_over,
         a_start_programs_changes_since_the_last_run,
         a_start_with_other_flags_applies_them,
     )
@@ -127,7 +127,7 @@ fn handles(shop: &Shop, family: Family) -> Vec<String> {
         .collect()
 }
 
-fn a_start_takes_the_tables_over_as_they_are() {
+fn a_start_takes_unchanged_tables_over() {
     let shop = Shop::new();
     let daemon = shop.start(&manifests(&shop));
     let before = Family::ALL.map(|family| handles(&shop, family));
