@@ -246,7 +246,11 @@ fn an_endpoint_is_not_used_while_it_is_a_cluster_ip() {
     daemon.apply("shop.yaml", &cart_endpoints(&shop, taken, &["pod-1"]));
     assert_served(&shop, ["pod-1:8080"], "beside a Pod again");
     daemon.remove("list.yaml");
-    assert_served(&shop, ["gateway", "pod-1:8080"], "beside a Pod, unused");
+    assert_served(
+        &shop,
+        ["gateway", "pod-1:8080"],
+        "beside a Pod, when no Service has it",
+    );
 }
 
 fn an_endpoint_in_a_service_cidr_is_not_used() {

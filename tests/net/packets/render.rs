@@ -15,7 +15,7 @@ pub(super) fn tests() -> Vec<Trial> {
     )
 }
 
-/// Returns the output of `kube-dnat render` for the manifests, run in a namespace without a ruleset.
+/// Runs `kube-dnat render` for the manifests in a namespace without a ruleset. Returns its output.
 pub(super) fn render(shop: &Shop, elsewhere: &Namespace) -> String {
     let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
     let flags = ["--hostname-override", "node-1", "--cluster-cidr", &cidrs];

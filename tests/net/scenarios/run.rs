@@ -253,7 +253,7 @@ fn check_init(cluster: &Cluster, line: &Line) -> Option<String> {
     let expected = match &line.expected {
         Expected::Servers { servers, .. } => servers.clone(),
         Expected::Refused | Expected::Dropped => BTreeSet::new(),
-        Expected::Untouched => panic!("SCTP cannot be untouched: {}", line.at),
+        Expected::Untouched => panic!("an SCTP line cannot expect untouched: {}", line.at),
     };
     let mut arrived = BTreeSet::new();
     let mut kept = BTreeSet::new();
