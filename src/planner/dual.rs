@@ -64,6 +64,20 @@ impl<T, U, V, W> Dual<(T, V), (U, W)> {
     }
 }
 
+impl Dual<bool> {
+    /// Whether the value of any family is true.
+    #[must_use]
+    pub fn any(self) -> bool {
+        self.ipv4 || self.ipv6 == Some(true)
+    }
+
+    /// Whether the value of each family is true.
+    #[must_use]
+    pub fn all(self) -> bool {
+        self.ipv4 && self.ipv6 != Some(false)
+    }
+}
+
 impl<T> IntoIterator for Dual<T> {
     type Item = T;
     type IntoIter = std::iter::Chain<std::iter::Once<T>, std::option::IntoIter<T>>;
@@ -113,6 +127,9 @@ mod tests {
             }
         );
         assert_eq!(ipv4.as_ref().zip(Dual::both(3, 4)).ipv6, None);
+        assert!(Dual::both(false, true).any() && !Dual::both(false, true).all());
+        let ipv4_only = |ipv4| Dual { ipv4, ipv6: None };
+        assert!(ipv4_only(true).all() && !ipv4_only(false).any());
         let sum: u32 = double(Dual::both(1, 2)).into_iter().sum();
         assert_eq!(sum, 6);
     }

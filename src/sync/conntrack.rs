@@ -70,7 +70,7 @@ impl ConntrackCleaner {
     pub(super) fn clean(&mut self, state: &mut State, reaped: Reaped) {
         let dirty = state.take_dirty_frontends();
         let are_empty = per_family!(dirty.as_ref(), |dirty| dirty.is_empty());
-        if are_empty.into_iter().all(|is_empty| is_empty) {
+        if are_empty.all() {
             return;
         }
         per_family!(self.targets.as_mut().zip(dirty), |(targets, dirty)| targets

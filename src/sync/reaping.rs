@@ -109,9 +109,7 @@ impl Syncer {
     pub(super) fn has_affinity(&self) -> bool {
         per_family!(self.state.families.as_ref(), |family| family
             .applied()
-            .has_affinity())
-        .into_iter()
-        .any(|has| has)
+            .has_affinity()).any()
     }
 
     /// Reports affinity maps that are full.

@@ -248,9 +248,7 @@ impl State {
     /// Whether the tables must be read back before the next plan.
     #[must_use]
     pub fn needs_read_back(&self) -> bool {
-        per_family!(self.families.as_ref(), |family| family.needs_read_back())
-            .into_iter()
-            .any(|needs| needs)
+        per_family!(self.families.as_ref(), |family| family.needs_read_back()).any()
     }
 
     /// Resolves the diagnostics of committed Services that were skipped before.
@@ -266,9 +264,7 @@ impl State {
     /// Whether a change of any family can be committed now.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        per_family!(self.families.as_ref(), |family| family.is_dirty())
-            .into_iter()
-            .any(|is_dirty| is_dirty)
+        per_family!(self.families.as_ref(), |family| family.is_dirty()).any()
     }
 
     /// Returns the outcome of the syncs so far.
@@ -277,7 +273,7 @@ impl State {
         let clean = per_family!(self.families.as_ref(), |family| family.is_clean());
         if self.is_dirty() {
             SyncOutcome::Pending
-        } else if clean.into_iter().all(|is_clean| is_clean) {
+        } else if clean.all() {
             SyncOutcome::Complete
         } else {
             SyncOutcome::SomeSkipped

@@ -302,9 +302,7 @@ impl Syncer {
     fn has_unused_chains(&self) -> bool {
         per_family!(self.state.families.as_ref(), |family| family
             .applied()
-            .has_unused_chains())
-        .into_iter()
-        .any(|has| has)
+            .has_unused_chains()).any()
     }
 
     fn delete_unused_chains(&mut self) {

@@ -123,9 +123,7 @@ impl Commit {
     /// Whether the commit rebuilds a table.
     #[must_use]
     pub fn rebuilds(&self) -> bool {
-        per_family!(self.as_ref(), |part| part.rebuild.is_some())
-            .into_iter()
-            .any(|rebuilds| rebuilds)
+        per_family!(self.as_ref(), |part| part.rebuild.is_some()).any()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reads of our tables that change nothing, whoever owns them: for the commands that people use.
+//! Reads kube-dnat's tables for the commands. It changes nothing, and works whoever owns the tables.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -60,27 +60,50 @@ struct Crowd {
 
 impl Crowd {
     fn gather(from: &Host, to: SocketAddr) -> Self {
+        Self::start(from, move |stop, opened| {
+            let mut members = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                for _ in members.len()..CROWD.min(members.len() + ARRIVALS) {
+                    members.push(connect(to));
+                    opened.fetch_add(1, Ordering::Relaxed);
+                }
+                let mut number = 0;
+                members.retain_mut(|member| {
+                    number += 1;
+                    is_open(member, number % 2 == 0)
+                });
+                thread::sleep(PACE);
+            }
+        })
+    }
+
+    /// Opens and closes connections to a port as fast as possible.
+    fn flood(from: &Host, to: SocketAddr) -> Self {
+        Self::start(from, move |stop, opened| {
+            let mut members = VecDeque::new();
+            while !stop.load(Ordering::Relaxed) {
+                members.push_back(connect(to));
+                opened.fetch_add(1, Ordering::Relaxed);
+                if members.len() > CROWD {
+                    members.pop_front();
+                }
+            }
+        })
+    }
+
+    /// Starts a thread on a host. `connecting` runs until its first argument is true, and counts the
+    /// connections that it opens in its second.
+    fn start(
+        from: &Host,
+        connecting: impl FnOnce(&AtomicBool, &AtomicUsize) + Send + 'static,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let opened = Arc::new(AtomicUsize::new(0));
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&opened));
-        let thread = from.namespace.run(|| {
-            // A thread inherits the namespace of the thread that starts it.
-            thread::spawn(move || {
-                let mut members = Vec::new();
-                while !stopped.load(Ordering::Relaxed) {
-                    for _ in members.len()..CROWD.min(members.len() + ARRIVALS) {
-                        members.push(connect(to));
-                        counted.fetch_add(1, Ordering::Relaxed);
-                    }
-                    let mut number = 0;
-                    members.retain_mut(|member| {
-                        number += 1;
-                        is_open(member, number % 2 == 0)
-                    });
-                    thread::sleep(PACE);
-                }
-            })
-        });
+        // A thread inherits the namespace of the thread that starts it.
+        let thread = from
+            .namespace
+            .run(|| thread::spawn(move || connecting(&stopped, &counted)));
         Self {
             stop,
             opened,
@@ -264,35 +287,11 @@ fn the_node_has_an_accept_queue_of_its_own() {
     drop(others);
 }
 
-/// Opens and closes connections to a port as fast as possible.
-fn flood(from: &Host, to: SocketAddr) -> Crowd {
-    let stop = Arc::new(AtomicBool::new(false));
-    let opened = Arc::new(AtomicUsize::new(0));
-    let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&opened));
-    let thread = from.namespace.run(|| {
-        thread::spawn(move || {
-            let mut members = VecDeque::new();
-            while !stopped.load(Ordering::Relaxed) {
-                members.push_back(connect(to));
-                counted.fetch_add(1, Ordering::Relaxed);
-                if members.len() > CROWD {
-                    members.pop_front();
-                }
-            }
-        })
-    });
-    Crowd {
-        stop,
-        opened,
-        thread: Some(thread),
-    }
-}
-
 fn requests_of_the_node_are_answered_during_a_flood() {
     let shop = Shop::new();
     let _daemon = start(&shop);
     let floods = [HEALTH, METRICS, CHECK]
-        .map(|port| flood(&shop.cluster.client, (Family::V4.lan(2), port).into()));
+        .map(|port| Crowd::flood(&shop.cluster.client, (Family::V4.lan(2), port).into()));
     for flood in &floods {
         wait_until("the flood has started", PATIENCE, || {
             flood.opened.load(Ordering::Relaxed) >= 10 * CROWD

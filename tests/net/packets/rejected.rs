@@ -217,15 +217,16 @@ fn shared_elements_stay_while_a_rejected_service_has_them() {
         assert!(probe.send().is_refused_at_once(), "{probe}");
     }
     daemon.remove("shop.yaml");
+    assert_no_cluster_ip(&shop);
+}
+
+/// Asserts that the ClusterIP of the rejected Service is in no set.
+fn assert_no_cluster_ip(shop: &Shop) {
     let node = &shop.cluster.node.namespace;
     for family in Family::ALL {
         let address = family.cluster_ip(1).to_string();
-        assert!(!nft::has_element(
-            node,
-            family.table(),
-            "cluster-ips",
-            &address
-        ));
+        let is_there = nft::has_element(node, family.table(), "cluster-ips", &address);
+        assert!(!is_there, "{address}");
     }
 }
 
@@ -242,14 +243,8 @@ fn a_rejected_service_is_deleted_completely() {
     let node = &shop.cluster.node.namespace;
     let listing = nft::list(node);
     assert!(!listing.contains("shop/cart"), "{listing}");
+    assert_no_cluster_ip(&shop);
     for family in Family::ALL {
-        let address = family.cluster_ip(1).to_string();
-        assert!(!nft::has_element(
-            node,
-            family.table(),
-            "cluster-ips",
-            &address
-        ));
         // No other Service has this endpoint.
         let address = shop.cluster.pod("pod-1").ip(family).to_string();
         assert!(!listing.contains(&address), "{address} in {listing}");
