@@ -10,10 +10,12 @@ mod failures;
 mod lists;
 mod node;
 mod objects;
+mod raw;
 mod real;
 mod real_server;
 
 mod scenarios;
 mod seen;
 mod server;
+mod serving;
 mod watches;

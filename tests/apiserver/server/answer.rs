@@ -35,7 +35,7 @@ pub(crate) async fn answer(
     let kind = Kind::at(path).filter(|_| head.method == Method::GET);
     let plural = events.map(|_| events::PLURAL);
     let plural = plural.or(kind.map(|(kind, _)| kind.plural));
-    let fault = shared.change(|state| {
+    let fault = shared.note(|state| {
         let token = format!("Bearer {}", state.token);
         let given = head.headers.get(header::AUTHORIZATION);
         if !has_certificate && given.is_none_or(|given| given != token.as_str()) {
@@ -68,7 +68,7 @@ pub(crate) async fn answer(
 
 async fn created(shared: &Shared, namespace: &str, body: Incoming) -> Result<Response<Body>, u16> {
     let body = body.collect().await.or(Err(400_u16))?.to_bytes();
-    let event = shared.change(|state| state.events.create(namespace, &body))?;
+    let event = shared.note(|state| state.events.create(namespace, &body))?;
     Ok(with_body(201, event.to_string().into()))
 }
 
@@ -100,7 +100,7 @@ fn resource(
         return watch(shared, kind, query, filter);
     }
     let limit = text("limit").parse().unwrap_or(usize::MAX);
-    shared.change(|state| list(state, kind, &filter, partial, limit, text("continue")))
+    shared.note(|state| list(state, kind, &filter, partial, limit, text("continue")))
 }
 
 /// Builds a page of a list; its continue token has the version and the last object of the page.
@@ -157,6 +157,7 @@ fn list(
     text.extend_from_slice(b"]}");
     let sent = page.iter().map(|object| object.key.clone());
     state.sent.entry(kind.plural).or_default().extend(sent);
+    *state.body_bytes.entry(kind.plural).or_default() += text.len() as u64;
     Ok(with_body(200, text.into()))
 }
 

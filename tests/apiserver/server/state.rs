@@ -1,6 +1,7 @@
 //! The state of the server: its objects, and the faults that tests inject.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard};
 
 use tokio::sync::watch;
@@ -55,6 +56,19 @@ impl Request {
     }
 }
 
+/// The TLS connections of a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Connections {
+    /// The connections so far.
+    pub(crate) accepted: usize,
+    /// The connections of them that are open now.
+    pub(crate) open: usize,
+    /// The connections of them that speak HTTP/2.
+    pub(crate) http2: usize,
+    /// The connections of them that resumed a TLS session.
+    pub(crate) resumed: usize,
+}
+
 /// The numbers of commands to all watches that are open at the time.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Orders {
@@ -83,6 +97,7 @@ pub(crate) struct State {
     /// The plurals whose requests get a status.
     pub(crate) barred: BTreeMap<String, u16>,
     pub(crate) down: bool,
+    pub(crate) only_http1: bool,
     /// The plurals whose watches end after their first objects.
     pub(crate) brief: BTreeSet<String>,
     pub(crate) orders: Orders,
@@ -91,6 +106,9 @@ pub(crate) struct State {
     pub(crate) sent: BTreeMap<&'static str, BTreeSet<String>>,
     /// The number of open watches, by plural.
     pub(crate) watches: BTreeMap<&'static str, usize>,
+    pub(crate) connections: Connections,
+    /// The bytes of all answers, by plural, without HTTP.
+    pub(crate) body_bytes: BTreeMap<&'static str, u64>,
 }
 
 impl State {
@@ -109,11 +127,14 @@ impl State {
             faults: Vec::new(),
             barred: BTreeMap::new(),
             down: false,
+            only_http1: false,
             brief: BTreeSet::new(),
             orders: Orders::default(),
             requests: Vec::new(),
             sent: BTreeMap::new(),
             watches: BTreeMap::new(),
+            connections: Connections::default(),
+            body_bytes: BTreeMap::new(),
         }
     }
 
@@ -134,17 +155,24 @@ impl State {
     }
 }
 
-/// The state with a notification of each change.
+/// The state with notifications of its changes.
 pub(crate) struct Shared {
     state: Mutex<State>,
-    bell: watch::Sender<()>,
+    /// Rings after each change by a test, for the watches and connections.
+    orders: watch::Sender<()>,
+    /// Rings after each change, for the tests.
+    progress: watch::Sender<()>,
+    /// The bytes that were sent over TCP, with TLS and HTTP.
+    pub(crate) wire_bytes: AtomicU64,
 }
 
 impl Shared {
     pub(crate) fn new() -> Self {
         Self {
             state: Mutex::new(State::new()),
-            bell: watch::Sender::new(()),
+            orders: watch::Sender::new(()),
+            progress: watch::Sender::new(()),
+            wire_bytes: AtomicU64::new(0),
         }
     }
 
@@ -154,19 +182,40 @@ impl Shared {
             .expect("no test panics while it holds the state")
     }
 
+    /// Makes a change that the watches and connections react to.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let result = change(&mut self.look());
-        self.bell.send_replace(());
+        let result = self.note(change);
+        self.orders.send_replace(());
         result
     }
 
-    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
-        self.bell.subscribe()
+    /// Records what the server did.
+    pub(crate) fn note<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = change(&mut self.look());
+        self.progress.send_replace(());
+        result
     }
 
-    /// Waits until `condition` holds.
-    pub(crate) async fn until(&self, mut condition: impl FnMut(&State) -> bool) {
-        let mut bell = self.subscribe();
+    /// Returns the bell that rings after each change by a test.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.orders.subscribe()
+    }
+
+    /// Waits until `condition` holds by what a test or the server did.
+    pub(crate) async fn until(&self, condition: impl FnMut(&State) -> bool) {
+        self.until_rung(self.progress.subscribe(), condition).await;
+    }
+
+    /// Waits until `condition` holds by what a test did.
+    pub(crate) async fn until_ordered(&self, condition: impl FnMut(&State) -> bool) {
+        self.until_rung(self.orders.subscribe(), condition).await;
+    }
+
+    async fn until_rung(
+        &self,
+        mut bell: watch::Receiver<()>,
+        mut condition: impl FnMut(&State) -> bool,
+    ) {
         while !condition(&self.look()) {
             bell.changed().await.expect("the bell is ours");
         }

@@ -9,6 +9,34 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto::ring};
 
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
+/// The names of the protocols in ALPN (RFC 7301, section 6; RFC 9113, section 3.2).
+pub(crate) const HTTP2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
+
+/// The TLS of a server, by what it offers.
+pub(crate) struct ServerTls {
+    both: Arc<ServerConfig>,
+    http1: Arc<ServerConfig>,
+}
+
+impl ServerTls {
+    fn new(config: &ServerConfig) -> Self {
+        let offering = |protocols: &[&[u8]]| {
+            let mut config = config.clone();
+            config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+            Arc::new(config)
+        };
+        Self {
+            both: offering(&[HTTP2, HTTP1]),
+            http1: offering(&[HTTP1]),
+        }
+    }
+
+    pub(crate) fn config(&self, only_http1: bool) -> Arc<ServerConfig> {
+        Arc::clone(if only_http1 { &self.http1 } else { &self.both })
+    }
+}
+
 /// A certificate and its key pair, in PEM.
 pub(crate) struct Identity {
     pub(crate) certificate: String,
@@ -45,7 +73,7 @@ impl Authority {
     }
 
     /// Builds a TLS server at 127.0.0.1 that accepts client certificates and does not require them.
-    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+    pub(crate) fn server(&self) -> ServerTls {
         let provider = Arc::new(ring::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).expect("a CA");
@@ -64,6 +92,6 @@ impl Authority {
             .with_client_cert_verifier(clients)
             .with_single_cert(vec![certificate.der().clone()], key)
             .expect("a server's certificate");
-        Arc::new(config)
+        ServerTls::new(&config)
     }
 }

@@ -41,7 +41,7 @@ impl Watch {
         bookmarks: bool,
         frames: Sender<io::Result<Frame<Bytes>>>,
     ) -> Self {
-        let orders = shared.change(|state| {
+        let orders = shared.note(|state| {
             *state.watches.entry(kind.plural).or_default() += 1;
             state.orders
         });
@@ -94,6 +94,10 @@ impl Watch {
 
     async fn send(&self, text: Vec<u8>) {
         if !text.is_empty() {
+            let length = text.len() as u64;
+            let plural = self.kind.plural;
+            self.shared
+                .note(|state| *state.body_bytes.entry(plural).or_default() += length);
             self.frames.send(Ok(frame(text))).await.ok();
         }
     }
@@ -144,7 +148,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.shared.change(|state| {
+        self.shared.note(|state| {
             *state.watches.entry(self.kind.plural).or_default() -= 1;
         });
     }
