@@ -61,6 +61,15 @@ pub enum Error {
     /// The kernel rejected the transaction, and nothing of it is committed.
     #[error("the kernel rejected {}", list(.0))]
     Rejected(Vec<Rejection>),
+    /// The transaction is larger than the kernel takes, some 15 million elements.
+    #[error(
+        "the transaction of {bytes} bytes exceeds the 2 GiB that the kernel takes: this node needs \
+         more elements than one transaction can add"
+    )]
+    TooLarge {
+        /// The bytes of the transaction.
+        bytes: usize,
+    },
     /// The kernel's answer exceeded the queue of the socket, so that the outcome is unknown.
     #[error("the kernel's answer was lost, the tables must be read back")]
     Lost,

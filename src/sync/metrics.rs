@@ -181,6 +181,7 @@ impl SyncMetrics {
                 OutcomeLabel::REJECTED
             }
             Error::Socket { .. }
+            | Error::TooLarge { .. }
             | Error::Lost
             | Error::Owned(_)
             | Error::Permission

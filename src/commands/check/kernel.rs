@@ -44,6 +44,7 @@ pub(super) fn no_nftables(error: &Error) -> CheckResult {
         Error::NoNftables
         | Error::Socket { .. }
         | Error::Rejected(_)
+        | Error::TooLarge { .. }
         | Error::Lost
         | Error::Lacks(_)
         | Error::Owned(_) => CheckResult::failure(CHECK, error.to_string(), "modprobe nf_tables"),

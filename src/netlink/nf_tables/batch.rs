@@ -3,12 +3,19 @@
 use std::io::IoSlice;
 use std::ops::Range;
 
-use nftnl::{FinalizedBatch, MsgType};
+use nftnl::{FinalizedBatch, MsgType, default_batch_page_size};
 
 use crate::netlink::ffi::NftMessage;
 use crate::netlink::socket::attribute;
 use crate::netlink::uapi::nf_tables::NFTA_SET_ELEM_LIST_ELEMENTS;
 use crate::planner::model::addr::Family;
+
+/// The most pages that a batch should have, half of those that one `sendmsg` takes (`UIO_MAXIOV` of
+/// `linux/uio.h`): a page may be half empty.
+const MAX_PAGES: u64 = 512;
+
+/// The bytes of the largest page. Memory of a page that the batch does not use is never touched.
+const LARGEST_PAGE: u32 = 1 << 30;
 
 /// What a message is about, to name it when the kernel rejects it.
 #[derive(Clone, Debug)]
@@ -29,10 +36,15 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Makes an empty batch.
+    /// Makes an empty batch for a few messages.
     pub(crate) fn new() -> Self {
+        Self::with_room(0)
+    }
+
+    /// Makes an empty batch for messages of at most this many bytes, so that it has few pages.
+    pub(crate) fn with_room(bytes: u64) -> Self {
         Self {
-            batch: nftnl::Batch::new(),
+            batch: nftnl::Batch::with_page_size(page_size(bytes)),
             index: Vec::new(),
         }
     }
@@ -56,6 +68,13 @@ impl Batch {
             index: self.index,
         }
     }
+}
+
+/// Returns the bytes of each page of a batch of at most `bytes`.
+fn page_size(bytes: u64) -> u32 {
+    let needed = bytes.div_ceil(MAX_PAGES).next_multiple_of(4096);
+    let needed = u32::try_from(needed).unwrap_or(LARGEST_PAGE);
+    needed.clamp(default_batch_page_size(), LARGEST_PAGE)
 }
 
 /// A batch as it is sent.
@@ -105,5 +124,21 @@ impl FinishedBatch {
         elements
             .nested()
             .position(|element| element.offset == offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_batch_has_few_pages_and_a_small_one_small_pages() {
+        assert_eq!(page_size(0), default_batch_page_size());
+        assert_eq!(page_size(1 << 20), default_batch_page_size());
+        for bytes in [1_u64 << 28, 1 << 33, 1 << 38] {
+            let page = u64::from(page_size(bytes));
+            assert!(bytes.div_ceil(page) <= MAX_PAGES, "{bytes}");
+        }
+        assert_eq!(page_size(u64::MAX / 2), LARGEST_PAGE);
     }
 }

@@ -91,7 +91,7 @@ impl Commit {
 
     /// Returns the batch of this commit; rebuilt tables get this process as their `owner` or none.
     pub(super) fn batch(&self, owner: bool) -> Batch {
-        let mut batch = Batch::new();
+        let mut batch = Batch::with_room(operations::most_bytes(self.len()));
         per_family!(self.as_ref(), |part| push(&mut batch, part, owner));
         batch
     }
@@ -99,7 +99,7 @@ impl Commit {
     /// Returns the batch of this commit that deletes elements whether they exist or not (Linux
     /// 6.3).
     pub(super) fn tolerant_batch(&self) -> Batch {
-        let mut batch = Batch::new();
+        let mut batch = Batch::with_room(operations::most_bytes(self.len()));
         per_family!(self.as_ref(), |part| operations::push_destroying(
             &mut batch,
             &part.transaction

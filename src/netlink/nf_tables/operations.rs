@@ -61,6 +61,15 @@ const TIMEOUT: usize = 2 * attribute_size(8);
 /// The bytes of user data beyond a comment: kind, length and NUL of the comment, and of its rest.
 const COMMENT_OVERHEAD: usize = 2 * 3;
 
+/// More than the bytes of any operation in a message or several: a chain with its rules is longest.
+const LONGEST_OPERATION: u64 = 4096;
+
+/// Returns more than the bytes of this many operations.
+pub(crate) fn most_bytes(operations: usize) -> u64 {
+    let operations = u64::try_from(operations).unwrap_or(u64::MAX);
+    operations.saturating_mul(LONGEST_OPERATION)
+}
+
 /// Adds the messages of a transaction.
 pub(crate) fn push<A: Address>(batch: &mut Batch, transaction: &Transaction<A>) {
     push_operations(batch, transaction, NFT_MSG_DELSETELEM);
@@ -332,6 +341,31 @@ mod tests {
             key,
             value,
             comment: Some(Comment::new(&service, &"p".repeat(15))),
+        }
+    }
+
+    #[test]
+    fn a_chain_with_its_rules_is_not_longer_than_the_bound_of_an_operation() {
+        let bytes = |operations| {
+            let mut batch = Batch::new();
+            push::<Ipv6Addr>(&mut batch, &Transaction { operations });
+            let batch = batch.finish();
+            let pages = batch.pages();
+            pages.iter().map(|page| page.len()).sum::<usize>()
+        };
+        let empty = bytes(Vec::new());
+        for frontends in [FrontendKind::Address, FrontendKind::Nodeport] {
+            for chain in [
+                DynamicChain::Pick(frontends, SlotRange::Cluster, u32::MAX),
+                DynamicChain::Sticky(frontends, SlotRange::Cluster, u32::MAX),
+                DynamicChain::Learn(u32::MAX),
+                DynamicChain::Gone,
+            ] {
+                let op = Op::AddChain(chain);
+                let operation = Operation { op, service: None };
+                let chain_bytes = u64::try_from(bytes(vec![operation]) - empty).unwrap();
+                assert!(chain_bytes <= LONGEST_OPERATION, "{chain}: {chain_bytes}");
+            }
         }
     }
 

@@ -33,6 +33,14 @@ const ANSWER_QUEUE: usize = 8 * 1024 * 1024;
 /// the send buffer less 32 bytes.
 const SEND_RESERVE: usize = 4096;
 
+/// The bytes of the largest batch that one `sendmsg` takes whole (`MAX_RW_COUNT` of `linux/fs.h`):
+/// what exceeds them would be cut off. The largest send buffer is larger by some 4,000 bytes.
+const LARGEST_BATCH: usize = 0x7fff_f000;
+
+/// The value of the option for the largest send buffer, which the kernel doubles (`sk_setsockopt` of
+/// `net/core/sock.c`).
+const LARGEST_SEND_BUFFER: usize = 0x3fff_ffff;
+
 /// Whether the kernel delivered every message of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
@@ -149,7 +157,10 @@ impl Socket {
     /// processes the messages before the call returns, so that every answer is queued then.
     pub(crate) fn send(&mut self, pages: &[IoSlice<'_>]) -> Result<Vec<RejectedMessage>, Error> {
         let size: usize = pages.iter().map(|page| page.len()).sum();
-        let needed = size + SEND_RESERVE;
+        if size > LARGEST_BATCH {
+            return Err(Error::TooLarge { bytes: size });
+        }
+        let needed = (size + SEND_RESERVE).min(LARGEST_SEND_BUFFER);
         if setsockopt(&self.fd, sockopt::SndBufForce, &needed).is_err() {
             setsockopt(&self.fd, sockopt::SndBuf, &needed).map_err(Error::errno("set up"))?;
         }
