@@ -7,6 +7,7 @@
 mod connections;
 mod events;
 mod failures;
+mod formats;
 mod lists;
 mod node;
 mod objects;
@@ -19,3 +20,4 @@ mod seen;
 mod server;
 mod serving;
 mod watches;
+mod wire;

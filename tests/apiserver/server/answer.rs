@@ -14,6 +14,8 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::events;
+use super::form::status;
+use super::media::{Encodings, Format, Media, negotiate};
 use super::selector::Selector;
 use super::state::{Fault, Gone, Request, Shared, State, StreamingLists};
 use super::store::{Filter, Kind};
@@ -48,28 +50,41 @@ pub(crate) async fn answer(
         });
         state.fault(plural, query)
     });
-    let answer = match fault {
-        Some(Fault::Silence) => std::future::pending().await,
-        Some(Fault::Status(code)) => Err(code),
-        None => match (events, kind) {
+    let encodings = match shared.look().encodings {
+        // The tables have no Events.
+        Encodings::All if events.is_some() => Encodings::Json,
+        encodings @ (Encodings::All
+        | Encodings::Json
+        | Encodings::RejectFirst
+        | Encodings::RejectAny) => encodings,
+    };
+    let accept = head.headers.get(header::ACCEPT);
+    let accept = accept.and_then(|accept| accept.to_str().ok());
+    let media = negotiate(accept.unwrap_or_default(), encodings);
+    let answer = match (fault, media) {
+        (Some(Fault::Silence), _) => std::future::pending().await,
+        (Some(Fault::Status(code)), _) => Err(code),
+        (None, None) => Err(406),
+        (None, Some(media)) => match (events, kind) {
             (Some(namespace), _) => created(&shared, namespace, body).await,
             (None, Some((kind, namespace))) => {
-                let accept = head.headers.get(header::ACCEPT);
-                let accept = accept.and_then(|accept| accept.to_str().ok());
-                let partial =
-                    accept.is_some_and(|accept| accept.contains("as=PartialObjectMetadataList"));
-                resource(&shared, kind, namespace, partial, &pairs(query))
+                resource(&shared, kind, namespace, media, &pairs(query))
             }
             (None, None) => Err(404),
         },
     };
-    Ok(answer.unwrap_or_else(status))
+    let format = media.map_or(Format::Json, |media| media.format);
+    Ok(answer.unwrap_or_else(|code| {
+        let status = format.object(&status(code));
+        with_body(code, format.media_type(), status.into())
+    }))
 }
 
 async fn created(shared: &Shared, namespace: &str, body: Incoming) -> Result<Response<Body>, u16> {
     let body = body.collect().await.or(Err(400_u16))?.to_bytes();
     let event = shared.note(|state| state.events.create(namespace, &body))?;
-    Ok(with_body(201, event.to_string().into()))
+    let json = Format::Json.media_type();
+    Ok(with_body(201, json, event.to_string().into()))
 }
 
 fn pairs(query: &str) -> BTreeMap<String, String> {
@@ -83,7 +98,7 @@ fn resource(
     shared: &Arc<Shared>,
     kind: &'static Kind,
     namespace: Option<&str>,
-    partial: bool,
+    media: Media,
     query: &BTreeMap<String, String>,
 ) -> Result<Response<Body>, u16> {
     let text = |key: &str| query.get(key).map_or("", String::as_str);
@@ -97,10 +112,10 @@ fn resource(
         return Err(400);
     }
     if text("watch") == "true" {
-        return watch(shared, kind, query, filter);
+        return watch(shared, kind, media.format, query, filter);
     }
     let limit = text("limit").parse().unwrap_or(usize::MAX);
-    shared.note(|state| list(state, kind, &filter, partial, limit, text("continue")))
+    shared.note(|state| list(state, kind, &filter, media, limit, text("continue")))
 }
 
 /// Builds a page of a list; its continue token has the version and the last object of the page.
@@ -108,7 +123,7 @@ fn list(
     state: &mut State,
     kind: &Kind,
     filter: &Filter,
-    partial: bool,
+    media: Media,
     limit: usize,
     token: &str,
 ) -> Result<Response<Body>, u16> {
@@ -135,35 +150,18 @@ fn list(
         _ => String::new(),
     };
     let metadata = json!({"resourceVersion": version.to_string(), "continue": token});
-    let (name, api_version) = if partial {
-        ("PartialObjectMetadata", "meta.k8s.io/v1")
-    } else {
-        (kind.name, kind.api_version)
-    };
-    let mut text = format!(
-        r#"{{"kind":"{name}List","apiVersion":"{api_version}","metadata":{metadata},"items":["#
-    )
-    .into_bytes();
-    for (index, object) in page.iter().enumerate() {
-        if index > 0 {
-            text.push(b',');
-        }
-        if partial {
-            text.extend_from_slice(&object.partial_json());
-        } else {
-            text.extend_from_slice(&object.json);
-        }
-    }
-    text.extend_from_slice(b"]}");
-    let sent = page.iter().map(|object| object.key.clone());
+    let text = media.list(kind, &metadata, page.iter().map(|object| &**object));
+    let sent = page.iter().filter(|object| object.is_sent_first());
+    let sent = sent.map(|object| object.key.clone());
     state.sent.entry(kind.plural).or_default().extend(sent);
     *state.body_bytes.entry(kind.plural).or_default() += text.len() as u64;
-    Ok(with_body(200, text.into()))
+    Ok(with_body(200, media.format.media_type(), text.into()))
 }
 
 fn watch(
     shared: &Arc<Shared>,
     kind: &'static Kind,
+    format: Format,
     query: &BTreeMap<String, String>,
     filter: Filter,
 ) -> Result<Response<Body>, u16> {
@@ -175,11 +173,11 @@ fn watch(
         .get("allowWatchBookmarks")
         .is_some_and(|text| text == "true");
     let (frames, mut received) = mpsc::channel(16);
-    let watch = Watch::new(Arc::clone(shared), kind, filter, bookmarks, frames);
+    let watch = Watch::new(Arc::clone(shared), kind, format, filter, bookmarks, frames);
     tokio::spawn(watch.run(begin, seconds.unwrap_or(1800)));
     let frames = stream::poll_fn(move |context| received.poll_recv(context));
     let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
-    set_json(&mut response);
+    set_type(&mut response, format.stream_type());
     Ok(response)
 }
 
@@ -206,47 +204,18 @@ fn begin(state: &State, query: &BTreeMap<String, String>) -> Result<Begin, u16> 
     }
 }
 
-fn status(code: u16) -> Response<Body> {
-    with_body(code, status_json(code).into())
-}
-
-/// Builds a `v1` Status.
-pub(crate) fn status_json(code: u16) -> String {
-    let reason = match code {
-        400 => "BadRequest",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "NotFound",
-        409 => "AlreadyExists",
-        410 => "Expired",
-        422 => "Invalid",
-        429 => "TooManyRequests",
-        _ => "InternalError",
-    };
-    let details = if code == 429 {
-        json!({"retryAfterSeconds": 1})
-    } else {
-        json!({})
-    };
-    json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": format!("the tests' API server says {reason}"), "reason": reason,
-        "details": details, "code": code,
-    })
-    .to_string()
-}
-
-fn with_body(code: u16, body: Bytes) -> Response<Body> {
+fn with_body(code: u16, media_type: &'static str, body: Bytes) -> Response<Body> {
     let body = Full::new(body).map_err(|never| match never {});
     let mut response = Response::new(body.boxed_unsync());
     *response.status_mut() = code.try_into().expect("an HTTP status");
-    set_json(&mut response);
+    set_type(&mut response, media_type);
     response
 }
 
-fn set_json(response: &mut Response<Body>) {
-    let json = header::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
+fn set_type(response: &mut Response<Body>, media_type: &'static str) {
+    let media_type = header::HeaderValue::from_static(media_type);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, media_type);
 }
 
 /// Builds a chunk of the answer.

@@ -1,6 +1,7 @@
 //! The faults that tests inject.
 
 use super::Server;
+use super::media::Encodings;
 use super::state::{Fault, Gone, StreamingLists};
 
 impl Server {
@@ -8,6 +9,11 @@ impl Server {
     pub(crate) fn set_streaming_lists(&self, streaming_lists: StreamingLists) {
         self.shared
             .change(|state| state.streaming_lists = streaming_lists);
+    }
+
+    /// Sets the encodings that requests can choose from now on.
+    pub(crate) fn set_encodings(&self, encodings: Encodings) {
+        self.shared.change(|state| state.encodings = encodings);
     }
 
     /// Compacts all changes until now: watches from before get 410 in the given form.

@@ -14,15 +14,19 @@ use tokio::sync::oneshot;
 mod answer;
 mod events;
 mod faults;
+mod form;
 mod line;
 mod listen;
+mod media;
 mod observed;
+mod protobuf;
 mod selector;
 mod state;
 mod store;
 mod tls;
 mod watching;
 
+pub(crate) use media::Encodings;
 pub(crate) use state::{Connections, Fault, Gone, StreamingLists};
 pub(crate) use tls::Authority;
 

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::events::Events;
+use super::media::Encodings;
 use super::store::{Collection, KINDS};
 
 /// The answer to streaming lists (KEP-3157).
@@ -91,6 +92,7 @@ pub(crate) struct State {
     pub(crate) events: Events,
     pub(crate) token: String,
     pub(crate) streaming_lists: StreamingLists,
+    pub(crate) encodings: Encodings,
     pub(crate) gone: Gone,
     /// The faults: plural, part of the query, fault and remaining times.
     pub(crate) faults: Vec<(String, String, Fault, u32)>,
@@ -123,6 +125,7 @@ impl State {
             events: Events::default(),
             token: "a-token".to_owned(),
             streaming_lists: StreamingLists::Served,
+            encodings: Encodings::All,
             gone: Gone::Event,
             faults: Vec::new(),
             barred: BTreeMap::new(),

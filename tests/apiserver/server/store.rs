@@ -1,11 +1,14 @@
 //! The store of the server: objects as bytes, and the history of their changes.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 
+use super::protobuf;
 use super::selector::Selector;
 
 /// A kind of object that the server has.
@@ -85,6 +88,12 @@ pub(crate) struct Stored {
     /// The key: `namespace/name`, or `name`.
     pub(crate) key: String,
     pub(crate) json: Bytes,
+    /// The message of the object, once a client wanted it: as the real API server, this one encodes
+    /// each version of an object once.
+    protobuf: OnceLock<Bytes>,
+    /// The same in its envelope, for watches.
+    enveloped: OnceLock<Bytes>,
+    sent: AtomicBool,
     labels: BTreeMap<String, String>,
     fields: BTreeMap<&'static str, String>,
 }
@@ -115,6 +124,9 @@ impl Stored {
         Self {
             key: namespace.map_or(name.clone(), |namespace| format!("{namespace}/{name}")),
             json: serde_json::to_vec(&object).expect("JSON").into(),
+            protobuf: OnceLock::new(),
+            enveloped: OnceLock::new(),
+            sent: AtomicBool::new(false),
             labels: labels
                 .into_iter()
                 .flatten()
@@ -137,9 +149,33 @@ impl Stored {
     pub(crate) fn partial_json(&self) -> Bytes {
         let partial = json!({
             "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
-            "metadata": self.object()["metadata"],
+            "metadata": self.metadata(),
         });
         serde_json::to_vec(&partial).expect("JSON").into()
+    }
+
+    pub(crate) fn metadata(&self) -> Value {
+        self.object()["metadata"].take()
+    }
+
+    /// Returns the message of the object.
+    pub(crate) fn protobuf(&self, kind: &Kind) -> Bytes {
+        let encoded = || protobuf::object(kind.name, &self.object()).into();
+        self.protobuf.get_or_init(encoded).clone()
+    }
+
+    /// Returns the message in its envelope.
+    pub(crate) fn enveloped(&self, kind: &Kind) -> Bytes {
+        let encoded = || {
+            let message = protobuf::object(kind.name, &self.object());
+            protobuf::envelope(kind.api_version, kind.name, &message).into()
+        };
+        self.enveloped.get_or_init(encoded).clone()
+    }
+
+    /// Returns whether this call is the first for this version of the object.
+    pub(crate) fn is_sent_first(&self) -> bool {
+        !self.sent.swap(true, Relaxed)
     }
 }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Bytes, Frame};
-use serde_json::json;
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep_until};
 
-use super::answer::{frame, status_json};
+use super::answer::frame;
+use super::form::{bookmark, status};
+use super::media::Format;
 use super::state::{Orders, Shared, State};
 use super::store::{Event, Filter, Kind};
 
@@ -24,6 +25,7 @@ pub(crate) enum Begin {
 pub(crate) struct Watch {
     shared: Arc<Shared>,
     kind: &'static Kind,
+    format: Format,
     filter: Filter,
     bookmarks: bool,
     frames: Sender<io::Result<Frame<Bytes>>>,
@@ -37,6 +39,7 @@ impl Watch {
     pub(crate) fn new(
         shared: Arc<Shared>,
         kind: &'static Kind,
+        format: Format,
         filter: Filter,
         bookmarks: bool,
         frames: Sender<io::Result<Frame<Bytes>>>,
@@ -48,6 +51,7 @@ impl Watch {
         Self {
             shared,
             kind,
+            format,
             filter,
             bookmarks,
             frames,
@@ -66,7 +70,9 @@ impl Watch {
         loop {
             let news = self.news(&mut shared.look());
             let Some(text) = news else {
-                return self.send(gone()).await;
+                let mut text = Vec::new();
+                self.format.event_with(&mut text, "ERROR", &status(410));
+                return self.send(text).await;
             };
             self.send(text).await;
             let (orders, is_brief) = {
@@ -116,9 +122,9 @@ impl Watch {
                         object: Arc::clone(object),
                     })
                     .collect();
-                write(&mut text, state, self.kind, &events);
+                self.write(&mut text, state, &events);
                 if *marked {
-                    bookmark(&mut text, self.kind, self.version, true);
+                    self.bookmark(&mut text, true);
                 }
             }
         }
@@ -136,13 +142,29 @@ impl Watch {
         }
         let collection = state.collection(self.kind.plural);
         let events = collection.since(self.kind, self.version, &self.filter);
-        write(&mut text, state, self.kind, &events);
+        self.write(&mut text, state, &events);
         self.version = state.version;
         if self.bookmarks && state.orders.bookmark > self.orders.bookmark {
             self.orders.bookmark = state.orders.bookmark;
-            bookmark(&mut text, self.kind, self.version, false);
+            self.bookmark(&mut text, false);
         }
         Some(text)
+    }
+
+    fn write(&self, text: &mut Vec<u8>, state: &mut State, events: &[Event]) {
+        let sent = state.sent.entry(self.kind.plural).or_default();
+        for event in events {
+            self.format
+                .event(text, event.kind, self.kind, &event.object);
+            if event.object.is_sent_first() {
+                sent.insert(event.object.key.clone());
+            }
+        }
+    }
+
+    fn bookmark(&self, text: &mut Vec<u8>, ends_list: bool) {
+        let object = bookmark(self.kind, self.version, ends_list);
+        self.format.event_with(text, "BOOKMARK", &object);
     }
 }
 
@@ -152,33 +174,4 @@ impl Drop for Watch {
             *state.watches.entry(self.kind.plural).or_default() -= 1;
         });
     }
-}
-
-fn write(text: &mut Vec<u8>, state: &mut State, kind: &Kind, events: &[Event]) {
-    let sent = state.sent.entry(kind.plural).or_default();
-    for event in events {
-        text.extend_from_slice(br#"{"type":""#);
-        text.extend_from_slice(event.kind.as_bytes());
-        text.extend_from_slice(br#"","object":"#);
-        text.extend_from_slice(&event.object.json);
-        text.extend_from_slice(b"}\n");
-        sent.insert(event.object.key.clone());
-    }
-}
-
-fn gone() -> Vec<u8> {
-    let status = status_json(410);
-    format!("{{\"type\":\"ERROR\",\"object\":{status}}}\n").into_bytes()
-}
-
-fn bookmark(text: &mut Vec<u8>, kind: &Kind, version: u64, ends_list: bool) {
-    let mut metadata = json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
-    if ends_list {
-        metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
-    }
-    let object = json!({
-        "kind": kind.name, "apiVersion": kind.api_version, "metadata": metadata,
-    });
-    let line = format!("{{\"type\":\"BOOKMARK\",\"object\":{object}}}\n");
-    text.extend_from_slice(line.as_bytes());
 }
