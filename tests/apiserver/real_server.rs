@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use http_body_util::BodyExt;
+use hyper::Request;
 use kube::Client;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
@@ -118,6 +120,17 @@ impl Real {
     /// Writes a kubeconfig for the server.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.directory.path().join("kubeconfig")
+    }
+
+    /// Returns the status and body of a GET request.
+    pub(crate) async fn get(&self, path: &str, accept: &str) -> (u16, Vec<u8>) {
+        let request = Request::get(path).header("accept", accept);
+        let request = request.body(kube::client::Body::empty());
+        let request = request.expect("a request");
+        let answer = self.client.send(request).await.expect("an answer");
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.expect("a body");
+        (status, body.to_bytes().to_vec())
     }
 
     /// Creates or replaces an object, with the status of a Node.

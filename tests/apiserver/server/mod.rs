@@ -19,7 +19,7 @@ mod line;
 mod listen;
 mod media;
 mod observed;
-mod protobuf;
+pub(crate) mod protobuf;
 mod selector;
 mod state;
 mod store;
