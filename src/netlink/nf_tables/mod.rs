@@ -8,6 +8,7 @@ pub(crate) mod element;
 pub(crate) mod encode;
 mod expr;
 pub(crate) mod inspect;
+pub(crate) mod keyed;
 pub(crate) mod monitor;
 mod operations;
 pub(crate) mod read;
@@ -32,6 +33,7 @@ use batch::{Batch, FinishedBatch, MessageSubject};
 use commit::{Commit, FamilyCommit};
 use counters::CountedElement;
 use element::PinnedClient;
+use keyed::ElementKey;
 
 /// Returns a name as C takes it.
 #[expect(
@@ -187,18 +189,55 @@ impl Kernel {
     /// The kernel does not dump the table, other processes change it all the time, or another
     /// process owns it.
     pub fn read<A: Address>(&mut self, fixed: &Program) -> Result<TableStatus<Table<A>>, Error> {
+        match self.own_found_table::<A>()? {
+            Some(foreign) => Ok(TableStatus::Foreign(foreign)),
+            None => read::read(&mut self.socket, fixed),
+        }
+    }
+
+    /// Reads our table as [`Self::read`] does, but without the elements of Services, which
+    /// [`Self::read_keys`] reads.
+    ///
+    /// # Errors
+    /// As for [`Self::read`].
+    pub fn read_without_keyed<A: Address>(
+        &mut self,
+        fixed: &Program,
+    ) -> Result<TableStatus<Table<A>>, Error> {
+        match self.own_found_table::<A>()? {
+            Some(foreign) => Ok(TableStatus::Foreign(foreign)),
+            None => read::read_without_keyed(&mut self.socket, fixed),
+        }
+    }
+
+    /// Reads the elements that exist of these keys into a table of this shape, in time linear in
+    /// their number.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub fn read_keys<A: Address>(
+        &mut self,
+        shape: &Table<A>,
+        keys: &[ElementKey<A>],
+    ) -> Result<TableStatus<Table<A>>, Error> {
+        read::read_keys(&mut self.socket, shape, keys)
+    }
+
+    /// Makes this process the owner of our table if it is to be owned and has no owner. Returns why
+    /// the table must be replaced, if it cannot be owned.
+    fn own_found_table<A: Address>(&mut self) -> Result<Option<String>, Error> {
         if let Some(found) = table::find(&mut self.socket, A::FAMILY)? {
             if found.owner.is_some_and(|owner| owner != self.port()) {
                 return Err(Error::Owned(A::FAMILY));
             }
             if self.owner && !found.persists {
-                return Ok(TableStatus::Foreign("anyone can change it".to_owned()));
+                return Ok(Some("anyone can change it".to_owned()));
             }
             if self.owner && found.owner.is_none() {
                 self.own_table(A::FAMILY)?;
             }
         }
-        read::read(&mut self.socket, fixed)
+        Ok(None)
     }
 
     /// Makes this process the owner of a table that has no owner any more.

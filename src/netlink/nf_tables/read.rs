@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nix::errno::Errno;
 
+use super::keyed::{self, ElementKey};
 use super::table;
 use crate::netlink::Error;
 use crate::netlink::ffi::Rule;
@@ -38,6 +39,41 @@ pub(crate) fn read<A: Address>(
     fixed: &Program,
 ) -> Result<TableStatus<Table<A>>, Error> {
     read_by(socket, |reader| reader.read(fixed))
+}
+
+/// Reads the table of family `A` without the elements that [`read_keys`] reads.
+pub(crate) fn read_without_keyed<A: Address>(
+    socket: &mut Socket,
+    fixed: &Program,
+) -> Result<TableStatus<Table<A>>, Error> {
+    read_by(socket, |reader| {
+        reader.shape(fixed)?;
+        reader.all_elements(|name| !name.has_service_keys())
+    })
+}
+
+/// Reads the elements that exist of these keys into a table of this shape.
+pub(crate) fn read_keys<A: Address>(
+    socket: &mut Socket,
+    shape: &Table<A>,
+    keys: &[ElementKey<A>],
+) -> Result<TableStatus<Table<A>>, Error> {
+    let mut table = shape.clone();
+    let mut wrong = None;
+    keyed::read(socket, keys, |set, element| {
+        if element.is_none_or(|element| table.add(element).is_err()) {
+            wrong = Some(set);
+        }
+    })?;
+    Ok(match wrong {
+        Some(set) => TableStatus::Foreign(not_ours(set)),
+        None => TableStatus::Ours(table),
+    })
+}
+
+/// Returns why a table with such an element of a set is not as this version makes it.
+fn not_ours(set: SetName) -> String {
+    format!("an element of {set} is not one of ours")
 }
 
 /// Reads the table of family `A` without its elements.
@@ -121,8 +157,14 @@ impl<A: Address> TableReader<'_, A> {
     /// Reads everything but the elements of dynamic sets.
     fn read(&mut self, fixed: &Program) -> Result<(), ReadStop> {
         self.shape(fixed)?;
-        // Packets add the elements of dynamic sets, which have no desired state to compare with.
-        for name in SetName::all().filter(|name| set(*name).dynamic.is_none()) {
+        self.all_elements(|_| true)
+    }
+
+    /// Reads the elements of the sets that are not dynamic, if they are also `wanted`.
+    ///
+    /// Packets add the elements of dynamic sets, which have no desired state to compare with.
+    fn all_elements(&mut self, wanted: impl Fn(SetName) -> bool) -> Result<(), ReadStop> {
+        for name in SetName::all().filter(|name| set(*name).dynamic.is_none() && wanted(*name)) {
             self.elements(name)?;
         }
         Ok(())
@@ -279,7 +321,7 @@ impl<A: Address> TableReader<'_, A> {
             wrong |= self.table.add(element).is_err();
         }
         if wrong {
-            foreign(format!("an element of {name} is not one of ours"))
+            foreign(not_ours(name))
         } else {
             Ok(())
         }

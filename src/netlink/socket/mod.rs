@@ -119,6 +119,14 @@ pub(crate) fn receive_queued(
     }
 }
 
+/// An answer to one of many requests.
+pub(crate) enum RequestAnswer<'a> {
+    /// The kernel rejected the request, perhaps after some messages.
+    Rejected(Errno),
+    /// The kernel sent a message.
+    Message(NetlinkMessage<'a>),
+}
+
 /// A netlink socket for requests and their answers.
 pub(crate) struct Socket {
     fd: OwnedFd,
@@ -160,10 +168,7 @@ impl Socket {
         if size > LARGEST_BATCH {
             return Err(Error::TooLarge { bytes: size });
         }
-        let needed = (size + SEND_RESERVE).min(LARGEST_SEND_BUFFER);
-        if setsockopt(&self.fd, sockopt::SndBufForce, &needed).is_err() {
-            setsockopt(&self.fd, sockopt::SndBuf, &needed).map_err(Error::errno("set up"))?;
-        }
+        self.reserve_send_buffer(size)?;
         match self.send_pages(pages) {
             Ok(()) => self.rejected_messages(),
             Err(Errno::EPERM) => Err(Error::Permission),
@@ -173,6 +178,15 @@ impl Socket {
                 Err(Error::errno("send the transaction")(errno))
             }
         }
+    }
+
+    /// Makes the send buffer large enough for messages of this size.
+    fn reserve_send_buffer(&self, size: usize) -> Result<(), Error> {
+        let needed = (size + SEND_RESERVE).min(LARGEST_SEND_BUFFER);
+        if setsockopt(&self.fd, sockopt::SndBufForce, &needed).is_err() {
+            setsockopt(&self.fd, sockopt::SndBuf, &needed).map_err(Error::errno("set up"))?;
+        }
+        Ok(())
     }
 
     /// Sends messages in one call.
@@ -209,6 +223,48 @@ impl Socket {
         match parse_rejection(message)? {
             Some(rejected) => Err(rejected.into()),
             None => Ok(parse(message)?),
+        }
+    }
+
+    /// Sends many requests of one type in one call, each with these attributes, and passes each
+    /// answer to `each` with the position of its request.
+    pub(crate) fn query_many(
+        &mut self,
+        kind: u16,
+        family: u8,
+        requests: impl IntoIterator<Item = Vec<u8>>,
+        mut each: impl FnMut(usize, RequestAnswer<'_>) -> Result<(), Errno>,
+    ) -> Result<(), Error> {
+        let first = self.sequence.wrapping_add(1);
+        let mut bytes = Vec::new();
+        for attributes in requests {
+            self.sequence = self.sequence.wrapping_add(1);
+            let sequence = self.sequence;
+            let request = attribute::request(kind, NLM_F_REQUEST, family, sequence, &attributes);
+            bytes.extend_from_slice(&request);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+        }
+        self.reserve_send_buffer(bytes.len())?;
+        self.send_pages(&[IoSlice::new(&bytes)])
+            .map_err(Error::errno("send requests"))?;
+        let mut result = Ok(());
+        // The kernel answers before the call above returns.
+        let delivery = receive_queued(self.fd.as_fd(), &mut self.buffer, |message| {
+            let position = usize::try_from(message.sequence.wrapping_sub(first));
+            let position = position.map_err(|_too_large| MalformedMessage)?;
+            let answer = match parse_rejection(message)? {
+                Some(rejected) => RequestAnswer::Rejected(rejected.errno),
+                None => RequestAnswer::Message(message),
+            };
+            // The other answers are received all the same: they must not answer later requests.
+            if result.is_ok() {
+                result = each(position, answer);
+            }
+            Ok(())
+        });
+        match delivery.map_err(Error::errno("receive answers"))? {
+            Delivery::Complete => result.map_err(Error::errno("read the answers")),
+            Delivery::Lossy => Err(Error::Lost),
         }
     }
 

@@ -65,6 +65,43 @@ pub fn set(name: SetName) -> Set {
     }
 }
 
+impl SetName {
+    /// Whether the elements are of Services and can be looked up by their keys, so that a table is
+    /// read without a dump of the set.
+    ///
+    /// The others are small, have ranges, or get their elements from packets.
+    #[must_use]
+    pub fn has_service_keys(self) -> bool {
+        match self {
+            Self::ClusterIps
+            | Self::ClusterIpsSticky
+            | Self::Endpoints
+            | Self::NodeportEndpoints
+            | Self::Services
+            | Self::Nodeports
+            | Self::ServicesCluster
+            | Self::ServicesLocal
+            | Self::NodeportsCluster
+            | Self::NodeportsLocal
+            | Self::ServicesRestricted
+            | Self::Sticky(_)
+            | Self::StickyNodeports(_)
+            | Self::External(_)
+            | Self::ExternalNodeports(_)
+            | Self::Hairpin => true,
+            Self::PodCidrs
+            | Self::PodCidrsLocal
+            | Self::NodeIps
+            | Self::ServiceCidrs
+            | Self::SourceRanges
+            | Self::Denied
+            | Self::Affinity(_)
+            | Self::Gone(_)
+            | Self::AffinityFull => false,
+        }
+    }
+}
+
 impl KeyField {
     /// Returns nft's number of the type (`enum datatypes` in nftables' `include/datatype.h`).
     fn type_number(self, family: Family) -> u32 {

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use kube_dnat::per_family;
 use kube_dnat::planner::diff::{KernelView, TableStatus};
 use kube_dnat::planner::dual::Dual;
-use kube_dnat::planner::ruleset::Program;
-use kube_dnat::planner::ruleset::render;
+use kube_dnat::planner::model::{Address, Protocol::Tcp};
+use kube_dnat::planner::ruleset::{Key, Program, SetName, render};
 use libtest_mimic::Trial;
 
 use super::world::{PROGRAM, World};
@@ -18,6 +18,7 @@ pub(super) fn tests() -> Vec<Trial> {
     trials![
         adopt: no_table_is_found_before_there_is_one,
         a_table_that_nft_loaded_from_our_text_is_adopted,
+        elements_are_read_by_their_keys_whether_others_are_missing_or_not,
         changes_of_elements_by_others_are_repaired,
         a_table_with_other_chains_rules_or_sets_is_foreign,
     ]
@@ -64,6 +65,32 @@ fn a_table_that_nft_loaded_from_our_text_is_adopted() {
         "nft lists the same whether it or kube-dnat committed the tables",
     );
     world.check();
+}
+
+fn elements_are_read_by_their_keys_whether_others_are_missing_or_not() {
+    fn check<A: Address>(world: &mut World, absent: A) {
+        let whole = world.read::<A>();
+        let present = whole.elements().map(|element| (element.set, element.key));
+        let present: Vec<_> = present.filter(|(set, _)| set.has_service_keys()).collect();
+        let missing = |number| (SetName::Endpoints, Key::Slot(Tcp, absent, 80, number));
+        // Every key alone, then each after a missing one, then many missing ones in a row.
+        let mixed = present.iter().copied().zip(0..);
+        let mixed = mixed.flat_map(|(key, number)| [missing(number), key]);
+        let in_a_row = (0..2_000).map(missing).chain(present.iter().copied());
+        let shape = match world.kernel.read_without_keyed::<A>(&PROGRAM) {
+            Ok(TableStatus::Ours(shape)) => shape,
+            other => panic!("{other:?}"),
+        };
+        for keys in [present.clone(), mixed.collect(), in_a_row.collect()] {
+            match world.kernel.read_keys(&shape, &keys) {
+                Ok(TableStatus::Ours(read)) => assert_eq!(read, whole),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let mut world = full();
+    check(&mut world, Ipv4Addr::new(192, 0, 2, 1));
+    check(&mut world, Ipv6Addr::LOCALHOST);
 }
 
 fn changes_of_elements_by_others_are_repaired() {
