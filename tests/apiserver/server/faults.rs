@@ -1,8 +1,9 @@
 //! The faults that tests inject.
 
 use super::Server;
+use super::contents::Contents;
 use super::media::Encodings;
-use super::state::{Fault, Gone, StreamingLists};
+use super::state::{Fault, Garbage, Gone, StreamingLists};
 
 impl Server {
     /// Sets the answer to streaming lists from now on.
@@ -18,14 +19,8 @@ impl Server {
 
     /// Compacts all changes until now: watches from before get 410 in the given form.
     pub(crate) fn compact(&self, gone: Gone) {
-        self.shared.change(|state| {
-            state.gone = gone;
-            // A watch that received the last change can continue.
-            state.compacted = state.version;
-            for collection in state.collections.values_mut() {
-                collection.compact(state.version);
-            }
-        });
+        self.shared.change(|state| state.gone = gone);
+        self.shared.cluster.change(Contents::compact);
     }
 
     /// Answers the next `times` requests for `plural`, with `part` in their query, by `fault`.
@@ -43,6 +38,17 @@ impl Server {
     /// Reverts [`Server::bar`].
     pub(crate) fn admit(&self, plural: &str) {
         self.shared.change(|state| state.barred.remove(plural));
+    }
+
+    /// Answers all requests with `status` until [`Server::admit_all`], as a server that has not
+    /// loaded its RBAC rules yet answers 403.
+    pub(crate) fn bar_all(&self, status: u16) {
+        self.shared.change(|state| state.all_barred = Some(status));
+    }
+
+    /// Reverts [`Server::bar_all`].
+    pub(crate) fn admit_all(&self) {
+        self.shared.change(|state| state.all_barred = None);
     }
 
     /// Ends all open watches as if their timeout expired.
@@ -66,6 +72,14 @@ impl Server {
         self.shared.change(|state| state.orders.hang += 1);
     }
 
+    /// Sends garbage to all open watches of `plural`, and then ends them if the garbage ends.
+    pub(crate) fn send_garbage(&self, plural: &str, garbage: Garbage) {
+        self.shared.change(|state| {
+            state.garbage = Some((plural.to_owned(), garbage));
+            state.orders.garbage += 1;
+        });
+    }
+
     /// Sends a bookmark to all open watches.
     pub(crate) fn send_bookmarks(&self) {
         self.shared.change(|state| state.orders.bookmark += 1);
@@ -84,5 +98,45 @@ impl Server {
     /// Serves again.
     pub(crate) fn come_up(&self) {
         self.shared.change(|state| state.down = false);
+    }
+
+    /// Cuts all connections at once, as a restart does; TLS sessions are forgotten.
+    pub(crate) fn restart(&self) {
+        self.shared.change(|state| state.restarts += 1);
+    }
+
+    /// Tells the clients of all HTTP/2 connections to go away (GOAWAY): what is open goes on, and new
+    /// requests need a new connection.
+    pub(crate) fn go_away(&self) {
+        self.shared.change(|state| state.go_aways += 1);
+    }
+
+    /// Silences all open connections for good, and new ones until [`Server::speak`].
+    ///
+    /// TCP works; no byte of a client is answered, not even a ping of HTTP/2.
+    pub(crate) fn fall_silent(&self) {
+        self.shared.fall_silent();
+    }
+
+    /// Serves new connections again.
+    pub(crate) fn speak(&self) {
+        self.shared.speak();
+    }
+
+    /// Lets the server lag: it knows no change from now on until [`Server::catch_up`].
+    pub(crate) fn lag(&self) {
+        let contents = self.shared.cluster.contents().clone();
+        self.shared.change(|state| state.lagging = Some(contents));
+    }
+
+    /// Reverts [`Server::lag`].
+    pub(crate) fn catch_up(&self) {
+        self.shared.change(|state| state.lagging = None);
+    }
+
+    /// Restores a backup of etcd: the objects are those of `version`, later versions are used again,
+    /// and all servers of the cluster restart.
+    pub(crate) fn restore(&self, version: u64) {
+        self.shared.cluster.restore(version);
     }
 }

@@ -1,6 +1,7 @@
 //! The connections of the server: HTTP/2 or HTTP/1.1 over TLS, as the client offers.
 
 use std::net::TcpListener;
+use std::pin::pin;
 use std::sync::Arc;
 
 use hyper::server::conn::{http1, http2};
@@ -13,25 +14,31 @@ use tokio_rustls::server::TlsStream;
 
 use super::answer::answer;
 use super::line::Line;
-use super::state::Shared;
+use super::shared::Shared;
 use super::tls::{HTTP2, ServerTls};
 
 /// Accepts connections until the future is dropped.
-pub(crate) async fn serve(listener: TcpListener, tls: ServerTls, shared: Arc<Shared>) {
+pub(crate) async fn serve(listener: TcpListener, mut tls: ServerTls, shared: Arc<Shared>) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
+    let mut last_life = shared.lives();
     loop {
-        if let Ok((tcp, _)) = listener.accept().await {
-            let only_http1 = shared.look().only_http1;
-            let acceptor = TlsAcceptor::from(tls.config(only_http1));
-            let shared = Arc::clone(&shared);
-            tokio::spawn(async move {
-                tokio::select! {
-                    biased;
-                    () = shared.until_ordered(|state| state.down) => {}
-                    () = connection(tcp, acceptor, Arc::clone(&shared)) => {}
-                }
-            });
+        let Ok((tcp, _)) = listener.accept().await else {
+            continue;
+        };
+        let life = shared.lives();
+        if life != last_life {
+            last_life = life;
+            tls = tls.without_sessions();
         }
+        let acceptor = TlsAcceptor::from(tls.config(shared.look().only_http1));
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                () = shared.until_dead(life) => {}
+                () = connection(tcp, acceptor, Arc::clone(&shared)) => {}
+            }
+        });
     }
 }
 
@@ -66,6 +73,13 @@ async fn speak_http2(tls: TlsStream<Line>, shared: &Arc<Shared>) {
         service_fn(move |request| answer(Arc::clone(&answering), request, has_certificate));
     let executor = TokioExecutor::new();
     let connection = http2::Builder::new(executor).serve_connection(TokioIo::new(tls), service);
+    let mut connection = pin!(connection);
+    let go_aways = shared.look().go_aways;
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = shared.until_ordered(|state| state.go_aways > go_aways) => {}
+    }
+    connection.as_mut().graceful_shutdown();
     connection.await.ok();
 }
 

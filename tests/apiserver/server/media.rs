@@ -38,6 +38,17 @@ pub(crate) enum Encodings {
     RejectAny,
 }
 
+impl Encodings {
+    /// Returns the encodings for a kind that the tables do not have.
+    pub(crate) fn without_protobuf(self) -> Self {
+        match self {
+            Self::All | Self::Json => Self::Json,
+            Self::RejectFirst => Self::RejectFirst,
+            Self::RejectAny => Self::RejectAny,
+        }
+    }
+}
+
 /// The form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Media {

@@ -1,8 +1,8 @@
 //! The tests' own API server: lists and watches over TLS like the real one, with faults on demand.
 //!
-//! It runs on its own thread, at 127.0.0.1.
+//! A server runs on its own thread. A cluster can have several.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -12,31 +12,38 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 mod answer;
+mod contents;
 mod events;
 mod faults;
 mod form;
+mod garbage;
 mod line;
 mod listen;
 mod media;
 mod observed;
 pub(crate) mod protobuf;
+mod resource;
 mod selector;
+mod shared;
 mod state;
 mod store;
 mod tls;
 mod watching;
 
 pub(crate) use media::Encodings;
-pub(crate) use state::{Connections, Fault, Gone, StreamingLists};
+pub(crate) use state::{Connections, Fault, Garbage, Gone, StreamingLists};
 pub(crate) use tls::Authority;
 
-use state::Shared;
+use shared::{Cluster, Shared};
 use store::KINDS;
+
+/// Any free port.
+const FREE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
 
 /// A server that serves until it is dropped.
 pub(crate) struct Server {
     shared: Arc<Shared>,
-    authority: Authority,
+    authority: Arc<Authority>,
     address: SocketAddr,
     directory: TempDir,
     stop: Option<oneshot::Sender<()>>,
@@ -44,15 +51,40 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server without objects.
+    /// Starts a server without objects at a free port of 127.0.0.1.
     pub(crate) fn start() -> Self {
-        let authority = Authority::new();
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::start_at(FREE)
+    }
+
+    /// Starts a server without objects at `address`, in the network namespace of this thread.
+    pub(crate) fn start_at(address: SocketAddr) -> Self {
+        let shared = Shared::new(Arc::new(Cluster::new()), "a-token".to_owned());
+        Self::serve(address, Arc::new(Authority::new()), shared)
+    }
+
+    /// Starts another server of the same cluster: the same objects and credentials, and faults of
+    /// its own.
+    pub(crate) fn replica(&self) -> Self {
+        self.replica_at(FREE)
+    }
+
+    /// Does the same at `address`, in the network namespace of this thread.
+    pub(crate) fn replica_at(&self, address: SocketAddr) -> Self {
+        let shared = Shared::new(Arc::clone(&self.shared.cluster), self.token());
+        Self::serve(address, Arc::clone(&self.authority), shared)
+    }
+
+    fn serve(address: SocketAddr, authority: Arc<Authority>, shared: Shared) -> Self {
+        let listener = TcpListener::bind(address).expect("a free port");
         listener.set_nonblocking(true).expect("a socket");
         let address = listener.local_addr().expect("an address");
-        let shared = Arc::new(Shared::new());
+        let shared = Arc::new(shared);
         let (stop, stopped) = oneshot::channel();
-        let serving = listen::serve(listener, authority.server(), Arc::clone(&shared));
+        let serving = listen::serve(
+            listener,
+            authority.server(address.ip()),
+            Arc::clone(&shared),
+        );
         let thread = std::thread::spawn(move || {
             let mut runtime = tokio::runtime::Builder::new_current_thread();
             let runtime = runtime.enable_all().build().expect("a runtime");
@@ -129,20 +161,19 @@ impl Server {
         let name = object["kind"].as_str().expect("a kind");
         let kind = KINDS.iter().find(|kind| kind.name == name);
         let kind = kind.expect("a kind that is served");
-        self.shared.change(|state| {
-            state.version += 1;
-            let version = state.version;
-            state.collection(kind.plural).apply(kind, object, version);
-        });
+        let cluster = &self.shared.cluster;
+        cluster.change(|contents| contents.apply(kind, object));
     }
 
     /// Deletes `key`, which is `namespace/name` or `name`.
     pub(crate) fn delete(&self, plural: &str, key: &str) {
-        self.shared.change(|state| {
-            state.version += 1;
-            let version = state.version;
-            state.collection(plural).delete(key, version);
-        });
+        let cluster = &self.shared.cluster;
+        cluster.change(|contents| contents.delete(plural, key));
+    }
+
+    /// Returns the version of the newest object.
+    pub(crate) fn version(&self) -> u64 {
+        self.shared.cluster.contents().version
     }
 }
 

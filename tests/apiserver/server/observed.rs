@@ -42,20 +42,19 @@ impl Server {
 
     /// Returns the Events that were written so far, in order.
     pub(crate) fn events(&self) -> Vec<Value> {
-        self.shared.look().events.all().to_vec()
+        self.shared.cluster.events().all().to_vec()
     }
 
     /// Waits until `count` Events were written.
     pub(crate) async fn until_events(&self, count: usize) {
-        let written = |state: &State| state.events.all().len();
-        self.shared.until(|state| written(state) >= count).await;
+        let written = || self.shared.cluster.events().all().len();
+        self.shared.until(|_| written() >= count).await;
     }
 
     /// Returns whether `key` was ever sent to a client.
     pub(crate) fn has_sent(&self, plural: &str, key: &str) -> bool {
-        let state = self.shared.look();
-        let sent = state.sent.get(plural);
-        sent.is_some_and(|keys| keys.contains(key))
+        let contents = self.shared.cluster.contents();
+        contents.collection(plural).has_sent(key)
     }
 
     /// Waits until there were `count` requests for `plural`.

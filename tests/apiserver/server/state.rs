@@ -1,14 +1,9 @@
-//! The state of the server: its objects, and the faults that tests inject.
+//! The state of a server: the faults that tests inject, and what it saw.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, MutexGuard};
 
-use tokio::sync::watch;
-
-use super::events::Events;
+use super::contents::Contents;
 use super::media::Encodings;
-use super::store::{Collection, KINDS};
 
 /// The answer to streaming lists (KEP-3157).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,6 +32,25 @@ pub(crate) enum Fault {
     Status(u16),
     /// Never answer.
     Silence,
+    /// Answer with bytes that no client accepts.
+    Garbage(Garbage),
+}
+
+/// An answer, or the rest of one, that no client accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Garbage {
+    /// The first half of the answer, and its end.
+    Truncated,
+    /// A frame or body of random bytes.
+    Random,
+    /// A frame or body with a field of a wire type that does not exist, or broken JSON.
+    UnknownWireType,
+    /// The header of a frame of more than 64 MiB, or as much of one line or body, and then nothing.
+    TooLarge,
+    /// The first half of the answer, and then nothing.
+    Unfinished,
+    /// A frame, line or body that goes on byte by byte, without an end.
+    Endless,
 }
 
 /// A recorded request.
@@ -44,6 +58,8 @@ pub(crate) enum Fault {
 pub(crate) struct Request {
     pub(crate) plural: &'static str,
     pub(crate) query: BTreeMap<String, String>,
+    /// The `Accept` header.
+    pub(crate) accept: String,
 }
 
 impl Request {
@@ -81,16 +97,15 @@ pub(crate) struct Orders {
     pub(crate) hang: u64,
     /// Send a bookmark.
     pub(crate) bookmark: u64,
+    /// Send garbage instead of the rest.
+    pub(crate) garbage: u64,
 }
 
 /// See the methods of `Server` for what each is for.
 pub(crate) struct State {
-    pub(crate) version: u64,
-    /// The version up to which changes are compacted.
-    pub(crate) compacted: u64,
-    pub(crate) collections: BTreeMap<&'static str, Collection>,
-    pub(crate) events: Events,
     pub(crate) token: String,
+    /// The objects at an old version, for a server that lags.
+    pub(crate) lagging: Option<Contents>,
     pub(crate) streaming_lists: StreamingLists,
     pub(crate) encodings: Encodings,
     pub(crate) gone: Gone,
@@ -98,14 +113,20 @@ pub(crate) struct State {
     pub(crate) faults: Vec<(String, String, Fault, u32)>,
     /// The plurals whose requests get a status.
     pub(crate) barred: BTreeMap<String, u16>,
+    /// The status that all requests get.
+    pub(crate) all_barred: Option<u16>,
     pub(crate) down: bool,
+    /// The number of times that the server restarted.
+    pub(crate) restarts: u64,
+    /// The number of times that the server told its clients to go away.
+    pub(crate) go_aways: u64,
     pub(crate) only_http1: bool,
     /// The plurals whose watches end after their first objects.
     pub(crate) brief: BTreeSet<String>,
     pub(crate) orders: Orders,
+    /// The last order to send garbage: the plural of the watches, and the garbage.
+    pub(crate) garbage: Option<(String, Garbage)>,
     pub(crate) requests: Vec<Request>,
-    /// The names of all objects that were ever sent, by plural.
-    pub(crate) sent: BTreeMap<&'static str, BTreeSet<String>>,
     /// The number of open watches, by plural.
     pub(crate) watches: BTreeMap<&'static str, usize>,
     pub(crate) connections: Connections,
@@ -114,27 +135,24 @@ pub(crate) struct State {
 }
 
 impl State {
-    fn new() -> Self {
+    pub(crate) fn new(token: String) -> Self {
         Self {
-            version: 1,
-            compacted: 0,
-            collections: KINDS
-                .iter()
-                .map(|kind| (kind.plural, Collection::default()))
-                .collect(),
-            events: Events::default(),
-            token: "a-token".to_owned(),
+            token,
+            lagging: None,
             streaming_lists: StreamingLists::Served,
             encodings: Encodings::All,
             gone: Gone::Event,
             faults: Vec::new(),
             barred: BTreeMap::new(),
+            all_barred: None,
             down: false,
+            restarts: 0,
+            go_aways: 0,
             only_http1: false,
             brief: BTreeSet::new(),
             orders: Orders::default(),
+            garbage: None,
             requests: Vec::new(),
-            sent: BTreeMap::new(),
             watches: BTreeMap::new(),
             connections: Connections::default(),
             body_bytes: BTreeMap::new(),
@@ -143,84 +161,13 @@ impl State {
 
     /// Takes the fault for a request, if there is one.
     pub(crate) fn fault(&mut self, plural: &str, query: &str) -> Option<Fault> {
-        if let Some(status) = self.barred.get(plural) {
-            return Some(Fault::Status(*status));
+        if let Some(status) = self.barred.get(plural).copied().or(self.all_barred) {
+            return Some(Fault::Status(status));
         }
         let (_, _, fault, left) = self.faults.iter_mut().find(|(of, part, _, left)| {
             of == plural && query.contains(part.as_str()) && *left > 0
         })?;
         *left -= 1;
         Some(*fault)
-    }
-
-    pub(crate) fn collection(&mut self, plural: &str) -> &mut Collection {
-        self.collections.get_mut(plural).expect("a known plural")
-    }
-}
-
-/// The state with notifications of its changes.
-pub(crate) struct Shared {
-    state: Mutex<State>,
-    /// Rings after each change by a test, for the watches and connections.
-    orders: watch::Sender<()>,
-    /// Rings after each change, for the tests.
-    progress: watch::Sender<()>,
-    /// The bytes that were sent over TCP, with TLS and HTTP.
-    pub(crate) wire_bytes: AtomicU64,
-}
-
-impl Shared {
-    pub(crate) fn new() -> Self {
-        Self {
-            state: Mutex::new(State::new()),
-            orders: watch::Sender::new(()),
-            progress: watch::Sender::new(()),
-            wire_bytes: AtomicU64::new(0),
-        }
-    }
-
-    pub(crate) fn look(&self) -> MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .expect("no test panics while it holds the state")
-    }
-
-    /// Makes a change that the watches and connections react to.
-    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let result = self.note(change);
-        self.orders.send_replace(());
-        result
-    }
-
-    /// Records what the server did.
-    pub(crate) fn note<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let result = change(&mut self.look());
-        self.progress.send_replace(());
-        result
-    }
-
-    /// Returns the bell that rings after each change by a test.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
-        self.orders.subscribe()
-    }
-
-    /// Waits until `condition` holds by what a test or the server did.
-    pub(crate) async fn until(&self, condition: impl FnMut(&State) -> bool) {
-        self.until_rung(self.progress.subscribe(), condition).await;
-    }
-
-    /// Waits until `condition` holds by what a test did.
-    pub(crate) async fn until_ordered(&self, condition: impl FnMut(&State) -> bool) {
-        self.until_rung(self.orders.subscribe(), condition).await;
-    }
-
-    async fn until_rung(
-        &self,
-        mut bell: watch::Receiver<()>,
-        mut condition: impl FnMut(&State) -> bool,
-    ) {
-        while !condition(&self.look()) {
-            bell.changed().await.expect("the bell is ours");
-        }
     }
 }

@@ -173,9 +173,9 @@ impl Stored {
         self.enveloped.get_or_init(encoded).clone()
     }
 
-    /// Returns whether this call is the first for this version of the object.
-    pub(crate) fn is_sent_first(&self) -> bool {
-        !self.sent.swap(true, Relaxed)
+    /// Records that a client got this version of the object.
+    pub(crate) fn sent(&self) {
+        self.sent.store(true, Relaxed);
     }
 }
 
@@ -205,6 +205,7 @@ impl Filter {
 }
 
 /// A change of an object.
+#[derive(Clone)]
 struct Change {
     version: u64,
     before: Option<Arc<Stored>>,
@@ -218,7 +219,7 @@ pub(crate) struct Event {
 }
 
 /// The objects of one kind.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Collection {
     pub(crate) objects: BTreeMap<String, Arc<Stored>>,
     history: VecDeque<Change>,
@@ -248,6 +249,25 @@ impl Collection {
     /// Compacts the changes up to `version`.
     pub(crate) fn compact(&mut self, version: u64) {
         self.history.retain(|change| change.version > version);
+    }
+
+    /// Returns whether a client ever got a version of `key`; compacted ones do not count.
+    pub(crate) fn has_sent(&self, key: &str) -> bool {
+        let history = self.history.iter();
+        let changed = history.flat_map(|change| [&change.before, &change.after]);
+        let mut versions = changed.flatten().chain(self.objects.get(key));
+        versions.any(|object| object.key == key && object.sent.load(Relaxed))
+    }
+
+    /// Reverts the changes after `version`.
+    pub(crate) fn restore(&mut self, version: u64) {
+        while let Some(change) = self.history.pop_back_if(|it| it.version > version) {
+            match (change.before, change.after) {
+                (Some(before), _) => self.objects.insert(before.key.clone(), before),
+                (None, Some(after)) => self.objects.remove(&after.key),
+                (None, None) => unreachable!("a change of no object"),
+            };
+        }
     }
 
     /// Returns the changes after `version` for a watch with `filter`.

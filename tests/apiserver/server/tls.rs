@@ -1,10 +1,11 @@
 //! The certificate authority of a test.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::{ServerSessionMemoryCache, WebPkiClientVerifier};
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto::ring};
 
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -12,6 +13,9 @@ pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 /// The names of the protocols in ALPN (RFC 7301, section 6; RFC 9113, section 3.2).
 pub(crate) const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
+
+/// The number of sessions that a server remembers.
+const SESSIONS: usize = 1 << 14;
 
 /// The TLS of a server, by what it offers.
 pub(crate) struct ServerTls {
@@ -30,6 +34,13 @@ impl ServerTls {
             both: offering(&[HTTP2, HTTP1]),
             http1: offering(&[HTTP1]),
         }
+    }
+
+    /// Returns the same TLS without the sessions so far, as after a restart.
+    pub(crate) fn without_sessions(&self) -> Self {
+        let mut config = (*self.both).clone();
+        config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+        Self::new(&config)
     }
 
     pub(crate) fn config(&self, only_http1: bool) -> Arc<ServerConfig> {
@@ -72,8 +83,8 @@ impl Authority {
         }
     }
 
-    /// Builds a TLS server at 127.0.0.1 that accepts client certificates and does not require them.
-    pub(crate) fn server(&self) -> ServerTls {
+    /// Builds a TLS server at `address` that accepts client certificates and does not require them.
+    pub(crate) fn server(&self, address: IpAddr) -> ServerTls {
         let provider = Arc::new(ring::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).expect("a CA");
@@ -82,7 +93,7 @@ impl Authority {
                 .allow_unauthenticated()
                 .build()
                 .expect("a verifier");
-        let params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("an address");
+        let params = CertificateParams::new([address.to_string()]).expect("an address");
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.0).expect("a certificate");
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
@@ -92,6 +103,6 @@ impl Authority {
             .with_client_cert_verifier(clients)
             .with_single_cert(vec![certificate.der().clone()], key)
             .expect("a server's certificate");
-        ServerTls::new(&config)
+        ServerTls::new(&config).without_sessions()
     }
 }
