@@ -4,13 +4,13 @@ use std::future::pending;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kube::Client;
 use tokio::sync::mpsc;
 
 use crate::events::{self, EventRecorder};
 use crate::metrics::Metrics;
 use crate::planner::model::Events;
-use crate::watch::{apiserver, manifests};
+use crate::watch::apiserver::{self, ApiClient, ClientSettings};
+use crate::watch::manifests;
 
 /// The source of the objects, as configured.
 #[derive(Debug)]
@@ -18,12 +18,7 @@ pub enum ObjectSource {
     /// A directory of manifests.
     Manifests(PathBuf),
     /// An API server.
-    ApiServer {
-        /// The kubeconfig file. `None` selects the service account of the Pod.
-        kubeconfig: Option<PathBuf>,
-        /// The URL of the API server, which overrides the one in the kubeconfig.
-        master: Option<String>,
-    },
+    ApiServer(ClientSettings),
 }
 
 /// A source whose configuration is valid.
@@ -31,7 +26,7 @@ pub(super) enum OpenSource {
     /// A directory of manifests.
     Manifests(PathBuf),
     /// A client of an API server.
-    ApiServer(Client),
+    ApiServer(ApiClient),
 }
 
 impl ObjectSource {
@@ -39,9 +34,8 @@ impl ObjectSource {
     pub(super) async fn open(self) -> anyhow::Result<OpenSource> {
         match self {
             Self::Manifests(dir) => Ok(OpenSource::Manifests(dir)),
-            Self::ApiServer { kubeconfig, master } => {
-                let client = apiserver::client(kubeconfig.as_deref(), master.as_deref());
-                Ok(OpenSource::ApiServer(client.await?))
+            Self::ApiServer(settings) => {
+                Ok(OpenSource::ApiServer(apiserver::client(&settings).await?))
             }
         }
     }
@@ -63,7 +57,7 @@ impl OpenSource {
         let (recorder, writer) = match self {
             Self::Manifests(_) => (EventRecorder::default(), None),
             Self::ApiServer(client) => {
-                let (recorder, writer) = events::recorder(client.clone(), node.into(), metrics);
+                let (recorder, writer) = events::recorder(client.kube(), node.into(), metrics);
                 (recorder, Some(writer))
             }
         };

@@ -10,6 +10,7 @@ use super::flags::{DaemonFlags, GivenFlags, NodeFlags, SWITCH, load, switch};
 use crate::agent::{self, ObjectSource, Options};
 use crate::config;
 use crate::logging::{self, LogEvent};
+use crate::watch::apiserver::{ClientSettings, HttpVersions};
 
 /// The arguments of `kube-dnat run`, and of `kube-dnat` without a subcommand.
 #[derive(Debug, Args)]
@@ -29,7 +30,7 @@ pub(super) struct Run {
 struct RunFlags {
     /// Read objects from the YAML and JSON files in this directory instead of from an API server,
     /// and watch the files for changes.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "master"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "master", "api_servers_file"])]
     manifests: Option<PathBuf>,
 
     /// Write the configuration to this file in kube-proxy's format, and exit.
@@ -72,9 +73,15 @@ struct RunFlags {
     #[command(flatten)]
     node: NodeFlags,
 
-    /// URL of the API server; overrides the one in the kubeconfig.
+    /// URL of the API server; overrides the one in the kubeconfig. Repeat the flag for each API
+    /// server of the cluster, to need no load balancer.
     #[arg(long, value_name = "URL", help_heading = "API server")]
-    master: Option<String>,
+    master: Vec<String>,
+
+    /// File with URLs of API servers, one a line, in addition to --master. kube-dnat follows its
+    /// changes.
+    #[arg(long, value_name = "FILE", help_heading = "API server")]
+    api_servers_file: Option<PathBuf>,
 
     #[command(flatten)]
     daemon: DaemonFlags,
@@ -95,6 +102,7 @@ impl Run {
             connection_metrics_limit,
             node,
             master,
+            api_servers_file,
             daemon,
         } = flags;
         let (mut config, notices) = load(node, Some(daemon), &names)?;
@@ -117,10 +125,13 @@ impl Run {
         }
         let source = match manifests {
             Some(dir) => ObjectSource::Manifests(dir),
-            None => ObjectSource::ApiServer {
+            None => ObjectSource::ApiServer(ClientSettings {
                 kubeconfig: config.kubeconfig.clone(),
-                master: master.filter(|master| !master.is_empty()),
-            },
+                masters: master.into_iter().filter(|url| !url.is_empty()).collect(),
+                servers_file: api_servers_file,
+                accepted: config.accepted_types,
+                versions: HttpVersions::default(),
+            }),
         };
         let options = Options {
             table_owner: table_owner.unwrap_or(true),

@@ -2,19 +2,13 @@
 //! the new configuration.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::mpsc;
-use tokio::time::sleep;
 use tracing::warn;
 
+use super::file_watch::FileWatch;
 use super::read::{self, ReadError};
 use super::{KubeProxyConfiguration, LenientFields};
 use crate::logging::LogEvent;
-
-/// The time between a notification and the next read, because the writer may not have finished.
-const SETTLE_TIME: Duration = Duration::from_millis(100);
 
 /// A configuration file and its contents at the time of reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,10 +66,8 @@ impl ConfigFile {
     /// be replaced.
     pub async fn changed(&self) -> FollowError {
         loop {
-            let (notifier, mut notifications) = mpsc::channel(1);
-            // A new watcher each time, because links can have new targets.
-            let _watcher = match self.watch(notifier) {
-                Ok(watcher) => watcher,
+            let watch = match FileWatch::start(&self.path) {
+                Ok(watch) => watch,
                 Err(source) => {
                     let path = self.path.clone();
                     return FollowError::Unwatchable { path, source };
@@ -92,36 +84,7 @@ impl ConfigFile {
                     );
                 }
             }
-            // The watcher holds the other end of the channel.
-            if notifications.recv().await.is_none() {
-                return std::future::pending().await;
-            }
-            sleep(SETTLE_TIME).await;
+            watch.changed().await;
         }
-    }
-
-    /// Watches the directory of the file and that of its link target: the kubelet replaces files of
-    /// a `ConfigMap` by renaming a link in their directory.
-    fn watch(&self, notifier: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
-        let mut watcher = notify::recommended_watcher(move |notification: notify::Result<_>| {
-            let is_read = |event: &notify::Event| event.kind.is_access();
-            if !notification.as_ref().is_ok_and(is_read) {
-                // The channel is full if a notification is pending already.
-                let _pending = notifier.try_send(());
-            }
-        })?;
-        let directory = |path: &Path| match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        let own = directory(&self.path);
-        watcher.watch(&own, RecursiveMode::NonRecursive)?;
-        if let Ok(target) = self.path.canonicalize() {
-            let linked = directory(&target);
-            if own.canonicalize().is_ok_and(|own| own != linked) {
-                watcher.watch(&linked, RecursiveMode::NonRecursive)?;
-            }
-        }
-        Ok(watcher)
     }
 }

@@ -6,9 +6,11 @@
 //!                                 resolve -> Config: typed and valid
 //! ```
 
+mod accepted;
 mod defaults;
 mod document;
 mod duration;
+mod file_watch;
 mod follow;
 mod notices;
 mod read;
@@ -24,9 +26,11 @@ use std::time::Duration;
 
 use crate::planner::desired::NodeFacts;
 pub use crate::planner::model::parse::address;
+pub use accepted::AcceptedTypes;
 pub use defaults::{HEALTHZ_PORT, METRICS_PORT, append_port};
 pub use document::LenientFields;
 pub use duration::GoDuration;
+pub use file_watch::FileWatch;
 pub use follow::{ConfigFile, FollowError};
 pub use notices::{ConfigNotice, notices};
 pub use read::{ReadError, parse};
@@ -43,6 +47,8 @@ pub struct Config {
     pub node: String,
     /// The kubeconfig file. `None` selects the service account of the Pod.
     pub kubeconfig: Option<PathBuf>,
+    /// The content types in which the API server may answer.
+    pub accepted_types: AcceptedTypes,
     /// The configured mode. kube-dnat uses nftables in every mode.
     pub mode: Mode,
     /// The settings that the ruleset depends on.

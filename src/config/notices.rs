@@ -6,7 +6,7 @@ use serde_json::Value;
 use tracing::{info, warn};
 
 use super::read::{default_fields, to_json};
-use super::{Config, KubeProxyConfiguration, LenientFields, Mode, SETTINGS, Setting, Support};
+use super::{AcceptedTypes, Config, KubeProxyConfiguration, LenientFields, Mode, SETTINGS, Setting, Support};
 use crate::logging::LogEvent;
 
 /// A notice about a valid configuration.
@@ -62,8 +62,14 @@ pub fn notices(
         }
         without_effect = fields_without_effect(written, config.mode);
     }
+    let has_content_type = AcceptedTypes::of(&config.written.client_connection).is_some();
     without_effect.extend(given_flags(given, |flag| {
-        flag.support == Support::NoEffect && (!is_file || flag.works_with_config_file())
+        let has_no_effect = match flag.support {
+            Support::Honoured | Support::InSectionOfMode => false,
+            Support::NoEffect => true,
+            Support::IfContentType => !has_content_type,
+        };
+        has_no_effect && (!is_file || flag.works_with_config_file())
     }));
     match config.mode {
         Mode::Nftables => {}
@@ -90,6 +96,7 @@ fn given_flags(given: &[String], is_match: impl Fn(&Setting) -> bool) -> Vec<Str
 
 /// Returns the fields that differ from their default and have no effect.
 fn fields_without_effect(written: &KubeProxyConfiguration, mode: Mode) -> Vec<String> {
+    let has_content_type = AcceptedTypes::of(&written.client_connection).is_some();
     let defaults = default_fields();
     let written = to_json(written);
     let in_section = |field: &str| match mode {
@@ -101,6 +108,7 @@ fn fields_without_effect(written: &KubeProxyConfiguration, mode: Mode) -> Vec<St
     let has_no_effect = |setting: &&Setting| match setting.support {
         Support::Honoured => false,
         Support::NoEffect => true,
+        Support::IfContentType => !has_content_type,
         Support::InSectionOfMode => !in_section(setting.field),
     };
     let differs = |setting: &&Setting| {

@@ -19,11 +19,13 @@ pub enum Support {
     Honoured,
     /// The setting has an effect in the section of the configured mode only.
     InSectionOfMode,
+    /// The setting has an effect if it names a content type that kube-dnat decodes.
+    IfContentType,
     /// The setting is accepted and has no effect.
     NoEffect,
 }
 
-use Support::{Honoured, InSectionOfMode, NoEffect};
+use Support::{Honoured, IfContentType, InSectionOfMode, NoEffect};
 
 /// Creates a row of [`SETTINGS`].
 const fn setting(field: &'static str, flags: &'static [&'static str], support: Support) -> Setting {
@@ -42,11 +44,15 @@ pub const SETTINGS: &[Setting] = &[
     setting("", &["init-only"], Honoured),
     setting("", &["master"], Honoured),
     setting("clientConnection.kubeconfig", &["kubeconfig"], Honoured),
-    setting("clientConnection.acceptContentTypes", &[], NoEffect),
+    setting(
+        "clientConnection.acceptContentTypes",
+        &[],
+        IfContentType,
+    ),
     setting(
         "clientConnection.contentType",
         &["kube-api-content-type"],
-        NoEffect,
+        IfContentType,
     ),
     setting("clientConnection.qps", &["kube-api-qps"], NoEffect),
     setting("clientConnection.burst", &["kube-api-burst"], NoEffect),

@@ -57,6 +57,16 @@ log_events! {
     KernelSettingNotChanged = "kernel_setting_not_changed",
     /// The addresses of the node cannot be watched.
     NodeAddressesWatchFailed = "node_addresses_watch_failed",
+    /// kube-dnat connected to an API server.
+    ApiServerConnected = "api_server_connected",
+    /// The file with the API servers changed.
+    ApiServersChanged = "api_servers_changed",
+    /// The file with the API servers cannot be used.
+    ApiServersFileInvalid = "api_servers_file_invalid",
+    /// The API server has lost its newer versions.
+    ApiServerWentBack = "api_server_went_back",
+    /// The API server cannot answer in protobuf.
+    JsonOnly = "json_only",
     /// A watch or a list failed.
     WatchFailed = "watch_failed",
     /// The API server rejects a watch for want of credentials or rights.

@@ -3,7 +3,7 @@
 use prometheus_client::encoding::EncodeLabelSet;
 
 use crate::planner::model::addr::Family;
-use crate::planner::model::{ObjectKind, RejectReason};
+use crate::planner::model::{InterruptReason, ObjectKind, RejectReason};
 use crate::planner::ruleset::SetName;
 
 /// The label `ip_family`: `IPv4` or `IPv6`.
@@ -98,16 +98,20 @@ impl OutcomeLabel {
     pub const FAILED: Self = Self { outcome: "failed" };
 }
 
-/// The label `kind` of an object.
+/// The labels `kind` of a watch and `reason` of its interruption.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct KindLabel {
+pub struct InterruptLabel {
     kind: String,
+    reason: &'static str,
 }
 
-impl From<ObjectKind> for KindLabel {
-    fn from(kind: ObjectKind) -> Self {
+impl InterruptLabel {
+    /// The labels of an interruption.
+    #[must_use]
+    pub fn new(kind: ObjectKind, reason: InterruptReason) -> Self {
         Self {
             kind: kind.to_string(),
+            reason: reason.name(),
         }
     }
 }

@@ -20,7 +20,7 @@ use prometheus_client::registry::Registry;
 
 use crate::planner::model::addr::Family;
 pub use labels::{
-    CodeLabel, FamilyLabel, KindLabel, OutcomeLabel, PolicyLabel, ReasonLabel, RejectionLabel,
+    CodeLabel, FamilyLabel, InterruptLabel, OutcomeLabel, PolicyLabel, ReasonLabel, RejectionLabel,
     SetLabel,
 };
 
@@ -120,8 +120,8 @@ metrics! {
         "Objects that are skipped or only partly programmed, by the reason of their Events", Labelled::default();
     repairs: Counter = "kube_dnat_drift_repairs",
         "Repairs of the tables after changes by other processes", Counter::default();
-    watch_restarts: Labelled<KindLabel, Counter> = "kube_dnat_watch_restarts",
-        "Watches that failed and were restarted", Labelled::default();
+    watch_restarts: Labelled<InterruptLabel, Counter> = "kube_dnat_watch_restarts",
+        "Lists and watches that failed and were restarted", Labelled::default();
     events_dropped: Counter = "kube_dnat_events_dropped",
         "Events that were dropped: too many, or not accepted by the API server", Counter::default();
 }

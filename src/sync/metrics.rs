@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime};
 use crate::clock;
 use crate::events::EventReason;
 use crate::metrics::{
-    FamilyLabel, KindLabel, Metrics, OutcomeLabel, PolicyLabel, ReasonLabel, RejectionLabel,
+    FamilyLabel, InterruptLabel, Metrics, OutcomeLabel, PolicyLabel, ReasonLabel, RejectionLabel,
     SetLabel, seconds_of,
 };
 use crate::netlink::{Commit, Error};
 use crate::planner::model::addr::Family;
-use crate::planner::model::{Address, Event, Object, ObjectKind, SliceEndpoints, Update};
+use crate::planner::model::{Address, Event, InterruptReason, Object, ObjectKind, SliceEndpoints, Update};
 use crate::planner::ruleset::SetName;
 
 use super::FamilyState;
@@ -54,6 +54,12 @@ impl SyncMetrics {
             let label = ReasonLabel::new(reason.name());
             drop(metrics.problem_objects.get_or_create(&label));
         }
+        for kind in ObjectKind::ALL {
+            for reason in InterruptReason::ALL {
+                let label = InterruptLabel::new(kind, reason);
+                drop(metrics.watch_restarts.get_or_create(&label));
+            }
+        }
         Self {
             metrics,
             families,
@@ -72,9 +78,9 @@ impl SyncMetrics {
     /// Counts an event of a source of objects.
     pub(super) fn count_event(&mut self, event: &Event) {
         let update = match event {
-            Event::Interrupted(kind) => {
+            Event::Interrupted(kind, reason) => {
                 let restarts = &self.metrics.watch_restarts;
-                restarts.get_or_create(&KindLabel::from(*kind)).inc();
+                restarts.get_or_create(&InterruptLabel::new(*kind, *reason)).inc();
                 return;
             }
             Event::Update(update) => update,

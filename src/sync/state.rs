@@ -104,7 +104,7 @@ impl State {
                 self.listed.insert(kind);
                 return Vec::new();
             }
-            Event::Interrupted(_) => return Vec::new(),
+            Event::Interrupted(..) => return Vec::new(),
             Event::OwnAddresses(addresses) => {
                 if self.facts.own_addresses.as_ref() != Some(&addresses) {
                     self.facts.own_addresses = Some(addresses);

@@ -3,16 +3,21 @@
 use std::path::Path;
 
 use kube_dnat::planner::model::ObjectKind;
-use kube_dnat::watch::apiserver::{WatchTimeouts, client, watch_with};
+use kube_dnat::watch::apiserver::{ClientSettings, WatchTimeouts, client, watch_with};
 use serde_json::json;
 use tokio::sync::mpsc::channel;
 
 use super::objects::service;
-use super::seen::{Seen, TIMEOUTS};
+use super::seen::{Seen, TIMEOUTS, settings};
 use super::server::Server;
 
 async fn error(kubeconfig: Option<&Path>, master: Option<&str>) -> String {
-    let error = client(kubeconfig, master).await.err().expect("an error");
+    let settings = ClientSettings {
+        kubeconfig: kubeconfig.map(Path::to_owned),
+        masters: master.map(str::to_owned).into_iter().collect(),
+        ..ClientSettings::default()
+    };
+    let error = client(&settings).await.err().expect("an error");
     let text = error.to_string();
     assert!(!text.contains('\n'), "more than one line: {text}");
     text
@@ -119,9 +124,11 @@ async fn a_master_overrides_the_server_of_the_kubeconfig() {
     let text = text.replace(&server.url(), "https://192.0.2.1:6443");
     let kubeconfig = server.write("elsewhere", &text);
 
-    let client = client(Some(&kubeconfig), Some(&server.url()))
-        .await
-        .unwrap();
+    let settings = ClientSettings {
+        masters: vec![server.url()],
+        ..settings(&kubeconfig)
+    };
+    let client = client(&settings).await.unwrap();
     let (sender, mut events) = channel(16);
     let timeouts = WatchTimeouts::default();
     tokio::spawn(watch_with(timeouts, client, "node-1".into(), sender));
@@ -136,7 +143,7 @@ async fn a_server_of_another_authority_is_not_trusted() {
     let text = text.replace(&server.url(), &other.url());
     let kubeconfig = server.write("other", &text);
 
-    let client = client(Some(&kubeconfig), None).await.unwrap();
+    let client = client(&settings(&kubeconfig)).await.unwrap().kube();
     let error = client.apiserver_version().await.unwrap_err();
 
     assert!(
@@ -149,7 +156,7 @@ async fn a_server_of_another_authority_is_not_trusted() {
 #[tokio::test]
 async fn the_watch_ends_when_the_receiver_is_dropped() {
     let server = Server::start();
-    let client = client(Some(&server.kubeconfig()), None).await.unwrap();
+    let client = client(&settings(&server.kubeconfig())).await.unwrap();
     let (sender, events) = channel(16);
     let watch = tokio::spawn(watch_with(TIMEOUTS, client, "node-1".into(), sender));
     server.until_watched("services", 1).await;

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use kube_dnat::config::AcceptedTypes;
 use kube_dnat::planner::model::{ObjectKind, RejectReason};
-use kube_dnat::watch::apiserver::WatchTimeouts;
+use kube_dnat::watch::apiserver::{ClientSettings, WatchTimeouts};
 use serde_json::json;
 
 use super::objects::{service, service_cidr};
-use super::seen::{Seen, TIMEOUTS, key};
+use super::seen::{Seen, TIMEOUTS, key, settings};
 use super::server::{Fault, Gone, Server, StreamingLists};
 
 /// The number of Services, which is more than two pages.
@@ -147,8 +148,14 @@ async fn a_kind_is_reported_as_listed_once() {
 
 #[tokio::test]
 async fn a_malformed_object_does_not_affect_the_others() {
-    // The requests are a rejected stream, a page and a watch.
-    for (streaming_lists, requests) in [(StreamingLists::Served, 1), (StreamingLists::Refused, 3)] {
+    // The requests are a rejected stream, a page and a watch. In protobuf two lists fail before
+    // the one in JSON.
+    for (streaming_lists, accepted, requests) in [
+        (StreamingLists::Served, AcceptedTypes::JsonOnly, 1),
+        (StreamingLists::Refused, AcceptedTypes::JsonOnly, 3),
+        (StreamingLists::Served, AcceptedTypes::ProtobufFirst, 3),
+        (StreamingLists::Refused, AcceptedTypes::ProtobufFirst, 5),
+    ] {
         let server = Server::start();
         server.set_streaming_lists(streaming_lists);
         let mut broken = service("shop/broken", "10.96.0.2");
@@ -157,7 +164,11 @@ async fn a_malformed_object_does_not_affect_the_others() {
         server.apply(broken.clone());
         server.apply(service("shop/z", "10.96.0.3"));
 
-        let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
+        let settings = ClientSettings {
+            accepted,
+            ..settings(&server.kubeconfig())
+        };
+        let mut seen = Seen::listed_with(&settings, TIMEOUTS).await;
 
         assert_eq!(seen.names(ObjectKind::Service), ["shop/a", "shop/z"]);
         let rejected = seen

@@ -12,7 +12,7 @@ use kube_dnat::watch::apiserver::{client, watch_with};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::timeout;
 
-use super::seen::{DEADLINE, TIMEOUTS};
+use super::seen::{DEADLINE, TIMEOUTS, settings};
 use super::server::Server;
 
 pub(crate) const PACE: WritePace = WritePace {
@@ -32,12 +32,11 @@ pub(crate) struct Node {
 impl Node {
     /// Starts to follow the server and to record problems.
     pub(crate) async fn start(server: &Server, name: &str, pace: WritePace) -> Self {
-        let client = client(Some(&server.kubeconfig()), None)
+        let client = client(&settings(&server.kubeconfig()))
             .await
             .expect("a client");
         let (metrics, _) = Metrics::new();
-        let (recorder, telling) =
-            events::recorder_with(pace, client.clone(), name.into(), &metrics);
+        let (recorder, telling) = events::recorder_with(pace, client.kube(), name.into(), &metrics);
         tokio::spawn(telling);
         let (sender, reported) = channel(16);
         tokio::spawn(watch_with(TIMEOUTS, client, name.into(), sender));

@@ -13,7 +13,7 @@ use hyper::Request;
 use kube::Client;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
-use kube_dnat::watch::apiserver::client;
+use kube_dnat::watch::apiserver::{ClientSettings, client};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -66,7 +66,11 @@ impl Real {
         );
         let api_server = start_api_server(directory.path(), &etcd_url, port, service_range);
         let path = directory.path().join("kubeconfig");
-        let client = client(Some(&path), None).await.expect("a client");
+        let settings = ClientSettings {
+            kubeconfig: Some(path),
+            ..ClientSettings::default()
+        };
+        let client = client(&settings).await.expect("a client").kube();
         let mut real = Self {
             directory,
             service_range: service_range.to_owned(),

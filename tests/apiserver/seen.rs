@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use kube_dnat::planner::model::{Event, Events, Object, ObjectKey, ObjectKind, RejectReason};
-use kube_dnat::watch::apiserver::{WatchTimeouts, client, watch_with};
+use kube_dnat::watch::apiserver::{ClientSettings, WatchTimeouts, client, watch_with};
 use tokio::sync::mpsc::{Receiver, channel};
 
 pub(crate) const OUR_NODE: &str = "node-1";
@@ -20,7 +20,17 @@ pub(crate) const TIMEOUTS: WatchTimeouts = WatchTimeouts {
     streaming_list: DEADLINE,
     first_pause: Duration::from_millis(20),
     unavailable: DEADLINE,
+    confirmation: DEADLINE,
+    older_lists: DEADLINE,
 };
+
+/// Returns the settings of a client with a kubeconfig and nothing else.
+pub(crate) fn settings(kubeconfig: &Path) -> ClientSettings {
+    ClientSettings {
+        kubeconfig: Some(kubeconfig.to_owned()),
+        ..ClientSettings::default()
+    }
+}
 
 /// The events that were reported so far.
 pub(crate) struct Seen {
@@ -36,7 +46,12 @@ pub(crate) struct Seen {
 impl Seen {
     /// Starts to watch the server of `kubeconfig`.
     pub(crate) async fn watch(kubeconfig: &Path, timeouts: WatchTimeouts) -> Self {
-        let client = client(Some(kubeconfig), None).await.expect("a client");
+        Self::with(&settings(kubeconfig), timeouts).await
+    }
+
+    /// Starts to watch with these settings.
+    pub(crate) async fn with(settings: &ClientSettings, timeouts: WatchTimeouts) -> Self {
+        let client = client(settings).await.expect("a client");
         let (sender, events) = channel(16);
         tokio::spawn(watch_with(timeouts, client, OUR_NODE.into(), sender));
         Self {
@@ -50,7 +65,12 @@ impl Seen {
 
     /// Starts to watch, and waits for the first lists of all kinds.
     pub(crate) async fn listed(kubeconfig: &Path, timeouts: WatchTimeouts) -> Self {
-        let mut seen = Self::watch(kubeconfig, timeouts).await;
+        Self::listed_with(&settings(kubeconfig), timeouts).await
+    }
+
+    /// Starts to watch with these settings, and waits for the first lists of all kinds.
+    pub(crate) async fn listed_with(settings: &ClientSettings, timeouts: WatchTimeouts) -> Self {
+        let mut seen = Self::with(settings, timeouts).await;
         seen.until("all kinds are listed", |seen| {
             let kinds: BTreeSet<ObjectKind> = seen.listed.iter().copied().collect();
             kinds.len() == 4
@@ -101,7 +121,7 @@ impl Seen {
     fn handle_event(&mut self, event: Event) {
         let update = match event {
             Event::Listed(kind) => return self.listed.push(kind),
-            Event::Interrupted(_) => return,
+            Event::Interrupted(..) => return,
             Event::Update(update) => update,
             Event::OwnAddresses(_) => unreachable!("an API server has no own addresses"),
         };

@@ -129,7 +129,8 @@ fn help(arguments: &[&str]) -> BTreeSet<String> {
 }
 
 /// Flags that kube-proxy does not have.
-const OURS: [&str; 5] = [
+const OURS: [&str; 6] = [
+    "api-servers-file",
     "connection-counters",
     "connection-metrics-limit",
     "manifests",

@@ -88,7 +88,11 @@ fn watched() -> BTreeSet<(String, String)> {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().build().unwrap();
         runtime.block_on(async {
-            let client = apiserver::client(None, Some(&master)).await.unwrap();
+            let settings = apiserver::ClientSettings {
+                masters: vec![master],
+                ..apiserver::ClientSettings::default()
+            };
+            let client = apiserver::client(&settings).await.unwrap();
             let (events, _reported) = tokio::sync::mpsc::channel(64);
             apiserver::watch(client, "node-1".into(), events).await;
         });

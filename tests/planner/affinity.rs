@@ -60,7 +60,7 @@ impl World {
         let events = last_words(events);
         let own_addresses = events.iter().find_map(|event| match event {
             Event::OwnAddresses(own) => Some(&own.all),
-            Event::Update(_) | Event::Listed(_) | Event::Interrupted(_) => None,
+            Event::Update(_) | Event::Listed(_) | Event::Interrupted(..) => None,
         });
         Self {
             objects: Objects::of(&events),

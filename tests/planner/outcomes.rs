@@ -181,7 +181,7 @@ proptest! {
                     }
                     _ => {}
                 },
-                Event::Listed(_) | Event::Interrupted(_) => {}
+                Event::Listed(_) | Event::Interrupted(..) => {}
             }
         }
         let of_node = of_node.unwrap_or(of_default_route);

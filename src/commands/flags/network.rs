@@ -15,6 +15,12 @@ pub(in crate::commands) struct NetworkFlags {
     #[arg(long, value_name = "FILE", help_heading = "API server")]
     kubeconfig: Option<PathBuf>,
 
+    /// Content type of the API server's answers: application/vnd.kubernetes.protobuf, with JSON
+    /// where a server does not have it, or application/json
+    /// [default: application/vnd.kubernetes.protobuf].
+    #[arg(long, value_name = "TYPE", help_heading = "API server")]
+    kube_api_content_type: Option<String>,
+
     /// Address to serve health checks on; empty disables them [default: 0.0.0.0:10256].
     #[arg(long, value_name = "IP[:PORT]", help_heading = "Health and metrics")]
     healthz_bind_address: Option<String>,
@@ -66,6 +72,7 @@ impl NetworkFlags {
     pub(in crate::commands) fn apply(self, to: &mut KubeProxyConfiguration) {
         let Self {
             kubeconfig,
+            kube_api_content_type,
             healthz_bind_address,
             healthz_port,
             metrics_bind_address,
@@ -79,6 +86,10 @@ impl NetworkFlags {
         } = self;
         let kubeconfig = kubeconfig.map(|path| path.to_string_lossy().into_owned());
         set(kubeconfig, &mut to.client_connection.kubeconfig);
+        set(
+            kube_api_content_type,
+            &mut to.client_connection.content_type,
+        );
         let healthz = bind_address(healthz_bind_address, healthz_port, "0.0.0.0", HEALTHZ_PORT);
         set(healthz, &mut to.healthz_bind_address);
         let metrics = bind_address(

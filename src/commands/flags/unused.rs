@@ -18,8 +18,6 @@ pub(in crate::commands) struct UnusedFlags {
     show_hidden_metrics_for_version: Option<String>,
     #[arg(long, value_name = "DURATION")]
     config_sync_period: Option<GoDuration>,
-    #[arg(long, value_name = "TYPE")]
-    kube_api_content_type: Option<String>,
     #[arg(long, value_name = "N")]
     kube_api_qps: Option<f32>,
     #[arg(long, value_name = "N")]
@@ -53,7 +51,6 @@ impl UnusedFlags {
         );
         set(self.config_sync_period, &mut to.config_sync_period);
         let client = &mut to.client_connection;
-        set(self.kube_api_content_type, &mut client.content_type);
         set(self.kube_api_qps, &mut client.qps);
         set(self.kube_api_burst, &mut client.burst);
         let bit = self.iptables_masquerade_bit;

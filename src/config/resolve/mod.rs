@@ -13,7 +13,7 @@ use network::{node_ip, node_ports, pods, socket_address};
 use unused::check_unused;
 
 use super::schema::{ConntrackConfiguration, KubeProxyConfiguration, Logging};
-use super::{Config, ConntrackSettings, GoDuration, InvalidSetting, LogFormat, LogSettings, Mode};
+use super::{AcceptedTypes, Config, ConntrackSettings, GoDuration, InvalidSetting, LogFormat, LogSettings, Mode};
 use crate::planner::desired::NodeFacts;
 
 /// The invalid settings that were found so far, so that one error names all of them.
@@ -91,14 +91,15 @@ pub(super) fn resolve(
         &written.metrics_bind_address,
         &mut problems,
     );
-    let kubeconfig = &written.client_connection.kubeconfig;
+    let client = &written.client_connection;
     let config = Config {
         file: None,
         node: problems.take(
             "hostnameOverride",
             node(&written.hostname_override, host_name),
         ),
-        kubeconfig: (!kubeconfig.is_empty()).then(|| PathBuf::from(kubeconfig)),
+        kubeconfig: (!client.kubeconfig.is_empty()).then(|| PathBuf::from(&client.kubeconfig)),
+        accepted_types: AcceptedTypes::of(client).unwrap_or_default(),
         mode,
         facts,
         sync_period: sync_period.to_std(),

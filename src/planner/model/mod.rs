@@ -153,6 +153,44 @@ pub struct Update {
 /// Events that a source of objects reports together, and that take effect together.
 pub type Events = Vec<Event>;
 
+/// The reason why a source lost its watch on a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum InterruptReason {
+    /// The connection could not be opened, or it closed.
+    Closed,
+    /// The API server answered with an error.
+    Rejected,
+    /// The answer could not be decoded.
+    Malformed,
+    /// The API server did not answer in time.
+    Silent,
+    /// The list was older than what was seen before.
+    Older,
+}
+
+impl InterruptReason {
+    /// Every reason.
+    pub const ALL: [Self; 5] = [
+        Self::Closed,
+        Self::Rejected,
+        Self::Malformed,
+        Self::Silent,
+        Self::Older,
+    ];
+
+    /// Returns the name, for metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Rejected => "rejected",
+            Self::Malformed => "malformed",
+            Self::Silent => "silent",
+            Self::Older => "older",
+        }
+    }
+}
+
 /// An event from a source of objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -161,7 +199,7 @@ pub enum Event {
     /// All existing objects of this kind have been reported.
     Listed(ObjectKind),
     /// A source lost its watch on this kind and lists it again.
-    Interrupted(ObjectKind),
+    Interrupted(ObjectKind, InterruptReason),
     /// The addresses of this machine have changed.
     OwnAddresses(OwnAddresses),
 }

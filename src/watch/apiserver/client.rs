@@ -1,13 +1,10 @@
-//! The client of the API server: its address, its CA, and our credentials.
+//! The client of the API servers: their addresses, their CA, and our credentials.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hyper_timeout::TimeoutConnector;
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use http::Uri;
 use kube::client::ConfigExt;
 use kube::config::{
     Cluster, InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError, NamedCluster,
@@ -16,7 +13,60 @@ use kube::{Client, Config};
 use tower::limit::RateLimitLayer;
 use tower::{BoxError, ServiceBuilder};
 
-use super::WatchTimeouts;
+use super::connect::{Connector, HttpVersions};
+use super::connections::Connections;
+use super::servers_file::{ServersFile, ServersFileError};
+use crate::config::AcceptedTypes;
+
+/// The settings of the client.
+#[derive(Clone, Debug, Default)]
+pub struct ClientSettings {
+    /// The kubeconfig file. Without it the client uses the service account of the Pod, or no
+    /// credentials if `masters` has an address.
+    pub kubeconfig: Option<PathBuf>,
+    /// The URLs of the API servers, which replace the one in the kubeconfig.
+    pub masters: Vec<String>,
+    /// A file with further URLs of API servers, followed as it changes.
+    pub servers_file: Option<PathBuf>,
+    /// The content types of answers.
+    pub accepted: AcceptedTypes,
+    /// The HTTP versions of connections.
+    pub versions: HttpVersions,
+}
+
+/// A client of the API servers of one cluster. Clones share their connections.
+#[derive(Clone)]
+pub struct ApiClient {
+    /// The client for single requests.
+    pub(super) kube: Client,
+    /// The connections to the servers.
+    pub(super) connections: Connections,
+    /// The content types of answers.
+    pub(super) accepted: AcceptedTypes,
+    /// The servers that settings name, and the file with further ones.
+    pub(super) servers: (Vec<Uri>, Option<ServersFile>),
+}
+
+impl ApiClient {
+    /// Returns the client for single requests, which shares the connections.
+    #[must_use]
+    pub fn kube(&self) -> Client {
+        self.kube.clone()
+    }
+
+    /// Follows the file with the API servers, if there is one.
+    pub(super) async fn follow_servers(self) {
+        if let (masters, Some(file)) = self.servers {
+            file.follow(&masters, &self.connections).await;
+        }
+    }
+
+    /// Returns the URL of the API server that was connected last.
+    #[must_use]
+    pub fn server(&self) -> Option<String> {
+        self.connections.followed().map(|url| url.to_string())
+    }
+}
 
 /// An error while building the client.
 #[derive(Debug, thiserror::Error)]
@@ -64,13 +114,16 @@ pub enum ClientError {
         /// The part of a service account that is missing.
         source: InClusterError,
     },
+    /// The file with the API servers cannot be used.
+    #[error(transparent)]
+    ServersFile(#[from] ServersFileError),
     /// A certificate, key or token cannot be used.
-    #[error("cannot connect with the settings of {origin}: {}", first_line(.source))]
+    #[error("cannot connect with the settings of {origin}: {}", first_line(&**.source))]
     Connections {
         /// The kubeconfig, flag or Pod that the settings come from.
         origin: String,
         /// The error of the client.
-        source: Box<kube::Error>,
+        source: BoxError,
     },
 }
 
@@ -80,37 +133,56 @@ fn first_line(error: &dyn std::error::Error) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
-/// Builds a client for the API server of the current context of `kubeconfig`.
+/// Builds a client for the API servers of the current context of the kubeconfig.
 ///
-/// `master` overrides the server of the kubeconfig. With `master` alone there are no credentials;
-/// with neither, the client uses the service account of the Pod.
+/// `masters` and the servers of `servers_file` replace the server of the kubeconfig; its CA and
+/// credentials, or those of the Pod, are for all of them. With `masters` alone there are no
+/// credentials. Without any of them, the client uses the service account of the Pod and the address
+/// in its environment, which must not be the `ClusterIP` of the Service `default/kubernetes`: it has
+/// no rules before kube-dnat has read them.
 ///
-/// Token files are read again at least once a minute, as is the CA in a Pod. Proxies in environment
-/// variables are ignored, since they lead out of the cluster.
+/// Equally healthy servers are in an order of chance, so that the nodes of a cluster are spread over
+/// them. Token files are read again at least once a minute, as is the CA in a Pod. Proxies in
+/// environment variables are ignored, since they lead out of the cluster.
 ///
 /// # Errors
 /// If a setting is missing or invalid. The client does not connect yet.
-pub async fn client(
-    kubeconfig: Option<&Path>,
-    master: Option<&str>,
-) -> Result<Client, ClientError> {
-    let config = match (kubeconfig, master) {
-        (Some(path), master) => from_kubeconfig(path, master).await?,
-        (None, Some(master)) => from_master(master)?,
+pub async fn client(settings: &ClientSettings) -> Result<ApiClient, ClientError> {
+    let masters = settings.masters.iter().map(|master| server_url(master));
+    let masters = masters.collect::<Result<Vec<Uri>, _>>()?;
+    let file = settings.servers_file.as_deref().map(ServersFile::read);
+    let file = file.transpose()?;
+    let mut servers = masters.clone();
+    servers.extend(file.iter().flat_map(ServersFile::servers).cloned());
+    let config = match (&settings.kubeconfig, masters.first()) {
+        (Some(path), _) => from_kubeconfig(path, servers.first()).await?,
+        (None, Some(master)) => Config::new(master.clone()),
         (None, None) => Config::incluster().map_err(|source| ClientError::InCluster { source })?,
     };
-    connections(&config).map_err(|source| ClientError::Connections {
-        origin: match (kubeconfig, master) {
+    if servers.is_empty() {
+        servers.push(config.cluster_url.clone());
+    }
+    fastrand::shuffle(&mut servers);
+    let unusable = |source: BoxError| ClientError::Connections {
+        origin: match (&settings.kubeconfig, settings.masters.first()) {
             (Some(path), _) => format!("kubeconfig {}", path.display()),
             (None, Some(master)) => format!("--master {master}"),
             (None, None) => "the Pod".to_owned(),
         },
-        source: Box::new(source),
+        source,
+    };
+    let connector = Connector::new(&config, settings.versions).map_err(unusable)?;
+    let connections = Connections::new(connector, servers);
+    Ok(ApiClient {
+        kube: kube_client(&config, connections.clone()).map_err(|error| unusable(error.into()))?,
+        connections,
+        accepted: settings.accepted,
+        servers: (masters, file),
     })
 }
 
-/// Reads a kubeconfig.
-async fn from_kubeconfig(path: &Path, master: Option<&str>) -> Result<Config, ClientError> {
+/// Reads a kubeconfig, with another server if there is one.
+async fn from_kubeconfig(path: &Path, server: Option<&Uri>) -> Result<Config, ClientError> {
     let invalid = |error| {
         let path = path.to_owned();
         if let KubeconfigError::ReadConfig(source, _) = error {
@@ -120,10 +192,9 @@ async fn from_kubeconfig(path: &Path, master: Option<&str>) -> Result<Config, Cl
         ClientError::Kubeconfig { path, source }
     };
     let mut kubeconfig = Kubeconfig::read_from(path).map_err(invalid)?;
-    if let Some(master) = master {
-        let server = from_master(master)?.cluster_url.to_string();
+    if let Some(server) = server {
         for named in &mut kubeconfig.clusters {
-            named.cluster.get_or_insert_default().server = Some(server.clone());
+            named.cluster.get_or_insert_default().server = Some(server.to_string());
         }
     }
     if current_cluster(&kubeconfig).is_some_and(has_proxy) {
@@ -172,32 +243,21 @@ fn has_proxy(cluster: &Cluster) -> bool {
         .is_some_and(|url| !url.is_empty())
 }
 
-/// Builds the configuration for `--master`.
-fn from_master(master: &str) -> Result<Config, ClientError> {
-    let address = master
+/// Parses the URL of an API server.
+pub(super) fn parse_server(text: &str) -> Option<Uri> {
+    let address = text
         .strip_prefix("https://")
-        .or_else(|| master.strip_prefix("http://"))
-        .filter(|address| !address.is_empty());
-    address
-        .and_then(|_| master.parse().ok())
-        .map(Config::new)
-        .ok_or_else(|| ClientError::Master {
-            master: master.to_owned(),
-        })
+        .or_else(|| text.strip_prefix("http://"))?;
+    let url: Uri = text.parse().ok()?;
+    (!address.is_empty() && url.authority().is_some() && url.query().is_none()).then_some(url)
 }
 
-/// The timeout of the TCP connection; the TLS handshake may take as long again.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The idle time before the first keepalive probe.
-///
-/// The client notices a server that disappeared within this time and all probes, about as soon as
-/// kube-proxy does by its HTTP/2 pings.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(20);
-/// The time between two keepalive probes.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// The number of keepalive probes without an answer after which the connection is dead.
-const KEEPALIVE_RETRIES: u32 = 4;
+/// Parses the value of `--master`.
+fn server_url(master: &str) -> Result<Uri, ClientError> {
+    parse_server(master).ok_or_else(|| ClientError::Master {
+        master: master.to_owned(),
+    })
+}
 
 /// The limit on requests.
 ///
@@ -205,36 +265,17 @@ const KEEPALIVE_RETRIES: u32 = 4;
 /// or a proxy in front of it, closed each watch at once.
 const REQUESTS_PER_SECOND: u64 = 25;
 
-/// Builds the client of `Client::try_from`, but with keepalive and a rate limit, and without
+/// Builds the client of `Client::try_from`, but with our connections and a rate limit, and without
 /// retries of its own, which would be invisible.
-fn connections(config: &Config) -> Result<Client, kube::Error> {
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    tcp.set_keepalive(Some(KEEPALIVE_IDLE));
-    tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
-    tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
-    // Keepalive does not probe while a request is unacknowledged by the peer's TCP.
-    tcp.set_tcp_user_timeout(Some(
-        KEEPALIVE_IDLE + KEEPALIVE_INTERVAL * KEEPALIVE_RETRIES,
-    ));
-
-    let tls = config.rustls_https_connector_with_connector(tcp)?;
-    let mut connector = TimeoutConnector::new(tls);
-    connector.set_connect_timeout(Some(CONNECT_TIMEOUT * 2));
-    connector.set_read_timeout(Some(WatchTimeouts::default().longest_silence()));
-    // A pooled connection may have been silent before its request is sent.
-    connector.set_reset_reader_on_write(true);
-
+fn kube_client(config: &Config, connections: Connections) -> Result<Client, kube::Error> {
     let service = ServiceBuilder::new()
         .layer(RateLimitLayer::new(
             REQUESTS_PER_SECOND,
             Duration::from_secs(1),
         ))
-        .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
-        .service(legacy::Client::builder(TokioExecutor::new()).build(connector));
+        .service(connections);
     Ok(Client::new(service, &*config.default_namespace))
 }

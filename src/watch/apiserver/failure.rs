@@ -1,120 +1,203 @@
-//! Failures of the watcher: how to recover from each, and which ones are in the log already.
+//! Failures of a reader: how to recover from each, and which ones are in the log already.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Duration;
 
-use kube::core::Status;
-use kube::runtime::watcher;
 use tokio::time::Instant;
 
+use super::decode::DecodeError;
+use super::status::WireStatus;
 use crate::logging::ErrorChain;
+use crate::planner::model::InterruptReason;
 
-/// The reaction to a failure, after a pause for all but `InPages`.
+/// The reason why a list or watch ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WatchFailure {
+    /// The API server rejected the request.
+    #[error("{} ({})", .0.message, .0.code)]
+    Rejected(WireStatus),
+    /// The API server ended the watch with an error.
+    #[error("{} ({})", .0.message, .0.code)]
+    Ended(WireStatus),
+    /// The request could not be sent, or the connection broke before the answer.
+    #[error(transparent)]
+    Connection(kube::Error),
+    /// The connection broke within the answer.
+    #[error("the connection broke: {0}")]
+    Broken(io::Error),
+    /// The API server closed a watch at once, or a list before its end.
+    #[error("the API server closed the watch at once")]
+    ClosedAtOnce,
+    /// The answer cannot be decoded.
+    #[error("cannot decode the answer of the API server: {0}")]
+    Malformed(DecodeError),
+    /// The answer has a format that nobody asked for.
+    #[error("the answer of the API server has content type {0}")]
+    MediaType(String),
+    /// The API server did not answer in time, or did not end a watch in time.
+    #[error("no answer from the API server")]
+    Silent,
+    /// A streaming list did not continue in time.
+    #[error("the streaming list of the API server stalled")]
+    Stalled,
+    /// A complete list is older than what was seen before.
+    #[error("the list of the API server is older than what it served before")]
+    Older,
+}
+
+impl From<DecodeError> for WatchFailure {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            // The connection closed within a line.
+            DecodeError::Json(error) if error.is_eof() => Self::Broken(error.into()),
+            DecodeError::Envelope
+            | DecodeError::ContentEncoding(_)
+            | DecodeError::Protobuf(_)
+            | DecodeError::Json(_)
+            | DecodeError::EventType(_)
+            | DecodeError::TooLarge
+            | DecodeError::NoVersion => Self::Malformed(error),
+        }
+    }
+}
+
+impl WatchFailure {
+    /// Returns the status that the API server sent, if it did.
+    fn status(&self) -> Option<&WireStatus> {
+        match self {
+            Self::Rejected(status) | Self::Ended(status) => Some(status),
+            Self::Connection(_)
+            | Self::Broken(_)
+            | Self::ClosedAtOnce
+            | Self::Malformed(_)
+            | Self::MediaType(_)
+            | Self::Silent
+            | Self::Stalled
+            | Self::Older => None,
+        }
+    }
+
+    /// Returns whether long connections end like this now and then.
+    ///
+    /// Such a failure matters only if the watch cannot be continued.
+    pub(super) fn is_routine(&self) -> bool {
+        match self {
+            Self::Ended(status) => status.code == 410,
+            Self::Broken(_) | Self::ClosedAtOnce => true,
+            Self::Rejected(_)
+            | Self::Connection(_)
+            | Self::Malformed(_)
+            | Self::MediaType(_)
+            | Self::Silent
+            | Self::Stalled
+            | Self::Older => false,
+        }
+    }
+
+    /// Returns whether the API server rejects the credentials or forbids the request.
+    pub(super) fn is_forbidden(&self) -> bool {
+        self.status()
+            .is_some_and(|status| matches!(status.code, 401 | 403))
+    }
+
+    /// Returns the pause that the API server asks for.
+    pub(super) fn retry_after(&self) -> Duration {
+        self.status()
+            .map_or(Duration::ZERO, WireStatus::retry_after)
+    }
+
+    /// Returns the reason for the metric.
+    pub(super) fn reason(&self) -> InterruptReason {
+        match self {
+            Self::Rejected(_) | Self::Ended(_) => InterruptReason::Rejected,
+            Self::Connection(_) | Self::Broken(_) | Self::ClosedAtOnce => InterruptReason::Closed,
+            Self::Malformed(_) | Self::MediaType(_) => InterruptReason::Malformed,
+            Self::Silent | Self::Stalled => InterruptReason::Silent,
+            Self::Older => InterruptReason::Older,
+        }
+    }
+
+    /// Formats the message and code of the API server, or else the error with all its causes.
+    pub(super) fn describe(&self) -> String {
+        ErrorChain(self).to_string()
+    }
+}
+
+/// The reaction to a failure, after a pause for `Retry` and `Relist`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WatchRecovery {
-    /// Let the watcher retry from where it was.
+    /// Continue from where the reader was.
     Retry,
     /// List again: the API server cannot continue from where the watch broke off.
     Relist,
     /// List in pages: the API server has no streaming lists.
     InPages,
+    /// Accept only JSON: the API server cannot answer in protobuf, or not so that it decodes.
+    Json,
     /// Continue without this kind, and retry much later.
     Unavailable,
 }
 
-/// The phase in which the watcher failed.
+/// What a reader does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WatchPhase {
-    /// No event has arrived yet.
-    Connecting,
-    /// The list has started.
-    Listing,
-    /// The list is complete.
+pub(super) enum ReaderPhase {
+    /// It lists as a stream.
+    StreamingList,
+    /// It lists in pages, or asks for the newest version.
+    Pages,
+    /// It has a complete list, and watches.
     Watching,
 }
 
-/// Decides how to recover from `error`.
-///
-/// `phase` is where the watcher was, `streaming` whether it uses streaming lists, and `optional`
-/// whether kube-dnat can run without the kind.
-pub(super) fn recovery(
-    error: &watcher::Error,
-    phase: WatchPhase,
-    streaming: bool,
-    optional: bool,
-) -> WatchRecovery {
-    let code = status(error).map(|status| status.code);
-    let at_start = matches!(error, watcher::Error::WatchStartFailed(_));
+/// The state of a reader when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ReaderState {
+    /// What the reader was doing.
+    pub(super) phase: ReaderPhase,
+    /// Whether it accepts protobuf.
+    pub(super) protobuf: bool,
+    /// Whether kube-dnat can run without the kind.
+    pub(super) optional: bool,
+    /// The number of consecutive answers before this one that did not decode.
+    pub(super) malformed: u32,
+}
+
+/// Decides how to recover from a failure.
+pub(super) fn recovery(failure: &WatchFailure, state: ReaderState) -> WatchRecovery {
+    let code = failure.status().map(|status| status.code);
+    let is_rejected = matches!(failure, WatchFailure::Rejected(_));
+    let lists_as_stream = state.phase == ReaderPhase::StreamingList;
+    let is_listed = state.phase == ReaderPhase::Watching;
     match code {
-        Some(403 | 404) if optional => WatchRecovery::Unavailable,
+        Some(403 | 404) if state.optional => WatchRecovery::Unavailable,
+        Some(406) if state.protobuf => WatchRecovery::Json,
         // Invalid since 1.19 (resourceVersionMatch is refused for a watch), and with the feature
         // gate WatchList off; a proxy in front of an API server may answer Bad Request.
-        Some(400 | 422) if at_start && streaming && phase != WatchPhase::Watching => {
-            WatchRecovery::InPages
-        }
-        // The watcher itself relists only when 410 comes as an event of the watch.
+        Some(400 | 422) if is_rejected && lists_as_stream => WatchRecovery::InPages,
+        Some(410) => WatchRecovery::Relist,
         Some(401 | 403 | 408 | 429) => WatchRecovery::Retry,
-        Some(400..=499) if at_start && phase == WatchPhase::Watching => WatchRecovery::Relist,
-        _ => WatchRecovery::Retry,
-    }
-}
-
-/// Returns whether the watcher relists by itself after `error`.
-pub(super) fn relists_itself(error: &watcher::Error) -> bool {
-    match error {
-        watcher::Error::WatchError(status) => status.code == 410,
-        watcher::Error::NoResourceVersion => true,
-        watcher::Error::InitialListFailed(_)
-        | watcher::Error::WatchStartFailed(_)
-        | watcher::Error::WatchFailed(_) => false,
-    }
-}
-
-/// Returns whether long connections end like this now and then.
-///
-/// Such a failure matters only if the watch cannot be continued.
-pub(super) fn is_routine(error: &watcher::Error) -> bool {
-    relists_itself(error)
-        || matches!(
-            error,
-            watcher::Error::WatchFailed(kube::Error::ReadEvents(_))
-        )
-}
-
-/// Returns whether the API server rejects the credentials or forbids the request.
-pub(super) fn is_forbidden(error: &watcher::Error) -> bool {
-    status(error).is_some_and(|status| matches!(status.code, 401 | 403))
-}
-
-/// Returns the pause that the API server asks for, at most a minute.
-pub(super) fn retry_after(error: &watcher::Error) -> Duration {
-    let seconds = status(error)
-        .and_then(|status| status.details.as_ref())
-        .map_or(0, |details| details.retry_after_seconds);
-    Duration::from_secs(seconds.min(60).into())
-}
-
-/// Formats the message and code of the API server, or else the error with all its causes.
-pub(super) fn describe(error: &watcher::Error) -> String {
-    if let Some(status) = status(error) {
-        return format!("{} ({})", status.message, status.code);
-    }
-    ErrorChain(error).to_string()
-}
-
-/// Returns the status that the API server answered, if it did.
-fn status(error: &watcher::Error) -> Option<&Status> {
-    let error = match error {
-        watcher::Error::WatchError(status) => return Some(status),
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => error,
-        watcher::Error::NoResourceVersion => return None,
-    };
-    if let kube::Error::Api(status) = error {
-        Some(status)
-    } else {
-        None
+        Some(400..=499) if is_rejected && is_listed => WatchRecovery::Relist,
+        Some(_) => WatchRecovery::Retry,
+        None => match failure {
+            // One damaged answer may be an accident of its connection.
+            WatchFailure::Malformed(_) | WatchFailure::MediaType(_)
+                if state.protobuf && state.malformed > 0 =>
+            {
+                WatchRecovery::Json
+            }
+            WatchFailure::Stalled if lists_as_stream => WatchRecovery::InPages,
+            WatchFailure::Rejected(_)
+            | WatchFailure::Ended(_)
+            | WatchFailure::Connection(_)
+            | WatchFailure::Broken(_)
+            | WatchFailure::ClosedAtOnce
+            | WatchFailure::Malformed(_)
+            | WatchFailure::MediaType(_)
+            | WatchFailure::Silent
+            | WatchFailure::Stalled
+            | WatchFailure::Older => WatchRecovery::Retry,
+        },
     }
 }
 
@@ -150,67 +233,75 @@ impl LoggedFailures {
 mod tests {
     use super::*;
 
-    fn api(code: u16) -> kube::Error {
-        kube::Error::Api(Status::failure("no", "").with_code(code).boxed())
+    const LISTING: ReaderState = ReaderState {
+        phase: ReaderPhase::StreamingList,
+        protobuf: true,
+        optional: false,
+        malformed: 0,
+    };
+
+    const WATCHING: ReaderState = ReaderState {
+        phase: ReaderPhase::Watching,
+        ..LISTING
+    };
+
+    fn rejected(code: u16) -> WatchFailure {
+        WatchFailure::Rejected(WireStatus::of_code(code))
     }
 
     #[test]
     fn each_failure_has_its_recovery() {
-        struct Case {
-            error: watcher::Error,
-            phase: WatchPhase,
-            optional: bool,
-            recovery: WatchRecovery,
-        }
-        let start = |code| watcher::Error::WatchStartFailed(api(code));
-        let case = |error, phase, recovery| Case {
-            error,
-            phase,
-            optional: false,
-            recovery,
+        let optional = |state| ReaderState {
+            optional: true,
+            ..state
         };
-        let list_failed = watcher::Error::InitialListFailed(api(422));
-        let cases = [
-            case(start(422), WatchPhase::Connecting, WatchRecovery::InPages),
-            case(start(400), WatchPhase::Connecting, WatchRecovery::InPages),
-            case(start(422), WatchPhase::Watching, WatchRecovery::Relist),
-            case(start(410), WatchPhase::Watching, WatchRecovery::Relist),
-            case(start(401), WatchPhase::Watching, WatchRecovery::Retry),
-            case(start(403), WatchPhase::Watching, WatchRecovery::Retry),
-            case(start(429), WatchPhase::Watching, WatchRecovery::Retry),
-            case(start(500), WatchPhase::Connecting, WatchRecovery::Retry),
-            case(list_failed, WatchPhase::Connecting, WatchRecovery::Retry),
-            case(
-                watcher::Error::NoResourceVersion,
-                WatchPhase::Watching,
-                WatchRecovery::Retry,
-            ),
-            Case {
-                optional: true,
-                ..case(
-                    start(404),
-                    WatchPhase::Connecting,
-                    WatchRecovery::Unavailable,
-                )
-            },
-            Case {
-                optional: true,
-                ..case(start(403), WatchPhase::Watching, WatchRecovery::Unavailable)
-            },
-        ];
-        for case in cases {
-            let recovery = recovery(&case.error, case.phase, true, case.optional);
-            assert_eq!(recovery, case.recovery, "{:?} {:?}", case.error, case.phase);
+        let malformed = || WatchFailure::Malformed(DecodeError::Envelope);
+        let again = |state| ReaderState {
+            malformed: 1,
+            ..state
+        };
+        let json = |state| ReaderState {
+            protobuf: false,
+            ..state
+        };
+        let ended = |code| WatchFailure::Ended(WireStatus::of_code(code));
+        for (failure, state, expected) in [
+            (rejected(422), LISTING, WatchRecovery::InPages),
+            (rejected(400), LISTING, WatchRecovery::InPages),
+            (rejected(422), WATCHING, WatchRecovery::Relist),
+            (rejected(410), WATCHING, WatchRecovery::Relist),
+            (ended(410), WATCHING, WatchRecovery::Relist),
+            (ended(400), WATCHING, WatchRecovery::Retry),
+            (rejected(401), WATCHING, WatchRecovery::Retry),
+            (rejected(403), WATCHING, WatchRecovery::Retry),
+            (rejected(429), WATCHING, WatchRecovery::Retry),
+            (rejected(500), LISTING, WatchRecovery::Retry),
+            (rejected(504), LISTING, WatchRecovery::Retry),
+            (rejected(404), optional(LISTING), WatchRecovery::Unavailable),
+            (rejected(403), optional(WATCHING), WatchRecovery::Unavailable),
+            (rejected(406), LISTING, WatchRecovery::Json),
+            (rejected(406), WATCHING, WatchRecovery::Json),
+            (rejected(406), json(WATCHING), WatchRecovery::Relist),
+            (malformed(), WATCHING, WatchRecovery::Retry),
+            (malformed(), again(WATCHING), WatchRecovery::Json),
+            (malformed(), again(json(WATCHING)), WatchRecovery::Retry),
+            (WatchFailure::Stalled, LISTING, WatchRecovery::InPages),
+            (WatchFailure::Silent, LISTING, WatchRecovery::Retry),
+            (WatchFailure::Silent, WATCHING, WatchRecovery::Retry),
+            (WatchFailure::Older, LISTING, WatchRecovery::Retry),
+        ] {
+            assert_eq!(recovery(&failure, state), expected, "{failure} {state:?}");
         }
     }
 
     #[test]
     fn a_list_in_pages_has_no_fallback() {
-        let error = watcher::Error::WatchStartFailed(api(422));
-        assert_eq!(
-            recovery(&error, WatchPhase::Connecting, false, false),
-            WatchRecovery::Retry
-        );
+        let state = ReaderState {
+            phase: ReaderPhase::Pages,
+            ..LISTING
+        };
+        assert_eq!(recovery(&rejected(422), state), WatchRecovery::Retry);
+        assert_eq!(recovery(&WatchFailure::Stalled, state), WatchRecovery::Retry);
     }
 
     #[test]
@@ -227,16 +318,15 @@ mod tests {
     }
 
     #[test]
-    fn the_message_of_the_api_server_stands_alone() {
-        let error = watcher::Error::WatchStartFailed(api(403));
-        assert_eq!(describe(&error), "no (403)");
+    fn the_message_and_the_code_of_the_api_server_are_described() {
+        assert_eq!(rejected(403).describe(), "the answer has no Status (403)");
     }
 
     #[test]
     fn every_cause_is_described() {
-        let cause = std::io::Error::other("connection refused");
-        let error = watcher::Error::InitialListFailed(kube::Error::ReadEvents(cause));
-        let text = describe(&error);
+        let cause = io::Error::other("connection refused");
+        let failure = WatchFailure::Connection(kube::Error::ReadEvents(cause));
+        let text = failure.describe();
         assert_eq!(text.matches("connection refused").count(), 1, "{text}");
     }
 }

@@ -2,13 +2,16 @@
 
 use std::fmt::Debug;
 
+use prost::Message;
 use serde::de::DeserializeOwned;
 
 use crate::planner::model::wire::{self, WireMetadata};
 use crate::planner::model::{ObjectKind, Update, parse};
 
 /// A watched kind, decoded to the fields that kube-dnat uses.
-pub(super) trait Watched: Clone + Debug + DeserializeOwned + Send + Sync + 'static {
+pub(super) trait Watched:
+    Clone + Debug + Default + DeserializeOwned + Message + Send + Sync + 'static
+{
     /// The kind in the model.
     const KIND: ObjectKind;
     /// The API group; empty for the core group.

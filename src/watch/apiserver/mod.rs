@@ -1,25 +1,38 @@
-//! Lists and watches Services, `EndpointSlices`, this node's Node and `ServiceCIDRs` at an API
-//! server.
+//! Lists and watches Services, `EndpointSlices`, this node's Node and `ServiceCIDRs` at the API
+//! servers of a cluster.
 //!
 //! Every failure is retried, and an object is deleted only if the API server says so.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
-use kube::Client;
+use futures::future::{join, join_all};
 use tokio::sync::mpsc::Sender;
 
 use crate::planner::model::{Events, wire};
 
+mod answer;
 mod client;
+mod connect;
+mod connections;
+mod content;
+mod decode;
+mod envelope;
 mod failure;
 mod kinds;
 mod known;
+mod object;
+mod pauses;
 mod reader;
-mod slim;
+mod request;
+mod servers;
+mod servers_file;
+mod status;
+mod version;
 
-pub use client::{ClientError, client};
+pub use client::{ApiClient, ClientError, ClientSettings, client};
+pub use connect::HttpVersions;
+pub use servers_file::ServersFileError;
 
 use reader::read;
 
@@ -29,7 +42,7 @@ pub struct WatchTimeouts {
     /// The duration of one watch request, in seconds.
     ///
     /// The API server closes the watch after this time, and the watcher continues it with another
-    /// request. A watch that is silent for 5 s longer is dead.
+    /// request. A watch that the API server does not close 10 s later is dead.
     pub watch: u32,
     /// The timeout of a page of a list, and of the first answer to a watch request.
     pub answer: Duration,
@@ -46,12 +59,23 @@ pub struct WatchTimeouts {
     /// The longest pause between two requests for an optional kind that the API server does not
     /// have or forbids. The first pause takes seconds, and each later one is twice as long.
     pub unavailable: Duration,
+    /// The silence of a watch, resumed after an interruption, after which the API server is asked
+    /// for its newest version. It sends a bookmark once a minute.
+    pub confirmation: Duration,
+    /// The time after which lists that are older than what was seen before are accepted. With the
+    /// pauses in between, an etcd that was restored is followed within five minutes.
+    pub older_lists: Duration,
 }
 
 impl WatchTimeouts {
-    /// Returns the time after which a silent connection is dead.
-    fn longest_silence(&self) -> Duration {
-        Duration::from_secs(u64::from(self.watch) + 15).max(self.answer)
+    /// Returns the time after which the API server has closed a watch.
+    fn longest_watch(&self) -> Duration {
+        Duration::from_secs(u64::from(self.watch) + 10)
+    }
+
+    /// Returns the time before which the API server does not close a watch, unless it ends.
+    fn shortest_watch(&self) -> Duration {
+        Duration::from_secs(u64::from(self.watch.saturating_sub(5)))
     }
 }
 
@@ -63,6 +87,8 @@ impl Default for WatchTimeouts {
             streaming_list: Duration::from_secs(10),
             first_pause: Duration::from_millis(800),
             unavailable: Duration::from_mins(5),
+            confirmation: Duration::from_secs(75),
+            older_lists: Duration::from_secs(150),
         }
     }
 }
@@ -72,17 +98,18 @@ impl Default for WatchTimeouts {
 ///
 /// After its first list each kind sends [`Listed`](crate::planner::model::Event::Listed). A Node or
 /// `ServiceCIDRs` that the API server does not have or forbids count as listed, with a warning.
-pub async fn watch(client: Client, our_node: Arc<str>, events: Sender<Events>) {
+pub async fn watch(client: ApiClient, our_node: Arc<str>, events: Sender<Events>) {
     watch_with(WatchTimeouts::default(), client, our_node, events).await;
 }
 
 /// Does the same as [`watch`] with other timeouts.
 pub async fn watch_with(
     timeouts: WatchTimeouts,
-    client: Client,
+    client: ApiClient,
     our_node: Arc<str>,
     events: Sender<Events>,
 ) {
+    let follow = client.clone().follow_servers();
     let (client, node, timeouts, out) = (&client, &*our_node, &timeouts, &events);
     let kinds = join_all([
         read::<wire::WireService>(client, node, timeouts, out),
@@ -93,6 +120,6 @@ pub async fn watch_with(
     tokio::select! {
         biased;
         () = events.closed() => {}
-        _ = kinds => {}
+        _ = join(kinds, follow) => {}
     }
 }

@@ -145,7 +145,8 @@ fn health_is_503_before_the_first_commit() {
             "{metrics}"
         );
         assert!(
-            metrics.contains("kube_dnat_watch_restarts_total{kind=\"Service\"}"),
+            metrics
+                .contains("kube_dnat_watch_restarts_total{kind=\"Service\",reason=\"closed\"} 1"),
             "{metrics}"
         );
         daemon.join().expect("the daemon");

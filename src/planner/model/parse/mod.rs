@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use k8s_openapi::jiff::Timestamp;
 
-use super::wire::{self, WireMetadata};
+use super::wire::{self, WireMetadata, WireTime};
 use super::{
     Node, Object, ObjectKey, ObjectKind, Protocol, RejectReason, ServiceCidr, ServiceName, Update,
 };
@@ -184,15 +184,19 @@ fn is_name(text: &str, max_len: usize) -> bool {
 
 /// Parses `metadata.creationTimestamp`, in seconds since 1970.
 fn created(metadata: &WireMetadata, rejected: &mut Vec<RejectReason>) -> Option<i64> {
-    let text = metadata.creation_timestamp.as_deref()?;
-    let timestamp = text.parse::<Timestamp>().ok();
-    if timestamp.is_none() {
-        rejected.push(RejectReason::Timestamp {
-            field: "metadata.creationTimestamp".into(),
-            value: text.into(),
-        });
+    match metadata.creation_timestamp.as_ref()? {
+        WireTime::Seconds(seconds) => Some(*seconds),
+        WireTime::Text(text) => match text.parse::<Timestamp>() {
+            Ok(timestamp) => Some(timestamp.as_second()),
+            Err(_not_a_time) => {
+                rejected.push(RejectReason::Timestamp {
+                    field: "metadata.creationTimestamp".into(),
+                    value: text.as_str().into(),
+                });
+                None
+            }
+        },
     }
-    timestamp.map(Timestamp::as_second)
 }
 
 /// Parses a protocol; an empty text is TCP, the API server's default.

@@ -33,7 +33,7 @@ pub fn service(service: &wire::WireService) -> Update {
         Some(Object::Service(Arc::new(Service {
             name: service_name(&service.metadata),
             created: created(&service.metadata, rejected),
-            has_selector: spec.has_selector,
+            has_selector: spec.selector.is_some(),
             cluster_ips,
             external_ips: ip::addresses(external_ips(spec), rejected),
             load_balancer_ips: ip::addresses(load_balancer_ips(&service.status), rejected),

@@ -1,0 +1,318 @@
+//! The connections to the API servers: one for all requests, or one for each with HTTP/1.1.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+use http::uri::PathAndQuery;
+use http::{Request, Response, StatusCode, Uri, header};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use kube::client::Body;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use tower::{BoxError, Service};
+use tracing::{debug, info};
+
+use super::connect::{Connector, HttpSender};
+use super::servers::ServerList;
+use crate::logging::LogEvent;
+
+/// The service that sends requests to the healthiest API server.
+///
+/// While the server of the open connection is healthy, every request goes there.
+#[derive(Clone)]
+pub(super) struct Connections(Arc<Shared>);
+
+/// The parts that all requests share.
+struct Shared {
+    /// The connector.
+    connector: Connector,
+    /// The servers with their health.
+    servers: Mutex<ServerList>,
+    /// The open connections, locked while one of the requests connects.
+    open: tokio::sync::Mutex<OpenConnections>,
+    /// The server of the open connections.
+    followed: Mutex<Option<Uri>>,
+}
+
+/// The open connections, all to one server.
+#[derive(Default)]
+struct OpenConnections {
+    /// The server, if there was a connection.
+    server: Option<Uri>,
+    /// The HTTP/2 connection.
+    http2: Option<http2::SendRequest<Body>>,
+    /// The HTTP/1.1 connections without a request.
+    idle: Vec<http1::SendRequest<Body>>,
+    /// The tasks that drive the connections.
+    drivers: Vec<AbortHandle>,
+    /// The time and the errors of the last round in which no server could be reached.
+    failed: Option<(Instant, Arc<ConnectError>)>,
+}
+
+/// The error after each server was tried.
+#[derive(Debug)]
+struct ConnectError(Vec<(Uri, BoxError)>);
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("there is no API server to connect to");
+        }
+        for (index, (server, error)) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            let error = crate::logging::ErrorChain(&**error);
+            write!(f, "{separator}cannot connect to {server}: {error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+/// Locks a mutex that guards plain data, which a panic of another thread cannot leave half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Connections {
+    /// Creates the service. It connects with the first request.
+    pub(super) fn new(connector: Connector, servers: Vec<Uri>) -> Self {
+        Self(Arc::new(Shared {
+            connector,
+            servers: Mutex::new(ServerList::new(servers)),
+            open: tokio::sync::Mutex::default(),
+            followed: Mutex::default(),
+        }))
+    }
+
+    /// Returns the server of the open connection, or of the last one.
+    pub(super) fn followed(&self) -> Option<Uri> {
+        lock(&self.0.followed).clone()
+    }
+
+    /// Replaces the servers, and closes the connections to a server that is not one any more.
+    pub(super) async fn replace(&self, servers: Vec<Uri>) {
+        lock(&self.0.servers).replace(servers);
+        let mut open = self.0.open.lock().await;
+        let stays = |server: &Uri| lock(&self.0.servers).contains(server);
+        if !open.server.as_ref().is_none_or(stays) {
+            let closed = std::mem::take(&mut *open);
+            closed.drivers.iter().for_each(AbortHandle::abort);
+        }
+    }
+
+    /// Records that a list of this server is older than one that was seen before.
+    pub(super) fn distrust(&self) {
+        if let Some(server) = self.followed() {
+            self.failed(&server);
+        }
+    }
+
+    /// Records a failure of a server.
+    fn failed(&self, server: &Uri) {
+        lock(&self.0.servers).failed(server, Instant::now());
+    }
+
+    /// Sends a request, and once more if the connection closes before the server sees it.
+    async fn send(self, request: Request<Body>) -> Result<Response<Incoming>, BoxError> {
+        let (server, mut sender) = self.sender().await?;
+        let again = match self.send_to(&server, &mut sender, request).await {
+            Ok(response) => return Ok(self.answered(server, sender, response)),
+            Err((error, None)) => return Err(error),
+            Err((error, Some(request))) => {
+                debug!(%error, %server, "connection closed; retrying with another");
+                request
+            }
+        };
+        let (server, mut sender) = self.sender().await?;
+        match self.send_to(&server, &mut sender, again).await {
+            Ok(response) => Ok(self.answered(server, sender, response)),
+            Err((error, _)) => Err(error),
+        }
+    }
+
+    /// Sends a request on a connection. The error has the request if the server did not see it.
+    async fn send_to(
+        &self,
+        server: &Uri,
+        sender: &mut HttpSender,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, (BoxError, Option<Request<Body>>)> {
+        let request = addressed(request, server, sender).map_err(|error| (error.into(), None))?;
+        sender.send(request).await.map_err(|mut error| {
+            let request = error.take_message();
+            self.failed(server);
+            (error.into_error().into(), request)
+        })
+    }
+
+    /// Records the health of the server by its answer, and keeps the connection for later.
+    fn answered(
+        &self,
+        server: Uri,
+        sender: HttpSender,
+        response: Response<Incoming>,
+    ) -> Response<Incoming> {
+        if is_unhealthy(response.status()) {
+            self.failed(&server);
+        } else {
+            lock(&self.0.servers).succeeded(&server);
+        }
+        if let HttpSender::Http1(mut sender) = sender {
+            let connections = self.clone();
+            // The connection is idle when the body of the answer was read.
+            tokio::spawn(async move {
+                if sender.ready().await.is_ok() {
+                    let mut open = connections.0.open.lock().await;
+                    if open.server.as_ref() == Some(&server) {
+                        open.idle.push(sender);
+                    }
+                }
+            });
+        }
+        response
+    }
+
+    /// Returns a connection to the healthiest server, and connects if there is none.
+    ///
+    /// One request connects at a time; the others then use its connection, or get its error.
+    async fn sender(&self) -> Result<(Uri, HttpSender), BoxError> {
+        let start = Instant::now();
+        let mut open = self.0.open.lock().await;
+        if let Some(found) = self.reusable(&mut open) {
+            return Ok(found);
+        }
+        if let Some((at, error)) = &open.failed
+            && *at >= start
+        {
+            return Err(Arc::clone(error).into());
+        }
+        let servers = lock(&self.0.servers).by_health(start);
+        let mut errors = Vec::new();
+        for server in servers {
+            match self.0.connector.clone().connect(server.clone()).await {
+                Ok((sender, driver)) => {
+                    let driver = self.drive(server.clone(), driver);
+                    self.opened(&mut open, &server, &sender, driver);
+                    return Ok((server, sender));
+                }
+                Err(error) => {
+                    self.failed(&server);
+                    errors.push((server, error));
+                }
+            }
+        }
+        let error = Arc::new(ConnectError(errors));
+        open.failed = Some((Instant::now(), Arc::clone(&error)));
+        Err(error.into())
+    }
+
+    /// Returns an open connection, unless another server is healthier.
+    fn reusable(&self, open: &mut OpenConnections) -> Option<(Uri, HttpSender)> {
+        let server = open.server.clone()?;
+        if lock(&self.0.servers).has_better(&server, Instant::now()) {
+            return None;
+        }
+        if let Some(http2) = open.http2.as_ref().filter(|http2| !http2.is_closed()) {
+            return Some((server, HttpSender::Http2(http2.clone())));
+        }
+        let mut idle = std::iter::from_fn(|| open.idle.pop());
+        let ready = idle.find(|sender| sender.is_ready() && !sender.is_closed())?;
+        Some((server, HttpSender::Http1(ready)))
+    }
+
+    /// Keeps a new connection for later requests. Requests in progress at another server stay.
+    fn opened(
+        &self,
+        open: &mut OpenConnections,
+        server: &Uri,
+        sender: &HttpSender,
+        driver: AbortHandle,
+    ) {
+        if open.server.as_ref() != Some(server) {
+            info!(event = %LogEvent::ApiServerConnected, %server, "connected to the API server");
+            *lock(&self.0.followed) = Some(server.clone());
+            *open = OpenConnections {
+                server: Some(server.clone()),
+                ..OpenConnections::default()
+            };
+        }
+        open.failed = None;
+        open.drivers.retain(|driver| !driver.is_finished());
+        open.drivers.push(driver);
+        open.http2 = match sender {
+            HttpSender::Http2(sender) => Some(sender.clone()),
+            HttpSender::Http1(_) => None,
+        };
+    }
+
+    /// Starts the task that drives a connection. A connection that breaks is a failure of its
+    /// server; one that the server closes is not.
+    fn drive(
+        &self,
+        server: Uri,
+        driver: impl Future<Output = hyper::Result<()>> + Send + 'static,
+    ) -> AbortHandle {
+        let connections = self.clone();
+        let task = tokio::spawn(async move {
+            if let Err(error) = driver.await {
+                debug!(%error, %server, "connection to the API server broke");
+                connections.failed(&server);
+            }
+        });
+        task.abort_handle()
+    }
+}
+
+/// Returns whether another server may give a better answer. A server that has just started answers
+/// 403 until it has loaded its RBAC rules.
+fn is_unhealthy(status: StatusCode) -> bool {
+    status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS
+        )
+}
+
+/// Adds the address of the server to the path of a request.
+fn addressed(
+    request: Request<Body>,
+    server: &Uri,
+    sender: &HttpSender,
+) -> http::Result<Request<Body>> {
+    let (mut head, body) = request.into_parts();
+    let path = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let base = server.path().trim_end_matches('/');
+    let target = format!("{base}{path}");
+    match sender {
+        HttpSender::Http2(_) => {
+            let mut parts = server.clone().into_parts();
+            parts.path_and_query = Some(target.parse()?);
+            head.uri = Uri::from_parts(parts)?;
+        }
+        HttpSender::Http1(_) => {
+            head.uri = target.parse()?;
+            if let Some(authority) = server.authority() {
+                head.headers.insert(header::HOST, authority.as_str().parse()?);
+            }
+        }
+    }
+    Ok(Request::from_parts(head, body))
+}
+
+impl Service<Request<Body>> for Connections {
+    type Response = Response<Incoming>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        Box::pin(self.clone().send(request))
+    }
+}
