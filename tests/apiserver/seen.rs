@@ -4,8 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use kube_dnat::planner::model::{Event, Events, Object, ObjectKey, ObjectKind, RejectReason};
-use kube_dnat::watch::apiserver::{ClientSettings, WatchTimeouts, client, watch_with};
+use kube_dnat::config::AcceptedTypes;
+use kube_dnat::planner::model::{
+    Event, Events, InterruptReason, Object, ObjectKey, ObjectKind, RejectReason,
+};
+use kube_dnat::watch::apiserver::{
+    ClientSettings, HttpVersions, WatchTimeouts, client, watch_with,
+};
 use tokio::sync::mpsc::{Receiver, channel};
 
 pub(crate) const OUR_NODE: &str = "node-1";
@@ -24,10 +29,17 @@ pub(crate) const TIMEOUTS: WatchTimeouts = WatchTimeouts {
     older_lists: DEADLINE,
 };
 
-/// Returns the settings of a client with a kubeconfig and nothing else.
+/// Returns the settings of a client with a kubeconfig.
 pub(crate) fn settings(kubeconfig: &Path) -> ClientSettings {
+    let (accepted, versions) = if super::FALLBACK {
+        (AcceptedTypes::JsonOnly, HttpVersions::Http1Only)
+    } else {
+        (AcceptedTypes::default(), HttpVersions::default())
+    };
     ClientSettings {
         kubeconfig: Some(kubeconfig.to_owned()),
+        accepted,
+        versions,
         ..ClientSettings::default()
     }
 }
@@ -39,6 +51,8 @@ pub(crate) struct Seen {
     pub(crate) rejected: BTreeMap<ObjectKey, Vec<RejectReason>>,
     /// Every kind that was reported as listed, once for each report.
     pub(crate) listed: Vec<ObjectKind>,
+    /// Every interruption that was reported, in order.
+    pub(crate) interrupted: Vec<(ObjectKind, InterruptReason)>,
     /// Every object that was reported as deleted or invalid, in order.
     pub(crate) deleted: Vec<String>,
 }
@@ -59,6 +73,7 @@ impl Seen {
             objects: BTreeMap::new(),
             rejected: BTreeMap::new(),
             listed: Vec::new(),
+            interrupted: Vec::new(),
             deleted: Vec::new(),
         }
     }
@@ -92,11 +107,20 @@ impl Seen {
         let in_time = tokio::time::timeout(DEADLINE, events).await.is_ok();
         assert!(
             in_time,
-            "not in time: {what}; listed {:?}, deleted {:?}, objects {:?}",
+            "not in time: {what}; listed {:?}, interrupted {:?}, deleted {:?}, objects {:?}",
             self.listed,
+            self.interrupted,
             self.deleted,
             self.objects.keys()
         );
+    }
+
+    /// Handles events until a watch was interrupted for this reason.
+    pub(crate) async fn until_interrupted(&mut self, kind: ObjectKind, reason: InterruptReason) {
+        self.until(reason.name(), |seen| {
+            seen.interrupted.contains(&(kind, reason))
+        })
+        .await;
     }
 
     /// Handles events until an object exists.
@@ -121,7 +145,7 @@ impl Seen {
     fn handle_event(&mut self, event: Event) {
         let update = match event {
             Event::Listed(kind) => return self.listed.push(kind),
-            Event::Interrupted(..) => return,
+            Event::Interrupted(kind, reason) => return self.interrupted.push((kind, reason)),
             Event::Update(update) => update,
             Event::OwnAddresses(_) => unreachable!("an API server has no own addresses"),
         };

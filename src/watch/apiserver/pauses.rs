@@ -5,7 +5,6 @@ use std::time::Duration;
 use backon::ExponentialBuilder;
 use kube::runtime::utils::{Backoff, ResetTimerBackoff};
 use kube::runtime::watcher::ExponentialBackoff;
-use tokio::time::sleep;
 
 use super::WatchTimeouts;
 
@@ -37,13 +36,10 @@ impl Pauses {
         }
     }
 
-    /// Pauses after a failure, longer than `at_least`.
-    ///
-    /// `Retry-After` gives every node the same pause; the jitter keeps a fleet from retrying at one
-    /// time.
-    pub(super) async fn after_failure(&mut self, at_least: Duration) {
-        let pause = self.failures.next().unwrap_or(LONGEST);
-        sleep(at_least + pause).await;
+    /// Returns the next pause after a failure, in addition to `Retry-After`, which gives every node
+    /// the same pause.
+    pub(super) fn failure(&mut self) -> Duration {
+        self.failures.next().unwrap_or(LONGEST)
     }
 
     /// Starts the pauses after failures over.

@@ -1,0 +1,213 @@
+//! The reader of one kind of object, from its first list on.
+
+use std::marker::PhantomData;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::Request;
+use kube::client::Body;
+use tokio::sync::mpsc::Sender;
+
+use super::WatchTimeouts;
+use super::answer::{self, Frames};
+use super::client::ApiClient;
+use super::content::ContentType;
+use super::failure::{LoggedFailures, WatchFailure};
+use super::kinds::Watched;
+use super::known::KnownNames;
+use super::object::WatchedObject;
+use super::pauses::Pauses;
+use super::request::Requests;
+use super::version::{ResourceVersion, SeenVersions};
+use crate::planner::model::{Event, Events, Object, ObjectKey, Update};
+
+mod listing;
+mod older;
+mod recovery;
+mod watching;
+
+/// Lists and watches the objects of kind `W` until the receiver of `events` is dropped.
+pub(super) fn read<'a, W: Watched>(
+    client: &'a ApiClient,
+    our_node: &'a str,
+    timeouts: &'a WatchTimeouts,
+    events: &'a Sender<Events>,
+) -> BoxFuture<'a, ()> {
+    let mut reader = WatchReader::<W> {
+        client,
+        timeouts,
+        events,
+        requests: Requests {
+            our_node,
+            accepted: client.accepted,
+            seconds: timeouts.watch,
+        },
+        known: KnownNames::default(),
+        versions: SeenVersions::default(),
+        next: NextStep::List,
+        unconfirmed: false,
+        pauses: Pauses::new(timeouts),
+        logged: LoggedFailures::default(),
+        lists: ListForm::Stream,
+        page_limit: PAGE_LIMIT,
+        broken_lists: 0,
+        failures: 0,
+        malformed: 0,
+        reported_listed: false,
+        unavailable: false,
+        kind: PhantomData,
+    };
+    async move { while reader.step().await.is_ok() {} }.boxed()
+}
+
+/// The state of the reader of kind `W`.
+struct WatchReader<'a, W> {
+    /// The client of the API servers.
+    client: &'a ApiClient,
+    /// The timeouts and pauses.
+    timeouts: &'a WatchTimeouts,
+    /// The channel of the events.
+    events: &'a Sender<Events>,
+    /// The requests of the kind.
+    requests: Requests<'a>,
+    /// The names of the known objects.
+    known: KnownNames,
+    /// The newest version that was seen.
+    versions: SeenVersions,
+    /// What to do next.
+    next: NextStep,
+    /// Whether the API server may have gone back before the version of the watch: the watch was
+    /// interrupted, and nothing has arrived since.
+    unconfirmed: bool,
+    /// The pauses after failures.
+    pauses: Pauses,
+    /// The failures that are in the log.
+    logged: LoggedFailures,
+    /// The form of lists; after a rejection of a stream, they come in pages for good.
+    lists: ListForm,
+    /// The number of objects in a page.
+    page_limit: u32,
+    /// The number of consecutive streaming lists that the API server closed before their end.
+    broken_lists: u32,
+    /// The number of consecutive failures.
+    failures: u32,
+    /// The number of consecutive answers that did not decode.
+    malformed: u32,
+    /// Whether [`Event::Listed`] was reported.
+    reported_listed: bool,
+    /// Whether the kind was logged as unavailable since its last list.
+    unavailable: bool,
+    /// The kind that the reader lists.
+    kind: PhantomData<W>,
+}
+
+/// The number of objects in a page, as in client-go.
+const PAGE_LIMIT: u32 = 500;
+
+/// What a reader does next.
+#[derive(Clone, Debug)]
+enum NextStep {
+    /// List what is at least as new as everything before.
+    List,
+    /// List the newest version of etcd.
+    ListNewest,
+    /// Watch from this version on.
+    Watch(ResourceVersion),
+}
+
+/// The form of lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ListForm {
+    /// As a stream, which continues as a watch.
+    Stream,
+    /// In pages.
+    Pages,
+}
+
+/// The end of what a reader was doing.
+enum ReadEnd {
+    /// The list or watch failed.
+    Failed(WatchFailure),
+    /// The receiver of the events is dropped.
+    Stopped,
+}
+
+/// The receiver of the events is dropped.
+struct Stopped;
+
+impl From<WatchFailure> for ReadEnd {
+    fn from(failure: WatchFailure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<Stopped> for ReadEnd {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+impl<W: Watched> WatchReader<'_, W> {
+    /// Lists or watches once, and recovers if that fails.
+    async fn step(&mut self) -> Result<(), Stopped> {
+        let end = match (self.next.clone(), self.lists) {
+            (NextStep::Watch(after), _) => self.watch(&after).await,
+            (NextStep::List | NextStep::ListNewest, ListForm::Stream) => {
+                self.list_as_stream().await
+            }
+            (NextStep::List | NextStep::ListNewest, ListForm::Pages) => self.list_in_pages().await,
+        };
+        match end {
+            Ok(()) => Ok(()),
+            Err(ReadEnd::Failed(failure)) => self.recover(&failure).await,
+            Err(ReadEnd::Stopped) => Err(Stopped),
+        }
+    }
+
+    /// Sends the request of a watch.
+    async fn open_watch(
+        &self,
+        request: Request<Body>,
+    ) -> Result<(ContentType, Frames), WatchFailure> {
+        let (format, body) = self.send(request).await?;
+        Ok((format, answer::frames(format, body)))
+    }
+
+    /// Sends a request.
+    async fn send(&self, request: Request<Body>) -> Result<(ContentType, Body), WatchFailure> {
+        answer::send(&self.client.kube, request, self.timeouts.answer).await
+    }
+
+    /// Reports an object that exists.
+    async fn apply(&mut self, object: &WatchedObject<W>) -> Result<(), Stopped> {
+        let update = object.update(self.requests.our_node);
+        self.known.insert(&update.key.name);
+        self.report(Event::Update(update)).await
+    }
+
+    /// Reports once that the kind is listed.
+    async fn report_listed(&mut self) -> Result<(), Stopped> {
+        if self.reported_listed {
+            return Ok(());
+        }
+        self.reported_listed = true;
+        self.report(Event::Listed(W::KIND)).await
+    }
+
+    /// Reports an object, or its deletion.
+    async fn update(&self, key: ObjectKey, object: Option<Object>) -> Result<(), Stopped> {
+        let rejected = Vec::new();
+        let update = Update {
+            key,
+            object,
+            rejected,
+            triggered: None,
+        };
+        self.report(Event::Update(update)).await
+    }
+
+    /// Sends an event to the receiver.
+    async fn report(&self, event: Event) -> Result<(), Stopped> {
+        self.events.send(vec![event]).await.ok().ok_or(Stopped)
+    }
+}
