@@ -8,11 +8,13 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use kube::Config;
 use kube::client::{Body, ConfigExt};
 use tokio::time::timeout;
 use tower::{BoxError, Service};
+
+use super::tasks::ConnectionTasks;
 
 /// The timeout of a TCP connection; the TLS handshake may take as long again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -87,11 +89,12 @@ impl Connector {
     pub(super) async fn connect(
         mut self,
         server: Uri,
+        tasks: ConnectionTasks,
     ) -> Result<(HttpSender, impl Future<Output = hyper::Result<()>> + Send), BoxError> {
         let connecting = timeout(CONNECT_TIMEOUT * 2, self.0.call(server));
         let stream = connecting.await.map_err(|_elapsed| "timed out")??;
         if stream.connected().is_negotiated_h2() {
-            let (sender, driver) = http2::Builder::new(TokioExecutor::new())
+            let (sender, driver) = http2::Builder::new(tasks)
                 .timer(TokioTimer::new())
                 .keep_alive_interval(PING_AFTER)
                 .keep_alive_timeout(PING_TIMEOUT)

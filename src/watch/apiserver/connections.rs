@@ -9,14 +9,15 @@ use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
+use hyper::rt::Executor;
 use kube::client::Body;
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tower::{BoxError, Service};
 use tracing::{debug, info};
 
 use super::connect::{Connector, HttpSender};
 use super::servers::ServerList;
+use super::tasks::ConnectionTasks;
 use crate::logging::LogEvent;
 
 /// The service that sends requests to the healthiest API server.
@@ -47,7 +48,7 @@ struct OpenConnections {
     /// The HTTP/1.1 connections without a request.
     idle: Vec<http1::SendRequest<Body>>,
     /// The tasks that drive the connections.
-    drivers: Vec<AbortHandle>,
+    tasks: ConnectionTasks,
     /// The time and the errors of the last round in which no server could be reached.
     failed: Option<(Instant, Arc<ConnectError>)>,
 }
@@ -100,7 +101,7 @@ impl Connections {
         let stays = |server: &Uri| lock(&self.0.servers).contains(server);
         if !open.server.as_ref().is_none_or(stays) {
             let closed = std::mem::take(&mut *open);
-            closed.drivers.iter().for_each(AbortHandle::abort);
+            closed.tasks.abort();
         }
     }
 
@@ -193,10 +194,16 @@ impl Connections {
         let servers = lock(&self.0.servers).by_health(start);
         let mut errors = Vec::new();
         for server in servers {
-            match self.0.connector.clone().connect(server.clone()).await {
+            let tasks = if open.server.as_ref() == Some(&server) {
+                open.tasks.clone()
+            } else {
+                ConnectionTasks::default()
+            };
+            let connector = self.0.connector.clone();
+            match connector.connect(server.clone(), tasks.clone()).await {
                 Ok((sender, driver)) => {
-                    let driver = self.drive(server.clone(), driver);
-                    self.opened(&mut open, &server, &sender, driver);
+                    tasks.execute(self.clone().drive(server.clone(), driver));
+                    self.opened(&mut open, &server, &sender, tasks);
                     return Ok((server, sender));
                 }
                 Err(error) => {
@@ -230,40 +237,31 @@ impl Connections {
         open: &mut OpenConnections,
         server: &Uri,
         sender: &HttpSender,
-        driver: AbortHandle,
+        tasks: ConnectionTasks,
     ) {
         if open.server.as_ref() != Some(server) {
             info!(event = %LogEvent::ApiServerConnected, %server, "connected to the API server");
             *lock(&self.0.followed) = Some(server.clone());
             *open = OpenConnections {
                 server: Some(server.clone()),
+                tasks,
                 ..OpenConnections::default()
             };
         }
         open.failed = None;
-        open.drivers.retain(|driver| !driver.is_finished());
-        open.drivers.push(driver);
         open.http2 = match sender {
             HttpSender::Http2(sender) => Some(sender.clone()),
             HttpSender::Http1(_) => None,
         };
     }
 
-    /// Starts the task that drives a connection. A connection that breaks is a failure of its
-    /// server; one that the server closes is not.
-    fn drive(
-        &self,
-        server: Uri,
-        driver: impl Future<Output = hyper::Result<()>> + Send + 'static,
-    ) -> AbortHandle {
-        let connections = self.clone();
-        let task = tokio::spawn(async move {
-            if let Err(error) = driver.await {
-                debug!(%error, %server, "connection to the API server broke");
-                connections.failed(&server);
-            }
-        });
-        task.abort_handle()
+    /// Drives a connection to its end. A connection that breaks is a failure of its server; one that
+    /// the server closes is not.
+    async fn drive(self, server: Uri, driver: impl Future<Output = hyper::Result<()>>) {
+        if let Err(error) = driver.await {
+            debug!(%error, %server, "connection to the API server broke");
+            self.failed(&server);
+        }
     }
 }
 

@@ -28,6 +28,7 @@ mod request;
 mod servers;
 mod servers_file;
 mod status;
+mod tasks;
 mod version;
 
 pub use client::{ApiClient, ClientError, ClientSettings, client};
