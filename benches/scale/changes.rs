@@ -102,9 +102,10 @@ impl Bench<'_> {
 
     fn restart(&mut self) {
         let started = Instant::now();
-        let (elements, operations) = self.node.adopt();
+        let (elements, operations, longest) = self.node.adopt();
         let values = [
             ("total_ms", milliseconds(started.elapsed())),
+            ("longest_step_ms", milliseconds(longest)),
             ("elements", f64::from(elements)),
             ("operations", f64::from(operations)),
             ("resident_mb", resident()),

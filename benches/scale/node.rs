@@ -12,7 +12,7 @@ use kube_dnat::planner::diff::TableStatus;
 use kube_dnat::planner::dual::Dual;
 use kube_dnat::planner::model::Event;
 use kube_dnat::planner::ruleset::Program;
-use kube_dnat::sync::State;
+use kube_dnat::sync::{SERVICES_PER_STEP, State, StepStatus, read_next};
 use nix::sched::{CloneFlags, unshare};
 
 /// Runs a closure in a new network namespace.
@@ -80,17 +80,37 @@ impl Node {
         self.sync(KernelView::Applied, None)
     }
 
-    /// Reads the table back and commits the differences, as after a restart.
+    /// Reads the table back in steps and commits the differences, as after a restart.
     ///
-    /// Returns the number of elements and of operations.
-    pub(crate) fn adopt(&mut self) -> (u32, u32) {
-        let found = self.kernel.read::<Ipv4Addr>(&self.program);
+    /// Returns the number of elements and of operations, and the longest step.
+    pub(crate) fn adopt(&mut self) -> (u32, u32, Duration) {
+        let found = self.kernel.read_without_keyed::<Ipv4Addr>(&self.program);
         let TableStatus::Ours(table) = found.expect("a table") else {
             panic!("the table is not ours")
         };
-        let elements = u32::try_from(table.len()).expect("some elements");
-        let took = self.sync(KernelView::Found(Box::new(table)), None);
-        (elements, took.operations)
+        self.state.begin_read_back(Dual {
+            ipv4: Some(table),
+            ipv6: None,
+        });
+        let (mut operations, mut longest) = (0, Duration::ZERO);
+        while self.state.unread_count() > 0 {
+            let started = Instant::now();
+            let statuses = read_next(&mut self.kernel, &self.state, SERVICES_PER_STEP);
+            let StepStatus::Read(ipv4) = statuses.expect("answers").ipv4 else {
+                panic!("the table is not ours")
+            };
+            self.state.adopt(Dual { ipv4, ipv6: None });
+            operations += self.update().operations;
+            longest = longest.max(started.elapsed());
+        }
+        let end = self.state.plan_end_of_read_back().expect("all is read");
+        operations += u32::try_from(end.ipv4.len()).expect("some operations");
+        self.kernel.commit(&end.into()).expect("a commit");
+        let _known = self.state.end_read_back();
+        let counts = self.state.families.ipv4.applied().element_counts();
+        let elements = counts.values().sum::<usize>();
+        let elements = u32::try_from(elements).expect("some elements");
+        (elements, operations, longest)
     }
 
     fn sync(&mut self, view: KernelView<Ipv4Addr>, rebuild: Option<Program>) -> SyncTime {

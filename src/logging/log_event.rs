@@ -93,6 +93,8 @@ log_events! {
     TableAdopted = "table_adopted",
     /// A table was read back after a failure or after drift.
     TableRead = "table_read",
+    /// Large sets are or were dumped, for elements that no Service needs.
+    TablesAudited = "tables_audited",
     /// A table of another version is replaced.
     TableReplaced = "table_replaced",
     /// The first sync of the process is committed.

@@ -19,7 +19,7 @@ pub use nf_tables::commit::{Commit, FamilyCommit};
 pub use nf_tables::counters::CountedElement;
 pub use nf_tables::element::PinnedClient;
 pub use nf_tables::encode::debug_rules;
-pub use nf_tables::inspect::TableShape;
+pub use nf_tables::inspect::{TableShape, UnknownElements};
 pub use nf_tables::keyed::ElementKey;
 pub use nf_tables::monitor::{ForeignChange, TableMonitor};
 pub use nf_tables::{Kernel, UnpinOutcome};

@@ -113,6 +113,11 @@ impl DriftMonitor {
         self.needs_audit |= expected.is_some() && generation != expected;
     }
 
+    /// Requests that the tables are read back.
+    pub(super) fn request_audit(&mut self) {
+        self.needs_audit = true;
+    }
+
     /// Whether the tables must be read back, since a notification may be missed. Returns it once.
     pub(super) fn needs_audit(&mut self) -> bool {
         std::mem::take(&mut self.needs_audit)

@@ -2,6 +2,7 @@
 //! kernel in one transaction.
 
 mod affinity;
+mod audit;
 mod conntrack;
 mod describe;
 mod diagnostics;
@@ -14,6 +15,8 @@ mod mode;
 mod node_name;
 mod pace;
 mod plan;
+mod read_back;
+mod reading;
 mod reaping;
 mod recovery;
 mod sockets;
@@ -26,9 +29,11 @@ mod unserved;
 pub use affinity::ClientsToUnpin;
 pub use describe::{DebugRequest, DebugView};
 pub use diagnostics::{Diagnostic, DiagnosticSubject};
-pub use family::{Effects, FamilyPlan, FamilyState, Skipped};
+pub use family::{Effects, FamilyPlan, FamilyState, KnownKeys, ReadBackStep, SERVICES_PER_STEP, Skipped, key_hash};
 pub use health::{NodeObject, SyncHealth};
 pub use plan::{KernelViews, SyncEffects, SyncOutcome, SyncPlan, Transactions};
+pub use read_back::{EndOfReadBack, ReadBackSteps, TablesToRead};
+pub use reading::{StepStatus, read_next};
 pub use sockets::Sockets;
 pub use state::State;
 pub use syncer::Syncer;

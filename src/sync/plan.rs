@@ -34,6 +34,8 @@ pub enum SyncOutcome {
     Complete,
     /// The kernel holds everything except the Services that it rejects.
     SomeSkipped,
+    /// The tables are being read back, and the next step can follow at once.
+    Reading,
     /// A change is pending.
     Pending,
 }

@@ -6,7 +6,7 @@ use tracing::{debug, warn};
 
 use super::affinity::{ReapPhase, Reaped};
 use super::mode::SyncMode;
-use super::{SyncPlan, Syncer};
+use super::{ClientsToUnpin, SyncPlan, Syncer};
 use crate::logging::LogEvent;
 use crate::netlink::{Error, FamilyCommit};
 use crate::per_family;
@@ -58,22 +58,39 @@ impl Syncer {
 
     /// Unpins every client that must lose its endpoint, after a failure.
     pub(super) fn retry_reaping(&mut self) {
-        let clients = per_family!(self.state.families.as_ref(), |family| family
-            .clients_to_unpin());
-        let Dual {
-            ipv4: Some(ipv4),
-            ipv6,
-        } = clients
-        else {
+        // At the end of a read-back, all clients are checked.
+        if self.mode != SyncMode::Incremental {
             return;
-        };
-        let clients = Dual {
-            ipv4,
-            ipv6: ipv6.flatten(),
+        }
+        let Some(clients) = self.clients_to_unpin() else {
+            return;
         };
         if self.reaper.retry(&mut self.kernel, clients) == Reaped::All {
             self.all_reaped();
         }
+    }
+
+    /// Unpins every client that must lose its endpoint, since an earlier process may have pinned it.
+    pub(super) fn reap_all(&mut self) -> Reaped {
+        match self.clients_to_unpin() {
+            Some(clients) => {
+                self.reaper
+                    .reap(&mut self.kernel, clients, ReapPhase::AfterCommit)
+            }
+            None => Reaped::All,
+        }
+    }
+
+    /// Returns all clients that must lose their endpoint; `None` before the first commit.
+    fn clients_to_unpin(
+        &self,
+    ) -> Option<Dual<ClientsToUnpin<Ipv4Addr>, ClientsToUnpin<Ipv6Addr>>> {
+        let clients = per_family!(self.state.families.as_ref(), |family| family
+            .clients_to_unpin());
+        Some(Dual {
+            ipv4: clients.ipv4?,
+            ipv6: clients.ipv6.flatten(),
+        })
     }
 
     /// Deletes the elements that keep clients from endpoints that are gone, since no client is

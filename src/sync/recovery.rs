@@ -39,10 +39,14 @@ impl Syncer {
         match (recovery(&error, self.mode), &error) {
             (SyncRecovery::ReadBack, _) => {
                 self.log_first_rejection(&error);
+                self.cancel_reading();
                 self.mode = SyncMode::ReadBack;
                 return Ok(());
             }
             (SyncRecovery::Skip, Error::Rejected(rejections)) => {
+                if self.restart_reading() {
+                    return Ok(());
+                }
                 if self.skip_rejected(rejections) == Skipped::Newly {
                     return Ok(());
                 }
@@ -53,6 +57,7 @@ impl Syncer {
             return Err(error);
         }
         warn!(event = %LogEvent::TablesRecreated, %error, "cannot repair the tables; recreating them");
+        self.cancel_reading();
         self.mode = SyncMode::Rebuild;
         Ok(())
     }

@@ -12,6 +12,8 @@ pub struct Sockets {
     pub kernel: Kernel,
     /// The socket of the thread that finds pinned clients.
     pub for_clients: Kernel,
+    /// The socket of the thread that dumps large sets.
+    pub for_audits: Kernel,
     /// The socket of connection tracking.
     pub conntrack: Conntrack,
 }
@@ -45,6 +47,7 @@ impl Sockets {
         Ok(Self {
             kernel,
             for_clients: Kernel::open()?,
+            for_audits: Kernel::open()?,
             conntrack: Conntrack::open()?,
         })
     }

@@ -29,8 +29,8 @@ use crate::planner::ruleset::{Program, Table};
 /// The state of the node: the objects, the dirty state and the applied state.
 #[derive(Debug)]
 pub struct State {
-    store: Store,
-    facts: NodeFacts,
+    pub(super) store: Store,
+    pub(super) facts: NodeFacts,
     /// The kinds of objects that are completely listed.
     listed: BTreeSet<ObjectKind>,
     diagnostics: Diagnostics,

@@ -6,9 +6,8 @@ use tokio::time::Instant;
 use tracing::{debug, error, info};
 
 use super::affinity::{ReapPhase, Reaped};
-use super::drift::Drift;
 use super::metrics::SyncExtent;
-use super::mode::{SyncMode, view};
+use super::mode::SyncMode;
 use super::reaping::AppliedState;
 use super::{SyncEffects, SyncOutcome, SyncPlan, Syncer};
 use crate::logging::LogEvent;
@@ -22,6 +21,24 @@ const LARGE_COMMIT: usize = 10_000;
 
 /// The number of transactions that one sync attempts before it waits.
 const MAX_ATTEMPTS: usize = 16;
+
+/// An attempt to sync.
+#[derive(Clone, Copy)]
+pub(super) struct SyncAttempt {
+    pub(super) extent: SyncExtent,
+    pub(super) started: Instant,
+    /// The time that the kernel took.
+    pub(super) in_kernel: Duration,
+}
+
+/// Whether a commit completes a sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Further steps of a read-back follow.
+    ReadsOn,
+    /// Nothing follows.
+    Complete,
+}
 
 impl Syncer {
     /// Whether the kernel holds everything that is desired, except skipped Services.
@@ -38,6 +55,7 @@ impl Syncer {
             }
             Err(error) => {
                 self.log_failure(&error);
+                self.cancel_reading();
                 self.mode = SyncMode::ReadBack;
                 SyncOutcome::Pending
             }
@@ -74,7 +92,8 @@ impl Syncer {
                 // The plan starts from a state that is no longer applied.
                 continue;
             }
-            let (transactions, effects) = plan.split();
+            let (mut transactions, effects) = plan.split();
+            self.replace_unknown(&mut transactions)?;
             let commit = per_family!(transactions.zip(rebuilds), |(transaction, rebuild)| {
                 FamilyCommit {
                     rebuild,
@@ -87,23 +106,56 @@ impl Syncer {
             self.metrics.sent(self.kernel.sent_bytes());
             match result {
                 Ok(()) => {
-                    self.after_commit(effects, &commit, started.elapsed());
-                    self.metrics
-                        .committed(&commit, extent, started.elapsed(), in_kernel);
-                    let is_large = commit.len() > LARGE_COMMIT || extent == SyncExtent::Full;
-                    drop(commit);
-                    if is_large {
-                        release_free_memory();
+                    let attempt = SyncAttempt {
+                        extent,
+                        started,
+                        in_kernel,
+                    };
+                    if self.conclude_commit(commit, effects, attempt)? == Progress::ReadsOn {
+                        return Ok(SyncOutcome::Reading);
                     }
                 }
                 Err(error) => {
                     self.metrics
                         .commit_failed(&error, extent, started.elapsed());
+                    if commit.rebuilds() {
+                        // The applied state of a table that is rebuilt is not that of the kernel.
+                        self.cancel_reading();
+                    }
                     self.recover(error)?;
                 }
             }
         }
         Ok(self.state.outcome())
+    }
+
+    /// Records a commit, and does what follows it.
+    fn conclude_commit(
+        &mut self,
+        commit: Commit,
+        effects: SyncEffects,
+        attempt: SyncAttempt,
+    ) -> Result<Progress, Error> {
+        let progress = self.step_committed(&commit, attempt.in_kernel);
+        let SyncAttempt {
+            extent,
+            started,
+            in_kernel,
+        } = match &self.reading {
+            Some(reading) if progress == Progress::Complete => reading.whole(),
+            Some(_) | None => attempt,
+        };
+        self.after_commit(effects, &commit, started.elapsed(), progress)?;
+        if progress == Progress::Complete || !commit.is_empty() {
+            self.metrics
+                .committed(&commit, extent, started.elapsed(), in_kernel);
+        }
+        let is_large = commit.len() > LARGE_COMMIT || extent == SyncExtent::Full;
+        drop(commit);
+        if is_large && progress == Progress::Complete {
+            release_free_memory();
+        }
+        Ok(progress)
     }
 
     fn extent(&self) -> SyncExtent {
@@ -115,12 +167,18 @@ impl Syncer {
 
     /// Plans the dirty state, and returns the programs of the tables that are rebuilt.
     fn plan(&mut self) -> Result<(SyncPlan, Dual<Option<Program>>), Error> {
-        let (mode, is_first) = (self.mode, !self.committed_once);
-        let (views, rebuilds) = per_family!(self.state.programs(), |program| {
-            view(&mut self.kernel, mode, program, is_first)?
+        let programs = self.state.programs();
+        Ok(match self.mode {
+            SyncMode::Incremental => (
+                self.state.plan_changes(),
+                per_family!(programs, |_program| None),
+            ),
+            SyncMode::ReadBack => self.plan_read_back()?,
+            SyncMode::Rebuild => (
+                self.state.plan_everything(),
+                per_family!(programs, |program| Some(program)),
+            ),
         })
-        .unzip();
-        Ok((self.state.plan(views), rebuilds))
     }
 
     /// Commits a transaction. The notifications of a large one are not received.
@@ -139,42 +197,61 @@ impl Syncer {
     ///    it are deleted.
     /// 5. Conntrack is cleaned after both, or the next packet would recreate a stale entry.
     /// 6. Health checks report endpoints that the kernel already serves.
-    fn after_commit(&mut self, effects: SyncEffects, commit: &Commit, elapsed: Duration) {
-        if self.mode != SyncMode::Incremental {
-            let drift = self.drift.conclude_repair(commit.len());
-            if drift == Drift::Repaired {
-                self.metrics.repaired();
-            }
-        }
+    ///
+    /// While a read-back goes on, 4 and 5 wait until all Services are known.
+    fn after_commit(
+        &mut self,
+        effects: SyncEffects,
+        commit: &Commit,
+        elapsed: Duration,
+        progress: Progress,
+    ) -> Result<(), Error> {
         let clients = per_family!(effects.as_ref(), |effects| effects.to_unpin.clone());
-        let reaped = self
+        let mut reaped = self
             .reaper
             .reap(&mut self.kernel, clients, ReapPhase::AfterCommit);
         let diagnostics = self.state.committed(effects);
         self.metrics.count_unserved(diagnostics.len());
         self.report_diagnostics(diagnostics);
+        let is_complete = progress == Progress::Complete;
+        if self.reading.is_some() && is_complete {
+            if let Err(error) = self.end_reading() {
+                self.recover(error)?;
+            }
+            if self.mode != SyncMode::Incremental {
+                return Ok(());
+            }
+            reaped = self.reap_all();
+        } else if is_complete {
+            self.log_commit(commit.len(), commit.rebuilds(), elapsed);
+            if self.mode == SyncMode::Rebuild {
+                self.conclude_repair(commit.len());
+            }
+            self.committed_once = true;
+            self.mode = SyncMode::Incremental;
+        }
         per_family!(self.state.families.as_ref(), |family| self
             .metrics
             .set_applied(family));
-        if reaped == Reaped::All {
-            self.all_reaped();
+        if is_complete {
+            if reaped == Reaped::All {
+                self.all_reaped();
+            }
+            self.cleaner.clean(&mut self.state, reaped);
         }
-        self.cleaner.clean(&mut self.state, reaped);
         self.send_health_checks();
-        self.log_commit(commit, elapsed);
-        self.committed_once = true;
-        self.mode = SyncMode::Incremental;
         if self.has_affinity() {
             self.check_affinity_maps();
         }
+        Ok(())
     }
 
-    fn log_commit(&self, commit: &Commit, elapsed: Duration) {
-        let (operations, elapsed_ms) = (commit.len(), milliseconds(elapsed));
+    /// Logs a commit, or the commits of a read-back.
+    pub(super) fn log_commit(&self, operations: usize, rebuilt: bool, elapsed: Duration) {
+        let elapsed_ms = milliseconds(elapsed);
         if self.committed_once {
             debug!(event = %LogEvent::SyncCommitted, operations, elapsed_ms, "committed");
         } else {
-            let rebuilt = commit.rebuilds();
             info!(
                 event = %LogEvent::FirstSyncCommitted,
                 operations, elapsed_ms, rebuilt, "first sync committed"

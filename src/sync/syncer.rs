@@ -10,10 +10,12 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::affinity::{self, AffinityReaper, FullMaps};
+use super::audit::Auditor;
 use super::conntrack::ConntrackCleaner;
 use super::drift::DriftMonitor;
 use super::metrics::{self, SyncMetrics};
 use super::mode::SyncMode;
+use super::reading::Reading;
 use super::tasks::{Backoff, Task, Tasks};
 use super::{DebugRequest, Diagnostic, Sockets, State, SyncHealth, SyncOutcome};
 use crate::events::EventRecorder;
@@ -38,6 +40,7 @@ pub struct Syncer {
     pub(super) kernel: Kernel,
     pub(super) reaper: AffinityReaper,
     pub(super) drift: DriftMonitor,
+    pub(super) auditor: Auditor,
     health_checks: UnboundedSender<HealthCheckChange>,
     sync_health: Arc<SyncHealth>,
     pub(super) cleaner: ConntrackCleaner,
@@ -51,6 +54,10 @@ pub struct Syncer {
     longest_retry: Duration,
     pub(super) last_sync: Option<Instant>,
     pub(super) mode: SyncMode,
+    /// The read-back that is not complete.
+    pub(super) reading: Option<Reading>,
+    /// The number of read-backs in a row that started over, because the ruleset changed.
+    pub(super) reading_restarts: u32,
     /// Whether the last sync failed because another process owns the tables.
     pub(super) owned_by_other: bool,
     pub(super) committed_once: bool,
@@ -65,7 +72,7 @@ impl Syncer {
     /// `sync_health`.
     ///
     /// # Errors
-    /// If the thread that finds pinned clients cannot start.
+    /// If a thread cannot start.
     pub fn new(
         sockets: Sockets,
         state: State,
@@ -76,6 +83,7 @@ impl Syncer {
         let Sockets {
             kernel,
             for_clients,
+            for_audits,
             conntrack,
         } = sockets;
         let drift = DriftMonitor::new(TableMonitor::new(kernel.port()), kernel.owns_tables());
@@ -84,6 +92,7 @@ impl Syncer {
             kernel,
             drift,
             reaper: AffinityReaper::start(for_clients)?,
+            auditor: Auditor::start(for_audits)?,
             health_checks,
             sync_health,
             cleaner: ConntrackCleaner::new(conntrack, metrics.clone()),
@@ -95,6 +104,8 @@ impl Syncer {
             longest_retry: LONGEST_RETRY,
             last_sync: None,
             mode: SyncMode::ReadBack,
+            reading: None,
+            reading_restarts: 0,
             owned_by_other: false,
             committed_once: false,
             first_sync: None,
@@ -146,14 +157,16 @@ impl Syncer {
                 pause = self.drift.wait() => tasks.schedule(Task::ReadBack, pause),
                 task = tasks.next() => self.perform(task),
                 () = self.reaper.wait() => self.reap_some(),
+                () = self.auditor.wait() => {}
                 received = events.recv() => match received {
                     Some(received) => self.handle_events(received),
                     None => return,
                 },
-                Some(request) = debug_requests.recv() => {
-                    // The client may have closed its connection.
-                    let _closed = request.response.send(self.state.debug(request.view));
-                }
+                Some(request) = debug_requests.recv() => self.answer(request),
+            }
+            // While a read-back goes on, its next step is always due.
+            while let Ok(request) = debug_requests.try_recv() {
+                self.answer(request);
             }
             // The limit keeps busy sources from delaying the sync.
             for _ in 0..events.max_capacity() {
@@ -164,6 +177,7 @@ impl Syncer {
             }
             self.sync_health
                 .set_node_leaving(self.state.node_is_leaving());
+            self.conclude_audit();
             if self.state.is_complete() {
                 self.sync_if_due(&mut tasks, &mut backoff);
                 let diagnostics = self.state.check_node_name();
@@ -181,6 +195,8 @@ impl Syncer {
             Task::ReadBack => {
                 if self.mode == SyncMode::Incremental {
                     self.mode = SyncMode::ReadBack;
+                } else if let Some(reading) = &mut self.reading {
+                    reading.is_outdated = true;
                 }
             }
             Task::Retry => self.state.retry_skipped(),
@@ -190,6 +206,12 @@ impl Syncer {
             Task::DeleteUnusedChains => self.delete_unused_chains(),
             Task::CheckAffinityMaps => self.check_affinity_maps(),
         }
+    }
+
+    /// Answers a request for a part of the state.
+    fn answer(&self, request: DebugRequest) {
+        // The client may have closed its connection.
+        let _closed = request.response.send(self.state.debug(request.view));
     }
 
     /// Syncs, unless a retry or the minimum interval between syncs delays that.
@@ -210,7 +232,7 @@ impl Syncer {
 
     /// Returns the time until the next sync may start; none if it has nothing to do.
     fn delay(&self) -> Duration {
-        if self.is_clean() {
+        if self.is_clean() || self.reading.is_some() {
             return Duration::ZERO;
         }
         self.last_sync.map_or(Duration::ZERO, |last| {
@@ -221,7 +243,7 @@ impl Syncer {
 
     /// Reports the outcome of a sync, and schedules the retry that it needs.
     fn conclude(&mut self, outcome: SyncOutcome, tasks: &mut Tasks, backoff: &mut Backoff) {
-        if outcome != SyncOutcome::Pending {
+        if !matches!(outcome, SyncOutcome::Pending | SyncOutcome::Reading) {
             self.sync_health.committed();
         }
         match outcome {
@@ -233,6 +255,7 @@ impl Syncer {
                 tasks.set(Task::Retry, None);
                 *backoff = Backoff::default();
             }
+            SyncOutcome::Reading => tasks.set(Task::Sync, Some(Instant::now())),
             SyncOutcome::SomeSkipped => {
                 backoff.is_failing = false;
                 if !tasks.is_scheduled(Task::Retry) {

@@ -12,6 +12,7 @@ mod affinity;
 mod cost;
 mod outcomes;
 mod properties;
+mod read_back;
 mod skipped;
 mod specification;
 mod stale_entries;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::netlink::Error;
 use crate::netlink::nf_tables::encode::{COMMENT, REST_OF_NAME, family_number};
-use crate::netlink::socket::Socket;
 use crate::netlink::socket::attribute::{Attribute, Attributes, MalformedMessage};
+use crate::netlink::socket::{DumpConsistency, Socket};
 use crate::netlink::uapi::NF_DROP;
 use crate::netlink::uapi::nf_tables::{
     NFT_GOTO, NFT_MSG_GETSETELEM, NFT_SET_ELEM_INTERVAL_END, NFTA_DATA_VALUE, NFTA_DATA_VERDICT,
@@ -80,17 +80,28 @@ pub(crate) fn dump_dynamic(
     socket: &mut Socket,
     family: Family,
     name: SetName,
-    mut each: impl FnMut(&Attributes<'_>) -> Result<(), MalformedMessage>,
+    each: impl FnMut(&Attributes<'_>) -> Result<(), MalformedMessage>,
 ) -> Result<(), Error> {
+    dump(socket, family, name, each).map(|_| ())
+}
+
+/// Dumps a set, and passes the attributes of each element to `each`. A set that does not exist has
+/// no element.
+pub(crate) fn dump(
+    socket: &mut Socket,
+    family: Family,
+    name: SetName,
+    mut each: impl FnMut(&Attributes<'_>) -> Result<(), MalformedMessage>,
+) -> Result<DumpConsistency, Error> {
     let texts = [(NFTA_TABLE, TABLE), (NFTA_SET_ELEM_LIST_SET, name.as_str())];
     let family = family_number(family);
     let dumped = socket.dump_nftables(NFT_MSG_GETSETELEM, family, &texts, |message| {
         elements(&message.attributes()).try_for_each(|element| each(&element))
     });
-    match dumped {
-        Ok(_) => Ok(()),
-        Err(error) => error.unless_missing("dump a set"),
-    }
+    dumped.or_else(|error| {
+        let missing = error.unless_missing("dump a set");
+        missing.map(|()| DumpConsistency::Consistent)
+    })
 }
 
 /// Returns the attributes of each element in a message of elements.

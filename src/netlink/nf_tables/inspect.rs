@@ -23,8 +23,8 @@ use crate::planner::diff::TableStatus;
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{
-    Chain, ChainName, DynamicChain, ElementData, FrontendKind, Interface, Key, PodMatch, Program,
-    SetName, SlotRange, TABLE, Table, Value, program,
+    Chain, ChainName, DynamicChain, Element, ElementData, FrontendKind, Interface, Key, PodMatch,
+    Program, SetName, SlotRange, TABLE, Table, Value, program,
 };
 
 /// A table of ours without its elements.
@@ -36,6 +36,17 @@ pub struct TableShape<A: Address> {
     pub table: Table<A>,
     /// The netlink port of the socket that owns the table.
     pub owner: Option<u32>,
+}
+
+/// The elements of a set that were not known.
+#[derive(Debug)]
+pub struct UnknownElements<A: Address> {
+    /// The elements.
+    pub elements: Vec<Element<A>>,
+    /// Whether there are elements that kube-dnat does not make.
+    pub has_others: bool,
+    /// Whether no element can be missing: the set did not change while it was dumped.
+    pub is_complete: bool,
 }
 
 impl Kernel {
@@ -82,7 +93,28 @@ impl Kernel {
     /// The kernel does not dump the sets.
     pub fn element_counts<A: Address>(&mut self) -> Result<BTreeMap<SetName, usize>, Error> {
         let mut counts = BTreeMap::new();
-        let mut uncounted = Vec::new();
+        for (name, reported) in self.reported_counts::<A>()? {
+            let mut count = reported.unwrap_or(0);
+            if reported.is_none() {
+                element::dump_dynamic(&mut self.socket, A::FAMILY, name, |_| {
+                    count += 1;
+                    Ok(())
+                })?;
+            }
+            counts.insert(name, count);
+        }
+        Ok(counts)
+    }
+
+    /// Reads the number of elements that the kernel reports for each set and map of our table;
+    /// `None` before Linux 6.16.
+    ///
+    /// # Errors
+    /// The kernel does not dump the sets.
+    pub fn reported_counts<A: Address>(
+        &mut self,
+    ) -> Result<BTreeMap<SetName, Option<usize>>, Error> {
+        let mut counts = BTreeMap::new();
         let texts = [(NFTA_TABLE, TABLE)];
         let family = family_number(A::FAMILY);
         let dumped = self
@@ -94,26 +126,43 @@ impl Kernel {
                 let Some(name) = name.filter(|_| text(NFTA_TABLE) == Some(TABLE)) else {
                     return Ok(());
                 };
-                match attributes.get(NFTA_SET_COUNT) {
-                    Some(count) => {
-                        let count = count.number().ok_or(MalformedMessage)?;
-                        let count = usize::try_from(count).ok().ok_or(MalformedMessage)?;
-                        counts.insert(name, count);
-                    }
-                    None => uncounted.push(name),
-                }
+                let number = |count: Attribute<'_>| {
+                    let count = count.number().and_then(|count| usize::try_from(count).ok());
+                    count.ok_or(MalformedMessage)
+                };
+                let count = attributes.get(NFTA_SET_COUNT).map(number).transpose()?;
+                counts.insert(name, count);
                 Ok(())
             });
         existing(dumped)?;
-        for name in uncounted {
-            let mut count = 0;
-            element::dump_dynamic(&mut self.socket, A::FAMILY, name, |_| {
-                count += 1;
-                Ok(())
-            })?;
-            counts.insert(name, count);
-        }
         Ok(counts)
+    }
+
+    /// Reads the elements of a set whose keys `is_known` does not know. The cost is the square of
+    /// the set's size.
+    ///
+    /// # Errors
+    /// The kernel does not dump the set.
+    pub fn unknown_elements<A: Address>(
+        &mut self,
+        name: SetName,
+        is_known: impl Fn(&Key<A>) -> bool,
+    ) -> Result<UnknownElements<A>, Error> {
+        let mut unknown = UnknownElements {
+            elements: Vec::new(),
+            has_others: false,
+            is_complete: true,
+        };
+        let consistency = element::dump(&mut self.socket, A::FAMILY, name, |attributes| {
+            match element::parse::<A>(name, attributes)? {
+                Some(element) if is_known(&element.key) => {}
+                Some(element) => unknown.elements.push(element),
+                None => unknown.has_others = true,
+            }
+            Ok(())
+        })?;
+        unknown.is_complete = consistency == DumpConsistency::Consistent;
+        Ok(unknown)
     }
 
     /// Reads the element with this key, in constant time; `None` if there is none.

@@ -17,16 +17,6 @@ pub(super) struct DispatchedFrontend<A> {
     pub(super) map: SetName,
 }
 
-/// Returns an element without a comment, because several Services may share it.
-pub(super) fn shared<A: Address>(set: SetName, key: Key<A>) -> Element<A> {
-    Element {
-        set,
-        key,
-        value: Value::Nothing,
-        comment: None,
-    }
-}
-
 /// The slots of a list to write: all, or those that changed.
 pub(super) struct SlotChanges<A> {
     /// The number of endpoints in the list, if the verdict that depends on it is written, too.

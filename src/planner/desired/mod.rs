@@ -6,6 +6,7 @@ mod claims;
 mod describe;
 mod element_writer;
 mod eligible;
+mod found_keys;
 mod frontend;
 mod gone;
 mod health;
@@ -21,6 +22,7 @@ pub use affinity::{
 pub use answering::AnsweringEndpoints;
 pub use claims::{Claim, Claims, claims, cluster_ips, health_check_claim};
 pub use eligible::{EligibleEndpoints, eligible};
+pub use found_keys::{keys_behind, shared_by, verdict_keys};
 pub use gone::{gone_in_table, gone_key, lost_endpoint};
 pub use health::{HealthCheck, HealthCheckChange, health_check};
 pub use node::{NodeElements, NodeFacts, NodePortAddresses, PodSource};

@@ -2,7 +2,7 @@
 
 use super::PortSlots;
 use super::answering::UnusedEndpoints;
-use super::element_writer::{DispatchedFrontend, ElementWriter, SlotChanges, shared};
+use super::element_writer::{DispatchedFrontend, ElementWriter, SlotChanges};
 use super::frontend::{FrontendKey, SlotKey, maps};
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{Comment, Element, Key, SetName, SlotRange};
@@ -170,7 +170,7 @@ impl<A: Address> PortElements<A> {
         } else {
             SetName::ClusterIps
         };
-        elements.extend(cluster_ips.map(|ip| shared(set, Key::Address(*ip))));
+        elements.extend(cluster_ips.map(|ip| Element::shared(set, Key::Address(*ip))));
         let mut writer = ElementWriter::new(&self.spec, elements);
         for dispatched in self.spec.dispatched() {
             writer.push_route(dispatched, &self.lists);
@@ -190,7 +190,7 @@ impl<A: Address> PortElements<A> {
     /// Appends the elements of endpoints that may connect to themselves.
     pub(super) fn push_hairpin(&self, elements: &mut Vec<Element<A>>) {
         let hairpin = self.hairpin.iter();
-        elements.extend(hairpin.map(|ip| shared(SetName::Hairpin, Key::Pair(*ip, *ip))));
+        elements.extend(hairpin.map(|ip| Element::shared(SetName::Hairpin, Key::Pair(*ip, *ip))));
     }
 
     /// Returns whether another version of the port differs only in elements of endpoints.

@@ -1,6 +1,6 @@
 //! The applied state of one family, which changes only when the kernel commits a transaction.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::plan::gone_elements;
 use super::{Delta, DesiredChange, GoneElements, KeptElements, Op, Operation, Transaction};
@@ -26,6 +26,42 @@ pub struct Applied<A: Address> {
     without_local: WithoutLocalEndpoints,
     /// The endpoints that pinned clients must not keep.
     pub(super) gone: GoneElements<A>,
+    /// The elements of the node as they were read back, until they are compared with `node`.
+    pub(super) found_node: Option<Vec<Element<A>>>,
+    /// The shared elements that no known Service needs, while the elements of others are unknown.
+    pub(super) unneeded: Unneeded<A>,
+}
+
+/// What happens to shared elements that no Service of the applied state needs any more.
+#[derive(Debug)]
+pub(super) enum Unneeded<A: Address> {
+    /// They are deleted at once.
+    Deleted,
+    /// They stay until the elements of all Services are known.
+    Kept(BTreeSet<(SetName, Key<A>)>),
+}
+
+impl<A: Address> Unneeded<A> {
+    /// Whether the table has this element although no known Service needs it.
+    pub(super) fn contains(&self, key: &(SetName, Key<A>)) -> bool {
+        match self {
+            Self::Deleted => false,
+            Self::Kept(keys) => keys.contains(key),
+        }
+    }
+
+    /// Whether elements stay that no known Service needs.
+    pub(super) fn are_kept(&self) -> bool {
+        matches!(self, Self::Kept(_))
+    }
+
+    /// Records that a known Service needs an element; returns whether it stayed without one.
+    pub(super) fn take(&mut self, key: &(SetName, Key<A>)) -> bool {
+        match self {
+            Self::Deleted => false,
+            Self::Kept(keys) => keys.remove(key),
+        }
+    }
 }
 
 impl<A: Address> Default for Applied<A> {
@@ -39,6 +75,8 @@ impl<A: Address> Default for Applied<A> {
             elements: BTreeMap::new(),
             without_local: WithoutLocalEndpoints::default(),
             gone: GoneElements::new(),
+            found_node: None,
+            unneeded: Unneeded::Deleted,
         }
     }
 }
@@ -63,10 +101,19 @@ impl<A: Address> Applied<A> {
     }
 
     /// Returns the elements of a Service in the order of sets and keys.
-    pub(super) fn elements_of(&self, service: &ServiceName) -> Vec<Element<A>> {
+    #[must_use]
+    pub fn elements_of(&self, service: &ServiceName) -> Vec<Element<A>> {
         match self.services.get(service) {
             Some(service_elements) => service_elements.elements(),
             None => self.kept.get(service).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Returns the elements of the node in the order of sets and keys.
+    pub(super) fn node_elements(&self) -> Vec<Element<A>> {
+        match &self.found_node {
+            Some(found) => found.clone(),
+            None => self.node.elements(),
         }
     }
 
@@ -109,15 +156,19 @@ impl<A: Address> Applied<A> {
         self.elements.extend(elements);
         if let Some(node) = node {
             self.node = node;
+            self.found_node = None;
         }
         if let Some(gone) = gone {
             self.gone = gone;
         }
         for (key, count) in shared {
-            if count == 0 {
-                self.shared.remove(&key);
-            } else {
+            if count > 0 {
                 self.shared.insert(key, count);
+                self.unneeded.take(&key);
+            } else if self.shared.remove(&key).is_some()
+                && let Unneeded::Kept(keys) = &mut self.unneeded
+            {
+                keys.insert(key);
             }
         }
         self.chains.extend(chains);
@@ -237,9 +288,14 @@ impl<A: Address> Applied<A> {
         for chain in self.chains.keys().filter(|chain| !chain.is_initial()) {
             table.add_chain(*chain)?;
         }
-        let node = self.node.elements();
+        let node = self.node_elements();
         for element in node.into_iter().chain(gone_elements(&self.gone)) {
             table.add(element)?;
+        }
+        if let Unneeded::Kept(keys) = &self.unneeded {
+            for (set, key) in keys {
+                table.add(Element::shared(*set, *key))?;
+            }
         }
         #[expect(clippy::disallowed_methods, reason = "a table is ordered")]
         let all_service_elements = self.services.values();

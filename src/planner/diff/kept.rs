@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Applied;
+use crate::planner::desired::shared_by;
 use crate::planner::model::{Address, ServiceName};
 use crate::planner::ruleset::{Element, Key, SetName, Table, Value, Verdict};
 
@@ -32,66 +33,68 @@ pub fn kept_elements<A: Address>(
         .collect()
 }
 
-/// Returns the shared elements that an element may need.
-fn shared_by<A: Address>(element: &Element<A>) -> impl Iterator<Item = Element<A>> + use<A> {
-    let cluster_ip = if let Key::Frontend(_, address, _) = element.key {
-        let sets = [SetName::ClusterIps, SetName::ClusterIpsSticky];
-        Some(sets.map(|set| (set, Key::Address(address))))
-    } else {
-        None
-    };
-    let hairpin = match element.value {
-        Value::Endpoint(address, _) => Some((SetName::Hairpin, Key::Pair(address, address))),
-        Value::Nothing | Value::Verdict(_) => None,
-    };
-    cluster_ip
-        .into_iter()
-        .flatten()
-        .chain(hairpin)
-        .map(|(set, key)| Element {
-            set,
-            key,
-            value: Value::Nothing,
-            comment: None,
-        })
-}
-
 impl<A: Address> Applied<A> {
     /// Creates the applied state of a table that holds only `kept`.
     #[must_use]
     pub fn with_kept(kept: KeptElements<A>) -> Self {
         let mut applied = Self::default();
-        for element in kept.values().flatten() {
+        for (service, elements) in kept {
+            applied.adopt(service, elements);
+        }
+        applied
+    }
+
+    /// Adds the elements that the table was found to have for a Service, in the order of sets and
+    /// keys.
+    pub fn adopt(&mut self, service: ServiceName, elements: Vec<Element<A>>) {
+        for element in &elements {
             if super::planner::is_shared(element.set) {
-                let count = applied
-                    .shared
-                    .entry((element.set, element.key))
-                    .or_insert(0);
+                let key = (element.set, element.key);
+                let count = self.shared.entry(key).or_insert(0);
                 *count += 1;
-                if *count > 1 {
+                if *count > 1 || self.unneeded.take(&key) {
                     continue;
                 }
             }
-            *applied.elements.entry(element.set).or_insert(0) += 1;
+            self.count_found(element);
         }
-        let chains = kept
-            .values()
-            .flatten()
-            .filter_map(|element| match element.value {
-                Value::Verdict(Verdict::Dynamic(chain)) => Some(chain),
-                Value::Nothing | Value::Verdict(_) | Value::Endpoint(..) => None,
-            });
-        for chain in chains {
-            applied.adopt_unused([chain]);
-            *applied.chains.entry(chain).or_insert(0) += 1;
+        if !elements.is_empty() {
+            self.kept.insert(service, elements);
         }
-        applied.kept = kept;
-        applied
+    }
+
+    /// Counts an element that the table has, and its use of a chain.
+    pub(super) fn count_found(&mut self, element: &Element<A>) {
+        *self.elements.entry(element.set).or_insert(0) += 1;
+        if let Value::Verdict(Verdict::Dynamic(chain)) = element.value {
+            self.adopt_unused([chain]);
+            *self.chains.entry(chain).or_insert(0) += 1;
+        }
     }
 
     /// Returns the elements of skipped Services.
     pub fn kept_elements(&self) -> impl Iterator<Item = &Element<A>> {
         self.kept.values().flatten()
+    }
+
+    /// Returns the value of an element of a Service that was found and is not planned yet.
+    #[must_use]
+    pub fn kept_value(
+        &self,
+        service: &ServiceName,
+        set: SetName,
+        key: &Key<A>,
+    ) -> Option<Value<A>> {
+        let elements = self.kept.get(service)?;
+        let position =
+            elements.binary_search_by(|element| (element.set, element.key).cmp(&(set, *key)));
+        Some(elements.get(position.ok()?)?.value)
+    }
+
+    /// Returns the elements of a Service that were found and are not planned yet.
+    #[must_use]
+    pub fn kept_of(&self, service: &ServiceName) -> &[Element<A>] {
+        self.kept.get(service).map_or(&[], Vec::as_slice)
     }
 
     /// Returns the skipped Services that have elements.

@@ -5,6 +5,7 @@ mod kept;
 mod op;
 mod plan;
 mod planner;
+mod read_back;
 mod view;
 
 pub use applied::Applied;

@@ -61,7 +61,7 @@ impl<A: Address> Plan<A> {
     pub fn new(applied: &Applied<A>, change: DesiredChange<A>) -> Self {
         let mut planner = Planner::new(applied);
         if let Some(node) = &change.node {
-            planner.compare(&applied.node.elements(), node.elements(), None);
+            planner.compare(&applied.node_elements(), node.elements(), None);
         }
         if let Some(gone) = &change.gone {
             planner.compare(&gone_elements(&applied.gone), gone_elements(gone), None);

@@ -160,16 +160,11 @@ impl<'a, A: Address> Planner<'a, A> {
         for ((set, key), (count, changed_by)) in &self.shared {
             let (set, key) = (*set, *key);
             let before = self.applied.shared.get(&(set, key)).copied().unwrap_or(0);
+            let unneeded = &self.applied.unneeded;
             let (operations, op) = match (before, *count) {
-                (0, 1..) => {
-                    let element = Element {
-                        set,
-                        key,
-                        value: Value::Nothing,
-                        comment: None,
-                    };
-                    (&mut self.adds, Op::Add(element))
-                }
+                (0, 1..) if unneeded.contains(&(set, key)) => continue,
+                (1.., 0) if unneeded.are_kept() => continue,
+                (0, 1..) => (&mut self.adds, Op::Add(Element::shared(set, key))),
                 (1.., 0) => (&mut self.deletes, Op::Delete(set, key)),
                 (0, 0) | (1.., 1..) => continue,
             };

@@ -113,6 +113,19 @@ pub struct Element<A: Address> {
     pub comment: Option<Comment>,
 }
 
+impl<A: Address> Element<A> {
+    /// Returns an element without a comment, because several Services may share it.
+    #[must_use]
+    pub fn shared(set: SetName, key: Key<A>) -> Self {
+        Self {
+            set,
+            key,
+            value: Value::Nothing,
+            comment: None,
+        }
+    }
+}
+
 impl<A: Address> fmt::Display for Element<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.key)?;

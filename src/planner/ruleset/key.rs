@@ -117,6 +117,16 @@ impl<A: Address> Key<A> {
         }
     }
 
+    /// Returns the address of a key that is only an address; `None` for any other key.
+    #[must_use]
+    pub fn address(&self) -> Option<A> {
+        if let Self::Address(address) = *self {
+            Some(address)
+        } else {
+            None
+        }
+    }
+
     /// Returns the fields in the order of the set's key.
     fn parts(&self) -> impl Iterator<Item = KeyPart<A>> + use<A> {
         use KeyPart as P;

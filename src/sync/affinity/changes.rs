@@ -108,7 +108,9 @@ impl<A: Address> FamilyState<A> {
             KernelView::Applied => {
                 let (before, after) = self.memories(change, &node_ips, sides_changed);
                 let affected = before.lost(&after);
-                let allowed = sides_changed.then(|| self.allowed(&after, &node_ips));
+                // While Services are unknown, their clients stay: all are checked at the end.
+                let allowed = (sides_changed && self.read_back.is_none())
+                    .then(|| self.allowed(&after, &node_ips));
                 let lost: BTreeSet<_> = affected
                     .pairs()
                     .chain(allowed.iter().flat_map(AllowedClients::only_inside))
@@ -121,9 +123,11 @@ impl<A: Address> FamilyState<A> {
                     .filter(|key| !applied.contains_key(key))
                     .map(|key| (key, Verdict::Unremembered))
                     .collect();
+                let mut gone = self.gone(&lost, &before, &after);
+                gone.extend(self.gone_of_found(change, &node_ips));
                 AffinityChanges {
                     stop_pinning,
-                    gone: self.gone(&lost, &before, &after),
+                    gone,
                     to_unpin: to_unpin(affected, allowed),
                 }
             }
@@ -153,6 +157,30 @@ impl<A: Address> FamilyState<A> {
                 to_unpin: to_unpin(ClientsToForget::default(), None),
             },
         }
+    }
+
+    /// Returns the endpoints that clients may have from the elements that the table was found to
+    /// have for the Services of a change, but may not keep.
+    fn gone_of_found(&self, change: &DesiredChange<A>, node_ips: &BTreeSet<A>) -> GoneElements<A> {
+        let Some(read_back) = &self.read_back else {
+            return GoneElements::new();
+        };
+        let names = change.services.keys();
+        let found = names.filter(|name| self.applied.service_elements(name).is_none());
+        let found: Vec<_> = found.collect();
+        let kept = found.iter().flat_map(|name| self.applied.kept_of(name));
+        let table = self.applied.partial_table(kept);
+        let services = found.iter().filter_map(|name| change.services.get(*name));
+        let allowed = AffinityMemory::of(services.flatten(), node_ips).allowed();
+        let all_ips = node_ips.union(&read_back.node_ips).copied().collect();
+        let mut gone = gone_in_table(&table, all_ips, &allowed);
+        if read_back.sides_changed {
+            let only_inside = allowed.only_inside();
+            gone.extend(only_inside.map(|lost| (lost, Verdict::GoneOutside)));
+        }
+        gone.iter()
+            .map(|(lost, verdict)| (gone_key(lost), *verdict))
+            .collect()
     }
 
     /// Returns all clients that the applied state does not allow to stay pinned; `None` before the

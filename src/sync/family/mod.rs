@@ -1,6 +1,7 @@
 //! The state of one IP family: the dirty state and the applied state. Pure.
 
 mod plan;
+pub(super) mod read_back;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,9 +12,11 @@ use crate::planner::desired::{
 use crate::planner::diff::Applied;
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Protocol, Service, ServiceName, StoreChange};
-use crate::planner::ruleset::Program;
+use crate::planner::ruleset::{Element, Program};
 use plan::PlannedFor;
 pub use plan::{Effects, FamilyPlan};
+use read_back::ReadBack;
+pub use read_back::{KnownKeys, ReadBackStep, SERVICES_PER_STEP, key_hash};
 
 /// Whether a skipped Service was skipped before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub struct FamilyState<A: Address> {
     skipped: BTreeSet<ServiceName>,
     /// The frontends that changed since conntrack was last cleaned.
     dirty_frontends: DirtyFrontends<A>,
+    /// The read-back of the table, until it is complete.
+    pub(super) read_back: Option<ReadBack<A>>,
     /// The health checks of the applied Services.
     health: BTreeMap<ServiceName, HealthCheck>,
 }
@@ -63,6 +68,7 @@ impl<A: Address> Default for FamilyState<A> {
             planned_for: None,
             skipped: BTreeSet::new(),
             dirty_frontends: DirtyFrontends::default(),
+            read_back: None,
             health: BTreeMap::new(),
         }
     }
@@ -82,6 +88,9 @@ impl<A: Address> FamilyState<A> {
     }
 
     fn mark_service_dirty(&mut self, before: Option<&Service>, after: Option<&Service>) {
+        if let Some(service) = before.or(after) {
+            self.note_former_claims(&service.name, before);
+        }
         let rivals = self.claims.update(before, after);
         let names: BTreeSet<_> = [before, after]
             .into_iter()
@@ -194,6 +203,11 @@ impl<A: Address> FamilyState<A> {
             };
         }
         health
+    }
+
+    /// Marks the frontends of elements whose deletion no plan contains as changed.
+    pub fn mark_dirty_elements(&mut self, elements: impl IntoIterator<Item = Element<A>>) {
+        self.dirty_frontends.add_elements(elements);
     }
 
     /// Takes the frontends that committed plans changed since the last call.

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::FamilyState;
+use super::read_back::lists;
 use crate::planner::conntrack::DirtyFrontends;
 use crate::planner::desired::{
-    Claim, PortSlots, HealthCheck, NodeElements, NodeFacts, PortElements, ServiceElements,
-    Slots, UnservedReason, health_check, service_elements,
+    Claim, HealthCheck, NodeElements, NodeFacts, ServiceElements, UnservedReason, health_check, service_elements,
 };
 use crate::planner::diff::{
     Applied, Delta, DesiredChange, GoneElements, KeptElements, KernelView, Plan, Transaction,
@@ -16,7 +16,7 @@ use crate::planner::diff::{
 };
 use crate::planner::model::{Address, ServiceName, Store};
 use crate::planner::ruleset::{
-    DynamicChain, SlotRange, Key, SetName, Table, Value, service_and_port,
+    DynamicChain, Key, service_and_port,
 };
 use crate::sync::affinity::{AffinityChanges, ClientsToUnpin};
 
@@ -91,7 +91,8 @@ impl<A: Address> FamilyState<A> {
             names.extend(self.services_with_changed_cluster_ips(store, &node));
             names.extend(self.rivals(&node));
         }
-        let names: BTreeSet<_> = names.difference(&self.skipped).cloned().collect();
+        let names = names.difference(&self.skipped);
+        let names: BTreeSet<_> = names.filter(|name| !self.is_unread(name)).cloned().collect();
         let mut unserved = Vec::new();
         let mut change = DesiredChange::default();
         if everything || node != *self.applied.node() {
@@ -185,6 +186,16 @@ impl<A: Address> FamilyState<A> {
         for (name, after) in &change.services {
             let before = self.applied.service_elements(name);
             match view {
+                KernelView::Applied if before.is_none() && self.read_back.is_some() => {
+                    // An earlier process may have programmed it, and may have been wrong.
+                    let previous = self.read_back.as_ref().map(|read_back| &read_back.previous);
+                    let before = previous.and_then(|previous| previous.service_elements(name));
+                    before
+                        .into_iter()
+                        .chain(after)
+                        .for_each(|whole| dirty.add_service(whole));
+                    dirty.add_elements(self.applied.kept_of(name).iter().cloned());
+                }
                 KernelView::Applied => dirty.add_change(before, after.as_ref()),
                 KernelView::Found(_) | KernelView::Empty => {
                     before
@@ -266,37 +277,19 @@ impl<A: Address> FamilyState<A> {
         };
         let (mut desired, reasons) = service_elements(service, store, &self.claims, node);
         desired.keep_slots_of(|port| match view {
-            KernelView::Applied => self.applied.lists_of(name, port).map(Cow::Borrowed),
-            KernelView::Found(found) => Some(Cow::Owned(lists_in(found, port))),
+            KernelView::Applied => {
+                let applied = self.applied.lists_of(name, port).map(Cow::Borrowed);
+                applied.or_else(|| self.found_lists(name, port).map(Cow::Owned))
+            }
+            KernelView::Found(found) => {
+                let value = |set, key: &Key<A>| Some(found.get(set, key)?.value);
+                Some(Cow::Owned(lists(port, value)))
+            }
             KernelView::Empty => None,
         });
         (
             Some(desired).filter(|desired| !desired.ports.is_empty()),
             reasons,
         )
-    }
-}
-
-/// Returns the slots of a port in a table that was read back.
-fn lists_in<A: Address>(found: &Table<A>, port: &PortElements<A>) -> PortSlots<A> {
-    fn list<A: Address>(
-        found: &Table<A>,
-        slot: Option<impl Fn(u32) -> (SetName, Key<A>)>,
-    ) -> Slots<A> {
-        let Some(slot) = slot else {
-            return Slots::default();
-        };
-        let endpoint = |number| {
-            let (set, key) = slot(number);
-            match found.get(set, &key)?.value {
-                Value::Endpoint(address, port) => Some((address, port)),
-                Value::Nothing | Value::Verdict(_) => None,
-            }
-        };
-        Slots::in_order((0..SlotRange::CLUSTER).map_while(endpoint))
-    }
-    PortSlots {
-        cluster: list(found, port.cluster_slot()),
-        local: list(found, port.local_slot()),
     }
 }

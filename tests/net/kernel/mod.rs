@@ -4,6 +4,7 @@ mod adopt;
 mod commit;
 mod conntrack;
 mod golden;
+mod read_back;
 mod rejections;
 mod scale;
 mod world;
@@ -17,6 +18,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         commit::tests(),
         conntrack::tests(),
         golden::tests(),
+        read_back::tests(),
         rejections::tests(),
         scale::tests(),
     ]

@@ -24,7 +24,7 @@ pub(super) fn tests() -> Vec<Trial> {
 }
 
 /// Returns this number of Services with ten endpoints each, as YAML.
-fn cluster(services: u32) -> String {
+pub(super) fn cluster(services: u32) -> String {
     let mut yaml = String::new();
     for number in 0..services {
         let ip = Ipv4Addr::from(0x0a60_0000 + number);

@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use kube_dnat::netlink::{Error, FamilyCommit, Kernel};
+use kube_dnat::netlink::{Commit, Error, FamilyCommit, Kernel};
 use kube_dnat::per_family;
 use kube_dnat::planner::desired::{NodeFacts, PodSource};
 use kube_dnat::planner::diff::Plan;
 use kube_dnat::planner::diff::TableStatus;
+use kube_dnat::planner::dual::Dual;
 use kube_dnat::planner::model::{Address, OwnAddresses};
 use kube_dnat::planner::ruleset::{PodMatch, Program, Table, Value};
-use kube_dnat::sync::{State, SyncPlan};
+use kube_dnat::sync::{State, StepStatus, SyncPlan, read_next};
 use kube_dnat::watch::manifests;
 use serde_json::Value as Json;
 
@@ -34,21 +35,25 @@ impl World {
     pub(super) fn new() -> Self {
         let namespace = Namespace::new("kernel");
         let kernel = namespace.run(|| Kernel::open().expect("nf_tables"));
+        Self {
+            namespace,
+            kernel,
+            state: Self::node(),
+        }
+    }
+
+    /// Returns the state of a node without objects.
+    fn node() -> State {
         let cidrs = ["10.244.0.0/16", "fd00:10:244::/56"];
         let cidrs = cidrs.map(|cidr| cidr.parse().expect("a CIDR"));
-        let state = State::new(NodeFacts {
+        State::new(NodeFacts {
             pods: PodSource::ClusterCidr(cidrs.into()),
             own_addresses: Some(OwnAddresses {
                 of_default_route: vec![IpAddr::from([192, 168, 77, 2])],
                 ..OwnAddresses::default()
             }),
             ..NodeFacts::default()
-        });
-        Self {
-            namespace,
-            kernel,
-            state,
-        }
+        })
     }
 
     /// Applies every object of a YAML text to the state.
@@ -87,6 +92,46 @@ impl World {
         self.kernel.commit(&commit)?;
         let _ = self.state.committed(effects);
         Ok(commit.len())
+    }
+
+    /// Forgets the state, as a restart does, and applies objects again.
+    pub(super) fn restart(&mut self, yaml: &str) {
+        self.state = Self::node();
+        self.apply_yaml(yaml);
+    }
+
+    /// Begins to read the tables back.
+    pub(super) fn begin_read_back(&mut self) {
+        let tables = Dual::both(self.shape(), self.shape());
+        self.state.begin_read_back(tables);
+    }
+
+    fn shape<A: Address>(&mut self) -> Option<Table<A>> {
+        match self.kernel.read_without_keyed::<A>(&PROGRAM) {
+            Ok(TableStatus::Ours(table)) => Some(table),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Reads the Services that changed and `others` more, and commits what differs; returns the
+    /// number of operations.
+    pub(super) fn read_step(&mut self, others: usize) -> usize {
+        let statuses = read_next(&mut self.kernel, &self.state, others).expect("answers");
+        let steps = per_family!(statuses, |status| match status {
+            StepStatus::Read(step) => step,
+            StepStatus::Foreign(why) => panic!("{why}"),
+        });
+        self.state.adopt(steps);
+        self.sync()
+    }
+
+    /// Ends a read-back; returns the number of operations.
+    pub(super) fn end_read_back(&mut self) -> usize {
+        let transactions = self.state.plan_end_of_read_back().expect("all is read");
+        let commit: Commit = per_family!(transactions, |transaction| transaction.into());
+        self.kernel.commit(&commit).expect("the kernel accepts it");
+        let _known = self.state.end_read_back();
+        commit.len()
     }
 
     /// Unpins every client whose endpoint must not keep it.

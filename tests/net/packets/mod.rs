@@ -31,6 +31,7 @@ mod node_port;
 mod node_port_addresses;
 mod owner;
 mod policies;
+mod read_back;
 mod refusals;
 mod rejected;
 mod render;
@@ -88,6 +89,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         node_port_addresses::tests(),
         owner::tests(),
         refusals::tests(),
+        read_back::tests(),
         rejected::tests(),
         render::tests(),
         restart::tests(),

@@ -1,0 +1,422 @@
+//! The read-back of one family's table in steps: some Services at a time, those that changed first.
+//! Pure.
+//!
+//! The elements that a Service should have are read by their keys, and what its elements show to
+//! exist besides. They are part of the applied state from then on, so that the next plan corrects
+//! them. Changes of Services are committed between the steps.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
+use super::FamilyState;
+use crate::netlink::ElementKey;
+use crate::planner::desired::{
+    Claim, ClientSides, NodeElements, NodeFacts, PortElements, PortSlots, ServiceElements, Slots,
+    claims, keys_behind, service_elements, shared_by, verdict_keys,
+};
+use crate::planner::diff::{Applied, Op, Operation, Transaction};
+use crate::planner::model::{Address, Service, ServiceName, Store};
+use crate::planner::ruleset::{
+    Element, Key, SetName, SlotRange, Table, Value, service_and_port,
+};
+
+/// The most Services of a step that did not change, so that a change waits for a short time only.
+pub const SERVICES_PER_STEP: usize = 500;
+
+/// The state of a read-back that is not complete.
+#[derive(Debug)]
+pub(in crate::sync) struct ReadBack<A: Address> {
+    /// The Services whose elements are not known yet.
+    unread: BTreeSet<ServiceName>,
+    /// The frontends that unread Services had and may have lost.
+    former_claims: BTreeMap<ServiceName, BTreeSet<Claim<A>>>,
+    /// The ranges of sources in the table, by the frontend that they are for, without those of
+    /// Services that were read.
+    source_ranges: BTreeMap<Claim<A>, Vec<Element<A>>>,
+    /// The applied state before the read-back, which may be wrong.
+    pub(super) previous: Applied<A>,
+    /// The addresses that serve node ports in the table.
+    pub(in crate::sync) node_ips: BTreeSet<A>,
+    /// Whether clients may be on the other side of external policy Local now.
+    pub(in crate::sync) sides_changed: bool,
+    /// The hashes of the keys that were desired when their Service was read.
+    known: KnownKeys,
+}
+
+/// The hashes of keys, by set.
+pub type KnownKeys = BTreeMap<SetName, Vec<u64>>;
+
+/// Returns the hash of a key.
+#[must_use]
+pub fn key_hash<A: Address>(key: &Key<A>) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(key)
+}
+
+/// The Services of one step, and the elements that the table has for them.
+pub struct ReadBackStep<A: Address> {
+    services: Vec<ServiceInStep<A>>,
+    found: HashMap<ElementKey<A>, Element<A>>,
+}
+
+/// A Service of a step.
+struct ServiceInStep<A: Address> {
+    name: ServiceName,
+    desired: ServiceElements<A>,
+    /// The frontends of the Service, now or before.
+    claims: BTreeSet<Claim<A>>,
+    /// The keys that are or were asked for.
+    keys: BTreeSet<ElementKey<A>>,
+    /// The keys that were not asked for yet.
+    new_keys: Vec<ElementKey<A>>,
+    /// Whether the verdicts of its frontends were asked for, since its elements differ from the
+    /// desired ones.
+    differs: bool,
+}
+
+impl<A: Address> FamilyState<A> {
+    /// Begins to read back a table of which only the shape and the elements without keys of
+    /// Services are known.
+    pub fn begin_read_back(&mut self, store: &Store, facts: &NodeFacts, table: &Table<A>) {
+        let node = NodeElements::new(facts, store, &self.claims);
+        let sides: ClientSides<A> = facts.sides(&node);
+        let sides_changed = self.sides.as_ref() != Some(&sides);
+        self.sides = Some(sides);
+        let previous = std::mem::replace(&mut self.applied, Applied::found(table));
+        let mut unread = store.service_names();
+        unread.append(&mut self.dirty);
+        unread.extend(previous.all_service_elements().into_keys().cloned());
+        unread.extend(previous.kept_services().cloned());
+        let mut source_ranges: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for element in table.elements_of(SetName::SourceRanges) {
+            if let Some(claim) = Claim::of_element(element.set, &element.key) {
+                source_ranges.entry(claim).or_default().push(element);
+            }
+        }
+        let node_ips = table.entries(SetName::NodeIps);
+        let node_ips = node_ips.filter_map(|(key, _)| key.address());
+        let node_ips: BTreeSet<_> = node_ips.collect();
+        self.dirty_frontends.add_node_ips(node_ips.iter().copied());
+        self.planned_for = None;
+        self.node_dirty = true;
+        self.read_back = Some(ReadBack {
+            unread,
+            former_claims: BTreeMap::new(),
+            source_ranges,
+            previous,
+            node_ips,
+            sides_changed,
+            known: KnownKeys::new(),
+        });
+    }
+
+    /// Ends a read-back early: another one must follow, or a rebuild of the table.
+    pub fn cancel_read_back(&mut self) {
+        if let Some(read_back) = self.read_back.take() {
+            self.dirty.extend(read_back.unread);
+        }
+    }
+
+    /// Whether a read-back is not complete.
+    #[must_use]
+    pub fn is_reading(&self) -> bool {
+        self.read_back.is_some()
+    }
+
+    /// Returns the number of Services whose elements are not known yet.
+    #[must_use]
+    pub fn unread_count(&self) -> usize {
+        self.read_back.as_ref().map_or(0, |read_back| read_back.unread.len())
+    }
+
+    /// Whether the elements of a Service are not known yet.
+    pub(super) fn is_unread(&self, service: &ServiceName) -> bool {
+        let read_back = self.read_back.as_ref();
+        read_back.is_some_and(|read_back| read_back.unread.contains(service))
+    }
+
+    /// Records a change of a Service: what it had may be in the table, and what it has now may be
+    /// there for another Service.
+    pub(super) fn note_former_claims(&mut self, name: &ServiceName, before: Option<&Service>) {
+        let Some(read_back) = &mut self.read_back else {
+            return;
+        };
+        if before.is_none() && self.applied.service_elements(name).is_none() {
+            read_back.unread.insert(name.clone());
+        }
+        if let Some(before) = before
+            && read_back.unread.contains(name)
+        {
+            let former = read_back.former_claims.entry(name.clone()).or_default();
+            former.extend(claims(before));
+        }
+    }
+
+    /// Returns the next Services to read: all that changed, and at most `others` more.
+    #[must_use]
+    pub fn next_step(
+        &self,
+        store: &Store,
+        facts: &NodeFacts,
+        others: usize,
+    ) -> Option<ReadBackStep<A>> {
+        let read_back = self.read_back.as_ref()?;
+        let node = NodeElements::new(facts, store, &self.claims);
+        let changed: BTreeSet<_> = self.dirty.intersection(&read_back.unread).collect();
+        let others = read_back
+            .unread
+            .iter()
+            .filter(|name| !changed.contains(name))
+            .take(others);
+        let services = changed.iter().copied().chain(others).map(|name| {
+            let service = store.service(name);
+            let desired = service.map_or_else(
+                || ServiceElements { ports: Vec::new() },
+                |service| service_elements(service, store, &self.claims, &node).0,
+            );
+            let former = read_back.former_claims.get(name);
+            let mut claims: BTreeSet<_> = former.into_iter().flatten().copied().collect();
+            claims.extend(desired.frontends().map(|(claim, ..)| claim));
+            let before = read_back.previous.elements_of(name);
+            let before_claims = before
+                .iter()
+                .filter_map(|element| Claim::of_element(element.set, &element.key));
+            claims.extend(before_claims);
+            let elements = desired.elements();
+            let keys: BTreeSet<_> = elements
+                .iter()
+                .chain(&before)
+                .filter(|element| element.set.has_service_keys())
+                .map(|element| (element.set, element.key))
+                .collect();
+            ServiceInStep {
+                name: name.clone(),
+                desired,
+                claims,
+                new_keys: keys.iter().copied().collect(),
+                keys,
+                differs: false,
+            }
+        });
+        Some(ReadBackStep {
+            services: services.collect(),
+            found: HashMap::new(),
+        })
+    }
+
+    /// Makes the elements that the table has for the Services of a step part of the applied state,
+    /// so that the next plan corrects them.
+    pub fn adopt(&mut self, step: ReadBackStep<A>) {
+        let Some(mut read_back) = self.read_back.take() else {
+            return;
+        };
+        // A Service that was read and changed still has its elements until the next commit.
+        let changed = self.dirty.difference(&read_back.unread);
+        let applied = changed.flat_map(|name| self.applied.elements_of(name));
+        let mut taken: BTreeSet<_> = applied.map(|element| (element.set, element.key)).collect();
+        let mut read = Vec::new();
+        for service in step.services {
+            let is_skipped = self.skipped.contains(&service.name);
+            let mut elements: Vec<_> = service
+                .keys
+                .iter()
+                .filter_map(|key| step.found.get(key))
+                .filter(|element| {
+                    let claim = Claim::of_element(element.set, &element.key);
+                    claim.is_none()
+                        || (self.is_of(&service.name, claim.as_ref(), element, &read_back)
+                            && taken.insert((element.set, element.key)))
+                })
+                .cloned()
+                .collect();
+            for claim in &service.claims {
+                let ranges = read_back.source_ranges.remove(claim).unwrap_or_default();
+                let is_of = |range: &Element<A>| {
+                    self.is_of(&service.name, Some(claim), range, &read_back)
+                        && !taken.contains(&(range.set, range.key))
+                        && (!is_skipped || self.stays(&service.name, range))
+                };
+                let (own, others): (Vec<_>, Vec<_>) = ranges.into_iter().partition(is_of);
+                elements.extend(own);
+                if !others.is_empty() {
+                    read_back.source_ranges.insert(*claim, others);
+                }
+            }
+            if is_skipped {
+                elements = self.kept_of_skipped(&service.name, elements);
+            }
+            elements.sort_unstable();
+            let is_adopted = |key: &ElementKey<A>| {
+                let position = elements.binary_search_by(|one| (one.set, one.key).cmp(key));
+                position.is_ok() || !step.found.contains_key(key)
+            };
+            for (set, key) in service.keys.iter().filter(|key| is_adopted(key)) {
+                read_back.known.entry(*set).or_default().push(key_hash(key));
+            }
+            self.applied.adopt(service.name.clone(), elements);
+            read_back.former_claims.remove(&service.name);
+            read.push(service.name);
+        }
+        for name in read {
+            read_back.unread.remove(&name);
+            self.dirty.insert(name);
+        }
+        self.read_back = Some(read_back);
+    }
+
+    /// Returns the elements of a skipped Service that stay: those at frontends that it still has, and
+    /// the shared elements that these need.
+    fn kept_of_skipped(&self, name: &ServiceName, found: Vec<Element<A>>) -> Vec<Element<A>> {
+        let (own, others): (Vec<_>, Vec<_>) = found
+            .into_iter()
+            .partition(|element| self.stays(name, element));
+        let needed: BTreeSet<_> = own.iter().flat_map(shared_by).collect();
+        let shared = others.into_iter().filter(|element| needed.contains(element));
+        own.iter().cloned().chain(shared).collect()
+    }
+
+    /// Whether an element of a skipped Service stays.
+    fn stays(&self, name: &ServiceName, element: &Element<A>) -> bool {
+        let claim = Claim::of_element(element.set, &element.key);
+        let comment = element.comment.as_deref();
+        claim.is_some_and(|claim| self.claims.holder(&claim) == Some(name))
+            && comment.is_some_and(|comment| service_and_port(comment).0 == name.as_str())
+    }
+
+    /// Whether an element at a frontend is of this Service, and not of one that reads or has read
+    /// it itself.
+    fn is_of(
+        &self,
+        name: &ServiceName,
+        claim: Option<&Claim<A>>,
+        element: &Element<A>,
+        read_back: &ReadBack<A>,
+    ) -> bool {
+        let holder = claim.and_then(|claim| self.claims.holder(claim));
+        holder.is_none_or(|holder| {
+            let is_read = !read_back.unread.contains(holder);
+            holder == name
+                || (is_read && !self.applied.has(Some(holder), element.set, &element.key))
+        })
+    }
+
+    /// Returns the transaction that deletes what no Service needs, if every Service was read.
+    #[must_use]
+    pub fn plan_end_of_read_back(&self) -> Option<Transaction<A>> {
+        let read_back = self.read_back.as_ref().filter(|read_back| read_back.unread.is_empty())?;
+        let mut transaction = self.applied.delete_unneeded();
+        let ranges = read_back.source_ranges.values().flatten();
+        let deletes = ranges.map(|element| Operation {
+            op: Op::Delete(element.set, element.key),
+            service: None,
+        });
+        transaction.operations.extend(deletes);
+        Some(transaction)
+    }
+
+    /// Ends a read-back whose last transaction the kernel committed; returns the keys that its
+    /// Services should have.
+    pub fn end_read_back(&mut self) -> KnownKeys {
+        self.applied.all_known();
+        let read_back = self.read_back.take();
+        read_back.map_or_else(KnownKeys::new, |read_back| read_back.known)
+    }
+
+    /// Whether an element that is in the table is applied.
+    #[must_use]
+    pub fn has_element(&self, set: SetName, key: &Key<A>) -> bool {
+        let claim = Claim::of_element(set, key);
+        let holder = claim.and_then(|claim| self.claims.holder(&claim));
+        self.applied.has(holder, set, key)
+    }
+
+    /// Returns the slots of a port that the table was found to have.
+    pub(super) fn found_lists(
+        &self,
+        name: &ServiceName,
+        port: &PortElements<A>,
+    ) -> Option<PortSlots<A>> {
+        let is_found = !self.applied.kept_of(name).is_empty();
+        is_found.then(|| lists(port, |set, key| self.applied.kept_value(name, set, key)))
+    }
+}
+
+impl<A: Address> ServiceInStep<A> {
+    /// Adds the keys that follow from what the table has.
+    fn add_keys(&mut self, found: &HashMap<ElementKey<A>, Element<A>>) {
+        if !self.differs {
+            let value = |set, key: &Key<A>| Some(found.get(&(set, *key))?.value);
+            self.desired
+                .keep_slots_of(|port| Some(std::borrow::Cow::Owned(lists(port, value))));
+            let elements = self.desired.elements();
+            let desired = elements
+                .iter()
+                .filter(|element| element.set.has_service_keys());
+            let mut count = 0;
+            let is_same = |element: &Element<A>| {
+                count += 1;
+                found.get(&(element.set, element.key)) == Some(element)
+            };
+            // Other keys are of elements that it had before.
+            self.differs = !desired.clone().all(is_same) || count != self.keys.len();
+        }
+        self.new_keys.clear();
+        if !self.differs {
+            return;
+        }
+        let verdicts = self.claims.iter().flat_map(verdict_keys);
+        let found = self.keys.iter().filter_map(|key| found.get(key));
+        let keys: Vec<_> = verdicts.chain(found.flat_map(keys_behind)).collect();
+        for key in keys {
+            if self.keys.insert(key) {
+                self.new_keys.push(key);
+            }
+        }
+    }
+}
+
+impl<A: Address> ReadBackStep<A> {
+    /// Returns the keys to look up, in the order of sets.
+    #[must_use]
+    pub fn keys(&self) -> Vec<ElementKey<A>> {
+        let keys = self.services.iter().flat_map(|service| &service.new_keys);
+        let mut keys: Vec<_> = keys.copied().collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// Adds the elements that the table has at [`Self::keys`], which are then those that follow
+    /// from these elements; none at the end.
+    pub fn add(&mut self, table: &Table<A>) {
+        let elements = table.elements();
+        self.found.extend(elements.map(|element| ((element.set, element.key), element)));
+        for service in &mut self.services {
+            service.add_keys(&self.found);
+        }
+    }
+}
+
+/// Returns the slots of a port in a table.
+pub(super) fn lists<A: Address>(
+    port: &PortElements<A>,
+    value: impl Fn(SetName, &Key<A>) -> Option<Value<A>>,
+) -> PortSlots<A> {
+    let list = |slot: Option<&dyn Fn(u32) -> ElementKey<A>>| {
+        let Some(slot) = slot else {
+            return Slots::default();
+        };
+        let endpoint = |number| {
+            let (set, key) = slot(number);
+            match value(set, &key)? {
+                Value::Endpoint(address, port) => Some((address, port)),
+                Value::Nothing | Value::Verdict(_) => None,
+            }
+        };
+        Slots::in_order((0..SlotRange::CLUSTER).map_while(endpoint))
+    };
+    let (cluster, local) = (port.cluster_slot(), port.local_slot());
+    PortSlots {
+        cluster: list(cluster.as_ref().map(|slot| slot as _)),
+        local: list(local.as_ref().map(|slot| slot as _)),
+    }
+}
