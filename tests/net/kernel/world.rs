@@ -102,13 +102,13 @@ impl World {
 
     /// Begins to read the tables back.
     pub(super) fn begin_read_back(&mut self) {
-        let tables = Dual::both(self.shape(), self.shape());
+        let tables = Dual::both(Some(self.shape()), Some(self.shape()));
         self.state.begin_read_back(tables);
     }
 
-    fn shape<A: Address>(&mut self) -> Option<Table<A>> {
+    fn shape<A: Address>(&mut self) -> Table<A> {
         match self.kernel.read_without_keyed::<A>(&PROGRAM) {
-            Ok(TableStatus::Ours(table)) => Some(table),
+            Ok(TableStatus::Ours(table)) => table,
             other => panic!("{other:?}"),
         }
     }
