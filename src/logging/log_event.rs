@@ -59,6 +59,8 @@ log_events! {
     NodeAddressesWatchFailed = "node_addresses_watch_failed",
     /// kube-dnat connected to an API server.
     ApiServerConnected = "api_server_connected",
+    /// An API server cannot be reached, and others are tried.
+    ApiServerUnreachable = "api_server_unreachable",
     /// The file with the API servers changed.
     ApiServersChanged = "api_servers_changed",
     /// The file with the API servers cannot be used.

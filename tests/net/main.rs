@@ -12,6 +12,13 @@
     reason = "a test fails by a panic and says why on stderr; clippy knows tests by their harness"
 )]
 
+#[path = "../apiserver/server/mod.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "only its own tests need its failures"
+)]
+mod api_server;
 mod isolation;
 mod kernel;
 mod lab;

@@ -1,5 +1,6 @@
 //! The connections to the API servers: one for all requests, or one for each with HTTP/1.1.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -13,12 +14,12 @@ use hyper::rt::Executor;
 use kube::client::Body;
 use tokio::time::Instant;
 use tower::{BoxError, Service};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::connect::{Connector, HttpSender};
 use super::servers::ServerList;
 use super::tasks::ConnectionTasks;
-use crate::logging::LogEvent;
+use crate::logging::{ErrorChain, LogEvent};
 
 /// The service that sends requests to the healthiest API server.
 ///
@@ -34,6 +35,8 @@ struct Shared {
     servers: Mutex<ServerList>,
     /// The open connections, locked while one of the requests connects.
     open: tokio::sync::Mutex<OpenConnections>,
+    /// The servers that were logged as unreachable and not connected since.
+    unreachable: Mutex<BTreeSet<String>>,
     /// The server of the open connections.
     followed: Mutex<Option<Uri>>,
 }
@@ -64,7 +67,7 @@ impl fmt::Display for ConnectError {
         }
         for (index, (server, error)) in self.0.iter().enumerate() {
             let separator = if index == 0 { "" } else { "; " };
-            let error = crate::logging::ErrorChain(&**error);
+            let error = ErrorChain(&**error);
             write!(f, "{separator}cannot connect to {server}: {error}")?;
         }
         Ok(())
@@ -85,6 +88,7 @@ impl Connections {
             connector,
             servers: Mutex::new(ServerList::new(servers)),
             open: tokio::sync::Mutex::default(),
+            unreachable: Mutex::default(),
             followed: Mutex::default(),
         }))
     }
@@ -208,6 +212,7 @@ impl Connections {
                 }
                 Err(error) => {
                     self.failed(&server);
+                    self.report_unreachable(&server, &error);
                     errors.push((server, error));
                 }
             }
@@ -239,6 +244,7 @@ impl Connections {
         sender: &HttpSender,
         tasks: ConnectionTasks,
     ) {
+        lock(&self.0.unreachable).remove(&server.to_string());
         if open.server.as_ref() != Some(server) {
             info!(event = %LogEvent::ApiServerConnected, %server, "connected to the API server");
             *lock(&self.0.followed) = Some(server.clone());
@@ -253,6 +259,18 @@ impl Connections {
             HttpSender::Http2(sender) => Some(sender.clone()),
             HttpSender::Http1(_) => None,
         };
+    }
+
+    /// Logs once that a server cannot be reached, if there are others; a reader logs that none can.
+    fn report_unreachable(&self, server: &Uri, error: &BoxError) {
+        let has_others = lock(&self.0.servers).by_health(Instant::now()).len() > 1;
+        if has_others && lock(&self.0.unreachable).insert(server.to_string()) {
+            warn!(
+                event = %LogEvent::ApiServerUnreachable,
+                error = %ErrorChain(&**error), %server,
+                "cannot connect to an API server; trying the others"
+            );
+        }
     }
 
     /// Drives a connection to its end. A connection that breaks is a failure of its server; one that

@@ -1,6 +1,7 @@
 //! The behaviour of packets on a node that kube-dnat programs, with one file per behaviour.
 
 mod admin;
+mod api_servers;
 mod application;
 mod bad_input;
 mod changes;
@@ -59,6 +60,7 @@ use crate::lab::{Cluster, Daemon, Family, Host, Manifests, Probe, Protocol, Serv
 pub(crate) fn tests() -> Vec<Trial> {
     [
         admin::tests(),
+        api_servers::tests(),
         application::tests(),
         bad_input::tests(),
         changes::tests(),

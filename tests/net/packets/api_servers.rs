@@ -1,0 +1,141 @@
+//! Two API servers of one cluster, without a load balancer in front of them, and a network that goes
+//! silent.
+
+use std::fs::File;
+use std::net::{IpAddr, SocketAddr};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{Cluster, Family, Host};
+use crate::api_server::Server;
+use crate::lab::{nft, wait_until};
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::api_servers;
+    crate::trials!(api_servers: a_silent_network_is_left_for_another_server)
+}
+
+const PORT: u16 = 6443;
+
+/// A silent connection is closed after 25 s; the rest is for a pause, a connection and a watch.
+const BOUND: Duration = Duration::from_secs(30);
+
+/// Long enough for a start on a busy machine.
+const START: Duration = Duration::from_secs(15);
+
+/// The daemon on node-1, with an API server instead of manifests.
+struct ApiDaemon {
+    process: Child,
+    directory: TempDir,
+}
+
+impl ApiDaemon {
+    fn start(cluster: &Cluster, servers: [&Server; 2]) -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let log = File::create(directory.path().join("log")).expect("a log");
+        let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kube-dnat"));
+        command
+            .args([
+                "run",
+                "--conntrack-max-per-core=0",
+                "--cluster-cidr",
+                &cidrs,
+            ])
+            .args(["--hostname-override", cluster.node.name(), "-v=4"])
+            .arg("--kubeconfig")
+            .arg(servers[0].kubeconfig())
+            .args(servers.map(|server| format!("--master={}", server.url())))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        let process = cluster.node.namespace.spawn(&mut command);
+        Self { process, directory }
+    }
+}
+
+impl Drop for ApiDaemon {
+    fn drop(&mut self) {
+        // The daemon may have exited already.
+        let _killed = self.process.kill();
+        let _status = self.process.wait();
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.directory.path().join("log"));
+            eprintln!("--- log of kube-dnat\n{}---", log.unwrap_or_default());
+        }
+    }
+}
+
+fn service(name: &str, cluster_ip: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"namespace": "shop", "name": name},
+        "spec": {
+            "type": "ClusterIP", "clusterIP": cluster_ip, "clusterIPs": [cluster_ip],
+            "ports": [{"name": "http", "protocol": "TCP", "port": 80, "targetPort": 8080}],
+        },
+    })
+}
+
+fn is_programmed(cluster: &Cluster, cluster_ip: &str) -> bool {
+    let table = Family::V4.table();
+    nft::has_element(&cluster.node.namespace, table, "cluster-ips", cluster_ip)
+}
+
+/// Drops every packet of an API server in its own namespace, so that no end learns of it.
+fn cut(host: &Host) {
+    nft::load(
+        &host.namespace,
+        &format!(
+            "table inet cut {{
+                chain in {{ type filter hook input priority 0; tcp dport {PORT} drop; }}
+                chain out {{ type filter hook output priority 0; tcp sport {PORT} drop; }}
+            }}"
+        ),
+    );
+}
+
+fn address(host: &Host, family: Family) -> SocketAddr {
+    let ip: IpAddr = host.ip(family);
+    (ip, PORT).into()
+}
+
+fn a_silent_network_is_left_for_another_server() {
+    let cluster = Cluster::new();
+    let (one, other) = (&cluster.client, &cluster.other_node);
+    let first = address(one, Family::V4);
+    let second = address(other, Family::V6);
+    let server = one.namespace.run(|| Server::start_at(first));
+    let replica = other.namespace.run(|| server.replica_at(second));
+    server.apply(service("cart", "10.96.0.77"));
+    let _daemon = ApiDaemon::start(&cluster, [&server, &replica]);
+    wait_until("the Service is programmed", START, || {
+        is_programmed(&cluster, "10.96.0.77")
+    });
+    let open = |server: &Server| server.connections().open;
+    let (host, rest) = match (open(&server), open(&replica)) {
+        (1, 0) => (one, &replica),
+        (0, 1) => (other, &server),
+        connections => panic!("not one connection: {connections:?}"),
+    };
+    let requests_of = |server: &Server| server.requests("services").len();
+    assert_eq!(requests_of(rest), 0);
+
+    cut(host);
+    rest.apply(service("till", "10.96.0.78"));
+
+    wait_until("the watch continues at the other server", BOUND, || {
+        is_programmed(&cluster, "10.96.0.78")
+    });
+    // The watch was resumed, not the list.
+    let requests = rest.requests("services");
+    assert!(
+        !requests[0].asks("sendInitialEvents", "true"),
+        "{requests:?}"
+    );
+    assert!(is_programmed(&cluster, "10.96.0.77"));
+}
