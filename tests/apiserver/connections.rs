@@ -54,6 +54,10 @@ async fn an_invalid_master_is_named_in_the_error() {
         "https://",
         "ftp://192.0.2.1",
         "https://a b",
+        "https://:6443",
+        "https://192.0.2.1:",
+        "https://192.0.2.1:644300",
+        "https://admin:password@192.0.2.1:6443",
     ] {
         let text = error(None, Some(master)).await;
         assert!(

@@ -1,13 +1,14 @@
 //! Several API servers of one cluster: one is enough.
 
 use std::path::Path;
+use std::time::Duration;
 
 use kube_dnat::planner::model::ObjectKind;
-use kube_dnat::watch::apiserver::ClientSettings;
+use kube_dnat::watch::apiserver::{ClientSettings, WatchTimeouts};
 
 use super::objects::service;
-use super::seen::{Seen, TIMEOUTS, settings};
-use super::server::{Fault, Server};
+use super::seen::{DEADLINE, Seen, TIMEOUTS, settings};
+use super::server::{Fault, Garbage, Server};
 
 const KINDS: [&str; 4] = ["services", "endpointslices", "nodes", "servicecidrs"];
 
@@ -106,6 +107,47 @@ async fn a_server_that_rejects_or_fails_is_left() {
     }
 }
 
+/// The server answers pings of HTTP/2 and nothing else, as one whose etcd hangs does.
+#[tokio::test]
+async fn a_server_that_never_answers_is_left() {
+    let servers = start();
+    for kind in KINDS {
+        servers.0.fail(kind, "", Fault::Silence, 1_000);
+    }
+    servers.1.go_down();
+    let timeouts = WatchTimeouts {
+        answer: Duration::from_millis(500),
+        ..TIMEOUTS
+    };
+    let mut seen = Seen::with(&of([&servers.0, &servers.1]), timeouts).await;
+    servers.0.until_requested("services", 1).await;
+    servers.1.come_up();
+
+    seen.until_exists(ObjectKind::Service, "shop/cart").await;
+}
+
+/// The same, but its answers begin.
+#[tokio::test]
+async fn a_server_whose_lists_do_not_end_is_left() {
+    let servers = start();
+    for kind in KINDS {
+        let fault = Fault::Garbage(Garbage::Unfinished);
+        servers.0.fail(kind, "", fault, 1_000);
+    }
+    servers.1.go_down();
+    let timeouts = WatchTimeouts {
+        answer: Duration::from_millis(500),
+        streaming_list: Duration::from_millis(500),
+        ..TIMEOUTS
+    };
+    let mut seen = Seen::with(&of([&servers.0, &servers.1]), timeouts).await;
+    servers.0.until_requested("services", 1).await;
+    servers.1.come_up();
+
+    seen.until("all kinds are listed", |seen| seen.listed.len() == 4)
+        .await;
+}
+
 #[tokio::test]
 async fn the_servers_of_a_file_are_followed_as_it_changes() {
     let (server, replica) = start();
@@ -132,6 +174,47 @@ async fn the_servers_of_a_file_are_followed_as_it_changes() {
     server.apply(service("shop/third", "10.96.0.3"));
     seen.until_exists(ObjectKind::Service, "shop/third").await;
     assert_eq!(seen.deleted, [""; 0]);
+}
+
+/// The watches stay at a server that is left, but not at one that is removed.
+#[tokio::test]
+async fn every_connection_to_a_removed_server_is_closed() {
+    let (server, replica) = start();
+    let file = server.write("servers", &server.url());
+    let seen = Seen::listed_with(&from_file(&server, &file), TIMEOUTS).await;
+    server.write("servers", &format!("{}\n{}\n", server.url(), replica.url()));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+
+    // The reader of Services goes to the other server; the others stay.
+    server.fail("services", "", Fault::Status(503), 1_000);
+    server.send_garbage("services", Garbage::Random);
+    replica.until_watched("services", 1).await;
+    server.write("servers", &replica.url());
+
+    // The watches would last much longer.
+    let closed = tokio::time::timeout(DEADLINE, server.until_open(0));
+    closed.await.expect("the connections are closed");
+    drop(seen);
+}
+
+/// Configuration management replaces whole directories.
+#[tokio::test]
+async fn a_file_whose_directory_is_replaced_is_followed() {
+    let (server, replica) = start();
+    let directory = server.directory().join("etc");
+    std::fs::create_dir(&directory).unwrap();
+    let file = directory.join("servers");
+    std::fs::write(&file, server.url()).unwrap();
+    let mut seen = Seen::listed_with(&from_file(&server, &file), TIMEOUTS).await;
+
+    std::fs::remove_dir_all(&directory).unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(&file, replica.url()).unwrap();
+
+    replica.until_watched("services", 1).await;
+    server.apply(service("shop/till", "10.96.0.2"));
+    seen.until_exists(ObjectKind::Service, "shop/till").await;
 }
 
 #[tokio::test]

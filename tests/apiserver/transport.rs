@@ -10,7 +10,7 @@ use serde_json::json;
 use super::node::{Node, PACE};
 use super::objects::{labelled, node, service, service_cidr, slice};
 use super::seen::{OUR_NODE, Seen, TIMEOUTS, settings};
-use super::server::{Encodings, Server, StreamingLists};
+use super::server::{Encodings, Fault, Server, StreamingLists};
 
 const KINDS: [&str; 4] = ["services", "endpointslices", "nodes", "servicecidrs"];
 
@@ -150,6 +150,24 @@ async fn everything_is_one_connection() {
 
     let connections = server.connections();
     assert_eq!((connections.accepted, connections.http2), (1, 1));
+}
+
+/// The only server that can be reached rejects one kind.
+#[tokio::test]
+async fn a_server_that_is_still_connected_is_not_connected_again() {
+    let (server, other) = (start(), Server::start());
+    other.go_down();
+    server.fail("services", "", Fault::Status(503), 1_000);
+    let settings = ClientSettings {
+        masters: vec![server.url(), other.url()],
+        ..settings(&server.kubeconfig())
+    };
+    let _seen = Seen::with(&settings, TIMEOUTS).await;
+    // The pauses sum up to 2.5 s or more, in which the other server is tried again.
+    server.until_requested("services", 8).await;
+
+    let connections = server.connections();
+    assert_eq!((connections.accepted, connections.open), (1, 1));
 }
 
 #[tokio::test]

@@ -127,3 +127,26 @@ async fn an_expired_watch_is_listed_again() {
         assert!(was_listed_again(&server, "services"));
     }
 }
+
+/// No request reached a server, so nothing says that a watch cannot continue.
+#[tokio::test]
+async fn a_long_outage_causes_no_list() {
+    let server = Server::start();
+    server.apply(service("shop/cart", "10.96.0.1"));
+    let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
+
+    server.go_down();
+    let of_services = |seen: &Seen| {
+        let kinds = seen.interrupted.iter();
+        kinds
+            .filter(|(kind, _)| *kind == ObjectKind::Service)
+            .count()
+    };
+    seen.until("eight failures", |seen| of_services(seen) >= 8)
+        .await;
+    server.come_up();
+    server.apply(service("shop/till", "10.96.0.2"));
+    seen.until_exists(ObjectKind::Service, "shop/till").await;
+
+    assert!(!was_listed_again(&server, "services"));
+}

@@ -245,11 +245,14 @@ fn has_proxy(cluster: &Cluster) -> bool {
 
 /// Parses the URL of an API server.
 pub(super) fn parse_server(text: &str) -> Option<Uri> {
-    let address = text
-        .strip_prefix("https://")
+    text.strip_prefix("https://")
         .or_else(|| text.strip_prefix("http://"))?;
     let url: Uri = text.parse().ok()?;
-    (!address.is_empty() && url.authority().is_some() && url.query().is_none()).then_some(url)
+    let (authority, host) = (url.authority()?.as_str(), url.host()?);
+    // A port that is no number would mean the default port, and a user's password would be logged.
+    let port = url.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+    let is_plain = !host.is_empty() && authority == format!("{host}{port}");
+    (is_plain && url.query().is_none()).then_some(url)
 }
 
 /// Parses the value of `--master`.

@@ -1,6 +1,6 @@
 //! The connections to the API servers: one for all requests, or one for each with HTTP/1.1.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -35,6 +35,8 @@ struct Shared {
     servers: Mutex<ServerList>,
     /// The open connections, locked while one of the requests connects.
     open: tokio::sync::Mutex<OpenConnections>,
+    /// The tasks that drive the connections, also those to servers that were left.
+    tasks: Mutex<HashMap<Uri, ConnectionTasks>>,
     /// The servers that were logged as unreachable and not connected since.
     unreachable: Mutex<BTreeSet<String>>,
     /// The server of the open connections.
@@ -50,10 +52,20 @@ struct OpenConnections {
     http2: Option<http2::SendRequest<Body>>,
     /// The HTTP/1.1 connections without a request.
     idle: Vec<http1::SendRequest<Body>>,
-    /// The tasks that drive the connections.
-    tasks: ConnectionTasks,
     /// The time and the errors of the last round in which no server could be reached.
     failed: Option<(Instant, Arc<ConnectError>)>,
+}
+
+impl OpenConnections {
+    /// Returns a connection that takes a request.
+    fn sender(&mut self) -> Option<HttpSender> {
+        if let Some(http2) = self.http2.as_ref().filter(|http2| !http2.is_closed()) {
+            return Some(HttpSender::Http2(http2.clone()));
+        }
+        let mut idle = std::iter::from_fn(|| self.idle.pop());
+        let ready = idle.find(|sender| sender.is_ready() && !sender.is_closed())?;
+        Some(HttpSender::Http1(ready))
+    }
 }
 
 /// The error after each server was tried.
@@ -76,6 +88,11 @@ impl fmt::Display for ConnectError {
 
 impl std::error::Error for ConnectError {}
 
+/// Returns whether a request was not sent, because no server could be reached.
+pub(super) fn is_unsent(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Service(error) if error.is::<Arc<ConnectError>>())
+}
+
 /// Locks a mutex that guards plain data, which a panic of another thread cannot leave half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -88,6 +105,7 @@ impl Connections {
             connector,
             servers: Mutex::new(ServerList::new(servers)),
             open: tokio::sync::Mutex::default(),
+            tasks: Mutex::default(),
             unreachable: Mutex::default(),
             followed: Mutex::default(),
         }))
@@ -104,12 +122,18 @@ impl Connections {
         let mut open = self.0.open.lock().await;
         let stays = |server: &Uri| lock(&self.0.servers).contains(server);
         if !open.server.as_ref().is_none_or(stays) {
-            let closed = std::mem::take(&mut *open);
-            closed.tasks.abort();
+            *open = OpenConnections::default();
         }
+        lock(&self.0.tasks).retain(|server, tasks| {
+            let stays = stays(server);
+            if !stays {
+                tasks.abort();
+            }
+            stays
+        });
     }
 
-    /// Records that a list of this server is older than one that was seen before.
+    /// Records that this server does not answer, or has an older list than was seen before.
     pub(super) fn distrust(&self) {
         if let Some(server) = self.followed() {
             self.failed(&server);
@@ -198,16 +222,20 @@ impl Connections {
         let servers = lock(&self.0.servers).by_health(start);
         let mut errors = Vec::new();
         for server in servers {
-            let tasks = if open.server.as_ref() == Some(&server) {
-                open.tasks.clone()
-            } else {
-                ConnectionTasks::default()
-            };
+            if open.server.as_ref() == Some(&server)
+                && let Some(sender) = open.sender()
+            {
+                return Ok((server, sender));
+            }
+            let tasks = lock(&self.0.tasks)
+                .entry(server.clone())
+                .or_default()
+                .clone();
             let connector = self.0.connector.clone();
             match connector.connect(server.clone(), tasks.clone()).await {
                 Ok((sender, driver)) => {
                     tasks.execute(self.clone().drive(server.clone(), driver));
-                    self.opened(&mut open, &server, &sender, tasks);
+                    self.opened(&mut open, &server, &sender);
                     return Ok((server, sender));
                 }
                 Err(error) => {
@@ -228,12 +256,7 @@ impl Connections {
         if lock(&self.0.servers).has_better(&server, Instant::now()) {
             return None;
         }
-        if let Some(http2) = open.http2.as_ref().filter(|http2| !http2.is_closed()) {
-            return Some((server, HttpSender::Http2(http2.clone())));
-        }
-        let mut idle = std::iter::from_fn(|| open.idle.pop());
-        let ready = idle.find(|sender| sender.is_ready() && !sender.is_closed())?;
-        Some((server, HttpSender::Http1(ready)))
+        Some((server, open.sender()?))
     }
 
     /// Keeps a new connection for later requests. Requests in progress at another server stay.
@@ -242,7 +265,6 @@ impl Connections {
         open: &mut OpenConnections,
         server: &Uri,
         sender: &HttpSender,
-        tasks: ConnectionTasks,
     ) {
         lock(&self.0.unreachable).remove(&server.to_string());
         if open.server.as_ref() != Some(server) {
@@ -250,7 +272,6 @@ impl Connections {
             *lock(&self.0.followed) = Some(server.clone());
             *open = OpenConnections {
                 server: Some(server.clone()),
-                tasks,
                 ..OpenConnections::default()
             };
         }

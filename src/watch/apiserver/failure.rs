@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::connections;
 use super::decode::DecodeError;
 use super::status::WireStatus;
 use crate::logging::ErrorChain;
@@ -93,6 +94,11 @@ impl WatchFailure {
             | Self::Stalled
             | Self::Older => false,
         }
+    }
+
+    /// Returns whether no API server could be reached to send the request.
+    pub(super) fn is_unsent(&self) -> bool {
+        matches!(self, Self::Connection(error) if connections::is_unsent(error))
     }
 
     /// Returns whether the API server rejects the credentials or forbids the request.

@@ -2,14 +2,19 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use http::Uri;
-use tracing::{info, warn};
+use tokio::time::sleep;
+use tracing::{debug, info, warn};
 
 use super::client::parse_server;
 use super::connections::Connections;
 use crate::config::FileWatch;
 use crate::logging::LogEvent;
+
+/// The time after which a file is read again that cannot be watched.
+const UNWATCHED_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A file with the URLs of API servers, and the servers that it had when it was read.
 ///
@@ -82,39 +87,44 @@ impl ServersFile {
     /// invalid file changes nothing.
     pub(super) async fn follow(self, masters: &[Uri], connections: &Connections) {
         let Self { path, mut servers } = self;
+        let mut reported = None;
         loop {
-            let watch = match FileWatch::start(&path) {
-                Ok(watch) => watch,
-                Err(error) => {
-                    warn!(
-                        event = %LogEvent::ApiServersFileInvalid,
-                        %error, file = %path.display(),
-                        "cannot watch the file with the API servers; its changes have no effect"
-                    );
-                    return;
-                }
-            };
+            let watch = FileWatch::start(&path);
             match Self::read(&path) {
-                Ok(file) if file.servers == servers => {}
                 Ok(file) => {
-                    info!(
-                        event = %LogEvent::ApiServersChanged,
-                        file = %path.display(), servers = file.servers.len(), "API servers changed"
-                    );
-                    servers = file.servers;
-                    let mut all = masters.to_vec();
-                    all.extend_from_slice(&servers);
-                    fastrand::shuffle(&mut all);
-                    connections.replace(all).await;
+                    reported = None;
+                    if file.servers != servers {
+                        info!(
+                            event = %LogEvent::ApiServersChanged,
+                            file = %path.display(), servers = file.servers.len(), "API servers changed"
+                        );
+                        servers = file.servers;
+                        let mut all = masters.to_vec();
+                        all.extend_from_slice(&servers);
+                        fastrand::shuffle(&mut all);
+                        connections.replace(all).await;
+                    }
                 }
+                // Other files in the directory may change often.
                 Err(error) => {
-                    warn!(
-                        event = %LogEvent::ApiServersFileInvalid,
-                        %error, "keeping the API servers from before"
-                    );
+                    let error = Some(error.to_string());
+                    if error != reported {
+                        warn!(
+                            event = %LogEvent::ApiServersFileInvalid,
+                            error, "keeping the API servers from before"
+                        );
+                        reported = error;
+                    }
                 }
             }
-            watch.changed().await;
+            match watch {
+                Ok(watch) => watch.changed().await,
+                // The directory may be about to be replaced.
+                Err(error) => {
+                    debug!(%error, file = %path.display(), "cannot watch the file with the API servers");
+                    sleep(UNWATCHED_INTERVAL).await;
+                }
+            }
         }
     }
 }

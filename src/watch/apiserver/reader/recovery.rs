@@ -57,7 +57,10 @@ impl<W: Watched> WatchReader<'_, W> {
         }
         self.report_failure(failure).await?;
         self.note(failure, is_listed);
-        self.failures += 1;
+        // A watch that reaches no server can well continue, and a whole fleet would list.
+        if !failure.is_unsent() {
+            self.failures += 1;
+        }
         if recovery == WatchRecovery::Relist || (is_listed && self.failures >= RELIST_AFTER) {
             self.failures = 0;
             self.next = NextStep::List;
@@ -76,7 +79,8 @@ impl<W: Watched> WatchReader<'_, W> {
             self.next = NextStep::ListNewest;
         }
         match failure {
-            WatchFailure::Older => self.client.connections.distrust(),
+            // Another server may have what this one lacks, or answer.
+            WatchFailure::Older | WatchFailure::Silent => self.client.connections.distrust(),
             WatchFailure::Malformed(error) => {
                 self.malformed += 1;
                 if matches!(error, DecodeError::TooLarge) {
@@ -89,7 +93,6 @@ impl<W: Watched> WatchReader<'_, W> {
             | WatchFailure::Connection(_)
             | WatchFailure::Broken(_)
             | WatchFailure::ClosedAtOnce
-            | WatchFailure::Silent
             | WatchFailure::Stalled => {}
         }
         if self.lists == ListForm::Stream && self.broken_lists > 1 {
