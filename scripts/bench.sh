@@ -2,6 +2,9 @@
 # Measures the performance of kube-dnat in its own network namespaces, and prints tables with the
 # targets. It takes about six minutes after the build; with --quick about two minutes, with fewer sizes.
 #
+# With --fleet [N] it measures instead what N nodes (200) cost the API server, in about five minutes:
+# the tests' own API server, and beside it the real one, with half of the nodes, and kube-proxy.
+#
 # The figures go to target/bench.jsonl. Without --quick they also go to docs/performance.jsonl, and the
 # script draws the plots of docs/ from them.
 #
@@ -13,11 +16,12 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$root/scripts/lib.sh"
 
-quick=false
+quick=false fleet=''
 case ${1:-} in
     '') ;;
     --quick) quick=true ;;
-    *) die "usage: $0 [--quick]" ;;
+    --fleet) fleet=${2:-200} ;;
+    *) die "usage: $0 [--quick | --fleet [N]]" ;;
 esac
 [ "$(id -u)" -eq 0 ] || exec unshare -Ur -- "$0" "$@"
 
@@ -36,7 +40,9 @@ measure() {
         sed -n 's/.*"cluster":"\([^"]*\)","what":"\([^"]*\)".*/   \1 \2/p'
 }
 
-if $quick; then
+if [ -n "$fleet" ]; then
+    measure fleet "$fleet" 10000
+elif $quick; then
     measure changes 1000 10000 1x10000
     measure api 10000
     measure packets 10000
@@ -50,7 +56,9 @@ fi
 
 headline "On $(nproc) processors, Linux $(uname -r), $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)"
 plots=$(target_directory)
-if ! $quick; then
+if [ -n "$fleet" ]; then
+    cp "$figures" "$root/docs/scale.jsonl"
+elif ! $quick; then
     plots=$root/docs
     cp "$figures" "$root/docs/performance.jsonl"
 fi

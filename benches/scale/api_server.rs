@@ -42,6 +42,30 @@ impl ApiServer {
         }
     }
 
+    /// Returns the port at which the server listens.
+    pub(crate) fn port(&self) -> u16 {
+        match self {
+            Self::Own(server) => server.address().port(),
+            Self::Real(_, real) => real.port(),
+        }
+    }
+
+    /// Returns the id of the process that serves.
+    pub(crate) fn process_id(&self) -> u32 {
+        match self {
+            Self::Own(_) => std::process::id(),
+            Self::Real(_, real) => real.process_id(),
+        }
+    }
+
+    /// Restarts the server, or cuts all connections of the tests' own.
+    pub(crate) fn restart(&mut self) {
+        match self {
+            Self::Own(server) => server.restart(),
+            Self::Real(runtime, real) => runtime.block_on(real.restart()),
+        }
+    }
+
     /// Creates or replaces objects, in any order.
     pub(crate) fn apply(&self, objects: impl IntoIterator<Item = Value>) {
         match self {

@@ -3,8 +3,9 @@
 //! `cargo bench --bench scale -- packets 1000 10000` names a benchmark, then the numbers of
 //! Services. Each Service has ten endpoints, or as many as in `1x10000`. Each figure is a line of
 //! JSON. `KUBE_PROXY_BIN` names a kube-proxy to compare with. `KUBEBUILDER_ASSETS` names a folder
-//! with `etcd` and `kube-apiserver`, which replace the tests' own API server (`api` only). `... --
-//! tables FIGURES DIRECTORY` turns a file of such lines into tables and plots.
+//! with `etcd` and `kube-apiserver`, which replace the tests' own API server (`api`) or are measured
+//! beside it (`fleet`). `... -- fleet 200 10000` takes the number of nodes first. `... -- tables
+//! FIGURES DIRECTORY` turns a file of such lines into tables and plots.
 
 #![allow(
     clippy::expect_used,
@@ -17,6 +18,8 @@ mod api;
 mod api_server;
 mod changes;
 mod cluster;
+mod fleet;
+mod fleet_tables;
 mod node;
 mod objects;
 mod packet_tables;
@@ -47,13 +50,25 @@ fn main() {
         };
         return tables::write(figures.as_ref(), directory.as_ref());
     }
+    match what.as_str() {
+        "fleet" => {
+            let (nodes, sizes) = sizes.split_first().expect("the number of nodes");
+            let clusters: Vec<_> = sizes.iter().map(|size| cluster(size)).collect();
+            let nodes = nodes.parse().expect("the number of nodes");
+            return fleet::measure(&mut report::Report, &clusters, nodes);
+        }
+        "fleet-server" => return fleet::serve(),
+        "fleet-node" => return fleet::run_nodes(sizes),
+        "fleet-apply" => return fleet::apply(sizes),
+        _ => {}
+    }
     let clusters: Vec<_> = sizes.iter().map(|size| cluster(size)).collect();
     let mut report = report::Report;
     match what.as_str() {
         "api" => api::measure(&mut report, &clusters, &subjects()),
         "changes" => changes::measure(&mut report, &clusters),
         "packets" => packets::measure(&mut report, &clusters),
-        other => panic!("{other} is not api, changes, packets or tables"),
+        other => panic!("{other} is not api, changes, fleet, packets or tables"),
     }
 }
 

@@ -52,23 +52,12 @@ impl Process {
     }
 
     fn proc(&self, file: &str) -> String {
-        let path = format!("/proc/{}/{file}", self.child.id());
-        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+        proc(self.child.id(), file)
     }
 
     /// Returns the CPU time in user space and in the kernel.
     pub(crate) fn cpu(&self) -> Duration {
-        let stat = self.proc("stat");
-        // proc_pid_stat(5): fields 14 and 15, in hundredths of a second. Field 2, in parentheses,
-        // may contain spaces.
-        let (_, fields) = stat.rsplit_once(')').expect("a process");
-        let ticks: u64 = fields
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(|field| field.parse::<u64>().expect("a number"))
-            .sum();
-        Duration::from_millis(ticks * 10)
+        cpu(self.child.id())
     }
 
     /// Returns the resident memory in MB.
@@ -92,6 +81,26 @@ impl Drop for Process {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// Returns the CPU time of a process in user space and in the kernel.
+pub(crate) fn cpu(process: u32) -> Duration {
+    let stat = proc(process, "stat");
+    // proc_pid_stat(5): fields 14 and 15, in hundredths of a second. Field 2, in parentheses,
+    // may contain spaces.
+    let (_, fields) = stat.rsplit_once(')').expect("a process");
+    let ticks: u64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse::<u64>().expect("a number"))
+        .sum();
+    Duration::from_millis(ticks * 10)
+}
+
+fn proc(process: u32, file: &str) -> String {
+    let path = format!("/proc/{process}/{file}");
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// Returns the number in a line of a `status` file in `/proc`.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::fleet_tables;
 use super::packet_tables;
 use super::plots;
 use super::report::Figure;
@@ -211,6 +212,7 @@ pub(crate) fn write(figures: &Path, directory: &Path) {
         main_table(&figures, &subject);
     }
     packet_tables::write(&figures);
+    fleet_tables::write(&figures);
     upstream(&figures);
     plots::draw(&figures, directory);
 }

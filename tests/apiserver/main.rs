@@ -18,6 +18,7 @@ mod objects;
 mod older;
 mod raw;
 mod real;
+#[allow(dead_code, reason = "only the benchmarks look at its process")]
 mod real_server;
 
 mod scenarios;

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::Request;
-use kube::Client;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
-use kube_dnat::watch::apiserver::{ClientSettings, client};
+use kube::{Client, Config};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -65,12 +65,7 @@ impl Real {
             ],
         );
         let api_server = start_api_server(directory.path(), &etcd_url, port, service_range);
-        let path = directory.path().join("kubeconfig");
-        let settings = ClientSettings {
-            kubeconfig: Some(path),
-            ..ClientSettings::default()
-        };
-        let client = client(&settings).await.expect("a client").kube();
+        let client = unlimited(&directory.path().join("kubeconfig")).await;
         let mut real = Self {
             directory,
             service_range: service_range.to_owned(),
@@ -124,6 +119,16 @@ impl Real {
     /// Writes a kubeconfig for the server.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.directory.path().join("kubeconfig")
+    }
+
+    /// Returns the id of the process of kube-apiserver.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.api_server.0.id()
+    }
+
+    /// Returns the port at which kube-apiserver listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// Returns the status and body of a GET request.
@@ -180,6 +185,13 @@ impl Real {
             start_api_server(directory, &self.etcd_url, self.port, &self.service_range);
         self.until_ready().await;
     }
+}
+
+/// Builds a client without the rate limit of kube-dnat's.
+async fn unlimited(kubeconfig: &Path) -> Client {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    Client::try_from(config.expect("a kubeconfig")).expect("a client")
 }
 
 fn free_ports<const N: usize>() -> [u16; N] {

@@ -1,0 +1,104 @@
+//! What watches the API server: a fleet of our nodes, or one kube-proxy.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::super::api::Subject;
+use super::super::process::Process;
+use super::format::Format;
+use super::network;
+use super::worker::Worker;
+
+/// The number of nodes in a process.
+const NODES_A_PROCESS: u32 = 25;
+
+/// The maximum time until all nodes have received something.
+const MAX_TIME: Duration = Duration::from_mins(20);
+
+/// The time without a change after which a kube-proxy has received everything.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// What a real API server sends to itself in that time, at most.
+const NOISE: u64 = 8 << 10;
+
+const POLL: Duration = Duration::from_millis(10);
+
+pub(super) enum Nodes {
+    None,
+    Ours { workers: Vec<Worker>, count: u32 },
+    KubeProxy(#[expect(dead_code, reason = "it exits when it is dropped")] Process),
+}
+
+impl Nodes {
+    /// Starts nodes, and waits until they have listed everything.
+    pub(super) fn start(kubeconfig: &Path, format: Format, count: u32, slice: &str) -> Self {
+        let format = format.to_string();
+        let kubeconfig = kubeconfig.to_str().expect("text");
+        let starts = (0..count).step_by(NODES_A_PROCESS as usize);
+        let workers = starts.map(|first| {
+            let nodes = (count - first).min(NODES_A_PROCESS).to_string();
+            Worker::start(["fleet-node", kubeconfig, &format, &nodes, slice])
+        });
+        let mut nodes = Self::Ours {
+            workers: workers.collect(),
+            count,
+        };
+        nodes.until("listed");
+        nodes
+    }
+
+    /// Starts a kube-proxy, and waits until it has listed everything.
+    pub(super) fn kube_proxy(program: &str, kubeconfig: &Path) -> Self {
+        let process = Subject::kube_proxy(program, "nftables").start(kubeconfig);
+        until_quiet();
+        Self::KubeProxy(process)
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::Ours { count, .. } => *count,
+            Self::KubeProxy(_) => 1,
+        }
+    }
+
+    /// Waits until all nodes have seen an endpoint as the highest of the slice that
+    /// changes.
+    pub(super) fn until_seen(&mut self, endpoint: Ipv4Addr) {
+        self.until(&endpoint.to_string());
+    }
+
+    /// Waits until all nodes answer a command with yes.
+    fn until(&mut self, command: &str) {
+        let (workers, count) = match self {
+            Self::None => return,
+            Self::KubeProxy(_) => return until_quiet(),
+            Self::Ours { workers, count } => (workers, *count),
+        };
+        let started = Instant::now();
+        loop {
+            let answers = workers.iter_mut().map(|worker| worker.ask(command));
+            let numbers = answers.map(|answer| answer.parse::<u32>().expect("a number"));
+            let seen: u32 = numbers.sum();
+            if seen == count {
+                return;
+            }
+            let waited = started.elapsed();
+            assert!(waited < MAX_TIME, "{seen} of {count} nodes: {command}");
+            sleep(POLL);
+        }
+    }
+}
+
+/// Waits until the server has sent nothing for a while, except what it sends to itself.
+fn until_quiet() {
+    loop {
+        let before = network::sent();
+        sleep(QUIET);
+        if network::sent() - before < NOISE {
+            return;
+        }
+    }
+}
