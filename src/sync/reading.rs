@@ -122,7 +122,7 @@ impl Syncer {
         let families = self.state.families.as_ref().zip(transactions.as_mut());
         per_family!(families, |(family, transaction)| {
             if is_audited || family.is_reading() {
-                replace_unknown(&mut self.kernel, family, transaction)?;
+                replace_unknown(&mut self.kernel, transaction)?;
             }
         });
         Ok(())
@@ -305,29 +305,25 @@ pub fn read_next(
     state: &State,
     others: usize,
 ) -> Result<Dual<StepStatus<Ipv4Addr>, StepStatus<Ipv6Addr>>, Error> {
-    let families = state.families.as_ref().zip(state.next_steps(others));
-    Ok(per_family!(families, |(family, step)| read_step(
-        kernel, family, step
-    )?))
+    let steps = state.next_steps(others);
+    Ok(per_family!(steps, |step| read_step(kernel, step)?))
 }
 
 /// Reads the elements of a step's Services.
 fn read_step<A: Address>(
     kernel: &mut Kernel,
-    family: &FamilyState<A>,
     step: Option<ReadBackStep<A>>,
 ) -> Result<StepStatus<A>, Error> {
     let Some(mut step) = step else {
         return Ok(StepStatus::Read(None));
     };
-    let shape = family.applied().partial_table([]);
     loop {
         let keys = step.keys();
         if keys.is_empty() {
             return Ok(StepStatus::Read(Some(step)));
         }
-        match kernel.read_keys(&shape, &keys)? {
-            TableStatus::Ours(table) => step.add(&table),
+        match kernel.read_keys(&keys)? {
+            TableStatus::Ours(elements) => step.add(elements),
             TableStatus::Foreign(reason) => return Ok(StepStatus::Foreign(reason)),
             TableStatus::Missing => return Ok(StepStatus::Foreign("it is missing".to_owned())),
         }
@@ -337,16 +333,14 @@ fn read_step<A: Address>(
 /// Deletes elements first that a transaction adds although the table has their keys.
 fn replace_unknown<A: Address>(
     kernel: &mut Kernel,
-    family: &FamilyState<A>,
     transaction: &mut Transaction<A>,
 ) -> Result<(), Error> {
     let keys = transaction.added_keys();
     if keys.is_empty() {
         return Ok(());
     }
-    let shape = family.applied().partial_table([]);
-    if let TableStatus::Ours(found) = kernel.read_keys(&shape, &keys)? {
-        transaction.delete_first(&found, &keys);
+    if let TableStatus::Ours(found) = kernel.read_keys(&keys)? {
+        transaction.delete_first(&found);
     }
     Ok(())
 }

@@ -45,10 +45,19 @@ fn read<A: Address>(step: &mut ReadBackStep<A>, table: &Table<A>) {
         if keys.is_empty() {
             return;
         }
-        step.add(&part(table, |element| {
-            keys.contains(&(element.set, element.key))
-        }));
+        let elements = table.elements();
+        let is_asked = |element: &Element<A>| keys.contains(&(element.set, element.key));
+        step.add(elements.filter(is_asked).collect());
     }
+}
+
+/// Deletes elements first that a transaction adds although the table has their keys.
+fn replace_unknown<A: Address>(transaction: &mut Transaction<A>, table: &Table<A>) {
+    let keys = transaction.added_keys();
+    let elements = table.elements();
+    let found = elements.filter(|element| keys.contains(&(element.set, element.key)));
+    let found: Vec<_> = found.collect();
+    transaction.delete_first(&found);
 }
 
 /// Reads the next Services, and commits what differs.
@@ -62,11 +71,8 @@ fn step(state: &mut State, tables: &mut Tables, others: usize) {
     }
     state.adopt(steps);
     let (mut transactions, effects) = state.plan_changes().split();
-    let unknown = transactions.ipv4.added_keys();
-    transactions.ipv4.delete_first(&tables.ipv4, &unknown);
-    let of_ipv6 = transactions.ipv6.as_mut().unwrap();
-    let unknown = of_ipv6.added_keys();
-    of_ipv6.delete_first(&tables.ipv6, &unknown);
+    replace_unknown(&mut transactions.ipv4, &tables.ipv4);
+    replace_unknown(transactions.ipv6.as_mut().unwrap(), &tables.ipv6);
     let Dual { ipv4, ipv6 } = transactions;
     apply(ipv4, &mut tables.ipv4);
     apply(ipv6.unwrap(), &mut tables.ipv6);

@@ -28,7 +28,7 @@ use crate::netlink::uapi::nf_tables::{NFT_MSG_GETGEN, NFT_MSG_GETTABLE, NFTA_GEN
 use crate::planner::diff::TableStatus;
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Protocol, ServiceName};
-use crate::planner::ruleset::{Key, Program, SetName, Table};
+use crate::planner::ruleset::{Element, Key, Program, SetName, Table};
 use batch::{Batch, FinishedBatch, MessageSubject};
 use commit::{Commit, FamilyCommit};
 use counters::CountedElement;
@@ -210,17 +210,15 @@ impl Kernel {
         }
     }
 
-    /// Reads the elements that exist of these keys into a table of this shape, in time linear in
-    /// their number.
+    /// Reads the elements that exist of these keys, in time linear in their number.
     ///
     /// # Errors
     /// The kernel does not answer.
     pub fn read_keys<A: Address>(
         &mut self,
-        shape: &Table<A>,
         keys: &[ElementKey<A>],
-    ) -> Result<TableStatus<Table<A>>, Error> {
-        read::read_keys(&mut self.socket, shape, keys)
+    ) -> Result<TableStatus<Vec<Element<A>>>, Error> {
+        read::read_keys(&mut self.socket, keys)
     }
 
     /// Makes this process the owner of our table if it is to be owned and has no owner. Returns why

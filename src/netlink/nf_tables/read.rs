@@ -52,22 +52,20 @@ pub(crate) fn read_without_keyed<A: Address>(
     })
 }
 
-/// Reads the elements that exist of these keys into a table of this shape.
+/// Reads the elements that exist of these keys.
 pub(crate) fn read_keys<A: Address>(
     socket: &mut Socket,
-    shape: &Table<A>,
     keys: &[ElementKey<A>],
-) -> Result<TableStatus<Table<A>>, Error> {
-    let mut table = shape.clone();
+) -> Result<TableStatus<Vec<Element<A>>>, Error> {
+    let mut elements = Vec::with_capacity(keys.len());
     let mut wrong = None;
-    keyed::read(socket, keys, |set, element| {
-        if element.is_none_or(|element| table.add(element).is_err()) {
-            wrong = Some(set);
-        }
+    keyed::read(socket, keys, |set, element| match element {
+        Some(element) => elements.push(element),
+        None => wrong = Some(set),
     })?;
     Ok(match wrong {
         Some(set) => TableStatus::Foreign(not_ours(set)),
-        None => TableStatus::Ours(table),
+        None => TableStatus::Ours(elements),
     })
 }
 

@@ -113,13 +113,11 @@ impl<A: Address> Transaction<A> {
     }
 
     /// Deletes these elements first, which the table has although they are not applied.
-    pub fn delete_first(&mut self, found: &Table<A>, keys: &[(SetName, Key<A>)]) {
-        let found = keys
-            .iter()
-            .filter(|(set, key)| found.get(*set, key).is_some());
+    pub fn delete_first(&mut self, found: &[Element<A>]) {
         let deletes: Vec<_> = found
-            .map(|(set, key)| Operation {
-                op: Op::Delete(*set, *key),
+            .iter()
+            .map(|element| Operation {
+                op: Op::Delete(element.set, element.key),
                 service: None,
             })
             .collect();

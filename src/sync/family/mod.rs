@@ -3,7 +3,7 @@
 mod plan;
 pub(super) mod read_back;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::planner::conntrack::{AnsweringFrontends, DirtyFrontends};
 use crate::planner::desired::{
@@ -51,6 +51,8 @@ pub struct FamilyState<A: Address> {
     dirty_frontends: DirtyFrontends<A>,
     /// The read-back of the table, until it is complete.
     pub(super) read_back: Option<ReadBack<A>>,
+    /// The desired elements of the Services of the last step of the read-back, until an event.
+    prepared: HashMap<ServiceName, read_back::Desired<A>>,
     /// The health checks of the applied Services.
     health: BTreeMap<ServiceName, HealthCheck>,
 }
@@ -69,6 +71,7 @@ impl<A: Address> Default for FamilyState<A> {
             skipped: BTreeSet::new(),
             dirty_frontends: DirtyFrontends::default(),
             read_back: None,
+            prepared: HashMap::new(),
             health: BTreeMap::new(),
         }
     }
@@ -77,6 +80,7 @@ impl<A: Address> Default for FamilyState<A> {
 impl<A: Address> FamilyState<A> {
     /// Marks the Services that a change of the store makes dirty.
     pub fn mark_dirty(&mut self, changed: &StoreChange) {
+        self.prepared.clear();
         match changed {
             StoreChange::Nothing => {}
             StoreChange::Service { before, after } => {
@@ -184,6 +188,7 @@ impl<A: Address> FamilyState<A> {
             planned_for,
             dirty_frontends,
         } = effects;
+        self.prepared.clear();
         self.planned_for = Some(planned_for);
         self.sides = Some(to_unpin.sides);
         self.dirty_frontends.extend(dirty_frontends);

@@ -272,6 +272,10 @@ impl<A: Address> FamilyState<A> {
         name: &ServiceName,
         view: &KernelView<A>,
     ) -> (Option<ServiceElements<A>>, Vec<UnservedReason>) {
+        if let Some((desired, reasons)) = self.prepared.get(name) {
+            let desired = Some(desired.clone()).filter(|desired| !desired.ports.is_empty());
+            return (desired, reasons.clone());
+        }
         let Some(service) = store.service(name) else {
             return (None, Vec::new());
         };

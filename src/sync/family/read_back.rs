@@ -5,6 +5,7 @@
 //! exist besides. They are part of the applied state from then on, so that the next plan corrects
 //! them. Changes of Services are committed between the steps.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
@@ -12,7 +13,7 @@ use super::FamilyState;
 use crate::netlink::ElementKey;
 use crate::planner::desired::{
     Claim, ClientSides, NodeElements, NodeFacts, PortElements, PortSlots, ServiceElements, Slots,
-    claims, keys_behind, service_elements, shared_by, verdict_keys,
+    UnservedReason, claims, keys_behind, service_elements, shared_by, verdict_keys,
 };
 use crate::planner::diff::{Applied, Op, Operation, Transaction};
 use crate::planner::model::{Address, Service, ServiceName, Store};
@@ -21,7 +22,7 @@ use crate::planner::ruleset::{
 };
 
 /// The most Services of a step that did not change, so that a change waits for a short time only.
-pub const SERVICES_PER_STEP: usize = 500;
+pub const SERVICES_PER_STEP: usize = 300;
 
 /// The state of a read-back that is not complete.
 #[derive(Debug)]
@@ -62,16 +63,22 @@ pub struct ReadBackStep<A: Address> {
 struct ServiceInStep<A: Address> {
     name: ServiceName,
     desired: ServiceElements<A>,
+    unserved: Vec<UnservedReason>,
+    /// The elements of `desired` that have keys, in the order of sets and keys.
+    elements: Vec<Element<A>>,
     /// The frontends of the Service, now or before.
     claims: BTreeSet<Claim<A>>,
     /// The keys that are or were asked for.
-    keys: BTreeSet<ElementKey<A>>,
-    /// The keys that were not asked for yet.
-    new_keys: Vec<ElementKey<A>>,
+    keys: Vec<ElementKey<A>>,
+    /// The position of the first key that was not asked for yet.
+    new_from: usize,
     /// Whether the verdicts of its frontends were asked for, since its elements differ from the
     /// desired ones.
     differs: bool,
 }
+
+/// The desired elements of a Service, and the reasons for the parts that are not programmed.
+pub(super) type Desired<A> = (ServiceElements<A>, Vec<UnservedReason>);
 
 impl<A: Address> FamilyState<A> {
     /// Begins to read back a table of which only the shape and the elements without keys of
@@ -140,7 +147,9 @@ impl<A: Address> FamilyState<A> {
         let Some(read_back) = &mut self.read_back else {
             return;
         };
-        if before.is_none() && self.applied.service_elements(name).is_none() {
+        let is_known = self.applied.service_elements(name).is_some()
+            || !self.applied.kept_of(name).is_empty();
+        if before.is_none() && !is_known {
             read_back.unread.insert(name.clone());
         }
         if let Some(before) = before
@@ -169,9 +178,9 @@ impl<A: Address> FamilyState<A> {
             .take(others);
         let services = changed.iter().copied().chain(others).map(|name| {
             let service = store.service(name);
-            let desired = service.map_or_else(
-                || ServiceElements { ports: Vec::new() },
-                |service| service_elements(service, store, &self.claims, &node).0,
+            let (desired, unserved) = service.map_or_else(
+                || (ServiceElements { ports: Vec::new() }, Vec::new()),
+                |service| service_elements(service, store, &self.claims, &node),
             );
             let former = read_back.former_claims.get(name);
             let mut claims: BTreeSet<_> = former.into_iter().flatten().copied().collect();
@@ -181,19 +190,23 @@ impl<A: Address> FamilyState<A> {
                 .iter()
                 .filter_map(|element| Claim::of_element(element.set, &element.key));
             claims.extend(before_claims);
-            let elements = desired.elements();
-            let keys: BTreeSet<_> = elements
-                .iter()
-                .chain(&before)
-                .filter(|element| element.set.has_service_keys())
-                .map(|element| (element.set, element.key))
-                .collect();
+            let elements = keyed_elements(&desired);
+            let keys = elements.iter().map(|element| (element.set, element.key));
+            let mut keys: Vec<_> = keys.collect();
+            if !before.is_empty() {
+                let before = before.iter().filter(|element| element.set.has_service_keys());
+                keys.extend(before.map(|element| (element.set, element.key)));
+                keys.sort_unstable();
+                keys.dedup();
+            }
             ServiceInStep {
                 name: name.clone(),
                 desired,
+                unserved,
+                elements,
                 claims,
-                new_keys: keys.iter().copied().collect(),
                 keys,
+                new_from: 0,
                 differs: false,
             }
         });
@@ -214,7 +227,10 @@ impl<A: Address> FamilyState<A> {
         let applied = changed.flat_map(|name| self.applied.elements_of(name));
         let mut taken: BTreeSet<_> = applied.map(|element| (element.set, element.key)).collect();
         let mut read = Vec::new();
-        for service in step.services {
+        for mut service in step.services {
+            if service.differs {
+                service.keep_slots(&step.found);
+            }
             let is_skipped = self.skipped.contains(&service.name);
             let mut elements: Vec<_> = service
                 .keys
@@ -254,6 +270,8 @@ impl<A: Address> FamilyState<A> {
             }
             self.applied.adopt(service.name.clone(), elements);
             read_back.former_claims.remove(&service.name);
+            let desired = (service.desired, service.unserved);
+            self.prepared.insert(service.name.clone(), desired);
             read.push(service.name);
         }
         for name in read {
@@ -340,37 +358,49 @@ impl<A: Address> FamilyState<A> {
     }
 }
 
+/// Returns the elements of a Service that have keys, in the order of sets and keys.
+fn keyed_elements<A: Address>(service: &ServiceElements<A>) -> Vec<Element<A>> {
+    let mut elements = service.elements();
+    elements.retain(|element| element.set.has_service_keys());
+    elements
+}
+
 impl<A: Address> ServiceInStep<A> {
+    /// Whether the table has exactly the desired elements at the keys so far.
+    fn is_desired(&self, found: &HashMap<ElementKey<A>, Element<A>>) -> bool {
+        let is_same =
+            |element: &Element<A>| found.get(&(element.set, element.key)) == Some(element);
+        // Other keys are of elements that it had before.
+        self.elements.len() == self.keys.len() && self.elements.iter().all(is_same)
+    }
+
     /// Adds the keys that follow from what the table has.
     fn add_keys(&mut self, found: &HashMap<ElementKey<A>, Element<A>>) {
+        self.new_from = self.keys.len();
         if !self.differs {
-            let value = |set, key: &Key<A>| Some(found.get(&(set, *key))?.value);
-            self.desired
-                .keep_slots_of(|port| Some(std::borrow::Cow::Owned(lists(port, value))));
-            let elements = self.desired.elements();
-            let desired = elements
-                .iter()
-                .filter(|element| element.set.has_service_keys());
-            let mut count = 0;
-            let is_same = |element: &Element<A>| {
-                count += 1;
-                found.get(&(element.set, element.key)) == Some(element)
-            };
-            // Other keys are of elements that it had before.
-            self.differs = !desired.clone().all(is_same) || count != self.keys.len();
+            self.differs = !self.is_desired(found);
+            if self.differs {
+                self.keep_slots(found);
+                self.differs = !self.is_desired(found);
+            }
         }
-        self.new_keys.clear();
         if !self.differs {
             return;
         }
+        let mut asked: BTreeSet<_> = self.keys.iter().copied().collect();
         let verdicts = self.claims.iter().flat_map(verdict_keys);
         let found = self.keys.iter().filter_map(|key| found.get(key));
-        let keys: Vec<_> = verdicts.chain(found.flat_map(keys_behind)).collect();
-        for key in keys {
-            if self.keys.insert(key) {
-                self.new_keys.push(key);
-            }
-        }
+        let mut keys: Vec<_> = verdicts.chain(found.flat_map(keys_behind)).collect();
+        keys.retain(|key| asked.insert(*key));
+        self.keys.append(&mut keys);
+    }
+
+    /// Keeps the slots that the table has.
+    fn keep_slots(&mut self, found: &HashMap<ElementKey<A>, Element<A>>) {
+        let value = |set, key: &Key<A>| Some(found.get(&(set, *key))?.value);
+        self.desired
+            .keep_slots_of(|port| Some(Cow::Owned(lists(port, value))));
+        self.elements = keyed_elements(&self.desired);
     }
 }
 
@@ -378,17 +408,17 @@ impl<A: Address> ReadBackStep<A> {
     /// Returns the keys to look up, in the order of sets.
     #[must_use]
     pub fn keys(&self) -> Vec<ElementKey<A>> {
-        let keys = self.services.iter().flat_map(|service| &service.new_keys);
-        let mut keys: Vec<_> = keys.copied().collect();
+        let new = |service: &ServiceInStep<A>| service.keys.get(service.new_from..).map(<[_]>::to_vec);
+        let mut keys: Vec<_> = self.services.iter().filter_map(new).flatten().collect();
         keys.sort_unstable();
         keys.dedup();
         keys
     }
 
-    /// Adds the elements that the table has at [`Self::keys`], which are then those that follow
+    /// Adds the elements that the table has at [`Self::keys`], which are then the keys that follow
     /// from these elements; none at the end.
-    pub fn add(&mut self, table: &Table<A>) {
-        let elements = table.elements();
+    pub fn add(&mut self, elements: Vec<Element<A>>) {
+        let elements = elements.into_iter();
         self.found.extend(elements.map(|element| ((element.set, element.key), element)));
         for service in &mut self.services {
             service.add_keys(&self.found);
