@@ -84,21 +84,56 @@
     )
 )]
 
-/// Declares modules that are public only to the tests of this repository.
-macro_rules! internal {
-    ($($module:ident)*) => {
-        $(
-            #[cfg(feature = "testing")]
-            pub mod $module;
-            #[cfg(not(feature = "testing"))]
-            mod $module;
-        )*
-    };
-}
+// Public only to the tests of this repository. rustfmt does not see modules that a macro declares.
+#[cfg(not(feature = "testing"))]
+mod agent;
+#[cfg(not(feature = "testing"))]
+mod clock;
+#[cfg(not(feature = "testing"))]
+mod commands;
+#[cfg(not(feature = "testing"))]
+mod config;
+#[cfg(not(feature = "testing"))]
+mod events;
+#[cfg(not(feature = "testing"))]
+mod http;
+#[cfg(not(feature = "testing"))]
+mod kube_proxy;
+#[cfg(not(feature = "testing"))]
+mod logging;
+#[cfg(not(feature = "testing"))]
+mod metrics;
+#[cfg(not(feature = "testing"))]
+mod sync;
+#[cfg(not(feature = "testing"))]
+mod sysctl;
+#[cfg(not(feature = "testing"))]
+mod watch;
 
-internal! {
-    agent clock commands config events http kube_proxy logging metrics sync sysctl watch
-}
+#[cfg(feature = "testing")]
+pub mod agent;
+#[cfg(feature = "testing")]
+pub mod clock;
+#[cfg(feature = "testing")]
+pub mod commands;
+#[cfg(feature = "testing")]
+pub mod config;
+#[cfg(feature = "testing")]
+pub mod events;
+#[cfg(feature = "testing")]
+pub mod http;
+#[cfg(feature = "testing")]
+pub mod kube_proxy;
+#[cfg(feature = "testing")]
+pub mod logging;
+#[cfg(feature = "testing")]
+pub mod metrics;
+#[cfg(feature = "testing")]
+pub mod sync;
+#[cfg(feature = "testing")]
+pub mod sysctl;
+#[cfg(feature = "testing")]
+pub mod watch;
 
 pub mod netlink;
 pub mod planner;

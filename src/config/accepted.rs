@@ -2,6 +2,30 @@
 
 use super::schema::ClientConnection;
 
+/// A format that kube-dnat decodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentType {
+    /// Protobuf, in the envelope of Kubernetes.
+    Protobuf,
+    /// JSON.
+    Json,
+}
+
+impl ContentType {
+    /// Returns the format of a media type, whose parameters do not matter.
+    #[must_use]
+    pub fn of(media_type: &str) -> Option<Self> {
+        let name = media_type.split(';').next().unwrap_or_default().trim();
+        if name.eq_ignore_ascii_case("application/vnd.kubernetes.protobuf") {
+            Some(Self::Protobuf)
+        } else if name.eq_ignore_ascii_case("application/json") {
+            Some(Self::Json)
+        } else {
+            None
+        }
+    }
+}
+
 /// The formats that requests accept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AcceptedTypes {
@@ -29,21 +53,13 @@ impl AcceptedTypes {
         if value.trim().is_empty() {
             return Some(Self::default());
         }
-        let names = value.split(',').map(|media_type| {
-            let name = media_type.split(';').next().unwrap_or_default();
-            name.trim().to_ascii_lowercase()
-        });
-        let is_json = |name: String| match name.as_str() {
-            "application/json" => Some(true),
-            "application/vnd.kubernetes.protobuf" => Some(false),
-            _ => None,
-        };
-        let known: Vec<bool> = names.filter_map(is_json).collect();
-        match *known.as_slice() {
-            [] => None,
-            [false, ..] => Some(Self::ProtobufFirst),
-            [true, ref others @ ..] if others.contains(&false) => Some(Self::JsonFirst),
-            [true, ..] => Some(Self::JsonOnly),
+        let mut known = value.split(',').filter_map(ContentType::of);
+        match known.next()? {
+            ContentType::Protobuf => Some(Self::ProtobufFirst),
+            ContentType::Json if known.any(|other| other == ContentType::Protobuf) => {
+                Some(Self::JsonFirst)
+            }
+            ContentType::Json => Some(Self::JsonOnly),
         }
     }
 }
@@ -71,7 +87,11 @@ mod tests {
             ("", json, AcceptedTypes::JsonOnly),
             (json, protobuf, AcceptedTypes::JsonOnly),
             (&both, "", AcceptedTypes::JsonFirst),
-            ("application/yaml,application/json", "", AcceptedTypes::JsonOnly),
+            (
+                "application/yaml,application/json",
+                "",
+                AcceptedTypes::JsonOnly,
+            ),
         ] {
             let configured = configured(accept, content_type);
             assert_eq!(configured, Some(types), "{accept} {content_type}");
@@ -81,5 +101,21 @@ mod tests {
     #[test]
     fn a_value_without_a_known_content_type_has_no_effect() {
         assert_eq!(configured("", "application/yaml"), None);
+    }
+
+    #[test]
+    fn the_format_of_an_answer_is_that_of_its_media_type() {
+        for (text, format) in [
+            ("application/json", Some(ContentType::Json)),
+            ("Application/JSON; charset=utf-8", Some(ContentType::Json)),
+            (
+                "application/vnd.kubernetes.protobuf;stream=watch",
+                Some(ContentType::Protobuf),
+            ),
+            ("application/yaml", None),
+            ("", None),
+        ] {
+            assert_eq!(ContentType::of(text), format, "{text}");
+        }
     }
 }

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use crate::planner::desired::NodeFacts;
 pub use crate::planner::model::parse::address;
-pub use accepted::AcceptedTypes;
+pub use accepted::{AcceptedTypes, ContentType};
 pub use defaults::{HEALTHZ_PORT, METRICS_PORT, append_port};
 pub use document::LenientFields;
 pub use duration::GoDuration;

@@ -6,7 +6,9 @@ use serde_json::Value;
 use tracing::{info, warn};
 
 use super::read::{default_fields, to_json};
-use super::{AcceptedTypes, Config, KubeProxyConfiguration, LenientFields, Mode, SETTINGS, Setting, Support};
+use super::{
+    AcceptedTypes, Config, KubeProxyConfiguration, LenientFields, Mode, SETTINGS, Setting, Support,
+};
 use crate::logging::LogEvent;
 
 /// A notice about a valid configuration.

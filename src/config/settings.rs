@@ -44,11 +44,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("", &["init-only"], Honoured),
     setting("", &["master"], Honoured),
     setting("clientConnection.kubeconfig", &["kubeconfig"], Honoured),
-    setting(
-        "clientConnection.acceptContentTypes",
-        &[],
-        IfContentType,
-    ),
+    setting("clientConnection.acceptContentTypes", &[], IfContentType),
     setting(
         "clientConnection.contentType",
         &["kube-api-content-type"],

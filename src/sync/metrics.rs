@@ -11,7 +11,9 @@ use crate::metrics::{
 };
 use crate::netlink::{Commit, Error};
 use crate::planner::model::addr::Family;
-use crate::planner::model::{Address, Event, InterruptReason, Object, ObjectKind, SliceEndpoints, Update};
+use crate::planner::model::{
+    Address, Event, InterruptReason, Object, ObjectKind, SliceEndpoints, Update,
+};
 use crate::planner::ruleset::SetName;
 
 use super::FamilyState;
@@ -80,7 +82,9 @@ impl SyncMetrics {
         let update = match event {
             Event::Interrupted(kind, reason) => {
                 let restarts = &self.metrics.watch_restarts;
-                restarts.get_or_create(&InterruptLabel::new(*kind, *reason)).inc();
+                restarts
+                    .get_or_create(&InterruptLabel::new(*kind, *reason))
+                    .inc();
                 return;
             }
             Event::Update(update) => update,

@@ -29,7 +29,9 @@ mod unserved;
 pub use affinity::ClientsToUnpin;
 pub use describe::{DebugRequest, DebugView};
 pub use diagnostics::{Diagnostic, DiagnosticSubject};
-pub use family::{Effects, FamilyPlan, FamilyState, KnownKeys, ReadBackStep, SERVICES_PER_STEP, Skipped, key_hash};
+pub use family::{
+    Effects, FamilyPlan, FamilyState, KnownKeys, ReadBackStep, SERVICES_PER_STEP, Skipped, key_hash,
+};
 pub use health::{NodeObject, SyncHealth};
 pub use plan::{KernelViews, SyncEffects, SyncOutcome, SyncPlan, Transactions};
 pub use read_back::{EndOfReadBack, ReadBackSteps, TablesToRead};

@@ -167,7 +167,10 @@ impl Syncer {
             self.conclude_repair(operations);
         }
         let is_first = !self.committed_once;
-        per_family!(self.state.families.as_ref().zip(was_read), |(family, was_read)| {
+        per_family!(self.state.families.as_ref().zip(was_read), |(
+            family,
+            was_read,
+        )| {
             if was_read {
                 log_table_read(family, is_first);
             }
@@ -250,7 +253,8 @@ impl Syncer {
 
     /// Commits transactions that only delete; returns the number of operations.
     fn delete(&mut self, transactions: Transactions) -> Result<usize, Error> {
-        let commit: Commit = per_family!(transactions, |transaction| FamilyCommit::from(transaction));
+        let commit: Commit =
+            per_family!(transactions, |transaction| FamilyCommit::from(transaction));
         self.commit(&commit)?;
         Ok(commit.len())
     }

@@ -73,18 +73,15 @@ impl Syncer {
     /// Unpins every client that must lose its endpoint, since an earlier process may have pinned it.
     pub(super) fn reap_all(&mut self) -> Reaped {
         match self.clients_to_unpin() {
-            Some(clients) => {
-                self.reaper
-                    .reap(&mut self.kernel, clients, ReapPhase::AfterCommit)
-            }
+            Some(clients) => self
+                .reaper
+                .reap(&mut self.kernel, clients, ReapPhase::AfterCommit),
             None => Reaped::All,
         }
     }
 
     /// Returns all clients that must lose their endpoint; `None` before the first commit.
-    fn clients_to_unpin(
-        &self,
-    ) -> Option<Dual<ClientsToUnpin<Ipv4Addr>, ClientsToUnpin<Ipv6Addr>>> {
+    fn clients_to_unpin(&self) -> Option<Dual<ClientsToUnpin<Ipv4Addr>, ClientsToUnpin<Ipv6Addr>>> {
         let clients = per_family!(self.state.families.as_ref(), |family| family
             .clients_to_unpin());
         Some(Dual {
@@ -126,7 +123,8 @@ impl Syncer {
     pub(super) fn has_affinity(&self) -> bool {
         per_family!(self.state.families.as_ref(), |family| family
             .applied()
-            .has_affinity()).any()
+            .has_affinity())
+        .any()
     }
 
     /// Reports affinity maps that are full.

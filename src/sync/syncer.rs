@@ -325,7 +325,8 @@ impl Syncer {
     fn has_unused_chains(&self) -> bool {
         per_family!(self.state.families.as_ref(), |family| family
             .applied()
-            .has_unused_chains()).any()
+            .has_unused_chains())
+        .any()
     }
 
     fn delete_unused_chains(&mut self) {

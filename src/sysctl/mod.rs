@@ -8,8 +8,8 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::planner::model::addr::Family;
 use crate::config::ConntrackSettings;
+use crate::planner::model::addr::Family;
 
 /// The maximum of `nf_conntrack_max` that is computed from the number of CPUs, as in kube-proxy
 /// 1.36.

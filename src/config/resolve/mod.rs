@@ -13,7 +13,10 @@ use network::{node_ip, node_ports, pods, socket_address};
 use unused::check_unused;
 
 use super::schema::{ConntrackConfiguration, KubeProxyConfiguration, Logging};
-use super::{AcceptedTypes, Config, ConntrackSettings, GoDuration, InvalidSetting, LogFormat, LogSettings, Mode};
+use super::{
+    AcceptedTypes, Config, ConntrackSettings, GoDuration, InvalidSetting, LogFormat, LogSettings,
+    Mode,
+};
 use crate::planner::desired::NodeFacts;
 
 /// The invalid settings that were found so far, so that one error names all of them.

@@ -13,8 +13,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use tracing::debug;
 
 use crate::netlink::Kernel;
-use crate::planner::model::addr::Family;
 use crate::planner::model::Address;
+use crate::planner::model::addr::Family;
 use crate::planner::ruleset::service_and_port;
 
 /// The name and the help of the metric of connections.

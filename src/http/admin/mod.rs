@@ -25,8 +25,8 @@ use crate::events::{EventReason, EventRecorder};
 use crate::http::Server;
 use crate::http::server::HttpResponse;
 use crate::logging::LogEvent;
-use crate::planner::model::addr::Family;
 use crate::metrics::{Exposition, Metrics};
+use crate::planner::model::addr::Family;
 use crate::sync::DebugRequest;
 use crate::sync::SyncHealth;
 

@@ -158,7 +158,9 @@ impl<A: Address> FamilyState<A> {
     /// The applied state has only the elements of a skipped Service, not its pinned clients.
     #[must_use]
     pub fn needs_read_back(&self) -> bool {
-        self.applied.kept_services().any(|name| !self.skipped.contains(name))
+        self.applied
+            .kept_services()
+            .any(|name| !self.skipped.contains(name))
     }
 
     /// Returns the family.

@@ -8,16 +8,15 @@ use super::FamilyState;
 use super::read_back::lists;
 use crate::planner::conntrack::DirtyFrontends;
 use crate::planner::desired::{
-    Claim, HealthCheck, NodeElements, NodeFacts, ServiceElements, UnservedReason, health_check, service_elements,
+    Claim, HealthCheck, NodeElements, NodeFacts, ServiceElements, UnservedReason, health_check,
+    service_elements,
 };
 use crate::planner::diff::{
     Applied, Delta, DesiredChange, GoneElements, KeptElements, KernelView, Plan, Transaction,
     difference, kept_elements,
 };
 use crate::planner::model::{Address, ServiceName, Store};
-use crate::planner::ruleset::{
-    DynamicChain, Key, service_and_port,
-};
+use crate::planner::ruleset::{DynamicChain, Key, service_and_port};
 use crate::sync::affinity::{AffinityChanges, ClientsToUnpin};
 
 /// The plan of one family: a transaction, and the effects of its commit.
@@ -74,6 +73,24 @@ impl<A: Address> PlannedFor<A> {
     }
 }
 
+/// Returns the transaction that a table needs in place of one that was planned for `applied`, and the
+/// dynamic chains of a table that was found.
+fn for_view<A: Address>(
+    planned: Transaction<A>,
+    applied: &Applied<A>,
+    view: KernelView<A>,
+) -> (Transaction<A>, BTreeSet<DynamicChain>) {
+    match view {
+        KernelView::Applied | KernelView::Empty => (planned, BTreeSet::new()),
+        KernelView::Found(found) => {
+            let mut desired = applied.table();
+            planned.apply_planned(&mut desired);
+            let difference = difference(&found, &desired, &planned);
+            (difference, found.dynamic_chains().clone())
+        }
+    }
+}
+
 impl<A: Address> FamilyState<A> {
     /// Plans the dirty Services, or all Services if the view is not [`KernelView::Applied`].
     ///
@@ -92,7 +109,10 @@ impl<A: Address> FamilyState<A> {
             names.extend(self.rivals(&node));
         }
         let names = names.difference(&self.skipped);
-        let names: BTreeSet<_> = names.filter(|name| !self.is_unread(name)).cloned().collect();
+        let names: BTreeSet<_> = names
+            .filter(|name| !self.is_unread(name))
+            .cloned()
+            .collect();
         let mut unserved = Vec::new();
         let mut change = DesiredChange::default();
         if everything || node != *self.applied.node() {
@@ -115,15 +135,7 @@ impl<A: Address> FamilyState<A> {
         let base = everything.then(|| Applied::with_kept(kept));
         let applied = base.as_ref().unwrap_or(&self.applied);
         let Plan { transaction, delta } = Plan::new(applied, change);
-        let (transaction, found_chains) = match view {
-            KernelView::Applied | KernelView::Empty => (transaction, BTreeSet::new()),
-            KernelView::Found(found) => {
-                let mut desired = applied.table();
-                transaction.apply_planned(&mut desired);
-                let difference = difference(&found, &desired, &transaction);
-                (difference, found.dynamic_chains().clone())
-            }
-        };
+        let (transaction, found_chains) = for_view(transaction, applied, view);
         FamilyPlan {
             transaction,
             effects: Effects {

@@ -17,9 +17,7 @@ use crate::planner::desired::{
 };
 use crate::planner::diff::{Applied, Op, Operation, Transaction};
 use crate::planner::model::{Address, Service, ServiceName, Store};
-use crate::planner::ruleset::{
-    Element, Key, SetName, SlotRange, Table, Value, service_and_port,
-};
+use crate::planner::ruleset::{Element, Key, SetName, SlotRange, Table, Value, service_and_port};
 
 /// The most Services of a step that did not change, so that a change waits for a short time only.
 pub const SERVICES_PER_STEP: usize = 300;
@@ -132,7 +130,9 @@ impl<A: Address> FamilyState<A> {
     /// Returns the number of Services whose elements are not known yet.
     #[must_use]
     pub fn unread_count(&self) -> usize {
-        self.read_back.as_ref().map_or(0, |read_back| read_back.unread.len())
+        self.read_back
+            .as_ref()
+            .map_or(0, |read_back| read_back.unread.len())
     }
 
     /// Whether the elements of a Service are not known yet.
@@ -147,8 +147,8 @@ impl<A: Address> FamilyState<A> {
         let Some(read_back) = &mut self.read_back else {
             return;
         };
-        let is_known = self.applied.service_elements(name).is_some()
-            || !self.applied.kept_of(name).is_empty();
+        let is_known =
+            self.applied.service_elements(name).is_some() || !self.applied.kept_of(name).is_empty();
         if before.is_none() && !is_known {
             read_back.unread.insert(name.clone());
         }
@@ -194,7 +194,9 @@ impl<A: Address> FamilyState<A> {
             let keys = elements.iter().map(|element| (element.set, element.key));
             let mut keys: Vec<_> = keys.collect();
             if !before.is_empty() {
-                let before = before.iter().filter(|element| element.set.has_service_keys());
+                let before = before
+                    .iter()
+                    .filter(|element| element.set.has_service_keys());
                 keys.extend(before.map(|element| (element.set, element.key)));
                 keys.sort_unstable();
                 keys.dedup();
@@ -288,7 +290,9 @@ impl<A: Address> FamilyState<A> {
             .into_iter()
             .partition(|element| self.stays(name, element));
         let needed: BTreeSet<_> = own.iter().flat_map(shared_by).collect();
-        let shared = others.into_iter().filter(|element| needed.contains(element));
+        let shared = others
+            .into_iter()
+            .filter(|element| needed.contains(element));
         own.iter().cloned().chain(shared).collect()
     }
 
@@ -320,7 +324,10 @@ impl<A: Address> FamilyState<A> {
     /// Returns the transaction that deletes what no Service needs, if every Service was read.
     #[must_use]
     pub fn plan_end_of_read_back(&self) -> Option<Transaction<A>> {
-        let read_back = self.read_back.as_ref().filter(|read_back| read_back.unread.is_empty())?;
+        let read_back = self
+            .read_back
+            .as_ref()
+            .filter(|read_back| read_back.unread.is_empty())?;
         let mut transaction = self.applied.delete_unneeded();
         let ranges = read_back.source_ranges.values().flatten();
         let deletes = ranges.map(|element| Operation {
@@ -408,7 +415,8 @@ impl<A: Address> ReadBackStep<A> {
     /// Returns the keys to look up, in the order of sets.
     #[must_use]
     pub fn keys(&self) -> Vec<ElementKey<A>> {
-        let new = |service: &ServiceInStep<A>| service.keys.get(service.new_from..).map(<[_]>::to_vec);
+        let new =
+            |service: &ServiceInStep<A>| service.keys.get(service.new_from..).map(<[_]>::to_vec);
         let mut keys: Vec<_> = self.services.iter().filter_map(new).flatten().collect();
         keys.sort_unstable();
         keys.dedup();
@@ -419,7 +427,8 @@ impl<A: Address> ReadBackStep<A> {
     /// from these elements; none at the end.
     pub fn add(&mut self, elements: Vec<Element<A>>) {
         let elements = elements.into_iter();
-        self.found.extend(elements.map(|element| ((element.set, element.key), element)));
+        self.found
+            .extend(elements.map(|element| ((element.set, element.key), element)));
         for service in &mut self.services {
             service.add_keys(&self.found);
         }

@@ -13,11 +13,11 @@ use tokio::time::timeout;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec, LinesCodec, LinesCodecError};
 use tokio_util::io::StreamReader;
 
-use super::content::ContentType;
 use super::decode::{self, DecodeError, ListPage};
 use super::failure::WatchFailure;
 use super::kinds::Watched;
 use super::status::WireStatus;
+use crate::config::ContentType;
 
 /// The largest frame of a watch, and the largest page of a list, in bytes.
 pub(super) const MAX_MESSAGE: usize = 64 << 20;

@@ -250,7 +250,10 @@ pub(super) fn parse_server(text: &str) -> Option<Uri> {
     let url: Uri = text.parse().ok()?;
     let (authority, host) = (url.authority()?.as_str(), url.host()?);
     // A port that is no number would mean the default port, and a user's password would be logged.
-    let port = url.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+    let port = url
+        .port_u16()
+        .map(|port| format!(":{port}"))
+        .unwrap_or_default();
     let is_plain = !host.is_empty() && authority == format!("{host}{port}");
     (is_plain && url.query().is_none()).then_some(url)
 }

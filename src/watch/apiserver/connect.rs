@@ -110,7 +110,6 @@ impl Connector {
     }
 }
 
-
 /// The sender of requests on a connection.
 pub(super) enum HttpSender {
     /// A connection for any number of requests at a time.

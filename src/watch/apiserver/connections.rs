@@ -260,12 +260,7 @@ impl Connections {
     }
 
     /// Keeps a new connection for later requests. Requests in progress at another server stay.
-    fn opened(
-        &self,
-        open: &mut OpenConnections,
-        server: &Uri,
-        sender: &HttpSender,
-    ) {
+    fn opened(&self, open: &mut OpenConnections, server: &Uri, sender: &HttpSender) {
         lock(&self.0.unreachable).remove(&server.to_string());
         if open.server.as_ref() != Some(server) {
             info!(event = %LogEvent::ApiServerConnected, %server, "connected to the API server");
@@ -333,7 +328,8 @@ fn addressed(
         HttpSender::Http1(_) => {
             head.uri = target.parse()?;
             if let Some(authority) = server.authority() {
-                head.headers.insert(header::HOST, authority.as_str().parse()?);
+                head.headers
+                    .insert(header::HOST, authority.as_str().parse()?);
             }
         }
     }

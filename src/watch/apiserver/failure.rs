@@ -284,7 +284,11 @@ mod tests {
             (rejected(500), LISTING, WatchRecovery::Retry),
             (rejected(504), LISTING, WatchRecovery::Retry),
             (rejected(404), optional(LISTING), WatchRecovery::Unavailable),
-            (rejected(403), optional(WATCHING), WatchRecovery::Unavailable),
+            (
+                rejected(403),
+                optional(WATCHING),
+                WatchRecovery::Unavailable,
+            ),
             (rejected(406), LISTING, WatchRecovery::Json),
             (rejected(406), WATCHING, WatchRecovery::Json),
             (rejected(406), json(WATCHING), WatchRecovery::Relist),
@@ -307,7 +311,10 @@ mod tests {
             ..LISTING
         };
         assert_eq!(recovery(&rejected(422), state), WatchRecovery::Retry);
-        assert_eq!(recovery(&WatchFailure::Stalled, state), WatchRecovery::Retry);
+        assert_eq!(
+            recovery(&WatchFailure::Stalled, state),
+            WatchRecovery::Retry
+        );
     }
 
     #[test]

@@ -81,7 +81,9 @@ mod tests {
     #[test]
     fn nodes_that_are_rejected_at_one_time_retry_at_different_times() {
         let longest = Duration::from_mins(5);
-        let pauses: Vec<Vec<_>> = (0..3).map(|_| unavailable(longest).take(12).collect()).collect();
+        let pauses: Vec<Vec<_>> = (0..3)
+            .map(|_| unavailable(longest).take(12).collect())
+            .collect();
         assert_ne!(pauses[0], pauses[1]);
         assert_ne!(pauses[1], pauses[2]);
         for pauses in pauses {

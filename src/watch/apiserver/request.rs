@@ -177,10 +177,7 @@ mod tests {
     #[test]
     fn a_page_has_a_limit_and_a_token() {
         let request = REQUESTS.page::<WireServiceCidr>(500, Some("a b"));
-        assert_eq!(
-            request.uri().query(),
-            Some("limit=500&continue=a+b")
-        );
+        assert_eq!(request.uri().query(), Some("limit=500&continue=a+b"));
         assert_eq!(
             request.headers()[header::ACCEPT],
             "application/vnd.kubernetes.protobuf,application/json"

@@ -72,7 +72,10 @@ impl ServerList {
     pub(super) fn by_health(&self, now: Instant) -> Vec<Uri> {
         let mut servers: Vec<&Server> = self.0.iter().collect();
         servers.sort_by_key(|server| (server.backs_off_until(now), server.failures(now)));
-        servers.into_iter().map(|server| server.url.clone()).collect()
+        servers
+            .into_iter()
+            .map(|server| server.url.clone())
+            .collect()
     }
 
     /// Returns whether a better server than `url` does not back off while `url` does.
@@ -146,7 +149,10 @@ mod tests {
     #[test]
     fn the_back_off_doubles_up_to_its_limit() {
         let now = Instant::now();
-        let mut server = Server { url: uri("a"), failed: None };
+        let mut server = Server {
+            url: uri("a"),
+            failed: None,
+        };
         for (failures, seconds) in [(1, 1), (2, 2), (3, 4), (5, 16), (6, 30), (u32::MAX, 30)] {
             server.failed = Some((failures, now));
             let until = server.backs_off_until(now).unwrap();

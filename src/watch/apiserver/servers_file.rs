@@ -148,12 +148,18 @@ mod tests {
         let text = "# control plane\nhttps://192.0.2.1:6443\n\n  http://[2001:db8::1]:8080/api  \n";
         let servers = parse(text).unwrap();
         let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
-        assert_eq!(servers, ["https://192.0.2.1:6443/", "http://[2001:db8::1]:8080/api"]);
+        assert_eq!(
+            servers,
+            ["https://192.0.2.1:6443/", "http://[2001:db8::1]:8080/api"]
+        );
     }
 
     #[test]
     fn the_number_of_an_invalid_line_is_reported() {
-        assert_eq!(parse("https://192.0.2.1\n192.0.2.2:6443\n"), Err((2, "192.0.2.2:6443")));
+        assert_eq!(
+            parse("https://192.0.2.1\n192.0.2.2:6443\n"),
+            Err((2, "192.0.2.2:6443"))
+        );
         assert_eq!(parse("ftp://192.0.2.1"), Err((1, "ftp://192.0.2.1")));
         assert_eq!(parse("https://"), Err((1, "https://")));
     }

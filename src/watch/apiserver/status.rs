@@ -50,7 +50,10 @@ impl WireStatus {
 
     /// Returns the pause that the API server asks for, at most a minute.
     pub(super) fn retry_after(&self) -> Duration {
-        let seconds = self.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+        let seconds = self
+            .details
+            .as_ref()
+            .map_or(0, |details| details.retry_after_seconds);
         // No number of seconds below zero is a pause.
         let seconds = u64::try_from(seconds).unwrap_or(0);
         Duration::from_secs(seconds).min(Self::LONGEST_PAUSE)

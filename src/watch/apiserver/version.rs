@@ -119,7 +119,9 @@ mod tests {
     #[test]
     fn versions_compare_as_numbers_of_any_length() {
         assert!(version("9").is_older_than(&version("10")));
-        assert!(version("99999999999999999999998").is_older_than(&version("99999999999999999999999")));
+        assert!(
+            version("99999999999999999999998").is_older_than(&version("99999999999999999999999"))
+        );
         assert!(!version("10").is_older_than(&version("9")));
         assert!(!version("10").is_older_than(&version("10")));
         assert!(!version("a1").is_older_than(&version("20")));
@@ -156,10 +158,19 @@ mod tests {
         let almost = start + PATIENCE - Duration::from_secs(1);
         assert_eq!(seen.judge(&version("41"), almost, PATIENCE), ListAge::Older);
         let later = start + PATIENCE;
-        assert_eq!(seen.judge(&version("42"), later, PATIENCE), ListAge::WentBack);
-        assert_eq!(seen.judge(&version("42"), later, PATIENCE), ListAge::WentBack);
+        assert_eq!(
+            seen.judge(&version("42"), later, PATIENCE),
+            ListAge::WentBack
+        );
+        assert_eq!(
+            seen.judge(&version("42"), later, PATIENCE),
+            ListAge::WentBack
+        );
         seen.restart(&version("42"));
-        assert_eq!(seen.judge(&version("43"), later, PATIENCE), ListAge::Current);
+        assert_eq!(
+            seen.judge(&version("43"), later, PATIENCE),
+            ListAge::Current
+        );
     }
 
     #[test]
@@ -168,7 +179,10 @@ mod tests {
         let mut seen = SeenVersions::default();
         seen.record(&version("100"));
         assert_eq!(seen.judge(&version("40"), start, PATIENCE), ListAge::Older);
-        assert_eq!(seen.judge(&version("100"), start, PATIENCE), ListAge::Current);
+        assert_eq!(
+            seen.judge(&version("100"), start, PATIENCE),
+            ListAge::Current
+        );
         let later = start + PATIENCE;
         assert_eq!(seen.judge(&version("40"), later, PATIENCE), ListAge::Older);
     }

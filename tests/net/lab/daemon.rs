@@ -69,6 +69,23 @@ impl Drop for Manifests {
     }
 }
 
+/// Builds the command `kube-dnat run` for node-1, without a source of objects.
+pub(crate) fn run_command(cluster: &Cluster) -> Command {
+    let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kube-dnat"));
+    command
+        .args([
+            "run",
+            "--conntrack-max-per-core=0",
+            "--cluster-cidr",
+            &cidrs,
+        ])
+        .args(["--hostname-override", cluster.node.name()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command
+}
+
 /// A running `kube-dnat run` in the namespace of node-1.
 ///
 /// If the test fails, the log and the ruleset of the node are printed.

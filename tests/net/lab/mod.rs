@@ -33,7 +33,7 @@ mod topology;
 
 pub(crate) use cluster::Cluster;
 pub(crate) use container::{Image, Run};
-pub(crate) use daemon::{Daemon, Manifests, wait_until};
+pub(crate) use daemon::{Daemon, Manifests, run_command, wait_until};
 pub(crate) use family::Family;
 pub(crate) use flow::Flow;
 pub(crate) use host::Host;

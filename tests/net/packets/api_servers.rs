@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::{Cluster, Family, Host};
 use crate::api_server::Server;
-use crate::lab::{nft, wait_until};
+use crate::lab::{nft, run_command, wait_until};
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::api_servers;
@@ -37,21 +37,11 @@ impl ApiDaemon {
     fn start(cluster: &Cluster, servers: [&Server; 2]) -> Self {
         let directory = TempDir::new().expect("a directory");
         let log = File::create(directory.path().join("log")).expect("a log");
-        let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kube-dnat"));
+        let mut command = run_command(cluster);
         command
-            .args([
-                "run",
-                "--conntrack-max-per-core=0",
-                "--cluster-cidr",
-                &cidrs,
-            ])
-            .args(["--hostname-override", cluster.node.name(), "-v=4"])
-            .arg("--kubeconfig")
+            .args(["-v=4", "--kubeconfig"])
             .arg(servers[0].kubeconfig())
             .args(servers.map(|server| format!("--master={}", server.url())))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
             .stderr(log);
         let process = cluster.node.namespace.spawn(&mut command);
         Self { process, directory }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::Ipv4Addr;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use libtest_mimic::Trial;
 
 use super::restart::{assert_every_frontend_is_served, manifests};
 use super::shop::Shop;
-use super::{Daemon, Family};
-use crate::lab::{nft, wait_until};
+use super::Daemon;
+use crate::lab::{nft, run_command, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -87,22 +87,12 @@ fn await_without_foreign(shop: &Shop) {
 
 /// Starts the daemon without waiting for anything.
 fn begin(shop: &Shop, flags: &[&str]) -> std::process::Child {
-    let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kube-dnat"));
+    let mut command = run_command(&shop.cluster);
     command
-        .args([
-            "run",
-            "--conntrack-max-per-core=0",
-            "--cluster-cidr",
-            &cidrs,
-        ])
-        .args(["--manifests", shop.manifests.path(), "--hostname-override"])
-        .arg(shop.cluster.node.name())
+        .args(["--manifests", shop.manifests.path()])
         .args(flags)
         .env("RUST_LOG", "info,kube_dnat=debug")
         .env("NO_COLOR", "1")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
         .stderr(Stdio::piped());
     shop.cluster.node.namespace.spawn(&mut command)
 }

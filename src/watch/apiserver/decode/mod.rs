@@ -5,12 +5,12 @@ use prost::Message;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::content::ContentType;
 use super::envelope::{self, ListMessage, ListMeta, WatchEventMessage};
 use super::kinds::Watched;
 use super::object::WatchedObject;
 use super::status::WireStatus;
 use super::version::ResourceVersion;
+use crate::config::ContentType;
 use crate::planner::model::wire::WireMetadata;
 
 /// An answer of the API server that cannot be decoded.

@@ -162,7 +162,11 @@ fn damaged_protobuf_is_an_error() {
     let good = good_message();
     let whole = frame("ADDED", &good);
     for len in 1..whole.len() {
-        assert!(decoded(whole.slice(..len)).is_err(), "{len} of {}", whole.len());
+        assert!(
+            decoded(whole.slice(..len)).is_err(),
+            "{len} of {}",
+            whole.len()
+        );
     }
     // Wire type 7 does not exist.
     let unknown_wire_type = [&good[..], &[0x7f]].concat();
@@ -181,7 +185,11 @@ fn a_malformed_object_of_json_does_not_affect_the_others_of_a_list() {
     );
     let page: ListPage<WireService> = page(ContentType::Json, list.into()).unwrap();
 
-    let updates: Vec<Update> = page.items.iter().map(|object| object.update("node")).collect();
+    let updates: Vec<Update> = page
+        .items
+        .iter()
+        .map(|object| object.update("node"))
+        .collect();
 
     let keys: Vec<&str> = updates.iter().map(|update| &*update.key.name).collect();
     assert_eq!(keys, ["shop/bad", "shop/good", "default/", "default/"]);

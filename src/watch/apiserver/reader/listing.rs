@@ -52,9 +52,7 @@ impl<W: Watched> WatchReader<'_, W> {
         self.known.begin();
         let mut token = None;
         loop {
-            let request = self
-                .requests
-                .page::<W>(self.page_limit, token.as_deref());
+            let request = self.requests.page::<W>(self.page_limit, token.as_deref());
             let answer = self.send(request).await?;
             let page = answer::page::<W>(answer, self.timeouts.answer).await?;
             for object in &page.items {

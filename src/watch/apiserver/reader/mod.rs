@@ -11,7 +11,6 @@ use tokio::sync::mpsc::Sender;
 use super::WatchTimeouts;
 use super::answer::{self, Frames};
 use super::client::ApiClient;
-use super::content::ContentType;
 use super::failure::{LoggedFailures, WatchFailure};
 use super::kinds::Watched;
 use super::known::KnownNames;
@@ -19,6 +18,7 @@ use super::object::WatchedObject;
 use super::pauses::Pauses;
 use super::request::Requests;
 use super::version::{ResourceVersion, SeenVersions};
+use crate::config::ContentType;
 use crate::planner::model::{Event, Events, Object, ObjectKey, Update};
 
 mod listing;

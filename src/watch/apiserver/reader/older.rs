@@ -5,8 +5,8 @@ use futures::StreamExt;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{NextStep, ReadEnd, Stopped, WatchReader};
+use crate::config::ContentType;
 use crate::watch::apiserver::answer::Frames;
-use crate::watch::apiserver::content::ContentType;
 use crate::watch::apiserver::decode::{self, WatchFrame};
 use crate::watch::apiserver::failure::WatchFailure;
 use crate::watch::apiserver::kinds::Watched;

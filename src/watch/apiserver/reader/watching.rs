@@ -6,8 +6,8 @@ use futures::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::{NextStep, ReadEnd, WatchReader};
+use crate::config::ContentType;
 use crate::watch::apiserver::answer::Frames;
-use crate::watch::apiserver::content::ContentType;
 use crate::watch::apiserver::decode::{self, WatchFrame};
 use crate::watch::apiserver::failure::WatchFailure;
 use crate::watch::apiserver::kinds::Watched;
@@ -24,7 +24,11 @@ impl<W: Watched> WatchReader<'_, W> {
     }
 
     /// Follows a watch to its end.
-    pub(super) async fn follow(&mut self, format: ContentType, mut frames: Frames) -> Result<(), ReadEnd> {
+    pub(super) async fn follow(
+        &mut self,
+        format: ContentType,
+        mut frames: Frames,
+    ) -> Result<(), ReadEnd> {
         let start = Instant::now();
         let end = start + self.timeouts.longest_watch();
         let confirmed_by = start + self.timeouts.confirmation;
@@ -82,8 +86,7 @@ impl<W: Watched> WatchReader<'_, W> {
 
     /// Records the version of a watch event, after a success.
     fn advance(&mut self, version: Option<ResourceVersion>) -> Result<(), WatchFailure> {
-        let version =
-            version.ok_or(WatchFailure::Malformed(decode::DecodeError::NoVersion))?;
+        let version = version.ok_or(WatchFailure::Malformed(decode::DecodeError::NoVersion))?;
         self.versions.record(&version);
         self.next = NextStep::Watch(version);
         self.unconfirmed = false;
