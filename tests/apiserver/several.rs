@@ -183,9 +183,8 @@ async fn every_connection_to_a_removed_server_is_closed() {
     let file = server.write("servers", &server.url());
     let seen = Seen::listed_with(&from_file(&server, &file), TIMEOUTS).await;
     server.write("servers", &format!("{}\n{}\n", server.url(), replica.url()));
-    tokio::time::sleep(Duration::from_millis(500)).await;
 
-    // The reader of Services goes to the other server; the others stay.
+    // The reader of Services retries until it knows the other server; the others stay.
     server.fail("services", "", Fault::Status(503), 1_000);
     server.send_garbage("services", Garbage::Random);
     replica.until_watched("services", 1).await;
@@ -208,6 +207,7 @@ async fn a_file_whose_directory_is_replaced_is_followed() {
     let mut seen = Seen::listed_with(&from_file(&server, &file), TIMEOUTS).await;
 
     std::fs::remove_dir_all(&directory).unwrap();
+    // Time to notice that the directory is missing, which nothing shows. The rest holds without it.
     tokio::time::sleep(Duration::from_millis(500)).await;
     std::fs::create_dir(&directory).unwrap();
     std::fs::write(&file, replica.url()).unwrap();

@@ -10,9 +10,9 @@ use std::time::Duration;
 use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 
+use super::Daemon;
 use super::restart::{assert_every_frontend_is_served, manifests};
 use super::shop::Shop;
-use super::Daemon;
 use crate::lab::{nft, run_command, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
