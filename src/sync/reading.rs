@@ -13,7 +13,7 @@ use super::drift::Drift;
 use super::family::SERVICES_PER_STEP;
 use super::metrics::SyncExtent;
 use super::mode::{SyncMode, TableToRead, table_to_read};
-use super::sync_once::{Progress, SyncAttempt};
+use super::sync_once::{CompletedSync, Progress, SyncAttempt};
 use super::{FamilyState, KnownKeys, ReadBackStep, State, SyncPlan, Syncer, Transactions};
 use crate::logging::LogEvent;
 use crate::netlink::{Commit, Error, FamilyCommit, Kernel};
@@ -146,16 +146,16 @@ impl Syncer {
     }
 
     /// Ends a read-back of which every Service is read.
-    pub(super) fn end_reading(&mut self) -> Result<(), Error> {
+    pub(super) fn end_reading(&mut self) -> Result<Option<CompletedSync>, Error> {
         let Some(transactions) = self.state.plan_end_of_read_back() else {
-            return Ok(());
+            return Ok(None);
         };
         let mut operations = self.delete(transactions)?;
         let was_read = per_family!(self.state.families.as_ref(), |family| family.is_reading());
         let known = self.state.end_read_back();
         operations += self.audit(was_read.clone(), known)?;
         let Some(reading) = self.reading.take() else {
-            return Ok(());
+            return Ok(None);
         };
         if reading.is_outdated {
             self.drift.request_audit();
@@ -175,9 +175,11 @@ impl Syncer {
                 log_table_read(family, is_first);
             }
         });
-        self.log_commit(operations, reading.rebuilt, reading.started.elapsed());
-        self.committed_once = true;
-        Ok(())
+        Ok(Some(CompletedSync {
+            operations,
+            rebuilt: reading.rebuilt,
+            elapsed: reading.started.elapsed(),
+        }))
     }
 
     pub(super) fn conclude_repair(&mut self, operations: usize) {

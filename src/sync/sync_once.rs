@@ -31,6 +31,16 @@ pub(super) struct SyncAttempt {
     pub(super) in_kernel: Duration,
 }
 
+/// A complete sync, as it is logged.
+pub(super) struct CompletedSync {
+    /// The number of operations of all its commits.
+    pub(super) operations: usize,
+    /// Whether a table was rebuilt.
+    pub(super) rebuilt: bool,
+    /// The time until the last commit.
+    pub(super) elapsed: Duration,
+}
+
 /// Whether a commit completes a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
@@ -197,6 +207,7 @@ impl Syncer {
     ///    it are deleted.
     /// 5. Conntrack is cleaned after both, or the next packet would recreate a stale entry.
     /// 6. Health checks report endpoints that the kernel already serves.
+    /// 7. The log reports the sync: all of the above is done then.
     ///
     /// While a read-back goes on, 4 and 5 wait until all Services are known.
     fn after_commit(
@@ -214,20 +225,25 @@ impl Syncer {
         self.metrics.count_unserved(diagnostics.len());
         self.report_diagnostics(diagnostics);
         let is_complete = progress == Progress::Complete;
+        let mut completed = None;
         if self.reading.is_some() && is_complete {
-            if let Err(error) = self.end_reading() {
-                self.recover(error)?;
+            match self.end_reading() {
+                Ok(read_back) => completed = read_back,
+                Err(error) => self.recover(error)?,
             }
             if self.mode != SyncMode::Incremental {
                 return Ok(());
             }
             reaped = self.reap_all();
         } else if is_complete {
-            self.log_commit(commit.len(), commit.rebuilds(), elapsed);
+            completed = Some(CompletedSync {
+                operations: commit.len(),
+                rebuilt: commit.rebuilds(),
+                elapsed,
+            });
             if self.mode == SyncMode::Rebuild {
                 self.conclude_repair(commit.len());
             }
-            self.committed_once = true;
             self.mode = SyncMode::Incremental;
         }
         per_family!(self.state.families.as_ref(), |family| self
@@ -240,14 +256,23 @@ impl Syncer {
             self.cleaner.clean(&mut self.state, reaped);
         }
         self.send_health_checks();
+        if let Some(sync) = completed {
+            self.log_sync(&sync);
+            self.committed_once = true;
+        }
         if self.has_affinity() {
             self.check_affinity_maps();
         }
         Ok(())
     }
 
-    /// Logs a commit, or the commits of a read-back.
-    pub(super) fn log_commit(&self, operations: usize, rebuilt: bool, elapsed: Duration) {
+    /// Logs a complete sync.
+    fn log_sync(&self, sync: &CompletedSync) {
+        let CompletedSync {
+            operations,
+            rebuilt,
+            elapsed,
+        } = *sync;
         let elapsed_ms = milliseconds(elapsed);
         if self.committed_once {
             debug!(event = %LogEvent::SyncCommitted, operations, elapsed_ms, "committed");
