@@ -4,14 +4,19 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use kube_dnat::planner::conntrack::{ConntrackEntry, DirtyFrontends};
-use kube_dnat::planner::model::{Event, Protocol};
+use kube_dnat::planner::model::{
+    Endpoint, EndpointSlice, Event, Object, ObjectKind, Protocol, Service, ServiceName,
+    ServicePort, SliceEndpoints, SlicePort, TrafficPolicy,
+};
 use kube_dnat::planner::ruleset::{Key, SetName, Table};
 use kube_dnat::sync::State;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::specification::{Expected, Objects, OfNode};
-use crate::world::{Tables, commit, event, last_words, read_and_commit, state};
+use crate::world::{
+    Tables, commit, event, key, last_words, read_and_commit, remote_endpoint, state, update,
+};
 
 /// An address and port.
 type AddressPort = (Ipv4Addr, u16);
@@ -263,4 +268,84 @@ fn an_additional_endpoint_makes_no_entry_stale() {
         commit(&mut state, &mut kernel);
         assert_eq!(!dirty_frontends(&mut state).is_empty(), is_dirty);
     }
+}
+
+const NAME: &str = "shop/cart";
+
+/// Returns a Service with an external IP and external policy Local.
+fn local_policy_service() -> Event {
+    let service = Service {
+        name: ServiceName::from_key(&NAME.into()),
+        created: Some(0),
+        has_selector: true,
+        cluster_ips: vec![[10, 96, 0, 1].into()],
+        external_ips: vec![[203, 0, 113, 5].into()],
+        load_balancer_ips: Vec::new(),
+        internal_policy: TrafficPolicy::Cluster,
+        external_policy: TrafficPolicy::Local,
+        affinity: None,
+        source_ranges: Vec::new(),
+        health_check_node_port: None,
+        ports: vec![ServicePort {
+            name: "".into(),
+            protocol: Protocol::Tcp,
+            port: 80,
+            node_port: None,
+        }],
+    };
+    update(
+        key(ObjectKind::Service, NAME),
+        Some(Object::Service(service.into())),
+    )
+}
+
+/// Returns the slice of that Service, with endpoints whose node is not known.
+fn unplaced_slice(addresses: &[Ipv4Addr]) -> Event {
+    let endpoints = addresses.iter().map(|address| Endpoint {
+        unplaced: true,
+        ..remote_endpoint(*address)
+    });
+    let slice = EndpointSlice {
+        service: ServiceName::from_key(&NAME.into()),
+        mirrored: false,
+        triggered: None,
+        ports: vec![SlicePort {
+            name: "".into(),
+            protocol: Protocol::Tcp,
+            port: 8080,
+        }],
+        addresses: SliceEndpoints::Ipv4(endpoints.collect()),
+    };
+    update(
+        key(ObjectKind::EndpointSlice, NAME),
+        Some(Object::Slices(vec![slice])),
+    )
+}
+
+/// With external policy Local, Pods reach all endpoints, and a Pod that is the endpoint is
+/// masqueraded.
+#[test]
+fn the_connection_of_an_endpoint_to_itself_stays() {
+    let (mut state, mut kernel) = (state(), Tables::default());
+    let [_, other, itself] = SOURCES;
+    let (mut events, mut conntrack) = (vec![local_policy_service()], Conntrack::default());
+    let _ = state.apply(local_policy_service());
+    commit(&mut state, &mut kernel);
+    let _ = dirty_frontends(&mut state);
+    let mut before = World::new(&events, &kernel.ipv4);
+    for endpoints in [&[itself, other][..], &[itself]] {
+        events.push(unplaced_slice(endpoints));
+        let _ = state.apply(unplaced_slice(endpoints));
+        commit(&mut state, &mut kernel);
+        let after = World::new(&last_words(&events), &kernel.ipv4);
+        let dirty = dirty_frontends(&mut state);
+        assert!(!dirty.is_empty());
+        conntrack.change(&state, &dirty, &before, &after);
+        before = after;
+    }
+    let to_itself = conntrack
+        .0
+        .iter()
+        .filter(|entry| entry.source.0 == itself && entry.reply_source.0 == itself);
+    assert!(to_itself.clone().count() > 0);
 }

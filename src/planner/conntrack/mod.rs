@@ -203,10 +203,12 @@ fn is_stale<A: Address>(
     is_ours: bool,
 ) -> bool {
     let endpoint = entry.reply_source;
-    let source_preserved = entry.source.0 == entry.reply_destination.0;
+    // A Pod's own connection to itself is masqueraded whatever the policy (`hairpin`).
+    let is_hairpin = entry.source.0 == endpoint.0;
+    let may_be_of_pod = is_hairpin || entry.source.0 == entry.reply_destination.0;
     let is_right = answering.is_some_and(|answering| match entry.protocol {
         Protocol::Udp => answering.answers_flow(endpoint),
-        Protocol::Tcp | Protocol::Sctp => answering.answers_connection(endpoint, source_preserved),
+        Protocol::Tcp | Protocol::Sctp => answering.answers_connection(endpoint, may_be_of_pod),
     });
     let is_translated = endpoint != entry.destination;
     let is_wrong = if is_translated {
