@@ -46,14 +46,74 @@ async fn a_server_that_rejects_streaming_lists_is_listed_in_pages() {
 
     assert_eq!(seen.names(ObjectKind::Service).len(), MANY);
     let requests = server.requests("services");
-    let pages = requests.iter().filter(|request| !request.is_watch());
-    assert_eq!(pages.count(), 3);
+    let lists: Vec<_> = requests.iter().filter(|it| !it.is_watch()).collect();
+    // The cache of the API server answers with one page.
+    assert!(lists.len() == 1 && lists[0].asks("resourceVersion", "0"));
 
     server.apply(service("shop/cart", "10.97.0.1"));
     seen.until_exists(ObjectKind::Service, "shop/cart").await;
     server.delete("services", "shop/service-0");
     seen.until_deleted(ObjectKind::Service, "shop/service-0")
         .await;
+
+    // The cache may be older than what was seen.
+    server.go_down();
+    server.until_watched("services", 0).await;
+    server.delete("services", "shop/service-1");
+    server.compact(Gone::Event);
+    server.come_up();
+    seen.until_deleted(ObjectKind::Service, "shop/service-1")
+        .await;
+    let requests = server.requests("services").split_off(requests.len());
+    let lists: Vec<_> = requests.iter().filter(|it| !it.is_watch()).collect();
+    assert_eq!(lists.len(), 3, "{lists:?}");
+    assert!(!lists.iter().any(|it| it.asks("resourceVersion", "0")));
+}
+
+/// Some API servers send what changes before the end of the list.
+#[tokio::test]
+async fn an_object_that_is_deleted_within_a_list_is_deleted() {
+    let server = Server::start();
+    apply_services(&server, 3);
+    server.delete_within_lists("services", "shop/service-1");
+
+    let seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
+
+    let names = ["shop/service-0", "shop/service-2"];
+    assert_eq!(seen.names(ObjectKind::Service), names);
+    assert_eq!(server.requests("services").len(), 1);
+}
+
+#[tokio::test]
+async fn streaming_lists_are_tried_again_after_a_while() {
+    let server = Server::start();
+    server.set_streaming_lists(StreamingLists::Refused);
+    apply_services(&server, 1);
+    let timeouts = WatchTimeouts {
+        fallback: Duration::from_secs(1),
+        ..TIMEOUTS
+    };
+    let mut seen = Seen::listed(&server.kubeconfig(), timeouts).await;
+    server.set_streaming_lists(StreamingLists::Served);
+
+    let before = server.requests("services").len();
+    let streams = || {
+        let later = server.requests("services").split_off(before);
+        later.iter().any(|it| it.asks("sendInitialEvents", "true"))
+    };
+    // The version is compacted again and again, so that each watch ends with a list.
+    let compaction = async {
+        loop {
+            server.apply(service("shop/service-0", "10.96.0.9"));
+            server.compact(Gone::Status);
+            server.close_watches();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        () = seen.until("another streaming list", |_| streams()) => {}
+        () = compaction => {}
+    }
 }
 
 #[tokio::test]
@@ -96,6 +156,9 @@ async fn a_list_that_expires_between_pages_starts_over() {
     let server = Server::start();
     server.set_streaming_lists(StreamingLists::Refused);
     apply_services(&server, MANY);
+    // The list that follows a failed one has pages.
+    let cached = "limit=500&resourceVersion=0";
+    server.fail("services", cached, Fault::Status(500), 1);
     server.fail("services", "continue=", Fault::Status(410), 1);
 
     let seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;

@@ -27,6 +27,7 @@ pub(crate) const TIMEOUTS: WatchTimeouts = WatchTimeouts {
     unavailable: DEADLINE,
     confirmation: DEADLINE,
     older_lists: DEADLINE,
+    fallback: DEADLINE.saturating_mul(10),
 };
 
 /// Returns the settings of a client with a kubeconfig.

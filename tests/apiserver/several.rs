@@ -107,6 +107,30 @@ async fn a_server_that_rejects_or_fails_is_left() {
     }
 }
 
+/// The other server would forbid it, too.
+#[tokio::test]
+async fn a_server_that_forbids_one_kind_is_not_left() {
+    let servers = start();
+    let mut seen = Seen::listed_with(&of([&servers.0, &servers.1]), TIMEOUTS).await;
+    let (followed, idle) = followed(servers);
+    let requests = followed.requests("servicecidrs").len();
+
+    followed.bar("servicecidrs", 403);
+    followed.close_watches();
+    followed.until_requested("servicecidrs", requests + 1).await;
+    // The next requests follow the answer.
+    for number in 2..5 {
+        let requests = followed.requests("services").len();
+        followed.close_watches();
+        followed.until_requested("services", requests + 1).await;
+        let name = format!("shop/cart-{number}");
+        followed.apply(service(&name, &format!("10.96.0.{number}")));
+        seen.until_exists(ObjectKind::Service, &name).await;
+    }
+
+    assert_eq!(idle.connections().accepted, 0);
+}
+
 /// The server answers pings of HTTP/2 and nothing else, as one whose etcd hangs does.
 #[tokio::test]
 async fn a_server_that_never_answers_is_left() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kube_dnat::config::AcceptedTypes;
 use kube_dnat::planner::model::{InterruptReason, ObjectKind};
-use kube_dnat::watch::apiserver::{ClientSettings, HttpVersions};
+use kube_dnat::watch::apiserver::{ClientSettings, HttpVersions, WatchTimeouts};
 use serde_json::json;
 
 use super::node::{Node, PACE};
@@ -135,6 +135,34 @@ async fn a_server_that_loses_protobuf_is_followed_in_json() {
 
     seen.until_exists(ObjectKind::Service, "shop/later").await;
     assert_eq!(seen.deleted, [""; 0]);
+}
+
+#[tokio::test]
+async fn protobuf_is_tried_again_after_a_while() {
+    let server = start();
+    server.set_encodings(Encodings::RejectAny);
+    let timeouts = WatchTimeouts {
+        fallback: Duration::from_secs(1),
+        ..TIMEOUTS
+    };
+    let mut seen = Seen::listed(&server.kubeconfig(), timeouts).await;
+    server.set_encodings(Encodings::All);
+
+    let before = server.requests("services").len();
+    let asks = || {
+        let later = server.requests("services").split_off(before);
+        later.iter().any(|it| it.accept.contains("protobuf"))
+    };
+    let closing = async {
+        loop {
+            server.close_watches();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        () = seen.until("another request for protobuf", |_| asks()) => {}
+        () = closing => {}
+    }
 }
 
 #[tokio::test]

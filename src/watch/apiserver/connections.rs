@@ -173,7 +173,10 @@ impl Connections {
         let request = addressed(request, server, sender).map_err(|error| (error.into(), None))?;
         sender.send(request).await.map_err(|mut error| {
             let request = error.take_message();
-            self.failed(server);
+            // A server that closes a connection before a request may restart without a failure.
+            if request.is_none() {
+                self.failed(server);
+            }
             (error.into_error().into(), request)
         })
     }
@@ -185,11 +188,7 @@ impl Connections {
         sender: HttpSender,
         response: Response<Incoming>,
     ) -> Response<Incoming> {
-        if is_unhealthy(response.status()) {
-            self.failed(&server);
-        } else {
-            lock(&self.0.servers).succeeded(&server);
-        }
+        self.judge(&server, response.status());
         if let HttpSender::Http1(mut sender) = sender {
             let connections = self.clone();
             // The connection is idle when the body of the answer was read.
@@ -203,6 +202,17 @@ impl Connections {
             });
         }
         response
+    }
+
+    /// Records the health of a server by an answer: another one may give a better one.
+    fn judge(&self, server: &Uri, status: StatusCode) {
+        let (mut servers, now) = (lock(&self.0.servers), Instant::now());
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => servers.forbade(server, now),
+            StatusCode::TOO_MANY_REQUESTS => servers.failed(server, now),
+            status if status.is_server_error() => servers.failed(server, now),
+            _ => servers.succeeded(server),
+        }
     }
 
     /// Returns a connection to the healthiest server, and connects if there is none.
@@ -245,6 +255,8 @@ impl Connections {
                 }
             }
         }
+        // One text for one condition, whatever the order of the servers.
+        errors.sort_by_key(|(server, _)| server.to_string());
         let error = Arc::new(ConnectError(errors));
         open.failed = Some((Instant::now(), Arc::clone(&error)));
         Err(error.into())
@@ -297,16 +309,6 @@ impl Connections {
             self.failed(&server);
         }
     }
-}
-
-/// Returns whether another server may give a better answer. A server that has just started answers
-/// 403 until it has loaded its RBAC rules.
-fn is_unhealthy(status: StatusCode) -> bool {
-    status.is_server_error()
-        || matches!(
-            status,
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS
-        )
 }
 
 /// Adds the address of the server to the path of a request.

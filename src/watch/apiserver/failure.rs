@@ -124,6 +124,15 @@ impl WatchFailure {
         }
     }
 
+    /// Returns a text that is equal for failures of one condition, which are logged once.
+    pub(super) fn condition(&self) -> String {
+        match self.status() {
+            // Messages have versions and times.
+            Some(status) => status.code.to_string(),
+            None => self.describe(),
+        }
+    }
+
     /// Formats the message and code of the API server, or else the error with all its causes.
     pub(super) fn describe(&self) -> String {
         ErrorChain(self).to_string()

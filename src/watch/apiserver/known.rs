@@ -31,6 +31,13 @@ impl KnownNames {
         self.seen.remove(name);
     }
 
+    /// Removes an object from the current relist: it was deleted after the relist contained it.
+    pub(super) fn unlist(&mut self, name: &str) {
+        if let Some(seen) = self.seen.get_mut(name) {
+            *seen = 0;
+        }
+    }
+
     /// Completes the relist; removes and returns the names that it did not contain.
     pub(super) fn finish(&mut self) -> Vec<Arc<str>> {
         let relist = self.relist;
@@ -101,6 +108,16 @@ mod tests {
         known.begin();
         insert(&mut known, &["a"]);
         assert_eq!(finish(&mut known), ["new"]);
+    }
+
+    #[test]
+    fn an_object_that_is_deleted_within_a_relist_is_deleted_after_it() {
+        let mut known = KnownNames::default();
+        known.begin();
+        insert(&mut known, &["a", "b"]);
+        known.unlist("b");
+        known.unlist("unknown");
+        assert_eq!(finish(&mut known), ["b"]);
     }
 
     #[test]

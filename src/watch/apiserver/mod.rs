@@ -40,10 +40,11 @@ use reader::read;
 /// The timeouts and pauses of a watch.
 #[derive(Clone, Copy, Debug)]
 pub struct WatchTimeouts {
-    /// The duration of one watch request, in seconds.
+    /// The shortest duration of one watch request, in seconds.
     ///
-    /// The API server closes the watch after this time, and the watcher continues it with another
-    /// request. A watch that the API server does not close 10 s later is dead.
+    /// Each watch lasts up to twice as long, at random, so that watches that began together do not
+    /// end together. The API server closes it after its time, and the reader continues it with
+    /// another request. A watch that the API server does not close 10 s later is dead.
     pub watch: u32,
     /// The timeout of a page of a list, and of the first answer to a watch request.
     pub answer: Duration,
@@ -66,17 +67,15 @@ pub struct WatchTimeouts {
     /// The time after which lists that are older than what was seen before are accepted. With the
     /// pauses in between, an etcd that was restored is followed within five minutes.
     pub older_lists: Duration,
+    /// The time for which a reader does without streaming lists or protobuf after they failed. The
+    /// API server, or a proxy in front of it, may have them then.
+    pub fallback: Duration,
 }
 
 impl WatchTimeouts {
-    /// Returns the time after which the API server has closed a watch.
-    fn longest_watch(&self) -> Duration {
-        Duration::from_secs(u64::from(self.watch) + 10)
-    }
-
-    /// Returns the time before which the API server does not close a watch, unless it ends.
-    fn shortest_watch(&self) -> Duration {
-        Duration::from_secs(u64::from(self.watch.saturating_sub(5)))
+    /// Returns the duration of the next watch, in seconds.
+    fn next_watch(&self) -> u32 {
+        fastrand::u32(self.watch..self.watch.saturating_mul(2).max(1))
     }
 }
 
@@ -90,6 +89,7 @@ impl Default for WatchTimeouts {
             unavailable: Duration::from_mins(5),
             confirmation: Duration::from_secs(75),
             older_lists: Duration::from_secs(150),
+            fallback: Duration::from_hours(1),
         }
     }
 }
@@ -122,5 +122,18 @@ pub async fn watch_with(
         biased;
         () = events.closed() => {}
         _ = join(kinds, follow) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watches_that_begin_together_end_at_different_times() {
+        let timeouts = WatchTimeouts::default();
+        let watches: Vec<u32> = (0..100).map(|_| timeouts.next_watch()).collect();
+        assert!(watches.iter().all(|watch| (290..580).contains(watch)));
+        assert!(watches.iter().any(|watch| *watch != watches[0]));
     }
 }

@@ -1,5 +1,7 @@
 //! The requests of a kind: a list as a stream or in pages, and a watch.
 
+use std::time::Duration;
+
 use form_urlencoded::Serializer;
 use http::{HeaderValue, Request, header};
 use kube::client::Body;
@@ -9,7 +11,7 @@ use super::kinds::Watched;
 use super::version::ResourceVersion;
 use crate::config::AcceptedTypes;
 
-/// The version from which a streaming list is served.
+/// The version from which a list is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ListStart {
     /// Whatever the API server has in its cache, which costs etcd nothing.
@@ -20,28 +22,44 @@ pub(super) enum ListStart {
     Newest,
 }
 
+impl ListStart {
+    /// Returns the `resourceVersion` of the request.
+    fn version(&self) -> Option<&str> {
+        match self {
+            Self::Cached => Some("0"),
+            Self::NotOlderThan(version) => Some(version.as_str()),
+            Self::Newest => None,
+        }
+    }
+}
+
 /// The parts that all requests of a reader share.
 pub(super) struct Requests<'a> {
     /// The name of this node.
     pub(super) our_node: &'a str,
     /// The formats of answers.
     pub(super) accepted: AcceptedTypes,
-    /// The duration of a watch, in seconds.
+    /// The duration of the next watch, in seconds.
     pub(super) seconds: u32,
 }
 
 impl Requests<'_> {
+    /// Returns the time after which the API server has closed a watch.
+    pub(super) fn longest_watch(&self) -> Duration {
+        Duration::from_secs(u64::from(self.seconds) + 10)
+    }
+
+    /// Returns the time before which the API server does not close a watch, unless it ends itself.
+    pub(super) fn shortest_watch(&self) -> Duration {
+        Duration::from_secs(u64::from(self.seconds.saturating_sub(5)))
+    }
+
     /// Builds the request of a streaming list (KEP-3157), which continues as a watch.
     pub(super) fn streaming_list<W: Watched>(&self, start: &ListStart) -> Request<Body> {
-        let version = match start {
-            ListStart::Cached => Some("0"),
-            ListStart::NotOlderThan(version) => Some(version.as_str()),
-            ListStart::Newest => None,
-        };
         let mut query = self.watch_query::<W>();
         query.append_pair("sendInitialEvents", "true");
         query.append_pair("resourceVersionMatch", "NotOlderThan");
-        if let Some(version) = version {
+        if let Some(version) = start.version() {
             query.append_pair("resourceVersion", version);
         }
         get::<W>(query, content::of_watch(self.accepted))
@@ -54,12 +72,22 @@ impl Requests<'_> {
         get::<W>(query, content::of_watch(self.accepted))
     }
 
-    /// Builds the request of a page of the newest list, with at most `limit` objects.
-    pub(super) fn page<W: Watched>(&self, limit: u32, token: Option<&str>) -> Request<Body> {
+    /// Builds the request of a page of a list, with at most `limit` objects.
+    ///
+    /// The API server serves a cached list from its cache, and as one page.
+    pub(super) fn page<W: Watched>(
+        &self,
+        start: &ListStart,
+        limit: u32,
+        token: Option<&str>,
+    ) -> Request<Body> {
         let mut query = self.query::<W>();
         query.append_pair("limit", &limit.to_string());
-        if let Some(token) = token {
-            query.append_pair("continue", token);
+        match (token, start.version()) {
+            // The token has a version.
+            (Some(token), _) => drop(query.append_pair("continue", token)),
+            (None, Some(version)) => drop(query.append_pair("resourceVersion", version)),
+            (None, None) => {}
         }
         get::<W>(query, content::of_list(self.accepted))
     }
@@ -176,8 +204,13 @@ mod tests {
 
     #[test]
     fn a_page_has_a_limit_and_a_token() {
-        let request = REQUESTS.page::<WireServiceCidr>(500, Some("a b"));
+        let page = |start, token| REQUESTS.page::<WireServiceCidr>(&start, 500, token);
+        let request = page(ListStart::Cached, Some("a b"));
         assert_eq!(request.uri().query(), Some("limit=500&continue=a+b"));
+        let first = page(ListStart::Cached, None);
+        assert_eq!(first.uri().query(), Some("limit=500&resourceVersion=0"));
+        let newest = page(ListStart::Newest, None);
+        assert_eq!(newest.uri().query(), Some("limit=500"));
         assert_eq!(
             request.headers()[header::ACCEPT],
             "application/vnd.kubernetes.protobuf,application/json"

@@ -26,6 +26,8 @@ struct Server {
     url: Uri,
     /// The number of consecutive failures, and the time of the last one.
     failed: Option<(u32, Instant)>,
+    /// Whether the server has granted a request since its last failure.
+    has_granted: bool,
 }
 
 impl Server {
@@ -48,7 +50,11 @@ impl Server {
 impl ServerList {
     /// Creates a list of servers without failures. Of equally healthy servers the first is the best.
     pub(super) fn new(urls: Vec<Uri>) -> Self {
-        let server = |url| Server { url, failed: None };
+        let server = |url| Server {
+            url,
+            failed: None,
+            has_granted: false,
+        };
         Self(urls.into_iter().map(server).collect())
     }
 
@@ -58,6 +64,7 @@ impl ServerList {
         for server in &mut new.0 {
             let known = self.0.iter().find(|known| known.url == server.url);
             server.failed = known.and_then(|known| known.failed);
+            server.has_granted = known.is_some_and(|known| known.has_granted);
         }
         *self = new;
     }
@@ -89,6 +96,17 @@ impl ServerList {
     pub(super) fn failed(&mut self, url: &Uri, now: Instant) {
         for server in self.0.iter_mut().filter(|server| server.url == *url) {
             server.failed = Some((server.failures(now) + 1, now));
+            server.has_granted = false;
+        }
+    }
+
+    /// Records that a server forbids a request. That is a failure of a server that has not granted
+    /// any since it failed: for a moment after its start it has not loaded its RBAC rules. The others
+    /// would forbid the request, too.
+    pub(super) fn forbade(&mut self, url: &Uri, now: Instant) {
+        let granted = |server: &Server| server.url == *url && server.has_granted;
+        if !self.0.iter().any(granted) {
+            self.failed(url, now);
         }
     }
 
@@ -96,6 +114,7 @@ impl ServerList {
     pub(super) fn succeeded(&mut self, url: &Uri) {
         for server in self.0.iter_mut().filter(|server| server.url == *url) {
             server.failed = None;
+            server.has_granted = true;
         }
     }
 }
@@ -152,6 +171,7 @@ mod tests {
         let mut server = Server {
             url: uri("a"),
             failed: None,
+            has_granted: false,
         };
         for (failures, seconds) in [(1, 1), (2, 2), (3, 4), (5, 16), (6, 30), (u32::MAX, 30)] {
             server.failed = Some((failures, now));
@@ -172,6 +192,20 @@ mod tests {
         list.failed(&uri("a"), now);
         list.failed(&uri("b"), now);
         assert!(!list.has_better(&uri("c"), now));
+    }
+
+    #[test]
+    fn a_forbidden_request_is_a_failure_only_of_a_server_that_granted_none() {
+        let now = Instant::now();
+        let mut list = list();
+        list.forbade(&uri("a"), now);
+        assert_eq!(order(&list, now), "bca");
+        list.succeeded(&uri("a"));
+        list.forbade(&uri("a"), now);
+        assert_eq!(order(&list, now), "abc");
+        list.failed(&uri("a"), now);
+        list.forbade(&uri("a"), now);
+        assert_eq!(order(&list, now + Duration::from_secs(1)), "bca");
     }
 
     #[test]

@@ -99,6 +99,11 @@ impl SeenVersions {
         }
     }
 
+    /// Returns the time at which older lists will have been older for `patience`.
+    pub(super) fn older_until(&self, patience: Duration) -> Option<Instant> {
+        self.older_since.map(|since| since + patience)
+    }
+
     /// Records the version of a complete list, which holds from now on even if it is older.
     pub(super) fn restart(&mut self, version: &ResourceVersion) {
         self.older_since = None;

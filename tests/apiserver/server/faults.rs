@@ -62,6 +62,12 @@ impl Server {
             .change(|state| state.brief.insert(plural.to_owned()));
     }
 
+    /// Reports an object as deleted before the end of each streaming list that begins with it.
+    pub(crate) fn delete_within_lists(&self, plural: &str, key: &str) {
+        let deleted = Some((plural.to_owned(), key.to_owned()));
+        self.shared.change(|state| state.deleted_within = deleted);
+    }
+
     /// Cuts the connections of all open watches.
     pub(crate) fn cut_watches(&self) {
         self.shared.change(|state| state.orders.cut += 1);

@@ -123,6 +123,8 @@ pub(crate) struct State {
     pub(crate) only_http1: bool,
     /// The plurals whose watches end after their first objects.
     pub(crate) brief: BTreeSet<String>,
+    /// The plural and the key of an object that is deleted before the end of each streaming list.
+    pub(crate) deleted_within: Option<(String, String)>,
     pub(crate) orders: Orders,
     /// The last order to send garbage: the plural of the watches, and the garbage.
     pub(crate) garbage: Option<(String, Garbage)>,
@@ -150,6 +152,7 @@ impl State {
             go_aways: 0,
             only_http1: false,
             brief: BTreeSet::new(),
+            deleted_within: None,
             orders: Orders::default(),
             garbage: None,
             requests: Vec::new(),

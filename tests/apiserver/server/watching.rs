@@ -12,7 +12,7 @@ use super::garbage::{self, Frames, Whole};
 use super::media::Format;
 use super::shared::Shared;
 use super::state::{Garbage, Orders};
-use super::store::{Event, Filter, Kind};
+use super::store::{Event, Filter, Kind, Stored};
 
 /// The size from which events are sent in more than one piece.
 const PIECE: usize = 32 << 10;
@@ -181,13 +181,20 @@ impl Watch {
                 bookmark: None,
             };
         };
+        let deleted = self.shared.look().deleted_within.clone();
+        let deleted = deleted.filter(|(plural, _)| plural == self.kind.plural);
+        let is_deleted =
+            |object: &Stored| deleted.as_ref().is_some_and(|(_, key)| *key == object.key);
         let (version, events) = self.shared.view(|contents| {
             let objects = contents.collection(self.kind.plural).objects.values();
             let matching = objects.filter(|object| self.filter.matches(object));
-            let events = matching.map(|object| Event {
-                kind: "ADDED",
+            let event = |kind, object: &Arc<Stored>| Event {
+                kind,
                 object: Arc::clone(object),
-            });
+            };
+            let added = matching.clone().map(|object| event("ADDED", object));
+            let deleted = matching.filter(|object| is_deleted(object));
+            let events = added.chain(deleted.map(|object| event("DELETED", object)));
             (contents.version, events.collect())
         });
         self.version = version;

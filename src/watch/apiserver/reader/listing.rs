@@ -4,7 +4,7 @@ use futures::StreamExt;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
-use super::{NextStep, ReadEnd, Stopped, WatchReader};
+use super::{NextStep, PAGE_LIMIT, ReadEnd, Stopped, WatchReader};
 use crate::logging::LogEvent;
 use crate::planner::model::ObjectKey;
 use crate::watch::apiserver::answer;
@@ -40,8 +40,9 @@ impl<W: Watched> WatchReader<'_, W> {
                         ListAge::Current | ListAge::WentBack => self.follow(format, frames).await,
                     };
                 }
-                // No list has deleted objects, and other bookmarks do not matter.
-                WatchFrame::Deleted(_) | WatchFrame::Bookmark { .. } => {}
+                // Some API servers send what changes before they mark the end of the list.
+                WatchFrame::Deleted(object) => self.known.unlist(&object.key().name),
+                WatchFrame::Bookmark { .. } => {}
                 WatchFrame::Failed(status) => return Err(WatchFailure::Ended(status).into()),
             }
         }
@@ -52,7 +53,12 @@ impl<W: Watched> WatchReader<'_, W> {
         self.known.begin();
         let mut token = None;
         loop {
-            let request = self.requests.page::<W>(self.page_limit, token.as_deref());
+            let start = match (&self.next, self.versions.newest()) {
+                (NextStep::List, None) => ListStart::Cached,
+                _ => ListStart::Newest,
+            };
+            let limit = self.page_limit;
+            let request = self.requests.page::<W>(&start, limit, token.as_deref());
             let answer = self.send(request).await?;
             let page = answer::page::<W>(answer, self.timeouts.answer).await?;
             for object in &page.items {
@@ -91,6 +97,7 @@ impl<W: Watched> WatchReader<'_, W> {
         debug!(kind = %W::KIND, "listed");
         self.versions.restart(version);
         self.next = NextStep::Watch(version.clone());
+        self.page_limit = PAGE_LIMIT;
         self.unconfirmed = false;
         self.unavailable = false;
         self.pauses.available();
@@ -101,7 +108,9 @@ impl<W: Watched> WatchReader<'_, W> {
 
     /// Asks for the newest version with a list of one object, which costs next to nothing.
     pub(super) async fn newest_version(&mut self) -> Result<ResourceVersion, WatchFailure> {
-        let answer = self.send(self.requests.page::<W>(1, None)).await?;
+        let answer = self
+            .send(self.requests.page::<W>(&ListStart::Newest, 1, None))
+            .await?;
         let page = answer::page::<W>(answer, self.timeouts.answer).await?;
         Ok(page.version)
     }

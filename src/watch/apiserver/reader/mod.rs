@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use http::Request;
 use kube::client::Body;
 use tokio::sync::mpsc::Sender;
+use tokio::time::Instant;
 
 use super::WatchTimeouts;
 use super::answer::{self, Frames};
@@ -18,6 +19,7 @@ use super::object::WatchedObject;
 use super::pauses::Pauses;
 use super::request::Requests;
 use super::version::{ResourceVersion, SeenVersions};
+use crate::config::AcceptedTypes;
 use crate::config::ContentType;
 use crate::planner::model::{Event, Events, Object, ObjectKey, Update};
 
@@ -49,6 +51,8 @@ pub(super) fn read<'a, W: Watched>(
         pauses: Pauses::new(timeouts),
         logged: LoggedFailures::default(),
         lists: ListForm::Stream,
+        in_pages_since: None,
+        json_since: None,
         page_limit: PAGE_LIMIT,
         broken_lists: 0,
         failures: 0,
@@ -83,8 +87,12 @@ struct WatchReader<'a, W> {
     pauses: Pauses,
     /// The failures that are in the log.
     logged: LoggedFailures,
-    /// The form of lists; after a rejection of a stream, they come in pages for good.
+    /// The form of lists.
     lists: ListForm,
+    /// The time since which lists come in pages, since a stream failed.
+    in_pages_since: Option<Instant>,
+    /// The time since which only JSON is accepted, since protobuf failed.
+    json_since: Option<Instant>,
     /// The number of objects in a page.
     page_limit: u32,
     /// The number of consecutive streaming lists that the API server closed before their end.
@@ -150,6 +158,7 @@ impl From<Stopped> for ReadEnd {
 impl<W: Watched> WatchReader<'_, W> {
     /// Lists or watches once, and recovers if that fails.
     async fn step(&mut self) -> Result<(), Stopped> {
+        self.choose_forms(Instant::now());
         let end = match (self.next.clone(), self.lists) {
             (NextStep::Watch(after), _) => self.watch(&after).await,
             (NextStep::List | NextStep::ListNewest, ListForm::Stream) => {
@@ -162,6 +171,23 @@ impl<W: Watched> WatchReader<'_, W> {
             Err(ReadEnd::Failed(failure)) => self.recover(&failure).await,
             Err(ReadEnd::Stopped) => Err(Stopped),
         }
+    }
+
+    /// Chooses the forms of the next request: the best ones, unless they failed lately.
+    fn choose_forms(&mut self, now: Instant) {
+        let fallback = self.timeouts.fallback;
+        let is_recent = |since: Option<Instant>| since.is_some_and(|at| now - at < fallback);
+        self.lists = if is_recent(self.in_pages_since) {
+            ListForm::Pages
+        } else {
+            ListForm::Stream
+        };
+        self.requests.accepted = if is_recent(self.json_since) {
+            AcceptedTypes::JsonOnly
+        } else {
+            self.client.accepted
+        };
+        self.requests.seconds = self.timeouts.next_watch();
     }
 
     /// Sends the request of a watch.

@@ -1,6 +1,8 @@
 //! A list that is older than what was seen before, from an API server that lags behind, or after
 //! etcd was restored from a backup.
 
+use std::time::Duration;
+
 use futures::StreamExt;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -26,7 +28,8 @@ impl<W: Watched> WatchReader<'_, W> {
         loop {
             // Another API server may be newer.
             self.client.connections.distrust();
-            let check_at = Instant::now() + self.pauses.failure();
+            let accepted_at = self.versions.older_until(self.timeouts.older_lists);
+            let check_at = next_check(Instant::now(), self.pauses.failure(), accepted_at);
             self.apply_until(check_at, &mut watch).await?;
             match self.newest_version().await {
                 Ok(version) if self.judge(&version) != ListAge::Older => break,
@@ -58,5 +61,32 @@ impl<W: Watched> WatchReader<'_, W> {
         }
         sleep_until(end).await;
         Ok(())
+    }
+}
+
+/// Returns the time of the next question for the newest version: after a pause, or when the older
+/// versions are accepted.
+fn next_check(now: Instant, pause: Duration, accepted_at: Option<Instant>) -> Instant {
+    let pause_ends = now + pause;
+    accepted_at
+        .filter(|at| (now..pause_ends).contains(at))
+        .unwrap_or(pause_ends)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_check_is_not_later_than_the_acceptance() {
+        let now = Instant::now();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let pause = Duration::from_mins(1);
+        assert_eq!(next_check(now, pause, None), after(60));
+        assert_eq!(next_check(now, pause, Some(after(20))), after(20));
+        assert_eq!(next_check(now, pause, Some(after(100))), after(60));
+        // It was due, and the answer did not come.
+        let late = Some(now).map(|at| at - Duration::from_secs(1));
+        assert_eq!(next_check(now, pause, late), after(60));
     }
 }

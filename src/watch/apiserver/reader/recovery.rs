@@ -74,7 +74,9 @@ impl<W: Watched> WatchReader<'_, W> {
     /// Records what a failure says about the next requests.
     fn note(&mut self, failure: &WatchFailure, is_listed: bool) {
         self.unconfirmed = is_listed;
-        if matches!(self.next, NextStep::List) && self.versions.newest().is_some() {
+        let was_cached = self.lists == ListForm::Pages;
+        let has_choice = was_cached || self.versions.newest().is_some();
+        if matches!(self.next, NextStep::List) && has_choice {
             // A list that fails from one version may succeed from another one.
             self.next = NextStep::ListNewest;
         }
@@ -83,7 +85,7 @@ impl<W: Watched> WatchReader<'_, W> {
             WatchFailure::Older | WatchFailure::Silent => self.client.connections.distrust(),
             WatchFailure::Malformed(error) => {
                 self.malformed += 1;
-                if matches!(error, DecodeError::TooLarge) {
+                if matches!(error, DecodeError::TooLarge) && self.lists == ListForm::Pages {
                     self.page_limit = (self.page_limit / 2).max(1);
                 }
             }
@@ -104,7 +106,8 @@ impl<W: Watched> WatchReader<'_, W> {
     pub(super) async fn report_failure(&mut self, failure: &WatchFailure) -> Result<(), Stopped> {
         let text = failure.describe();
         let server = self.client.server().unwrap_or_default();
-        if failure.is_routine() || !self.logged.is_new(&text, Instant::now()) {
+        let is_routine = failure.is_routine() && self.failures + 1 < RELIST_AFTER;
+        if is_routine || !self.logged.is_new(&failure.condition(), Instant::now()) {
             debug!(event = %LogEvent::WatchFailed, error = %text, kind = %W::KIND, server, "watch failed");
         } else if failure.is_forbidden() {
             error!(event = %LogEvent::WatchForbidden, error = %text, kind = %W::KIND, server, "watch forbidden by the API server");
@@ -117,14 +120,14 @@ impl<W: Watched> WatchReader<'_, W> {
 
     /// Switches to lists in pages.
     fn in_pages(&mut self, reason: &str) {
-        debug!(%reason, kind = %W::KIND, "listing in pages from now on");
-        self.lists = ListForm::Pages;
+        debug!(%reason, kind = %W::KIND, "listing in pages for an hour");
+        self.in_pages_since = Some(Instant::now());
     }
 
     /// Switches to JSON.
     fn accept_json(&mut self, reason: &str) {
-        info!(event = %LogEvent::JsonOnly, error = %reason, kind = %W::KIND, "requesting JSON instead of protobuf from now on");
-        self.requests.accepted = AcceptedTypes::JsonOnly;
+        info!(event = %LogEvent::JsonOnly, error = %reason, kind = %W::KIND, "requesting JSON instead of protobuf for an hour");
+        self.json_since = Some(Instant::now());
     }
 
     /// Continues without an optional kind; objects that were reported before stay.

@@ -30,7 +30,7 @@ impl<W: Watched> WatchReader<'_, W> {
         mut frames: Frames,
     ) -> Result<(), ReadEnd> {
         let start = Instant::now();
-        let end = start + self.timeouts.longest_watch();
+        let end = start + self.requests.longest_watch();
         let confirmed_by = start + self.timeouts.confirmation;
         let mut is_empty = true;
         loop {
@@ -43,7 +43,7 @@ impl<W: Watched> WatchReader<'_, W> {
                 }
                 Ok(None) => {
                     // A watch that ends before its timeout ends with its API server.
-                    self.unconfirmed |= start.elapsed() < self.timeouts.shortest_watch();
+                    self.unconfirmed |= start.elapsed() < self.requests.shortest_watch();
                     return Ok(());
                 }
                 Err(_elapsed) if checks => {
