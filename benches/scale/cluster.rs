@@ -101,8 +101,8 @@ impl Cluster {
             name: ServiceName::from_key(&name(number).into()),
             created: Some(0),
             has_selector: true,
-            cluster_ips: vec![IpAddr::from(cluster_ip(number))],
-            external_ips: Vec::new(),
+            cluster_ips: [IpAddr::from(cluster_ip(number))].into(),
+            external_ips: Box::default(),
             load_balancer_ips: load_balancer_ips.into_iter().collect(),
             internal_policy: TrafficPolicy::Cluster,
             external_policy: match self.kind {
@@ -112,12 +112,13 @@ impl Cluster {
             affinity: (self.kind == Kinds::Affinity).then_some(10_800),
             source_ranges: ranges.collect(),
             health_check_node_port: None,
-            ports: vec![ServicePort {
+            ports: [ServicePort {
                 name: "http".into(),
                 protocol: self.protocol,
                 port: PORT,
                 node_port: None,
-            }],
+            }]
+            .into(),
         };
         update(
             ObjectKind::Service,
@@ -162,18 +163,19 @@ impl Cluster {
             service: ServiceName::from_key(&name(service).into()),
             mirrored: false,
             triggered: None,
-            ports: vec![SlicePort {
+            ports: [SlicePort {
                 name: "http".into(),
                 protocol: self.protocol,
                 port: ENDPOINT_PORT,
-            }],
+            }]
+            .into(),
             addresses: SliceEndpoints::Ipv4(endpoints.into_iter().map(endpoint).collect()),
         };
         let name = format!("{}-{first}", name(service));
         update(
             ObjectKind::EndpointSlice,
             name,
-            Some(Object::Slices(vec![slice])),
+            Some(Object::Slices([slice].into())),
         )
     }
 }

@@ -20,6 +20,7 @@ mod changes;
 mod cluster;
 mod fleet;
 mod fleet_tables;
+mod memory;
 mod node;
 mod objects;
 mod packet_tables;
@@ -67,8 +68,9 @@ fn main() {
     match what.as_str() {
         "api" => api::measure(&mut report, &clusters, &subjects()),
         "changes" => changes::measure(&mut report, &clusters),
+        "memory" => memory::measure(&mut report, &clusters),
         "packets" => packets::measure(&mut report, &clusters),
-        other => panic!("{other} is not api, changes, fleet, packets or tables"),
+        other => panic!("{other} is not api, changes, fleet, memory, packets or tables"),
     }
 }
 

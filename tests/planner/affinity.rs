@@ -189,15 +189,15 @@ fn long_named() -> Event {
         name: ServiceName::from_key(&name.as_str().into()),
         created: Some(0),
         has_selector: true,
-        cluster_ips: vec![IpAddr::from([10, 96, 0, 1])],
-        external_ips: Vec::new(),
-        load_balancer_ips: Vec::new(),
+        cluster_ips: [IpAddr::from([10, 96, 0, 1])].into(),
+        external_ips: Box::default(),
+        load_balancer_ips: Box::default(),
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity: Some(10_800),
-        source_ranges: Vec::new(),
+        source_ranges: Box::default(),
         health_check_node_port: None,
-        ports: vec![port("http", 80), port("https", 81)],
+        ports: [port("http", 80), port("https", 81)].into(),
     };
     update(
         key(ObjectKind::Service, &name),
@@ -218,12 +218,12 @@ fn long_named_slice(last: &[u8]) -> Event {
         service: ServiceName::from_key(&name.as_str().into()),
         mirrored: false,
         triggered: None,
-        ports: vec![port("http", 8080), port("https", 8443)],
+        ports: [port("http", 8080), port("https", 8443)].into(),
         addresses: SliceEndpoints::Ipv4(last.iter().map(endpoint).collect()),
     };
     update(
         key(ObjectKind::EndpointSlice, &name),
-        Some(Object::Slices(vec![slice])),
+        Some(Object::Slices([slice].into())),
     )
 }
 

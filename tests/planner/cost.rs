@@ -24,15 +24,15 @@ fn service(node_port: Option<u16>) -> Event {
         name: ServiceName::new("shop", "cart"),
         created: Some(0),
         has_selector: true,
-        cluster_ips: vec![IpAddr::from([10, 96, 7, 7])],
-        external_ips: vec![IpAddr::from([203, 0, 113, 5])],
-        load_balancer_ips: Vec::new(),
+        cluster_ips: [IpAddr::from([10, 96, 7, 7])].into(),
+        external_ips: [IpAddr::from([203, 0, 113, 5])].into(),
+        load_balancer_ips: Box::default(),
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity: None,
-        source_ranges: Vec::new(),
+        source_ranges: Box::default(),
         health_check_node_port: None,
-        ports: vec![port(node_port)],
+        ports: [port(node_port)].into(),
     };
     update(
         key(ObjectKind::Service, NAME),
@@ -51,15 +51,15 @@ pub(crate) fn service_named(name: &str, last: u8) -> Event {
         name: ServiceName::from_key(&name.into()),
         created: Some(0),
         has_selector: true,
-        cluster_ips: vec![IpAddr::from([10, 96, 0, last])],
-        external_ips: Vec::new(),
-        load_balancer_ips: Vec::new(),
+        cluster_ips: [IpAddr::from([10, 96, 0, last])].into(),
+        external_ips: Box::default(),
+        load_balancer_ips: Box::default(),
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity: None,
-        source_ranges: Vec::new(),
+        source_ranges: Box::default(),
         health_check_node_port: None,
-        ports: vec![port(None)],
+        ports: [port(None)].into(),
     };
     update(
         key(ObjectKind::Service, name),
@@ -73,11 +73,12 @@ pub(crate) fn slice_named(name: &str, endpoints: impl IntoIterator<Item = u32>) 
         service: ServiceName::from_key(&name.into()),
         mirrored: false,
         triggered: None,
-        ports: vec![SlicePort {
+        ports: [SlicePort {
             name: "http".into(),
             protocol: Protocol::Tcp,
             port: 8080,
-        }],
+        }]
+        .into(),
         addresses: SliceEndpoints::Ipv4(
             endpoints
                 .into_iter()
@@ -87,7 +88,7 @@ pub(crate) fn slice_named(name: &str, endpoints: impl IntoIterator<Item = u32>) 
     };
     update(
         key(ObjectKind::EndpointSlice, name),
-        Some(Object::Slices(vec![slice])),
+        Some(Object::Slices([slice].into())),
     )
 }
 

@@ -149,16 +149,16 @@ fn service(name: String) -> impl Strategy<Value = Service> {
                     name: ServiceName::from_key(&name.as_str().into()),
                     created,
                     has_selector,
-                    cluster_ips,
-                    external_ips,
-                    load_balancer_ips: lb_ips,
+                    cluster_ips: cluster_ips.into(),
+                    external_ips: external_ips.into(),
+                    load_balancer_ips: lb_ips.into(),
                     internal_policy,
                     external_policy,
                     affinity,
-                    source_ranges,
+                    source_ranges: source_ranges.into(),
                     health_check_node_port: check
                         .filter(|check| !node_ports.contains(&Some(*check))),
-                    ports,
+                    ports: ports.into(),
                 }
             },
         )
@@ -194,8 +194,8 @@ fn addresses() -> impl Strategy<Value = SliceEndpoints> {
     let ipv4 = |last| Ipv4Addr::new(10, 244, 1, last);
     let ipv6 = |last: u8| Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 0, last.into());
     prop_oneof![
-        3 => vec(endpoint(ipv4), 0..7).prop_map(SliceEndpoints::Ipv4),
-        1 => vec(endpoint(ipv6), 0..7).prop_map(SliceEndpoints::Ipv6),
+        3 => vec(endpoint(ipv4), 0..7).prop_map(|list| SliceEndpoints::Ipv4(list.into())),
+        1 => vec(endpoint(ipv6), 0..7).prop_map(|list| SliceEndpoints::Ipv6(list.into())),
     ]
 }
 
@@ -216,7 +216,7 @@ fn slice(service: String) -> impl Strategy<Value = EndpointSlice> {
             service: ServiceName::from_key(&service.as_str().into()),
             mirrored,
             triggered,
-            ports,
+            ports: ports.into(),
             addresses,
         },
     )
@@ -237,7 +237,10 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
     let of_slice = (0_u8..6, name()).prop_flat_map(|(number, service)| {
         let key = key(ObjectKind::EndpointSlice, &format!("shop/slice-{number}"));
         prop::option::weighted(0.8, slice(service)).prop_map(move |slice| {
-            update(key.clone(), slice.map(|slice| Object::Slices(vec![slice])))
+            update(
+                key.clone(),
+                slice.map(|slice| Object::Slices([slice].into())),
+            )
         })
     });
     let zone = prop::option::of(0_usize..2);

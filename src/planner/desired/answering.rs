@@ -9,9 +9,9 @@ use crate::planner::model::{Address, Protocol};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UnusedEndpoints<A> {
     /// Ready endpoints that policy or topology excludes.
-    pub(super) ready: Vec<EndpointAddr<A>>,
+    pub(super) ready: Box<[EndpointAddr<A>]>,
     /// Endpoints that serve but are not ready, because they terminate.
-    pub(super) draining: Vec<EndpointAddr<A>>,
+    pub(super) draining: Box<[EndpointAddr<A>]>,
 }
 
 impl<A: Address> UnusedEndpoints<A> {

@@ -32,7 +32,7 @@ pub struct PortElements<A: Address> {
     /// The endpoints and their slots.
     pub(super) lists: PortSlots<A>,
     /// The sorted addresses of the endpoints that may connect to themselves on this node.
-    pub(super) hairpin: Vec<A>,
+    pub(super) hairpin: Box<[A]>,
     /// The endpoints that are in no list but still answer.
     pub(super) unused: UnusedEndpoints<A>,
 }
@@ -47,13 +47,13 @@ pub(super) struct PortSpec<A: Address> {
     /// The port number at the Service's addresses.
     pub(super) port: u16,
     /// The `ClusterIPs` that no older Service claims.
-    pub(super) cluster_ips: Vec<A>,
+    pub(super) cluster_ips: Box<[A]>,
     /// The external IPs that no older Service claims.
-    pub(super) external_ips: Vec<A>,
+    pub(super) external_ips: Box<[A]>,
     /// The load-balancer IPs that no older Service claims.
-    pub(super) load_balancer_ips: Vec<A>,
+    pub(super) load_balancer_ips: Box<[A]>,
     /// The sources that may use the load-balancer IPs; `None`: all.
-    pub(super) source_ranges: Option<Vec<A::Net>>,
+    pub(super) source_ranges: Option<Box<[A::Net]>>,
     /// The node port, if no older Service claims it.
     pub(super) node_port: Option<u16>,
     /// The route of connections to the `ClusterIPs`.

@@ -20,7 +20,15 @@ use crate::planner::ruleset::{Comment, Element};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceElements<A: Address> {
     /// The ports, in the Service's order.
-    pub ports: Vec<PortElements<A>>,
+    pub ports: Box<[PortElements<A>]>,
+}
+
+impl<A: Address> Default for ServiceElements<A> {
+    fn default() -> Self {
+        Self {
+            ports: Box::default(),
+        }
+    }
 }
 
 /// The numbers of Service ports that drop connections because this node has no endpoint of them.
@@ -94,7 +102,7 @@ pub fn service_elements<A: Address>(
 ) -> (ServiceElements<A>, Vec<UnservedReason>) {
     // kube-proxy's `ServicePortMap` skips it, too.
     if cluster_ips::<A>(service).next().is_none() {
-        return (ServiceElements { ports: Vec::new() }, Vec::new());
+        return (ServiceElements::default(), Vec::new());
     }
     let slices: Vec<_> = store.slices(service).collect();
     let zone = store.node().and_then(|node| node.zone.as_deref());
@@ -194,7 +202,7 @@ impl<A: Address> ElementsBuilder<'_, A> {
         Some(PortElements {
             spec,
             lists,
-            hairpin: eligible.hairpin,
+            hairpin: eligible.hairpin.into(),
             unused,
         })
     }
@@ -282,7 +290,12 @@ impl<A: Address> ElementsBuilder<'_, A> {
     }
 
     /// Selects the addresses of this family where the Service has the port.
-    fn addresses(&mut self, port: &ServicePort, ips: &[IpAddr], seen: &mut BTreeSet<A>) -> Vec<A> {
+    fn addresses(
+        &mut self,
+        port: &ServicePort,
+        ips: &[IpAddr],
+        seen: &mut BTreeSet<A>,
+    ) -> Box<[A]> {
         ips.iter()
             .filter_map(|ip| A::from_ip(*ip))
             .filter(|address| seen.insert(*address))
@@ -306,7 +319,7 @@ impl<A: Address> ElementsBuilder<'_, A> {
     /// A range of all addresses, or ranges of only the other family, do not restrict this family
     /// (kube-proxy's `TestLoadBalancer`). If a range contains this node, the load-balancer IPs are
     /// added: packets of the node to such an address may have it as their source.
-    fn source_ranges(&self, load_balancer_ips: &[A]) -> Option<Vec<A::Net>> {
+    fn source_ranges(&self, load_balancer_ips: &[A]) -> Option<Box<[A::Net]>> {
         let mut ranges: Vec<_> = self
             .service
             .source_ranges
@@ -322,7 +335,7 @@ impl<A: Address> ElementsBuilder<'_, A> {
         if node.is_some_and(|ip| ranges.iter().any(|range| A::contains(*range, ip))) {
             ranges.extend(load_balancer_ips.iter().map(|ip| A::host_net(*ip)));
         }
-        Some(A::aggregate(&ranges))
+        Some(A::aggregate(&ranges).into())
     }
 }
 

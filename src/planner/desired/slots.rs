@@ -35,11 +35,11 @@ pub type EndpointAddr<A> = (A, u16);
 /// assert_eq!(before.removed_in(&after), [pod(13)]);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slots<A>(Vec<(EndpointAddr<A>, u16)>);
+pub struct Slots<A>(Box<[(EndpointAddr<A>, u16)]>);
 
 impl<A> Default for Slots<A> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self(Box::default())
     }
 }
 
@@ -55,7 +55,7 @@ impl<A: Copy + Ord> Slots<A> {
         let mut slots: Vec<_> = endpoints.into_iter().zip(0..=u16::MAX).collect();
         slots.sort_unstable();
         slots.dedup_by_key(|(endpoint, _)| *endpoint);
-        Self(slots)
+        Self(slots.into())
     }
 
     /// Returns the number of endpoints.
@@ -91,7 +91,7 @@ impl<A: Copy + Ord> Slots<A> {
     #[must_use]
     pub fn difference(&self, other: &Self) -> Vec<(EndpointAddr<A>, u16)> {
         let mut difference = Vec::new();
-        let (mut own, mut others) = (self.0.as_slice(), other.0.as_slice());
+        let (mut own, mut others) = (&*self.0, &*other.0);
         while let [first, rest @ ..] = own {
             match others {
                 [equal, after @ ..] if equal == first => (own, others) = (rest, after),

@@ -20,7 +20,7 @@ pub struct EndpointSlice {
     /// It is the annotation `endpoints.kubernetes.io/last-change-trigger-time`.
     pub triggered: Option<i64>,
     /// The ports of every endpoint in the slice.
-    pub ports: Vec<SlicePort>,
+    pub ports: Box<[SlicePort]>,
     /// The endpoints, each with one address.
     pub addresses: SliceEndpoints,
 }
@@ -40,16 +40,16 @@ pub struct SlicePort {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SliceEndpoints {
     /// The endpoints of a slice with `addressType: IPv4`.
-    Ipv4(Vec<Endpoint<Ipv4Addr>>),
+    Ipv4(Box<[Endpoint<Ipv4Addr>]>),
     /// The endpoints of a slice with `addressType: IPv6`.
-    Ipv6(Vec<Endpoint<Ipv6Addr>>),
+    Ipv6(Box<[Endpoint<Ipv6Addr>]>),
 }
 
 /// The topology hints of an endpoint (`hints`, KEP-2433 and KEP-3015).
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hints {
     /// The names of the zones in `forZones`.
-    pub zones: Vec<Arc<str>>,
+    pub zones: Box<[Arc<str>]>,
     /// Whether `forNodes` names any node.
     pub has_nodes: bool,
     /// Whether `forNodes` names this node.
@@ -83,8 +83,8 @@ impl EndpointSlice {
     /// Returns the addresses of the endpoints on this node.
     pub fn local_addresses(&self) -> impl Iterator<Item = IpAddr> {
         let (ipv4, ipv6) = match &self.addresses {
-            SliceEndpoints::Ipv4(endpoints) => (endpoints.as_slice(), [].as_slice()),
-            SliceEndpoints::Ipv6(endpoints) => ([].as_slice(), endpoints.as_slice()),
+            SliceEndpoints::Ipv4(endpoints) => (&**endpoints, [].as_slice()),
+            SliceEndpoints::Ipv6(endpoints) => ([].as_slice(), &**endpoints),
         };
         local_addresses(ipv4).chain(local_addresses(ipv6))
     }

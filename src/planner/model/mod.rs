@@ -125,7 +125,7 @@ pub enum Object {
     /// A Service with frontends.
     Service(Arc<Service>),
     /// The endpoints of one Service; [`ObjectKind::Endpoints`] may have both families.
-    Slices(Vec<EndpointSlice>),
+    Slices(Box<[EndpointSlice]>),
     /// The Node object of this node.
     Node(Node),
     /// The address ranges of `ClusterIPs`.

@@ -75,11 +75,11 @@ pub struct Service {
     /// Whether the Service has a selector, so that its Endpoints object is ignored.
     pub has_selector: bool,
     /// The `ClusterIPs`, of both families.
-    pub cluster_ips: Vec<IpAddr>,
+    pub cluster_ips: Box<[IpAddr]>,
     /// The addresses in `spec.externalIPs`, of both families.
-    pub external_ips: Vec<IpAddr>,
+    pub external_ips: Box<[IpAddr]>,
     /// The addresses in `status.loadBalancer.ingress` with `ipMode` VIP or none, of both families.
-    pub load_balancer_ips: Vec<IpAddr>,
+    pub load_balancer_ips: Box<[IpAddr]>,
     /// The policy for connections to `ClusterIPs` (`spec.internalTrafficPolicy`).
     pub internal_policy: TrafficPolicy,
     /// The policy for connections to other frontends (`spec.externalTrafficPolicy`).
@@ -92,13 +92,13 @@ pub struct Service {
     /// The sources that may use the load-balancer IPs (`spec.loadBalancerSourceRanges`).
     ///
     /// All sources of a family may, if it has no range or one with prefix length 0.
-    pub source_ranges: Vec<IpNet>,
+    pub source_ranges: Box<[IpNet]>,
     /// The port in `spec.healthCheckNodePort`, from 1 to 65535.
     ///
     /// Only if the field has an effect: with type `LoadBalancer` and external policy Local.
     pub health_check_node_port: Option<u16>,
     /// The ports, in the object's order.
-    pub ports: Vec<ServicePort>,
+    pub ports: Box<[ServicePort]>,
 }
 
 /// One port of a Service.

@@ -16,9 +16,9 @@ pub struct Store {
     /// The Services, by name.
     services: HashMap<ServiceName, Arc<Service>>,
     /// The slices of each `EndpointSlice` or Endpoints object.
-    slices: HashMap<ObjectKey, Vec<EndpointSlice>>,
-    /// The objects with slices of each Service.
-    slices_of: HashMap<ServiceName, BTreeSet<ObjectKey>>,
+    slices: HashMap<ObjectKey, Box<[EndpointSlice]>>,
+    /// The sorted keys of the objects with slices of each Service. Most have one.
+    slices_of: HashMap<ServiceName, Box<[ObjectKey]>>,
     /// The addresses of endpoints on this node, each with the number of endpoints that have it.
     local_addresses: BTreeMap<IpAddr, usize>,
     /// The number of endpoints on other nodes.
@@ -81,7 +81,7 @@ impl Store {
     fn apply_slices(&mut self, key: ObjectKey, object: Option<Object>) -> StoreChange {
         let after = match object {
             Some(Object::Slices(slices)) => slices,
-            _ => Vec::new(),
+            _ => Box::default(),
         };
         let before = self.slices.remove(&key).unwrap_or_default();
         if before == after {
@@ -107,23 +107,30 @@ impl Store {
             *self.local_addresses.entry(address).or_insert(0) += 1;
         }
         for slice in &before {
-            if let Some(keys) = self.slices_of.get_mut(&slice.service) {
-                keys.remove(&key);
-                if keys.is_empty() {
-                    self.slices_of.remove(&slice.service);
-                }
-            }
+            self.change_slices_of(&slice.service, |keys| keys.retain(|other| *other != key));
             affected.insert(slice.service.clone());
         }
         for slice in &after {
-            let keys = self.slices_of.entry(slice.service.clone()).or_default();
-            keys.insert(key.clone());
+            self.change_slices_of(&slice.service, |keys| {
+                if let Err(position) = keys.binary_search(&key) {
+                    keys.insert(position, key.clone());
+                }
+            });
             affected.insert(slice.service.clone());
         }
         if !after.is_empty() {
             self.slices.insert(key, after);
         }
         StoreChange::Endpoints(affected)
+    }
+
+    /// Changes the keys of the objects with slices of a Service.
+    fn change_slices_of(&mut self, service: &ServiceName, change: impl Fn(&mut Vec<ObjectKey>)) {
+        let mut keys = self.slices_of.remove(service).unwrap_or_default().into();
+        change(&mut keys);
+        if !keys.is_empty() {
+            self.slices_of.insert(service.clone(), keys.into());
+        }
     }
 
     /// Applies a report of a Node.

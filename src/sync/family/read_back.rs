@@ -179,7 +179,7 @@ impl<A: Address> FamilyState<A> {
         let services = changed.iter().copied().chain(others).map(|name| {
             let service = store.service(name);
             let (desired, unserved) = service.map_or_else(
-                || (ServiceElements { ports: Vec::new() }, Vec::new()),
+                || (ServiceElements::default(), Vec::new()),
                 |service| service_elements(service, store, &self.claims, &node),
             );
             let former = read_back.former_claims.get(name);

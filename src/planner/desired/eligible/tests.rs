@@ -22,7 +22,7 @@ fn endpoint(text: &str) -> model::Endpoint<Ipv4Addr> {
     let rest: String = letters.collect();
     let (this_node, other_node) = (rest.contains('#'), rest.contains('%'));
     let hints = Hints {
-        zones,
+        zones: zones.into(),
         has_nodes: this_node || other_node,
         has_this_node: this_node,
     };
@@ -43,11 +43,12 @@ fn slice(endpoints: &str) -> EndpointSlice {
         service: ServiceName::new("shop", "cart"),
         mirrored: false,
         triggered: None,
-        ports: vec![SlicePort {
+        ports: [SlicePort {
             name: "http".into(),
             protocol: Protocol::Tcp,
             port: 8080,
-        }],
+        }]
+        .into(),
         addresses: SliceEndpoints::Ipv4(endpoints.split_whitespace().map(endpoint).collect()),
     }
 }

@@ -30,7 +30,7 @@ pub fn range(text: &str) -> Option<IpNet> {
 pub(super) fn addresses<'a, F: FnOnce() -> String>(
     texts: impl Iterator<Item = (F, &'a str)>,
     rejected: &mut Vec<RejectReason>,
-) -> Vec<IpAddr> {
+) -> Box<[IpAddr]> {
     let mut addresses = Vec::new();
     for (field, text) in texts {
         match address(text) {
@@ -43,7 +43,7 @@ pub(super) fn addresses<'a, F: FnOnce() -> String>(
             }),
         }
     }
-    addresses
+    addresses.into()
 }
 
 /// Returns whether an address is valid for an endpoint.

@@ -41,7 +41,7 @@ const DELETION_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 /// Converts a Node; nodes other than `our_node` are ignored.
 #[must_use]
 pub fn node(node: &wire::WireNode, our_node: &str) -> Update {
-    update(ObjectKind::Node, &node.metadata, |rejected| {
+    update(ObjectKind::Node, &node.metadata, |_name, rejected| {
         if node.metadata.name != our_node {
             return None;
         }
@@ -59,7 +59,7 @@ pub fn node(node: &wire::WireNode, our_node: &str) -> Update {
         let addresses = of_type("InternalIP").chain(of_type("ExternalIP"));
         let zone = node.metadata.labels.zone.as_deref();
         Some(Object::Node(Node {
-            addresses: ip::addresses(addresses, rejected),
+            addresses: ip::addresses(addresses, rejected).into_vec(),
             zone: zone.filter(|zone| !zone.is_empty()).map(Arc::from),
             pod_cidrs: ranges("spec.podCIDRs", &node.spec.pod_cidrs, rejected),
             is_leaving: node.metadata.deletion_timestamp.is_some()
@@ -94,29 +94,30 @@ pub fn service_cidr(service_cidr: &wire::WireServiceCidr) -> Update {
     update(
         ObjectKind::ServiceCidr,
         &service_cidr.metadata,
-        |rejected| {
+        |_name, rejected| {
             let cidrs = ranges("spec.cidrs", &service_cidr.spec.cidrs, rejected);
             Some(Object::ServiceCidr(ServiceCidr { cidrs }))
         },
     )
 }
 
-/// Returns the update for an object; `object` is called only if the name is valid.
+/// Returns the update for an object; `object` is called with the name of the key, if that is valid.
 fn update(
     kind: ObjectKind,
     metadata: &WireMetadata,
-    object: impl FnOnce(&mut Vec<RejectReason>) -> Option<Object>,
+    object: impl FnOnce(&Arc<str>, &mut Vec<RejectReason>) -> Option<Object>,
 ) -> Update {
+    let key = key(kind, metadata);
     let mut rejected = Vec::new();
     let object = match invalid_name(kind, metadata) {
         Some(fault) => {
             rejected.push(fault);
             None
         }
-        None => object(&mut rejected),
+        None => object(&key.name, &mut rejected),
     };
     Update {
-        key: key(kind, metadata),
+        key,
         object,
         rejected,
         triggered: triggered(metadata),

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::planner::model::{
-    Object, ObjectKind, Protocol, RejectReason, Service, ServicePort, TrafficPolicy, Update, wire,
+    Object, ObjectKind, Protocol, RejectReason, Service, ServiceName, ServicePort, TrafficPolicy,
+    Update, wire,
 };
 
-use super::{created, ip, is_name, port_number, protocol, service_name, update};
+use super::{created, ip, is_name, port_number, protocol, update};
 
 /// Converts a Service.
 ///
@@ -17,7 +18,7 @@ use super::{created, ip, is_name, port_number, protocol, service_name, update};
 /// `service.kubernetes.io/service-proxy-name`).
 #[must_use]
 pub fn service(service: &wire::WireService) -> Update {
-    update(ObjectKind::Service, &service.metadata, |rejected| {
+    update(ObjectKind::Service, &service.metadata, |name, rejected| {
         let spec = &service.spec;
         if service.metadata.labels.service_proxy_name.is_some()
             || spec.service_type == "ExternalName"
@@ -31,7 +32,7 @@ pub fn service(service: &wire::WireService) -> Update {
         }
         let ports = ports(spec, rejected);
         Some(Object::Service(Arc::new(Service {
-            name: service_name(&service.metadata),
+            name: ServiceName::from_key(name),
             created: created(&service.metadata, rejected),
             has_selector: spec.selector.is_some(),
             cluster_ips,
@@ -183,7 +184,7 @@ fn affinity(spec: &wire::WireServiceSpec, rejected: &mut Vec<RejectReason>) -> O
 }
 
 /// Parses `loadBalancerSourceRanges`; like kube-proxy, it trims spaces and rejects invalid ranges.
-fn source_ranges(spec: &wire::WireServiceSpec, rejected: &mut Vec<RejectReason>) -> Vec<IpNet> {
+fn source_ranges(spec: &wire::WireServiceSpec, rejected: &mut Vec<RejectReason>) -> Box<[IpNet]> {
     let mut ranges = Vec::new();
     for (index, text) in spec.load_balancer_source_ranges.iter().enumerate() {
         match ip::range(text.trim()) {
@@ -195,7 +196,7 @@ fn source_ranges(spec: &wire::WireServiceSpec, rejected: &mut Vec<RejectReason>)
             }),
         }
     }
-    ranges
+    ranges.into()
 }
 
 /// A property that is unique among the ports of a Service.
@@ -242,7 +243,7 @@ impl PortClaim {
 }
 
 /// Converts the ports of a Service, and rejects duplicates.
-fn ports(spec: &wire::WireServiceSpec, rejected: &mut Vec<RejectReason>) -> Vec<ServicePort> {
+fn ports(spec: &wire::WireServiceSpec, rejected: &mut Vec<RejectReason>) -> Box<[ServicePort]> {
     let has_node_ports = matches!(spec.service_type.as_str(), "NodePort" | "LoadBalancer");
     let mut ports = Vec::with_capacity(spec.ports.len());
     let mut claimed = BTreeSet::new();
@@ -268,7 +269,7 @@ fn ports(spec: &wire::WireServiceSpec, rejected: &mut Vec<RejectReason>) -> Vec<
             ports.push(port);
         }
     }
-    ports
+    ports.into()
 }
 
 /// Converts a port, without its node port.

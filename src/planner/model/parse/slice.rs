@@ -15,36 +15,40 @@ use super::{ip, namespace, port_number, protocol, service_name, triggered, updat
 /// Slices of headless Services (label `service.kubernetes.io/headless`) are ignored.
 #[must_use]
 pub fn slice(slice: &wire::WireEndpointSlice, our_node: &str) -> Update {
-    update(ObjectKind::EndpointSlice, &slice.metadata, |rejected| {
-        if slice.metadata.labels.headless.is_some() {
-            return None;
-        }
-        let Some(service) = slice_service(slice) else {
-            rejected.push(RejectReason::NoService);
-            return None;
-        };
-        let addresses = match slice.address_type.as_str() {
-            "IPv4" => SliceEndpoints::Ipv4(slice_endpoints(slice, our_node, rejected)),
-            "IPv6" => SliceEndpoints::Ipv6(slice_endpoints(slice, our_node, rejected)),
-            "FQDN" => {
-                let text = "addressType FQDN: endpoints with host names are not supported";
-                rejected.push(RejectReason::Contradiction(text.into()));
+    update(
+        ObjectKind::EndpointSlice,
+        &slice.metadata,
+        |_name, rejected| {
+            if slice.metadata.labels.headless.is_some() {
                 return None;
             }
-            other => {
-                let text = format!("addressType \"{other}\" is not IPv4, IPv6 or FQDN");
-                rejected.push(RejectReason::Contradiction(text.into()));
+            let Some(service) = slice_service(slice) else {
+                rejected.push(RejectReason::NoService);
                 return None;
-            }
-        };
-        Some(Object::Slices(vec![EndpointSlice {
-            service,
-            mirrored: false,
-            triggered: triggered(&slice.metadata),
-            ports: ports("ports", &slice.ports, rejected),
-            addresses,
-        }]))
-    })
+            };
+            let addresses = match slice.address_type.as_str() {
+                "IPv4" => SliceEndpoints::Ipv4(slice_endpoints(slice, our_node, rejected)),
+                "IPv6" => SliceEndpoints::Ipv6(slice_endpoints(slice, our_node, rejected)),
+                "FQDN" => {
+                    let text = "addressType FQDN: endpoints with host names are not supported";
+                    rejected.push(RejectReason::Contradiction(text.into()));
+                    return None;
+                }
+                other => {
+                    let text = format!("addressType \"{other}\" is not IPv4, IPv6 or FQDN");
+                    rejected.push(RejectReason::Contradiction(text.into()));
+                    return None;
+                }
+            };
+            Some(Object::Slices(Box::new([EndpointSlice {
+                service,
+                mirrored: false,
+                triggered: triggered(&slice.metadata),
+                ports: ports("ports", &slice.ports, rejected),
+                addresses,
+            }])))
+        },
+    )
 }
 
 /// Converts Endpoints to a slice for each subset and family, like the mirroring controller.
@@ -54,7 +58,7 @@ pub fn slice(slice: &wire::WireEndpointSlice, our_node: &str) -> Update {
 #[must_use]
 pub fn endpoints(endpoints: &wire::WireEndpoints, our_node: &str) -> Update {
     let metadata = &endpoints.metadata;
-    update(ObjectKind::Endpoints, metadata, |rejected| {
+    update(ObjectKind::Endpoints, metadata, |_name, rejected| {
         let skip = metadata.labels.skip_mirror.as_deref();
         if skip.is_some_and(|skip| skip.eq_ignore_ascii_case("true"))
             || metadata.annotations.leader.is_some()
@@ -68,8 +72,8 @@ pub fn endpoints(endpoints: &wire::WireEndpoints, our_node: &str) -> Update {
             let ports = ports(&format!("{field}.ports"), &subset.ports, rejected);
             let (ipv4, ipv6) = subset_endpoints(&field, subset, our_node, rejected);
             let families = [
-                (!ipv4.is_empty()).then_some(SliceEndpoints::Ipv4(ipv4)),
-                (!ipv6.is_empty()).then_some(SliceEndpoints::Ipv6(ipv6)),
+                (!ipv4.is_empty()).then_some(SliceEndpoints::Ipv4(ipv4.into())),
+                (!ipv6.is_empty()).then_some(SliceEndpoints::Ipv6(ipv6.into())),
             ];
             slices.extend(
                 families
@@ -84,7 +88,7 @@ pub fn endpoints(endpoints: &wire::WireEndpoints, our_node: &str) -> Update {
                     }),
             );
         }
-        Some(Object::Slices(slices))
+        Some(Object::Slices(slices.into()))
     })
 }
 
@@ -99,7 +103,7 @@ fn slice_endpoints<A: Address>(
     slice: &wire::WireEndpointSlice,
     our_node: &str,
     rejected: &mut Vec<RejectReason>,
-) -> Vec<Endpoint<A>> {
+) -> Box<[Endpoint<A>]> {
     let mut endpoints = Vec::with_capacity(slice.endpoints.len());
     for (index, endpoint) in slice.endpoints.iter().enumerate() {
         let Some(text) = endpoint.addresses.first() else {
@@ -131,7 +135,7 @@ fn slice_endpoints<A: Address>(
     }
     // Sorted once here, and not with all slices of the Service at each change of one.
     endpoints.sort_by_key(|endpoint| endpoint.address.bits());
-    endpoints
+    endpoints.into()
 }
 
 /// Converts the hints of an endpoint; `None` if it has none.
@@ -214,7 +218,7 @@ fn ports(
     field: &str,
     wire: &[wire::WireEndpointPort],
     rejected: &mut Vec<RejectReason>,
-) -> Vec<SlicePort> {
+) -> Box<[SlicePort]> {
     let mut ports = Vec::with_capacity(wire.len());
     for (index, wire) in wire.iter().enumerate() {
         if wire.port == 0 {
@@ -227,7 +231,7 @@ fn ports(
             Err(reason) => rejected.push(reason),
         }
     }
-    ports
+    ports.into()
 }
 
 /// Converts a port of a slice.

@@ -165,7 +165,7 @@ fn a_service_without_a_valid_cluster_ip_is_ignored() {
     let update = service_of("spec: {clusterIPs: [10.96.0.x, 'fd00::7'], ports: [{port: 80}]}");
     assert_eq!(
         as_service(&update).cluster_ips,
-        ["fd00::7".parse::<std::net::IpAddr>().unwrap()]
+        ["fd00::7".parse::<std::net::IpAddr>().unwrap()].into()
     );
 }
 
