@@ -278,20 +278,21 @@ fn local_policy_service() -> Event {
         name: ServiceName::from_key(&NAME.into()),
         created: Some(0),
         has_selector: true,
-        cluster_ips: vec![[10, 96, 0, 1].into()],
-        external_ips: vec![[203, 0, 113, 5].into()],
-        load_balancer_ips: Vec::new(),
+        cluster_ips: [[10, 96, 0, 1].into()].into(),
+        external_ips: [[203, 0, 113, 5].into()].into(),
+        load_balancer_ips: Box::default(),
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Local,
         affinity: None,
-        source_ranges: Vec::new(),
+        source_ranges: Box::default(),
         health_check_node_port: None,
-        ports: vec![ServicePort {
+        ports: [ServicePort {
             name: "".into(),
             protocol: Protocol::Tcp,
             port: 80,
             node_port: None,
-        }],
+        }]
+        .into(),
     };
     update(
         key(ObjectKind::Service, NAME),
@@ -309,16 +310,17 @@ fn unplaced_slice(addresses: &[Ipv4Addr]) -> Event {
         service: ServiceName::from_key(&NAME.into()),
         mirrored: false,
         triggered: None,
-        ports: vec![SlicePort {
+        ports: [SlicePort {
             name: "".into(),
             protocol: Protocol::Tcp,
             port: 8080,
-        }],
+        }]
+        .into(),
         addresses: SliceEndpoints::Ipv4(endpoints.collect()),
     };
     update(
         key(ObjectKind::EndpointSlice, NAME),
-        Some(Object::Slices(vec![slice])),
+        Some(Object::Slices([slice].into())),
     )
 }
 
