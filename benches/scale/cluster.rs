@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use kube_dnat::planner::model::{
-    Endpoint, EndpointSlice, Event, Object, ObjectKey, ObjectKind, Protocol, Service, ServiceName,
-    ServicePort, SliceEndpoints, SlicePort, TrafficPolicy, Update,
+    Endpoint, EndpointSlice, Event, Object, ObjectKey, ObjectKind, Placement, Protocol, Service,
+    ServiceName, ServicePort, SliceEndpoints, SlicePort, TrafficPolicy, Update,
 };
 
 /// A cluster of equal Services.
@@ -155,8 +155,11 @@ impl Cluster {
             ready: true,
             serving: true,
             terminating: false,
-            local: Self::is_local(number),
-            unplaced: false,
+            placement: if Self::is_local(number) {
+                Placement::Local
+            } else {
+                Placement::Remote
+            },
             hints: None,
         };
         let slice = EndpointSlice {

@@ -10,6 +10,7 @@
 
 mod affinity;
 mod cost;
+mod memory;
 mod outcomes;
 mod properties;
 mod read_back;

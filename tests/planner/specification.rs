@@ -170,7 +170,7 @@ impl Objects {
         let is_in = |address| cidrs.iter().any(|cidr| A::contains(*cidr, address));
         let slices = self.slices.values();
         let endpoints = slices.flat_map(|slice| A::endpoints(&slice.addresses).unwrap_or_default());
-        let mut here = endpoints.filter(|endpoint| endpoint.local);
+        let mut here = endpoints.filter(|endpoint| endpoint.is_local());
         let known = !cidrs.is_empty()
             && here.all(|endpoint| is_in(endpoint.address) || !A::contains(pods, endpoint.address));
         A::contains(pods, address) && (!known || is_in(address))
@@ -209,7 +209,7 @@ impl Objects {
                     let known = merged.get(&(endpoint.address, answer.port));
                     let rank = |(one, triggered): &Listed<A>| {
                         let conditions = (!one.terminating, one.ready, one.serving);
-                        let place = (one.local, one.unplaced);
+                        let place = (one.is_local(), one.may_be_local());
                         (conditions, *triggered, place, one.hints.clone())
                     };
                     let listed = (endpoint.clone(), slice.triggered);
@@ -258,10 +258,10 @@ impl Objects {
             |first: BTreeSet<_>, second: BTreeSet<_>| if first.is_empty() { second } else { first };
         let cluster = or(of(&|endpoint| endpoint.ready && near(endpoint)), of(&still));
         let local = or(
-            of(&|endpoint| endpoint.local && endpoint.ready),
-            of(&|endpoint| endpoint.local && still(endpoint)),
+            of(&|endpoint| endpoint.is_local() && endpoint.ready),
+            of(&|endpoint| endpoint.is_local() && still(endpoint)),
         );
-        let may_be_local = of(&|endpoint| endpoint.local || endpoint.unplaced);
+        let may_be_local = of(&|endpoint| endpoint.may_be_local());
         Lists {
             hairpin: may_be_local
                 .into_iter()

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use kube_dnat::planner::conntrack::{ConntrackEntry, DirtyFrontends};
 use kube_dnat::planner::model::{
-    Endpoint, EndpointSlice, Event, Object, ObjectKind, Protocol, Service, ServiceName,
+    Endpoint, EndpointSlice, Event, Object, ObjectKind, Placement, Protocol, Service, ServiceName,
     ServicePort, SliceEndpoints, SlicePort, TrafficPolicy,
 };
 use kube_dnat::planner::ruleset::{Key, SetName, Table};
@@ -303,7 +303,7 @@ fn local_policy_service() -> Event {
 /// Returns the slice of that Service, with endpoints whose node is not known.
 fn unplaced_slice(addresses: &[Ipv4Addr]) -> Event {
     let endpoints = addresses.iter().map(|address| Endpoint {
-        unplaced: true,
+        placement: Placement::Unknown,
         ..remote_endpoint(*address)
     });
     let slice = EndpointSlice {

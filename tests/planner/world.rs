@@ -11,8 +11,8 @@ use kube_dnat::planner::diff::{KernelView, Plan};
 use kube_dnat::planner::dual::Dual;
 use kube_dnat::planner::model::{
     Address, Endpoint, EndpointSlice, Event, Hints, Node, Object, ObjectKey, ObjectKind,
-    OwnAddresses, Protocol, Service, ServiceCidr, ServiceName, ServicePort, SliceEndpoints,
-    SlicePort, TrafficPolicy, Update,
+    OwnAddresses, Placement, Protocol, Service, ServiceCidr, ServiceName, ServicePort,
+    SliceEndpoints, SlicePort, TrafficPolicy, Update,
 };
 use kube_dnat::planner::ruleset::{Key, SetName, SlotRange, Table, Value};
 use kube_dnat::sync::{FamilyState, KernelViews, Skipped, State, SyncPlan};
@@ -54,8 +54,7 @@ pub(crate) fn remote_endpoint(address: Ipv4Addr) -> Endpoint<Ipv4Addr> {
         ready: true,
         serving: true,
         terminating: false,
-        local: false,
-        unplaced: false,
+        placement: Placement::Remote,
         hints: None,
     }
 }
@@ -177,14 +176,18 @@ fn endpoint<A: Address>(address: impl Fn(u8) -> A + Clone) -> impl Strategy<Valu
         })
     });
     let conditions = (prop::bool::weighted(0.7), any::<bool>(), any::<bool>());
-    (0_u8..9, conditions, 0_u8..3, hints).prop_map(
+    let place = prop_oneof![
+        Just(Placement::Local),
+        Just(Placement::Unknown),
+        Just(Placement::Remote),
+    ];
+    (0_u8..9, conditions, place, hints).prop_map(
         move |(last, (ready, serving, terminating), place, hints)| Endpoint {
             address: address(last),
             ready,
             serving,
             terminating,
-            local: place == 0,
-            unplaced: place == 1,
+            placement: place,
             hints,
         },
     )

@@ -106,9 +106,9 @@ pub struct Claims<A> {
     /// The other Services that claim each contested frontend.
     contenders: BTreeMap<Claim<A>, BTreeSet<ClaimRank>>,
     /// The number of Services with each `ClusterIP`.
-    cluster_ips: HashMap<A, usize>,
+    cluster_ips: HashMap<A, u32>,
     /// The number of Services with each address of any kind.
-    addresses: HashMap<A, usize>,
+    addresses: HashMap<A, u32>,
 }
 
 impl<A> Default for Claims<A> {
@@ -165,7 +165,7 @@ pub fn claims<A: Address>(service: &Service) -> BTreeSet<Claim<A>> {
 
 /// Updates the number of Services with each address.
 fn update_counts<A: Address>(
-    counts: &mut HashMap<A, usize>,
+    counts: &mut HashMap<A, u32>,
     before: impl IntoIterator<Item = A>,
     after: impl IntoIterator<Item = A>,
 ) {

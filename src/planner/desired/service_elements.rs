@@ -232,7 +232,7 @@ impl<A: Address> ElementsBuilder<'_, A> {
             .slices
             .iter()
             .flat_map(|slice| A::endpoints(&slice.addresses).unwrap_or_default())
-            .filter(|endpoint| endpoint.local)
+            .filter(|endpoint| endpoint.is_local())
             .map(|endpoint| endpoint.address)
             .filter(|address| self.node.is_outside_pod_ranges(*address))
             .min();

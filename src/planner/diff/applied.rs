@@ -18,7 +18,7 @@ pub struct Applied<A: Address> {
     pub(super) kept: KeptElements<A>,
     pub(super) node: NodeElements<A>,
     /// The number of Services that need each shared element.
-    pub(super) shared: HashMap<(SetName, Key<A>), usize>,
+    pub(super) shared: HashMap<(SetName, Key<A>), u32>,
     /// The dynamic chains that exist, and the number of elements and chains that go to each.
     pub(super) chains: BTreeMap<DynamicChain, usize>,
     /// The number of elements of each set.

@@ -48,7 +48,7 @@ pub struct Plan<A: Address> {
 pub struct Delta<A: Address> {
     pub(super) change: DesiredChange<A>,
     /// The new numbers of Services that need a shared element.
-    pub(super) shared: BTreeMap<(SetName, Key<A>), usize>,
+    pub(super) shared: BTreeMap<(SetName, Key<A>), u32>,
     /// The new numbers of elements and chains that go to a dynamic chain.
     pub(super) chains: BTreeMap<DynamicChain, usize>,
     /// The new numbers of elements of the sets.

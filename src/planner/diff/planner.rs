@@ -29,7 +29,7 @@ pub(super) struct Planner<'a, A: Address> {
     deletes: Vec<Operation<A>>,
     adds: Vec<Operation<A>>,
     /// The new number of Services that need each shared element, and the Service that changed it.
-    shared: BTreeMap<(SetName, Key<A>), (usize, Option<ServiceName>)>,
+    shared: BTreeMap<(SetName, Key<A>), (u32, Option<ServiceName>)>,
     /// The new number of elements and chains that go to each chain.
     chains: BTreeMap<DynamicChain, usize>,
 }
@@ -117,7 +117,7 @@ impl<'a, A: Address> Planner<'a, A> {
         });
     }
 
-    fn shared_count(&mut self, element: &Element<A>) -> &mut (usize, Option<ServiceName>) {
+    fn shared_count(&mut self, element: &Element<A>) -> &mut (u32, Option<ServiceName>) {
         let key = (element.set, element.key);
         let now = || (self.applied.shared.get(&key).copied().unwrap_or(0), None);
         self.shared.entry(key).or_insert_with(now)

@@ -56,11 +56,18 @@ pub struct Hints {
     pub has_this_node: bool,
 }
 
+/// The node of an endpoint, by `nodeName`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Placement {
+    /// Another node.
+    Remote,
+    /// Absent, so that the endpoint may be on this node.
+    Unknown,
+    /// This node.
+    Local,
+}
+
 /// One endpoint of a slice.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the conditions are the API's, and independent of each other"
-)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint<A> {
     /// The address, `addresses[0]`.
@@ -71,12 +78,24 @@ pub struct Endpoint<A> {
     pub serving: bool,
     /// The value of `conditions.terminating`, `false` if absent.
     pub terminating: bool,
-    /// Whether `nodeName` is this node.
-    pub local: bool,
-    /// Whether `nodeName` is absent, so that the endpoint may be on this node.
-    pub unplaced: bool,
+    /// The node of the endpoint.
+    pub placement: Placement,
     /// The topology hints, which most endpoints do not have.
     pub hints: Option<Box<Hints>>,
+}
+
+impl<A> Endpoint<A> {
+    /// Returns whether the endpoint is on this node.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.placement == Placement::Local
+    }
+
+    /// Returns whether the endpoint is or may be on this node.
+    #[must_use]
+    pub fn may_be_local(&self) -> bool {
+        self.placement != Placement::Remote
+    }
 }
 
 impl EndpointSlice {
@@ -101,7 +120,7 @@ impl EndpointSlice {
 
 /// Counts the endpoints on other nodes.
 fn remote_count<A>(endpoints: &[Endpoint<A>]) -> usize {
-    let is_remote = |endpoint: &&Endpoint<A>| !endpoint.local && !endpoint.unplaced;
+    let is_remote = |endpoint: &&Endpoint<A>| !endpoint.may_be_local();
     endpoints.iter().filter(is_remote).count()
 }
 
@@ -109,6 +128,6 @@ fn remote_count<A>(endpoints: &[Endpoint<A>]) -> usize {
 fn local_addresses<A: Copy + Into<IpAddr>>(
     endpoints: &[Endpoint<A>],
 ) -> impl Iterator<Item = IpAddr> {
-    let local = endpoints.iter().filter(|endpoint| endpoint.local);
+    let local = endpoints.iter().filter(|endpoint| endpoint.is_local());
     local.map(|endpoint| endpoint.address.into())
 }

@@ -13,7 +13,7 @@ mod store;
 pub mod wire;
 
 pub use addr::Address;
-pub use endpoint::{Endpoint, EndpointSlice, Hints, SliceEndpoints, SlicePort};
+pub use endpoint::{Endpoint, EndpointSlice, Hints, Placement, SliceEndpoints, SlicePort};
 pub use node::{Node, OwnAddresses, ServiceCidr};
 pub use rejected::RejectReason;
 pub use service::{Protocol, Service, ServicePort, TrafficPolicy};

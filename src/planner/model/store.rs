@@ -79,7 +79,7 @@ impl Store {
 
     /// Applies a report of an `EndpointSlice` or Endpoints object.
     fn apply_slices(&mut self, key: ObjectKey, object: Option<Object>) -> StoreChange {
-        let after = match object {
+        let mut after = match object {
             Some(Object::Slices(slices)) => slices,
             _ => Box::default(),
         };
@@ -110,7 +110,11 @@ impl Store {
             self.change_slices_of(&slice.service, |keys| keys.retain(|other| *other != key));
             affected.insert(slice.service.clone());
         }
-        for slice in &after {
+        for slice in &mut after {
+            // One allocation serves all that name the Service.
+            if let Some((name, _)) = self.services.get_key_value(&slice.service) {
+                slice.service = name.clone();
+            }
             self.change_slices_of(&slice.service, |keys| {
                 if let Err(position) = keys.binary_search(&key) {
                     keys.insert(position, key.clone());

@@ -58,7 +58,7 @@ pub fn eligible<A: Address>(
         if endpoint.ready && topology.allows(endpoint, zone) {
             cluster.push(*key);
         }
-        if endpoint.local {
+        if endpoint.is_local() {
             on_this_node.push(merged);
         }
     }
@@ -88,7 +88,7 @@ pub fn eligible<A: Address>(
     };
     let mut hairpin: Vec<_> = merged
         .iter()
-        .filter(|(key, endpoint)| (endpoint.local || endpoint.unplaced) && is_used(key))
+        .filter(|(key, endpoint)| endpoint.may_be_local() && is_used(key))
         .map(|((address, _), _)| *address)
         .collect();
     hairpin.dedup();
@@ -154,8 +154,12 @@ fn precedence<'a, A>(
     ((_, endpoint), triggered): &(MergedEndpoint<'a, A>, Option<i64>),
 ) -> impl Ord + use<'a, A> {
     let conditions = (!endpoint.terminating, endpoint.ready, endpoint.serving);
-    let place = (endpoint.local, endpoint.unplaced);
-    (conditions, *triggered, place, endpoint.hints.as_deref())
+    (
+        conditions,
+        *triggered,
+        endpoint.placement,
+        endpoint.hints.as_deref(),
+    )
 }
 
 /// Returns the sorted addresses of ready endpoints on this node that any of the ports uses.
@@ -169,7 +173,7 @@ pub(super) fn ready_local_addresses<A: Address>(
     ports
         .iter()
         .flat_map(|port| merge(port, slices, &is_endpoint))
-        .filter(|(_, endpoint)| endpoint.local && endpoint.ready)
+        .filter(|(_, endpoint)| endpoint.is_local() && endpoint.ready)
         .map(|((address, _), _)| address)
         .collect()
 }

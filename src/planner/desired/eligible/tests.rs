@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::*;
-use crate::planner::model::{Protocol, ServiceName, SliceEndpoints, SlicePort};
+use crate::planner::model::{Placement, Protocol, ServiceName, SliceEndpoints, SlicePort};
 
 /// Parses an endpoint: `1rL` is 10.0.0.1, ready, on this node.
 ///
@@ -32,8 +32,11 @@ fn endpoint(text: &str) -> model::Endpoint<Ipv4Addr> {
         ready: condition == 'r',
         serving: "rts".contains(condition),
         terminating: "tx".contains(condition),
-        local: rest.starts_with('L'),
-        unplaced: rest.starts_with('U'),
+        placement: match rest.chars().next() {
+            Some('L') => Placement::Local,
+            Some('U') => Placement::Unknown,
+            _ => Placement::Remote,
+        },
         hints: hinted.then(|| Box::new(hints)),
     }
 }

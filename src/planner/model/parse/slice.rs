@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::planner::model::addr::Family;
 use crate::planner::model::{
-    Address, Endpoint, EndpointSlice, Hints, Object, ObjectKind, RejectReason, ServiceName,
-    SliceEndpoints, SlicePort, Update, wire,
+    Address, Endpoint, EndpointSlice, Hints, Object, ObjectKind, Placement, RejectReason,
+    ServiceName, SliceEndpoints, SlicePort, Update, wire,
 };
 
 use super::{ip, namespace, port_number, protocol, service_name, triggered, update};
@@ -126,8 +126,7 @@ fn slice_endpoints<A: Address>(
                 ready: endpoint.conditions.ready.unwrap_or(true),
                 serving: endpoint.conditions.serving.unwrap_or(true),
                 terminating: endpoint.conditions.terminating.unwrap_or(false),
-                local: endpoint.node_name.as_deref() == Some(our_node),
-                unplaced: endpoint.node_name.is_none(),
+                placement: placement(endpoint.node_name.as_deref(), our_node),
                 hints: hints(&endpoint.hints, our_node),
             }),
             Err(reason) => rejected.push(reason),
@@ -136,6 +135,15 @@ fn slice_endpoints<A: Address>(
     // Sorted once here, and not with all slices of the Service at each change of one.
     endpoints.sort_by_key(|endpoint| endpoint.address.bits());
     endpoints.into()
+}
+
+/// Returns the placement of an endpoint with this node name.
+fn placement(node_name: Option<&str>, our_node: &str) -> Placement {
+    match node_name {
+        None => Placement::Unknown,
+        Some(name) if name == our_node => Placement::Local,
+        Some(_) => Placement::Remote,
+    }
 }
 
 /// Converts the hints of an endpoint; `None` if it has none.
@@ -168,8 +176,7 @@ fn subset_endpoints(
     ] {
         for (index, wire) in addresses.iter().enumerate() {
             let field = || format!("{field}.{list}[{index}].ip");
-            let node = wire.node_name.as_deref();
-            let place = (node == Some(our_node), node.is_none());
+            let place = placement(wire.node_name.as_deref(), our_node);
             match endpoint_address(field, &wire.ip, "IP address of an endpoint", Some) {
                 Ok(IpAddr::V4(address)) => by_family.0.push(mirrored(address, ready, place)),
                 Ok(IpAddr::V6(address)) => by_family.1.push(mirrored(address, ready, place)),
@@ -181,14 +188,13 @@ fn subset_endpoints(
 }
 
 /// Returns the endpoint that the mirroring controller derives from an address.
-fn mirrored<A>(address: A, ready: bool, (local, unplaced): (bool, bool)) -> Endpoint<A> {
+fn mirrored<A>(address: A, ready: bool, placement: Placement) -> Endpoint<A> {
     Endpoint {
         address,
         ready,
         serving: true,
         terminating: false,
-        local,
-        unplaced,
+        placement,
         hints: None,
     }
 }

@@ -37,7 +37,7 @@ fn slice_ports(update: &Update) -> Vec<String> {
 pub(super) fn addresses(addresses: &SliceEndpoints) -> Vec<String> {
     fn text<A: std::fmt::Display>(endpoint: &Endpoint<A>) -> String {
         let ready = if endpoint.ready { "+" } else { "" };
-        let local = if endpoint.local { "@" } else { "" };
+        let local = if endpoint.is_local() { "@" } else { "" };
         format!("{}{ready}{local}", endpoint.address)
     }
     match addresses {
