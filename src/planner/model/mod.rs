@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 pub mod addr;
 mod endpoint;
+mod names;
 mod node;
 pub mod parse;
 mod rejected;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
+use super::names::SharedNames;
 use super::{
     Address, EndpointSlice, Node, Object, ObjectKey, ObjectKind, Service, ServiceCidr, ServiceName,
     Update,
@@ -23,6 +24,8 @@ pub struct Store {
     local_addresses: BTreeMap<IpAddr, usize>,
     /// The number of endpoints on other nodes.
     remote_count: usize,
+    /// The names of ports.
+    port_names: SharedNames,
     /// The Node object of this node.
     node: Option<Node>,
     /// The `ServiceCIDR` objects, by name.
@@ -63,7 +66,15 @@ impl Store {
     fn apply_service(&mut self, key: &ObjectKey, object: Option<Object>) -> StoreChange {
         let name = ServiceName::from_key(&key.name);
         let after = match object {
-            Some(Object::Service(service)) => Some(service),
+            Some(Object::Service(mut service)) => {
+                // Another holder of the object, as in a test, does not change what it sees.
+                if let Some(service) = Arc::get_mut(&mut service) {
+                    for port in &mut service.ports {
+                        self.port_names.share(&mut port.name);
+                    }
+                }
+                Some(service)
+            }
             _ => None,
         };
         let before = match &after {
@@ -111,6 +122,9 @@ impl Store {
             affected.insert(slice.service.clone());
         }
         for slice in &mut after {
+            for port in &mut slice.ports {
+                self.port_names.share(&mut port.name);
+            }
             // One allocation serves all that name the Service.
             if let Some((name, _)) = self.services.get_key_value(&slice.service) {
                 slice.service = name.clone();

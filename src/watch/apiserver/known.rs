@@ -1,6 +1,6 @@
 //! The known objects of a kind, from which a relist derives the deleted ones.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The names of the objects of one kind that were reported and not deleted since.
@@ -10,7 +10,7 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(super) struct KnownNames {
     /// The number of the last relist that contained each name.
-    seen: BTreeMap<Arc<str>, u64>,
+    seen: HashMap<Arc<str>, u64>,
     /// The number of the current relist.
     relist: u64,
 }
@@ -38,13 +38,13 @@ impl KnownNames {
         }
     }
 
-    /// Completes the relist; removes and returns the names that it did not contain.
+    /// Completes the relist; removes and returns the sorted names that it did not contain.
     pub(super) fn finish(&mut self) -> Vec<Arc<str>> {
         let relist = self.relist;
-        self.seen
-            .extract_if(.., |_, seen| *seen != relist)
-            .map(|(name, _)| name)
-            .collect()
+        let gone = self.seen.extract_if(|_, seen| *seen != relist);
+        let mut names: Vec<_> = gone.map(|(name, _)| name).collect();
+        names.sort_unstable();
+        names
     }
 }
 
