@@ -22,5 +22,6 @@ pub use nf_tables::encode::debug_rules;
 pub use nf_tables::inspect::{TableShape, UnknownElements};
 pub use nf_tables::keyed::ElementKey;
 pub use nf_tables::monitor::{ForeignChange, TableMonitor};
+pub use nf_tables::read::KeyReader;
 pub use nf_tables::{Kernel, UnpinOutcome};
 pub use socket::Delivery;

@@ -34,8 +34,8 @@ pub use family::{
 };
 pub use health::{NodeObject, SyncHealth};
 pub use plan::{KernelViews, SyncEffects, SyncOutcome, SyncPlan, Transactions};
-pub use read_back::{EndOfReadBack, ReadBackSteps, TablesToRead};
-pub use reading::{StepStatus, read_next};
+pub use read_back::{EndOfReadBack, ReadBackSteps, ServicesToRead, TablesToRead};
+pub use reading::{StepStatus, StepStatuses, read_next};
 pub use sockets::Sockets;
 pub use state::State;
 pub use syncer::Syncer;

@@ -7,6 +7,7 @@ use super::family::{KnownKeys, ReadBackStep};
 use crate::per_family;
 use crate::planner::diff::Transaction;
 use crate::planner::dual::Dual;
+use crate::planner::model::ServiceName;
 use crate::planner::ruleset::Table;
 
 /// The tables whose read-back begins: without the elements of Services, and only of families whose
@@ -15,6 +16,9 @@ pub type TablesToRead = Dual<Option<Table<Ipv4Addr>>, Option<Table<Ipv6Addr>>>;
 
 /// The next step of the families that are not completely read.
 pub type ReadBackSteps = Dual<Option<ReadBackStep<Ipv4Addr>>, Option<ReadBackStep<Ipv6Addr>>>;
+
+/// The Services of a step.
+pub type ServicesToRead = Dual<Vec<ServiceName>>;
 
 /// The last transactions of a read-back.
 pub type EndOfReadBack = Dual<Transaction<Ipv4Addr>, Transaction<Ipv6Addr>>;
@@ -45,12 +49,20 @@ impl State {
 
     /// Returns the next Services to read: all that changed, and at most `others` more.
     #[must_use]
-    pub fn next_steps(&self, others: usize) -> ReadBackSteps {
-        per_family!(self.families.as_ref(), |family| family.next_step(
-            &self.store,
-            &self.facts,
-            others
-        ))
+    pub fn next_services(&self, others: usize) -> ServicesToRead {
+        per_family!(self.families.as_ref(), |family| family
+            .next_services(others))
+    }
+
+    /// Returns the step that reads these of the [`Self::next_services`].
+    #[must_use]
+    pub fn steps(&self, services: &ServicesToRead) -> ReadBackSteps {
+        per_family!(self.families.as_ref().zip(services.as_ref()), |(
+            family,
+            services,
+        )| {
+            family.step(&self.store, &self.facts, services)
+        })
     }
 
     /// Makes what the tables have for the Services of a step part of the applied state, so that the

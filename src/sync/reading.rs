@@ -2,6 +2,7 @@
 //! committed meanwhile.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::thread;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,13 +15,15 @@ use super::family::SERVICES_PER_STEP;
 use super::metrics::SyncExtent;
 use super::mode::{SyncMode, TableToRead, table_to_read};
 use super::sync_once::{CompletedSync, Progress, SyncAttempt};
-use super::{FamilyState, KnownKeys, ReadBackStep, State, SyncPlan, Syncer, Transactions};
+use super::{
+    FamilyState, KnownKeys, ReadBackStep, ServicesToRead, State, SyncPlan, Syncer, Transactions,
+};
 use crate::logging::LogEvent;
-use crate::netlink::{Commit, Error, FamilyCommit, Kernel};
+use crate::netlink::{Commit, Error, FamilyCommit, Kernel, KeyReader};
 use crate::per_family;
 use crate::planner::diff::{KernelView, Op, Operation, TableStatus, Transaction};
 use crate::planner::dual::Dual;
-use crate::planner::model::Address;
+use crate::planner::model::{Address, ServiceName};
 use crate::planner::ruleset::Program;
 
 /// The most elements of sets that are dumped within a sync: some 50 ms.
@@ -29,6 +32,9 @@ const AUDIT_WITHIN_SYNC: usize = 20_000;
 /// The number of read-backs in a row that start over because the ruleset changed meanwhile, before
 /// a rejection counts as one of the Service.
 const MAX_RESTARTS: u32 = 3;
+
+/// The fewest Services of a step that two threads read.
+const SERVICES_OF_TWO_THREADS: usize = 64;
 
 /// A read-back of the tables that is not complete.
 pub(super) struct Reading {
@@ -59,6 +65,25 @@ pub enum StepStatus<A: Address> {
     Read(Option<ReadBackStep<A>>),
     /// The table has an element that kube-dnat does not make.
     Foreign(String),
+}
+
+/// What a step found in the tables of both families.
+pub type StepStatuses = Dual<StepStatus<Ipv4Addr>, StepStatus<Ipv6Addr>>;
+
+impl<A: Address> StepStatus<A> {
+    /// Returns what two halves of a step found.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Foreign(reason), _) | (_, Self::Foreign(reason)) => Self::Foreign(reason),
+            (Self::Read(step), Self::Read(None)) | (Self::Read(None), Self::Read(step)) => {
+                Self::Read(step)
+            }
+            (Self::Read(Some(mut step)), Self::Read(Some(other))) => {
+                step.append(other);
+                Self::Read(Some(step))
+            }
+        }
+    }
 }
 
 impl Syncer {
@@ -306,18 +331,54 @@ fn view<A: Address>(rebuild: Option<&Program>) -> KernelView<A> {
 ///
 /// # Errors
 /// The kernel does not answer.
-pub fn read_next(
-    kernel: &mut Kernel,
+pub fn read_next(kernel: &mut Kernel, state: &State, others: usize) -> Result<StepStatuses, Error> {
+    let (services, second) =
+        per_family!(state.next_services(others), |services| halves(services)).unzip();
+    let [mut reader, mut second_reader] = kernel.key_readers()?;
+    if per_family!(second.as_ref(), |services| services.is_empty()).all() {
+        return read_steps(&mut reader, state, &services);
+    }
+    thread::scope(|scope| {
+        let read_second = || read_steps(&mut second_reader, state, &second);
+        let thread = thread::Builder::new().name("read-back".to_owned());
+        let thread = thread.spawn_scoped(scope, read_second);
+        let first = read_steps(&mut reader, state, &services);
+        let second = match thread {
+            Ok(thread) => thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            // The system permits no other thread.
+            Err(_) => read_steps(&mut reader, state, &second),
+        };
+        let statuses = first?.zip(second?);
+        Ok(per_family!(statuses, |(first, second)| first.and(second)))
+    })
+}
+
+/// Splits Services in two halves for two threads, unless they are few.
+fn halves(mut services: Vec<ServiceName>) -> (Vec<ServiceName>, Vec<ServiceName>) {
+    let second = if services.len() < SERVICES_OF_TWO_THREADS {
+        Vec::new()
+    } else {
+        services.split_off(services.len() / 2)
+    };
+    (services, second)
+}
+
+/// Reads the elements of these Services.
+fn read_steps(
+    reader: &mut KeyReader<'_>,
     state: &State,
-    others: usize,
-) -> Result<Dual<StepStatus<Ipv4Addr>, StepStatus<Ipv6Addr>>, Error> {
-    let steps = state.next_steps(others);
-    Ok(per_family!(steps, |step| read_step(kernel, step)?))
+    services: &ServicesToRead,
+) -> Result<StepStatuses, Error> {
+    Ok(per_family!(state.steps(services), |step| read_step(
+        reader, step
+    )?))
 }
 
 /// Reads the elements of a step's Services.
 fn read_step<A: Address>(
-    kernel: &mut Kernel,
+    reader: &mut KeyReader<'_>,
     step: Option<ReadBackStep<A>>,
 ) -> Result<StepStatus<A>, Error> {
     let Some(mut step) = step else {
@@ -328,7 +389,7 @@ fn read_step<A: Address>(
         if keys.is_empty() {
             return Ok(StepStatus::Read(Some(step)));
         }
-        match kernel.read_keys(&keys)? {
+        match reader.read(&keys)? {
             TableStatus::Ours(elements) => step.add(elements),
             TableStatus::Foreign(reason) => return Ok(StepStatus::Foreign(reason)),
             TableStatus::Missing => return Ok(StepStatus::Foreign("it is missing".to_owned())),

@@ -62,7 +62,7 @@ fn replace_unknown<A: Address>(transaction: &mut Transaction<A>, table: &Table<A
 
 /// Reads the next Services, and commits what differs.
 fn step(state: &mut State, tables: &mut Tables, others: usize) {
-    let mut steps = state.next_steps(others);
+    let mut steps = state.steps(&state.next_services(others));
     if let Some(step) = &mut steps.ipv4 {
         read(step, &tables.ipv4);
     }

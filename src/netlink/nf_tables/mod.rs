@@ -56,6 +56,8 @@ pub enum UnpinOutcome {
 /// nf_tables in the network namespace of the thread that opens it.
 pub struct Kernel {
     pub(crate) socket: Socket,
+    /// A second socket to read with; `None` before the first use.
+    second: Option<Socket>,
     /// Whether this process owns the tables that it makes.
     owner: bool,
     /// Whether the kernel can delete elements that do not exist; `None` before the first probe.
@@ -75,6 +77,7 @@ impl Kernel {
         match socket.dump_nftables(NFT_MSG_GETTABLE, family, &[], |_| Ok(())) {
             Ok(_) => Ok(Self {
                 socket,
+                second: None,
                 owner: false,
                 destroys_elements: None,
                 sent_bytes: 0,
@@ -219,6 +222,18 @@ impl Kernel {
         keys: &[ElementKey<A>],
     ) -> Result<TableStatus<Vec<Element<A>>>, Error> {
         read::read_keys(&mut self.socket, keys)
+    }
+
+    /// Returns two readers of elements, so that two threads can read at once.
+    ///
+    /// # Errors
+    /// The failure of the socket.
+    pub fn key_readers(&mut self) -> Result<[read::KeyReader<'_>; 2], Error> {
+        let second = match &mut self.second {
+            Some(second) => second,
+            none => none.insert(Socket::open(SockProtocol::NetlinkNetFilter)?),
+        };
+        Ok([&mut self.socket, second].map(read::KeyReader::new))
     }
 
     /// Makes this process the owner of our table if it is to be owned and has no owner. Returns why

@@ -52,6 +52,28 @@ pub(crate) fn read_without_keyed<A: Address>(
     })
 }
 
+/// A socket that reads elements by their keys.
+pub struct KeyReader<'a> {
+    socket: &'a mut Socket,
+}
+
+impl<'a> KeyReader<'a> {
+    pub(super) fn new(socket: &'a mut Socket) -> Self {
+        Self { socket }
+    }
+
+    /// Reads the elements that exist of these keys, in time linear in their number.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub fn read<A: Address>(
+        &mut self,
+        keys: &[ElementKey<A>],
+    ) -> Result<TableStatus<Vec<Element<A>>>, Error> {
+        read_keys(self.socket, keys)
+    }
+}
+
 /// Reads the elements that exist of these keys.
 pub(crate) fn read_keys<A: Address>(
     socket: &mut Socket,

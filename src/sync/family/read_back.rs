@@ -162,21 +162,30 @@ impl<A: Address> FamilyState<A> {
 
     /// Returns the next Services to read: all that changed, and at most `others` more.
     #[must_use]
-    pub fn next_step(
-        &self,
-        store: &Store,
-        facts: &NodeFacts,
-        others: usize,
-    ) -> Option<ReadBackStep<A>> {
-        let read_back = self.read_back.as_ref()?;
-        let node = NodeElements::new(facts, store, &self.claims);
+    pub fn next_services(&self, others: usize) -> Vec<ServiceName> {
+        let Some(read_back) = &self.read_back else {
+            return Vec::new();
+        };
         let changed: BTreeSet<_> = self.dirty.intersection(&read_back.unread).collect();
         let others = read_back
             .unread
             .iter()
             .filter(|name| !changed.contains(name))
             .take(others);
-        let services = changed.iter().copied().chain(others).map(|name| {
+        changed.iter().copied().chain(others).cloned().collect()
+    }
+
+    /// Returns the step that reads these of the [`Self::next_services`].
+    #[must_use]
+    pub fn step(
+        &self,
+        store: &Store,
+        facts: &NodeFacts,
+        services: &[ServiceName],
+    ) -> Option<ReadBackStep<A>> {
+        let read_back = self.read_back.as_ref()?;
+        let node = NodeElements::new(facts, store, &self.claims);
+        let services = services.iter().map(|name| {
             let service = store.service(name);
             let (desired, unserved) = service.map_or_else(
                 || (ServiceElements::default(), Vec::new()),
@@ -412,6 +421,12 @@ impl<A: Address> ServiceInStep<A> {
 }
 
 impl<A: Address> ReadBackStep<A> {
+    /// Adds other Services that were read at the same time.
+    pub fn append(&mut self, other: Self) {
+        self.services.extend(other.services);
+        self.found.extend(other.found);
+    }
+
     /// Returns the keys to look up, in the order of sets.
     #[must_use]
     pub fn keys(&self) -> Vec<ElementKey<A>> {
