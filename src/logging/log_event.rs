@@ -65,6 +65,10 @@ log_events! {
     ApiServersChanged = "api_servers_changed",
     /// The file with the API servers cannot be used.
     ApiServersFileInvalid = "api_servers_file_invalid",
+    /// The files of the client certificate changed.
+    ClientCertificateRenewed = "client_certificate_renewed",
+    /// The changed files of the client certificate cannot be used.
+    ClientCertificateInvalid = "client_certificate_invalid",
     /// The API server has lost its newer versions.
     ApiServerWentBack = "api_server_went_back",
     /// The API server cannot answer in protobuf.

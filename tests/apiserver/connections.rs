@@ -121,6 +121,36 @@ async fn a_client_certificate_is_used() {
 }
 
 #[tokio::test]
+async fn a_renewed_client_certificate_is_used() {
+    let server = Server::start();
+    let write = |name: &str| {
+        let identity = server.authority().identity(name);
+        let certificate = server.write("client.crt", &identity.certificate);
+        let key = server.write("client.key", &identity.key);
+        json!({"client-certificate": certificate, "client-key": key})
+    };
+    let kubeconfig = server.write_kubeconfig("with-certificate", &write("node-1"));
+    let mut seen = Seen::listed(&kubeconfig, TIMEOUTS).await;
+    let connected = server.connections().accepted;
+
+    // The certificate before stays in use while the new one is invalid.
+    server.write("client.crt", "half of a certif");
+    let mut watched_again = async |name| {
+        let requests = server.requests("services").len();
+        server.close_watches();
+        server.until_requested("services", requests + 1).await;
+        server.apply(service(name, "10.96.0.1"));
+        seen.until_exists(ObjectKind::Service, name).await;
+    };
+    watched_again("shop/cart").await;
+    assert_eq!(server.connections().accepted, connected);
+
+    write("node-1");
+    watched_again("shop/till").await;
+    assert!(server.connections().accepted > connected);
+}
+
+#[tokio::test]
 async fn a_master_overrides_the_server_of_the_kubeconfig() {
     let server = Server::start();
     server.apply(service("shop/cart", "10.96.0.1"));

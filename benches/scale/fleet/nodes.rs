@@ -17,8 +17,11 @@ const NODES_A_PROCESS: u32 = 25;
 /// The maximum time until all nodes have received something.
 const MAX_TIME: Duration = Duration::from_mins(20);
 
-/// The time without a change after which a kube-proxy has received everything.
-const QUIET: Duration = Duration::from_secs(3);
+/// The time without a byte after which a kube-proxy has received everything.
+const LISTED: Duration = Duration::from_secs(3);
+
+/// The time without a byte after which a kube-proxy has received a change.
+const CHANGED: Duration = Duration::from_millis(300);
 
 /// What a real API server sends to itself in that time, at most.
 const NOISE: u64 = 8 << 10;
@@ -52,7 +55,7 @@ impl Nodes {
     /// Starts a kube-proxy, and waits until it has listed everything.
     pub(super) fn kube_proxy(program: &str, kubeconfig: &Path) -> Self {
         let process = Subject::kube_proxy(program, "nftables").start(kubeconfig);
-        until_quiet();
+        until_quiet(LISTED);
         Self::KubeProxy(process)
     }
 
@@ -74,7 +77,7 @@ impl Nodes {
     fn until(&mut self, command: &str) {
         let (workers, count) = match self {
             Self::None => return,
-            Self::KubeProxy(_) => return until_quiet(),
+            Self::KubeProxy(_) => return until_quiet(CHANGED),
             Self::Ours { workers, count } => (workers, *count),
         };
         let started = Instant::now();
@@ -92,11 +95,11 @@ impl Nodes {
     }
 }
 
-/// Waits until the server has sent nothing for a while, except what it sends to itself.
-fn until_quiet() {
+/// Waits until the server has sent nothing for this time, except what it sends to itself.
+fn until_quiet(time: Duration) {
     loop {
         let before = network::sent();
-        sleep(QUIET);
+        sleep(time);
         if network::sent() - before < NOISE {
             return;
         }

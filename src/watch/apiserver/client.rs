@@ -142,7 +142,8 @@ fn first_line(error: &dyn std::error::Error) -> String {
 /// no rules before kube-dnat has read them.
 ///
 /// Equally healthy servers are in an order of chance, so that the nodes of a cluster are spread over
-/// them. Token files are read again at least once a minute, as is the CA in a Pod. Proxies in
+/// them. Token files are read again at least once a minute, as is the CA in a Pod, and a
+/// client certificate when its files change. Proxies in
 /// environment variables are ignored, since they lead out of the cluster.
 ///
 /// # Errors
@@ -171,7 +172,7 @@ pub async fn client(settings: &ClientSettings) -> Result<ApiClient, ClientError>
         },
         source,
     };
-    let connector = Connector::new(&config, settings.versions).map_err(unusable)?;
+    let connector = Connector::new(config.clone(), settings.versions).map_err(unusable)?;
     let connections = Connections::new(connector, servers);
     Ok(ApiClient {
         kube: kube_client(&config, connections.clone()).map_err(|error| unusable(error.into()))?,

@@ -14,6 +14,7 @@ use kube::client::{Body, ConfigExt};
 use tokio::time::timeout;
 use tower::{BoxError, Service};
 
+use super::credentials::CertificateFiles;
 use super::tasks::ConnectionTasks;
 
 /// The timeout of a TCP connection; the TLS handshake may take as long again.
@@ -53,45 +54,58 @@ pub enum HttpVersions {
 
 /// The connector to any server of the cluster, with the TLS settings of the kubeconfig.
 ///
-/// It keeps the TLS sessions, so that a new connection to a known server resumes one.
-#[derive(Clone)]
-pub(super) struct Connector(HttpsConnector<HttpConnector>);
+/// It keeps the TLS sessions, so that a new connection to a known server resumes one, until the
+/// client certificate is renewed.
+pub(super) struct Connector {
+    /// The settings of the kubeconfig.
+    config: Config,
+    /// The offered HTTP versions.
+    versions: HttpVersions,
+    /// The files that the TLS settings come from.
+    files: CertificateFiles,
+    /// The connector with the TLS settings.
+    https: HttpsConnector<HttpConnector>,
+}
 
 impl Connector {
     /// Creates the connector.
-    pub(super) fn new(config: &Config, versions: HttpVersions) -> Result<Self, BoxError> {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        tcp.set_keepalive(Some(KEEPALIVE_IDLE));
-        tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
-        tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
-        // Keep-alive does not probe while a request is unacknowledged by the peer's TCP.
-        tcp.set_tcp_user_timeout(Some(
-            KEEPALIVE_IDLE + KEEPALIVE_INTERVAL * KEEPALIVE_RETRIES,
-        ));
-        let mut builder = HttpsConnectorBuilder::new()
-            .with_tls_config(config.rustls_client_config()?)
-            .https_or_http();
-        if let Some(name) = &config.tls_server_name {
-            let name = FixedServerNameResolver::new(name.clone().try_into()?);
-            builder = builder.with_server_name_resolver(name);
+    pub(super) fn new(config: Config, versions: HttpVersions) -> Result<Self, BoxError> {
+        let files = CertificateFiles::of(&config);
+        let https = https(&config, versions)?;
+        Ok(Self {
+            config,
+            versions,
+            files,
+            https,
+        })
+    }
+
+    /// Reads a renewed client certificate; returns whether later connections use another one.
+    ///
+    /// # Errors
+    /// If the certificate or key is invalid, as while only one of them is renewed. The ones before
+    /// stay in use.
+    pub(super) fn renew(&mut self) -> Result<bool, BoxError> {
+        if !self.files.have_changed() {
+            return Ok(false);
         }
-        let builder = builder.enable_http1();
-        Ok(Self(match versions {
-            HttpVersions::Http2First => builder.enable_http2().wrap_connector(tcp),
-            HttpVersions::Http1Only => builder.wrap_connector(tcp),
-        }))
+        self.https = https(&self.config, self.versions)?;
+        Ok(true)
     }
 
     /// Connects to a server. Also returns the future that drives the connection until its end.
     pub(super) async fn connect(
-        mut self,
+        &mut self,
         server: Uri,
         tasks: ConnectionTasks,
-    ) -> Result<(HttpSender, impl Future<Output = hyper::Result<()>> + Send), BoxError> {
-        let connecting = timeout(CONNECT_TIMEOUT * 2, self.0.call(server));
+    ) -> Result<
+        (
+            HttpSender,
+            impl Future<Output = hyper::Result<()>> + Send + use<>,
+        ),
+        BoxError,
+    > {
+        let connecting = timeout(CONNECT_TIMEOUT * 2, self.https.call(server));
         let stream = connecting.await.map_err(|_elapsed| "timed out")??;
         if stream.connected().is_negotiated_h2() {
             let (sender, driver) = http2::Builder::new(tasks)
@@ -108,6 +122,36 @@ impl Connector {
         let (sender, driver) = http1::handshake(stream).await?;
         Ok((HttpSender::Http1(sender), Either::Right(driver)))
     }
+}
+
+/// Builds the connector with the TLS settings, whose files it reads.
+fn https(
+    config: &Config,
+    versions: HttpVersions,
+) -> Result<HttpsConnector<HttpConnector>, BoxError> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.set_keepalive(Some(KEEPALIVE_IDLE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+    // Keep-alive does not probe while a request is unacknowledged by the peer's TCP.
+    tcp.set_tcp_user_timeout(Some(
+        KEEPALIVE_IDLE + KEEPALIVE_INTERVAL * KEEPALIVE_RETRIES,
+    ));
+    let mut builder = HttpsConnectorBuilder::new()
+        .with_tls_config(config.rustls_client_config()?)
+        .https_or_http();
+    if let Some(name) = &config.tls_server_name {
+        let name = FixedServerNameResolver::new(name.clone().try_into()?);
+        builder = builder.with_server_name_resolver(name);
+    }
+    let builder = builder.enable_http1();
+    Ok(match versions {
+        HttpVersions::Http2First => builder.enable_http2().wrap_connector(tcp),
+        HttpVersions::Http1Only => builder.wrap_connector(tcp),
+    })
 }
 
 /// The sender of requests on a connection.

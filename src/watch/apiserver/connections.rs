@@ -29,12 +29,12 @@ pub(super) struct Connections(Arc<Shared>);
 
 /// The parts that all requests share.
 struct Shared {
-    /// The connector.
-    connector: Connector,
     /// The servers with their health.
     servers: Mutex<ServerList>,
     /// The open connections, locked while one of the requests connects.
     open: tokio::sync::Mutex<OpenConnections>,
+    /// The connector, locked only with `open`.
+    connector: tokio::sync::Mutex<Connector>,
     /// The tasks that drive the connections, also those to servers that were left.
     tasks: Mutex<HashMap<Uri, ConnectionTasks>>,
     /// The servers that were logged as unreachable and not connected since.
@@ -102,9 +102,9 @@ impl Connections {
     /// Creates the service. It connects with the first request.
     pub(super) fn new(connector: Connector, servers: Vec<Uri>) -> Self {
         Self(Arc::new(Shared {
-            connector,
             servers: Mutex::new(ServerList::new(servers)),
             open: tokio::sync::Mutex::default(),
+            connector: connector.into(),
             tasks: Mutex::default(),
             unreachable: Mutex::default(),
             followed: Mutex::default(),
@@ -189,7 +189,11 @@ impl Connections {
         response: Response<Incoming>,
     ) -> Response<Incoming> {
         self.judge(&server, response.status());
-        if let HttpSender::Http1(mut sender) = sender {
+        let is_rejected = response.status() == StatusCode::UNAUTHORIZED;
+        // The certificate of a connection may have expired.
+        if let HttpSender::Http1(mut sender) = sender
+            && !is_rejected
+        {
             let connections = self.clone();
             // The connection is idle when the body of the answer was read.
             tokio::spawn(async move {
@@ -221,6 +225,8 @@ impl Connections {
     async fn sender(&self) -> Result<(Uri, HttpSender), BoxError> {
         let start = Instant::now();
         let mut open = self.0.open.lock().await;
+        let mut connector = self.0.connector.lock().await;
+        renew(&mut connector, &mut open);
         if let Some(found) = self.reusable(&mut open) {
             return Ok(found);
         }
@@ -241,7 +247,6 @@ impl Connections {
                 .entry(server.clone())
                 .or_default()
                 .clone();
-            let connector = self.0.connector.clone();
             match connector.connect(server.clone(), tasks.clone()).await {
                 Ok((sender, driver)) => {
                     tasks.execute(self.clone().drive(server.clone(), driver));
@@ -308,6 +313,23 @@ impl Connections {
             debug!(%error, %server, "connection to the API server broke");
             self.failed(&server);
         }
+    }
+}
+
+/// Reads a renewed client certificate. Later requests use connections with the new one, since the API
+/// server rejects requests of an expired one.
+fn renew(connector: &mut Connector, open: &mut OpenConnections) {
+    match connector.renew() {
+        Ok(false) => {}
+        Ok(true) => {
+            info!(event = %LogEvent::ClientCertificateRenewed, "client certificate changed; reconnecting");
+            open.http2 = None;
+            open.idle.clear();
+        }
+        Err(error) => warn!(
+            event = %LogEvent::ClientCertificateInvalid, error = %ErrorChain(&*error),
+            "cannot use the changed client certificate; keeping the one before"
+        ),
     }
 }
 

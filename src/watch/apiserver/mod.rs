@@ -16,6 +16,7 @@ mod client;
 mod connect;
 mod connections;
 mod content;
+mod credentials;
 mod decode;
 mod envelope;
 mod failure;
