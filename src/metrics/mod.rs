@@ -101,6 +101,8 @@ metrics! {
         "Elements by set or map", Labelled::default();
     services: Labelled<FamilyLabel, Gauge> = "kube_dnat_services",
         "Services that have elements in the tables", Labelled::default();
+    unread_services: Gauge = "kube_dnat_unread_services",
+        "Services whose elements a read-back of the tables has not read yet", Gauge::default();
     transactions: Labelled<OutcomeLabel, Counter> = "kube_dnat_transactions",
         "Transactions by outcome: committed, rejected or failed", Labelled::default();
     transaction_durations: Histogram = "kube_dnat_transaction_duration_seconds",

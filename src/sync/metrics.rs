@@ -215,6 +215,13 @@ impl SyncMetrics {
         }
     }
 
+    /// Sets the number of Services that a read-back has not read yet.
+    pub(super) fn unread(&self, services: usize) {
+        self.metrics
+            .unread_services
+            .set(i64::try_from(services).unwrap_or(i64::MAX));
+    }
+
     /// Counts a repair of drift.
     pub(super) fn repaired(&self) {
         self.metrics.repairs.inc();

@@ -163,7 +163,9 @@ impl Syncer {
         if !commit.is_empty() {
             reading.generation = reading.generation.map(|before| before.wrapping_add(1));
         }
-        if self.state.unread_count() > 0 {
+        let unread = self.state.unread_count();
+        self.metrics.unread(unread);
+        if unread > 0 {
             Progress::ReadsOn
         } else {
             Progress::Complete
@@ -304,6 +306,7 @@ impl Syncer {
     /// Ends a read-back early.
     pub(super) fn cancel_reading(&mut self) {
         self.reading = None;
+        self.metrics.unread(0);
         self.state.cancel_read_back();
         self.auditor.cancel();
     }

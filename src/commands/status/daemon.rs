@@ -40,6 +40,8 @@ pub(super) struct DaemonStatus {
     last_sync_seconds: Option<f64>,
     /// The number of pending changes.
     pending_changes: Option<i64>,
+    /// The number of Services whose elements the daemon has not read back yet.
+    unread_services: Option<i64>,
     /// The number of repairs of the tables since the daemon started.
     drift_repairs: Option<u64>,
     /// The number of failed syncs since the daemon started.
@@ -170,6 +172,7 @@ impl DaemonStatus {
             version,
             last_sync_seconds,
             pending_changes,
+            unread_services,
             drift_repairs,
             failed_syncs,
         } = status;
@@ -177,6 +180,7 @@ impl DaemonStatus {
         self.version = Some(version);
         self.last_sync_seconds = last_sync_seconds;
         self.pending_changes = Some(pending_changes);
+        self.unread_services = Some(unread_services);
         self.drift_repairs = Some(drift_repairs);
         self.failed_syncs = Some(failed_syncs);
     }
@@ -196,6 +200,9 @@ impl DaemonStatus {
                 f,
                 "last sync  {seconds:.0} s ago; pending changes: {pending}"
             )?;
+        }
+        if let Some(unread) = self.unread_services.filter(|unread| *unread > 0) {
+            writeln!(f, "read-back  Services not read yet: {unread}")?;
         }
         if let (Some(failed), Some(repairs)) = (self.failed_syncs, self.drift_repairs) {
             writeln!(

@@ -16,6 +16,8 @@ pub struct ReportedStatus {
     pub last_sync_seconds: Option<f64>,
     /// Changes that wait for a sync.
     pub pending_changes: i64,
+    /// Services whose elements a read-back of the tables has not read yet.
+    pub unread_services: i64,
     /// Repairs of the tables after a foreign change, since the daemon started.
     pub drift_repairs: u64,
     /// Failed syncs, since the daemon started.
@@ -39,6 +41,7 @@ impl AdminServer {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             last_sync_seconds: (last_sync > 0.0).then(|| seconds_of(clock::now()) - last_sync),
             pending_changes: pending.iter().map(|gauge| gauge.get()).sum(),
+            unread_services: metrics.unread_services.get(),
             drift_repairs: metrics.repairs.get(),
             failed_syncs: failures.sum(),
         }

@@ -42,6 +42,18 @@ pub(in crate::sync) struct ReadBack<A: Address> {
     known: KnownKeys,
 }
 
+impl<A: Address> ReadBack<A> {
+    /// Records the keys of a Service that was read.
+    fn know<'k>(&mut self, keys: impl IntoIterator<Item = &'k ElementKey<A>>)
+    where
+        A: 'k,
+    {
+        for (set, key) in keys {
+            self.known.entry(*set).or_default().push(key_hash(key));
+        }
+    }
+}
+
 /// The hashes of keys, by set.
 pub type KnownKeys = BTreeMap<SetName, Vec<u64>>;
 
@@ -242,43 +254,12 @@ impl<A: Address> FamilyState<A> {
             if service.differs {
                 service.keep_slots(&step.found);
             }
-            let is_skipped = self.skipped.contains(&service.name);
-            let mut elements: Vec<_> = service
-                .keys
-                .iter()
-                .filter_map(|key| step.found.get(key))
-                .filter(|element| {
-                    let claim = Claim::of_element(element.set, &element.key);
-                    claim.is_none()
-                        || (self.is_of(&service.name, claim.as_ref(), element, &read_back)
-                            && taken.insert((element.set, element.key)))
-                })
-                .cloned()
-                .collect();
-            for claim in &service.claims {
-                let ranges = read_back.source_ranges.remove(claim).unwrap_or_default();
-                let is_of = |range: &Element<A>| {
-                    self.is_of(&service.name, Some(claim), range, &read_back)
-                        && !taken.contains(&(range.set, range.key))
-                        && (!is_skipped || self.stays(&service.name, range))
-                };
-                let (own, others): (Vec<_>, Vec<_>) = ranges.into_iter().partition(is_of);
-                elements.extend(own);
-                if !others.is_empty() {
-                    read_back.source_ranges.insert(*claim, others);
-                }
-            }
-            if is_skipped {
-                elements = self.kept_of_skipped(&service.name, elements);
-            }
-            elements.sort_unstable();
-            let is_adopted = |key: &ElementKey<A>| {
-                let position = elements.binary_search_by(|one| (one.set, one.key).cmp(key));
-                position.is_ok() || !step.found.contains_key(key)
+            let elements = if self.is_whole(&service, &taken, &read_back) {
+                read_back.know(&service.keys);
+                std::mem::take(&mut service.elements)
+            } else {
+                self.found_of(&service, &step.found, &mut taken, &mut read_back)
             };
-            for (set, key) in service.keys.iter().filter(|key| is_adopted(key)) {
-                read_back.known.entry(*set).or_default().push(key_hash(key));
-            }
             self.applied.adopt(service.name.clone(), elements);
             read_back.former_claims.remove(&service.name);
             let desired = (service.desired, service.unserved);
@@ -290,6 +271,67 @@ impl<A: Address> FamilyState<A> {
             self.dirty.insert(name);
         }
         self.read_back = Some(read_back);
+    }
+
+    /// Whether the table has exactly the desired elements of a Service, and no other Service had one
+    /// of them.
+    fn is_whole(
+        &self,
+        service: &ServiceInStep<A>,
+        taken: &BTreeSet<ElementKey<A>>,
+        read_back: &ReadBack<A>,
+    ) -> bool {
+        let has_ranges = |claim: &Claim<A>| read_back.source_ranges.contains_key(claim);
+        !service.differs
+            && !self.skipped.contains(&service.name)
+            && !service.claims.iter().any(has_ranges)
+            && (taken.is_empty() || !service.keys.iter().any(|key| taken.contains(key)))
+    }
+
+    /// Returns the elements in the table that are of a Service, in order.
+    fn found_of(
+        &self,
+        service: &ServiceInStep<A>,
+        found: &HashMap<ElementKey<A>, Element<A>>,
+        taken: &mut BTreeSet<ElementKey<A>>,
+        read_back: &mut ReadBack<A>,
+    ) -> Vec<Element<A>> {
+        let is_skipped = self.skipped.contains(&service.name);
+        let mut elements: Vec<_> = service
+            .keys
+            .iter()
+            .filter_map(|key| found.get(key))
+            .filter(|element| {
+                let claim = Claim::of_element(element.set, &element.key);
+                claim.is_none()
+                    || (self.is_of(&service.name, claim.as_ref(), element, read_back)
+                        && taken.insert((element.set, element.key)))
+            })
+            .cloned()
+            .collect();
+        for claim in &service.claims {
+            let ranges = read_back.source_ranges.remove(claim).unwrap_or_default();
+            let is_of = |range: &Element<A>| {
+                self.is_of(&service.name, Some(claim), range, read_back)
+                    && !taken.contains(&(range.set, range.key))
+                    && (!is_skipped || self.stays(&service.name, range))
+            };
+            let (own, others): (Vec<_>, Vec<_>) = ranges.into_iter().partition(is_of);
+            elements.extend(own);
+            if !others.is_empty() {
+                read_back.source_ranges.insert(*claim, others);
+            }
+        }
+        if is_skipped {
+            elements = self.kept_of_skipped(&service.name, elements);
+        }
+        elements.sort_unstable();
+        let is_adopted = |key: &ElementKey<A>| {
+            let position = elements.binary_search_by(|one| (one.set, one.key).cmp(key));
+            position.is_ok() || !found.contains_key(key)
+        };
+        read_back.know(service.keys.iter().filter(|key| is_adopted(key)));
+        elements
     }
 
     /// Returns the elements of a skipped Service that stay: those at frontends that it still has, and

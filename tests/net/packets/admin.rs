@@ -239,6 +239,7 @@ fn metrics_are_valid_and_count_changes() {
         "kubeproxy_sync_proxy_rules_nftables_sync_failures_total{ip_family=\"IPv4\"}",
         "kubeproxy_sync_proxy_rules_endpoint_changes_pending",
         "kubeproxy_sync_proxy_rules_service_changes_pending",
+        "kube_dnat_unread_services",
     ] {
         assert_eq!(value(&metrics, name), Some(0.0), "{name}\n{metrics}");
     }
@@ -293,7 +294,12 @@ fn state_and_configuration_are_served_on_loopback_only() {
     assert_eq!(code, 200);
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"), "{status}");
     assert!(status["lastSyncSeconds"].is_f64(), "{status}");
-    for count in ["pendingChanges", "driftRepairs", "failedSyncs"] {
+    for count in [
+        "pendingChanges",
+        "unreadServices",
+        "driftRepairs",
+        "failedSyncs",
+    ] {
         assert!(status[count].is_u64(), "{count}: {status}");
     }
     let (_, state) = on_loopback(&shop, "/debug/state");
