@@ -10,6 +10,7 @@ use kube_dnat::netlink::Kernel;
 
 use super::api_server::ApiServer;
 use super::cluster::Cluster;
+use super::fleet;
 use super::node::{in_namespace, run};
 use super::objects;
 use super::process::{Process, milliseconds};
@@ -88,6 +89,7 @@ pub(crate) fn measure(report: &mut Report, clusters: &[Cluster], subjects: &[Sub
                 run("ip", &["link", "set", "lo", "up"]);
                 let server = ApiServer::start();
                 objects::fill(&server, *cluster);
+                fleet::list_once(&server.kubeconfig());
                 let bench = Bench {
                     kernel: Kernel::open().expect("nf_tables"),
                     server,

@@ -22,7 +22,7 @@ mod nodes;
 mod server;
 mod worker;
 
-pub(super) use node::{apply, nodes as run_nodes};
+pub(super) use node::{apply, list_once, nodes as run_nodes};
 pub(super) use server::serve;
 
 use format::Format;

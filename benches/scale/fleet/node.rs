@@ -99,6 +99,22 @@ fn highest_endpoint(object: &Object) -> Option<Ipv4Addr> {
     endpoints.iter().map(|endpoint| endpoint.address).max()
 }
 
+/// Lists everything once, as other nodes of a cluster have. The tests' API server encodes an object
+/// when it first sends it.
+pub(in super::super) fn list_once(kubeconfig: &Path) {
+    runtime().block_on(async {
+        let mut events = watched(kubeconfig, Format::Protobuf).await;
+        let mut listed = BTreeSet::new();
+        while listed.len() < KINDS {
+            let events = events.recv().await.expect("the watch continues");
+            listed.extend(events.into_iter().filter_map(|event| match event {
+                Event::Listed(kind) => Some(kind),
+                Event::Update(_) | Event::Interrupted(..) | Event::OwnAddresses(_) => None,
+            }));
+        }
+    });
+}
+
 /// Watches until all kinds are listed and planned, and prints the milliseconds of CPU time.
 ///
 /// The arguments are the kubeconfig and the format.

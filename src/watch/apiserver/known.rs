@@ -1,6 +1,6 @@
 //! The known objects of a kind, from which a relist derives the deleted ones.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The names of the objects of one kind that were reported and not deleted since.
@@ -9,40 +9,46 @@ use std::sync::Arc;
 /// complete relist shows which objects are deleted.
 #[derive(Debug, Default)]
 pub(super) struct KnownNames {
-    /// The number of the last relist that contained each name.
-    seen: HashMap<Arc<str>, u64>,
-    /// The number of the current relist.
-    relist: u64,
+    /// The known names.
+    known: HashSet<Arc<str>>,
+    /// The names in the current relist, if there is one.
+    listed: Option<HashSet<Arc<str>>>,
 }
 
 impl KnownNames {
     /// Starts a relist, or starts it over.
     pub(super) fn begin(&mut self) {
-        self.relist += 1;
+        self.listed = Some(HashSet::new());
     }
 
     /// Adds the name of an object that exists.
     pub(super) fn insert(&mut self, name: &Arc<str>) {
-        self.seen.insert(Arc::clone(name), self.relist);
+        self.known.insert(Arc::clone(name));
+        if let Some(listed) = &mut self.listed {
+            listed.insert(Arc::clone(name));
+        }
     }
 
     /// Removes the name of a deleted object.
     pub(super) fn remove(&mut self, name: &str) {
-        self.seen.remove(name);
+        self.known.remove(name);
+        self.unlist(name);
     }
 
     /// Removes an object from the current relist: it was deleted after the relist contained it.
     pub(super) fn unlist(&mut self, name: &str) {
-        if let Some(seen) = self.seen.get_mut(name) {
-            *seen = 0;
+        if let Some(listed) = &mut self.listed {
+            listed.remove(name);
         }
     }
 
     /// Completes the relist; removes and returns the sorted names that it did not contain.
     pub(super) fn finish(&mut self) -> Vec<Arc<str>> {
-        let relist = self.relist;
-        let gone = self.seen.extract_if(|_, seen| *seen != relist);
-        let mut names: Vec<_> = gone.map(|(name, _)| name).collect();
+        let Some(listed) = self.listed.take() else {
+            return Vec::new();
+        };
+        let gone = self.known.extract_if(|name| !listed.contains(name));
+        let mut names: Vec<_> = gone.collect();
         names.sort_unstable();
         names
     }
