@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use kube_dnat::netlink::release_free_memory;
 use kube_dnat::planner::desired::{Claims, NodeFacts};
-use kube_dnat::planner::model::{Event, ObjectKind, Service, ServiceName, Store, parse};
+use kube_dnat::planner::model::{Event, ObjectKind, Service, ServiceName, Store, Update, parse};
 use kube_dnat::sync::State;
 use serde_json::Value;
 
@@ -29,17 +29,11 @@ pub(crate) fn measure(report: &mut Report, clusters: &[Cluster]) {
         };
         meter.before = settled();
         let mut store = Store::default();
-        for event in services(cluster) {
-            let Event::Update(update) = event else {
-                continue;
-            };
+        for update in services(cluster) {
             let _ = store.apply(update);
         }
         meter.add("Services");
-        for event in slices(cluster) {
-            let Event::Update(update) = event else {
-                continue;
-            };
+        for update in slices(cluster) {
             let _ = store.apply(update);
         }
         meter.add("EndpointSlices");
@@ -54,8 +48,8 @@ pub(crate) fn measure(report: &mut Report, clusters: &[Cluster]) {
         meter.before = settled();
 
         let mut state = State::new(NodeFacts::default());
-        for event in services(cluster).chain(slices(cluster)) {
-            let _ = state.apply(event);
+        for update in services(cluster).chain(slices(cluster)) {
+            let _ = state.apply(Event::Update(update));
         }
         for kind in ObjectKind::ALL {
             let _ = state.apply(Event::Listed(kind));
@@ -99,13 +93,13 @@ impl Meter<'_> {
 }
 
 /// Returns the Services of a cluster as the daemon reads them.
-fn services(cluster: Cluster) -> impl Iterator<Item = Event> {
-    objects::services(cluster).map(|service| Event::Update(parse::service(&decoded(service))))
+fn services(cluster: Cluster) -> impl Iterator<Item = Update> {
+    objects::services(cluster).map(|service| parse::service(&decoded(service)))
 }
 
 /// Returns the slices of a cluster as the daemon reads them.
-fn slices(cluster: Cluster) -> impl Iterator<Item = Event> {
-    objects::slices(cluster).map(|slice| Event::Update(parse::slice(&decoded(slice), NODE)))
+fn slices(cluster: Cluster) -> impl Iterator<Item = Update> {
+    objects::slices(cluster).map(|slice| parse::slice(&decoded(slice), NODE))
 }
 
 fn decoded<T: serde::de::DeserializeOwned>(object: Value) -> T {

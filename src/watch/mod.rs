@@ -2,4 +2,5 @@
 
 pub mod addresses;
 pub mod apiserver;
+mod file_stamp;
 pub mod manifests;

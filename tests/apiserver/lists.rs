@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::objects::{service, service_cidr};
 use super::seen::{Seen, TIMEOUTS, key, settings};
-use super::server::{Fault, Gone, Server, StreamingLists};
+use super::server::{Fault, Gone, Request, Server, StreamingLists};
 
 /// The number of Services, which is more than two pages.
 const MANY: usize = 1100;
@@ -64,7 +64,7 @@ async fn a_server_that_rejects_streaming_lists_is_listed_in_pages() {
     server.come_up();
     seen.until_deleted(ObjectKind::Service, "shop/service-1")
         .await;
-    let requests = server.requests("services").split_off(requests.len());
+    let requests = server.requests_after("services", requests.len());
     let lists: Vec<_> = requests.iter().filter(|it| !it.is_watch()).collect();
     assert_eq!(lists.len(), 3, "{lists:?}");
     assert!(!lists.iter().any(|it| it.asks("resourceVersion", "0")));
@@ -97,23 +97,20 @@ async fn streaming_lists_are_tried_again_after_a_while() {
     server.set_streaming_lists(StreamingLists::Served);
 
     let before = server.requests("services").len();
-    let streams = || {
-        let later = server.requests("services").split_off(before);
-        later.iter().any(|it| it.asks("sendInitialEvents", "true"))
+    let is_stream = |request: &Request| request.asks("sendInitialEvents", "true");
+    let asks = |_: &Seen| {
+        server
+            .requests_after("services", before)
+            .iter()
+            .any(is_stream)
     };
     // The version is compacted again and again, so that each watch ends with a list.
-    let compaction = async {
-        loop {
-            server.apply(service("shop/service-0", "10.96.0.9"));
-            server.compact(Gone::Status);
-            server.close_watches();
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::select! {
-        () = seen.until("another streaming list", |_| streams()) => {}
-        () = compaction => {}
-    }
+    seen.until_with("another streaming list", asks, || {
+        server.apply(service("shop/service-0", "10.96.0.9"));
+        server.compact(Gone::Status);
+        server.close_watches();
+    })
+    .await;
 }
 
 #[tokio::test]

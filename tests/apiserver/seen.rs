@@ -116,6 +116,25 @@ impl Seen {
         );
     }
 
+    /// Handles events until `condition` holds, and calls `action` every 50 ms meanwhile.
+    pub(crate) async fn until_with(
+        &mut self,
+        what: &str,
+        condition: impl Fn(&Self) -> bool,
+        action: impl Fn(),
+    ) {
+        let acting = async {
+            loop {
+                action();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::select! {
+            () = self.until(what, condition) => {}
+            () = acting => {}
+        }
+    }
+
     /// Handles events until a watch was interrupted for this reason.
     pub(crate) async fn until_interrupted(&mut self, kind: ObjectKind, reason: InterruptReason) {
         self.until(reason.name(), |seen| {

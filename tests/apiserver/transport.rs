@@ -10,7 +10,7 @@ use serde_json::json;
 use super::node::{Node, PACE};
 use super::objects::{labelled, node, service, service_cidr, slice};
 use super::seen::{OUR_NODE, Seen, TIMEOUTS, settings};
-use super::server::{Encodings, Fault, Server, StreamingLists};
+use super::server::{Encodings, Fault, Request, Server, StreamingLists};
 
 const KINDS: [&str; 4] = ["services", "endpointslices", "nodes", "servicecidrs"];
 
@@ -149,20 +149,17 @@ async fn protobuf_is_tried_again_after_a_while() {
     server.set_encodings(Encodings::All);
 
     let before = server.requests("services").len();
-    let asks = || {
-        let later = server.requests("services").split_off(before);
-        later.iter().any(|it| it.accept.contains("protobuf"))
+    let is_protobuf = |request: &Request| request.accept.contains("protobuf");
+    let asks = |_: &Seen| {
+        server
+            .requests_after("services", before)
+            .iter()
+            .any(is_protobuf)
     };
-    let closing = async {
-        loop {
-            server.close_watches();
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::select! {
-        () = seen.until("another request for protobuf", |_| asks()) => {}
-        () = closing => {}
-    }
+    seen.until_with("another request for protobuf", asks, || {
+        server.close_watches();
+    })
+    .await;
 }
 
 #[tokio::test]

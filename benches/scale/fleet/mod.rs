@@ -4,6 +4,7 @@
 //! what the server does all the time for itself, divided by the number of nodes.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -100,8 +101,6 @@ struct Bench<'a> {
     started: Instant,
     /// The cost of each second in which nothing happens.
     idle: Cost,
-    /// The number of connections without nodes.
-    connections: usize,
     baseline: Baseline,
 }
 
@@ -120,7 +119,6 @@ impl<'a> Bench<'a> {
             changes: 0,
             started: Instant::now(),
             idle: Cost::default(),
-            connections: 0,
             baseline: Baseline::default(),
         };
         let service = objects::service(bench.large(), bench.number());
@@ -161,7 +159,6 @@ impl<'a> Bench<'a> {
         let before = self.spent();
         sleep(IDLE);
         self.idle = self.spent().less(before).over(IDLE.as_secs_f64());
-        self.connections = network::connections(self.server.port());
         let nodes = &mut Nodes::None;
         self.baseline = Baseline {
             change: self.change(nodes),
@@ -171,30 +168,30 @@ impl<'a> Bench<'a> {
     }
 
     fn with_nodes(&mut self, format: Format, count: u32) {
-        let kubeconfig = self.server.kubeconfig();
         let name = objects::slice_name(self.number(), 0);
-        let subject = self.subject(&format.to_string());
-        let (started, before) = (Instant::now(), self.spent());
-        let mut nodes = Nodes::start(&kubeconfig, format, count, &name);
-        let took = started.elapsed();
-        self.phases(&subject, &mut nodes, before, took);
+        self.with(&format.to_string(), |kubeconfig| {
+            Nodes::start(kubeconfig, format, count, &name)
+        });
     }
 
     fn with_kube_proxy(&mut self, program: &str) {
-        let kubeconfig = self.server.kubeconfig();
-        let subject = self.subject("kube-proxy");
-        let (started, before) = (Instant::now(), self.spent());
-        let mut nodes = Nodes::kube_proxy(program, &kubeconfig);
-        let took = started.elapsed();
-        self.phases(&subject, &mut nodes, before, took);
+        self.with("kube-proxy", |kubeconfig| {
+            Nodes::kube_proxy(program, kubeconfig)
+        });
     }
 
-    fn phases(&mut self, subject: &str, nodes: &mut Nodes, before: Cost, took: Duration) {
+    /// Measures the costs of nodes, from their start on.
+    fn with(&mut self, what: &str, start: impl FnOnce(&Path) -> Nodes) {
+        let subject = &self.subject(what);
+        let port = self.server.port();
+        let others = network::connections(port);
+        let (started, before) = (Instant::now(), self.spent());
+        let nodes = &mut start(&self.server.kubeconfig());
+        let took = started.elapsed();
         sleep(SETTLE);
         let start = self.spent().less(before);
         let count = f64::from(nodes.count());
-        let connections = network::connections(self.server.port());
-        let connections = connections.saturating_sub(self.connections);
+        let connections = network::connections(port).saturating_sub(others);
         let connections = u32::try_from(connections).map_or(0.0, f64::from);
         let of_nodes = [
             ("nodes", count),

@@ -34,13 +34,11 @@ pub(super) fn sent() -> u64 {
     bytes.expect("the counter")
 }
 
-/// Returns the number of open connections of a server at `port`, over IPv4. A server that listens for
-/// both families has them in the table of IPv6.
+/// Returns the number of open connections of a server at `port`.
 pub(super) fn connections(port: u16) -> usize {
-    let tables = ["tcp", "tcp6"]
-        .map(|table| fs::read_to_string(format!("/proc/thread-self/net/{table}")).expect("/proc"));
+    let table = fs::read_to_string("/proc/thread-self/net/tcp").expect("/proc");
     let local = format!(":{port:04X}");
-    let lines = tables.iter().flat_map(|table| table.lines().skip(1));
+    let lines = table.lines().skip(1);
     let of_server = lines.filter(|line| {
         let mut fields = line.split_whitespace().skip(1);
         let is_local = fields.next().is_some_and(|field| field.ends_with(&local));

@@ -69,6 +69,7 @@ impl Store {
             Some(Object::Service(mut service)) => {
                 // Another holder of the object, as in a test, does not change what it sees.
                 if let Some(service) = Arc::get_mut(&mut service) {
+                    service.name = name.clone();
                     for port in &mut service.ports {
                         self.port_names.share(&mut port.name);
                     }

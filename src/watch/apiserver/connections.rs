@@ -33,8 +33,6 @@ struct Shared {
     servers: Mutex<ServerList>,
     /// The open connections, locked while one of the requests connects.
     open: tokio::sync::Mutex<OpenConnections>,
-    /// The connector, locked only with `open`.
-    connector: tokio::sync::Mutex<Connector>,
     /// The tasks that drive the connections, also those to servers that were left.
     tasks: Mutex<HashMap<Uri, ConnectionTasks>>,
     /// The servers that were logged as unreachable and not connected since.
@@ -44,8 +42,9 @@ struct Shared {
 }
 
 /// The open connections, all to one server.
-#[derive(Default)]
 struct OpenConnections {
+    /// The connector.
+    connector: Connector,
     /// The server, if there was a connection.
     server: Option<Uri>,
     /// The HTTP/2 connection.
@@ -57,6 +56,39 @@ struct OpenConnections {
 }
 
 impl OpenConnections {
+    /// Creates the connections of a connector, of which there are none yet.
+    fn new(connector: Connector) -> Self {
+        Self {
+            connector,
+            server: None,
+            http2: None,
+            idle: Vec::new(),
+            failed: None,
+        }
+    }
+
+    /// Uses the open connections for no other request. Requests in progress stay.
+    fn leave(&mut self) {
+        self.http2 = None;
+        self.idle.clear();
+    }
+
+    /// Reads a renewed client certificate. Later requests use connections with the new one, since the
+    /// API server rejects requests of an expired one.
+    fn renew(&mut self) {
+        match self.connector.renew() {
+            Ok(false) => {}
+            Ok(true) => {
+                info!(event = %LogEvent::ClientCertificateRenewed, "client certificate changed; reconnecting");
+                self.leave();
+            }
+            Err(error) => warn!(
+                event = %LogEvent::ClientCertificateInvalid, error = %ErrorChain(&*error),
+                "cannot use the changed client certificate; keeping the one before"
+            ),
+        }
+    }
+
     /// Returns a connection that takes a request.
     fn sender(&mut self) -> Option<HttpSender> {
         if let Some(http2) = self.http2.as_ref().filter(|http2| !http2.is_closed()) {
@@ -103,8 +135,7 @@ impl Connections {
     pub(super) fn new(connector: Connector, servers: Vec<Uri>) -> Self {
         Self(Arc::new(Shared {
             servers: Mutex::new(ServerList::new(servers)),
-            open: tokio::sync::Mutex::default(),
-            connector: connector.into(),
+            open: OpenConnections::new(connector).into(),
             tasks: Mutex::default(),
             unreachable: Mutex::default(),
             followed: Mutex::default(),
@@ -122,7 +153,8 @@ impl Connections {
         let mut open = self.0.open.lock().await;
         let stays = |server: &Uri| lock(&self.0.servers).contains(server);
         if !open.server.as_ref().is_none_or(stays) {
-            *open = OpenConnections::default();
+            open.server = None;
+            open.leave();
         }
         lock(&self.0.tasks).retain(|server, tasks| {
             let stays = stays(server);
@@ -213,8 +245,9 @@ impl Connections {
         let (mut servers, now) = (lock(&self.0.servers), Instant::now());
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => servers.forbade(server, now),
-            StatusCode::TOO_MANY_REQUESTS => servers.failed(server, now),
-            status if status.is_server_error() => servers.failed(server, now),
+            busy if busy == StatusCode::TOO_MANY_REQUESTS || busy.is_server_error() => {
+                servers.failed(server, now);
+            }
             _ => servers.succeeded(server),
         }
     }
@@ -225,8 +258,7 @@ impl Connections {
     async fn sender(&self) -> Result<(Uri, HttpSender), BoxError> {
         let start = Instant::now();
         let mut open = self.0.open.lock().await;
-        let mut connector = self.0.connector.lock().await;
-        renew(&mut connector, &mut open);
+        open.renew();
         if let Some(found) = self.reusable(&mut open) {
             return Ok(found);
         }
@@ -247,7 +279,7 @@ impl Connections {
                 .entry(server.clone())
                 .or_default()
                 .clone();
-            match connector.connect(server.clone(), tasks.clone()).await {
+            match open.connector.connect(server.clone(), tasks.clone()).await {
                 Ok((sender, driver)) => {
                     tasks.execute(self.clone().drive(server.clone(), driver));
                     self.opened(&mut open, &server, &sender);
@@ -282,10 +314,8 @@ impl Connections {
         if open.server.as_ref() != Some(server) {
             info!(event = %LogEvent::ApiServerConnected, %server, "connected to the API server");
             *lock(&self.0.followed) = Some(server.clone());
-            *open = OpenConnections {
-                server: Some(server.clone()),
-                ..OpenConnections::default()
-            };
+            open.leave();
+            open.server = Some(server.clone());
         }
         open.failed = None;
         open.http2 = match sender {
@@ -313,23 +343,6 @@ impl Connections {
             debug!(%error, %server, "connection to the API server broke");
             self.failed(&server);
         }
-    }
-}
-
-/// Reads a renewed client certificate. Later requests use connections with the new one, since the API
-/// server rejects requests of an expired one.
-fn renew(connector: &mut Connector, open: &mut OpenConnections) {
-    match connector.renew() {
-        Ok(false) => {}
-        Ok(true) => {
-            info!(event = %LogEvent::ClientCertificateRenewed, "client certificate changed; reconnecting");
-            open.http2 = None;
-            open.idle.clear();
-        }
-        Err(error) => warn!(
-            event = %LogEvent::ClientCertificateInvalid, error = %ErrorChain(&*error),
-            "cannot use the changed client certificate; keeping the one before"
-        ),
     }
 }
 

@@ -1,37 +1,28 @@
 //! The files of the client certificate, which a kubelet or a certificate manager renews.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use kube::Config;
 
-/// The files of the client certificate and its key, with their states.
-pub(super) struct CertificateFiles(Vec<(PathBuf, Option<FileState>)>);
+use crate::watch::file_stamp::FileStamp;
 
-/// The inode, the time of the last change in nanoseconds, and the size in bytes of a file.
-///
-/// A renewed file has another inode, or was written later.
-type FileState = (u64, i128, u64);
+/// The files of the client certificate and its key, with their stamps.
+pub(super) struct CertificateFiles(Vec<(PathBuf, Option<FileStamp>)>);
 
 impl CertificateFiles {
-    /// Reads the states of the files that the settings name, if they name any.
+    /// Reads the stamps of the files that the settings name, if they name any.
     pub(super) fn of(config: &Config) -> Self {
         let identity = &config.auth_info;
         let paths = [&identity.client_certificate, &identity.client_key];
         let paths = paths.into_iter().flatten().map(PathBuf::from);
-        let with_state = |path: PathBuf| {
-            let state = state(&path);
-            (path, state)
-        };
-        Self(paths.map(with_state).collect())
+        Self(paths.map(stamped).collect())
     }
 
-    /// Reads the states again; returns whether one has changed.
+    /// Reads the stamps again; returns whether one has changed.
     pub(super) fn have_changed(&mut self) -> bool {
         let mut changed = false;
         for (path, known) in &mut self.0 {
-            let now = state(path);
+            let now = FileStamp::of(path);
             changed |= *known != now;
             *known = now;
         }
@@ -39,16 +30,16 @@ impl CertificateFiles {
     }
 }
 
-/// Returns the state of a file, or of the file to which a symbolic link leads.
-fn state(path: &Path) -> Option<FileState> {
-    let metadata = fs::metadata(path).ok()?;
-    let nanoseconds = i128::from(metadata.mtime()) * 1_000_000_000;
-    let changed = nanoseconds + i128::from(metadata.mtime_nsec());
-    Some((metadata.ino(), changed, metadata.len()))
+/// Returns a path with the stamp of its file.
+fn stamped(path: PathBuf) -> (PathBuf, Option<FileStamp>) {
+    let stamp = FileStamp::of(&path);
+    (path, stamp)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -56,7 +47,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("client.crt");
         fs::write(&path, "old").unwrap();
-        let mut files = CertificateFiles(vec![(path.clone(), state(&path))]);
+        let mut files = CertificateFiles(vec![stamped(path.clone())]);
         assert!(!files.have_changed());
 
         let renewed = directory.path().join("renewed");

@@ -15,7 +15,8 @@ use super::content::Content;
 use super::index::Index;
 use super::notice::Notice;
 use super::rescan::{Rescan, Scan};
-use super::walk::{self, FileStamp, Walk};
+use super::walk::{self, Walk};
+use crate::watch::file_stamp::{FileIdentity, FileStamp};
 
 /// The directory, its files and their objects.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub(super) struct Files {
     /// The directory of manifests.
     directory: PathBuf,
     /// The identity of the directory when it was last attached.
-    identity: Option<walk::FileIdentity>,
+    identity: Option<FileIdentity>,
     /// The name of this node.
     our_node: Arc<str>,
     /// The objects of all files.

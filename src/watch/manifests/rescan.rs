@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::walk::FileIdentity;
+use crate::watch::file_stamp::FileIdentity;
 
 /// The files to read again after one or more notices.
 #[derive(Debug, Default)]

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use super::UnreadableManifest;
 use super::content::ManifestFormat;
+use crate::watch::file_stamp::{FileIdentity, FileStamp};
 
 /// The result of a walk.
 #[derive(Debug, Default)]
@@ -122,42 +123,9 @@ pub(super) fn is_link(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|file| file.is_symlink() || file.nlink() > 1)
 }
 
-/// The device and inode number of a file.
-pub(super) type FileIdentity = (u64, u64);
-
 /// Returns the identity of the file or directory at `path`, if it exists.
 pub(super) fn identity(path: &Path) -> Option<FileIdentity> {
     FileStamp::of(path).map(|stamp| stamp.identity)
-}
-
-/// The metadata that changes with the content of a file, as finely as the clock of its file system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileStamp {
-    /// The device and inode number.
-    pub(super) identity: FileIdentity,
-    /// The size in bytes.
-    size: u64,
-    /// The time of the last change of the content, in seconds and nanoseconds.
-    modified: (i64, i64),
-    /// The time of the last change of the inode, in seconds and nanoseconds.
-    changed: (i64, i64),
-}
-
-impl FileStamp {
-    /// Builds the stamp from the metadata of a file.
-    fn new(metadata: &fs::Metadata) -> Self {
-        Self {
-            identity: (metadata.dev(), metadata.ino()),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-
-    /// Reads the stamp of the file at `path`, if possible.
-    pub(super) fn of(path: &Path) -> Option<Self> {
-        fs::metadata(path).ok().as_ref().map(Self::new)
-    }
 }
 
 /// Reads the text of the file at `path`; `None` if it does not exist.

@@ -31,7 +31,7 @@ mod tls;
 mod watching;
 
 pub(crate) use media::Encodings;
-pub(crate) use state::{Connections, Fault, Garbage, Gone, StreamingLists};
+pub(crate) use state::{Connections, Fault, Garbage, Gone, Request, StreamingLists};
 pub(crate) use tls::Authority;
 
 use shared::{Cluster, Shared};

@@ -57,6 +57,11 @@ impl Server {
         contents.collection(plural).has_sent(key)
     }
 
+    /// Returns the requests for `plural` after the first `count`.
+    pub(crate) fn requests_after(&self, plural: &str, count: usize) -> Vec<Request> {
+        self.requests(plural).split_off(count)
+    }
+
     /// Waits until there were `count` requests for `plural`.
     pub(crate) async fn until_requested(&self, plural: &str, count: usize) {
         let requests = |state: &State| {

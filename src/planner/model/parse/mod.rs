@@ -41,7 +41,7 @@ const DELETION_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 /// Converts a Node; nodes other than `our_node` are ignored.
 #[must_use]
 pub fn node(node: &wire::WireNode, our_node: &str) -> Update {
-    update(ObjectKind::Node, &node.metadata, |_name, rejected| {
+    update(ObjectKind::Node, &node.metadata, |rejected| {
         if node.metadata.name != our_node {
             return None;
         }
@@ -94,30 +94,29 @@ pub fn service_cidr(service_cidr: &wire::WireServiceCidr) -> Update {
     update(
         ObjectKind::ServiceCidr,
         &service_cidr.metadata,
-        |_name, rejected| {
+        |rejected| {
             let cidrs = ranges("spec.cidrs", &service_cidr.spec.cidrs, rejected);
             Some(Object::ServiceCidr(ServiceCidr { cidrs }))
         },
     )
 }
 
-/// Returns the update for an object; `object` is called with the name of the key, if that is valid.
+/// Returns the update for an object; `object` is called only if the name is valid.
 fn update(
     kind: ObjectKind,
     metadata: &WireMetadata,
-    object: impl FnOnce(&Arc<str>, &mut Vec<RejectReason>) -> Option<Object>,
+    object: impl FnOnce(&mut Vec<RejectReason>) -> Option<Object>,
 ) -> Update {
-    let key = key(kind, metadata);
     let mut rejected = Vec::new();
     let object = match invalid_name(kind, metadata) {
         Some(fault) => {
             rejected.push(fault);
             None
         }
-        None => object(&key.name, &mut rejected),
+        None => object(&mut rejected),
     };
     Update {
-        key,
+        key: key(kind, metadata),
         object,
         rejected,
         triggered: triggered(metadata),

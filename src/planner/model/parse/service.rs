@@ -6,11 +6,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::planner::model::{
-    Object, ObjectKind, Protocol, RejectReason, Service, ServiceName, ServicePort, TrafficPolicy,
-    Update, wire,
+    Object, ObjectKind, Protocol, RejectReason, Service, ServicePort, TrafficPolicy, Update, wire,
 };
 
-use super::{created, ip, is_name, port_number, protocol, update};
+use super::{created, ip, is_name, port_number, protocol, service_name, update};
 
 /// Converts a Service.
 ///
@@ -18,7 +17,7 @@ use super::{created, ip, is_name, port_number, protocol, update};
 /// `service.kubernetes.io/service-proxy-name`).
 #[must_use]
 pub fn service(service: &wire::WireService) -> Update {
-    update(ObjectKind::Service, &service.metadata, |name, rejected| {
+    update(ObjectKind::Service, &service.metadata, |rejected| {
         let spec = &service.spec;
         if service.metadata.labels.service_proxy_name.is_some()
             || spec.service_type == "ExternalName"
@@ -32,7 +31,7 @@ pub fn service(service: &wire::WireService) -> Update {
         }
         let ports = ports(spec, rejected);
         Some(Object::Service(Arc::new(Service {
-            name: ServiceName::from_key(name),
+            name: service_name(&service.metadata),
             created: created(&service.metadata, rejected),
             has_selector: spec.selector.is_some(),
             cluster_ips,

@@ -15,40 +15,36 @@ use super::{ip, namespace, port_number, protocol, service_name, triggered, updat
 /// Slices of headless Services (label `service.kubernetes.io/headless`) are ignored.
 #[must_use]
 pub fn slice(slice: &wire::WireEndpointSlice, our_node: &str) -> Update {
-    update(
-        ObjectKind::EndpointSlice,
-        &slice.metadata,
-        |_name, rejected| {
-            if slice.metadata.labels.headless.is_some() {
+    update(ObjectKind::EndpointSlice, &slice.metadata, |rejected| {
+        if slice.metadata.labels.headless.is_some() {
+            return None;
+        }
+        let Some(service) = slice_service(slice) else {
+            rejected.push(RejectReason::NoService);
+            return None;
+        };
+        let addresses = match slice.address_type.as_str() {
+            "IPv4" => SliceEndpoints::Ipv4(slice_endpoints(slice, our_node, rejected)),
+            "IPv6" => SliceEndpoints::Ipv6(slice_endpoints(slice, our_node, rejected)),
+            "FQDN" => {
+                let text = "addressType FQDN: endpoints with host names are not supported";
+                rejected.push(RejectReason::Contradiction(text.into()));
                 return None;
             }
-            let Some(service) = slice_service(slice) else {
-                rejected.push(RejectReason::NoService);
+            other => {
+                let text = format!("addressType \"{other}\" is not IPv4, IPv6 or FQDN");
+                rejected.push(RejectReason::Contradiction(text.into()));
                 return None;
-            };
-            let addresses = match slice.address_type.as_str() {
-                "IPv4" => SliceEndpoints::Ipv4(slice_endpoints(slice, our_node, rejected)),
-                "IPv6" => SliceEndpoints::Ipv6(slice_endpoints(slice, our_node, rejected)),
-                "FQDN" => {
-                    let text = "addressType FQDN: endpoints with host names are not supported";
-                    rejected.push(RejectReason::Contradiction(text.into()));
-                    return None;
-                }
-                other => {
-                    let text = format!("addressType \"{other}\" is not IPv4, IPv6 or FQDN");
-                    rejected.push(RejectReason::Contradiction(text.into()));
-                    return None;
-                }
-            };
-            Some(Object::Slices(Box::new([EndpointSlice {
-                service,
-                mirrored: false,
-                triggered: triggered(&slice.metadata),
-                ports: ports("ports", &slice.ports, rejected),
-                addresses,
-            }])))
-        },
-    )
+            }
+        };
+        Some(Object::Slices(Box::new([EndpointSlice {
+            service,
+            mirrored: false,
+            triggered: triggered(&slice.metadata),
+            ports: ports("ports", &slice.ports, rejected),
+            addresses,
+        }])))
+    })
 }
 
 /// Converts Endpoints to a slice for each subset and family, like the mirroring controller.
@@ -58,7 +54,7 @@ pub fn slice(slice: &wire::WireEndpointSlice, our_node: &str) -> Update {
 #[must_use]
 pub fn endpoints(endpoints: &wire::WireEndpoints, our_node: &str) -> Update {
     let metadata = &endpoints.metadata;
-    update(ObjectKind::Endpoints, metadata, |_name, rejected| {
+    update(ObjectKind::Endpoints, metadata, |rejected| {
         let skip = metadata.labels.skip_mirror.as_deref();
         if skip.is_some_and(|skip| skip.eq_ignore_ascii_case("true"))
             || metadata.annotations.leader.is_some()

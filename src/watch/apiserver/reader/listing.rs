@@ -51,14 +51,15 @@ impl<W: Watched> WatchReader<'_, W> {
     /// Lists the objects in pages.
     pub(super) async fn list_in_pages(&mut self) -> Result<(), ReadEnd> {
         self.known.begin();
+        let start = match (&self.next, self.versions.newest()) {
+            (NextStep::List, None) => ListStart::Cached,
+            _ => ListStart::Newest,
+        };
         let mut token = None;
         loop {
-            let start = match (&self.next, self.versions.newest()) {
-                (NextStep::List, None) => ListStart::Cached,
-                _ => ListStart::Newest,
-            };
-            let limit = self.page_limit;
-            let request = self.requests.page::<W>(&start, limit, token.as_deref());
+            let request = self
+                .requests
+                .page::<W>(&start, self.page_limit, token.as_deref());
             let answer = self.send(request).await?;
             let page = answer::page::<W>(answer, self.timeouts.answer).await?;
             for object in &page.items {

@@ -19,8 +19,7 @@ use super::object::WatchedObject;
 use super::pauses::Pauses;
 use super::request::Requests;
 use super::version::{ResourceVersion, SeenVersions};
-use crate::config::AcceptedTypes;
-use crate::config::ContentType;
+use crate::config::{AcceptedTypes, ContentType};
 use crate::planner::model::{Event, Events, Object, ObjectKey, Update};
 
 mod listing;
@@ -87,7 +86,7 @@ struct WatchReader<'a, W> {
     pauses: Pauses,
     /// The failures that are in the log.
     logged: LoggedFailures,
-    /// The form of lists.
+    /// The form of the current list.
     lists: ListForm,
     /// The time since which lists come in pages, since a stream failed.
     in_pages_since: Option<Instant>,

@@ -74,10 +74,10 @@ impl<W: Watched> WatchReader<'_, W> {
     /// Records what a failure says about the next requests.
     fn note(&mut self, failure: &WatchFailure, is_listed: bool) {
         self.unconfirmed = is_listed;
-        let was_cached = self.lists == ListForm::Pages;
-        let has_choice = was_cached || self.versions.newest().is_some();
-        if matches!(self.next, NextStep::List) && has_choice {
-            // A list that fails from one version may succeed from another one.
+        let has_pages = self.lists == ListForm::Pages;
+        if matches!(self.next, NextStep::List) && (has_pages || self.versions.newest().is_some()) {
+            // A list that fails from one version may succeed from another one, and the cache of the
+            // API server does not divide a list into pages.
             self.next = NextStep::ListNewest;
         }
         match failure {
