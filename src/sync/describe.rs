@@ -55,7 +55,7 @@ impl<A: Address> FamilyState<A> {
         let services: Map<_, _> = applied
             .all_service_elements()
             .into_iter()
-            .map(|(name, service_elements)| (name.to_string(), service_elements.describe()))
+            .map(|(name, service_elements)| (name.to_string(), service_elements.describe(name)))
             .collect();
         let elements: Map<_, _> = applied
             .element_counts()

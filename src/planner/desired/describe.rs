@@ -6,23 +6,24 @@ use serde_json::{Value, json};
 
 use super::port::{PortElements, Route};
 use super::{ServiceElements, Slots};
-use crate::planner::model::Address;
+use crate::planner::model::{Address, ServiceName};
 
 impl<A: Address> ServiceElements<A> {
     /// Returns the ports with their frontends, their endpoints by slot, and their routes.
     #[must_use]
-    pub fn describe(&self) -> Value {
-        self.ports.iter().map(PortElements::describe).collect()
+    pub fn describe(&self, service: &ServiceName) -> Value {
+        let ports = self.ports.iter();
+        ports.map(|port| port.describe(service)).collect()
     }
 }
 
 impl<A: Address> PortElements<A> {
     /// Returns the port as JSON.
-    fn describe(&self) -> Value {
+    fn describe(&self, service: &ServiceName) -> Value {
         let spec = &self.spec;
         let ranges = spec.source_ranges.as_ref().map(|ranges| texts(ranges));
         json!({
-            "name": *spec.comment,
+            "name": *spec.comment(service),
             "protocol": spec.protocol.to_string(),
             "port": spec.port,
             "clusterIPs": texts(&spec.cluster_ips),

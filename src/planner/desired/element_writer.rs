@@ -3,8 +3,10 @@
 use super::frontend::{FrontendKey, maps};
 use super::port::{PortSpec, Route};
 use super::{EndpointAddr, PortSlots, Slots};
-use crate::planner::model::Address;
-use crate::planner::ruleset::{DynamicChain, Element, Key, SetName, SlotRange, Value, Verdict};
+use crate::planner::model::{Address, ServiceName};
+use crate::planner::ruleset::{
+    Comment, DynamicChain, Element, Key, SetName, SlotRange, Value, Verdict,
+};
 
 /// A frontend, the route of its connections, and the map with its verdict.
 #[derive(Clone, Copy)]
@@ -52,14 +54,24 @@ impl<A: Address> SlotChanges<A> {
 pub(super) struct ElementWriter<'a, A: Address> {
     /// The port whose elements are written.
     port: &'a PortSpec<A>,
+    /// The comment of the elements.
+    comment: Comment,
     /// The elements so far.
     elements: &'a mut Vec<Element<A>>,
 }
 
 impl<'a, A: Address> ElementWriter<'a, A> {
     /// Returns a writer that appends to `elements`.
-    pub(super) fn new(port: &'a PortSpec<A>, elements: &'a mut Vec<Element<A>>) -> Self {
-        Self { port, elements }
+    pub(super) fn new(
+        port: &'a PortSpec<A>,
+        service: &ServiceName,
+        elements: &'a mut Vec<Element<A>>,
+    ) -> Self {
+        Self {
+            port,
+            comment: port.comment(service),
+            elements,
+        }
     }
 
     /// Appends an element.
@@ -68,7 +80,7 @@ impl<'a, A: Address> ElementWriter<'a, A> {
             set,
             key,
             value,
-            comment: Some(self.port.comment.clone()),
+            comment: Some(self.comment.clone()),
         });
     }
 

@@ -1,10 +1,12 @@
 //! The elements of one Service port.
 
+use std::sync::Arc;
+
 use super::PortSlots;
 use super::answering::UnusedEndpoints;
 use super::element_writer::{DispatchedFrontend, ElementWriter, SlotChanges};
 use super::frontend::{FrontendKey, SlotKey, maps};
-use crate::planner::model::{Address, Protocol};
+use crate::planner::model::{Address, Protocol, ServiceName};
 use crate::planner::ruleset::{Comment, Element, Key, SetName, SlotRange};
 
 /// The treatment of new connections to a frontend.
@@ -40,8 +42,8 @@ pub struct PortElements<A: Address> {
 /// A Service port without its endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PortSpec<A: Address> {
-    /// The comment of the port's elements.
-    pub(super) comment: Comment,
+    /// The name of the port, empty if it has none.
+    pub(super) name: Arc<str>,
     /// The transport protocol.
     pub(super) protocol: Protocol,
     /// The port number at the Service's addresses.
@@ -65,6 +67,11 @@ pub(super) struct PortSpec<A: Address> {
 }
 
 impl<A: Address> PortSpec<A> {
+    /// Returns the comment of the port's elements. It is not kept: a large cluster has many ports.
+    pub(super) fn comment(&self, service: &ServiceName) -> Comment {
+        Comment::new(service, &self.name)
+    }
+
     /// Returns the frontend at an address.
     fn at_address(&self, address: A) -> FrontendKey<A> {
         FrontendKey::Frontend(self.protocol, address, self.port)
@@ -162,8 +169,8 @@ impl<A: Address> PortElements<A> {
         Some(move |slot| frontend.slot(list, slot))
     }
 
-    /// Appends all elements of the port.
-    pub(super) fn push_elements(&self, elements: &mut Vec<Element<A>>) {
+    /// Appends all elements of the port, which is one of this Service.
+    pub(super) fn push_elements(&self, service: &ServiceName, elements: &mut Vec<Element<A>>) {
         let cluster_ips = self.spec.cluster_ips.iter();
         let set = if self.spec.affinity.is_some() {
             SetName::ClusterIpsSticky
@@ -171,7 +178,7 @@ impl<A: Address> PortElements<A> {
             SetName::ClusterIps
         };
         elements.extend(cluster_ips.map(|ip| Element::shared(set, Key::Address(*ip))));
-        let mut writer = ElementWriter::new(&self.spec, elements);
+        let mut writer = ElementWriter::new(&self.spec, service, elements);
         for dispatched in self.spec.dispatched() {
             writer.push_route(dispatched, &self.lists);
         }
@@ -182,7 +189,7 @@ impl<A: Address> PortElements<A> {
         self.push_slots(
             &SlotChanges::all(&self.lists.cluster),
             &SlotChanges::all(&self.lists.local),
-            elements,
+            &mut writer,
         );
         self.push_hairpin(elements);
     }
@@ -200,10 +207,16 @@ impl<A: Address> PortElements<A> {
     }
 
     /// Appends the slots that `other` does not have, and the verdict if their number differs.
-    pub(super) fn push_changed_slots(&self, other: &Self, elements: &mut Vec<Element<A>>) {
+    pub(super) fn push_changed_slots(
+        &self,
+        other: &Self,
+        service: &ServiceName,
+        elements: &mut Vec<Element<A>>,
+    ) {
+        let mut writer = ElementWriter::new(&self.spec, service, elements);
         let cluster = SlotChanges::between(&self.lists.cluster, &other.lists.cluster);
         let local = SlotChanges::between(&self.lists.local, &other.lists.local);
-        self.push_slots(&cluster, &local, elements);
+        self.push_slots(&cluster, &local, &mut writer);
     }
 
     /// Appends the elements of these slots, for every frontend.
@@ -211,9 +224,8 @@ impl<A: Address> PortElements<A> {
         &self,
         cluster: &SlotChanges<A>,
         local: &SlotChanges<A>,
-        elements: &mut Vec<Element<A>>,
+        writer: &mut ElementWriter<'_, A>,
     ) {
-        let mut writer = ElementWriter::new(&self.spec, elements);
         for DispatchedFrontend {
             frontend,
             route,

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use super::answering::UnusedEndpoints;
 use super::port::{PortElements, PortSpec, Route};
@@ -14,7 +15,7 @@ use super::{
 use crate::planner::model::{
     Address, EndpointSlice, Service, ServiceName, ServicePort, Store, TrafficPolicy,
 };
-use crate::planner::ruleset::{Comment, Element};
+use crate::planner::ruleset::Element;
 
 /// The elements of one Service: its ports with their frontends and endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,7 +188,7 @@ impl<A: Address> ElementsBuilder<'_, A> {
         };
         let unused = UnusedEndpoints::new(eligible.ready, eligible.draining, &lists);
         let spec = PortSpec {
-            comment: Comment::new(&service.name, &port.name),
+            name: Arc::clone(&port.name),
             protocol: port.protocol,
             port: port.port,
             cluster_ips,
@@ -379,16 +380,16 @@ impl<A: Address> ServiceElements<A> {
     /// Returns the port with the same name and protocol.
     pub(super) fn same_port(&self, port: &PortElements<A>) -> Option<&PortElements<A>> {
         self.ports.iter().find(|same| {
-            same.spec.comment == port.spec.comment && same.spec.protocol == port.spec.protocol
+            same.spec.name == port.spec.name && same.spec.protocol == port.spec.protocol
         })
     }
 
-    /// Returns the elements, sorted by set and key, without duplicates.
+    /// Returns the elements of this Service, sorted by set and key, without duplicates.
     #[must_use]
-    pub fn elements(&self) -> Vec<Element<A>> {
+    pub fn elements(&self, service: &ServiceName) -> Vec<Element<A>> {
         in_order(|elements| {
             for port in &self.ports {
-                port.push_elements(elements);
+                port.push_elements(service, elements);
             }
         })
     }
@@ -398,18 +399,18 @@ impl<A: Address> ServiceElements<A> {
     /// If only endpoints differ, this takes time linear in them and returns few elements that do
     /// not differ. An element that is omitted here is also omitted if the two are swapped.
     #[must_use]
-    pub fn changed_elements(&self, other: &Self) -> Vec<Element<A>> {
+    pub fn changed_elements(&self, other: &Self, service: &ServiceName) -> Vec<Element<A>> {
         let ports = || self.ports.iter().zip(&other.ports);
         let differs_in_endpoints_only =
             |(port, other): (&PortElements<A>, _)| port.differs_in_endpoints_only(other);
         if self.ports.len() != other.ports.len() || !ports().all(differs_in_endpoints_only) {
-            return self.elements();
+            return self.elements(service);
         }
         // Ports share the elements of their endpoints' addresses: write those of all ports or none.
         let has_moved = ports().any(|(port, other)| port.hairpin != other.hairpin);
         in_order(|elements| {
             for (port, other) in ports() {
-                port.push_changed_slots(other, elements);
+                port.push_changed_slots(other, service, elements);
                 if has_moved {
                     port.push_hairpin(elements);
                 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::plan::gone_elements;
+use super::shared::SharedCounts;
 use super::{Delta, DesiredChange, GoneElements, KeptElements, Op, Operation, Transaction};
 use crate::planner::desired::{
     NodeElements, PortElements, PortSlots, ServiceElements, WithoutLocalEndpoints,
@@ -18,7 +19,7 @@ pub struct Applied<A: Address> {
     pub(super) kept: KeptElements<A>,
     pub(super) node: NodeElements<A>,
     /// The number of Services that need each shared element.
-    pub(super) shared: HashMap<(SetName, Key<A>), u32>,
+    pub(super) shared: SharedCounts<A>,
     /// The dynamic chains that exist, and the number of elements and chains that go to each.
     pub(super) chains: BTreeMap<DynamicChain, usize>,
     /// The number of elements of each set.
@@ -70,7 +71,7 @@ impl<A: Address> Default for Applied<A> {
             services: HashMap::new(),
             kept: KeptElements::new(),
             node: NodeElements::default(),
-            shared: HashMap::new(),
+            shared: SharedCounts::default(),
             chains: BTreeMap::new(),
             elements: BTreeMap::new(),
             without_local: WithoutLocalEndpoints::default(),
@@ -104,7 +105,7 @@ impl<A: Address> Applied<A> {
     #[must_use]
     pub fn elements_of(&self, service: &ServiceName) -> Vec<Element<A>> {
         match self.services.get(service) {
-            Some(service_elements) => service_elements.elements(),
+            Some(service_elements) => service_elements.elements(service),
             None => self.kept.get(service).cloned().unwrap_or_default(),
         }
     }
@@ -162,10 +163,10 @@ impl<A: Address> Applied<A> {
             self.gone = gone;
         }
         for (key, count) in shared {
+            let before = self.shared.set_count(key.0, &key.1, count);
             if count > 0 {
-                self.shared.insert(key, count);
                 self.unneeded.take(&key);
-            } else if self.shared.remove(&key).is_some()
+            } else if before > 0
                 && let Unneeded::Kept(keys) = &mut self.unneeded
             {
                 keys.insert(key);
@@ -298,10 +299,10 @@ impl<A: Address> Applied<A> {
             }
         }
         #[expect(clippy::disallowed_methods, reason = "a table is ordered")]
-        let all_service_elements = self.services.values();
-        let elements = all_service_elements.flat_map(ServiceElements::elements);
+        let all_service_elements = self.services.iter();
+        let elements = all_service_elements.flat_map(|(name, service)| service.elements(name));
         for element in elements.chain(self.kept.values().flatten().cloned()) {
-            let shared = self.shared.contains_key(&(element.set, element.key));
+            let shared = self.shared.count(element.set, &element.key) > 0;
             if shared && table.get(element.set, &element.key).is_some() {
                 continue;
             }

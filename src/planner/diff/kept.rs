@@ -48,11 +48,11 @@ impl<A: Address> Applied<A> {
     /// keys.
     pub fn adopt(&mut self, service: ServiceName, elements: Vec<Element<A>>) {
         for element in &elements {
-            if super::planner::is_shared(element.set) {
+            if super::shared::is_shared(element.set) {
                 let key = (element.set, element.key);
-                let count = self.shared.entry(key).or_insert(0);
-                *count += 1;
-                if *count > 1 || self.unneeded.take(&key) {
+                let count = self.shared.count(key.0, &key.1) + 1;
+                self.shared.set_count(key.0, &key.1, count);
+                if count > 1 || self.unneeded.take(&key) {
                     continue;
                 }
             }

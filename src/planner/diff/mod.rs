@@ -6,6 +6,7 @@ mod op;
 mod plan;
 mod planner;
 mod read_back;
+mod shared;
 mod view;
 
 pub use applied::Applied;

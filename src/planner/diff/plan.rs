@@ -69,14 +69,14 @@ impl<A: Address> Plan<A> {
         for (name, service_elements) in &change.services {
             let (before, after) = match (applied.services.get(name), service_elements) {
                 (Some(before), Some(after)) => (
-                    before.changed_elements(after),
-                    after.changed_elements(before),
+                    before.changed_elements(after, name),
+                    after.changed_elements(before, name),
                 ),
                 (_, after) => (
                     applied.elements_of(name),
                     after
                         .as_ref()
-                        .map_or_else(Vec::new, ServiceElements::elements),
+                        .map_or_else(Vec::new, |after| after.elements(name)),
                 ),
             };
             planner.compare(&before, after, Some(name));

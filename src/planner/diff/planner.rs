@@ -3,18 +3,10 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::shared::is_shared;
 use super::{Applied, Delta, DesiredChange, Op, Operation, Plan, Transaction};
 use crate::planner::model::{Address, ServiceName};
 use crate::planner::ruleset::{DynamicChain, Element, Key, SetName, Value, Verdict};
-
-/// Whether several Services may need the same element of a set: a `ClusterIP` for each of its
-/// ports, an endpoint's address for each Service of the endpoint.
-pub(super) fn is_shared(set: SetName) -> bool {
-    matches!(
-        set,
-        SetName::ClusterIps | SetName::ClusterIpsSticky | SetName::Hairpin
-    )
-}
 
 fn chain_of<A>(value: &Value<A>) -> Option<DynamicChain> {
     match value {
@@ -119,7 +111,7 @@ impl<'a, A: Address> Planner<'a, A> {
 
     fn shared_count(&mut self, element: &Element<A>) -> &mut (u32, Option<ServiceName>) {
         let key = (element.set, element.key);
-        let now = || (self.applied.shared.get(&key).copied().unwrap_or(0), None);
+        let now = || (self.applied.shared.count(key.0, &key.1), None);
         self.shared.entry(key).or_insert_with(now)
     }
 
@@ -159,7 +151,7 @@ impl<'a, A: Address> Planner<'a, A> {
     fn push_shared(&mut self) {
         for ((set, key), (count, changed_by)) in &self.shared {
             let (set, key) = (*set, *key);
-            let before = self.applied.shared.get(&(set, key)).copied().unwrap_or(0);
+            let before = self.applied.shared.count(set, &key);
             let unneeded = &self.applied.unneeded;
             let (operations, op) = match (before, *count) {
                 (0, 1..) if unneeded.contains(&(set, key)) => continue,

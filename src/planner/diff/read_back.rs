@@ -86,7 +86,7 @@ impl<A: Address> Applied<A> {
     #[must_use]
     pub fn has(&self, service: Option<&ServiceName>, set: SetName, key: &Key<A>) -> bool {
         let is_same = |element: &Element<A>| (element.set, element.key) == (set, *key);
-        self.shared.contains_key(&(set, *key))
+        self.shared.count(set, key) > 0
             || self.unneeded.contains(&(set, *key))
             || service.is_some_and(|service| self.elements_of(service).iter().any(is_same))
     }
@@ -127,5 +127,5 @@ impl<A: Address> Transaction<A> {
 
 /// Whether no two Services share an element of a set.
 fn is_of_one_service(set: SetName) -> bool {
-    set.has_service_keys() && !super::planner::is_shared(set)
+    set.has_service_keys() && !super::shared::is_shared(set)
 }

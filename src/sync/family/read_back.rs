@@ -211,7 +211,7 @@ impl<A: Address> FamilyState<A> {
                 .iter()
                 .filter_map(|element| Claim::of_element(element.set, &element.key));
             claims.extend(before_claims);
-            let elements = keyed_elements(&desired);
+            let elements = keyed_elements(&desired, name);
             let keys = elements.iter().map(|element| (element.set, element.key));
             let mut keys: Vec<_> = keys.collect();
             if !before.is_empty() {
@@ -417,8 +417,8 @@ impl<A: Address> FamilyState<A> {
 }
 
 /// Returns the elements of a Service that have keys, in the order of sets and keys.
-fn keyed_elements<A: Address>(service: &ServiceElements<A>) -> Vec<Element<A>> {
-    let mut elements = service.elements();
+fn keyed_elements<A: Address>(service: &ServiceElements<A>, name: &ServiceName) -> Vec<Element<A>> {
+    let mut elements = service.elements(name);
     elements.retain(|element| element.set.has_service_keys());
     elements
 }
@@ -458,7 +458,7 @@ impl<A: Address> ServiceInStep<A> {
         let value = |set, key: &Key<A>| Some(found.get(&(set, *key))?.value);
         self.desired
             .keep_slots_of(|port| Some(Cow::Owned(lists(port, value))));
-        self.elements = keyed_elements(&self.desired);
+        self.elements = keyed_elements(&self.desired, &self.name);
     }
 }
 
