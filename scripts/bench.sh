@@ -9,6 +9,7 @@
 # script draws the plots of docs/ from them.
 #
 #   KUBE_PROXY_BIN=/path/to/kube-proxy     also measure that kube-proxy, with its packets
+#   KUBE_DNAT_BIN=/path/to/kube-dnat       also measure that other build, from the API server
 #   KUBEBUILDER_ASSETS=/folder/with/etcd/and/kube-apiserver     use a real API server
 set -euo pipefail
 

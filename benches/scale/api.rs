@@ -55,6 +55,15 @@ impl Subject {
         }
     }
 
+    /// Returns another build of kube-dnat, to compare with.
+    pub(crate) fn other_build(program: &str) -> Self {
+        Self {
+            name: "another kube-dnat".to_owned(),
+            program: program.to_owned(),
+            ..Self::ours()
+        }
+    }
+
     /// Returns a kube-proxy in one of its modes.
     pub(crate) fn kube_proxy(program: &str, mode: &str) -> Self {
         Self {

@@ -2,10 +2,11 @@
 //!
 //! `cargo bench --bench scale -- packets 1000 10000` names a benchmark, then the numbers of
 //! Services. Each Service has ten endpoints, or as many as in `1x10000`. Each figure is a line of
-//! JSON. `KUBE_PROXY_BIN` names a kube-proxy to compare with. `KUBEBUILDER_ASSETS` names a folder
-//! with `etcd` and `kube-apiserver`, which replace the tests' own API server (`api`) or are measured
-//! beside it (`fleet`). `... -- fleet 200 10000` takes the number of nodes first. `... -- tables
-//! FIGURES DIRECTORY` turns a file of such lines into tables and plots.
+//! JSON. `KUBE_PROXY_BIN` names a kube-proxy to compare with, and `KUBE_DNAT_BIN` another build of
+//! kube-dnat (`api`). `KUBEBUILDER_ASSETS` names a folder with `etcd` and `kube-apiserver`, which
+//! replace the tests' own API server (`api`) or are measured beside it (`fleet`). `... -- fleet 200
+//! 10000` takes the number of nodes first. `... -- tables FIGURES DIRECTORY` turns a file of such
+//! lines into tables and plots.
 
 #![allow(
     clippy::expect_used,
@@ -86,5 +87,13 @@ fn subjects() -> Vec<Subject> {
     let beside = kube_proxy
         .iter()
         .flat_map(|program| modes.clone().map(|mode| Subject::kube_proxy(program, mode)));
-    [Subject::ours()].into_iter().chain(beside).collect()
+    let other_build = std::env::var("KUBE_DNAT_BIN").ok();
+    let other_build = other_build
+        .iter()
+        .map(|program| Subject::other_build(program));
+    [Subject::ours()]
+        .into_iter()
+        .chain(other_build)
+        .chain(beside)
+        .collect()
 }

@@ -1,12 +1,12 @@
 //! Conntrack entries after any change: exactly the stale ones are deleted.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use kube_dnat::planner::conntrack::{ConntrackEntry, DirtyFrontends};
 use kube_dnat::planner::model::{
-    Endpoint, EndpointSlice, Event, Object, ObjectKind, Placement, Protocol, Service, ServiceName,
-    ServicePort, SliceEndpoints, SlicePort, TrafficPolicy,
+    Endpoint, EndpointSlice, Event, Object, ObjectKind, OwnAddresses, Placement, Protocol, Service,
+    ServiceName, ServicePort, SliceEndpoints, SlicePort, TrafficPolicy,
 };
 use kube_dnat::planner::ruleset::{Key, SetName, Table};
 use kube_dnat::sync::State;
@@ -350,4 +350,40 @@ fn the_connection_of_an_endpoint_to_itself_stays() {
         .iter()
         .filter(|entry| entry.source.0 == itself && entry.reply_source.0 == itself);
     assert!(to_itself.clone().count() > 0);
+}
+
+/// With external policy Local, the node reaches all endpoints, and masquerading may give its
+/// connection another of its addresses.
+#[test]
+fn the_connection_of_the_node_from_another_of_its_addresses_stays() {
+    let (mut state, mut kernel) = (state(), Tables::default());
+    let [outside, other, endpoint] = SOURCES;
+    let (bridge, primary) = ([172, 17, 0, 1].into(), [192, 168, 77, 2].into());
+    let _ = state.apply(Event::OwnAddresses(OwnAddresses {
+        of_default_route: vec![IpAddr::V4(primary)],
+        all: [IpAddr::V4(primary), IpAddr::V4(bridge)].into(),
+    }));
+    let _ = state.apply(local_policy_service());
+    let _ = state.apply(unplaced_slice(&[endpoint, other]));
+    commit(&mut state, &mut kernel);
+    let _ = dirty_frontends(&mut state);
+    let _ = state.apply(unplaced_slice(&[endpoint]));
+    commit(&mut state, &mut kernel);
+    let dirty = dirty_frontends(&mut state);
+    let frontends = state.families.ipv4.frontends(&dirty);
+    let is_stale = |source, endpoint| {
+        frontends.is_stale(&ConntrackEntry {
+            protocol: Protocol::Tcp,
+            source: (source, SOURCE_PORT),
+            destination: ([203, 0, 113, 5].into(), 80),
+            reply_source: (endpoint, 8080),
+            reply_destination: (primary, 50_000),
+        })
+    };
+    assert!(!is_stale(bridge, endpoint));
+    assert!(is_stale(bridge, other), "the endpoint is gone");
+    assert!(
+        is_stale(outside, endpoint),
+        "the endpoint is not on this node"
+    );
 }

@@ -173,7 +173,7 @@ impl<'a, A: Address> AnsweringFrontends<'a, A> {
         let (address, port) = entry.destination;
         let claim = Claim::Frontend(entry.protocol, address, port);
         if let Some(frontend) = self.frontends.get(&claim) {
-            return is_stale(entry, frontend.answering.as_deref(), true);
+            return self.contradicts(entry, frontend.answering.as_deref(), true);
         }
         // A node port applies only at the node's addresses, and a frontend at the address takes
         // precedence.
@@ -189,32 +189,42 @@ impl<'a, A: Address> AnsweringFrontends<'a, A> {
             .as_deref()
             .filter(|_| self.node_ips.contains(&address));
         let is_ours = frontend.previous.may_include(&entry.reply_source);
-        is_stale(entry, answering, is_ours)
+        self.contradicts(entry, answering, is_ours)
     }
-}
 
-/// Returns whether an entry of a frontend with these endpoints must be deleted.
-///
-/// `is_ours`: whether kube-dnat may have translated it. Another program may translate connections
-/// to the node's addresses, too.
-fn is_stale<A: Address>(
-    entry: &ConntrackEntry<A>,
-    answering: Option<&AnsweringEndpoints<A>>,
-    is_ours: bool,
-) -> bool {
-    let endpoint = entry.reply_source;
-    // A Pod's own connection to itself is masqueraded whatever the policy (`hairpin`).
-    let is_hairpin = entry.source.0 == endpoint.0;
-    let may_be_of_pod = is_hairpin || entry.source.0 == entry.reply_destination.0;
-    let is_right = answering.is_some_and(|answering| match entry.protocol {
-        Protocol::Udp => answering.answers_flow(endpoint),
-        Protocol::Tcp | Protocol::Sctp => answering.answers_connection(endpoint, may_be_of_pod),
-    });
-    let is_translated = endpoint != entry.destination;
-    let is_wrong = if is_translated {
-        is_ours
-    } else {
-        answering.is_some()
-    };
-    !is_right && is_wrong
+    /// Returns whether an entry of a frontend with these endpoints must be deleted.
+    ///
+    /// `is_ours`: whether kube-dnat may have translated it. Another program may translate
+    /// connections to the node's addresses, too.
+    fn contradicts(
+        &self,
+        entry: &ConntrackEntry<A>,
+        answering: Option<&AnsweringEndpoints<A>>,
+        is_ours: bool,
+    ) -> bool {
+        let endpoint = entry.reply_source;
+        let is_right = answering.is_some_and(|answering| match entry.protocol {
+            Protocol::Udp => answering.answers_flow(endpoint),
+            Protocol::Tcp | Protocol::Sctp => {
+                answering.answers_connection(endpoint, self.may_be_internal(entry))
+            }
+        });
+        let is_translated = endpoint != entry.destination;
+        let is_wrong = if is_translated {
+            is_ours
+        } else {
+            answering.is_some()
+        };
+        !is_right && is_wrong
+    }
+
+    /// Returns whether external policy Local may count the source of an entry as internal: it is not
+    /// masqueraded as a Pod's is, or it is masqueraded whatever the policy, as a Pod's connection to
+    /// itself and a connection of the node are (`hairpin`, `external-local`).
+    fn may_be_internal(&self, entry: &ConntrackEntry<A>) -> bool {
+        let source = entry.source.0;
+        source == entry.reply_destination.0
+            || source == entry.reply_source.0
+            || self.applied.node().own().contains(&source)
+    }
 }

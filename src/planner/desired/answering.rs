@@ -51,11 +51,11 @@ impl<A: Address> AnsweringEndpoints<A> {
 
     /// Returns whether an endpoint may still answer a connection that has no answer yet.
     ///
-    /// `may_be_of_pod`: a connection from outside would be masqueraded differently.
+    /// `may_be_internal`: a connection from outside would be masqueraded differently.
     #[must_use]
-    pub fn answers_connection(&self, endpoint: EndpointAddr<A>, may_be_of_pod: bool) -> bool {
+    pub fn answers_connection(&self, endpoint: EndpointAddr<A>, may_be_internal: bool) -> bool {
         let from_anywhere = self.connections.binary_search(&endpoint).is_ok();
-        from_anywhere || (may_be_of_pod && self.from_pods.binary_search(&endpoint).is_ok())
+        from_anywhere || (may_be_internal && self.from_pods.binary_search(&endpoint).is_ok())
     }
 
     /// Returns all endpoints that answer datagrams, in order.
