@@ -27,7 +27,7 @@ pub(super) use node::{apply, list_once, nodes as run_nodes};
 pub(super) use server::serve;
 
 use format::Format;
-use nodes::Nodes;
+use nodes::{Nodes, Noise};
 use server::FleetServer;
 use worker::Worker;
 
@@ -175,8 +175,9 @@ impl<'a> Bench<'a> {
     }
 
     fn with_kube_proxy(&mut self, program: &str) {
+        let noise = Noise(self.idle.bytes);
         self.with("kube-proxy", |kubeconfig| {
-            Nodes::kube_proxy(program, kubeconfig)
+            Nodes::kube_proxy(program, kubeconfig, noise)
         });
     }
 

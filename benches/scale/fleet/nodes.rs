@@ -23,15 +23,15 @@ const LISTED: Duration = Duration::from_secs(3);
 /// The time without a byte after which a kube-proxy has received a change.
 const CHANGED: Duration = Duration::from_millis(300);
 
-/// What a real API server sends to itself in that time, at most.
-const NOISE: u64 = 8 << 10;
+/// What a real API server sends to itself at once.
+const NOISE: f64 = 8192.0;
 
 const POLL: Duration = Duration::from_millis(10);
 
 pub(super) enum Nodes {
     None,
     Ours { workers: Vec<Worker>, count: u32 },
-    KubeProxy(#[expect(dead_code, reason = "it exits when it is dropped")] Process),
+    KubeProxy { _process: Process, noise: Noise },
 }
 
 impl Nodes {
@@ -53,17 +53,20 @@ impl Nodes {
     }
 
     /// Starts a kube-proxy, and waits until it has listed everything.
-    pub(super) fn kube_proxy(program: &str, kubeconfig: &Path) -> Self {
+    pub(super) fn kube_proxy(program: &str, kubeconfig: &Path, noise: Noise) -> Self {
         let process = Subject::kube_proxy(program, "nftables").start(kubeconfig);
-        until_quiet(LISTED);
-        Self::KubeProxy(process)
+        noise.until_quiet(LISTED);
+        Self::KubeProxy {
+            _process: process,
+            noise,
+        }
     }
 
     pub(super) fn count(&self) -> u32 {
         match self {
             Self::None => 0,
             Self::Ours { count, .. } => *count,
-            Self::KubeProxy(_) => 1,
+            Self::KubeProxy { .. } => 1,
         }
     }
 
@@ -77,7 +80,7 @@ impl Nodes {
     fn until(&mut self, command: &str) {
         let (workers, count) = match self {
             Self::None => return,
-            Self::KubeProxy(_) => return until_quiet(CHANGED),
+            Self::KubeProxy { noise, .. } => return noise.until_quiet(CHANGED),
             Self::Ours { workers, count } => (workers, *count),
         };
         let started = Instant::now();
@@ -95,13 +98,25 @@ impl Nodes {
     }
 }
 
-/// Waits until the server has sent nothing for this time, except what it sends to itself.
-fn until_quiet(time: Duration) {
-    loop {
-        let before = network::sent();
-        sleep(time);
-        if network::sent() - before < NOISE {
-            return;
+/// What an API server sends while nothing changes, in bytes a second.
+#[derive(Clone, Copy)]
+pub(super) struct Noise(pub(super) f64);
+
+impl Noise {
+    /// Waits until the server has sent nothing for this time, except what it sends to itself.
+    fn until_quiet(self, time: Duration) {
+        let allowed = NOISE + 2.0 * self.0 * time.as_secs_f64();
+        let started = Instant::now();
+        loop {
+            let before = network::sent();
+            sleep(time);
+            #[expect(clippy::cast_precision_loss, reason = "less than 2^52 bytes")]
+            let sent = (network::sent() - before) as f64;
+            if sent < allowed {
+                return;
+            }
+            let waited = started.elapsed();
+            assert!(waited < MAX_TIME, "{sent} bytes in {time:?}, not {allowed}");
         }
     }
 }
