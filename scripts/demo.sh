@@ -6,6 +6,7 @@
 # from what it announces.
 #
 #   KUBE_DNAT=/path/to/kube-dnat   use this binary instead of building one
+#   KUBE_DNAT_TEST_PATIENCE=8      the factor of all deadlines, for a slow machine
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -139,17 +140,18 @@ END
 # stop_server NAME: stops like a Pod: nginx answers the current requests and then stops listening.
 stop_server() { kill -QUIT "$(cat "$tmp/$1/pid")"; }
 
-# wait_until DESCRIPTION COMMAND...: retries for ten seconds, or until kube-dnat exits.
+# wait_until DESCRIPTION COMMAND...: retries until the deadline, or until kube-dnat exits.
 wait_until() {
-    local description=$1 deadline=$((SECONDS + 10))
+    local description=$1 deadline=$((SECONDS + patience))
     shift
     until "$@" >/dev/null 2>&1; do
         [ -z "$daemon" ] || kill -0 "$daemon" 2>/dev/null || die "kube-dnat has exited"
-        [ "$SECONDS" -lt "$deadline" ] || die "waited ten seconds for $description"
+        [ "$SECONDS" -lt "$deadline" ] || die "waited $patience seconds for $description"
         sleep 0.01
     done
 }
 
+patience=$((10 * ${KUBE_DNAT_TEST_PATIENCE:-1}))
 milliseconds() { echo $(($(date +%s%N) / 1000000)); }
 
 # get FROM URL [CURL OPTION...]: sends one request. The exit status is curl's.

@@ -21,7 +21,7 @@ for tool in fmt clippy; do
 done
 
 headline "Scripts"
-(cd "$root" && shellcheck -x scripts/*.sh .ci/run)
+(cd "$root" && shellcheck -x scripts/*.sh scripts/*/*.sh .ci/run)
 
 headline "Formatting"
 run_cargo fmt --check

@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         eprintln!("these tests cannot run on this machine: {error}");
         return ExitCode::FAILURE;
     }
+    lab::supports_owned_tables();
     let tests = [
         lab::tests(),
         kernel::tests(),

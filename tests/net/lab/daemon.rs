@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{env, fs, process};
@@ -324,10 +324,23 @@ impl Drop for Daemon<'_> {
     }
 }
 
+/// Multiplies a deadline by `KUBE_DNAT_TEST_PATIENCE`, for emulated processors (`scripts/kernels.sh`).
+pub(crate) fn patient(deadline: Duration) -> Duration {
+    static FACTOR: OnceLock<u32> = OnceLock::new();
+    let factor = FACTOR.get_or_init(|| {
+        env::var("KUBE_DNAT_TEST_PATIENCE").map_or(1, |factor| {
+            factor
+                .parse()
+                .expect("KUBE_DNAT_TEST_PATIENCE is a whole number")
+        })
+    });
+    deadline * *factor
+}
+
 /// Waits for a condition; panics if it does not become true in time.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
+    let (start, deadline) = (Instant::now(), patient(deadline));
     while !condition() {
         assert!(
             start.elapsed() < deadline,

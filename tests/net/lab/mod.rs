@@ -21,6 +21,7 @@ mod daemon;
 mod family;
 mod flow;
 mod host;
+mod kernel;
 pub(crate) mod manifest;
 mod namespace;
 pub(crate) mod nft;
@@ -33,10 +34,11 @@ mod topology;
 
 pub(crate) use cluster::Cluster;
 pub(crate) use container::{Image, Run};
-pub(crate) use daemon::{Daemon, Manifests, run_command, wait_until};
+pub(crate) use daemon::{Daemon, Manifests, patient, run_command, wait_until};
 pub(crate) use family::Family;
 pub(crate) use flow::Flow;
 pub(crate) use host::Host;
+pub(crate) use kernel::supports_owned_tables;
 pub(crate) use manifest::{Service, Slices};
 pub(crate) use namespace::Namespace;
 pub(crate) use ping::{Ping, ping};
@@ -50,6 +52,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         crate::trials!(chi: the_bound_is_no_lower_than_the_tables_and_not_much_higher, a_skew_of_a_tenth_is_detected_in_a_few_thousand_draws),
         crate::trials!(nft: listings_of_one_ruleset_in_any_order_normalise_to_one_text, priorities_are_normalised_to_numbers),
         crate::trials!(sctp: the_checksum_is_crc32c, an_init_and_an_abort_are_distinguished),
+        crate::trials!(kernel: releases_have_a_version),
         topology::tests(),
     ]
     .into_iter()

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::daemon::patient;
 use super::{Flow, Namespace};
 
 /// A transport protocol of the probes.
@@ -154,7 +155,7 @@ impl<'a> Probe<'a> {
             protocol,
             to: to.into(),
             source: None,
-            deadline: Duration::from_secs(2),
+            deadline: patient(Duration::from_secs(2)),
         }
     }
 
@@ -172,14 +173,17 @@ impl<'a> Probe<'a> {
 
     /// Waits this long for an answer.
     pub(crate) fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+        self.deadline = patient(deadline);
         self
     }
 
     /// Sets the deadline for a packet that should be dropped. It is long enough for a reject or an
     /// answer, and shorter than the retransmission of a SYN.
     pub(crate) fn briefly(self) -> Self {
-        self.deadline(Duration::from_millis(400))
+        Self {
+            deadline: Duration::from_millis(400),
+            ..self
+        }
     }
 
     /// Returns whether the probe uses UDP.

@@ -1,0 +1,55 @@
+#!/bin/bash
+# The init process of a virtual machine of scripts/kernels.sh. It writes one line per fact and per
+# result to the second serial port, `RESULT NAME ok|FAILED DETAIL`, and powers the machine off. The
+# output of what failed goes to the console.
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb NO_COLOR=1
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mkdir -p /dev/pts /dev/shm
+mount -t devpts pts /dev/pts
+mount -t tmpfs run /run
+# devtmpfs lacks it, and `<(...)` needs it.
+ln -s /proc/self/fd /dev/fd
+ip link set lo up
+hostname kernels
+# Sets tree, filters and limit (seconds per group of tests).
+tree='' filters='' limit=''
+# shellcheck source=/dev/null
+. /etc/kernels.conf
+cd "$tree" || exit 1
+stty -F /dev/ttyS1 raw
+report() { printf '%s\n' "$*" | tee /dev/ttyS1; }
+
+# result NAME LIMIT COMMAND...: runs the command and reports its result.
+result() {
+    local name=$1 limit=$2 status=0 detail begin=$SECONDS
+    shift 2
+    timeout --kill-after=5 "$limit" "$@" >/run/output 2>&1 </dev/null || status=$?
+    detail=$(sed -n 's/^test result: [A-Za-z]*\. \([0-9]*\) passed; \([0-9]*\) failed.*/\1 passed, \2 failed/p' /run/output | tail -n 1)
+    [ "$status" -ne 124 ] || detail="not within $limit s"
+    # A filter without a test is a mistake.
+    case $detail in '0 passed, 0 '*) status=1 ;; esac
+    if [ "$status" -eq 0 ]; then
+        report "RESULT $name ok ${detail:-exit status 0}, $((SECONDS - begin)) s"
+    else
+        report "RESULT $name FAILED ${detail:-exit status $status}, $((SECONDS - begin)) s"
+        printf '%s\n' "--- $name"
+        tail -n 200 /run/output
+    fi
+}
+
+report "FACT kernel $(uname -r)"
+report "FACT nft $(nft --version | sed 's/^nftables v\([^ ]*\).*/\1/')"
+result check 100 unshare --net sh -c "ip link set lo up && ip route add default dev lo &&
+    echo 1 >/proc/sys/net/ipv4/ip_forward && echo 1 >/proc/sys/net/ipv6/conf/all/forwarding &&
+    target/debug/kube-dnat check"
+for filter in $filters; do
+    if [ "$filter" = all ]; then set --; else set -- "$filter"; fi
+    result "test-${filter%::}" "$limit" target/debug/net-tests --test-threads=2 "$@"
+done
+result demo 400 env KUBE_DNAT="$tree/target/debug/kube-dnat" scripts/demo.sh
+if dmesg | grep -E 'WARNING:|BUG:|Oops'; then report 'RESULT kernel-log FAILED'; else report 'RESULT kernel-log ok'; fi
+report FINISHED
+sync
+echo o >/proc/sysrq-trigger
+sleep 60
