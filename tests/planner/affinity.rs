@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use kube_dnat::planner::diff::{ElementTimeout, TimeLeft};
 use kube_dnat::planner::model::{
-    Address as _, EndpointSlice, Event, Object, ObjectKind, Protocol, Service, ServiceName,
-    ServicePort, SliceEndpoints, SlicePort, TrafficPolicy,
+    Address as _, EndpointSlice, Event, Object, ObjectKind, OwnAddresses, Protocol, Service,
+    ServiceName, ServicePort, SliceEndpoints, SlicePort, TrafficPolicy,
 };
 use kube_dnat::planner::ruleset::{Key, SetName, Table, Value, Verdict};
 use kube_dnat::sync::{ClientsToUnpin, State};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::reading::read_back;
 use crate::specification::{Objects, OfNode};
 use crate::world::{
     Tables, commit_plan, event, forgotten, key, last_words, remote_endpoint, state, update,
@@ -166,19 +167,63 @@ fn is_sticky(table: &Table<Ipv4Addr>, (_, (protocol, address, port)): Client) ->
 
 /// Commits all changes, or everything after a restart; returns the clients to forget.
 fn commit(state: &mut State, kernel: &mut Tables, restarted: bool) -> ClientsToUnpin<Ipv4Addr> {
-    let plan = if restarted {
-        state.plan(kernel.views())
-    } else {
-        state.plan_changes()
-    };
+    if restarted {
+        read_back(state, kernel, &[]);
+        return state.families.ipv4.clients_to_unpin().unwrap();
+    }
+    let plan = state.plan_changes();
     let affected = plan.ipv4.effects.to_unpin.clone();
     commit_plan(state, kernel, plan);
     affected
 }
 
-/// Returns a Service with two ports and session affinity, whose name does not fit a comment.
+/// Returns a Service without ports and addresses.
+fn cluster_ip_service(name: &str) -> Service {
+    Service {
+        name: ServiceName::from_key(&name.into()),
+        created: Some(0),
+        has_selector: true,
+        cluster_ips: Box::default(),
+        external_ips: Box::default(),
+        load_balancer_ips: Box::default(),
+        internal_policy: TrafficPolicy::Cluster,
+        external_policy: TrafficPolicy::Cluster,
+        affinity: None,
+        source_ranges: Box::default(),
+        health_check_node_port: None,
+        ports: Box::default(),
+    }
+}
+
+/// Returns a slice of a Service with these ports and endpoints `10.244.1.LAST`.
+fn slice_of(name: &str, ports: &[(&str, u16)], last: &[u8]) -> Event {
+    let ports = ports.iter().map(|(name, port)| SlicePort {
+        name: (*name).into(),
+        protocol: Protocol::Tcp,
+        port: *port,
+    });
+    let endpoint = |last: &u8| remote_endpoint(Ipv4Addr::new(10, 244, 1, *last));
+    let slice = EndpointSlice {
+        service: ServiceName::from_key(&name.into()),
+        mirrored: false,
+        triggered: None,
+        ports: ports.collect(),
+        addresses: SliceEndpoints::Ipv4(last.iter().map(endpoint).collect()),
+    };
+    update(
+        key(ObjectKind::EndpointSlice, name),
+        Some(Object::Slices([slice].into())),
+    )
+}
+
+/// Returns the name of a Service that does not fit a comment.
+fn long_name() -> String {
+    format!("{}/{}", "n".repeat(63), "s".repeat(63))
+}
+
+/// Returns a Service with two ports and session affinity.
 fn long_named() -> Event {
-    let name = format!("{}/{}", "n".repeat(63), "s".repeat(63));
+    let name = long_name();
     let port = |name: &str, port| ServicePort {
         name: name.into(),
         protocol: Protocol::Tcp,
@@ -186,18 +231,10 @@ fn long_named() -> Event {
         node_port: None,
     };
     let service = Service {
-        name: ServiceName::from_key(&name.as_str().into()),
-        created: Some(0),
-        has_selector: true,
         cluster_ips: [IpAddr::from([10, 96, 0, 1])].into(),
-        external_ips: Box::default(),
-        load_balancer_ips: Box::default(),
-        internal_policy: TrafficPolicy::Cluster,
-        external_policy: TrafficPolicy::Cluster,
         affinity: Some(10_800),
-        source_ranges: Box::default(),
-        health_check_node_port: None,
         ports: [port("http", 80), port("https", 81)].into(),
+        ..cluster_ip_service(&name)
     };
     update(
         key(ObjectKind::Service, &name),
@@ -207,24 +244,7 @@ fn long_named() -> Event {
 
 /// Returns its slice with endpoints `10.244.1.LAST`.
 fn long_named_slice(last: &[u8]) -> Event {
-    let name = format!("{}/{}", "n".repeat(63), "s".repeat(63));
-    let port = |name: &str, port| SlicePort {
-        name: name.into(),
-        protocol: Protocol::Tcp,
-        port,
-    };
-    let endpoint = |last: &u8| remote_endpoint(Ipv4Addr::new(10, 244, 1, *last));
-    let slice = EndpointSlice {
-        service: ServiceName::from_key(&name.as_str().into()),
-        mirrored: false,
-        triggered: None,
-        ports: [port("http", 8080), port("https", 8443)].into(),
-        addresses: SliceEndpoints::Ipv4(last.iter().map(endpoint).collect()),
-    };
-    update(
-        key(ObjectKind::EndpointSlice, &name),
-        Some(Object::Slices([slice].into())),
-    )
+    slice_of(&long_name(), &[("http", 8080), ("https", 8443)], last)
 }
 
 #[test]
@@ -251,6 +271,40 @@ fn ports_of_a_service_with_a_long_name_are_distinct() {
         let now = kernel.ipv4.get(SetName::Endpoints, &slot.key).unwrap();
         assert_eq!(now.value, slot.value, "{}", slot.key);
     }
+}
+
+#[test]
+fn a_frontend_at_an_address_of_the_node_takes_precedence_over_a_node_port() {
+    const NAME: &str = "shop/cart";
+    let address = Ipv4Addr::new(10, 96, 0, 1);
+    let (mut state, mut kernel) = (state(), Tables::default());
+    let _ = state.apply(Event::OwnAddresses(OwnAddresses {
+        of_default_route: vec![address.into()],
+        ..OwnAddresses::default()
+    }));
+    let port = |name: &str, port, node_port| ServicePort {
+        name: name.into(),
+        protocol: Protocol::Tcp,
+        port,
+        node_port,
+    };
+    let service = Service {
+        affinity: Some(10_800),
+        cluster_ips: [address.into()].into(),
+        ports: [port("a", 30_000, None), port("b", 80, Some(30_000))].into(),
+        ..cluster_ip_service(NAME)
+    };
+    let _ = state.apply(update(
+        key(ObjectKind::Service, NAME),
+        Some(Object::Service(service.into())),
+    ));
+    let _ = state.apply(slice_of(NAME, &[("a", 8080), ("b", 8443)], &[2]));
+    let _ = commit(&mut state, &mut kernel, false);
+    let affected = state.families.ipv4.clients_to_unpin().unwrap();
+    let client = (SOURCES[0], (Protocol::Tcp, address, 30_000));
+    let endpoint = Ipv4Addr::new(10, 244, 1, 2);
+    assert!(!is_forgotten(&affected, client, (endpoint, 8080)));
+    assert!(is_forgotten(&affected, client, (endpoint, 8443)));
 }
 
 proptest! {

@@ -116,13 +116,19 @@ impl<'a, A: Address> AffinityMemory<'a, A> {
         services: impl IntoIterator<Item = &'a ServiceElements<A>>,
         node_ips: &BTreeSet<A>,
     ) -> Self {
-        let mut memory = BTreeMap::new();
+        let (mut memory, mut at_addresses) = (BTreeMap::new(), Vec::new());
         for (claim, port, route) in services.into_iter().flat_map(ServiceElements::frontends) {
             let Some(keepable) = KeepableEndpoints::new((port, route)) else {
                 continue;
             };
-            memory.extend(targets(claim, node_ips).map(|target| (target, keepable)));
+            let targets = targets(claim, node_ips).map(|target| (target, keepable));
+            match claim {
+                Claim::Frontend(..) => at_addresses.extend(targets),
+                Claim::Nodeport(..) => memory.extend(targets),
+            }
         }
+        // A frontend at an address of the node takes precedence over the node port.
+        memory.extend(at_addresses);
         Self(memory)
     }
 
