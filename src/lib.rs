@@ -1,7 +1,7 @@
 //! kube-dnat turns Kubernetes' Services into elements of a few nftables maps.
 //!
-//! The library adopts, plans and commits: it reads the tables back, computes the operations between
-//! what is applied and what is desired, and sends them as one transaction.
+//! The library reads the tables back, computes the operations between what is applied and what is
+//! desired, and sends them as one transaction.
 //!
 //! ```text
 //! manifests, or events of an API server
@@ -22,10 +22,9 @@
 //! ```
 //!
 //! ```
+//! use kube_dnat::netlink::FamilyCommit;
 //! use kube_dnat::planner::desired::NodeFacts;
-//! use kube_dnat::planner::diff::KernelView;
-//! use kube_dnat::planner::dual::Dual;
-//! use kube_dnat::{Kernel, State, manifests};
+//! use kube_dnat::{Kernel, State, manifests, per_family};
 //!
 //! const OBJECTS: &str = r#"
 //! apiVersion: v1
@@ -56,14 +55,16 @@
 //!         .to_owned()
 //! ));
 //!
-//! // With CAP_NET_ADMIN, in a network namespace with our table of IPv4: adopt, plan, commit.
+//! // With CAP_NET_ADMIN, in a network namespace: create both tables with these elements.
 //! # if false {
 //! let mut kernel = Kernel::open()?;
-//! let table = kernel.read(&state.programs().ipv4)?;
-//! let view = Dual { ipv4: KernelView::from(table), ipv6: None };
-//! let mut state = state.ipv4_only();
-//! let (transactions, effects) = state.plan(view).split();
-//! kernel.commit(&transactions.into())?;
+//! let (transactions, effects) = state.plan_everything().split();
+//! let tables = transactions.zip(state.programs());
+//! let commit = per_family!(tables, |(transaction, program)| FamilyCommit {
+//!     rebuild: Some(program),
+//!     transaction,
+//! });
+//! kernel.commit(&commit)?;
 //! let _diagnostics = state.committed(effects);
 //! # }
 //! # Ok(())

@@ -113,7 +113,7 @@ impl Node {
         (elements, operations, longest)
     }
 
-    fn sync(&mut self, view: KernelView<Ipv4Addr>, rebuild: Option<Program>) -> SyncTime {
+    fn sync(&mut self, view: KernelView, rebuild: Option<Program>) -> SyncTime {
         let started = Instant::now();
         let views = Dual {
             ipv4: view,

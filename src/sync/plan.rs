@@ -17,7 +17,7 @@ pub type Transactions = Dual<Transaction<Ipv4Addr>, Transaction<Ipv6Addr>>;
 pub type SyncEffects = Dual<Effects<Ipv4Addr>, Effects<Ipv6Addr>>;
 
 /// The state of the kernel that a [`SyncPlan`] starts from.
-pub type KernelViews = Dual<KernelView<Ipv4Addr>, KernelView<Ipv6Addr>>;
+pub type KernelViews = Dual<KernelView>;
 
 impl SyncPlan {
     /// Splits the plan into the transactions for the kernel and the effects of their commit.

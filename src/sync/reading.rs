@@ -323,7 +323,7 @@ fn log_table_read<A: Address>(family: &FamilyState<A>, is_first: bool) {
 }
 
 /// Returns the view of a family in a read-back: its applied state is what is known.
-fn view<A: Address>(rebuild: Option<&Program>) -> KernelView<A> {
+fn view(rebuild: Option<&Program>) -> KernelView {
     match rebuild {
         Some(_) => KernelView::Empty,
         None => KernelView::Applied,

@@ -14,6 +14,7 @@ mod memory;
 mod outcomes;
 mod properties;
 mod read_back;
+mod reading;
 mod skipped;
 mod specification;
 mod stale_entries;

@@ -1,20 +1,19 @@
 //! A Service whose elements the kernel rejects does not affect other Services.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use kube_dnat::events::EventReason;
 use kube_dnat::planner::dual::Dual;
-use kube_dnat::planner::model::{Event, ObjectKind, ServiceName};
+use kube_dnat::planner::model::{Event, Object, ObjectKind, Service, ServiceName, Update};
 use kube_dnat::planner::ruleset::{Key, SetName, Table, Value, service_and_port};
 use kube_dnat::sync::{Skipped, State, SyncOutcome};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::cost::{service_named, slice_named};
-use crate::world::{
-    Tables, commit, event, ipv6, key, normalised, read_and_commit, skip, state, update,
-};
+use crate::reading::read_back;
+use crate::world::{Tables, commit, event, ipv6, key, normalised, skip, state, update};
 
 fn apply(state: &mut State, events: impl IntoIterator<Item = Event>) {
     for event in events {
@@ -68,8 +67,7 @@ fn other_services_are_synced_and_its_programmed_elements_stay() {
     );
 
     // Its elements also stay if the tables are read back.
-    let plan = state.plan(kernel.views());
-    assert_eq!(plan.ipv4.transaction.operations, []);
+    assert_eq!(read_back(&mut state, &mut kernel, &[]), 0);
 
     // The kernel accepts it at the retry.
     state.retry_skipped();
@@ -107,7 +105,7 @@ fn a_skipped_service_is_reported_once_and_delays_no_other() {
         SyncOutcome::Pending,
         "the other Service is not committed"
     );
-    read_and_commit(&mut state, &mut kernel);
+    read_back(&mut state, &mut kernel, &[]);
     assert_eq!(state.outcome(), SyncOutcome::SomeSkipped);
 
     // The retry is rejected with another reason.
@@ -117,12 +115,12 @@ fn a_skipped_service_is_reported_once_and_delays_no_other() {
         reject(&mut state, "add element endpoints { slot 2 }: ENFILE"),
         []
     );
-    read_and_commit(&mut state, &mut kernel);
+    read_back(&mut state, &mut kernel, &[]);
     assert_eq!(state.outcome(), SyncOutcome::SomeSkipped);
 
     // After the kernel has accepted it, a rejection is reported again.
     state.retry_skipped();
-    read_and_commit(&mut state, &mut kernel);
+    read_back(&mut state, &mut kernel, &[]);
     assert_eq!(state.outcome(), SyncOutcome::Complete);
     assert!(!state.needs_read_back());
     assert_eq!(reject(&mut state, "ENFILE").len(), 1);
@@ -136,14 +134,14 @@ fn a_skipped_service_that_is_deleted_is_removed_at_once() {
     commit(&mut state, &mut kernel);
     apply(&mut state, [slice_named("shop/cart", 0..2)]);
     let _ = state.skip(&rejected, "ENFILE");
-    read_and_commit(&mut state, &mut kernel);
+    read_back(&mut state, &mut kernel, &[]);
     apply(
         &mut state,
         [update(key(ObjectKind::Service, "shop/cart"), None)],
     );
     assert_eq!(state.outcome(), SyncOutcome::Pending);
     assert!(state.needs_read_back());
-    read_and_commit(&mut state, &mut kernel);
+    read_back(&mut state, &mut kernel, &[]);
     assert_eq!(state.outcome(), SyncOutcome::Complete);
     assert!(!state.is_rejected(&rejected));
     let left = normalised(&kernel.ipv4);
@@ -177,10 +175,25 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// The set that has the `ClusterIPs` of a Service, and the `ClusterIPs`.
+type ClusterIps = (SetName, BTreeSet<IpAddr>);
+
+fn cluster_ips(service: &Service) -> ClusterIps {
+    let set = if service.affinity.is_some() {
+        SetName::ClusterIpsSticky
+    } else {
+        SetName::ClusterIps
+    };
+    (set, service.cluster_ips.iter().copied().collect())
+}
+
 /// Returns the elements without a comment that those of a Service need.
 ///
 /// These are the elements of its `ClusterIPs` and the hairpin elements of its endpoints.
-fn needed_by(table: &Table<Ipv4Addr>, service: &ServiceName) -> BTreeSet<(SetName, Key<Ipv4Addr>)> {
+fn needed_by(
+    table: &Table<Ipv4Addr>,
+    (service, cluster_ips): (&ServiceName, &ClusterIps),
+) -> BTreeSet<(SetName, Key<Ipv4Addr>)> {
     let own = table.elements().filter(|element| {
         let comment = element.comment.as_deref().unwrap_or_default();
         service_and_port(comment).0 == service.as_str()
@@ -189,10 +202,9 @@ fn needed_by(table: &Table<Ipv4Addr>, service: &ServiceName) -> BTreeSet<(SetNam
         (_, Value::Endpoint(address, _)) => {
             vec![(SetName::Hairpin, Key::Pair(address, address))]
         }
-        (Key::Frontend(_, address, _), _) => vec![
-            (SetName::ClusterIps, Key::Address(address)),
-            (SetName::ClusterIpsSticky, Key::Address(address)),
-        ],
+        (Key::Frontend(_, address, _), _) if cluster_ips.1.contains(&address.into()) => {
+            vec![(cluster_ips.0, Key::Address(address))]
+        }
         _ => Vec::new(),
     });
     needed.collect()
@@ -215,19 +227,26 @@ proptest! {
     fn elements_of_a_skipped_service_stay_until_it_is_deleted(steps in vec(step(), 1..30)) {
         let (mut state, mut kernel) = (state(), Tables::default());
         let mut needed = BTreeMap::new();
+        // The ClusterIPs of each Service, as reported last and as committed last.
+        let (mut reported, mut committed) = (BTreeMap::new(), BTreeMap::new());
         for step in steps {
             match step {
                 Step::Reported(event) => {
+                    if let Event::Update(Update { object: Some(Object::Service(service)), .. }) = &event {
+                        reported.insert(service.name.clone(), cluster_ips(service));
+                    }
                     let _ = state.apply(event);
                     commit(&mut state, &mut kernel);
                 }
                 Step::Rejected(service) => {
-                    needed.insert(service.clone(), present(&kernel.ipv4, needed_by(&kernel.ipv4, &service)));
+                    let ips = committed.get(&service).cloned().unwrap_or((SetName::ClusterIps, BTreeSet::new()));
+                    let before = needed_by(&kernel.ipv4, (&service, &ips));
+                    needed.insert(service.clone(), (ips, present(&kernel.ipv4, before)));
                     skip(&mut state, &service);
-                    read_and_commit(&mut state, &mut kernel);
+                    read_back(&mut state, &mut kernel, &[]);
                 }
                 Step::ReadBack => {
-                    read_and_commit(&mut state, &mut kernel);
+                    read_back(&mut state, &mut kernel, &[]);
                 }
                 Step::Retried => {
                     state.retry_skipped();
@@ -240,8 +259,10 @@ proptest! {
             // The elements of a skipped Service still have all elements that they need.
             let skipped: BTreeSet<_> = state.families.ipv4.skipped().cloned().collect();
             needed.retain(|service, _| skipped.contains(service));
-            for (service, before) in &needed {
-                let now = needed_by(&kernel.ipv4, service);
+            let unskipped = reported.iter().filter(|(service, _)| !skipped.contains(*service));
+            committed.extend(unskipped.map(|(service, ips)| (service.clone(), ips.clone())));
+            for (service, (ips, before)) in &needed {
+                let now = needed_by(&kernel.ipv4, (service, ips));
                 let still_needed: BTreeSet<_> = now.intersection(before).copied().collect();
                 prop_assert_eq!(&present(&kernel.ipv4, still_needed.clone()), &still_needed);
             }

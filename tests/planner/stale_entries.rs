@@ -13,10 +13,9 @@ use kube_dnat::sync::State;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::reading::read_back;
 use crate::specification::{Expected, Objects, OfNode};
-use crate::world::{
-    Tables, commit, event, key, last_words, read_and_commit, remote_endpoint, state, update,
-};
+use crate::world::{Tables, commit, event, key, last_words, remote_endpoint, state, update};
 
 /// An address and port.
 type AddressPort = (Ipv4Addr, u16);
@@ -248,7 +247,7 @@ proptest! {
         for event in &wanted {
             let _ = state.apply(event.clone());
         }
-        read_and_commit(&mut state, &mut kernel);
+        read_back(&mut state, &mut kernel, &[]);
         let after = World::new(&wanted, &kernel.ipv4);
         let dirty = dirty_frontends(&mut state);
         Conntrack::default().change(&state, &dirty, &before, &after);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use kube_dnat::per_family;
 use kube_dnat::planner::desired::{NodeFacts, NodePortAddresses, PodSource};
-use kube_dnat::planner::diff::{KernelView, Plan};
+use kube_dnat::planner::diff::Plan;
 use kube_dnat::planner::dual::Dual;
 use kube_dnat::planner::model::{
     Address, Endpoint, EndpointSlice, Event, Hints, Node, Object, ObjectKey, ObjectKind,
@@ -15,7 +15,7 @@ use kube_dnat::planner::model::{
     SliceEndpoints, SlicePort, TrafficPolicy, Update,
 };
 use kube_dnat::planner::ruleset::{Key, SetName, SlotRange, Table, Value};
-use kube_dnat::sync::{FamilyState, KernelViews, Skipped, State, SyncPlan};
+use kube_dnat::sync::{FamilyState, Skipped, State, SyncPlan};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -287,14 +287,6 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    /// Returns the tables as a sync reads them.
-    pub(crate) fn views(&self) -> KernelViews {
-        Dual::both(
-            KernelView::Found(Box::new(self.ipv4.clone())),
-            KernelView::Found(Box::new(self.ipv6.clone())),
-        )
-    }
-
     /// Returns the tables that a fresh start programs.
     pub(crate) fn fresh(state: &State) -> Self {
         let Dual { ipv4, ipv6 } = state.desired_tables();
@@ -334,12 +326,6 @@ pub(crate) fn commit(state: &mut State, tables: &mut Tables) -> usize {
     let operations = commit_plan(state, tables, plan);
     forgotten(state, tables);
     operations
-}
-
-/// Reads `tables` back and commits what differs.
-pub(crate) fn read_and_commit(state: &mut State, tables: &mut Tables) -> usize {
-    let plan = state.plan(tables.views());
-    commit_plan(state, tables, plan)
 }
 
 /// Reports that all clients that must not stay have been forgotten.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::planner::desired::{Claim, EndpointAddr, PortElements, Route, ServiceElements};
 use crate::planner::model::{Address, Protocol};
-use crate::planner::ruleset::{Element, Key, SetName, Table, Value};
+use crate::planner::ruleset::{Element, Key, SetName, Value};
 
 /// The endpoints that a node port had: other translations are not by kube-dnat.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,14 +129,9 @@ impl<A: Address> DirtyFrontends<A> {
         }
     }
 
-    /// Adds the frontends of a table that an earlier process left.
+    /// Adds the frontends of elements that an earlier process left.
     ///
     /// Nothing else is known of Services that were deleted while no process was running.
-    pub fn add_table(&mut self, table: &Table<A>) {
-        self.add_elements(table.elements());
-    }
-
-    /// Adds the frontends of elements that an earlier process left.
     pub fn add_elements(&mut self, elements: impl IntoIterator<Item = Element<A>>) {
         for element in elements {
             match (element.key, element.value) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::plan::gone_elements;
 use super::shared::SharedCounts;
-use super::{Delta, DesiredChange, GoneElements, KeptElements, Op, Operation, Transaction};
+use super::{Delta, DesiredChange, GoneElements, Op, Operation, Transaction};
 use crate::planner::desired::{
     NodeElements, PortElements, PortSlots, ServiceElements, WithoutLocalEndpoints,
 };
@@ -16,7 +16,7 @@ use crate::planner::ruleset::{DynamicChain, Element, InconsistentTable, Key, Set
 pub struct Applied<A: Address> {
     pub(super) services: HashMap<ServiceName, ServiceElements<A>>,
     /// The elements of skipped Services, as they were read back.
-    pub(super) kept: KeptElements<A>,
+    pub(super) kept: BTreeMap<ServiceName, Vec<Element<A>>>,
     pub(super) node: NodeElements<A>,
     /// The number of Services that need each shared element.
     pub(super) shared: SharedCounts<A>,
@@ -69,7 +69,7 @@ impl<A: Address> Default for Applied<A> {
     fn default() -> Self {
         Self {
             services: HashMap::new(),
-            kept: KeptElements::new(),
+            kept: BTreeMap::new(),
             node: NodeElements::default(),
             shared: SharedCounts::default(),
             chains: BTreeMap::new(),

@@ -1,49 +1,10 @@
 //! The elements of skipped Services, which stay in the table.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::Applied;
-use crate::planner::desired::shared_by;
 use crate::planner::model::{Address, ServiceName};
-use crate::planner::ruleset::{Element, Key, SetName, Table, Value, Verdict};
-
-/// The elements of each skipped Service, in the order of sets and keys.
-pub type KeptElements<A> = BTreeMap<ServiceName, Vec<Element<A>>>;
-
-/// Returns the elements of `found` that stay: those of a skipped Service, and the shared elements
-/// that these need, which have no comment.
-#[must_use]
-pub fn kept_elements<A: Address>(
-    found: &Table<A>,
-    skipped_service: impl Fn(&Element<A>) -> Option<ServiceName>,
-) -> KeptElements<A> {
-    let mut kept: BTreeMap<ServiceName, BTreeSet<Element<A>>> = BTreeMap::new();
-    for element in found.elements() {
-        let Some(service) = skipped_service(&element) else {
-            continue;
-        };
-        let elements = kept.entry(service).or_default();
-        elements.extend(
-            shared_by(&element).filter(|shared| found.get(shared.set, &shared.key).is_some()),
-        );
-        elements.insert(element);
-    }
-    kept.into_iter()
-        .map(|(service, elements)| (service, Vec::from_iter(elements)))
-        .collect()
-}
+use crate::planner::ruleset::{Element, Key, SetName, Value, Verdict};
 
 impl<A: Address> Applied<A> {
-    /// Creates the applied state of a table that holds only `kept`.
-    #[must_use]
-    pub fn with_kept(kept: KeptElements<A>) -> Self {
-        let mut applied = Self::default();
-        for (service, elements) in kept {
-            applied.adopt(service, elements);
-        }
-        applied
-    }
-
     /// Adds the elements that the table was found to have for a Service, in the order of sets and
     /// keys.
     pub fn adopt(&mut self, service: ServiceName, elements: Vec<Element<A>>) {

@@ -10,7 +10,6 @@ mod shared;
 mod view;
 
 pub use applied::Applied;
-pub use kept::{KeptElements, kept_elements};
 pub use op::{ElementTimeout, Op, Operation, TimeLeft, Transaction};
-pub use plan::{Delta, DesiredChange, GoneElements, Plan, difference};
+pub use plan::{Delta, DesiredChange, GoneElements, Plan};
 pub use view::{KernelView, TableStatus};

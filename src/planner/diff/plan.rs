@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::planner::{Planner, add_chain};
-use super::{Applied, Op, Operation, Transaction};
+use super::planner::Planner;
+use super::{Applied, Transaction};
 use crate::planner::desired::{NodeElements, ServiceElements};
 use crate::planner::model::{Address, ServiceName};
-use crate::planner::ruleset::{DynamicChain, Element, Key, SetName, Table, Value, Verdict};
+use crate::planner::ruleset::{DynamicChain, Element, Key, SetName, Value, Verdict};
 
 /// A change of the desired state, relative to the applied state.
 #[derive(Clone, Debug)]
@@ -94,34 +94,4 @@ pub(super) fn gone_elements<A: Address>(gone: &GoneElements<A>) -> Vec<Element<A
         comment: None,
     };
     gone.iter().map(element).collect()
-}
-
-/// Returns the operations that make `found` hold the elements of `desired`.
-///
-/// Chains that only `found` has stay. `planned` creates `desired` from the elements that stay of
-/// `found`, and names the Service of each operation that adds.
-#[must_use]
-pub fn difference<A: Address>(
-    found: &Table<A>,
-    desired: &Table<A>,
-    planned: &Transaction<A>,
-) -> Transaction<A> {
-    let differs = |element: &Element<A>, table: &Table<A>| {
-        table
-            .get(element.set, &element.key)
-            .is_none_or(|entry| entry.value != element.value || entry.comment != element.comment)
-    };
-    let chains = desired.dynamic_chains().difference(found.dynamic_chains());
-    let mut operations: Vec<_> = chains.map(|chain| add_chain(*chain)).collect();
-    let outdated = found.elements().filter(|element| differs(element, desired));
-    operations.extend(outdated.map(|element| Operation {
-        op: Op::Delete(element.set, element.key),
-        service: None,
-    }));
-    let missing = planned
-        .operations
-        .iter()
-        .filter(|operation| matches!(&operation.op, Op::Add(element) if differs(element, found)));
-    operations.extend(missing.cloned());
-    Transaction { operations }
 }

@@ -8,7 +8,7 @@ use crate::planner::desired::{
     gone_in_table, gone_key, lost_endpoint,
 };
 use crate::planner::diff::{
-    DesiredChange, ElementTimeout, GoneElements, KeptElements, KernelView, Plan, TimeLeft,
+    DesiredChange, ElementTimeout, GoneElements, KernelView, Plan, TimeLeft,
 };
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{Key, Value, Verdict};
@@ -91,10 +91,9 @@ impl<A: Address> FamilyState<A> {
     pub(in crate::sync) fn plan_affinity(
         &self,
         change: &DesiredChange<A>,
-        kept: &KeptElements<A>,
         node: &NodeElements<A>,
         sides: ClientSides<A>,
-        view: &KernelView<A>,
+        view: KernelView,
     ) -> AffinityChanges<A> {
         let node_ips: BTreeSet<_> = node.node_ips().collect();
         // A client may be on the other side of external policy Local now.
@@ -129,26 +128,6 @@ impl<A: Address> FamilyState<A> {
                     stop_pinning,
                     gone,
                     to_unpin: to_unpin(affected, allowed),
-                }
-            }
-            KernelView::Found(found) => {
-                let services = change.services.values().flatten();
-                let mut allowed = AffinityMemory::of(services, &node_ips).allowed();
-                for slot in kept.values().flatten() {
-                    allowed.keep_slot(slot, &node_ips);
-                }
-                let mut gone = gone_in_table(found, node_ips, &allowed);
-                if sides_changed {
-                    let only_inside = allowed.only_inside();
-                    gone.extend(only_inside.map(|lost| (lost, Verdict::GoneOutside)));
-                }
-                AffinityChanges {
-                    gone: gone
-                        .iter()
-                        .map(|(lost, verdict)| (gone_key(lost), *verdict))
-                        .collect(),
-                    stop_pinning: GoneElements::new(),
-                    to_unpin: to_unpin(ClientsToForget::default(), Some(allowed)),
                 }
             }
             KernelView::Empty => AffinityChanges {

@@ -185,7 +185,6 @@ impl<A: Address> FamilyState<A> {
             names,
             delta,
             base,
-            found_chains,
             health,
             planned_for,
             dirty_frontends,
@@ -198,7 +197,6 @@ impl<A: Address> FamilyState<A> {
             self.applied = base;
         }
         self.applied.committed(delta);
-        self.applied.adopt_unused(found_chains);
         self.node_dirty = false;
         self.changed_cluster_ips.clear();
         self.changed_ports.clear();

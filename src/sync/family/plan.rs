@@ -1,22 +1,19 @@
 //! The plan of one IP family. Pure.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::FamilyState;
-use super::read_back::lists;
 use crate::planner::conntrack::DirtyFrontends;
 use crate::planner::desired::{
-    Claim, HealthCheck, NodeElements, NodeFacts, ServiceElements, UnservedReason, health_check,
+    HealthCheck, NodeElements, NodeFacts, ServiceElements, UnservedReason, health_check,
     service_elements,
 };
 use crate::planner::diff::{
-    Applied, Delta, DesiredChange, GoneElements, KeptElements, KernelView, Plan, Transaction,
-    difference, kept_elements,
+    Applied, Delta, DesiredChange, GoneElements, KernelView, Plan, Transaction,
 };
 use crate::planner::model::{Address, ServiceName, Store};
-use crate::planner::ruleset::{DynamicChain, Key, service_and_port};
 use crate::sync::affinity::{AffinityChanges, ClientsToUnpin};
 
 /// The plan of one family: a transaction, and the effects of its commit.
@@ -43,8 +40,6 @@ pub struct Effects<A: Address> {
     pub(super) delta: Delta<A>,
     /// The applied state that `delta` starts from, if it is not the one of the last commit.
     pub(super) base: Option<Applied<A>>,
-    /// The dynamic chains of the table that was read back.
-    pub(super) found_chains: BTreeSet<DynamicChain>,
     /// The health checks that change.
     pub(super) health: Vec<(ServiceName, Option<HealthCheck>)>,
     /// The facts that the Services are planned for.
@@ -73,32 +68,14 @@ impl<A: Address> PlannedFor<A> {
     }
 }
 
-/// Returns the transaction that a table needs in place of one that was planned for `applied`, and the
-/// dynamic chains of a table that was found.
-fn for_view<A: Address>(
-    planned: Transaction<A>,
-    applied: &Applied<A>,
-    view: KernelView<A>,
-) -> (Transaction<A>, BTreeSet<DynamicChain>) {
-    match view {
-        KernelView::Applied | KernelView::Empty => (planned, BTreeSet::new()),
-        KernelView::Found(found) => {
-            let mut desired = applied.table();
-            planned.apply_planned(&mut desired);
-            let difference = difference(&found, &desired, &planned);
-            (difference, found.dynamic_chains().clone())
-        }
-    }
-}
-
 impl<A: Address> FamilyState<A> {
-    /// Plans the dirty Services, or all Services if the view is not [`KernelView::Applied`].
+    /// Plans the dirty Services, or all Services for an empty table.
     ///
     /// # Panics
     /// Never: planned operations fit the table that they are planned for.
     #[must_use]
-    pub fn plan(&self, store: &Store, facts: &NodeFacts, view: KernelView<A>) -> FamilyPlan<A> {
-        let everything = !matches!(view, KernelView::Applied);
+    pub fn plan(&self, store: &Store, facts: &NodeFacts, view: KernelView) -> FamilyPlan<A> {
+        let everything = view == KernelView::Empty;
         let node = NodeElements::new(facts, store, &self.claims);
         let planned_for = PlannedFor::new(store, &node);
         let mut names = self.dirty.clone();
@@ -119,23 +96,21 @@ impl<A: Address> FamilyState<A> {
             change.node = Some(node.clone());
         }
         for name in &names {
-            let (desired, reasons) = self.desired(store, &node, name, &view);
+            let (desired, reasons) = self.desired(store, &node, name, view);
             unserved.push((name.clone(), reasons));
             change.services.insert(name.clone(), desired);
         }
-        let dirty_frontends = self.changed_frontends(&change, &node, &view);
-        let kept = self.kept(&view);
+        let dirty_frontends = self.changed_frontends(&change, &node, view);
         let AffinityChanges {
             to_unpin,
             gone,
             stop_pinning,
-        } = self.plan_affinity(&change, &kept, &node, facts.sides(&node), &view);
+        } = self.plan_affinity(&change, &node, facts.sides(&node), view);
         change.gone = Some(gone);
         let health = self.changed_health_checks(store, &node, &names);
-        let base = everything.then(|| Applied::with_kept(kept));
+        let base = everything.then(Applied::default);
         let applied = base.as_ref().unwrap_or(&self.applied);
         let Plan { transaction, delta } = Plan::new(applied, change);
-        let (transaction, found_chains) = for_view(transaction, applied, view);
         FamilyPlan {
             transaction,
             effects: Effects {
@@ -145,7 +120,6 @@ impl<A: Address> FamilyState<A> {
                 names,
                 delta,
                 base,
-                found_chains,
                 health,
                 planned_for,
                 dirty_frontends,
@@ -190,7 +164,7 @@ impl<A: Address> FamilyState<A> {
         &self,
         change: &DesiredChange<A>,
         node: &NodeElements<A>,
-        view: &KernelView<A>,
+        view: KernelView,
     ) -> DirtyFrontends<A> {
         let mut dirty = DirtyFrontends::default();
         let before = self.applied.node();
@@ -209,7 +183,7 @@ impl<A: Address> FamilyState<A> {
                     dirty.add_elements(self.applied.kept_of(name).iter().cloned());
                 }
                 KernelView::Applied => dirty.add_change(before, after.as_ref()),
-                KernelView::Found(_) | KernelView::Empty => {
+                KernelView::Empty => {
                     before
                         .into_iter()
                         .chain(after)
@@ -223,10 +197,8 @@ impl<A: Address> FamilyState<A> {
             let all = before.into_values().chain(after);
             all.for_each(|service| dirty.add_node_ports(service));
         }
-        match view {
-            KernelView::Found(table) => dirty.add_table(table),
-            KernelView::Empty if self.planned_for.is_none() => dirty.forget_previous_endpoints(),
-            KernelView::Applied | KernelView::Empty => {}
+        if view == KernelView::Empty && self.planned_for.is_none() {
+            dirty.forget_previous_endpoints();
         }
         dirty
     }
@@ -257,32 +229,13 @@ impl<A: Address> FamilyState<A> {
             .collect()
     }
 
-    /// Returns the elements of skipped Services that stay in the table, as long as the Services
-    /// have the frontend. An earlier process may have added them.
-    fn kept(&self, view: &KernelView<A>) -> KeptElements<A> {
-        let KernelView::Found(found) = view else {
-            return KeptElements::new();
-        };
-        let skipped: BTreeMap<_, _> = self
-            .skipped
-            .iter()
-            .map(|name| (name.as_str(), name))
-            .collect();
-        kept_elements(found, |element| {
-            let comment = element.comment.as_deref()?;
-            let name = *skipped.get(service_and_port(comment).0)?;
-            let claim = Claim::of_element(element.set, &element.key)?;
-            (self.claims.holder(&claim) == Some(name)).then(|| name.clone())
-        })
-    }
-
     /// Returns the desired elements of a Service, and the reasons why parts of it are not served.
     fn desired(
         &self,
         store: &Store,
         node: &NodeElements<A>,
         name: &ServiceName,
-        view: &KernelView<A>,
+        view: KernelView,
     ) -> (Option<ServiceElements<A>>, Vec<UnservedReason>) {
         if let Some((desired, reasons)) = self.prepared.get(name) {
             let desired = Some(desired.clone()).filter(|desired| !desired.ports.is_empty());
@@ -296,10 +249,6 @@ impl<A: Address> FamilyState<A> {
             KernelView::Applied => {
                 let applied = self.applied.lists_of(name, port).map(Cow::Borrowed);
                 applied.or_else(|| self.found_lists(name, port).map(Cow::Owned))
-            }
-            KernelView::Found(found) => {
-                let value = |set, key: &Key<A>| Some(found.get(set, key)?.value);
-                Some(Cow::Owned(lists(port, value)))
             }
             KernelView::Empty => None,
         });

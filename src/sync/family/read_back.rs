@@ -493,7 +493,7 @@ impl<A: Address> ReadBackStep<A> {
 }
 
 /// Returns the slots of a port in a table.
-pub(super) fn lists<A: Address>(
+fn lists<A: Address>(
     port: &PortElements<A>,
     value: impl Fn(SetName, &Key<A>) -> Option<Value<A>>,
 ) -> PortSlots<A> {

@@ -3,8 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use kube_dnat::per_family;
-use kube_dnat::planner::diff::{KernelView, TableStatus};
-use kube_dnat::planner::dual::Dual;
+use kube_dnat::planner::diff::TableStatus;
 use kube_dnat::planner::model::{Address, Protocol::Tcp};
 use kube_dnat::planner::ruleset::{Key, Program, SetName, render};
 use libtest_mimic::Trial;
@@ -19,7 +18,6 @@ pub(super) fn tests() -> Vec<Trial> {
         adopt: no_table_is_found_before_there_is_one,
         a_table_that_nft_loaded_from_our_text_is_adopted,
         elements_are_read_by_their_keys_whether_others_are_missing_or_not,
-        changes_of_elements_by_others_are_repaired,
         a_table_with_other_chains_rules_or_sets_is_foreign,
     ]
 }
@@ -96,25 +94,6 @@ fn elements_are_read_by_their_keys_whether_others_are_missing_or_not() {
     let mut world = full();
     check(&mut world, Ipv4Addr::new(192, 0, 2, 1));
     check(&mut world, Ipv6Addr::LOCALHOST);
-}
-
-fn changes_of_elements_by_others_are_repaired() {
-    let mut world = full();
-    let damage = "delete element ip kube-dnat endpoints { tcp . 10.96.7.7 . 80 . 0 }\n\
-                  delete element ip kube-dnat services { tcp . 10.96.7.7 . 80 }\n\
-                  add element ip kube-dnat services { udp . 10.96.99.99 . 9 : goto refuse }\n\
-                  add element ip kube-dnat service-cidrs { 172.16.0.0/12 }\n\
-                  delete element ip6 kube-dnat cluster-ips { fd00:10:96::7 }\n";
-    nft::load(&world.namespace, damage);
-    let views = Dual::both(
-        KernelView::Found(Box::new(world.read::<Ipv4Addr>())),
-        KernelView::Found(Box::new(world.read::<Ipv6Addr>())),
-    );
-    let plan = world.state.plan(views);
-    let counts = per_family!(plan.as_ref(), |plan| plan.transaction.len());
-    assert_eq!(counts, Dual::both(4, 1));
-    world.commit(plan, None).expect("the kernel accepts it");
-    world.check();
 }
 
 fn a_table_with_other_chains_rules_or_sets_is_foreign() {

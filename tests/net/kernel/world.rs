@@ -134,6 +134,16 @@ impl World {
         commit.len()
     }
 
+    /// Reads the tables back and commits what differs; returns the number of operations.
+    pub(super) fn read_back(&mut self) -> usize {
+        self.begin_read_back();
+        let mut operations = 0;
+        while self.state.unread_count() > 0 {
+            operations += self.read_step(50);
+        }
+        operations + self.end_read_back()
+    }
+
     /// Unpins every client whose endpoint must not keep it.
     pub(super) fn unpin_clients(&mut self) {
         let families = self.state.families.as_mut();
