@@ -14,6 +14,8 @@ use nftnl::nftnl_sys::{self as sys, libc};
 use nftnl::{MsgType, NlMsg};
 use tokio::io::unix::AsyncFd;
 
+use crate::netlink::nf_tables::readable::is_readable;
+use crate::netlink::socket::attribute::{Attributes, HEADER, NFGEN};
 use crate::netlink::uapi::nf_tables::NFT_DATA_VALUE_MAXLEN;
 
 /// Returns free memory to the system.
@@ -198,9 +200,14 @@ impl Rule {
 
     /// Parses the rule of a netlink message; `None` if libnftnl does not know an expression of it.
     pub(crate) fn parse(message: &[u8]) -> Option<Self> {
+        let first = HEADER + NFGEN;
+        if !is_readable(&Attributes::at(first, message.get(first..)?)) {
+            return None;
+        }
         let message = AlignedMessage::copy(message)?;
         let rule = Self::new();
-        // SAFETY: `message` is aligned and as long as its header says; libnftnl reads only that.
+        // SAFETY: `message` is aligned and as long as its header says; libnftnl reads only that,
+        // since each expression has a name.
         let result = unsafe { sys::nftnl_rule_nlmsg_parse(message.header(), rule.0.as_ptr()) };
         (result >= 0).then_some(rule)
     }

@@ -12,6 +12,7 @@ pub(crate) mod keyed;
 pub(crate) mod monitor;
 mod operations;
 pub(crate) mod read;
+pub(crate) mod readable;
 mod table;
 
 use std::ffi::CString;

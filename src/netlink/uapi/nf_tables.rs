@@ -66,6 +66,10 @@ pub(crate) const NFTA_CMP_DATA: u16 = 3;
 // `enum nft_list_attributes`: a list.
 pub(crate) const NFTA_LIST_ELEM: u16 = 1;
 
+// enum nft_dynset_attributes
+pub(crate) const NFTA_DYNSET_EXPR: u16 = 7;
+pub(crate) const NFTA_DYNSET_EXPRESSIONS: u16 = 10;
+
 // `enum nft_set_elem_list_attributes`: elements of a set.
 pub(crate) const NFTA_SET_ELEM_LIST_SET: u16 = 2;
 pub(crate) const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
