@@ -52,6 +52,16 @@ impl NewConnections {
         })
     }
 
+    /// Reads the notifications that a test has queued in the other end of a pair of sockets.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn of(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            buffer: vec![0; BUFFER],
+        }
+    }
+
     /// Passes each connection since the last call to `each`; returns whether some were lost.
     ///
     /// # Errors

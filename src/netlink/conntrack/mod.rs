@@ -6,6 +6,8 @@ mod tuple;
 use std::collections::BTreeSet;
 use std::io::IoSlice;
 use std::net::SocketAddr;
+#[cfg(feature = "testing")]
+use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
@@ -67,6 +69,17 @@ impl Conntrack {
             socket: Socket::open(SockProtocol::NetlinkNetFilter)?,
             filters: true,
         })
+    }
+
+    /// Makes connection tracking of one end of a pair of sockets, in whose other end a test has
+    /// queued the answers.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn of(fd: OwnedFd) -> Self {
+        Self {
+            socket: Socket::of(fd),
+            filters: true,
+        }
     }
 
     /// Deletes the stale entries of family `A` and these protocols, with one dump for each protocol

@@ -17,6 +17,8 @@ mod table;
 
 use std::ffi::CString;
 use std::ops::Range;
+#[cfg(feature = "testing")]
+use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
@@ -87,6 +89,20 @@ impl Kernel {
                 Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT,
             )) => Err(Error::NoNftables),
             Err(error) => Err(error.error("read nftables")),
+        }
+    }
+
+    /// Makes a kernel of one end of a pair of sockets, in whose other end a test has queued the
+    /// answers.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn of(fd: OwnedFd) -> Self {
+        Self {
+            socket: Socket::of(fd),
+            second: None,
+            owner: false,
+            destroys_elements: None,
+            sent_bytes: 0,
         }
     }
 

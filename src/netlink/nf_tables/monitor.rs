@@ -89,6 +89,15 @@ impl TableMonitor {
         Ok(())
     }
 
+    /// Reads the notifications that a test has queued in the other end of a pair of sockets.
+    #[cfg(feature = "testing")]
+    pub fn read_queued(&mut self, socket: &OwnedFd) -> Option<ForeignChange> {
+        let read = read(socket, &mut self.buffer, self.own_port, &mut self.pending);
+        debug_assert!(read.is_err(), "the result is always an error");
+        let process = self.pending.take()?.process;
+        Some(ForeignChange { process })
+    }
+
     /// Closes the monitor, and drops the changes that it did not report.
     pub fn close(&mut self) {
         self.socket = None;

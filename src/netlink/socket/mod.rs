@@ -151,6 +151,17 @@ impl Socket {
         })
     }
 
+    /// Makes a socket of one end of a pair, in whose other end a test has queued the answers.
+    #[cfg(feature = "testing")]
+    pub(crate) fn of(fd: OwnedFd) -> Self {
+        Self {
+            fd,
+            port: 1,
+            buffer: vec![0; ANSWER_BUFFER],
+            sequence: 0,
+        }
+    }
+
     /// Returns the netlink port of the socket.
     pub(crate) fn port(&self) -> u32 {
         self.port

@@ -30,6 +30,8 @@ mod servers;
 mod servers_file;
 mod status;
 mod tasks;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod version;
 
 pub use client::{ApiClient, ClientError, ClientSettings, client};
