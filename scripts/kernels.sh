@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Boots kernels of Debian under qemu and runs in each: `kube-dnat check`, tests of tests/net with real
-# packets, and the demo with its load. It prints a table of the results, and exits non-zero if one
-# failed. It needs root and Debian. It installs missing packages, and it works in a temporary folder,
-# which it removes.
+# packets, scripts/kernels/check-*.sh, and the demo with its load. It prints a table of the results, and
+# exits non-zero if one failed. It needs root and Debian. It installs missing packages, and it works in
+# a temporary folder, which it removes.
 #
 #   scripts/kernels.sh [VERSION...]   5.10, 6.1, 6.12, backports (Debian's newest); default: all
 #   --keep DIR                        work in DIR and keep it: the next run reuses the downloads
 #   KERNELS_TESTS="owner:: drift::"   the filters of the tests; `all` runs every test
-#   KUBE_DNAT_TEST_PATIENCE=8         the factor of the tests' and the demo's deadlines
+#   KUBE_DNAT_TEST_PATIENCE=20        the factor of the tests' and the demo's deadlines
 #
 # Without KVM, qemu emulates the processor, which takes thirty times as long: then a selection of the
 # tests is the default.
@@ -40,9 +40,9 @@ suite_of() {
 }
 for version in "${versions[@]}"; do suite_of "$version" >/dev/null; done
 
-# The packages of a node, with what the tests and the demo call.
+# The packages of a node, with what the tests and the demo call. A test compiles a library.
 node_packages=nftables,iproute2,conntrack,nginx-light,dnsmasq-base,libcap2-bin,ipset,ipvsadm,curl
-node_packages+=,iptables,kmod,procps,netbase,ca-certificates,libnftnl11,libmnl0,util-linux
+node_packages+=,socat,gcc,libc6-dev,iptables,kmod,procps,netbase,ca-certificates,libnftnl11,libmnl0,util-linux
 
 need_packages "${build_packages[@]}" qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap \
     busybox:busybox-static mke2fs:e2fsprogs cpio:cpio xz:xz-utils modprobe:kmod git:git
@@ -100,12 +100,15 @@ download_kernel() {
     touch "$dir/unpacked"
 }
 
-# make_distribution RELEASE: creates the image of a minimal Debian, $work/RELEASE.ext4.
+# make_distribution RELEASE: creates the image of a minimal Debian, $work/RELEASE.ext4. Of the oldest
+# only nft is of interest.
 make_distribution() {
-    local image=$work/$1.ext4 dir=$work/root
+    local image=$work/$1.ext4 dir=$work/root packages=$node_packages
+    [ "$1" != bullseye ] || packages=nftables,netbase
     [ ! -e "$image" ] || return 0
     rm -rf "$dir"
-    mmdebstrap --quiet --variant=minbase --mode=root --include="$node_packages" "$1" "$dir" "$(mirror debian)"
+    mmdebstrap --quiet --variant=minbase --mode=root --include="$packages" "$1" "$dir" "$(mirror debian)" 2>"$work/mmdebstrap-$1.log" ||
+        die "mmdebstrap failed: $(tail -n 5 "$work/mmdebstrap-$1.log")"
     mke2fs -q -t ext4 -d "$dir" "$image.part" 1500M
     mv "$image.part" "$image"
     rm -rf "$dir"
@@ -132,20 +135,20 @@ make_initramfs() {
     (cd "$dir" && find . | cpio --quiet -o -H newc) | gzip -1 >"$3"
 }
 
-# make_run MODULES RELEASE FILE: creates the image with the kernel's modules and this tree. The tree
-# keeps its path, which is compiled into the tests.
+# make_run MODULES RELEASE FILE: creates the image with the kernel's modules, this tree and the binaries.
+# They keep their paths, which are compiled into the tests.
 make_run() {
     local dir=$work/run
     rm -rf "$dir"
-    mkdir -p "$dir/usr/lib/modules" "$dir/usr/local/lib/kernels" "$dir/etc" "$dir$root/target/debug" \
-        "$dir$root/target/tmp"
+    mkdir -p "$dir/usr/lib/modules" "$dir/usr/local/lib/kernels" "$dir/etc" "$dir$root" "$dir$target/release" \
+        "$dir$target/tmp"
     cp -r "$1/lib/modules/$2" "$dir/usr/lib/modules/"
     install -m 755 "$root"/scripts/kernels/*.sh "$dir/usr/local/lib/kernels/"
     (cd "$root" && git ls-files -z | cpio --quiet -0 -pdm "$dir$root")
-    strip --strip-debug -o "$dir$root/target/debug/kube-dnat" "$binary"
-    strip --strip-debug -o "$dir$root/target/debug/net-tests" "$tests"
-    printf 'tree=%q\nfilters=%q\nlimit=%q\nexport KUBE_DNAT_TEST_PATIENCE=%q\n' \
-        "$root" "$filters" "$limit" "$KUBE_DNAT_TEST_PATIENCE" >"$dir/etc/kernels.conf"
+    strip --strip-debug -o "$dir$target/release/kube-dnat" "$target/release/kube-dnat"
+    strip --strip-debug -o "$dir$target/release/net-tests" "$tests"
+    printf 'tree=%q\ntarget=%q\nfilters=%q\nlimit=%q\nreleases=%q\nexport KUBE_DNAT_TEST_PATIENCE=%q\n' \
+        "$root" "$target" "$filters" "$limit" "${releases[*]}" "$KUBE_DNAT_TEST_PATIENCE" >"$dir/etc/kernels.conf"
     rm -f "$3"
     mke2fs -q -t ext4 -d "$dir" "$3" 900M
     rm -rf "$dir"
@@ -179,10 +182,10 @@ choose_acceleration() {
         if grep -a -q 'mount:' "$work/kvm"; then acceleration=kvm; fi
     fi
     if [ "$acceleration" = kvm ]; then
-        : "${KUBE_DNAT_TEST_PATIENCE:=2}" "${KERNELS_TESTS:=all}"
+        : "${KUBE_DNAT_TEST_PATIENCE:=2}" "${KERNELS_TESTS=all}"
         limit=1200
     else
-        : "${KUBE_DNAT_TEST_PATIENCE:=8}" "${KERNELS_TESTS:=$selection}"
+        : "${KUBE_DNAT_TEST_PATIENCE:=20}" "${KERNELS_TESTS=$selection}"
         limit=400
     fi
     filters=$KERNELS_TESTS
@@ -191,11 +194,17 @@ choose_acceleration() {
 }
 selection='topology:: commit:: adopt:: golden:: owner:: drift:: cluster_ip:: sctp:: hairpin:: takeover status:: commands::'
 
-headline "Build"
-run_cargo build --quiet --locked
-binary=$(target_directory)/debug/kube-dnat
-tests=$(run_cargo test --test net --no-run --locked 2>&1 | sed -n 's/.*(\(.*\))$/\1/p' | tail -n 1)
+headline "Build kube-dnat, the tests and the root file systems"
+target=$(realpath "$(target_directory)")
+tests=$(run_cargo test --release --test net --no-run --locked 2>&1 | sed -n 's/.*(\(.*\))$/\1/p' | tail -n 1)
 tests=$(cd "$root" && realpath "$tests")
+
+releases=(bullseye bookworm trixie)
+images=()
+for release in "${releases[@]}"; do
+    make_distribution "$release"
+    images+=("$work/$release.ext4")
+done
 
 for version in "${versions[@]}"; do
     read -r suite archive release < <(suite_of "$version")
@@ -208,26 +217,45 @@ for version in "${versions[@]}"; do
     kernel_release=$(basename "$modules"/lib/modules/*)
     depmod --basedir "$modules" "$kernel_release"
     kernel=$(find "$tree" -name 'vmlinuz*' -type f | head -n 1)
-    make_distribution "$release"
     make_initramfs "$modules" "$kernel_release" "$work/initramfs.gz"
     choose_acceleration "$kernel" "$work/initramfs.gz"
     make_run "$modules" "$kernel_release" "$work/run.ext4"
     log=$work/$version.log
-    boot 3600 "$acceleration" "$kernel" "$work/initramfs.gz" "$log" "$work/$release.ext4" "$work/run.ext4"
+    boot 3600 "$acceleration" "$kernel" "$work/initramfs.gz" "$log" \
+        "$work/$release.ext4" "$work/run.ext4" "${images[@]}"
     grep -q '^FINISHED' "$log.results" || echo 'RESULT finish FAILED' >>"$log.results"
     grep -E '^(FACT|RESULT)' "$log.results"
-    if grep -q '^RESULT .* FAILED' "$log.results"; then tr -d '\r' <"$log" | sed 's/^/| /'; fi
+    if grep -q '^RESULT [^ ]* FAILED' "$log.results"; then tr -d '\r' <"$log" | sed 's/^/| /'; fi
 done
 
+# results FILE...: prints a table, one row per result and one column per file.
+results() {
+    awk '
+        FNR == 1 { columns++ }
+        $1 == "FACT" && $2 == "kernel" { head[columns] = "Linux " $3 }
+        $1 == "FACT" && $2 == "nft" && NF == 3 { head[columns] = head[columns] ", nft " $3 }
+        $1 == "RESULT" {
+            if (!($2 in row)) { row[$2] = ++rows; name[rows] = $2 }
+            detail = $0
+            sub(/^RESULT [^ ]* [^ ]* */, "", detail)
+            sub(/,? *[0-9]* s$/, "", detail)
+            cell[row[$2], columns] = ($3 == "ok" ? (detail == "" ? "ok" : detail) : "**FAILED** " detail)
+        }
+        END {
+            line = "| |"; rule = "|---|"
+            for (c = 1; c <= columns; c++) { line = line " " head[c] " |"; rule = rule "---|" }
+            print line; print rule
+            for (r = 1; r <= rows; r++) {
+                line = "| " name[r] " |"
+                for (c = 1; c <= columns; c++) line = line " " ((r, c) in cell ? cell[r, c] : "-") " |"
+                print line
+            }
+        }' "$@"
+}
+
 headline "Results"
-failed=0
-printf '| kernel | nft | ok | failed |\n|---|---|---|---|\n'
-for version in "${versions[@]}"; do
-    results=$work/$version.log.results
-    # named STATE: prints the names of the results in that state.
-    named() { sed -n "s/^RESULT \([^ ]*\) $1.*/\1/p" "$results" | paste -sd ' '; }
-    [ -z "$(named FAILED)" ] || failed=1
-    printf '| %s | %s | %s | %s |\n' "$(sed -n 's/^FACT kernel //p' "$results")" \
-        "$(sed -n 's/^FACT nft //p' "$results")" "$(named ok)" "$(named FAILED)"
-done
-exit "$failed"
+files=()
+for version in "${versions[@]}"; do files+=("$work/$version.log.results"); done
+results "${files[@]}"
+grep -h '^FACT' "${files[@]}" | sed -n 's/^FACT \(nft .*: .*\|an .*\)/\1/p' | sort -u
+if grep -q '^RESULT [^ ]* FAILED' "${files[@]}"; then exit 1; fi

@@ -10,15 +10,27 @@ mount -t devpts pts /dev/pts
 mount -t tmpfs run /run
 # devtmpfs lacks it, and `<(...)` needs it.
 ln -s /proc/self/fd /dev/fd
+# A test compiles a library with clang, which is ten times as large as gcc.
+ln -s /usr/bin/gcc /usr/local/bin/clang
 ip link set lo up
 hostname kernels
-# Sets tree, filters and limit (seconds per group of tests).
-tree='' filters='' limit=''
+# Sets tree, target, filters, limit (seconds per group of tests), releases, and the factor of deadlines.
+tree='' target='' filters='' limit='' releases=''
 # shellcheck source=/dev/null
 . /etc/kernels.conf
 cd "$tree" || exit 1
 stty -F /dev/ttyS1 raw
 report() { printf '%s\n' "$*" | tee /dev/ttyS1; }
+
+# The distributions, for their nft: the third disk and the following.
+disks=({c..z})
+number=0
+for release in $releases; do
+    mkdir -p "/releases/$release"
+    mount -o ro "/dev/vd${disks[number]}" "/releases/$release"
+    number=$((number + 1))
+done
+export releases target
 
 # result NAME LIMIT COMMAND...: runs the command and reports its result.
 result() {
@@ -27,10 +39,11 @@ result() {
     timeout --kill-after=5 "$limit" "$@" >/run/output 2>&1 </dev/null || status=$?
     detail=$(sed -n 's/^test result: [A-Za-z]*\. \([0-9]*\) passed; \([0-9]*\) failed.*/\1 passed, \2 failed/p' /run/output | tail -n 1)
     [ "$status" -ne 124 ] || detail="not within $limit s"
+    grep '^FACT ' /run/output | while read -r fact; do report "$fact"; done
     # A filter without a test is a mistake.
     case $detail in '0 passed, 0 '*) status=1 ;; esac
     if [ "$status" -eq 0 ]; then
-        report "RESULT $name ok ${detail:-exit status 0}, $((SECONDS - begin)) s"
+        report "RESULT $name ok${detail:+ $detail,} $((SECONDS - begin)) s"
     else
         report "RESULT $name FAILED ${detail:-exit status $status}, $((SECONDS - begin)) s"
         printf '%s\n' "--- $name"
@@ -42,12 +55,16 @@ report "FACT kernel $(uname -r)"
 report "FACT nft $(nft --version | sed 's/^nftables v\([^ ]*\).*/\1/')"
 result check 100 unshare --net sh -c "ip link set lo up && ip route add default dev lo &&
     echo 1 >/proc/sys/net/ipv4/ip_forward && echo 1 >/proc/sys/net/ipv6/conf/all/forwarding &&
-    target/debug/kube-dnat check"
+    $target/release/kube-dnat check"
 for filter in $filters; do
     if [ "$filter" = all ]; then set --; else set -- "$filter"; fi
-    result "test-${filter%::}" "$limit" target/debug/net-tests --test-threads=2 "$@"
+    result "test-${filter%::}" "$limit" "$target/release/net-tests" --test-threads=2 "$@"
 done
-result demo 400 env KUBE_DNAT="$tree/target/debug/kube-dnat" scripts/demo.sh
+for check in /usr/local/lib/kernels/check-*.sh; do
+    name=${check##*/check-}
+    result "${name%.sh}" 300 "$check"
+done
+result demo 400 env KUBE_DNAT="$target/release/kube-dnat" scripts/demo.sh
 if dmesg | grep -E 'WARNING:|BUG:|Oops'; then report 'RESULT kernel-log FAILED'; else report 'RESULT kernel-log ok'; fi
 report FINISHED
 sync
