@@ -54,6 +54,13 @@ impl ApiClient {
         self.kube.clone()
     }
 
+    /// Returns the same client, but with another service that answers its requests.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn answered_by(self, kube: Client) -> Self {
+        Self { kube, ..self }
+    }
+
     /// Follows the file with the API servers, if there is one.
     pub(super) async fn follow_servers(self) {
         if let (masters, Some(file)) = self.servers {

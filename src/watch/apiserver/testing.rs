@@ -1,15 +1,37 @@
-//! The decoding of answers, for tests that do not have an API server.
+//! The readers and the decoding of answers, for tests that do not have an API server.
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use kube::client::Body;
+use tokio::sync::mpsc::Sender;
 
+use super::WatchTimeouts;
 use super::answer::frames;
+use super::client::ApiClient;
 use super::decode::{self, WatchFrame};
 use super::kinds::Watched;
 use super::object::WatchedObject;
+use super::reader;
 use crate::config::ContentType;
-use crate::planner::model::{ObjectKind, Update, wire};
+use crate::planner::model::{Events, ObjectKind, Update, wire};
+
+/// Lists and watches one kind as [`super::watch_with`] does.
+pub async fn read(
+    kind: ObjectKind,
+    client: &ApiClient,
+    our_node: &str,
+    timeouts: &WatchTimeouts,
+    events: &Sender<Events>,
+) {
+    let read = match kind {
+        ObjectKind::Service => reader::read::<wire::WireService>,
+        ObjectKind::EndpointSlice => reader::read::<wire::WireEndpointSlice>,
+        ObjectKind::Node => reader::read::<wire::WireNode>,
+        ObjectKind::ServiceCidr => reader::read::<wire::WireServiceCidr>,
+        ObjectKind::Endpoints => return,
+    };
+    read(client, our_node, timeouts, events).await;
+}
 
 /// Decodes a body as an error, as a page of a list and as the frames of a watch, and returns the
 /// updates of its objects.
