@@ -1,12 +1,10 @@
 //! The continuation of a watch that ends, falls silent or expires.
 
-use std::time::{Duration, Instant};
-
 use kube_dnat::planner::model::ObjectKind;
 use kube_dnat::watch::apiserver::WatchTimeouts;
 
 use super::objects::{service, slice};
-use super::seen::{Seen, TIMEOUTS};
+use super::seen::{DEADLINE, Seen, TIMEOUTS};
 use super::server::{Gone, Server};
 
 /// Returns whether the objects were listed again after the first list, as a stream or in pages.
@@ -51,16 +49,36 @@ async fn a_broken_watch_continues_from_its_resource_version() {
 }
 
 #[tokio::test]
-async fn watches_that_end_at_once_cause_no_busy_loop() {
+async fn a_watch_that_ends_at_once_is_resumed_after_a_pause() {
     let server = Server::start();
-    let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
-    let start = Instant::now();
+    let timeouts = WatchTimeouts {
+        first_pause: DEADLINE * 10,
+        ..TIMEOUTS
+    };
+    let mut seen = Seen::listed(&server.kubeconfig(), timeouts).await;
+    server.until_watched("services", 1).await;
+    let before = server.requests("services").len();
 
     server.end_watches_at_once("services");
-    // Six watches, the pauses after which sum up to 1.26 s or more, and then a list.
-    server.until_requested("services", 8).await;
+    server.until_watched("services", 0).await;
 
-    assert!(start.elapsed() > Duration::from_secs(1));
+    // Meanwhile other kinds are followed.
+    for number in 0..20 {
+        let name = format!("shop/cart-{number}");
+        server.apply(slice(&name, "cart", "10.0.0.1"));
+        seen.until_exists(ObjectKind::EndpointSlice, &name).await;
+    }
+    assert_eq!(server.requests("services").len(), before);
+}
+
+#[tokio::test]
+async fn watches_that_end_at_once_are_listed_again_after_a_while() {
+    let server = Server::start();
+    let mut seen = Seen::listed(&server.kubeconfig(), TIMEOUTS).await;
+
+    server.end_watches_at_once("services");
+    // Six watches with growing pauses, and then a list.
+    server.until_requested("services", 8).await;
     server.apply(service("shop/cart", "10.96.0.1"));
     seen.until_exists(ObjectKind::Service, "shop/cart").await;
 }

@@ -14,7 +14,6 @@ mod mistakes;
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use kube_dnat::logging::LogEvent;
@@ -23,7 +22,6 @@ use kube_dnat::logging::LogEvent;
 struct Outcome {
     code: Option<i32>,
     log: Vec<String>,
-    took: Duration,
 }
 
 impl Outcome {
@@ -54,7 +52,6 @@ impl Outcome {
 }
 
 fn kube_dnat(arguments: &[&str]) -> Outcome {
-    let start = Instant::now();
     let output = Command::new(env!("CARGO_BIN_EXE_kube-dnat"))
         .args(arguments)
         .env("NO_COLOR", "1")
@@ -65,7 +62,6 @@ fn kube_dnat(arguments: &[&str]) -> Outcome {
     Outcome {
         code: output.status.code(),
         log: log.lines().map(str::to_owned).collect(),
-        took: start.elapsed(),
     }
 }
 

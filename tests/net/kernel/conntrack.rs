@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
-use std::time::Duration;
 
 use kube_dnat::netlink::Conntrack;
 use kube_dnat::planner::conntrack::ConntrackEntry;
@@ -114,7 +113,7 @@ fn tcp_and_sctp_entries_can_be_stale_only_if_they_were_never_answered() {
     });
     sctp::send_init(&namespace, 5000, (Ipv4Addr::new(192, 0, 2, 9).into(), 3868));
     let listing = || namespace.command("conntrack", &["-L"]);
-    wait_until("entries of both", Duration::from_secs(10), || {
+    wait_until("entries of both", || {
         let listing = listing();
         listing.contains("SYN_SENT") && listing.contains("sctp")
     });

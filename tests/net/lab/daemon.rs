@@ -4,19 +4,15 @@ use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 use std::{env, fs, process};
 
 use kube_dnat::logging::LogEvent;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Cluster, Family, manifest, nft};
-
-/// The longest time from a change of the manifests to its commit, on a busy machine.
-const PROGRAM_TIMEOUT: Duration = Duration::from_secs(5);
+use super::{Cluster, Family, manifest, nft, wait_until};
 
 /// A directory of manifests, which is removed when the value is dropped.
 #[derive(Debug)]
@@ -203,7 +199,7 @@ impl<'a> Daemon<'a> {
         };
         daemon.await_programmed();
         // The commit is in the kernel a moment before the daemon logs it.
-        wait_until("the first sync is logged", PROGRAM_TIMEOUT, || {
+        wait_until("the first sync is logged", || {
             !daemon.logged(LogEvent::FirstSyncCommitted).is_empty()
         });
         daemon
@@ -238,7 +234,7 @@ impl<'a> Daemon<'a> {
                 &address,
             )
         };
-        wait_until("the manifests are programmed", PROGRAM_TIMEOUT, || {
+        wait_until("the manifests are programmed", || {
             Family::ALL.into_iter().all(marked)
         });
     }
@@ -278,17 +274,16 @@ impl<'a> Daemon<'a> {
         self.process.wait().expect("wait for the daemon");
     }
 
-    /// Sends SIGTERM and waits for the exit; returns the exit status and the duration.
-    pub(crate) fn terminate(mut self) -> (ExitStatus, Duration) {
-        let sent = Instant::now();
+    /// Sends SIGTERM and waits for the exit; returns the exit status.
+    pub(crate) fn terminate(mut self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
-        (self.ended(), sent.elapsed())
+        self.ended()
     }
 
     /// Waits for the exit.
     pub(crate) fn ended(&mut self) -> ExitStatus {
         let mut status = None;
-        wait_until("the daemon exits", Duration::from_secs(5), || {
+        wait_until("the daemon exits", || {
             status = self.process.try_wait().expect("wait for the daemon");
             status.is_some()
         });
@@ -321,31 +316,5 @@ impl Drop for Daemon<'_> {
             let ruleset = String::from_utf8_lossy(&ruleset.stdout);
             eprintln!("--- log of kube-dnat\n{log}\n--- ruleset of node-1\n{ruleset}---");
         }
-    }
-}
-
-/// Multiplies a deadline by `KUBE_DNAT_TEST_PATIENCE`, for emulated processors (`scripts/kernels.sh`).
-pub(crate) fn patient(deadline: Duration) -> Duration {
-    static FACTOR: OnceLock<u32> = OnceLock::new();
-    let factor = FACTOR.get_or_init(|| {
-        env::var("KUBE_DNAT_TEST_PATIENCE").map_or(1, |factor| {
-            factor
-                .parse()
-                .expect("KUBE_DNAT_TEST_PATIENCE is a whole number")
-        })
-    });
-    deadline * *factor
-}
-
-/// Waits for a condition; panics if it does not become true in time.
-#[track_caller]
-pub(crate) fn wait_until(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
-    let (start, deadline) = (Instant::now(), patient(deadline));
-    while !condition() {
-        assert!(
-            start.elapsed() < deadline,
-            "not within {deadline:?}: {what}"
-        );
-        thread::sleep(Duration::from_millis(5));
     }
 }

@@ -31,10 +31,11 @@ mod reject;
 pub(crate) mod sctp;
 mod server;
 mod topology;
+mod wait;
 
 pub(crate) use cluster::Cluster;
 pub(crate) use container::{Image, Run};
-pub(crate) use daemon::{Daemon, Manifests, patient, run_command, wait_until};
+pub(crate) use daemon::{Daemon, Manifests, run_command};
 pub(crate) use family::Family;
 pub(crate) use flow::Flow;
 pub(crate) use host::Host;
@@ -45,6 +46,7 @@ pub(crate) use ping::{Ping, ping};
 pub(crate) use probe::{Answer, Outcome, Probe, Protocol, Tally};
 pub(crate) use reject::Reject;
 pub(crate) use server::Server;
+pub(crate) use wait::{DEADLINE, patient, wait_until};
 
 /// The tests of the lab itself.
 pub(crate) fn tests() -> Vec<Trial> {

@@ -6,7 +6,6 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::panic::resume_unwind;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
-use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns, unshare};
 
@@ -137,7 +136,7 @@ impl Namespace {
             let addresses = self.run(read).expect("IPv6 in the kernel");
             !addresses.lines().any(is_tentative)
         };
-        wait_until("the addresses are usable", Duration::from_secs(5), usable);
+        wait_until("the addresses are usable", usable);
     }
 
     /// Returns a path of the namespace for other programs, such as `ip link set ... netns PATH`.

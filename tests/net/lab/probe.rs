@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::daemon::patient;
+use super::patient;
 use super::{Flow, Namespace};
 
 /// A transport protocol of the probes.
@@ -147,7 +147,7 @@ pub(crate) struct Probe<'a> {
 }
 
 impl<'a> Probe<'a> {
-    /// Creates a probe of an address and port from a namespace. It waits two seconds for an
+    /// Creates a probe of an address and port from a namespace. It waits ten seconds for an
     /// answer, unless [`deadline`](Self::deadline) sets another time.
     pub(crate) fn new(from: &'a Namespace, protocol: Protocol, to: (IpAddr, u16)) -> Self {
         Self {
@@ -155,7 +155,7 @@ impl<'a> Probe<'a> {
             protocol,
             to: to.into(),
             source: None,
-            deadline: patient(Duration::from_secs(2)),
+            deadline: patient(Duration::from_secs(10)),
         }
     }
 

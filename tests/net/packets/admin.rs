@@ -1,7 +1,6 @@
 //! The endpoints for operators, the kubelet and Prometheus.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
-use std::time::Duration;
 
 use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
@@ -33,7 +32,6 @@ pub(super) fn tests() -> Vec<Trial> {
 
 const HEALTH: u16 = 10_256;
 const METRICS: u16 = 10_249;
-const PATIENCE: Duration = Duration::from_secs(10);
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn manifests(shop: &Shop) -> String {
@@ -52,7 +50,7 @@ fn answer(from: &Host, to: (IpAddr, u16), what: &str, body: &str) -> (u16, Strin
 /// syncs.
 pub(super) fn await_sync(shop: &Shop) {
     let to = (LOOPBACK, METRICS);
-    wait_until("the sync loop answers", PATIENCE, || {
+    wait_until("the sync loop answers", || {
         let answer = ask(&shop.cluster.node, to, "GET /debug/state", "");
         answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
     });
@@ -124,7 +122,7 @@ fn health_is_503_before_the_first_commit() {
     std::thread::scope(|scope| {
         let daemon = scope.spawn(|| node.output("timeout", &flags, ""));
         let to = (LOOPBACK, HEALTH);
-        wait_until("the health port answers", PATIENCE, || {
+        wait_until("the health port answers", || {
             ask(&shop.cluster.node, to, "GET /livez", "").is_ok()
         });
         for path in ["/healthz", "/livez"] {
@@ -223,7 +221,7 @@ fn metrics_are_valid_and_count_changes() {
     let node = &shop.cluster.node.namespace;
     crate::lab::nft::load(node, "flush set ip kube-dnat cluster-ips");
     let repaired = || !daemon.logged(LogEvent::DriftRepaired).is_empty();
-    wait_until("the tables are repaired", PATIENCE, repaired);
+    wait_until("the tables are repaired", repaired);
     let (status, metrics) = on_loopback(&shop, "/metrics");
     assert_eq!(status, 200);
     let parsed = parse_openmetrics(&metrics).unwrap_or_else(|error| panic!("{error}: {metrics}"));
@@ -349,12 +347,12 @@ fn the_verbosity_of_the_log_changes_at_run_time() {
         )
     );
     daemon.await_programmed();
-    wait_until("a commit is logged", PATIENCE, || commits() > quiet);
+    wait_until("a commit is logged", || commits() > quiet);
     assert_eq!(set("loud").0, 400);
     for changes in [3, 4] {
         daemon.signal(Signal::SIGUSR1);
         let said = || daemon.logged(LogEvent::LogVerbosityChanged).len();
-        wait_until("the verbosity is changed", PATIENCE, || said() == changes);
+        wait_until("the verbosity is changed", || said() == changes);
     }
 }
 
@@ -365,9 +363,7 @@ fn sigusr1_returns_to_the_configured_verbosity() {
     let changes = || daemon.logged(LogEvent::LogVerbosityChanged);
     for (count, verbosity) in [(1, "verbosity=4"), (2, "verbosity=2"), (3, "verbosity=4")] {
         daemon.signal(Signal::SIGUSR1);
-        wait_until("the verbosity is changed", PATIENCE, || {
-            changes().len() == count
-        });
+        wait_until("the verbosity is changed", || changes().len() == count);
         let line = changes().pop().expect("a line");
         assert!(line.ends_with(verbosity), "{line}");
     }
@@ -407,9 +403,9 @@ fn a_port_in_use_is_retried_or_ends_the_start() {
     );
     let daemon = shop.start(&manifests(&shop));
     let diagnostics = || daemon.logged(LogEvent::ServerListenFailed).len();
-    wait_until("the failure is logged", PATIENCE, || diagnostics() == 1);
+    wait_until("the failure is logged", || diagnostics() == 1);
     drop(in_use);
-    wait_until("the daemon listens", PATIENCE, || {
+    wait_until("the daemon listens", || {
         !daemon.logged(LogEvent::ServerListening).is_empty()
     });
     assert_eq!(health(&shop, "/healthz").0, 200);

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::shop::NODE_PORT;
 use super::{Cluster, Daemon, Family, Host, IpAddr, Manifests, Protocol};
-use crate::lab::{Service, Slices, wait_until};
+use crate::lab::{DEADLINE, Service, Slices, wait_until};
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::application;
@@ -22,8 +22,6 @@ pub(super) fn tests() -> Vec<Trial> {
         requests_and_downloads_outlive_their_endpoints,
     )
 }
-
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running program. Dropping it stops the program.
 struct Running(Child);
@@ -43,7 +41,7 @@ fn start(host: &Host, command: &mut Command, port: u16) -> Running {
     let running = Running(host.namespace.spawn(command));
     for family in Family::ALL {
         let to = SocketAddr::new(host.ip(family), port);
-        wait_until(&format!("{} listens", host.name()), PATIENCE, || {
+        wait_until(&format!("{} listens", host.name()), || {
             host.namespace.run(|| TcpStream::connect(to)).is_ok()
         });
     }
@@ -75,14 +73,14 @@ fn ask(protocol: Protocol, server: SocketAddr, question: &[u8]) -> Vec<u8> {
                 [0_u8; 16].into()
             };
             let socket = UdpSocket::bind((any, 0)).expect("a socket");
-            socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            socket.set_read_timeout(Some(DEADLINE)).expect("a timeout");
             socket.connect(server).expect("connect");
             socket.send(question).expect("ask");
             socket.recv(&mut answer).expect("an answer over UDP")
         }
         Protocol::Tcp => {
             let mut stream = TcpStream::connect(server).expect("connect");
-            stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
             let length = u16::try_from(question.len()).expect("a short question");
             let message = [&length.to_be_bytes()[..], question].concat();
             stream.write_all(&message).expect("ask");
@@ -177,7 +175,7 @@ impl KeptAlive {
     fn open(from: &Host, to: SocketAddr) -> Self {
         let stream = from.namespace.run(|| TcpStream::connect(to));
         let stream = stream.unwrap_or_else(|error| panic!("{to}: {error}"));
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
         Self(BufReader::new(stream))
     }
 
@@ -257,7 +255,7 @@ fn requests_and_downloads_outlive_their_endpoints() {
             || requests.load(Ordering::Relaxed) < 50
             || !downloads.iter().all(thread::ScopedJoinHandle::is_finished)
         {
-            assert!(started.elapsed() < PATIENCE, "{changes} {requests:?}");
+            assert!(started.elapsed() < DEADLINE, "{changes} {requests:?}");
             let kept = changes % pods.len();
             daemon.apply("web.yaml", &web(&pods[kept..=kept]));
             changes += 1;

@@ -272,9 +272,7 @@ fn changes_are_pending_for_the_minimum_sync_period_and_share_one_sync() {
     }
     daemon.await_programmed();
     // The daemon logs a commit after the conntrack cleanup.
-    wait_until("a commit is logged", Duration::from_secs(5), || {
-        commits() > before
-    });
+    wait_until("a commit is logged", || commits() > before);
     let turns = commits() - before;
     let elapsed = started.elapsed();
     // One sync can be due immediately, and then one every two seconds. Five changes are more.

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::process::Output;
-use std::time::Duration;
 
 use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
@@ -81,9 +80,7 @@ fn the_daemon_uses_kube_proxys_file_until_it_changes() {
     assert!(tables(node).contains("kube-dnat"));
     let cleaned = kube_dnat(node, &["--cleanup", &format!("--config={file}")]);
     assert!(cleaned.status.success(), "{cleaned:?}");
-    wait_until("the tables are removed", Duration::from_secs(1), || {
-        tables(node).is_empty()
-    });
+    wait_until("the tables are removed", || tables(node).is_empty());
 }
 
 fn init_only_applies_only_the_kernel_settings() {

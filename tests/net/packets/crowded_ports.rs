@@ -17,7 +17,7 @@ use super::admin::await_sync;
 use super::health_check::ask;
 use super::shop::{Shop, cart, cart_slices};
 use super::{Daemon, Family, Host};
-use crate::lab::wait_until;
+use crate::lab::{DEADLINE, wait_until};
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::crowded_ports;
@@ -32,13 +32,6 @@ pub(super) fn tests() -> Vec<Trial> {
 const HEALTH: u16 = 10_256;
 const METRICS: u16 = 10_249;
 const CHECK: u16 = 32_000;
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The longest time of an answer on a busy machine; on an idle one it takes less than 20 ms.
-///
-/// Waiting for the connections of a crowd of 257 takes nine seconds.
-const MAX_ANSWER_TIME: Duration = Duration::from_secs(4);
-
 /// The number of connections that a crowd holds to one port.
 const CROWD: usize = 400;
 
@@ -161,7 +154,7 @@ fn start(shop: &Shop) -> Daemon<'_> {
     let daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &flags);
     await_sync(shop);
     let to = (Family::V4.lan(2), CHECK);
-    wait_until("the health check is served", PATIENCE, || {
+    wait_until("the health check is served", || {
         ask(&shop.cluster.node, to, "GET /", "").is_ok()
     });
     daemon
@@ -173,39 +166,44 @@ fn requests_of_the_node_are_answered_beside_held_connections() {
     let crowds = [HEALTH, METRICS, CHECK]
         .map(|port| Crowd::gather(&shop.cluster.client, (Family::V4.lan(2), port).into()));
     for crowd in &crowds {
-        wait_until("the crowd is connected", PATIENCE, || {
+        wait_until("the crowd is connected", || {
             crowd.opened.load(Ordering::Relaxed) >= CROWD
         });
     }
-    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let own = Family::V4.lan(2);
-    for _ in 0..10 {
-        for (to, what) in [
-            ((own, HEALTH), "GET /healthz"),
-            ((loopback, HEALTH), "GET /livez"),
-            ((own, METRICS), "GET /metrics"),
-            ((loopback, METRICS), "GET /healthz"),
-            ((own, CHECK), "GET /"),
-        ] {
-            let asked = Instant::now();
-            let answer = ask(&shop.cluster.node, to, what, "");
-            let elapsed = asked.elapsed();
-            let answer = answer.unwrap_or_else(|error| panic!("{what} at {to:?}: {error}"));
-            assert!(answer.starts_with("HTTP/1.1 200 "), "{what}: {answer}");
-            assert!(
-                elapsed < MAX_ANSWER_TIME,
-                "{what} at {to:?} took {elapsed:?}"
-            );
-        }
-    }
+    let (loopback, own) = (IpAddr::V4(Ipv4Addr::LOCALHOST), Family::V4.lan(2));
+    let requests = [
+        ((own, HEALTH), "GET /healthz"),
+        ((loopback, HEALTH), "GET /livez"),
+        ((own, METRICS), "GET /metrics"),
+        ((loopback, METRICS), "GET /healthz"),
+        ((own, CHECK), "GET /"),
+    ];
+    // If each waited for the connections of the crowd, they would take several minutes.
+    all_are_answered(&shop, &requests, 10);
     // An outside load balancer shares the slots with the crowd, and is answered too.
     for port in [HEALTH, CHECK] {
-        wait_until("the load balancer is answered", PATIENCE, || {
+        wait_until("the load balancer is answered", || {
             let answer = ask(&shop.cluster.client, (own, port), "GET /healthz", "");
             answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
         });
     }
     drop(crowds);
+}
+
+/// Sends each request from the node so many times, one after another, and waits for the answers.
+fn all_are_answered(shop: &Shop, requests: &[((IpAddr, u16), &str)], times: usize) {
+    let all = || {
+        for (to, what) in requests.iter().cycle().take(times * requests.len()) {
+            let answer = ask(&shop.cluster.node, *to, what, "");
+            let answer = answer.unwrap_or_else(|error| panic!("{what} at {to:?}: {error}"));
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{what}: {answer}");
+        }
+    };
+    thread::scope(|scope| {
+        let asking = scope.spawn(all);
+        wait_until("all requests are answered", || asking.is_finished());
+        asking.join().expect("every answer is 200");
+    });
 }
 
 /// The requests that the kubelet and operators send on the node.
@@ -258,13 +256,13 @@ fn the_node_has_an_accept_queue_of_its_own() {
         to.map(|to| connect(to.into())).collect()
     });
     for port in [HEALTH, METRICS, CHECK] {
-        wait_until("the queue of other hosts is full", PATIENCE, || {
+        wait_until("the queue of other hosts is full", || {
             waiting(&shop, port).iter().any(|waiting| *waiting > 16)
         });
     }
     let mut asking: Vec<_> = own_requests()
         .map(|(to, what)| {
-            let stream = node.run(|| TcpStream::connect_timeout(&to.into(), PATIENCE));
+            let stream = node.run(|| TcpStream::connect_timeout(&to.into(), DEADLINE));
             let mut stream = stream.unwrap_or_else(|error| panic!("{what} at {to:?}: {error}"));
             write!(stream, "{what} HTTP/1.1\r\nHost: node\r\n\r\n").expect("sent");
             (stream, what)
@@ -279,7 +277,7 @@ fn the_node_has_an_accept_queue_of_its_own() {
     }
     daemon.signal(Signal::SIGCONT);
     for (stream, what) in &mut asking {
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a time-out");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
         assert!(answer.starts_with("HTTP/1.1 200 "), "{what}: {answer}");
@@ -293,23 +291,12 @@ fn requests_of_the_node_are_answered_during_a_flood() {
     let floods = [HEALTH, METRICS, CHECK]
         .map(|port| Crowd::flood(&shop.cluster.client, (Family::V4.lan(2), port).into()));
     for flood in &floods {
-        wait_until("the flood has started", PATIENCE, || {
+        wait_until("the flood has started", || {
             flood.opened.load(Ordering::Relaxed) >= 10 * CROWD
         });
     }
-    for _ in 0..20 {
-        for (to, what) in own_requests() {
-            let asked = Instant::now();
-            let answer = ask(&shop.cluster.node, to, what, "");
-            let elapsed = asked.elapsed();
-            let answer = answer.unwrap_or_else(|error| panic!("{what} at {to:?}: {error}"));
-            assert!(answer.starts_with("HTTP/1.1 200 "), "{what}: {answer}");
-            assert!(
-                elapsed < MAX_ANSWER_TIME,
-                "{what} at {to:?} took {elapsed:?}"
-            );
-        }
-    }
+    let requests: Vec<_> = own_requests().collect();
+    all_are_answered(&shop, &requests, 20);
     drop(floods);
 }
 
@@ -326,18 +313,21 @@ fn a_request_that_does_not_arrive_is_closed() {
             "PUT /debug/flags/v HTTP/1.1\r\nHost: node\r\nContent-Length: 9\r\n\r\n1",
         ),
     ] {
-        let elapsed = shop.cluster.node.namespace.run(|| {
+        let asked = Instant::now();
+        let closed = shop.cluster.node.namespace.run(|| {
             let mut stream = TcpStream::connect((Family::V4.lan(2), port)).expect("a connection");
             stream.write_all(request.as_bytes()).expect("sent");
-            stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-            let asked = Instant::now();
-            // The connection may be reset instead.
-            let _closed = stream.read_to_end(&mut Vec::new());
-            asked.elapsed()
+            stream.set_read_timeout(Some(DEADLINE)).expect("a time-out");
+            stream.read_to_end(&mut Vec::new())
         });
+        // The connection may be reset instead.
+        let is_open = closed.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        assert!(!is_open, "{port} {request:?}");
+        // A busy machine only makes it longer.
+        let elapsed = asked.elapsed();
         assert!(
-            (Duration::from_millis(1900)..Duration::from_secs(4)).contains(&elapsed),
-            "{port} {request:?}: {elapsed:?}"
+            elapsed > Duration::from_millis(1900),
+            "{port} {request:?} was closed after {elapsed:?}"
         );
     }
 }

@@ -1,15 +1,11 @@
 //! External IPs: no interface has them, and the node serves them on every interface.
 
-use std::time::Duration;
-
 use libtest_mimic::Trial;
 use serde_json::json;
 
 use super::shop::{NODE_PORT, Shop, cart, cart_slices};
 use super::{Cluster, Family, everywhere, names, servers};
 use crate::lab::{Service, Slices, chi, wait_until};
-
-const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::external_ip;
@@ -156,7 +152,7 @@ fn the_older_service_keeps_a_port_of_a_node_address() {
     has("pod-1:8080", true);
     // The daemon logs one conflict for each family and protocol.
     let await_conflicts = |loser: &str, winner: &str| {
-        wait_until("the conflicts are logged", PATIENCE, || {
+        wait_until("the conflicts are logged", || {
             let conflicts = daemon.diagnostics(loser, "FrontendConflict");
             conflicts.len() == 4 && conflicts.iter().all(|line| line.contains(winner))
         });

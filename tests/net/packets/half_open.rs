@@ -9,7 +9,7 @@ use serde_json::json;
 use super::render::render;
 use super::shop::{Shop, cart_on_every_frontend, cart_slices, frontends};
 use super::{Daemon, Family, Host, Protocol};
-use crate::lab::{Outcome, Probe, nft, wait_until};
+use crate::lab::{DEADLINE, Outcome, Probe, nft, wait_until};
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::half_open;
@@ -22,10 +22,6 @@ pub(super) fn tests() -> Vec<Trial> {
         a_syn_stays_at_a_serving_terminating_endpoint,
     )
 }
-
-/// The time limit of a connection. The kernel retransmits a SYN after 1, 3 and 7 seconds. On a
-/// busy machine only the third retransmission may come after the change.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A rule that makes the kernel track connections, because without such a rule it tracks none.
 const TRACKING: &str = "table inet tracking { chain c {\n\
@@ -52,7 +48,7 @@ fn probes<'a>(shop: &'a Shop, of: &[&str]) -> Vec<Probe<'a>> {
         let frontends = frontends(family).into_iter();
         for (_, to) in frontends.filter(|(name, _)| of.contains(name)) {
             for source in sources {
-                probes.push(source.probe(Protocol::Tcp, to).deadline(PATIENCE));
+                probes.push(source.probe(Protocol::Tcp, to).deadline(DEADLINE));
             }
         }
     }
@@ -67,7 +63,7 @@ fn connect<'scope, 'env>(
 ) -> Vec<ScopedJoinHandle<'scope, Outcome>> {
     let connecting = probes.iter().map(|probe| scope.spawn(|| probe.send()));
     let connecting = connecting.collect();
-    wait_until("every SYN is tracked", Duration::from_secs(10), || {
+    wait_until("every SYN is tracked", || {
         let tracked = ["ipv4", "ipv6"].map(|family| {
             let arguments = ["-L", "-f", family, "-p", "tcp", "--state", "SYN_SENT"];
             let listing = shop.cluster.node.namespace.command("conntrack", &arguments);

@@ -2,7 +2,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
 
 use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
@@ -10,7 +9,7 @@ use serde_json::json;
 
 use super::shop::{Shop, cart, cart_slices};
 use super::{Daemon, Family, Host, Protocol, names, servers};
-use crate::lab::{Service, Slices, wait_until};
+use crate::lab::{DEADLINE, Service, Slices, wait_until};
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::health_check;
@@ -25,8 +24,6 @@ pub(super) fn tests() -> Vec<Trial> {
 }
 
 const PORT: u16 = 32_000;
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// The cart with a health check and the first load-balancer IPs of the lab.
 fn local(port: u16) -> Service {
     with_health_check(port, 1)
@@ -54,8 +51,8 @@ pub(super) fn ask(
     body: &str,
 ) -> std::io::Result<String> {
     from.namespace.run(|| {
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::from(to), PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::from(to), DEADLINE)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
         let len = body.len();
         write!(
             stream,
@@ -70,16 +67,11 @@ pub(super) fn ask(
 /// Waits until an outside client gets this status; returns the answer.
 pub(super) fn answer(shop: &Shop, family: Family, port: u16, status: &str) -> String {
     let mut last = String::new();
-    wait_until(
-        &format!("{family} port {port} answers {status}"),
-        PATIENCE,
-        || {
-            let to = (family.lan(2), port);
-            last = get(&shop.cluster.client, to, "/any/path")
-                .unwrap_or_else(|error| error.to_string());
-            last.starts_with(&format!("HTTP/1.1 {status}"))
-        },
-    );
+    wait_until(&format!("{family} port {port} answers {status}"), || {
+        let to = (family.lan(2), port);
+        last = get(&shop.cluster.client, to, "/any/path").unwrap_or_else(|error| error.to_string());
+        last.starts_with(&format!("HTTP/1.1 {status}"))
+    });
     last
 }
 
@@ -94,7 +86,7 @@ fn body(count: usize) -> String {
 fn await_closed(shop: &Shop, port: u16) {
     for family in Family::ALL {
         let to = (family.lan(2), port);
-        wait_until(&format!("{family} port {port} is closed"), PATIENCE, || {
+        wait_until(&format!("{family} port {port} is closed"), || {
             let refused = std::io::ErrorKind::ConnectionRefused;
             get(&shop.cluster.client, to, "/").is_err_and(|error| error.kind() == refused)
         });
@@ -123,7 +115,7 @@ fn health_checks_count_the_local_endpoints() {
     let drained = cart_slices([one, remote]).with([two], &terminating);
     daemon.apply("shop.yaml", &(local(PORT).yaml() + &drained.yaml()));
     for family in Family::ALL {
-        wait_until("one endpoint is counted", PATIENCE, || {
+        wait_until("one endpoint is counted", || {
             answer(&shop, family, PORT, "200 OK\r\n").ends_with(&body(1))
         });
     }
@@ -161,9 +153,7 @@ fn a_port_in_use_is_logged_once_and_retried() {
     let slices = cart_slices(shop.pods(["pod-1"])).yaml();
     let daemon = shop.start(&(local(PORT).yaml() + &slices));
     let logged = || daemon.logged(LogEvent::HealthCheckListenFailed);
-    wait_until("the port in use is logged", PATIENCE, || {
-        logged().len() == 2
-    });
+    wait_until("the port in use is logged", || logged().len() == 2);
     assert!(
         logged().iter().all(|line| line.contains("shop/cart")),
         "{:?}",
@@ -203,7 +193,7 @@ fn the_older_service_keeps_a_contested_port() {
     let cart = local(PORT).yaml();
     let daemon = shop.start(&(cart.clone() + &mail("2024-02-01T00:00:00Z") + &others));
     let await_conflict = |daemon: &Daemon<'_>, loser: &str, winner: &str| {
-        wait_until("the conflict is logged", PATIENCE, || {
+        wait_until("the conflict is logged", || {
             let conflicts = daemon.diagnostics(loser, "FrontendConflict");
             let is_named = |line: &String| line.contains("32000/tcp") && line.contains(winner);
             conflicts.len() == 1 && conflicts.iter().all(is_named)
@@ -247,7 +237,7 @@ fn health_checks_are_served_at_load_balancer_ips_of_the_node() {
     };
     let until = |what: &str, serves: bool| {
         for ip in ips {
-            wait_until(&format!("{ip} {what}"), PATIENCE, || answers(ip) == serves);
+            wait_until(&format!("{ip} {what}"), || answers(ip) == serves);
         }
         for family in Family::ALL {
             assert!(answers(family.lan(2)), "the node's own address, {what}");
@@ -284,7 +274,7 @@ fn health_checks_are_served_at_the_node_port_addresses() {
     );
     let answers = |ip| get(&shop.cluster.client, (ip, PORT), "/").is_ok();
     for ip in other {
-        wait_until("the health check is served", PATIENCE, || answers(ip));
+        wait_until("the health check is served", || answers(ip));
     }
     for family in Family::ALL {
         assert!(!answers(family.lan(2)), "{family}");
@@ -296,6 +286,6 @@ fn health_checks_are_served_at_the_node_port_addresses() {
         .into_iter()
         .chain(Family::ALL.map(|family| family.lan(2)))
     {
-        wait_until("the health check is served", PATIENCE, || answers(ip));
+        wait_until("the health check is served", || answers(ip));
     }
 }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, PodSpec, SecurityContext};
@@ -22,8 +21,6 @@ pub(super) fn tests() -> Vec<Trial> {
         the_image_serves_with_the_command_of_kube_proxy,
     )
 }
-
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The mount point of the manifests. They replace the API server, which the lab does not have.
 const OBJECTS: &str = "/manifests";
@@ -75,7 +72,7 @@ fn assert_serves(shop: &Shop) {
         let answer = ask(&shop.cluster.client, to, "GET /readyz", "");
         answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
     };
-    wait_until("the daemon is ready", PATIENCE, ready);
+    wait_until("the daemon is ready", ready);
     let table = nft::list_table(&shop.cluster.node.namespace, Family::V4.table());
     assert!(table.contains("\"shop/cart:http-tcp\""), "{table}");
     for (family, protocol) in everywhere() {
@@ -148,7 +145,7 @@ fn the_container_of_the_daemonset_serves_with_its_capabilities() {
         assert_eq!(status(id, set), format!("{:016x}", 0), "{set}");
     }
     assert_eq!(status(id, "NoNewPrivs"), "1");
-    let (status, _) = daemon.terminate();
+    let status = daemon.terminate();
     assert!(status.success(), "{status}");
 }
 

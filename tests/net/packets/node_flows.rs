@@ -29,7 +29,7 @@ fn client(shop: &Shop, ip: IpAddr) -> Flow {
 
 #[track_caller]
 fn becomes(flow: &mut Flow, what: &str, expected: impl Fn(&Outcome) -> bool) {
-    let sent = send_until(flow, expected, std::time::Instant::now());
+    let sent = send_until(flow, expected);
     assert!(sent.is_ok(), "{what}: {sent:?}");
 }
 

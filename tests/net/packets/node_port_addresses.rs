@@ -1,7 +1,6 @@
 //! The addresses of the node that serve node ports: `--nodeport-addresses`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::json;
@@ -106,7 +105,7 @@ fn a_family_without_a_range_serves_all_its_addresses() {
 fn await_served(from: &Host, address: IpAddr, serves: bool) {
     let probe = from.probe(Protocol::Tcp, (address, NODE_PORT)).briefly();
     let what = format!("{probe} is served: {serves}");
-    wait_until(&what, Duration::from_secs(5), || {
+    wait_until(&what, || {
         let outcome = probe.send();
         outcome.server().is_some_and(|name| name != "gateway") == serves
     });

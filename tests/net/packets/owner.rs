@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
@@ -13,9 +13,7 @@ use super::health_check::ask;
 use super::restart::{assert_every_frontend_is_served, manifests};
 use super::shop::{NODE_PORT, Shop, cart_on_every_frontend, cart_slices};
 use super::{Daemon, Family, Protocol, names, servers};
-use crate::lab::{nft, patient, run_command, supports_owned_tables, wait_until};
-
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::lab::{nft, run_command, supports_owned_tables, wait_until};
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::owner;
@@ -68,7 +66,7 @@ fn assert_protected(shop: &Shop) {
 
 /// Waits until the tables are these again.
 fn await_listing(shop: &Shop, before: &str) {
-    wait_until("the tables are repaired", PATIENCE, || {
+    wait_until("the tables are repaired", || {
         nft::normalise(&listing(shop)) == before
     });
 }
@@ -177,7 +175,7 @@ fn a_second_daemon_reports_the_owner_and_changes_nothing() {
         let mut lines = told.lines().filter(|line| line.contains(metric));
         lines.any(|line| !line.ends_with(" 0") && !line.ends_with(" 0.0"))
     };
-    wait_until("the second daemon has tried", PATIENCE, counted);
+    wait_until("the second daemon has tried", counted);
     second.kill().expect("send SIGKILL");
     let output = second.wait_with_output().expect("wait for the second");
     let said = String::from_utf8_lossy(&output.stderr);
@@ -218,23 +216,20 @@ fn a_second_daemon_backs_off_and_takes_over_at_once() {
         thread::sleep(Duration::from_millis(50));
     }
     first.terminate();
-    let ended = Instant::now();
     let second = Daemon::started(&shop.cluster, &shop.manifests, second);
-    let took = ended.elapsed();
     if !supports_owned_tables() {
         // Both have programmed the changes. The second repairs the last one of the first.
         let served = |family: Family| {
             let to = (family.cluster_ip(1), 80);
             servers(&shop.cluster.client.probe(Protocol::Tcp, to)) == names(["pod-1:8080"])
         };
-        wait_until("the last change is in force", PATIENCE, || {
+        wait_until("the last change is in force", || {
             Family::ALL.into_iter().all(served)
         });
         assert_every_frontend_is_served(&shop);
         return;
     }
     assert_every_frontend_is_served(&shop);
-    assert!(took < patient(Duration::from_secs(2)), "it took {took:?}");
     let attempts = second.logged(LogEvent::SyncFailed);
     let errors = attempts.iter().filter(|line| line.contains(" ERROR "));
     assert_eq!(errors.count(), 1, "{attempts:?}");

@@ -15,8 +15,6 @@ use super::restart::{assert_every_frontend_is_served, manifests};
 use super::shop::Shop;
 use crate::lab::{nft, run_command, wait_until};
 
-const PATIENCE: Duration = Duration::from_secs(30);
-
 pub(super) fn tests() -> Vec<Trial> {
     use super::read_back;
     crate::trials!(read_back:
@@ -78,7 +76,7 @@ fn add_foreign(shop: &Shop) {
 
 fn await_without_foreign(shop: &Shop) {
     let namespace = &shop.cluster.node.namespace;
-    wait_until("foreign elements are deleted", PATIENCE, || {
+    wait_until("foreign elements are deleted", || {
         FOREIGN
             .iter()
             .all(|(set, key, _)| !nft::has_element(namespace, ["ip", "kube-dnat"], set, key))
@@ -110,7 +108,7 @@ fn what_only_a_dump_shows_is_deleted_from_large_tables() {
     let daemon = Daemon::started(&shop.cluster, &shop.manifests, begin(&shop, &[]));
     await_without_foreign(&shop);
     assert_every_frontend_is_served(&shop);
-    wait_until("the audit is logged", PATIENCE, || {
+    wait_until("the audit is logged", || {
         daemon.logged(LogEvent::TablesAudited).len() == 2
     });
     assert_eq!(daemon.warnings(), [""; 0]);
@@ -160,9 +158,7 @@ fn tables_that_are_deleted_during_a_read_back_are_recreated() {
             let listing = nft::list_table(&shop.cluster.node.namespace, ["ip", "kube-dnat"]);
             listing.matches("many/s").count()
         };
-        wait_until("everything is programmed again", PATIENCE, || {
-            count() >= 27_500
-        });
+        wait_until("everything is programmed again", || count() >= 27_500);
         assert_every_frontend_is_served(&shop);
         daemon.kill();
     }

@@ -3,7 +3,6 @@
 //! kernel rejects them.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
@@ -27,10 +26,6 @@ pub(super) fn tests() -> Vec<Trial> {
         a_start_with_a_rejected_service_serves_the_others,
     )
 }
-
-/// The time limit of a retry. The first retry follows a failure after half a second, and the delay
-/// doubles each time.
-const RETRIED: Duration = Duration::from_secs(20);
 
 const CHECK: u16 = 32_100;
 
@@ -95,7 +90,7 @@ fn skipped(daemon: &Daemon<'_>) -> usize {
 /// healthy.
 #[track_caller]
 fn assert_known(shop: &Shop, daemon: &Daemon<'_>) {
-    wait_until("the rejected Service is counted", RETRIED, || {
+    wait_until("the rejected Service is counted", || {
         await_sync(shop);
         (problem_objects(shop, "RejectedByKernel") - 1.0).abs() < f64::EPSILON
     });
@@ -113,9 +108,7 @@ fn assert_known(shop: &Shop, daemon: &Daemon<'_>) {
 fn await_retries(daemon: &Daemon<'_>, times: usize) {
     let reads = || daemon.logged(LogEvent::TableRead).len();
     let before = reads();
-    wait_until("the daemon retries", RETRIED, || {
-        reads() >= before + 4 * times
-    });
+    wait_until("the daemon retries", || reads() >= before + 4 * times);
 }
 
 fn other_services_change_and_the_rejected_one_keeps_its_state() {
@@ -252,9 +245,7 @@ fn a_rejected_service_is_deleted_completely() {
     assert!(problem_objects(&shop, "RejectedByKernel").abs() < f64::EPSILON);
     // The Service returns and is rejected again, so the daemon logs it again.
     daemon.apply("shop.yaml", &with_cart(&shop, &["pod-1"]));
-    wait_until("the rejection is logged again", RETRIED, || {
-        skipped(&daemon) == 2
-    });
+    wait_until("the rejection is logged again", || skipped(&daemon) == 2);
     assert!(!nft::list(node).contains("shop/cart"));
 }
 
@@ -268,7 +259,7 @@ fn a_rejected_service_is_served_once_the_kernel_accepts_it() {
     assert!(!nft::list(&shop.cluster.node.namespace).contains("shop/cart"));
     await_retries(&daemon, 1);
     reject.accept();
-    wait_until("the kernel accepts the Service", RETRIED, || {
+    wait_until("the kernel accepts the Service", || {
         daemon.logged(LogEvent::ServiceProgrammed).len() == 1
     });
     await_sync(&shop);
@@ -293,7 +284,7 @@ fn a_start_with_a_rejected_service_serves_the_others() {
     );
     // A rejected Service that an earlier process programmed stays unchanged.
     reject.accept();
-    wait_until("the kernel accepts the Service", RETRIED, || {
+    wait_until("the kernel accepts the Service", || {
         problem_objects(&shop, "RejectedByKernel").abs() < f64::EPSILON
     });
     assert_cart_served(&shop, &["pod-1"]);

@@ -1,7 +1,5 @@
 //! Restarts: the rules stay when the daemon exits, and the next start takes them over.
 
-use std::time::Duration;
-
 use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 
@@ -13,7 +11,7 @@ use crate::lab::{Flow, Outcome, nft};
 pub(super) fn tests() -> Vec<Trial> {
     use super::restart;
     crate::trials!(restart:
-        the_daemon_exits_within_a_second_and_every_frontend_stays_served,
+        the_daemon_exits_and_every_frontend_stays_served,
         a_crash_leaves_every_frontend_served,
         no_connection_fails_while_the_daemon_is_killed_and_upgraded,
         a_start_takes_unchanged_tables_over,
@@ -40,7 +38,7 @@ pub(super) fn assert_every_frontend_is_served(shop: &Shop) {
     }
 }
 
-fn the_daemon_exits_within_a_second_and_every_frontend_stays_served() {
+fn the_daemon_exits_and_every_frontend_stays_served() {
     let shop = Shop::new();
     let daemon = shop.start(&manifests(&shop));
     let mut flows: Vec<_> = everywhere()
@@ -55,12 +53,8 @@ fn the_daemon_exits_within_a_second_and_every_frontend_stays_served() {
             (flow, greeting)
         })
         .collect();
-    let (status, elapsed) = daemon.terminate();
+    let status = daemon.terminate();
     assert!(status.success(), "{status}");
-    assert!(
-        elapsed < Duration::from_secs(1),
-        "it took {elapsed:?} to end"
-    );
     for (flow, greeting) in &mut flows {
         assert_eq!(flow.ask(), Outcome::Answered(greeting.clone()));
     }

@@ -206,16 +206,12 @@ fn wait_for_endpoints(count: usize) {
     let count = u32::try_from(count).expect("a few");
     let chain = DynamicChain::Sticky(FrontendKind::Address, SlotRange::Own, count);
     let wanted = Value::Verdict(Verdict::Dynamic(chain));
-    wait_until(
-        "the endpoints are programmed",
-        Duration::from_mins(1),
-        || {
-            let element = kernel.element(SetName::Services, &key);
-            element
-                .expect("an element")
-                .is_some_and(|element| element.value == wanted)
-        },
-    );
+    wait_until("the endpoints are programmed", || {
+        let element = kernel.element(SetName::Services, &key);
+        element
+            .expect("an element")
+            .is_some_and(|element| element.value == wanted)
+    });
 }
 
 /// Returns the cart whose clients keep their endpoints for this number of seconds.
@@ -238,7 +234,6 @@ fn a_client_keeps_its_endpoint_for_the_remaining_time() {
         let left = || shop.cluster.node.namespace.run(|| time_left(client));
         wait_until(
             &format!("the client has less than {seconds} s left"),
-            Duration::from_mins(1),
             || left().is_some_and(|left| (seconds - 100..=seconds).contains(&left)),
         );
     };
@@ -360,7 +355,7 @@ fn a_full_map_is_logged_and_its_clients_are_served() {
     // which would list the map.
     let mut marks =
         (0..).map(|mark| Service::new(&format!("shop/mark-{mark}"), 9).both("http", 80));
-    wait_until("the full map is logged", Duration::from_secs(90), || {
+    wait_until("the full map is logged", || {
         let mark = marks.next().expect("another");
         daemon.manifests.write("mark.yaml", &mark.yaml());
         thread::sleep(Duration::from_millis(100));
@@ -399,9 +394,7 @@ fn clients_that_expire_during_the_cleanup_cause_no_drift() {
     let before = adopted();
     shop.manifests.write("shop.yaml", &with("pod-2"));
     let forgetting = || daemon.logged(LogEvent::AffinityCleanup);
-    wait_until("the cleanup is logged", Duration::from_secs(30), || {
-        !forgetting().is_empty()
-    });
+    wait_until("the cleanup is logged", || !forgetting().is_empty());
     // Another Service is programmed during the cleanup.
     daemon.await_programmed();
     // The daemon does not mistake its own deletions for drift.

@@ -1,8 +1,6 @@
 //! Problems are reported once in each place: in the log, in `status`, and in the gauge of problem
 //! objects.
 
-use std::time::Duration;
-
 use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 use serde_json::Value;
@@ -22,8 +20,6 @@ pub(super) fn tests() -> Vec<Trial> {
     )
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// Reads the gauge of problem objects for a reason.
 pub(super) fn problem_objects(shop: &Shop, reason: &str) -> f64 {
     let name = format!("kube_dnat_problem_objects{{reason=\"{reason}\"}}");
@@ -37,7 +33,7 @@ fn an_unknown_node_name_is_reported() {
     let daemon = shop.start(&(cart().yaml() + &elsewhere));
     let what = "there is no Node of this name, and no endpoint is on one";
     let logged = || daemon.diagnostics("Node node-1", "UnknownNode").len();
-    wait_until("the problem is logged", PATIENCE, || logged() == 1);
+    wait_until("the problem is logged", || logged() == 1);
     assert_eq!(daemon.logged(LogEvent::NodeUnknown).len(), 1);
     await_sync(&shop);
     assert!((problem_objects(&shop, "UnknownNode") - 1.0).abs() < f64::EPSILON);
@@ -56,7 +52,7 @@ fn an_unknown_node_name_is_reported() {
     assert!(problem_objects(&shop, "UnknownNode").abs() < f64::EPSILON);
     // The Node object confirms the name too.
     daemon.apply("shop.yaml", &(cart().yaml() + &elsewhere));
-    wait_until("the problem is logged again", PATIENCE, || logged() == 2);
+    wait_until("the problem is logged again", || logged() == 2);
     let internal_ips = Family::ALL.map(|family| family.lan(2));
     daemon.apply("node.yaml", &manifest::node(&internal_ips));
     await_sync(&shop);
@@ -96,7 +92,7 @@ fn a_local_endpoint_outside_the_pod_ranges_is_reported() {
     let flags = ["--cluster-cidr=10.32.0.0/16"];
     let daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &flags);
     let logged = || daemon.diagnostics("Service shop/cart", "EndpointOutsidePodRanges");
-    wait_until("the problem is logged", PATIENCE, || logged().len() == 1);
+    wait_until("the problem is logged", || logged().len() == 1);
     let line = logged().remove(0);
     let address = shop.cluster.pod("pod-1").ip(Family::V4).to_string();
     assert!(line.contains(&address), "{line}");

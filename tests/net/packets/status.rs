@@ -2,7 +2,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
-use std::time::Duration;
 
 use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
@@ -98,7 +97,7 @@ fn status_of_tables_without_an_owner() {
         &shop.cluster.node.namespace,
         "flush map ip kube-dnat services",
     );
-    wait_until("the repair is logged", Duration::from_secs(10), || {
+    wait_until("the repair is logged", || {
         !daemon.logged(LogEvent::DriftRepaired).is_empty()
     });
     await_sync(&shop);

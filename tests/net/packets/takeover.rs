@@ -22,8 +22,6 @@ pub(super) fn tests() -> Vec<Trial> {
     )
 }
 
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
-
 /// The frontends of the cart in kube-proxy's rules.
 fn frontends(family: Family) -> [(IpAddr, u16); 2] {
     [(family.cluster_ip(1), 80), (family.lan(2), NODE_PORT)]
@@ -103,7 +101,7 @@ fn take_over(shop: &Shop) -> Daemon<'_> {
     let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
     let flags = ["--cluster-cidr", &cidrs, "--takeover"];
     let daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &flags);
-    wait_until("kube-proxy's rules are removed", PATIENCE, || {
+    wait_until("kube-proxy's rules are removed", || {
         let events = [LogEvent::KubeProxyRemoved, LogEvent::KubeProxyNotFound];
         events.iter().any(|event| !daemon.logged(*event).is_empty())
     });

@@ -1,8 +1,6 @@
 //! The takeover from kube-proxy's ipvs mode, whose rules match IP sets. (The kernel may have no
 //! IPVS.)
 
-use std::time::Duration;
-
 use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 
@@ -20,8 +18,6 @@ pub(super) fn tests() -> Vec<Trial> {
         a_kube_proxy_that_returns_keeps_its_ip_sets,
     )
 }
-
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The IP sets, each with the direction in which kube-proxy's rules match it.
 const SETS: [(&str, &str, &str); 4] = [
@@ -129,15 +125,13 @@ fn takeover_retries_what_it_cannot_remove() {
     start_kube_proxy(node);
     rule_of_another(node, "-A");
     let daemon = take_over(&shop);
-    wait_until("the failure is logged", PATIENCE, || {
+    wait_until("the failure is logged", || {
         !daemon.logged(LogEvent::TakeoverFailed).is_empty()
     });
     assert_only_sets_are_left(node, "KUBE-LOOP-BACK\n");
     rule_of_another(node, "-D");
-    wait_until("the last IP set is removed", PATIENCE, || {
-        ip_sets(node).is_empty()
-    });
-    wait_until("the removal is logged", PATIENCE, || {
+    wait_until("the last IP set is removed", || ip_sets(node).is_empty());
+    wait_until("the removal is logged", || {
         let ends = daemon.logged(LogEvent::KubeProxyRemoved);
         ends.iter().any(|line| line.contains("IP sets (1)"))
     });
@@ -154,10 +148,10 @@ fn a_kube_proxy_that_returns_keeps_its_ip_sets() {
     start_kube_proxy(node);
     rule_of_another(node, "-A");
     let daemon = take_over(&shop);
-    wait_until("the failure is logged", PATIENCE, || {
+    wait_until("the failure is logged", || {
         !daemon.logged(LogEvent::TakeoverFailed).is_empty()
     });
-    wait_until("the return of kube-proxy is logged", PATIENCE, || {
+    wait_until("the return of kube-proxy is logged", || {
         // The loop recreates the table, because an attempt in progress can remove it.
         nft::load(node, "table ip kube-proxy { }");
         !daemon.logged(LogEvent::KubeProxyReturned).is_empty()

@@ -1,7 +1,7 @@
 //! The upgrade from version 0.1.0, whose tables have base chains of type filter, under load.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
@@ -25,8 +25,6 @@ const BEFORE: &str = include_str!("shape-0.1.0.nft");
 
 /// The number of connections before the upgrade, and again after it.
 const CONNECTIONS: usize = 1_000;
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Returns probes of the cart from a Pod and from the outside client.
 fn probes(shop: &Shop) -> Vec<Probe<'_>> {
@@ -83,7 +81,7 @@ fn no_connection_fails_when_the_tables_of_0_1_0_are_replaced() {
     let (tallies, _daemon) = under_counted_load(&probes, |begun| {
         let await_more = |when: &str| {
             let enough = begun.load(Ordering::Relaxed) + CONNECTIONS;
-            wait_until(when, PATIENCE, || begun.load(Ordering::Relaxed) > enough);
+            wait_until(when, || begun.load(Ordering::Relaxed) > enough);
         };
         await_more("connections by the tables of 0.1.0");
         held.assert_alive("before");
