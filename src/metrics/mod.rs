@@ -103,6 +103,9 @@ metrics! {
         "Services that have elements in the tables", Labelled::default();
     unread_services: Gauge = "kube_dnat_unread_services",
         "Services whose elements a read-back of the tables has not read yet", Gauge::default();
+    conntrack_cleanup_pending: Gauge = "kube_dnat_conntrack_cleanup_pending",
+        "Whether flows may continue to endpoints that are gone, since conntrack is not cleaned up yet",
+        Gauge::default();
     transactions: Labelled<OutcomeLabel, Counter> = "kube_dnat_transactions",
         "Transactions by outcome: committed, rejected or failed", Labelled::default();
     transaction_durations: Histogram = "kube_dnat_transaction_duration_seconds",

@@ -222,6 +222,13 @@ impl SyncMetrics {
             .set(i64::try_from(services).unwrap_or(i64::MAX));
     }
 
+    /// Sets whether flows may continue to endpoints that are gone.
+    pub(super) fn cleanup_pending(&self, pending: bool) {
+        self.metrics
+            .conntrack_cleanup_pending
+            .set(i64::from(pending));
+    }
+
     /// Counts a repair of drift.
     pub(super) fn repaired(&self) {
         self.metrics.repairs.inc();

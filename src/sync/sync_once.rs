@@ -110,6 +110,8 @@ impl Syncer {
                     transaction,
                 }
             });
+            // Who sees the commit in the kernel must not see an older value.
+            self.metrics.cleanup_pending(true);
             let sent = Instant::now();
             let result = self.commit(&commit);
             let in_kernel = sent.elapsed();

@@ -290,7 +290,9 @@ impl Syncer {
         if let Some(delay) = self.reaper.retry_delay() {
             tasks.schedule(Task::ReapClients, delay);
         }
-        tasks.set(Task::CleanConntrack, self.cleaner.next_cleanup());
+        let next_cleanup = self.cleaner.next_cleanup();
+        self.metrics.cleanup_pending(next_cleanup.is_some());
+        tasks.set(Task::CleanConntrack, next_cleanup);
     }
 
     /// Applies events to the state, and reports their diagnostics.

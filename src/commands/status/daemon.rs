@@ -42,6 +42,7 @@ pub(super) struct DaemonStatus {
     pending_changes: Option<i64>,
     /// The number of Services whose elements the daemon has not read back yet.
     unread_services: Option<i64>,
+    conntrack_cleanup_pending: Option<bool>,
     /// The number of repairs of the tables since the daemon started.
     drift_repairs: Option<u64>,
     /// The number of failed syncs since the daemon started.
@@ -173,6 +174,7 @@ impl DaemonStatus {
             last_sync_seconds,
             pending_changes,
             unread_services,
+            conntrack_cleanup_pending,
             drift_repairs,
             failed_syncs,
         } = status;
@@ -181,6 +183,7 @@ impl DaemonStatus {
         self.last_sync_seconds = last_sync_seconds;
         self.pending_changes = Some(pending_changes);
         self.unread_services = Some(unread_services);
+        self.conntrack_cleanup_pending = Some(conntrack_cleanup_pending);
         self.drift_repairs = Some(drift_repairs);
         self.failed_syncs = Some(failed_syncs);
     }
@@ -203,6 +206,12 @@ impl DaemonStatus {
         }
         if let Some(unread) = self.unread_services.filter(|unread| *unread > 0) {
             writeln!(f, "read-back  Services not read yet: {unread}")?;
+        }
+        if self.conntrack_cleanup_pending == Some(true) {
+            writeln!(
+                f,
+                "conntrack  cleanup pending: flows may continue to endpoints that are gone"
+            )?;
         }
         if let (Some(failed), Some(repairs)) = (self.failed_syncs, self.drift_repairs) {
             writeln!(

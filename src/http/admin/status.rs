@@ -18,6 +18,9 @@ pub struct ReportedStatus {
     pub pending_changes: i64,
     /// Services whose elements a read-back of the tables has not read yet.
     pub unread_services: i64,
+    /// Whether flows may continue to endpoints that are gone, since conntrack is not cleaned up yet.
+    #[serde(default)]
+    pub conntrack_cleanup_pending: bool,
     /// Repairs of the tables after a foreign change, since the daemon started.
     pub drift_repairs: u64,
     /// Failed syncs, since the daemon started.
@@ -42,6 +45,7 @@ impl AdminServer {
             last_sync_seconds: (last_sync > 0.0).then(|| seconds_of(clock::now()) - last_sync),
             pending_changes: pending.iter().map(|gauge| gauge.get()).sum(),
             unread_services: metrics.unread_services.get(),
+            conntrack_cleanup_pending: metrics.conntrack_cleanup_pending.get() > 0,
             drift_repairs: metrics.repairs.get(),
             failed_syncs: failures.sum(),
         }

@@ -300,6 +300,11 @@ fn state_and_configuration_are_served_on_loopback_only() {
     ] {
         assert!(status[count].is_u64(), "{count}: {status}");
     }
+    wait_until("conntrack is cleaned up", || {
+        let (_, status) = on_loopback(&shop, "/debug/status");
+        let status: Value = serde_json::from_str(&status).expect("JSON");
+        status["conntrackCleanupPending"] == json!(false)
+    });
     let (_, state) = on_loopback(&shop, "/debug/state");
     let state: Value = serde_json::from_str(&state).expect("JSON");
     let port = &state["IPv4"]["services"]["shop/cart"][0];
