@@ -19,6 +19,7 @@
     reason = "only its own tests need its failures"
 )]
 mod api_server;
+mod chaos;
 mod isolation;
 mod kernel;
 mod lab;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         kernel::tests(),
         packets::tests(),
         scenarios::tests(),
+        chaos::tests(),
     ];
     let tests = tests.into_iter().flatten().collect();
     libtest_mimic::run(&arguments, tests).exit_code()

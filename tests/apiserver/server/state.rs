@@ -37,7 +37,7 @@ pub(crate) enum Fault {
 }
 
 /// An answer, or the rest of one, that no client accepts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Garbage {
     /// The first half of the answer, and its end.
     Truncated,

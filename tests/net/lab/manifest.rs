@@ -300,6 +300,13 @@ pub(super) fn mark_ip(family: Family, n: u16) -> IpAddr {
     }
 }
 
+/// Returns the objects of these manifests.
+pub(crate) fn objects(manifests: &str) -> Vec<Value> {
+    let documents = manifests.split("---\n").filter(|text| !text.is_empty());
+    let object = |text| serde_json::from_str(text).expect("JSON");
+    documents.map(object).collect()
+}
+
 fn metadata(name: &str) -> Value {
     let (namespace, name) = name.split_once('/').expect("namespace/name");
     json!({ "namespace": namespace, "name": name, "creationTimestamp": "2024-01-01T00:00:00Z" })

@@ -44,7 +44,7 @@ fn get(from: &Host, to: (IpAddr, u16), path: &str) -> std::io::Result<String> {
 }
 
 /// Sends a request (`METHOD /path`) with a body; returns the whole answer.
-pub(super) fn ask(
+pub(crate) fn ask(
     from: &Host,
     to: (IpAddr, u16),
     what: &str,
