@@ -12,7 +12,7 @@ mod world;
 
 pub use answers::Answers;
 pub use cluster::Cluster;
-pub use objects::decoded_alike;
+pub use objects::{decoded, decoded_alike};
 pub use world::{facts, sync};
 
 /// The name of the node whose tables the targets plan.

@@ -9,19 +9,40 @@ use serde_json::Value;
 
 use crate::NODE;
 
-/// Decodes an object from JSON, YAML and protobuf.
+/// Decodes an object from JSON.
 ///
 /// # Panics
-/// If the object is of an unknown kind, does not decode, or an encoding has another meaning.
+/// If the object is of an unknown kind, or does not decode.
+pub fn decoded(object: &Value) -> Update {
+    match kind(object) {
+        "Service" => parse::service(&of_json::<WireService>(object)),
+        "EndpointSlice" => parse::slice(&of_json::<WireEndpointSlice>(object), NODE),
+        "Node" => parse::node(&of_json::<WireNode>(object), NODE),
+        "ServiceCIDR" => parse::service_cidr(&of_json::<WireServiceCidr>(object)),
+        kind => panic!("unknown kind {kind}"),
+    }
+}
+
+fn kind(object: &Value) -> &str {
+    object["kind"].as_str().expect("a kind")
+}
+
+fn of_json<W: DeserializeOwned>(object: &Value) -> W {
+    W::deserialize(object).expect("JSON of a wire type")
+}
+
+/// Decodes an object from JSON, and again from YAML and protobuf.
+///
+/// # Panics
+/// As [`decoded`], and if an encoding has another meaning.
 pub fn decoded_alike(object: &Value) -> Update {
-    let kind = object["kind"].as_str().expect("a kind");
-    let update = match kind {
-        "Service" => parse::service(&of_wire::<WireService>(object)),
-        "EndpointSlice" => parse::slice(&of_wire::<WireEndpointSlice>(object), NODE),
-        "Node" => parse::node(&of_wire::<WireNode>(object), NODE),
-        "ServiceCIDR" => parse::service_cidr(&of_wire::<WireServiceCidr>(object)),
-        _ => panic!("unknown kind {kind}"),
-    };
+    let update = decoded(object);
+    match kind(object) {
+        "Service" => check_protobuf::<WireService>(object),
+        "EndpointSlice" => check_protobuf::<WireEndpointSlice>(object),
+        "Node" => check_protobuf::<WireNode>(object),
+        _ => check_protobuf::<WireServiceCidr>(object),
+    }
     // What an ignored object leaves is no event.
     let ignored =
         update.object.is_none() && update.rejected.is_empty() && update.triggered.is_none();
@@ -33,21 +54,19 @@ pub fn decoded_alike(object: &Value) -> Update {
     update
 }
 
-/// Decodes an object from JSON, and once more from its protobuf.
-fn of_wire<W>(object: &Value) -> W
+/// Decodes an object from its protobuf, too.
+fn check_protobuf<W>(object: &Value)
 where
     W: Message + Default + PartialEq + DeserializeOwned,
 {
-    let decode = |value: &Value| W::deserialize(value).expect("JSON of a wire type");
-    let mut without_time = object.clone();
-    if let Some(metadata) = without_time["metadata"].as_object_mut() {
+    let mut object = object.clone();
+    if let Some(metadata) = object["metadata"].as_object_mut() {
         // A time that was read from JSON is a text, which has no protobuf.
         metadata.remove("creationTimestamp");
     }
-    let json = decode(&without_time);
+    let json: W = of_json(&object);
     let protobuf = W::decode(&*json.encode_to_vec()).expect("protobuf of a wire type");
     assert!(json == protobuf, "the same object as protobuf: {object}");
-    decode(object)
 }
 
 /// Reads the only object of a manifest.
