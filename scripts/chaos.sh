@@ -16,6 +16,6 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 [ $# -le 2 ] || die "usage: $0 [SECONDS [SEED]]"
 export CHAOS_SECONDS=${1:-300} CHAOS_SEED=${2:-1}
 export CHAOS_RATE=${CHAOS_RATE:-500} CHAOS_HELD=${CHAOS_HELD:-200}
-need_packages "${build_packages[@]}" "${nft_packages[@]}" ip:iproute2 unshare:util-linux
+need_packages "${build_packages[@]}" "${nft_packages[@]}" ip:iproute2 unshare:util-linux nginx:nginx-light
 need_cargo
 run_cargo_as_caller test --quiet --locked --test net -- --exact chaos::no_connection_fails_whatever_breaks

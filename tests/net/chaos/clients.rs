@@ -1,31 +1,22 @@
 //! The clients of a run: new connections all the time, and connections that stay open.
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use nix::errno::Errno;
-use socket2::SockRef;
 
 use super::Settings;
-use super::history::{Answered, Attempt, History};
-use super::services::{Frontend, Pods, Side, Target};
-use crate::lab::{Cluster, Family, Host, Protocol, patient};
+use super::attempt::{ask, connection, datagram, open, request, socket};
+use super::history::{Attempt, History};
+use super::services::{Frontend, Side, Target};
+use crate::lab::{Cluster, Family, Host};
 
 /// The number of threads that connect, of each host.
 const THREADS: u32 = 5;
 
 /// The number of open connections of a thread.
 const HELD_PER_THREAD: u32 = 10;
-
-/// The time after which a client gives up. Linux sends a SYN again after 1, 3 and 7 seconds.
-const PATIENCE: Duration = Duration::from_secs(15);
-
-/// The time after which a client of UDP sends again, from the same port.
-const RESEND: Duration = Duration::from_secs(1);
 
 /// The connections that stayed open.
 #[derive(Debug, Default)]
@@ -178,8 +169,8 @@ impl Client<'_> {
             while !stopped.load(Ordering::Relaxed) {
                 streams.retain_mut(|(stream, pod, target)| {
                     let begin = Instant::now();
-                    let answer = stream.write_all(b"?\n").and_then(|()| line(stream));
-                    let same = answer.as_ref().is_ok_and(|answer| pod_of(answer) == *pod);
+                    let answer = request(stream);
+                    let same = answer.as_ref().is_ok_and(|answer| answer == pod);
                     if same {
                         return true;
                     }
@@ -206,115 +197,4 @@ impl Client<'_> {
             (attempts, held)
         })
     }
-}
-
-/// Opens a connection, reads who answers, and closes it.
-fn connection(target: Target, family: Family) -> Attempt {
-    let begin = Instant::now();
-    let answered = match open(target, family) {
-        Ok((stream, pod)) => {
-            // Without TIME_WAIT: there are more connections a minute than ports. The connection is
-            // over, and it does not matter how.
-            let _closed_slowly = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
-            answered_by(pod)
-        }
-        Err(error) => Answered::Nobody(name_of(&error)),
-    };
-    Attempt {
-        target,
-        family,
-        protocol: Protocol::Tcp,
-        begin,
-        end: Instant::now(),
-        answered,
-    }
-}
-
-/// Sends datagrams from a new socket until one is answered.
-fn datagram(target: Target, family: Family) -> Attempt {
-    ask(&socket(target, family), target, family)
-}
-
-fn ask(socket: &UdpSocket, target: Target, family: Family) -> Attempt {
-    let begin = Instant::now();
-    let mut answered = Answered::Nobody("no answer");
-    // The time of the last datagram: an answer comes from the endpoint of that time.
-    let mut sent = begin;
-    while begin.elapsed() < patient(PATIENCE) {
-        sent = Instant::now();
-        let mut buffer = [0; 256];
-        // A failure to send is an ICMP error of the last datagram, or a full queue.
-        let received = socket.send(b"?\n").and_then(|_| socket.recv(&mut buffer));
-        match received {
-            Ok(length) => {
-                let text = String::from_utf8_lossy(&buffer[..length]);
-                answered = answered_by(pod_of(&text));
-                break;
-            }
-            Err(error) => {
-                answered = Answered::Nobody(name_of(&error));
-                thread::sleep(RESEND.saturating_sub(sent.elapsed()));
-            }
-        }
-    }
-    let is_answered = matches!(answered, Answered::By(_));
-    Attempt {
-        target,
-        family,
-        protocol: Protocol::Udp,
-        begin: if is_answered { sent } else { begin },
-        end: Instant::now(),
-        answered,
-    }
-}
-
-fn open(target: Target, family: Family) -> io::Result<(TcpStream, Pods)> {
-    let to = SocketAddr::from(target.address(family));
-    let mut stream = TcpStream::connect_timeout(&to, patient(PATIENCE))?;
-    stream.set_read_timeout(Some(patient(PATIENCE)))?;
-    let answer = line(&mut stream)?;
-    Ok((stream, pod_of(&answer)))
-}
-
-fn socket(target: Target, family: Family) -> UdpSocket {
-    let any: IpAddr = match family {
-        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
-        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0)).expect("a port");
-    socket.connect(target.address(family)).expect("a route");
-    socket
-        .set_read_timeout(Some(patient(RESEND)))
-        .expect("a time-out");
-    socket
-}
-
-fn line(stream: &mut TcpStream) -> io::Result<String> {
-    let mut buffer = [0; 256];
-    match stream.read(&mut buffer)? {
-        0 => Err(ErrorKind::UnexpectedEof.into()),
-        length => Ok(String::from_utf8_lossy(&buffer[..length]).into_owned()),
-    }
-}
-
-/// Returns the Pod that wrote `NAME:PORT PEER`; no Pod if another server did.
-fn pod_of(answer: &str) -> Pods {
-    Pods::named(answer.split(':').next().unwrap_or_default())
-}
-
-fn answered_by(pod: Pods) -> Answered {
-    if pod.is_empty() {
-        Answered::Other
-    } else {
-        Answered::By(pod)
-    }
-}
-
-/// Returns the words of the kernel for the failure of a client.
-fn name_of(error: &io::Error) -> &'static str {
-    let words = error
-        .raw_os_error()
-        .map(|number| Errno::from_raw(number).desc());
-    // A read that gets the end of the stream has no number.
-    words.unwrap_or("the connection was closed")
 }

@@ -3,6 +3,7 @@
 //! A run can be repeated by its seed: `scripts/chaos.sh SECONDS SEED`. The test run includes a short
 //! one.
 
+mod attempt;
 mod clients;
 mod daemon;
 mod fault;

@@ -9,9 +9,9 @@ use serde_json::Value;
 use super::daemon::{Daemon, Usage};
 use super::history::History;
 use super::kernel;
-use super::services::{PODS, Shop};
+use super::services::{PODS, Shop, UDP_PORT, WEB_PORT};
 use crate::api_server::Server;
-use crate::lab::{self, Cluster, DEADLINE, Family, manifest, nft, patient};
+use crate::lab::{self, Cluster, DEADLINE, Family, WebServer, manifest, nft, patient};
 use crate::packets::ask;
 
 /// The port at which the daemon reports its status.
@@ -34,7 +34,7 @@ pub(super) struct Node<'a> {
     /// Whether a Service may have lost a frontend since the last cleanup.
     pub(super) lost_frontends: bool,
     fixed: Vec<Value>,
-    _servers: Vec<lab::Server>,
+    _servers: Vec<(WebServer, lab::Server)>,
 }
 
 impl<'a> Node<'a> {
@@ -44,10 +44,11 @@ impl<'a> Node<'a> {
         let silent = "table inet silent { chain c {\n\
                       type filter hook prerouting priority -300; meta l4proto { tcp, udp } drop\n }\n }";
         nft::load(&cluster.gateway.namespace, silent);
-        let servers = PODS
-            .iter()
-            .map(|pod| cluster.pod(pod).serve(8080))
-            .collect();
+        let serve = |pod: &&str| {
+            let pod = cluster.pod(pod);
+            (WebServer::start(pod, WEB_PORT), pod.serve(UDP_PORT))
+        };
+        let servers = PODS.iter().map(serve).collect();
         let address = (cluster.client.ip(Family::V4), API_PORT).into();
         let client = &cluster.client.namespace;
         let server = client.run(|| Server::start_at(address));

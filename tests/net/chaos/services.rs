@@ -6,13 +6,19 @@ use std::net::IpAddr;
 use fastrand::Rng;
 use serde_json::{Value, json};
 
-use crate::lab::{Cluster, Family, Host, Service, Slices, manifest};
+use crate::lab::{Cluster, Family, Host, Protocol, Service, Slices, manifest};
 
 /// The Pods of the lab by number: the first three are on node-1.
 pub(super) const PODS: [&str; 5] = ["pod-1", "pod-2", "pod-3", "remote-1", "remote-2"];
 
 /// The Pods on node-1, as a set.
 const LOCAL: Pods = Pods(0b00111);
+
+/// The port of the web server in each Pod.
+pub(super) const WEB_PORT: u16 = 8081;
+
+/// The port of the server of UDP in each Pod.
+pub(super) const UDP_PORT: u16 = 8080;
 
 /// The number of Services.
 pub(super) const SERVICES: u8 = 6;
@@ -277,7 +283,8 @@ impl Shop {
         }
         let terminating = json!({ "ready": false, "serving": true, "terminating": true });
         let slices = Slices::of(&name)
-            .both("http", 8080)
+            .port("http-tcp", Protocol::Tcp, WEB_PORT)
+            .port("http-udp", Protocol::Udp, UDP_PORT)
             .ready(self.ready.hosts(cluster))
             .with(self.terminating.hosts(cluster), &terminating);
         manifest::objects(&(service.yaml() + &slices.yaml()))

@@ -32,6 +32,7 @@ pub(crate) mod sctp;
 mod server;
 mod topology;
 mod wait;
+mod web;
 
 pub(crate) use cluster::Cluster;
 pub(crate) use container::{Image, Run};
@@ -47,6 +48,7 @@ pub(crate) use probe::{Answer, Outcome, Probe, Protocol, Tally};
 pub(crate) use reject::Reject;
 pub(crate) use server::Server;
 pub(crate) use wait::{DEADLINE, patient, wait_until};
+pub(crate) use web::{Program, WebServer};
 
 /// The tests of the lab itself.
 pub(crate) fn tests() -> Vec<Trial> {

@@ -1,19 +1,18 @@
 //! A whole application with real servers: nginx and dnsmasq.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
-use tempfile::TempDir;
 
 use super::shop::NODE_PORT;
 use super::{Cluster, Daemon, Family, Host, IpAddr, Manifests, Protocol};
-use crate::lab::{DEADLINE, Service, Slices, wait_until};
+use crate::lab::{DEADLINE, Program, Service, Slices, WebServer};
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::application;
@@ -21,31 +20,6 @@ pub(super) fn tests() -> Vec<Trial> {
         a_name_is_resolved_over_udp_and_tcp,
         requests_and_downloads_outlive_their_endpoints,
     )
-}
-
-/// A running program. Dropping it stops the program.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // If the program has already exited, the test has already failed.
-        let _ended = self.0.kill();
-        let _status = self.0.wait();
-    }
-}
-
-/// Starts a server and waits until it listens.
-fn start(host: &Host, command: &mut Command, port: u16) -> Running {
-    let output = File::create("/dev/null").expect("/dev/null");
-    let command = command.stdin(Stdio::null()).stdout(output);
-    let running = Running(host.namespace.spawn(command));
-    for family in Family::ALL {
-        let to = SocketAddr::new(host.ip(family), port);
-        wait_until(&format!("{} listens", host.name()), || {
-            host.namespace.run(|| TcpStream::connect(to)).is_ok()
-        });
-    }
-    running
 }
 
 /// Builds a DNS query for a record of a name (RFC 1035).
@@ -113,7 +87,7 @@ fn a_name_is_resolved_over_udp_and_tcp() {
         "--user=root",
     ]);
     let names = format!("--host-record=web.shop.svc.cluster.local,{v4},{v6}");
-    let _dnsmasq = start(dns, dnsmasq.arg(names), 53);
+    let _dnsmasq = Program::start(dns, dnsmasq.arg(names), 53);
     let service = Service::new("kube-system/kube-dns", 10).both("dns", 53);
     let slices = Slices::of("kube-system/kube-dns")
         .both("dns", 53)
@@ -143,28 +117,12 @@ fn a_name_is_resolved_over_udp_and_tcp() {
 /// The size of the downloaded file, in bytes.
 const SIZE: u64 = 100 << 20;
 
-/// Starts nginx in a Pod. `/name` answers with the Pod's name, and `/file` takes about a second.
-fn nginx(pod: &Host) -> (Running, TempDir) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let (path, name) = (dir.path().display(), pod.name());
-    let listen = Family::ALL.map(|family| SocketAddr::new(pod.ip(family), 8080));
-    let [v4, v6] = listen.map(|address| format!("listen {address};"));
-    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-    let temporary = temporary.map(|kind| format!("{kind}_temp_path {path}/{kind};"));
-    let conf = format!(
-        "daemon off; user root root; worker_processes 1; pid {path}/pid; error_log {path}/error;\n\
-         events {{ worker_connections 256; }}\n\
-         http {{ access_log off; keepalive_requests 100000; {} server {{ {v4} {v6}\n\
-         location = /name {{ return 200 \"{name}\\n\"; }}\n\
-         location = /file {{ root {path}; limit_rate 100m; }} }} }}\n",
-        temporary.join(" ")
-    );
-    fs::write(dir.path().join("nginx.conf"), conf).expect("a configuration");
-    let file = File::create(dir.path().join("file")).expect("a file");
+/// Starts nginx in a Pod. `/file` takes about a second.
+fn nginx(pod: &Host) -> WebServer {
+    let server = WebServer::start(pod, 8080);
+    let file = File::create(server.directory().join("file")).expect("a file");
     file.set_len(SIZE).expect("a large file");
-    let mut command = Command::new("nginx");
-    command.args(["-p", &path.to_string(), "-c", "nginx.conf", "-e", "error"]);
-    (start(pod, &mut command, 8080), dir)
+    server
 }
 
 /// An HTTP connection for any number of requests.
