@@ -109,7 +109,7 @@ make_distribution() {
     rm -rf "$dir"
     mmdebstrap --quiet --variant=minbase --mode=root --include="$packages" "$1" "$dir" "$(mirror debian)" 2>"$work/mmdebstrap-$1.log" ||
         die "mmdebstrap failed: $(tail -n 5 "$work/mmdebstrap-$1.log")"
-    mke2fs -q -t ext4 -d "$dir" "$image.part" 1500M
+    mke2fs -q -F -t ext4 -d "$dir" "$image.part" 1500M
     mv "$image.part" "$image"
     rm -rf "$dir"
 }
@@ -178,7 +178,7 @@ choose_acceleration() {
     [ -z "${acceleration:-}" ] || return 0
     acceleration=tcg
     if [ -w /dev/kvm ]; then
-        boot 20 kvm "$1" "$2" "$work/kvm"
+        boot 20 kvm "$1" "$2" "$work/kvm" 2>"$work/kvm.errors"
         if grep -a -q 'mount:' "$work/kvm"; then acceleration=kvm; fi
     fi
     if [ "$acceleration" = kvm ]; then

@@ -20,7 +20,7 @@ table ip theirs {
 RULES
 on pod-1 socat TCP-LISTEN:8080,fork,reuseaddr EXEC:cat &
 for pod in pod-1 pod-2; do
-    on "$pod" socat UDP-RECVFROM:5000,fork,reuseaddr "SYSTEM:sed 's/^/$pod /'" &
+    on "$pod" socat UDP-RECVFROM:5000,fork,reuseaddr "SYSTEM:echo $pod" &
 done
 service echo 10.96.0.1 TCP 80 8080 10.244.1.11
 service udp 10.96.0.2 UDP 53 5000 10.244.1.11

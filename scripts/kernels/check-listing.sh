@@ -31,9 +31,10 @@ for release in ${releases:?}; do
     check_beside() { on node "${nft[@]}" --check -f - <"$dir/rendered"; }
     lists=$(answer "lists" list)
     loads=$(answer "loads the rendered text" load "$dir/rendered")
+    reloads="loads its listing: no"
+    case $lists in *yes) reloads=$(answer "loads its listing" load "$dir/listed") ;; esac
     printf 'FACT nft %s %s; %s; %s; %s\n' \
-        "$("${nft[@]}" --version | sed 's/^nftables v\([^ ]*\).*/\1/')" "$lists" "$loads" \
-        "$(answer "loads its listing" load "$dir/listed")" \
+        "$("${nft[@]}" --version | sed 's/^nftables v\([^ ]*\).*/\1/')" "$lists" "$loads" "$reloads" \
         "$(answer "checks the rendered text where the tables exist" check_beside)"
     case "$release $lists $loads" in
         bullseye\ *) ;;

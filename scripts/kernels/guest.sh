@@ -8,8 +8,9 @@ mount -t sysfs sys /sys
 mkdir -p /dev/pts /dev/shm
 mount -t devpts pts /dev/pts
 mount -t tmpfs run /run
-# devtmpfs lacks it, and `<(...)` needs it.
+# devtmpfs lacks them, and `<(...)` and nft need them.
 ln -s /proc/self/fd /dev/fd
+ln -s /proc/self/fd/0 /dev/stdin
 # A test compiles a library with clang, which is ten times as large as gcc.
 ln -s /usr/bin/gcc /usr/local/bin/clang
 ip link set lo up
@@ -28,6 +29,8 @@ number=0
 for release in $releases; do
     mkdir -p "/releases/$release"
     mount -o ro "/dev/vd${disks[number]}" "/releases/$release"
+    mount --bind /dev "/releases/$release/dev"
+    mount --bind /proc "/releases/$release/proc"
     number=$((number + 1))
 done
 export releases target
@@ -64,7 +67,7 @@ for check in /usr/local/lib/kernels/check-*.sh; do
     name=${check##*/check-}
     result "${name%.sh}" 300 "$check"
 done
-result demo 400 env KUBE_DNAT="$target/release/kube-dnat" scripts/demo.sh
+result demo 900 env KUBE_DNAT="$target/release/kube-dnat" scripts/demo.sh
 if dmesg | grep -E 'WARNING:|BUG:|Oops'; then report 'RESULT kernel-log FAILED'; else report 'RESULT kernel-log ok'; fi
 report FINISHED
 sync

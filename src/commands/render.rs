@@ -18,7 +18,7 @@ use crate::watch::manifests::{self, Listing};
 #[command(after_help = "Examples:\n  \
     kube-dnat render --manifests manifests/examples | less\n  \
     kubectl get services,endpointslices,nodes -A -o yaml | kube-dnat render --manifests - --hostname-override node-1\n  \
-    kube-dnat render --manifests DIR | nft --check --file -")]
+    kube-dnat render --manifests DIR | unshare --net nft --check --file -")]
 pub(super) struct Render {
     #[command(flatten)]
     given: GivenFlags<RenderFlags>,

@@ -52,7 +52,7 @@ pub(super) fn no_nftables(error: &Error) -> CheckResult {
 }
 
 /// The oldest supported kernel, as documented in README.md.
-const OLDEST_SUPPORTED: (u32, u32) = (5, 13);
+const OLDEST_SUPPORTED: (u32, u32) = (5, 10);
 
 /// Checks the version of the running kernel.
 pub(super) fn release() -> anyhow::Result<CheckResult> {
@@ -71,14 +71,14 @@ fn check_release(release: &str) -> CheckResult {
         return CheckResult::warning(
             CHECK,
             format!("{message}: unknown version format"),
-            "use Linux 5.13 or newer",
+            "use Linux 5.10 or newer",
         );
     };
     if (major, minor) < OLDEST_SUPPORTED {
         CheckResult::warning(
             CHECK,
-            format!("{message} is older than 5.13, the oldest supported version"),
-            "use Linux 5.13 or newer; kube-dnat can still work if the checks below pass",
+            format!("{message} is older than 5.10, the oldest supported version"),
+            "use Linux 5.10 or newer; kube-dnat can still work if the checks below pass",
         )
     } else {
         CheckResult::ok(CHECK, message)
@@ -121,7 +121,7 @@ fn nftables(kernel: &mut Kernel) -> CheckResult {
         }
         Err(error @ Error::Rejected(_)) => match kernel.missing_abilities(families) {
             Ok(missing) if !missing.is_empty() => missing_abilities(missing),
-            _ => CheckResult::failure(CHECK, error.to_string(), "use Linux 5.13 or newer"),
+            _ => CheckResult::failure(CHECK, error.to_string(), "use Linux 5.10 or newer"),
         },
         Err(error) => CheckResult::failure(CHECK, error.to_string(), "run this check as root"),
     }
@@ -164,8 +164,9 @@ mod tests {
         for (release, level) in [
             ("6.18.5", Level::Ok),
             ("5.13.0-19-generic", Level::Ok),
+            ("5.10.0-30-amd64", Level::Ok),
             ("5.15.0", Level::Ok),
-            ("5.10.0-30-amd64", Level::Warning),
+            ("5.4.0-200-generic", Level::Warning),
             ("4.18.0-553.el8_10.x86_64", Level::Warning),
             ("mine", Level::Warning),
         ] {

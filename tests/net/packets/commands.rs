@@ -29,6 +29,16 @@ pub(super) fn json(shop: &Shop, arguments: &[&str]) -> (i32, Value) {
     (code, answer)
 }
 
+/// What `cleanup` says while a daemon is running: the problem and the fix, first for tables without
+/// an owner.
+pub(super) const CLEANUP_REFUSALS: [(&str, &str); 2] = [
+    ("is running and would recreate the tables", "stop it first"),
+    (
+        "is owned by another process, kube-dnat (",
+        "stop the daemon first",
+    ),
+];
+
 fn cleanup_fails_while_a_daemon_is_running() {
     let shop = Shop::new();
     let daemon = shop.start(&manifests(&shop));
@@ -40,14 +50,7 @@ fn cleanup_fails_while_a_daemon_is_running() {
     ] {
         let (code, _, error) = run(&shop, flags);
         assert_eq!(code, 1, "{error}");
-        let (problem, fix) = if supports_owned_tables() {
-            (
-                "is owned by another process, kube-dnat (",
-                "stop the daemon first",
-            )
-        } else {
-            ("is running and would recreate the tables", "stop it first")
-        };
+        let (problem, fix) = CLEANUP_REFUSALS[usize::from(supports_owned_tables())];
         assert!(error.contains(problem), "{error}");
         assert!(error.contains(fix), "{error}");
     }

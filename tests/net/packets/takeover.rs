@@ -6,10 +6,11 @@ use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 
 use super::changes::under_load;
+use super::commands::CLEANUP_REFUSALS;
 use super::explain::run;
 use super::shop::{NODE_PORT, Shop, cart, cart_slices};
 use super::{Daemon, Family, Host, IpAddr, Probe, Protocol, everywhere};
-use crate::lab::{nft, wait_until};
+use crate::lab::{nft, supports_owned_tables, wait_until};
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::takeover;
@@ -133,7 +134,8 @@ fn no_connection_fails_during_migration_and_rollback() {
             start_kube_proxy(&shop);
             let (code, _, error) = run(&shop, &["cleanup"]);
             assert_eq!(code, 1, "{error}");
-            assert!(error.contains("stop the daemon first"), "{error}");
+            let (_, fix) = CLEANUP_REFUSALS[usize::from(supports_owned_tables())];
+            assert!(error.contains(fix), "{error}");
             alone.terminate();
             let (code, _, error) = run(&shop, &["cleanup"]);
             assert_eq!(code, 0, "{error}");
