@@ -12,6 +12,7 @@ pub(super) fn tests() -> Vec<Trial> {
     crate::trials!(render:
         the_output_loads_and_equals_what_run_programs,
         the_output_serves_without_a_daemon,
+        the_output_can_be_checked_on_a_node_that_has_the_tables,
     )
 }
 
@@ -74,4 +75,20 @@ fn the_output_serves_without_a_daemon() {
             );
         }
     }
+}
+
+/// The command line of `kube-dnat render --help`.
+fn the_output_can_be_checked_on_a_node_that_has_the_tables() {
+    let shop = Shop::new();
+    let slices = cart_slices(shop.pods(["pod-1"])).yaml();
+    let _daemon = shop.start(&(cart_on_every_frontend().yaml() + &slices));
+    let node = &shop.cluster.node.namespace;
+    let (program, manifests) = (env!("CARGO_BIN_EXE_kube-dnat"), shop.manifests.path());
+    let help = node.command(program, &["render", "--help"]);
+    let example = "kube-dnat render --manifests DIR | unshare --net nft --check --file -";
+    assert!(help.contains(example), "{help}");
+    let command = example
+        .replace("kube-dnat", program)
+        .replace("DIR", manifests);
+    node.command("bash", &["-o", "pipefail", "-c", &command]);
 }
