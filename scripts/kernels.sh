@@ -172,6 +172,10 @@ boot() {
     machine=
 }
 
+# The tests without KVM: what depends on the kernel or on nft, in about ten minutes.
+selection='topology:: commit:: adopt:: golden:: owner:: drift:: rejections:: rejected:: cluster_ip::'
+selection+=' sctp:: hairpin:: takeover status:: commands::'
+
 # choose_acceleration KERNEL INITRAMFS: a /dev/kvm can exist and boot no kernel of a distribution. The
 # initramfs alone finds no disk, and the kernel says so.
 choose_acceleration() {
@@ -192,12 +196,11 @@ choose_acceleration() {
     printf 'Acceleration: %s. Tests: %s. Factor of deadlines: %s.\n' \
         "$acceleration" "$filters" "$KUBE_DNAT_TEST_PATIENCE"
 }
-selection='topology:: commit:: adopt:: golden:: owner:: drift:: cluster_ip:: sctp:: hairpin:: takeover status:: commands::'
 
 headline "Build kube-dnat, the tests and the root file systems"
 target=$(realpath "$(target_directory)")
-tests=$(run_cargo test --release --test net --no-run --locked 2>&1 | sed -n 's/.*(\(.*\))$/\1/p' | tail -n 1)
-tests=$(cd "$root" && realpath "$tests")
+built=$(run_cargo test --release --test net --no-run --locked 2>&1) || die "cargo failed: $built"
+tests=$(cd "$root" && realpath "$(sed -n 's/.*(\(.*\))$/\1/p' <<<"$built" | tail -n 1)")
 
 releases=(bullseye bookworm trixie)
 images=()
