@@ -1,7 +1,9 @@
 //! Finds processes of this network namespace in `/proc`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use procfs::net::{TcpNetEntry, TcpState, tcp, tcp6};
 use procfs::process::{self as proc, FDTarget};
@@ -58,6 +60,35 @@ pub(super) fn listener(port: u16) -> PortListener {
         None => PortListener::Nobody,
         Some(inode) => of_socket(inode).map_or(PortListener::Hidden, PortListener::Seen),
     }
+}
+
+/// Returns the TCP addresses at which a process listens, with loopback for the unspecified address;
+/// none if its files are not visible.
+pub(super) fn listening_addresses(process: &Process) -> Vec<SocketAddr> {
+    let id = i32::try_from(process.id).ok();
+    let files = id.and_then(|id| proc::Process::new(id).ok()?.fd().ok());
+    let inodes = files.into_iter().flatten().flatten().filter_map(|file| {
+        if let FDTarget::Socket(inode) = file.target {
+            Some(inode)
+        } else {
+            None
+        }
+    });
+    let inodes: BTreeSet<_> = inodes.collect();
+    let sockets = [tcp(), tcp6()];
+    let own = sockets
+        .iter()
+        .flatten()
+        .flatten()
+        .filter(|socket| socket.state == TcpState::Listen && inodes.contains(&socket.inode));
+    let reachable = |address: SocketAddr| match address.ip() {
+        ip if !ip.is_unspecified() => address,
+        IpAddr::V4(_) => (Ipv4Addr::LOCALHOST, address.port()).into(),
+        // Such a socket usually accepts IPv4, too.
+        IpAddr::V6(_) => (Ipv6Addr::LOCALHOST, address.port()).into(),
+    };
+    let addresses: BTreeSet<_> = own.map(|socket| reachable(socket.local_address)).collect();
+    addresses.into_iter().collect()
 }
 
 /// Returns the inode of the socket that listens on a port.

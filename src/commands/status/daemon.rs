@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::thread;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
@@ -16,8 +17,14 @@ use crate::commands::processes::{self, PortListener, Process};
 use crate::http::admin::ReportedStatus;
 use crate::planner::ruleset::TABLE;
 
-/// The longest wait for a response: `/debug/problems` waits for a sync in progress.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest wait for a response. A daemon that does not answer within this time is not healthy.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The default address of the daemon's health checks.
+const HEALTH: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_256);
+
+/// The default address of the daemon's metrics.
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_249);
 
 /// The maximum size of a response in bytes.
 const MAX_RESPONSE: usize = 64 * 1024 * 1024;
@@ -111,6 +118,29 @@ fn reported_status(address: SocketAddr) -> Result<ReportedStatus, StatusUnavaila
     })
 }
 
+/// Asks addresses one after another until an answer fits; returns the last answer otherwise.
+fn first<T, E>(
+    addresses: &[SocketAddr],
+    ask: impl Fn(SocketAddr) -> Result<T, E>,
+    fits: impl Fn(&T) -> bool,
+) -> (SocketAddr, Result<T, E>) {
+    let (last, others) = addresses
+        .split_last()
+        .map_or((&HEALTH, &[][..]), |(last, others)| (last, others));
+    let answers = others.iter().map(|address| (*address, ask(*address)));
+    let fitting = answers
+        .into_iter()
+        .find(|(_, answer)| answer.as_ref().is_ok_and(&fits));
+    fitting.unwrap_or_else(|| (*last, ask(*last)))
+}
+
+/// Whether this is an answer of kube-dnat's or kube-proxy's `/livez`, and not that of a Service's
+/// health check.
+fn is_health((_, body): &(StatusCode, String)) -> bool {
+    serde_json::from_str::<serde_json::Value>(body)
+        .is_ok_and(|report| report.get("currentTime").is_some())
+}
+
 /// Whether kube-dnat can be the program that listens on this port.
 fn can_be_kube_dnat(address: SocketAddr) -> bool {
     match processes::listener(address.port()) {
@@ -130,40 +160,82 @@ impl DaemonStatus {
         }
     }
 
-    /// Requests the status at both addresses of the daemon.
-    pub(super) fn request(&mut self, health: SocketAddr, metrics: SocketAddr) {
-        let live = get(health, "/livez");
-        let reported = reported_status(metrics);
-        let is_kube_dnat = match &reported {
-            Ok(_) | Err(StatusUnavailable::AnotherVersion) => true,
-            Err(StatusUnavailable::Unreachable(_)) => can_be_kube_dnat(health),
-            Err(StatusUnavailable::AnotherProgram | StatusUnavailable::Unknown) => false,
-        };
-        match live {
-            Ok((status, _)) if is_kube_dnat => {
-                self.running = true;
-                self.healthy = Some(status.is_success());
-                // The same request as that of a load balancer.
-                let eligible = get(health, "/healthz");
-                self.eligible = eligible.ok().map(|(status, _)| status.is_success());
-            }
-            Ok(_) => self
-                .unavailable
-                .push(StatusUnavailable::AnotherProgram.message(health)),
-            Err(error) => self
-                .unavailable
-                .push(StatusUnavailable::Unreachable(error).message(health)),
-        }
+    /// Requests the status at both addresses of the daemon at once. Without an address, this is the
+    /// default one, or another one at which the process listens.
+    pub(super) fn request(&mut self, health: Option<SocketAddr>, metrics: Option<SocketAddr>) {
+        let health = self.addresses(health, HEALTH);
+        let metrics = self.addresses(metrics, METRICS);
+        let (live, (address, reported)) = thread::scope(|scope| {
+            let live = scope.spawn(|| first(&health, |address| get(address, "/livez"), is_health));
+            let reported = first(&metrics, reported_status, |_| true);
+            let live = live
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            (live, reported)
+        });
+        self.set_health(live, &reported);
         match reported {
             Ok(status) => {
                 self.set(status);
-                let problems = get(metrics, "/debug/problems");
+                if self.healthy.is_none() {
+                    // Without an address for health checks, this answers 200 after the first commit.
+                    let ready = get(address, "/healthz");
+                    self.healthy = ready.ok().map(|(status, _)| status.is_success());
+                }
+                let problems = get(address, "/debug/problems");
                 self.problems = problems
                     .ok()
                     .filter(|(status, _)| status.is_success())
                     .and_then(|(_, problems)| serde_json::from_str(&problems).ok());
             }
-            Err(reason) => self.unavailable.push(reason.message(metrics)),
+            Err(reason) => self.unavailable.push(reason.message(address)),
+        }
+    }
+
+    /// Takes over the answer of `/livez`.
+    fn set_health(
+        &mut self,
+        (address, live): (SocketAddr, anyhow::Result<(StatusCode, String)>),
+        reported: &Result<ReportedStatus, StatusUnavailable>,
+    ) {
+        let is_kube_dnat = match reported {
+            Ok(_) | Err(StatusUnavailable::AnotherVersion) => true,
+            Err(StatusUnavailable::Unreachable(_)) => can_be_kube_dnat(address),
+            Err(StatusUnavailable::AnotherProgram | StatusUnavailable::Unknown) => false,
+        };
+        match live {
+            Ok(answer) if is_kube_dnat && !is_health(&answer) => self.unavailable.push(format!(
+                "{TABLE} does not answer health checks at {address}"
+            )),
+            Ok((status, _)) if is_kube_dnat => {
+                self.running = true;
+                self.healthy = Some(status.is_success());
+                // The same request as that of a load balancer.
+                let eligible = get(address, "/healthz");
+                self.eligible = eligible.ok().map(|(status, _)| status.is_success());
+            }
+            Ok(_) => self
+                .unavailable
+                .push(StatusUnavailable::AnotherProgram.message(address)),
+            Err(error) => self
+                .unavailable
+                .push(StatusUnavailable::Unreachable(error).message(address)),
+        }
+    }
+
+    /// Returns the addresses at which the daemon may answer.
+    fn addresses(&self, given: Option<SocketAddr>, default: SocketAddr) -> Vec<SocketAddr> {
+        let process = self.process.as_ref();
+        let sockets = process.map(processes::listening_addresses);
+        let sockets = sockets.unwrap_or_default();
+        let (at_default, others): (Vec<_>, Vec<_>) = sockets
+            .into_iter()
+            .partition(|socket| socket.port() == default.port());
+        match given {
+            Some(given) => vec![given],
+            None if !at_default.is_empty() => at_default,
+            None if !others.is_empty() => others,
+            None => vec![default],
         }
     }
 
@@ -188,9 +260,10 @@ impl DaemonStatus {
         self.failed_syncs = Some(failed_syncs);
     }
 
-    /// Whether the daemon is running, healthy, and eligible for load balancers.
+    /// Whether the daemon is running, healthy, and eligible for load balancers. A daemon whose health
+    /// is unknown is not.
     pub(super) fn is_ready(&self) -> bool {
-        self.running && self.healthy != Some(false) && self.eligible != Some(false)
+        self.running && self.healthy == Some(true) && self.eligible != Some(false)
     }
 
     /// Writes the lines below the first one.
@@ -262,7 +335,7 @@ impl fmt::Display for DaemonStatus {
                 ", healthy, but NOT ready for load balancers: the Node is being removed or is unknown",
             ),
             (Some(true), _) => f.write_str(", healthy"),
-            (None, _) => Ok(()),
+            (None, _) => f.write_str(", health UNKNOWN"),
         }
     }
 }

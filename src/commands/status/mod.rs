@@ -24,15 +24,17 @@ use crate::planner::ruleset::{SetName, TABLE, layer, service_and_port};
 #[command(after_help = "Examples:\n  \
     kube-dnat status\n  \
     kube-dnat status -o json | jq .tables\n\n\
-    Exit codes:\n  0  running and healthy\n  1  error: wrong usage, no permission, no nftables\n  2  not running, not healthy, not ready for load balancers, or a table of another version\n  3  not running, and no kube-dnat tables")]
+    Exit codes:\n  0  running and healthy\n  1  error: wrong usage, no permission, no nftables\n  2  not running, not healthy or no answer in 2 s, not ready for load balancers, or a table of another version\n  3  not running, and no kube-dnat tables")]
 pub(super) struct Status {
-    /// Address of the daemon's health checks (its --healthz-bind-address).
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:10256")]
-    healthz_address: SocketAddr,
+    /// Address of the daemon's health checks (its --healthz-bind-address) [default: 127.0.0.1:10256, or
+    /// another address at which its process listens].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    healthz_address: Option<SocketAddr>,
 
-    /// Address of the daemon's metrics (its --metrics-bind-address).
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:10249")]
-    metrics_address: SocketAddr,
+    /// Address of the daemon's metrics (its --metrics-bind-address) [default: 127.0.0.1:10249, or
+    /// another address at which its process listens].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics_address: Option<SocketAddr>,
 
     /// Output format.
     #[arg(short, long, value_enum, default_value = "text")]

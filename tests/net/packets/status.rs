@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::Daemon;
@@ -22,6 +23,7 @@ pub(super) fn tests() -> Vec<Trial> {
         another_program_at_the_default_ports_is_not_mistaken_for_kube_dnat,
         kube_dnat_under_the_name_of_kube_proxy_is_recognized,
         a_daemon_without_owned_tables_at_other_ports_is_found,
+        a_daemon_that_stands_still_is_not_healthy,
     )
 }
 
@@ -149,9 +151,13 @@ fn another_program_at_the_default_ports_is_not_mistaken_for_kube_dnat() {
     let metrics_elsewhere = ["--metrics-bind-address=127.0.0.1:1"];
     let _daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &metrics_elsewhere);
     let (code, answer) = json(&shop, &["status", "--metrics-address", "127.0.0.1:2"]);
-    assert_eq!(code, 0, "{answer}");
+    assert_eq!(code, 2, "unknown health is not health: {answer}");
     assert_eq!(answer["daemon"]["running"], true, "{answer}");
     assert_eq!(answer["daemon"]["healthy"], Value::Null, "{answer}");
+    // Its metrics address is found, and reports the first commit.
+    let (code, answer) = json(&shop, &["status"]);
+    assert_eq!(code, 0, "{answer}");
+    assert_eq!(answer["daemon"]["healthy"], true, "{answer}");
     let (_, out, _) = run(&shop, &["check"]);
     assert!(out.contains("WARN  ports"), "{out}");
     assert!(out.contains("10256 is in use by net-"), "{out}");
@@ -193,6 +199,9 @@ fn a_daemon_without_owned_tables_at_other_ports_is_found() {
     assert_eq!(code, 0, "{answer}");
     assert_eq!(answer["daemon"]["running"], true, "{answer}");
     assert_eq!(answer["daemon"]["process"]["name"], "kube-dnat", "{answer}");
+    assert_eq!(answer["daemon"]["healthy"], true, "{answer}");
+    assert_eq!(answer["daemon"]["eligible"], true, "{answer}");
+    assert!(answer["daemon"]["version"].is_string(), "{answer}");
     let (code, _, error) = run(&shop, &["cleanup"]);
     assert_eq!(code, 1, "{error}");
     assert!(error.contains("would recreate the tables"), "{error}");
@@ -200,4 +209,18 @@ fn a_daemon_without_owned_tables_at_other_ports_is_found() {
     daemon.terminate();
     assert_eq!(json(&shop, &["status"]).0, 2);
     assert_eq!(run(&shop, &["cleanup"]).0, 0);
+}
+
+fn a_daemon_that_stands_still_is_not_healthy() {
+    let shop = Shop::new();
+    let daemon = shop.start(&manifests(&shop));
+    daemon.signal(Signal::SIGSTOP);
+    let (code, answer) = json(&shop, &["status"]);
+    assert_eq!(code, 2, "{answer}");
+    assert_eq!(answer["daemon"]["running"], true, "{answer}");
+    assert_eq!(answer["daemon"]["healthy"], Value::Null, "{answer}");
+    let (_, out, _) = run(&shop, &["status"]);
+    assert!(out.contains(", health UNKNOWN\n"), "{out}");
+    daemon.signal(Signal::SIGCONT);
+    wait_until("the daemon is healthy", || run(&shop, &["status"]).0 == 0);
 }
