@@ -13,7 +13,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde::Serialize;
 
-use crate::commands::processes::{self, PortListener, Process};
+use crate::commands::processes::{self, PortListener, Process, ProcessUsage};
 use crate::http::admin::ReportedStatus;
 use crate::planner::ruleset::TABLE;
 
@@ -37,6 +37,8 @@ pub(super) struct DaemonStatus {
     pub(super) running: bool,
     /// The process of the daemon.
     process: Option<Process>,
+    /// The age and the memory of the process.
+    usage: Option<ProcessUsage>,
     /// The version of the daemon.
     version: Option<String>,
     /// Whether changes reach the kernel in time.
@@ -118,6 +120,21 @@ fn reported_status(address: SocketAddr) -> Result<ReportedStatus, StatusUnavaila
     })
 }
 
+/// Formats a duration by its two largest units, as kubectl does: `3d4h`, `2m5s`.
+fn rounded(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+    let first = units.iter().position(|(_, length)| seconds >= *length);
+    let mut rest = seconds;
+    let parts = units.iter().skip(first.unwrap_or(units.len() - 1)).take(2);
+    let parts = parts.map(|(unit, length)| {
+        let count = rest / length;
+        rest %= length;
+        format!("{count}{unit}")
+    });
+    parts.collect()
+}
+
 /// Asks addresses one after another until an answer fits; returns the last answer otherwise.
 fn first<T, E>(
     addresses: &[SocketAddr],
@@ -155,6 +172,7 @@ impl DaemonStatus {
         let process = process.or_else(|| processes::daemons().into_iter().next());
         Self {
             running: has_owner || process.is_some(),
+            usage: process.as_ref().and_then(processes::usage),
             process,
             ..Self::default()
         }
@@ -271,6 +289,19 @@ impl DaemonStatus {
         for reason in &self.unavailable {
             writeln!(f, "           {reason}")?;
         }
+        if let Some(ProcessUsage {
+            running_seconds,
+            resident_bytes,
+        }) = self.usage
+        {
+            let age = Duration::from_secs(running_seconds);
+            let memory = resident_bytes / 1_000_000;
+            writeln!(
+                f,
+                "process    running for {}, {memory} MB of memory",
+                rounded(age)
+            )?;
+        }
         if let (Some(seconds), Some(pending)) = (self.last_sync_seconds, self.pending_changes) {
             writeln!(
                 f,
@@ -336,6 +367,24 @@ impl fmt::Display for DaemonStatus {
             ),
             (Some(true), _) => f.write_str(", healthy"),
             (None, _) => f.write_str(", health UNKNOWN"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_their_two_largest_units() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (59, "59s"),
+            (125, "2m5s"),
+            (11_520, "3h12m"),
+            (273_600, "3d4h"),
+        ] {
+            assert_eq!(rounded(Duration::from_secs(seconds)), text);
         }
     }
 }

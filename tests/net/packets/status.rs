@@ -202,6 +202,14 @@ fn a_daemon_without_owned_tables_at_other_ports_is_found() {
     assert_eq!(answer["daemon"]["healthy"], true, "{answer}");
     assert_eq!(answer["daemon"]["eligible"], true, "{answer}");
     assert!(answer["daemon"]["version"].is_string(), "{answer}");
+    let usage = &answer["daemon"]["usage"];
+    assert!(usage["runningSeconds"].is_u64(), "{answer}");
+    assert!(
+        usage["residentBytes"].as_u64() > Some(1_000_000),
+        "{answer}"
+    );
+    let (_, out, _) = run(&shop, &["status"]);
+    assert!(out.contains("\nprocess    running for "), "{out}");
     let (code, _, error) = run(&shop, &["cleanup"]);
     assert_eq!(code, 1, "{error}");
     assert!(error.contains("would recreate the tables"), "{error}");
