@@ -10,6 +10,7 @@
 #
 #   KUBE_PROXY_BIN=/path/to/kube-proxy     also measure that kube-proxy, with its packets
 #   KUBE_DNAT_BIN=/path/to/kube-dnat       also measure that other build, from the API server
+#   FLEET_BARE=1         with --fleet: endpoints without a targetRef, whose texts are half of their bytes
 #   KUBEBUILDER_ASSETS=/folder/with/etcd/and/kube-apiserver     use a real API server
 set -euo pipefail
 

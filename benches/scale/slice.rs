@@ -12,9 +12,10 @@ pub(crate) fn json(
     endpoints: impl IntoIterator<Item = u32>,
 ) -> Value {
     let name = format!("service-{number}");
+    let is_bare = std::env::var_os("FLEET_BARE").is_some();
     let endpoint = |endpoint: u32| {
         let node = endpoint % 100;
-        json!({
+        let mut object = json!({
             "addresses": [cluster.endpoint(number, endpoint).to_string()],
             "conditions": {"ready": true, "serving": true, "terminating": false},
             "nodeName": format!("node-{node}"), "zone": "zone-a",
@@ -22,7 +23,11 @@ pub(crate) fn json(
                 "kind": "Pod", "namespace": "default", "name": format!("{name}-7c5ddbdf54-{endpoint:05}"),
                 "uid": format!("8d1c6a52-3f5e-4a0e-9d0b-{number:06}{endpoint:06}"),
             },
-        })
+        });
+        if is_bare && let Some(fields) = object.as_object_mut() {
+            fields.remove("targetRef");
+        }
+        object
     };
     let endpoints: Vec<_> = endpoints.into_iter().map(endpoint).collect();
     json!({
