@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
 use kube_dnat::planner::conntrack::{ConntrackEntry, DirtyFrontends};
 use kube_dnat::planner::model::{
@@ -386,58 +385,4 @@ fn the_connection_of_the_node_from_another_of_its_addresses_stays() {
         is_stale(outside, endpoint),
         "the endpoint is not on this node"
     );
-}
-
-/// An earlier process may have ended between a commit and the cleanup of conntrack: nothing names
-/// the endpoints that a node port lost.
-#[test]
-fn a_start_finds_flows_of_node_ports_to_pods_that_are_gone() {
-    let node_port = || {
-        let ports = [ServicePort {
-            name: "".into(),
-            protocol: Protocol::Udp,
-            port: 53,
-            node_port: Some(30_053),
-        }];
-        let Event::Update(mut update) = local_policy_service() else {
-            panic!("an update");
-        };
-        if let Some(Object::Service(service)) = &mut update.object {
-            Arc::make_mut(service).ports = ports.into();
-        }
-        Event::Update(update)
-    };
-    let start = || {
-        let mut state = state();
-        let _ = state.apply(node_port());
-        state
-    };
-    let (mut earlier, mut kernel) = (start(), Tables::default());
-    commit(&mut earlier, &mut kernel);
-    let node: Ipv4Addr = [192, 168, 77, 2].into();
-    let is_stale = |state: &mut State, destination: (Ipv4Addr, u16), reply_source| {
-        let dirty = dirty_frontends(state);
-        let frontends = state.families.ipv4.frontends(&dirty);
-        frontends.is_stale(&ConntrackEntry {
-            protocol: Protocol::Udp,
-            source: (SOURCES[0], SOURCE_PORT),
-            destination,
-            reply_source,
-            reply_destination: (SOURCES[0], SOURCE_PORT),
-        })
-    };
-    let pod = (SOURCES[2], 53);
-    for (port, endpoint, expected) in [
-        (30_053, pod, true),
-        (30_053, FOREIGN, false),
-        (30_054, pod, false),
-    ] {
-        let mut state = start();
-        read_back(&mut state, &mut kernel, &[]);
-        assert_eq!(
-            is_stale(&mut state, (node, port), endpoint),
-            expected,
-            "{port} {endpoint:?}"
-        );
-    }
 }

@@ -49,9 +49,6 @@ pub struct DirtyFrontends<A> {
     frontends: BTreeMap<Claim<A>, PreviousEndpoints<A>>,
     /// The addresses that serve or served node ports.
     node_ips: BTreeSet<A>,
-    /// Whether an earlier process programmed the table. It may have ended between a commit and the
-    /// cleanup, so that nothing names the endpoints that a node port lost.
-    follows_another: bool,
 }
 
 impl<A> Default for DirtyFrontends<A> {
@@ -59,7 +56,6 @@ impl<A> Default for DirtyFrontends<A> {
         Self {
             frontends: BTreeMap::new(),
             node_ips: BTreeSet::new(),
-            follows_another: false,
         }
     }
 }
@@ -91,18 +87,6 @@ impl<A: Address> DirtyFrontends<A> {
             self.mark(claim, previous);
         }
         self.node_ips.extend(other.node_ips);
-        self.follows_another |= other.follows_another;
-    }
-
-    /// Records that an earlier process programmed the table.
-    pub fn follow_another_process(&mut self) {
-        self.follows_another = true;
-    }
-
-    /// Returns whether an earlier process programmed the table.
-    #[must_use]
-    pub fn follows_another_process(&self) -> bool {
-        self.follows_another
     }
 
     /// Adds addresses that serve or served node ports.

@@ -188,20 +188,8 @@ impl<'a, A: Address> AnsweringFrontends<'a, A> {
             .answering
             .as_deref()
             .filter(|_| self.node_ips.contains(&address));
-        let is_ours = frontend.previous.may_include(&entry.reply_source)
-            || (self.dirty.follows_another_process() && self.leads_to_pod(entry));
+        let is_ours = frontend.previous.may_include(&entry.reply_source);
         self.contradicts(entry, answering, is_ours)
-    }
-
-    /// Returns whether an entry is translated from another address to a Pod.
-    ///
-    /// Where nothing else is known, all addresses are those of Pods: also the destination.
-    fn leads_to_pod(&self, entry: &ConntrackEntry<A>) -> bool {
-        let is_pod = |address| {
-            let pods = self.applied.node().pod_cidrs();
-            pods.iter().any(|pods| A::contains(*pods, address))
-        };
-        is_pod(entry.reply_source.0) && !is_pod(entry.destination.0)
     }
 
     /// Returns whether an entry of a frontend with these endpoints must be deleted.

@@ -113,7 +113,6 @@ impl<A: Address> FamilyState<A> {
         let node_ips = node_ips.filter_map(|(key, _)| key.address());
         let node_ips: BTreeSet<_> = node_ips.collect();
         self.dirty_frontends.add_node_ips(node_ips.iter().copied());
-        self.dirty_frontends.follow_another_process();
         self.planned_for = None;
         self.node_dirty = true;
         self.read_back = Some(ReadBack {
