@@ -31,8 +31,8 @@ pub(super) struct Node<'a> {
     pub(super) daemon: Daemon,
     pub(super) history: History,
     pub(super) shops: Vec<Shop>,
-    /// Whether a Service may have lost a frontend since the last cleanup.
-    pub(super) lost_frontends: bool,
+    /// Whether another daemon could not clean up after the last changes.
+    pub(super) needs_cleanup: bool,
     fixed: Vec<Value>,
     _servers: Vec<(WebServer, lab::Server)>,
 }
@@ -68,7 +68,7 @@ impl<'a> Node<'a> {
             daemon,
             history,
             shops,
-            lost_frontends: false,
+            needs_cleanup: false,
             fixed,
             _servers: servers,
         };
@@ -82,7 +82,7 @@ impl<'a> Node<'a> {
         let number = random.usize(..self.shops.len());
         let before = self.shops[number].clone();
         change(&mut self.shops[number], random);
-        self.lost_frontends |= self.shops[number].has_lost_frontends(&before);
+        self.needs_cleanup |= self.shops[number].has_lost_untraceably(&before);
         self.history.note(&self.shops[number]);
         self.history.change(&self.shops);
         for object in self.shops[number].objects(self.cluster) {
@@ -118,7 +118,7 @@ impl<'a> Node<'a> {
             std::thread::sleep(Duration::from_millis(5));
         }
         self.history.settled();
-        self.lost_frontends = false;
+        self.needs_cleanup = false;
     }
 
     /// Whether the daemon has committed something and says that nothing is left to clean up.

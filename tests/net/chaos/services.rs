@@ -224,10 +224,13 @@ impl Shop {
         self.terminating = Pods(others.0 & ((1 << PODS.len()) - 1));
     }
 
-    /// Whether clients used frontends before that the Service does not have now.
-    pub(super) fn has_lost_frontends(&self, before: &Self) -> bool {
+    /// Whether only the daemon that made this change knows which flows it made stale: those of
+    /// frontends that the Service lost, and those of endpoints that a node port lost.
+    pub(super) fn has_lost_untraceably(&self, before: &Self) -> bool {
         let is_lost = |frontend: &Frontend| !self.frontends.contains(frontend);
-        self.port != before.port || before.frontends.iter().any(is_lost)
+        self.port != before.port
+            || before.frontends.iter().any(is_lost)
+            || before.frontends.contains(&Frontend::NodePort)
     }
 
     /// Returns the endpoints that may answer a client.

@@ -35,8 +35,8 @@ impl Node<'_> {
     }
 
     fn daemon_suffers(&mut self, fault: DaemonFault, random: &mut Rng) {
-        if !matches!(fault, DaemonFault::Stopped(_)) && self.lost_frontends {
-            // As with kube-proxy, nothing names the frontends that a Service lost after a restart.
+        if !matches!(fault, DaemonFault::Stopped(_)) && self.needs_cleanup {
+            // docs/reliability.md says what a daemon leaves that ends before its cleanup.
             self.await_cleanup();
         }
         match fault {
