@@ -47,8 +47,8 @@ pub(super) fn run(
         (cluster.pod("pod-3"), Side::Inside),
         (&cluster.node, Side::Inside),
     ];
-    let threads = hosts.len() * usize::try_from(THREADS).expect("a few");
-    let pace = Duration::from_secs(1) * u32::try_from(threads).expect("a few") / settings.rate;
+    let host_count = u32::try_from(hosts.len()).expect("a few");
+    let pace = Duration::from_secs(1) * host_count * THREADS / settings.rate;
     let (stopped_now, count) = (&stopped, &begun);
     thread::scope(|scope| {
         let stop = Stop(&stopped);
@@ -66,7 +66,7 @@ pub(super) fn run(
                     client.connect_until(stopped_now, count, pace, Rng::with_seed(seed))
                 }));
             }
-            for thread in 0..(settings.held / 3).div_ceil(HELD_PER_THREAD) {
+            for thread in 0..(settings.held / host_count).div_ceil(HELD_PER_THREAD) {
                 let client = Client {
                     host,
                     side,

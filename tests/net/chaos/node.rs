@@ -96,11 +96,11 @@ impl<'a> Node<'a> {
         self.history.change(&self.shops);
     }
 
-    /// Waits until the kernel has the desired state; returns the time. Sometimes it also waits until
-    /// conntrack is cleaned up, and sometimes the next fault comes before.
-    pub(super) fn settle(&mut self, random: &mut Rng) -> Duration {
+    /// Waits until the kernel has the desired state; returns the time. Without `cleaned_up`, the next
+    /// fault may come before conntrack is cleaned up.
+    pub(super) fn settle(&mut self, cleaned_up: bool) -> Duration {
         let repaired = self.await_desired();
-        if random.bool() {
+        if cleaned_up {
             self.await_cleanup();
         }
         repaired

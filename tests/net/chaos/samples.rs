@@ -10,6 +10,9 @@ use plotters::prelude::*;
 use super::kernel;
 use super::node::Node;
 
+/// The time between two samples, but for the fault that happens meanwhile.
+const EVERY: Duration = Duration::from_mins(1);
+
 /// The columns after the time, with the label of each panel.
 const COLUMNS: [(&str, &str); 6] = [
     ("resident_kib", "memory of the daemon, MiB"),
@@ -24,7 +27,6 @@ const COLUMNS: [(&str, &str); 6] = [
 pub(super) struct Samples {
     /// The CSV file; the picture has the same name.
     file: Option<PathBuf>,
-    every: Duration,
     started: Instant,
     last: Option<Instant>,
     /// Seconds since the start, and the columns.
@@ -32,14 +34,10 @@ pub(super) struct Samples {
 }
 
 impl Samples {
-    /// Takes samples every minute, or more often in a short run, if `CHAOS_SAMPLES` names a file.
+    /// Takes samples if `CHAOS_SAMPLES` names a file.
     pub(super) fn from_environment() -> Self {
-        let seconds = env::var("CHAOS_SAMPLE_SECONDS").map_or(60, |text| {
-            text.parse().expect("CHAOS_SAMPLE_SECONDS is a number")
-        });
         Self {
             file: env::var_os("CHAOS_SAMPLES").map(PathBuf::from),
-            every: Duration::from_secs(seconds),
             started: Instant::now(),
             last: None,
             rows: Vec::new(),
@@ -51,7 +49,7 @@ impl Samples {
         let Some(file) = &self.file else {
             return;
         };
-        if self.last.is_some_and(|last| last.elapsed() < self.every) {
+        if self.last.is_some_and(|last| last.elapsed() < EVERY) {
             return;
         }
         self.last = Some(Instant::now());

@@ -31,7 +31,8 @@ impl Node<'_> {
             Fault::Server(fault) => self.server_suffers(fault, random),
             Fault::Kernel(fault) => self.kernel_suffers(fault, random),
         }
-        self.settle(random)
+        // What a foreign change excuses ends with its repair.
+        self.settle(random.bool() || matches!(fault, Fault::Kernel(_)))
     }
 
     fn daemon_suffers(&mut self, fault: DaemonFault, random: &mut Rng) {
