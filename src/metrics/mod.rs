@@ -121,7 +121,7 @@ metrics! {
         "Invalid parts of objects that kube-dnat rejected", Labelled::default();
     skipped_service_parts: Counter = "kube_dnat_skipped_service_parts",
         "Parts of valid Services that were skipped", Counter::default();
-    problem_objects: Labelled<ReasonLabel, Gauge> = "kube_dnat_problem_objects",
+    objects_not_served: Labelled<ReasonLabel, Gauge> = "kube_dnat_objects_not_served",
         "Objects that are skipped or only partly programmed, by the reason of their Events", Labelled::default();
     repairs: Counter = "kube_dnat_drift_repairs",
         "Repairs of the tables after changes by other processes", Counter::default();

@@ -36,7 +36,7 @@ pub(super) struct SyncMetrics {
     /// The numbers of elements that the metric has.
     elements: BTreeMap<(Family, SetName), usize>,
     /// The numbers of objects with problems that the metric has.
-    problem_objects: BTreeMap<EventReason, usize>,
+    objects_not_served: BTreeMap<EventReason, usize>,
 }
 
 /// The extent of a sync.
@@ -54,7 +54,7 @@ impl SyncMetrics {
         metrics.init(&families);
         for reason in EventReason::OF_OBJECTS {
             let label = ReasonLabel::new(reason.name());
-            drop(metrics.problem_objects.get_or_create(&label));
+            drop(metrics.objects_not_served.get_or_create(&label));
         }
         for kind in ObjectKind::ALL {
             for reason in InterruptReason::ALL {
@@ -69,7 +69,7 @@ impl SyncMetrics {
             triggers: Vec::new(),
             sent_bytes: 0,
             elements: BTreeMap::new(),
-            problem_objects: BTreeMap::new(),
+            objects_not_served: BTreeMap::new(),
         }
     }
 
@@ -122,13 +122,13 @@ impl SyncMetrics {
     }
 
     /// Sets the numbers of objects that are not or only partly programmed.
-    pub(super) fn set_problem_objects(&mut self, objects: &BTreeMap<EventReason, usize>) {
-        if self.problem_objects == *objects {
+    pub(super) fn set_objects_not_served(&mut self, objects: &BTreeMap<EventReason, usize>) {
+        if self.objects_not_served == *objects {
             return;
         }
-        self.problem_objects.clone_from(objects);
+        self.objects_not_served.clone_from(objects);
         for (reason, count) in objects {
-            let objects = &self.metrics.problem_objects;
+            let objects = &self.metrics.objects_not_served;
             objects
                 .get_or_create(&ReasonLabel::new(reason.name()))
                 .set(number(*count));

@@ -154,7 +154,7 @@ impl State {
 
     /// Returns the number of objects that are not or only partly programmed, by reason.
     #[must_use]
-    pub fn problem_objects(&self) -> &BTreeMap<EventReason, usize> {
+    pub fn objects_not_served(&self) -> &BTreeMap<EventReason, usize> {
         self.diagnostics.objects()
     }
 
@@ -339,7 +339,7 @@ mod tests {
         let node = yaml_serde::from_str("metadata: {name: n1}").unwrap();
         let _ = state.apply(Event::Update(parse::node(&node, "n1")));
         assert_eq!(state.check_node_name(), []);
-        assert_eq!(state.problem_objects()[&EventReason::UnknownNode], 0);
+        assert_eq!(state.objects_not_served()[&EventReason::UnknownNode], 0);
         // A directory of manifests needs no Node.
         let mut state = State::new(NodeFacts::default()).named("n1".into(), NodeObject::Optional);
         assert_eq!(state.check_node_name(), []);

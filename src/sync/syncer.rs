@@ -184,7 +184,7 @@ impl Syncer {
                 self.report_diagnostics(diagnostics);
             }
             self.metrics
-                .set_problem_objects(self.state.problem_objects());
+                .set_objects_not_served(self.state.objects_not_served());
             self.schedule(&mut tasks);
         }
     }

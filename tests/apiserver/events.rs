@@ -378,6 +378,6 @@ async fn a_health_check_port_in_use_is_recorded() {
     let said = event["note"].as_str().unwrap();
     assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
     // The metric counts it, for alerts.
-    let counted = "kube_dnat_problem_objects{reason=\"FailedToStartServiceHealthcheck\"} 1";
+    let counted = "kube_dnat_objects_not_served{reason=\"FailedToStartServiceHealthcheck\"} 1";
     until("it is counted", || exposition.text().contains(counted)).await;
 }

@@ -165,7 +165,7 @@ impl HealthCheckServers {
             }
         }
         let reason = ReasonLabel::new(EventReason::FailedToStartServiceHealthcheck.name());
-        let objects = &self.metrics.problem_objects;
+        let objects = &self.metrics.objects_not_served;
         let count = i64::try_from(failed.len()).unwrap_or(i64::MAX);
         objects.get_or_create(&reason).set(count);
         self.server.failed.set_health_checks(failed);

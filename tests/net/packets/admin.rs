@@ -200,7 +200,7 @@ const COUNTED: &[&str] = &[
     "kube_dnat_operations_total",
     "kube_dnat_netlink_sent_bytes_total",
     "kube_dnat_rejected_object_parts_total{kind=\"Service\",reason=\"address\"}",
-    "kube_dnat_problem_objects{reason=\"InvalidAddress\"}",
+    "kube_dnat_objects_not_served{reason=\"InvalidAddress\"}",
     "kube_dnat_drift_repairs_total",
     "process_resident_memory_bytes",
     "process_cpu_seconds_total",

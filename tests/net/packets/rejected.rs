@@ -11,7 +11,7 @@ use serde_json::json;
 use super::admin::{await_sync, health};
 use super::health_check;
 use super::shop::{NODE_PORT, Shop, cart, cart_on_every_frontend, cart_slices, frontends};
-use super::silence::problem_objects;
+use super::silence::objects_not_served;
 use super::{Daemon, Family, Host, IpAddr, Protocol, names, servers};
 use crate::lab::{Reject, Service, Slices, nft, wait_until};
 
@@ -92,7 +92,7 @@ fn skipped(daemon: &Daemon<'_>) -> usize {
 fn assert_known(shop: &Shop, daemon: &Daemon<'_>) {
     wait_until("the rejected Service is counted", || {
         await_sync(shop);
-        (problem_objects(shop, "RejectedByKernel") - 1.0).abs() < f64::EPSILON
+        (objects_not_served(shop, "RejectedByKernel") - 1.0).abs() < f64::EPSILON
     });
     assert_eq!(skipped(daemon), 1, "{:?}", daemon.warnings());
     let warnings = daemon.warnings().into_iter();
@@ -242,7 +242,7 @@ fn a_rejected_service_is_deleted_completely() {
         let address = shop.cluster.pod("pod-1").ip(family).to_string();
         assert!(!listing.contains(&address), "{address} in {listing}");
     }
-    assert!(problem_objects(&shop, "RejectedByKernel").abs() < f64::EPSILON);
+    assert!(objects_not_served(&shop, "RejectedByKernel").abs() < f64::EPSILON);
     // The Service returns and is rejected again, so the daemon logs it again.
     daemon.apply("shop.yaml", &with_cart(&shop, &["pod-1"]));
     wait_until("the rejection is logged again", || skipped(&daemon) == 2);
@@ -264,7 +264,7 @@ fn a_rejected_service_is_served_once_the_kernel_accepts_it() {
     });
     await_sync(&shop);
     assert_cart_served(&shop, &["pod-1", "pod-3"]);
-    assert!(problem_objects(&shop, "RejectedByKernel").abs() < f64::EPSILON);
+    assert!(objects_not_served(&shop, "RejectedByKernel").abs() < f64::EPSILON);
     // The next change of the Service is programmed as usual.
     daemon.apply("shop.yaml", &with_cart(&shop, &["pod-3"]));
     assert_cart_served(&shop, &["pod-3"]);
@@ -285,7 +285,7 @@ fn a_start_with_a_rejected_service_serves_the_others() {
     // A rejected Service that an earlier process programmed stays unchanged.
     reject.accept();
     wait_until("the kernel accepts the Service", || {
-        problem_objects(&shop, "RejectedByKernel").abs() < f64::EPSILON
+        objects_not_served(&shop, "RejectedByKernel").abs() < f64::EPSILON
     });
     assert_cart_served(&shop, &["pod-1"]);
     daemon.kill();

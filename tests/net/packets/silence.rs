@@ -21,8 +21,8 @@ pub(super) fn tests() -> Vec<Trial> {
 }
 
 /// Reads the gauge of problem objects for a reason.
-pub(super) fn problem_objects(shop: &Shop, reason: &str) -> f64 {
-    let name = format!("kube_dnat_problem_objects{{reason=\"{reason}\"}}");
+pub(super) fn objects_not_served(shop: &Shop, reason: &str) -> f64 {
+    let name = format!("kube_dnat_objects_not_served{{reason=\"{reason}\"}}");
     metric(shop, &name).unwrap_or_else(|| panic!("no {name}"))
 }
 
@@ -36,7 +36,7 @@ fn an_unknown_node_name_is_reported() {
     wait_until("the problem is logged", || logged() == 1);
     assert_eq!(daemon.logged(LogEvent::NodeUnknown).len(), 1);
     await_sync(&shop);
-    assert!((problem_objects(&shop, "UnknownNode") - 1.0).abs() < f64::EPSILON);
+    assert!((objects_not_served(&shop, "UnknownNode") - 1.0).abs() < f64::EPSILON);
     let (_, answer) = json(&shop, &["status"]);
     let wrong = answer["daemon"]["problems"]["Node node-1"][0].as_str();
     assert!(wrong.is_some_and(|wrong| wrong.contains(what)), "{answer}");
@@ -49,14 +49,14 @@ fn an_unknown_node_name_is_reported() {
     let slices = cart_slices(shop.pods(["pod-1", "remote-1"])).yaml();
     daemon.apply("shop.yaml", &(cart().yaml() + &slices));
     await_sync(&shop);
-    assert!(problem_objects(&shop, "UnknownNode").abs() < f64::EPSILON);
+    assert!(objects_not_served(&shop, "UnknownNode").abs() < f64::EPSILON);
     // The Node object confirms the name too.
     daemon.apply("shop.yaml", &(cart().yaml() + &elsewhere));
     wait_until("the problem is logged again", || logged() == 2);
     let internal_ips = Family::ALL.map(|family| family.lan(2));
     daemon.apply("node.yaml", &manifest::node(&internal_ips));
     await_sync(&shop);
-    assert!(problem_objects(&shop, "UnknownNode").abs() < f64::EPSILON);
+    assert!(objects_not_served(&shop, "UnknownNode").abs() < f64::EPSILON);
     let (code, answer) = json(&shop, &["status"]);
     assert_eq!(code, 0, "{answer}");
     assert_eq!(
@@ -97,10 +97,10 @@ fn a_local_endpoint_outside_the_pod_ranges_is_reported() {
     let address = shop.cluster.pod("pod-1").ip(Family::V4).to_string();
     assert!(line.contains(&address), "{line}");
     await_sync(&shop);
-    assert!((problem_objects(&shop, "EndpointOutsidePodRanges") - 1.0).abs() < f64::EPSILON);
+    assert!((objects_not_served(&shop, "EndpointOutsidePodRanges") - 1.0).abs() < f64::EPSILON);
     // Endpoints on other nodes can have any address.
     daemon.apply("shop.yaml", &(cart().yaml() + &slices(&["remote-1"])));
     await_sync(&shop);
-    assert!(problem_objects(&shop, "EndpointOutsidePodRanges").abs() < f64::EPSILON);
+    assert!(objects_not_served(&shop, "EndpointOutsidePodRanges").abs() < f64::EPSILON);
     assert_eq!(logged().len(), 1);
 }
