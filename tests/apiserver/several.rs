@@ -220,6 +220,28 @@ async fn every_connection_to_a_removed_server_is_closed() {
     drop(seen);
 }
 
+/// The watches of the other kinds stay at the first server, while new requests go to the other one.
+#[tokio::test]
+async fn a_silent_watch_is_a_failure_of_its_own_server() {
+    let servers = start();
+    let timeouts = WatchTimeouts {
+        watch: 3,
+        ..TIMEOUTS
+    };
+    let _seen = Seen::listed_with(&of([&servers.0, &servers.1]), timeouts).await;
+    let (silent, other) = followed(servers);
+    silent.fail("services", "", Fault::Status(503), 1_000);
+    silent.send_garbage("services", Garbage::Random);
+    other.until_watched("services", 1).await;
+
+    silent.hang_watches();
+    let requests = silent.requests("endpointslices").len();
+
+    other.until_watched("endpointslices", 1).await;
+    other.until_watched("nodes", 1).await;
+    assert_eq!(silent.requests("endpointslices").len(), requests);
+}
+
 /// Configuration management replaces whole directories.
 #[tokio::test]
 async fn a_file_whose_directory_is_replaced_is_followed() {

@@ -125,6 +125,17 @@ pub(super) fn is_unsent(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Service(error) if error.is::<Arc<ConnectError>>())
 }
 
+/// The server that a request went to: an extension of the request, which is set when it is sent.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Recipient(Arc<Mutex<Option<Uri>>>);
+
+impl Recipient {
+    /// Returns the server, or `None` if the request was not sent.
+    pub(super) fn server(&self) -> Option<Uri> {
+        lock(&self.0).clone()
+    }
+}
+
 /// Locks a mutex that guards plain data, which a panic of another thread cannot leave half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -165,15 +176,9 @@ impl Connections {
         });
     }
 
-    /// Records that this server does not answer, or has an older list than was seen before.
-    pub(super) fn distrust(&self) {
-        if let Some(server) = self.followed() {
-            self.failed(&server);
-        }
-    }
-
-    /// Records a failure of a server.
-    fn failed(&self, server: &Uri) {
+    /// Records a failure of a server, such as that it does not answer, or that its list is older than
+    /// what was seen before.
+    pub(super) fn failed(&self, server: &Uri) {
         lock(&self.0.servers).failed(server, Instant::now());
     }
 
@@ -202,6 +207,9 @@ impl Connections {
         sender: &mut HttpSender,
         request: Request<Body>,
     ) -> Result<Response<Incoming>, (BoxError, Option<Request<Body>>)> {
+        if let Some(recipient) = request.extensions().get::<Recipient>() {
+            *lock(&recipient.0) = Some(server.clone());
+        }
         let request = addressed(request, server, sender).map_err(|error| (error.into(), None))?;
         sender.send(request).await.map_err(|mut error| {
             let request = error.take_message();

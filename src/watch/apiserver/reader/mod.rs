@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::Request;
+use http::{Request, Uri};
 use kube::client::Body;
 use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::WatchTimeouts;
 use super::answer::{self, Frames};
 use super::client::ApiClient;
+use super::connections::Recipient;
 use super::failure::{LoggedFailures, WatchFailure};
 use super::kinds::Watched;
 use super::known::KnownNames;
@@ -36,6 +37,7 @@ pub(super) fn read<'a, W: Watched>(
 ) -> BoxFuture<'a, ()> {
     let mut reader = WatchReader::<W> {
         client,
+        server: None,
         timeouts,
         events,
         requests: Requests {
@@ -67,6 +69,8 @@ pub(super) fn read<'a, W: Watched>(
 struct WatchReader<'a, W> {
     /// The client of the API servers.
     client: &'a ApiClient,
+    /// The API server that the last request went to.
+    server: Option<Uri>,
     /// The timeouts and pauses.
     timeouts: &'a WatchTimeouts,
     /// The channel of the events.
@@ -191,16 +195,30 @@ impl<W: Watched> WatchReader<'_, W> {
 
     /// Sends the request of a watch.
     async fn open_watch(
-        &self,
+        &mut self,
         request: Request<Body>,
     ) -> Result<(ContentType, Frames), WatchFailure> {
         let (format, body) = self.send(request).await?;
         Ok((format, answer::frames(format, body)))
     }
 
-    /// Sends a request.
-    async fn send(&self, request: Request<Body>) -> Result<(ContentType, Body), WatchFailure> {
-        answer::send(&self.client.kube, request, self.timeouts.answer).await
+    /// Sends a request, and records the server that it goes to.
+    async fn send(
+        &mut self,
+        mut request: Request<Body>,
+    ) -> Result<(ContentType, Body), WatchFailure> {
+        let recipient = Recipient::default();
+        request.extensions_mut().insert(recipient.clone());
+        let answer = answer::send(&self.client.kube, request, self.timeouts.answer).await;
+        self.server = recipient.server();
+        answer
+    }
+
+    /// Records a failure of the server of the last request: another one may be healthier.
+    fn distrust(&self) {
+        if let Some(server) = &self.server {
+            self.client.connections.failed(server);
+        }
     }
 
     /// Reports an object that exists.

@@ -27,7 +27,7 @@ impl<W: Watched> WatchReader<'_, W> {
         self.report_failure(&WatchFailure::Older).await?;
         loop {
             // Another API server may be newer.
-            self.client.connections.distrust();
+            self.distrust();
             let accepted_at = self.versions.older_until(self.timeouts.older_lists);
             let check_at = next_check(Instant::now(), self.pauses.failure(), accepted_at);
             self.apply_until(check_at, &mut watch).await?;

@@ -1,5 +1,6 @@
 //! The recovery from failures.
 
+use http::Uri;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
 
@@ -82,7 +83,7 @@ impl<W: Watched> WatchReader<'_, W> {
         }
         match failure {
             // Another server may have what this one lacks, or answer.
-            WatchFailure::Older | WatchFailure::Silent => self.client.connections.distrust(),
+            WatchFailure::Older | WatchFailure::Silent => self.distrust(),
             WatchFailure::Malformed(error) => {
                 self.malformed += 1;
                 if matches!(error, DecodeError::TooLarge) && self.lists == ListForm::Pages {
@@ -105,7 +106,7 @@ impl<W: Watched> WatchReader<'_, W> {
     /// Counts and logs a failure, at a level that fits it.
     pub(super) async fn report_failure(&mut self, failure: &WatchFailure) -> Result<(), Stopped> {
         let text = failure.describe();
-        let server = self.client.server().unwrap_or_default();
+        let server = self.server.as_ref().map(Uri::to_string).unwrap_or_default();
         let is_routine = failure.is_routine() && self.failures + 1 < RELIST_AFTER;
         if is_routine || !self.logged.is_new(&failure.condition(), Instant::now()) {
             debug!(event = %LogEvent::WatchFailed, error = %text, kind = %W::KIND, server, "watch failed");

@@ -75,12 +75,15 @@ impl<W: Watched> WatchReader<'_, W> {
     /// A watch of a later version than the newest one is silent, for a restored etcd for hours
     /// (kubernetes/kubernetes 107457). A bookmark, once a minute, makes the check needless.
     async fn confirm(&mut self) -> Result<(), WatchFailure> {
+        let watched = self.server.clone();
         let version = self.newest_version().await?;
         if self.judge(&version) != ListAge::Current {
             self.next = NextStep::ListNewest;
             return Err(WatchFailure::Older);
         }
         self.unconfirmed = false;
+        // Another server may have answered.
+        self.server = watched;
         Ok(())
     }
 
