@@ -1,4 +1,5 @@
 # The image of kube-dnat:        docker build --tag kube-dnat .
+# With the revision:            docker build --build-arg REVISION="$(git rev-parse HEAD)" .
 # The same with nft, conntrack:  docker build --tag kube-dnat:debug --target debug .
 #
 # scripts/rootfs.sh assembles the content from the binary and Debian packages. A test runs the result
@@ -13,9 +14,10 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock LICENSE ./
 COPY scripts/lib.sh scripts/rootfs.sh scripts/
 COPY src src
+ARG REVISION=unknown
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked \
+    KUBE_DNAT_REVISION="${REVISION}" cargo build --release --locked \
     && scripts/rootfs.sh /rootfs \
     && scripts/rootfs.sh /rootfs-debug --debug
 

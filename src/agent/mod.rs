@@ -1,5 +1,6 @@
 //! The daemon: connects the object source, the sync thread, the HTTP servers and the signals.
 
+mod service_manager;
 mod settings;
 mod source;
 mod syncing;
@@ -22,6 +23,7 @@ use crate::metrics::{Exposition, Metrics};
 use crate::netlink::Kernel;
 use crate::planner::desired::NodeFacts;
 use crate::planner::model::addr::Family;
+use crate::revision;
 use crate::sync::{NodeObject, Sockets, State, SyncHealth, Syncer};
 use crate::sysctl;
 use crate::watch::addresses;
@@ -99,6 +101,7 @@ async fn run_parts(
     let reporting = (Arc::clone(&sync_health), metrics.clone(), recorder.clone());
     let runtimes = (runtime()?, runtime()?);
     let http = http::serve(admin, bind_addresses(&config), runtimes, changes, reporting)?;
+    let following = service_manager::follow(Arc::clone(&sync_health));
     let mut syncer = Syncer::new(sockets, state, health_checks, sync_health, metrics)
         .context("cannot start a thread")?
         .paced(config.min_sync_period, config.sync_period)
@@ -115,7 +118,9 @@ async fn run_parts(
         result = http => result?,
         () = event_writer => {}
         result = toggle_logging() => match result? {},
+        never = following => match never {},
     }
+    service_manager::stopping();
     sync_thread.stop()
 }
 
@@ -146,7 +151,8 @@ fn with_connections(
 fn log_start(node: &str, families: &[Family], facts: &NodeFacts) {
     info!(
         event = %LogEvent::DaemonStarting,
-        version = env!("CARGO_PKG_VERSION"),
+        version = revision::VERSION,
+        revision = revision::REVISION,
         node,
         ipv6 = families.contains(&Family::Ipv6),
         pods = ?facts.pods,

@@ -5,6 +5,7 @@ mod cleanup;
 mod completions;
 mod explain;
 mod flags;
+mod man;
 mod output;
 mod processes;
 mod render;
@@ -23,6 +24,7 @@ use crate::netlink::{Kernel, TableShape};
 use crate::planner::diff::TableStatus;
 use crate::planner::model::Address;
 use crate::planner::ruleset::TABLE;
+use crate::revision;
 
 /// A kube-proxy replacement that serves Kubernetes Services with a few nftables maps.
 ///
@@ -33,7 +35,7 @@ use crate::planner::ruleset::TABLE;
 /// the daemon, like `kube-dnat run`.
 #[derive(Debug, Parser)]
 #[command(
-    version,
+    version = revision::long_version(),
     propagate_version = true,
     args_conflicts_with_subcommands = true
 )]
@@ -68,6 +70,9 @@ enum Command {
     Cleanup(cleanup::Cleanup),
     /// Generate a shell completion script.
     Completions(completions::Completions),
+    /// Generate the man pages.
+    #[command(hide = true)]
+    Man(man::Man),
 }
 
 /// Parses the command line, executes the subcommand, and logs an error as one sentence.
@@ -114,6 +119,7 @@ impl CommandLine {
             Some(Command::Top(top)) => return top.execute(),
             Some(Command::Check(check)) => return check.execute(),
             Some(Command::Completions(completions)) => completions.execute(),
+            Some(Command::Man(man)) => man.execute(),
             None => self.run.execute(),
             Some(Command::Run(run)) => run.execute(),
             Some(Command::Render(render)) => render.execute(),

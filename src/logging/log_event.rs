@@ -37,6 +37,8 @@ log_events! {
     DaemonStopped = "daemon_stopped",
     /// The verbosity of the log changed.
     LogVerbosityChanged = "log_verbosity_changed",
+    /// The service manager, systemd, cannot be notified.
+    NotifyFailed = "notify_failed",
     /// The configuration was written to a file, as requested.
     ConfigWritten = "config_written",
     /// The configuration file has unknown or duplicate fields.

@@ -19,6 +19,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::planner::model::addr::Family;
+use crate::revision;
 pub use labels::{
     CodeLabel, FamilyLabel, InterruptLabel, OutcomeLabel, PolicyLabel, ReasonLabel, RejectionLabel,
     SetLabel,
@@ -48,8 +49,8 @@ macro_rules! metrics {
             #[must_use]
             pub fn new() -> (Self, Exposition) {
                 let mut registry = Registry::default();
-                let version = vec![("version", env!("CARGO_PKG_VERSION"))];
-                registry.register("kube_dnat_build", "Version of kube-dnat; the value is always 1", Info::new(version));
+                let version = vec![("version", revision::VERSION), ("revision", revision::REVISION)];
+                registry.register("kube_dnat_build", "Version and revision of kube-dnat; the value is always 1", Info::new(version));
                 $(
                     let $field: $Type = $new;
                     registry.register($name, $help, $field.clone());

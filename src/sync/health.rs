@@ -1,7 +1,10 @@
 //! The health of the sync loop, and whether load balancers should use this Node.
 
+use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::watch;
 
 use crate::clock;
 
@@ -24,6 +27,8 @@ pub struct SyncHealth {
     /// The longest time that a change may be pending.
     max_sync_delay: Duration,
     node_object: NodeObject,
+    /// Whether everything has been committed once.
+    has_committed: watch::Sender<bool>,
     state: Mutex<SyncHealthState>,
 }
 
@@ -52,6 +57,7 @@ impl SyncHealth {
         Self {
             max_sync_delay,
             node_object,
+            has_committed: watch::Sender::new(false),
             state: Mutex::default(),
         }
     }
@@ -70,6 +76,16 @@ impl SyncHealth {
         let mut state = self.state();
         state.pending_since = None;
         state.committed_at = Some(clock::now());
+        drop(state);
+        self.has_committed
+            .send_if_modified(|has| !mem::replace(has, true));
+    }
+
+    /// Waits until everything has been committed once, as `/readyz` reports.
+    pub async fn first_commit(&self) {
+        let mut has_committed = self.has_committed.subscribe();
+        // The channel cannot close: its sender is in `self`.
+        let _open = has_committed.wait_for(|has| *has).await;
     }
 
     /// Records whether our Node is about to be deleted; `None` if there is no Node object.

@@ -13,7 +13,8 @@ use std::path::Path;
 use source::{Source, sources};
 
 /// The layers, each after those it may name.
-const LAYERS: [&[&str]; 21] = [
+const LAYERS: [&[&str]; 22] = [
+    &["revision"],
     &["logging"],
     &["clock"],
     &["yaml"],

@@ -42,7 +42,7 @@ fn reference() -> String {
     let mut program = CommandLine::command().term_width(100);
     program.build();
     let mut commands: Vec<_> = program.get_subcommands().cloned().collect();
-    commands.retain(|command| command.get_name() != "help");
+    commands.retain(|command| command.get_name() != "help" && !command.is_hide_set());
     write!(
         text,
         "\n## kube-dnat\n\n```text\n{}\n```\n",

@@ -38,6 +38,7 @@ mod rejected;
 mod render;
 mod restart;
 mod sctp;
+mod service_manager;
 mod session_affinity;
 mod shop;
 mod silence;
@@ -99,6 +100,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         restart::tests(),
         sctp::tests(),
         policies::tests(),
+        service_manager::tests(),
         session_affinity::tests(),
         silence::tests(),
         source_ranges::tests(),
