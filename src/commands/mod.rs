@@ -7,6 +7,7 @@ mod explain;
 mod flags;
 mod man;
 mod output;
+mod probe;
 mod processes;
 mod render;
 mod run;
@@ -60,6 +61,8 @@ enum Command {
     Explain(explain::Explain),
     /// Show whether kube-dnat is running and what it has programmed.
     Status(status::Status),
+    /// Request a health endpoint of the daemon, as an exec probe.
+    Probe(probe::Probe),
     /// Show the rate of new connections by Service and endpoint.
     Top(top::Top),
     /// Check whether this node is ready for kube-dnat, without changing anything.
@@ -116,6 +119,7 @@ impl CommandLine {
         let result = match self.command {
             Some(Command::Explain(explain)) => return explain.execute(),
             Some(Command::Status(status)) => return status.execute(),
+            Some(Command::Probe(probe)) => return probe.execute(),
             Some(Command::Top(top)) => return top.execute(),
             Some(Command::Check(check)) => return check.execute(),
             Some(Command::Completions(completions)) => completions.execute(),

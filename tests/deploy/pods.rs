@@ -54,7 +54,7 @@ pub(crate) fn check(objects: &Objects, rights: Rights) {
     let [container] = pod.containers.as_slice() else {
         panic!("not one container: {pod:?}");
     };
-    check_probes(container, config.healthz_bind_address.unwrap());
+    check_probes(container, config.healthz_bind_address.unwrap(), kubeconfig);
     let environment = environment(container);
     assert!(environment.contains("NODE_NAME"), "{environment:?}");
     // The Service `kubernetes` works only once we do.
@@ -174,19 +174,34 @@ fn check_container(container: &Container, pod: &PodSpec, mounted: &Path) {
     fs::remove_file(written).unwrap();
 }
 
-fn check_probes(container: &Container, health: SocketAddr) {
-    let check = |probe: &Option<Probe>, path: &str| {
-        let asked = probe.clone().unwrap().http_get.unwrap();
-        assert_eq!(asked.path.as_deref(), Some(path));
+/// The probes ask on loopback, at the port of the configuration. Kubeadm's configuration can move it, so
+/// there the program asks, which reads the same file.
+fn check_probes(container: &Container, health: SocketAddr, foreign: bool) {
+    let check = |probe: &Option<Probe>, endpoint: &str| {
+        let probe = probe.clone().unwrap();
+        if foreign {
+            let command = probe.exec.unwrap().command.unwrap();
+            let config = format!("--config={MOUNTED}/config.conf");
+            let expected = ["/usr/local/bin/kube-dnat", "probe", endpoint, &config];
+            assert_eq!(command, expected);
+            assert_eq!(probe.http_get, None);
+            return;
+        }
+        let asked = probe.http_get.unwrap();
+        assert_eq!(asked.path, Some(format!("/{endpoint}")));
         assert_eq!(asked.port, IntOrString::Int(health.port().into()));
+        let ip = health.ip();
+        let loopback = if ip.is_ipv4() { "127.0.0.1" } else { "::1" };
+        let ip = if ip.is_unspecified() {
+            loopback.to_owned()
+        } else {
+            ip.to_string()
+        };
+        assert_eq!(asked.host, Some(ip));
     };
-    assert!(
-        health.ip().is_unspecified(),
-        "the kubelet cannot reach {health}"
-    );
-    check(&container.startup_probe, "/livez");
-    check(&container.liveness_probe, "/livez");
-    check(&container.readiness_probe, "/readyz");
+    check(&container.startup_probe, "livez");
+    check(&container.liveness_probe, "livez");
+    check(&container.readiness_probe, "readyz");
 }
 
 fn environment(container: &Container) -> BTreeSet<&str> {

@@ -92,7 +92,10 @@ impl StatusUnavailable {
 }
 
 /// Sends a GET request to `http://ADDRESS/path`. Returns the status code and the body.
-fn get(address: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, String)> {
+pub(in crate::commands) fn get(
+    address: SocketAddr,
+    path: &str,
+) -> anyhow::Result<(StatusCode, String)> {
     let exchange = async {
         let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
         let request = Request::get(format!("http://{address}{path}")).body(Empty::new())?;

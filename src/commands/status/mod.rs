@@ -1,6 +1,6 @@
 //! `kube-dnat status`: whether the daemon is running, and what it has programmed.
 
-mod daemon;
+pub(super) mod daemon;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Container, PodSpec, SecurityContext};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, PodSpec, Probe, SecurityContext};
 use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 use serde::de::DeserializeOwned;
@@ -25,7 +25,7 @@ pub(super) fn tests() -> Vec<Trial> {
 /// The mount point of the manifests. They replace the API server, which the lab does not have.
 const OBJECTS: &str = "/manifests";
 
-fn read<T: DeserializeOwned>(path: &str) -> T {
+pub(super) fn read<T: DeserializeOwned>(path: &str) -> T {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     let text = fs::read_to_string(path).expect("a file of the repository");
     yaml_serde::from_str(&text).expect("an object")
@@ -35,6 +35,19 @@ fn pod() -> PodSpec {
     let daemon_set: DaemonSet = read("manifests/deploy/base/daemonset.yaml");
     let spec = daemon_set.spec.expect("a spec");
     spec.template.spec.expect("a Pod")
+}
+
+/// Returns the container with the probes of the kubeadm overlay.
+pub(super) fn probed_container() -> Container {
+    let patch: DaemonSet = read("manifests/deploy/overlays/kubeadm/probes.yaml");
+    let pod = patch.spec.expect("a spec").template.spec;
+    pod.expect("a Pod").containers.remove(0)
+}
+
+/// Returns the command of an exec probe.
+fn command(probe: Option<Probe>) -> Vec<String> {
+    let exec = probe.and_then(|probe| probe.exec).expect("an exec probe");
+    exec.command.expect("a command")
 }
 
 /// Returns the container with more arguments.
@@ -165,10 +178,10 @@ fn the_image_serves_with_the_command_of_kube_proxy() {
         "--config=/var/lib/kube-proxy/config.conf",
         "--hostname-override=$(NODE_NAME)",
     ];
-    let run = |command: &[&str], security: SecurityContext| Run {
+    let run = |command: &[String], security: SecurityContext| Run {
         image: &image,
         container: Container {
-            command: Some(command.iter().map(|word| (*word).to_owned()).collect()),
+            command: Some(command.to_vec()),
             security_context: Some(security),
             ..Container::default()
         },
@@ -178,26 +191,30 @@ fn the_image_serves_with_the_command_of_kube_proxy() {
         ],
         node: &shop.cluster.node,
     };
-    let mut kube_proxy = run(&words, privileged);
+    let owned =
+        |words: &[&str]| -> Vec<_> { words.iter().map(|word| (*word).to_owned()).collect() };
+    let mut kube_proxy = run(&owned(&words), privileged);
     kube_proxy.container = following(kube_proxy.container);
     let _daemon = Daemon::started(&shop.cluster, &shop.manifests, kube_proxy.start());
     assert_serves(&shop);
 
     // These commands run like `kubectl exec` in a container with the DaemonSet's capabilities.
     let few = pod().containers.remove(0).security_context.expect("rights");
+    let nft = ["/usr/sbin/nft", "list", "table", "ip", "kube-dnat"];
+    let explain = ["/usr/local/bin/kube-dnat", "explain", "shop/cart"];
+    let conntrack = ["/usr/sbin/conntrack", "-L", "-p", "tcp"];
+    let status = ["/usr/local/bin/kube-dnat", "status"];
+    let probed = probed_container();
     for (words, expected) in [
-        (
-            ["/usr/sbin/nft", "list", "table", "ip", "kube-dnat"].as_slice(),
-            "tcp . 10.96.0.1 . 80",
-        ),
-        (&["/usr/local/bin/kube-dnat", "status"], "running, version"),
-        (
-            &["/usr/local/bin/kube-dnat", "explain", "shop/cart"],
-            "10.244.1.9",
-        ),
-        (&["/usr/sbin/conntrack", "-L", "-p", "tcp"], "dport=80"),
+        (owned(&nft), "tcp . 10.96.0.1 . 80"),
+        (owned(&status), "running, version"),
+        (owned(&explain), "10.244.1.9"),
+        (owned(&conntrack), "dport=80"),
+        (command(probed.startup_probe), "\"healthy\":true"),
+        (command(probed.liveness_probe), "\"healthy\":true"),
+        (command(probed.readiness_probe), "ok"),
     ] {
-        let output = run(words, few.clone()).output();
+        let output = run(&words, few.clone()).output();
         let printed = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{output:?}");
         assert!(printed.contains(expected), "{expected}: {printed}");

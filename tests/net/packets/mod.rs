@@ -15,6 +15,7 @@ mod detect_local;
 mod drift;
 mod dual_stack;
 mod endpoints;
+mod exec_probe;
 mod explain;
 mod explain_sources;
 mod external_ip;
@@ -77,6 +78,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         drift::tests(),
         dual_stack::tests(),
         endpoints::tests(),
+        exec_probe::tests(),
         explain::tests(),
         explain_sources::tests(),
         external_ip::tests(),
