@@ -77,7 +77,7 @@ impl Followed {
             Event::Listed(kind) => {
                 self.listed.insert(kind);
             }
-            Event::Interrupted(..) | Event::OwnAddresses(_) => {
+            Event::Interrupted(..) | Event::NodeMissing(_) | Event::OwnAddresses(_) => {
                 unreachable!("a directory knows nothing of them")
             }
             Event::Update(update) => {

@@ -18,6 +18,7 @@ use tracing::info;
 use crate::config::{Config, ConfigFile};
 use crate::http;
 use crate::http::admin::{AdminServer, BindAddresses, ConnectionMetrics};
+use crate::kube_proxy::TakeoverProgress;
 use crate::logging::{self, LogEvent};
 use crate::metrics::{Exposition, Metrics};
 use crate::netlink::Kernel;
@@ -82,7 +83,11 @@ async fn run_parts(
     let (metrics, exposition) = Metrics::new();
     let (recorder, event_writer) = source.event_recorder(&config.node, &metrics);
     let (debug_requests, received_requests) = mpsc::channel(1);
+    let takeover = TakeoverProgress::default();
     let admin = AdminServer {
+        node: config.node.as_str().into(),
+        source: source.reporting(),
+        takeover: takeover.clone(),
         sync_health: Arc::clone(&sync_health),
         families,
         metrics: metrics.clone(),
@@ -91,7 +96,7 @@ async fn run_parts(
         debug_requests,
         recorder: recorder.clone(),
     };
-    log_start(&config.node, families, &config.facts);
+    log_start(&config, families, &source);
     let node: Arc<str> = config.node.as_str().into();
     let state = initial_state(config.facts.clone(), families).await?;
     let state = state.named(Arc::clone(&node), node_object);
@@ -107,7 +112,7 @@ async fn run_parts(
         .paced(config.min_sync_period, config.sync_period)
         .with_recorder(recorder);
     if options.takeover {
-        syncer = syncer.with_first_sync(take_over_later()?);
+        syncer = syncer.with_first_sync(take_over_later(takeover)?);
     }
     let sync_thread = SyncThread::start(syncer, received_events, received_requests)?;
     tokio::select! {
@@ -148,14 +153,15 @@ fn with_connections(
 }
 
 /// Logs the start of the daemon.
-fn log_start(node: &str, families: &[Family], facts: &NodeFacts) {
+fn log_start(config: &Config, families: &[Family], source: &OpenSource) {
     info!(
         event = %LogEvent::DaemonStarting,
         version = revision::VERSION,
         revision = revision::REVISION,
-        node,
+        node = config.node,
+        source = source.description(),
         ipv6 = families.contains(&Family::Ipv6),
-        pods = ?facts.pods,
+        pods = ?config.facts.pods,
         "starting"
     );
 }

@@ -9,8 +9,9 @@ use tokio::sync::mpsc;
 use crate::events::{self, EventRecorder};
 use crate::metrics::Metrics;
 use crate::planner::model::Events;
+use crate::watch::ReportingSource;
 use crate::watch::apiserver::{self, ApiClient, ClientSettings};
-use crate::watch::manifests;
+use crate::watch::manifests::{self, ManifestProblems};
 
 /// The source of the objects, as configured.
 #[derive(Debug)]
@@ -23,17 +24,21 @@ pub enum ObjectSource {
 
 /// A source whose configuration is valid.
 pub(super) enum OpenSource {
-    /// A directory of manifests.
-    Manifests(PathBuf),
+    /// A directory of manifests, and what cannot be read there.
+    Manifests(PathBuf, ManifestProblems),
     /// A client of an API server.
     ApiServer(ApiClient),
 }
 
 impl ObjectSource {
-    /// Creates the client of the API server. A directory is opened later.
+    /// Creates the client of the API server, or checks that the directory can be listed.
     pub(super) async fn open(self) -> anyhow::Result<OpenSource> {
         match self {
-            Self::Manifests(dir) => Ok(OpenSource::Manifests(dir)),
+            Self::Manifests(dir) => {
+                manifests::check_directory(&dir)?;
+                let problems = ManifestProblems::new(dir.clone());
+                Ok(OpenSource::Manifests(dir, problems))
+            }
             Self::ApiServer(settings) => {
                 Ok(OpenSource::ApiServer(apiserver::client(&settings).await?))
             }
@@ -47,6 +52,22 @@ impl OpenSource {
         matches!(self, Self::ApiServer(_))
     }
 
+    /// Returns what reports the state of the source.
+    pub(super) fn reporting(&self) -> ReportingSource {
+        match self {
+            Self::Manifests(_, problems) => ReportingSource::Manifests(problems.clone()),
+            Self::ApiServer(client) => ReportingSource::ApiServer(client.clone()),
+        }
+    }
+
+    /// Returns the directory, or the URLs of the API servers, for the log.
+    pub(super) fn description(&self) -> String {
+        match self {
+            Self::Manifests(dir, _) => dir.display().to_string(),
+            Self::ApiServer(client) => client.server(),
+        }
+    }
+
     /// Returns a recorder of Events, and the future that writes them to the API server. Without an
     /// API server, the recorder drops the Events.
     pub(super) fn event_recorder(
@@ -55,7 +76,7 @@ impl OpenSource {
         metrics: &Metrics,
     ) -> (EventRecorder, impl Future<Output = ()> + use<>) {
         let (recorder, writer) = match self {
-            Self::Manifests(_) => (EventRecorder::default(), None),
+            Self::Manifests(..) => (EventRecorder::default(), None),
             Self::ApiServer(client) => {
                 let (recorder, writer) = events::recorder(client.kube(), node.into(), metrics);
                 (recorder, Some(writer))
@@ -78,8 +99,8 @@ impl OpenSource {
         events: mpsc::Sender<Events>,
     ) -> anyhow::Result<()> {
         match self {
-            Self::Manifests(dir) => {
-                let _watcher = manifests::watch(&dir, node, events)?;
+            Self::Manifests(dir, problems) => {
+                let _watcher = manifests::watch_with(&dir, node, events, problems)?;
                 pending().await
             }
             Self::ApiServer(client) => {

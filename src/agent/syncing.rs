@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::runtime;
-use crate::kube_proxy;
+use crate::kube_proxy::{self, TakeoverProgress};
 use crate::planner::model::Events;
 use crate::sync::{DebugRequest, Syncer};
 
@@ -45,13 +45,14 @@ impl SyncThread {
 
 /// Starts a thread that removes kube-proxy's rules when the first sync is reported to the sender.
 /// The sync loop does not wait for the thread.
-pub(super) fn take_over_later() -> anyhow::Result<oneshot::Sender<()>> {
+pub(super) fn take_over_later(progress: TakeoverProgress) -> anyhow::Result<oneshot::Sender<()>> {
     let runtime = runtime()?;
+    progress.wait_for_first_sync();
     let (first_sync, is_done) = oneshot::channel();
-    let take_over = async {
+    let take_over = async move {
         // The sender is dropped without a first sync when the daemon exits.
         if is_done.await.is_ok() {
-            kube_proxy::take_over().await;
+            kube_proxy::take_over(&progress).await;
         }
     };
     thread::Builder::new()

@@ -1,5 +1,6 @@
 //! The takeover of a running daemon, which retries until all rules of kube-proxy are removed.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::{error, info};
@@ -15,11 +16,40 @@ const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest pause between two attempts.
 const MAX_PAUSE: Duration = Duration::from_mins(5);
 
+/// The state of a takeover, for whoever reports it. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct TakeoverProgress(Arc<Mutex<Option<String>>>);
+
+impl TakeoverProgress {
+    /// Returns what the takeover waits for; `None` if it is done, or was never asked for.
+    #[must_use]
+    pub fn waits_for(&self) -> Option<String> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.clone()
+    }
+
+    /// Records that the takeover waits for the first sync.
+    pub fn wait_for_first_sync(&self) {
+        self.set(Some("the first sync".to_owned()));
+    }
+
+    /// Records what the takeover waits for.
+    fn set(&self, waits_for: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = waits_for;
+    }
+}
+
 /// Removes what kube-proxy left on the node, and retries what remains.
 ///
 /// Call it after the first commit. It logs each outcome once, and ends when nothing remains or when
 /// kube-proxy is running again.
-pub async fn take_over() {
+pub async fn take_over(progress: &TakeoverProgress) {
+    follow(progress).await;
+    progress.set(None);
+}
+
+/// Attempts the takeover until nothing remains, or kube-proxy is running again.
+async fn follow(progress: &TakeoverProgress) {
     let mut takeover = Takeover::default();
     let mut has_found_any = false;
     let mut logged = String::new();
@@ -39,6 +69,7 @@ pub async fn take_over() {
         let errors: Vec<_> = failed.iter().map(|error| format!("{error:#}")).collect();
         let error = errors.join("; ");
         if error != logged {
+            progress.set(Some(format!("the next attempt, after an error: {error}")));
             error!(
                 event = %LogEvent::TakeoverFailed,
                 error,

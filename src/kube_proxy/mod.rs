@@ -9,6 +9,6 @@ mod ipvs;
 pub mod leftovers;
 pub mod takeover;
 
-pub use follow::take_over;
+pub use follow::{TakeoverProgress, take_over};
 pub use ip_sets::IpSetError;
 pub use ipvs::virtual_servers;

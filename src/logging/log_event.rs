@@ -85,6 +85,8 @@ log_events! {
     KindUnavailable = "kind_unavailable",
     /// A manifest cannot be read or parsed.
     ManifestUnreadable = "manifest_unreadable",
+    /// A manifest or directory that could not be read or parsed can be read again.
+    ManifestReadable = "manifest_readable",
     /// A manifest has objects of kinds that kube-dnat does not read.
     ManifestObjectsIgnored = "manifest_objects_ignored",
     /// The directory of manifests does not exist any more.

@@ -93,6 +93,12 @@ impl SyncHealth {
         self.state().node_is_leaving = is_leaving;
     }
 
+    /// Whether there is a Node object of this node.
+    #[must_use]
+    pub fn has_node(&self) -> bool {
+        self.state().node_is_leaving.is_some()
+    }
+
     /// Whether no change is pending for too long.
     #[must_use]
     pub fn is_healthy(&self) -> bool {

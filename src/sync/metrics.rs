@@ -88,7 +88,7 @@ impl SyncMetrics {
                 return;
             }
             Event::Update(update) => update,
-            Event::Listed(_) | Event::OwnAddresses(_) => return,
+            Event::Listed(_) | Event::NodeMissing(_) | Event::OwnAddresses(_) => return,
         };
         let metrics = &self.metrics;
         match update.key.kind {

@@ -75,7 +75,11 @@ impl State {
     #[must_use]
     pub fn named(self, name: Arc<str>, object: NodeObject) -> Self {
         Self {
-            name: Some(NodeName { name, object }),
+            name: Some(NodeName {
+                name,
+                object,
+                similar: None,
+            }),
             ..self
         }
     }
@@ -105,6 +109,10 @@ impl State {
                 return Vec::new();
             }
             Event::Interrupted(..) => return Vec::new(),
+            Event::NodeMissing(similar) => {
+                self.set_similar_nodes(Some(similar));
+                return Vec::new();
+            }
             Event::OwnAddresses(addresses) => {
                 if self.facts.own_addresses.as_ref() != Some(&addresses) {
                     self.facts.own_addresses = Some(addresses);
@@ -113,6 +121,9 @@ impl State {
                 return Vec::new();
             }
         };
+        if update.key.kind == ObjectKind::Node && update.object.is_some() {
+            self.set_similar_nodes(None);
+        }
         let subject = DiagnosticSubject::Object(update.key.clone());
         let diagnostics = self.diagnostics.replace(subject, worded(&update.rejected));
         let changed = self.store.apply(update);
@@ -127,6 +138,13 @@ impl State {
         }
         self.mark_dirty(&changed);
         diagnostics
+    }
+
+    /// Records the Nodes with similar names if there is none with ours, or that there is one.
+    fn set_similar_nodes(&mut self, similar: Option<Vec<String>>) {
+        if let Some(name) = &mut self.name {
+            name.similar = similar;
+        }
     }
 
     fn mark_dirty(&mut self, changed: &StoreChange) {
@@ -331,8 +349,13 @@ mod tests {
     #[test]
     fn a_node_without_an_object_has_a_diagnostic_until_it_has_one() {
         let mut state = State::new(NodeFacts::default()).named("n1".into(), NodeObject::Required);
+        assert_eq!(state.check_node_name(), []);
+        let similar = vec!["n-1".to_owned()];
+        let _ = state.apply(Event::NodeMissing(similar.clone()));
         let diagnostics = state.check_node_name();
         assert_eq!(diagnostics.len(), 1);
+        let problem = &diagnostics[0].problem;
+        assert!(problem.contains("similar Node is n-1"), "{problem}");
         assert_eq!(diagnostics[0].reason, EventReason::UnknownNode);
         assert_eq!(diagnostics[0].subject.to_string(), "Node n1");
         assert_eq!(state.check_node_name(), []);
@@ -340,6 +363,9 @@ mod tests {
         let _ = state.apply(Event::Update(parse::node(&node, "n1")));
         assert_eq!(state.check_node_name(), []);
         assert_eq!(state.objects_not_served()[&EventReason::UnknownNode], 0);
+        // A Node that is deleted is missing, too.
+        let _ = state.apply(Event::NodeMissing(similar));
+        assert_eq!(state.check_node_name().len(), 1);
         // A directory of manifests needs no Node.
         let mut state = State::new(NodeFacts::default()).named("n1".into(), NodeObject::Optional);
         assert_eq!(state.check_node_name(), []);

@@ -4,3 +4,8 @@ pub mod addresses;
 pub mod apiserver;
 mod file_stamp;
 pub mod manifests;
+mod report;
+
+pub use report::{
+    ApiServerReport, ManifestsReport, ReportingSource, SourceReport, WatchReport, WatchState,
+};

@@ -26,6 +26,7 @@ pub(crate) const TIMEOUTS: WatchTimeouts = WatchTimeouts {
     first_pause: Duration::from_millis(20),
     unavailable: DEADLINE,
     confirmation: DEADLINE,
+    missing_node: Duration::from_hours(1),
     older_lists: DEADLINE,
     fallback: DEADLINE.saturating_mul(10),
 };
@@ -54,6 +55,8 @@ pub(crate) struct Seen {
     pub(crate) listed: Vec<ObjectKind>,
     /// Every interruption that was reported, in order.
     pub(crate) interrupted: Vec<(ObjectKind, InterruptReason)>,
+    /// The similar names of every report that this node has no Node, in order.
+    pub(crate) node_missing: Vec<Vec<String>>,
     /// Every object that was reported as deleted or invalid, in order.
     pub(crate) deleted: Vec<String>,
 }
@@ -75,6 +78,7 @@ impl Seen {
             rejected: BTreeMap::new(),
             listed: Vec::new(),
             interrupted: Vec::new(),
+            node_missing: Vec::new(),
             deleted: Vec::new(),
         }
     }
@@ -166,6 +170,7 @@ impl Seen {
         let update = match event {
             Event::Listed(kind) => return self.listed.push(kind),
             Event::Interrupted(kind, reason) => return self.interrupted.push((kind, reason)),
+            Event::NodeMissing(similar) => return self.node_missing.push(similar),
             Event::Update(update) => update,
             Event::OwnAddresses(_) => unreachable!("an API server has no own addresses"),
         };

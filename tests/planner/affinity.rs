@@ -61,7 +61,10 @@ impl World {
         let events = last_words(events);
         let own_addresses = events.iter().find_map(|event| match event {
             Event::OwnAddresses(own) => Some(&own.all),
-            Event::Update(_) | Event::Listed(_) | Event::Interrupted(..) => None,
+            Event::Update(_)
+            | Event::Listed(_)
+            | Event::Interrupted(..)
+            | Event::NodeMissing(_) => None,
         });
         Self {
             objects: Objects::of(&events),

@@ -181,7 +181,7 @@ proptest! {
                     }
                     _ => {}
                 },
-                Event::Listed(_) | Event::Interrupted(..) => {}
+                Event::Listed(_) | Event::Interrupted(..) | Event::NodeMissing(_) => {}
             }
         }
         let of_node = of_node.unwrap_or(of_default_route);

@@ -346,7 +346,7 @@ pub(crate) fn last_words(events: &[Event]) -> Vec<Event> {
         let key = match event {
             Event::Update(update) => Some(update.key.clone()),
             Event::OwnAddresses(_) => None,
-            Event::Listed(_) | Event::Interrupted(..) => continue,
+            Event::Listed(_) | Event::Interrupted(..) | Event::NodeMissing(_) => continue,
         };
         last.insert(key, event.clone());
     }

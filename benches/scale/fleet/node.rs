@@ -83,7 +83,10 @@ async fn node(kubeconfig: &Path, format: Format, slice: &str, seen: &Seen, numbe
                         highest.store(address.to_bits(), Relaxed);
                     }
                 }
-                Event::Update(_) | Event::Interrupted(..) | Event::OwnAddresses(_) => {}
+                Event::Update(_)
+                | Event::Interrupted(..)
+                | Event::NodeMissing(_)
+                | Event::OwnAddresses(_) => {}
             }
         }
     }
@@ -109,7 +112,10 @@ pub(in super::super) fn list_once(kubeconfig: &Path) {
             let events = events.recv().await.expect("the watch continues");
             listed.extend(events.into_iter().filter_map(|event| match event {
                 Event::Listed(kind) => Some(kind),
-                Event::Update(_) | Event::Interrupted(..) | Event::OwnAddresses(_) => None,
+                Event::Update(_)
+                | Event::Interrupted(..)
+                | Event::NodeMissing(_)
+                | Event::OwnAddresses(_) => None,
             }));
         }
     });

@@ -13,6 +13,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde::Serialize;
 
+use super::following::Following;
 use crate::commands::processes::{self, PortListener, Process, ProcessUsage};
 use crate::http::admin::ReportedStatus;
 use crate::planner::ruleset::TABLE;
@@ -56,6 +57,9 @@ pub(super) struct DaemonStatus {
     drift_repairs: Option<u64>,
     /// The number of failed syncs since the daemon started.
     failed_syncs: Option<u64>,
+    /// What the daemon follows.
+    #[serde(flatten)]
+    following: Following,
     /// The current problems of each object.
     problems: Option<BTreeMap<String, Vec<String>>>,
     /// The reasons why an address does not report the status.
@@ -124,7 +128,7 @@ fn reported_status(address: SocketAddr) -> Result<ReportedStatus, StatusUnavaila
 }
 
 /// Formats a duration by its two largest units, as kubectl does: `3d4h`, `2m5s`.
-fn rounded(duration: Duration) -> String {
+pub(super) fn rounded(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
     let first = units.iter().position(|(_, length)| seconds >= *length);
@@ -270,6 +274,9 @@ impl DaemonStatus {
             conntrack_cleanup_pending,
             drift_repairs,
             failed_syncs,
+            node,
+            source,
+            takeover_waits_for,
         } = status;
         self.running = true;
         self.version = Some(version);
@@ -279,12 +286,20 @@ impl DaemonStatus {
         self.conntrack_cleanup_pending = Some(conntrack_cleanup_pending);
         self.drift_repairs = Some(drift_repairs);
         self.failed_syncs = Some(failed_syncs);
+        self.following = Following {
+            node,
+            source,
+            takeover_waits_for,
+        };
     }
 
     /// Whether the daemon is running, healthy, and eligible for load balancers. A daemon whose health
     /// is unknown is not.
     pub(super) fn is_ready(&self) -> bool {
-        self.running && self.healthy == Some(true) && self.eligible != Some(false)
+        self.running
+            && self.healthy == Some(true)
+            && self.eligible != Some(false)
+            && !self.following.lacks_node()
     }
 
     /// Writes the lines below the first one.
@@ -326,6 +341,7 @@ impl DaemonStatus {
                 "drift      table repairs: {repairs}; failed syncs: {failed}"
             )?;
         }
+        write!(f, "{}", self.following)?;
         for line in self.problem_lines() {
             writeln!(f, "{line}")?;
         }

@@ -1,6 +1,7 @@
 //! `kube-dnat status`: whether the daemon is running, and what it has programmed.
 
 pub(super) mod daemon;
+mod following;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,14 +18,14 @@ use super::processes::{self, Process};
 use crate::netlink::Kernel;
 use crate::planner::diff::TableStatus;
 use crate::planner::model::Address;
-use crate::planner::ruleset::{SetName, TABLE, layer, service_and_port};
+use crate::planner::ruleset::{SetName, TABLE, Value, Verdict, layer, service_and_port};
 
 /// The arguments of `kube-dnat status`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kube-dnat status\n  \
     kube-dnat status -o json | jq .tables\n\n\
-    Exit codes:\n  0  running and healthy\n  1  error: wrong usage, no permission, no nftables\n  2  not running, not healthy or no answer in 2 s, not ready for load balancers, or a table of another version\n  3  not running, and no kube-dnat tables")]
+    Exit codes:\n  0  running and healthy\n  1  error: wrong usage, no permission, no nftables\n  2  not running, not healthy or no answer in 2 s, no Node of its name, not ready for load balancers, or a table of another version\n  3  not running, and no kube-dnat tables")]
 pub(super) struct Status {
     /// Address of the daemon's health checks (its --healthz-bind-address) [default: 127.0.0.1:10256, or
     /// another address at which its process listens].
@@ -91,6 +92,8 @@ struct TableNumbers {
     frontends: usize,
     /// The number of node ports.
     node_ports: usize,
+    /// The number of frontends and node ports without an endpoint, which reject connections.
+    without_endpoints: usize,
     /// The number of elements for endpoints: one for each endpoint of each frontend.
     endpoints: usize,
     /// The number of all elements.
@@ -163,12 +166,16 @@ fn table_report<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<TableR
     let counts = kernel.element_counts::<A>()?;
     let count =
         |sets: &[SetName]| -> usize { sets.iter().filter_map(|name| counts.get(name)).sum() };
-    let names = SetName::OF_FRONTENDS;
+    let names = [
+        SetName::OF_FRONTENDS.as_slice(),
+        &[SetName::ServicesRestricted],
+    ]
+    .concat();
     let table = kernel
         .read_elements(&shape.table, &names)?
         .unwrap_or_default();
-    let comments = names.into_iter().flat_map(|name| table.entries(name));
-    let services: BTreeSet<_> = comments
+    let entries = || names.iter().flat_map(|name| table.entries(*name));
+    let services: BTreeSet<_> = entries()
         .filter_map(|(_, entry)| {
             let comment = entry.comment.as_deref()?;
             Some(service_and_port(comment).0)
@@ -184,6 +191,9 @@ fn table_report<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<TableR
             services: services.len(),
             frontends: count(&[SetName::Services]),
             node_ports: count(&[SetName::Nodeports]),
+            without_endpoints: entries()
+                .filter(|(_, entry)| entry.value == Value::Verdict(Verdict::Refuse))
+                .count(),
             endpoints: count(&[SetName::Endpoints, SetName::NodeportEndpoints]),
             elements: counts.values().sum(),
         }),
@@ -230,13 +240,14 @@ impl fmt::Display for TableReport {
             services,
             frontends,
             node_ports,
+            without_endpoints,
             endpoints,
             elements,
         } = numbers;
         writeln!(
             f,
             "           Services {services}, frontends {frontends}, node ports {node_ports}, \
-             endpoints {endpoints}, elements {elements}"
+             without endpoints {without_endpoints}, endpoints {endpoints}, elements {elements}"
         )
     }
 }

@@ -19,22 +19,30 @@ use tokio::time::sleep;
 use tracing::{error, info};
 
 pub use connections::{CONNECTIONS, ConnectionMetrics, HIDDEN};
-pub use status::ReportedStatus;
+pub use status::{NodeReport, ReportedStatus};
 
 use crate::events::{EventReason, EventRecorder};
 use crate::http::Server;
 use crate::http::server::HttpResponse;
+use crate::kube_proxy::TakeoverProgress;
 use crate::logging::LogEvent;
 use crate::metrics::{Exposition, Metrics};
 use crate::planner::model::addr::Family;
 use crate::sync::DebugRequest;
 use crate::sync::SyncHealth;
+use crate::watch::ReportingSource;
 
 /// The interval between attempts to bind a port that is in use, as in kube-proxy.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// The state behind the endpoints.
 pub struct AdminServer {
+    /// The name of this node.
+    pub node: Arc<str>,
+    /// The source of the objects.
+    pub source: ReportingSource,
+    /// The takeover from kube-proxy.
+    pub takeover: TakeoverProgress,
     /// The health of the sync loop.
     pub sync_health: Arc<SyncHealth>,
     /// The families of the node, for kube-proxy's field `status`.

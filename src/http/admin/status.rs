@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::AdminServer;
 use crate::clock;
 use crate::metrics::{FamilyLabel, seconds_of};
+use crate::watch::{ReportingSource, SourceReport};
 
 /// The state of a daemon, as it answers `/debug/status`. None of it waits for a sync in progress.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,9 +26,41 @@ pub struct ReportedStatus {
     pub drift_repairs: u64,
     /// Failed syncs, since the daemon started.
     pub failed_syncs: u64,
+    /// The Node object of this node.
+    #[serde(default)]
+    pub node: Option<NodeReport>,
+    /// The API server with the state of each watch, or the manifests.
+    #[serde(flatten)]
+    pub source: SourceReport,
+    /// What a pending takeover waits for; `None` if no takeover is pending.
+    #[serde(default)]
+    pub takeover_waits_for: Option<String>,
+}
+
+/// Whether the Node object of this node exists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeReport {
+    /// The name of this node.
+    pub name: String,
+    /// Whether a Node object has this name; `None` before the objects are listed.
+    pub exists: Option<bool>,
 }
 
 impl AdminServer {
+    /// Returns whether the Node object exists, as the API server or else the sync loop knows it.
+    fn node_report(&self) -> NodeReport {
+        let is_listed = self.sync_health.committed_at().is_some();
+        let in_manifests = || is_listed.then(|| self.sync_health.has_node());
+        NodeReport {
+            name: self.node.to_string(),
+            exists: match self.source {
+                ReportingSource::ApiServer(_) => self.source.shows_node(),
+                ReportingSource::Manifests(_) => in_manifests(),
+            },
+        }
+    }
+
     /// Collects the status from the metrics.
     pub(super) fn status(&self) -> ReportedStatus {
         let metrics = &self.metrics;
@@ -48,6 +81,9 @@ impl AdminServer {
             conntrack_cleanup_pending: metrics.conntrack_cleanup_pending.get() > 0,
             drift_repairs: metrics.repairs.get(),
             failed_syncs: failures.sum(),
+            node: Some(self.node_report()),
+            source: self.source.report(),
+            takeover_waits_for: self.takeover.waits_for(),
         }
     }
 }

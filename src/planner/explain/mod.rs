@@ -16,7 +16,7 @@ use serde::Serialize;
 pub use evaluate::{Destination, Source};
 pub use outcome::trace;
 pub use query::{Query, ServiceQuery, Target};
-pub use suggest::{KnownFrontend, suggest};
+pub use suggest::{KnownFrontend, most_similar, suggest};
 
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{Element, ElementData, Key, SetName, Value};

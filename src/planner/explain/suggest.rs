@@ -73,6 +73,23 @@ fn similar_frontends(target: &Target, known: &[KnownFrontend]) -> Vec<String> {
         .collect()
 }
 
+/// The maximum number of names that [`most_similar`] returns.
+const MAX_NAMES: usize = 3;
+
+/// Returns the names that are most similar to a name, the most similar one first.
+#[must_use]
+pub fn most_similar(wanted: &str, mut names: Vec<String>) -> Vec<String> {
+    names.sort_unstable();
+    let similarity = |name: &String| strsim::normalized_damerau_levenshtein(wanted, name);
+    let mut similar: Vec<_> = names
+        .into_iter()
+        .map(|name| (similarity(&name), name))
+        .collect();
+    similar.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+    similar.truncate(MAX_NAMES);
+    similar.into_iter().map(|(_, name)| name).collect()
+}
+
 /// Returns the other ports of the Service, or the Services with similar names if it has none.
 fn similar_services(wanted: &ServiceQuery, known: &[KnownFrontend]) -> Vec<String> {
     let service = |known: &KnownFrontend| {
@@ -123,6 +140,14 @@ mod tests {
             frontend("10.96.0.2", 80, "shop/till"),
             frontend("", 30080, "shop/till"),
         ]
+    }
+
+    #[test]
+    fn the_most_similar_names_come_first() {
+        let names = ["node-3", "node-2", "other", "node-1"].map(str::to_owned);
+        let similar = most_similar("nod-1", names.into());
+        assert_eq!(similar, ["node-1", "node-2", "node-3"]);
+        assert_eq!(most_similar("nod-1", Vec::new()), [""; 0]);
     }
 
     #[test]

@@ -201,6 +201,8 @@ pub enum Event {
     Listed(ObjectKind),
     /// A source lost its watch on this kind and lists it again.
     Interrupted(ObjectKind, InterruptReason),
+    /// No Node has the name of this node; the Nodes with the most similar names.
+    NodeMissing(Vec<String>),
     /// The addresses of this machine have changed.
     OwnAddresses(OwnAddresses),
 }

@@ -16,7 +16,9 @@ use tower::{BoxError, ServiceBuilder};
 use super::connect::{Connector, HttpVersions};
 use super::connections::Connections;
 use super::servers_file::{ServersFile, ServersFileError};
+use super::watches::WatchStates;
 use crate::config::AcceptedTypes;
+use crate::watch::report::ApiServerReport;
 
 /// The settings of the client.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +47,8 @@ pub struct ApiClient {
     pub(super) accepted: AcceptedTypes,
     /// The servers that settings name, and the file with further ones.
     pub(super) servers: (Vec<Uri>, Option<ServersFile>),
+    /// The state of each watch.
+    pub(in crate::watch) watches: WatchStates,
 }
 
 impl ApiClient {
@@ -68,10 +72,24 @@ impl ApiClient {
         }
     }
 
-    /// Returns the URL of the API server that was connected last.
+    /// Returns the URL of the API server that was connected last, or before the first connection
+    /// the URLs of all, for the log.
     #[must_use]
-    pub fn server(&self) -> Option<String> {
-        self.connections.followed().map(|url| url.to_string())
+    pub fn server(&self) -> String {
+        match self.connections.followed() {
+            Some((url, _)) => url.to_string(),
+            None => self.connections.urls().join(", "),
+        }
+    }
+
+    /// Reports which API server is followed.
+    pub(in crate::watch) fn report(&self) -> ApiServerReport {
+        let (url, since) = self.connections.followed().unzip();
+        ApiServerReport {
+            url: url.map(|url| url.to_string()),
+            followed_seconds: since.map(|since| since.elapsed().as_secs_f64()),
+            servers: self.connections.urls(),
+        }
     }
 }
 
@@ -186,6 +204,7 @@ pub async fn client(settings: &ClientSettings) -> Result<ApiClient, ClientError>
         connections,
         accepted: settings.accepted,
         servers: (masters, file),
+        watches: WatchStates::new(),
     })
 }
 

@@ -37,8 +37,8 @@ struct Shared {
     tasks: Mutex<HashMap<Uri, ConnectionTasks>>,
     /// The servers that were logged as unreachable and not connected since.
     unreachable: Mutex<BTreeSet<String>>,
-    /// The server of the open connections.
-    followed: Mutex<Option<Uri>>,
+    /// The server of the open connections, and the time of the first one to it in a row.
+    followed: Mutex<Option<(Uri, Instant)>>,
 }
 
 /// The open connections, all to one server.
@@ -154,8 +154,16 @@ impl Connections {
     }
 
     /// Returns the server of the open connection, or of the last one.
-    pub(super) fn followed(&self) -> Option<Uri> {
+    pub(super) fn followed(&self) -> Option<(Uri, Instant)> {
         lock(&self.0.followed).clone()
+    }
+
+    /// Returns the URLs of all servers, sorted.
+    pub(super) fn urls(&self) -> Vec<String> {
+        let servers = lock(&self.0.servers).by_health(Instant::now());
+        let mut urls: Vec<_> = servers.iter().map(Uri::to_string).collect();
+        urls.sort_unstable();
+        urls
     }
 
     /// Replaces the servers, and closes the connections to a server that is not one any more.
@@ -321,7 +329,7 @@ impl Connections {
         lock(&self.0.unreachable).remove(&server.to_string());
         if open.server.as_ref() != Some(server) {
             info!(event = %LogEvent::ApiServerConnected, %server, "connected to the API server");
-            *lock(&self.0.followed) = Some(server.clone());
+            *lock(&self.0.followed) = Some((server.clone(), Instant::now()));
             open.leave();
             open.server = Some(server.clone());
         }

@@ -16,6 +16,11 @@ pub(super) struct KnownNames {
 }
 
 impl KnownNames {
+    /// Returns the number of known names.
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
     /// Starts a relist, or starts it over.
     pub(super) fn begin(&mut self) {
         self.listed = Some(HashSet::new());

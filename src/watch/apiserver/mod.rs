@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{join, join_all};
+use futures::future::{join_all, join3};
 use tokio::sync::mpsc::Sender;
 
 use crate::planner::model::{Events, wire};
@@ -22,6 +22,7 @@ mod envelope;
 mod failure;
 mod kinds;
 mod known;
+mod missing_node;
 mod object;
 mod pauses;
 mod reader;
@@ -33,6 +34,7 @@ mod tasks;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod version;
+mod watches;
 
 pub use client::{ApiClient, ClientError, ClientSettings, client};
 pub use connect::HttpVersions;
@@ -70,6 +72,8 @@ pub struct WatchTimeouts {
     /// The time after which lists that are older than what was seen before are accepted. With the
     /// pauses in between, an etcd that was restored is followed within five minutes.
     pub older_lists: Duration,
+    /// The time without a Node of the name of this node after which that is reported.
+    pub missing_node: Duration,
     /// The time for which a reader does without streaming lists or protobuf after they failed. The
     /// API server, or a proxy in front of it, may have them then.
     pub fallback: Duration,
@@ -92,6 +96,7 @@ impl Default for WatchTimeouts {
             unavailable: Duration::from_mins(5),
             confirmation: Duration::from_secs(75),
             older_lists: Duration::from_secs(150),
+            missing_node: Duration::from_secs(5),
             fallback: Duration::from_hours(1),
         }
     }
@@ -124,7 +129,7 @@ pub async fn watch_with(
     tokio::select! {
         biased;
         () = events.closed() => {}
-        _ = join(kinds, follow) => {}
+        _ = join3(kinds, follow, missing_node::report(client, node, timeouts, out)) => {}
     }
 }
 

@@ -14,6 +14,7 @@ use super::UnreadableManifest;
 use super::content::Content;
 use super::index::Index;
 use super::notice::Notice;
+use super::problems::ManifestProblems;
 use super::rescan::{Rescan, Scan};
 use super::walk::{self, Walk};
 use crate::watch::file_stamp::{FileIdentity, FileStamp};
@@ -39,6 +40,8 @@ pub(super) struct Files {
     directories: BTreeSet<PathBuf>,
     /// The directories of the last walk that cannot be listed.
     unreadable: BTreeSet<PathBuf>,
+    /// The files and directories that cannot be read or parsed.
+    problems: ManifestProblems,
 }
 
 /// The state of a file when it was last read.
@@ -52,7 +55,7 @@ struct ReadFile {
 
 impl Files {
     /// Builds the state before any file is read.
-    pub(super) fn new(directory: PathBuf, our_node: Arc<str>) -> Self {
+    pub(super) fn new(directory: PathBuf, our_node: Arc<str>, problems: ManifestProblems) -> Self {
         Self {
             identity: walk::identity(&directory),
             directory,
@@ -63,6 +66,7 @@ impl Files {
             being_written: BTreeSet::new(),
             directories: BTreeSet::new(),
             unreadable: BTreeSet::new(),
+            problems,
         }
     }
 
@@ -185,6 +189,7 @@ impl Files {
         self.being_written
             .retain(|path| fs::symlink_metadata(path).is_ok());
         for problem in &walk.problems {
+            self.problems.insert(problem.path(), problem.reason());
             report(problem, &self.unreadable);
         }
         rescan.files.retain(|path| walk.files.contains(path));
@@ -194,8 +199,16 @@ impl Files {
                 rescan.files.insert(path);
             }
         }
+        for path in self.unreadable.difference(&walk.unreadable) {
+            if walk.directories.contains(path) {
+                self.solved(path);
+            }
+        }
         self.directories = walk.directories;
         self.unreadable = walk.unreadable;
+        let (read, unreadable) = (&self.read, &self.unreadable);
+        self.problems
+            .retain(|path| read.contains_key(path) || unreadable.contains(path));
     }
 
     /// Adds to `rescan` the files that were changed by another name.
@@ -237,17 +250,28 @@ impl Files {
         match super::read_file(path, &self.our_node) {
             Ok(Some(content)) => {
                 record(false);
+                self.solved(path);
                 Some(updates_of(path, content))
             }
             Ok(None) => {
                 self.read.remove(path);
+                self.problems.remove(path);
                 Some(Vec::new())
             }
             Err(problem) => {
                 record(true);
+                self.problems.insert(path, problem.reason());
                 report(&problem, &BTreeSet::new());
                 None
             }
+        }
+    }
+
+    /// Records and logs that a file or directory can be read again, if it had a problem.
+    fn solved(&self, path: &Path) {
+        if self.problems.remove(path) {
+            let file = path.display();
+            info!(event = %LogEvent::ManifestReadable, %file, "the manifest is read again");
         }
     }
 

@@ -18,6 +18,7 @@ use crate::planner::model::{Event, Events, ObjectKind};
 use super::ManifestsError;
 use super::files::Files;
 use super::notice::Notice;
+use super::problems::ManifestProblems;
 use super::rescan::Rescan;
 use super::watcher::{Flags, Signal, watch_below, watcher};
 
@@ -55,6 +56,19 @@ pub fn watch(
     our_node: Arc<str>,
     events: mpsc::Sender<Events>,
 ) -> Result<WatchHandle, ManifestsError> {
+    watch_with(dir, our_node, events, ManifestProblems::new(dir.to_owned()))
+}
+
+/// Does the same as [`watch`], and records in `problems` what cannot be read or parsed.
+///
+/// # Errors
+/// As [`watch`].
+pub fn watch_with(
+    dir: &Path,
+    our_node: Arc<str>,
+    events: mpsc::Sender<Events>,
+    problems: ManifestProblems,
+) -> Result<WatchHandle, ManifestsError> {
     let dir = std::path::absolute(dir).map_err(|source| ManifestsError::Directory {
         path: dir.to_owned(),
         source,
@@ -63,7 +77,8 @@ pub fn watch(
     let flags = Arc::new(Flags::default());
     let watcher = watcher(&dir, &signals, &flags)?;
     let follower = Follower {
-        files: Files::new(dir, our_node),
+        files: Files::new(dir, our_node, problems.clone()),
+        problems,
         watcher,
         signals: signals.clone(),
         received,
@@ -123,6 +138,8 @@ impl Drop for WatchHandle {
 struct Follower {
     /// The files and their objects.
     files: Files,
+    /// What cannot be read or parsed.
+    problems: ManifestProblems,
     /// The watcher of the directories.
     watcher: RecommendedWatcher,
     /// The channel to this thread, for the watcher.
@@ -241,6 +258,7 @@ impl Follower {
                 Ok(watcher) => {
                     self.watcher = watcher;
                     self.files.attach();
+                    self.problems.remove(self.files.directory());
                     if waited {
                         info!(event = %LogEvent::ManifestsDirectoryRestored, "the directory of manifests exists again");
                     }
@@ -249,6 +267,8 @@ impl Follower {
                 Err(_) if waited => {}
                 Err(error) => {
                     waited = true;
+                    self.problems
+                        .insert(self.files.directory(), error.to_string());
                     warn!(event = %LogEvent::ManifestsDirectoryMissing, %error, "the directory of manifests is missing; its last content remains programmed");
                 }
             }

@@ -18,12 +18,14 @@ mod files;
 mod follow;
 mod index;
 mod notice;
+mod problems;
 mod rescan;
 mod walk;
 mod watcher;
 
 pub use content::SyntaxError;
-pub use follow::{WatchHandle, watch};
+pub use follow::{WatchHandle, watch, watch_with};
+pub use problems::ManifestProblems;
 
 use content::{Content, ManifestFormat, parse_text};
 use index::Index;
@@ -60,6 +62,23 @@ pub enum UnreadableManifest {
         /// The position and the message of the parser.
         error: SyntaxError,
     },
+}
+
+impl UnreadableManifest {
+    /// Returns the file or directory.
+    fn path(&self) -> &Path {
+        match self {
+            Self::Read { path, .. } | Self::Syntax { path, .. } => path,
+        }
+    }
+
+    /// Returns the reason, without the path.
+    fn reason(&self) -> String {
+        match self {
+            Self::Read { source, .. } => source.to_string(),
+            Self::Syntax { error, .. } => error.to_string(),
+        }
+    }
 }
 
 /// The error of a directory that cannot be followed.
@@ -147,7 +166,10 @@ impl Listing {
 }
 
 /// Checks that `dir` can be listed.
-fn check_directory(dir: &Path) -> Result<(), ManifestsError> {
+///
+/// # Errors
+/// If it does not exist, is no directory, or may not be read.
+pub fn check_directory(dir: &Path) -> Result<(), ManifestsError> {
     match std::fs::read_dir(dir) {
         Ok(_) => Ok(()),
         Err(source) => Err(ManifestsError::Directory {

@@ -68,7 +68,9 @@ fn status_shows_whether_the_daemon_is_running_and_what_it_has_programmed() {
     let table = format!("table ip kube-dnat, {owned}");
     assert!(out.contains(&table), "{out}");
     assert!(
-        out.contains("\n           Services 2, frontends 7, node ports 2, endpoints 16,"),
+        out.contains(
+            "\n           Services 2, frontends 7, node ports 2, without endpoints 0, endpoints 16,"
+        ),
         "{out}"
     );
     // An older daemon has no such path, and neither does this one at its health address.

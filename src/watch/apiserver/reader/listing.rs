@@ -87,6 +87,7 @@ impl<W: Watched> WatchReader<'_, W> {
             ListAge::Older => return Ok(age),
             ListAge::WentBack => warn!(
                 event = %LogEvent::ApiServerWentBack, kind = %W::KIND, %version,
+                server = self.server(),
                 "the API server has lost its newer versions, as after a restore of etcd; \
                  following the older ones"
             ),
@@ -103,6 +104,7 @@ impl<W: Watched> WatchReader<'_, W> {
         self.unavailable = false;
         self.pauses.available();
         self.succeeded();
+        self.client.watches.listed(W::KIND, self.known.len());
         self.report_listed().await?;
         Ok(age)
     }

@@ -214,6 +214,14 @@ impl<W: Watched> WatchReader<'_, W> {
         answer
     }
 
+    /// Returns the URL of the server that the last request went to, or before the first connection
+    /// the URLs of all, for the log.
+    fn server(&self) -> String {
+        self.server
+            .as_ref()
+            .map_or_else(|| self.client.server(), Uri::to_string)
+    }
+
     /// Records a failure of the server of the last request: another one may be healthier.
     fn distrust(&self) {
         if let Some(server) = &self.server {
@@ -225,7 +233,13 @@ impl<W: Watched> WatchReader<'_, W> {
     async fn apply(&mut self, object: &WatchedObject<W>) -> Result<(), Stopped> {
         let update = object.update(self.requests.our_node);
         self.known.insert(&update.key.name);
+        self.received();
         self.report(Event::Update(update)).await
+    }
+
+    /// Records that an object or a bookmark arrived.
+    fn received(&self) {
+        self.client.watches.received(W::KIND, self.known.len());
     }
 
     /// Reports once that the kind is listed.

@@ -1,6 +1,5 @@
 //! The recovery from failures.
 
-use http::Uri;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
 
@@ -106,8 +105,11 @@ impl<W: Watched> WatchReader<'_, W> {
     /// Counts and logs a failure, at a level that fits it.
     pub(super) async fn report_failure(&mut self, failure: &WatchFailure) -> Result<(), Stopped> {
         let text = failure.describe();
-        let server = self.server.as_ref().map(Uri::to_string).unwrap_or_default();
+        let server = self.server();
         let is_routine = failure.is_routine() && self.failures + 1 < RELIST_AFTER;
+        if !is_routine {
+            self.client.watches.failed(W::KIND, &text);
+        }
         if is_routine || !self.logged.is_new(&failure.condition(), Instant::now()) {
             debug!(event = %LogEvent::WatchFailed, error = %text, kind = %W::KIND, server, "watch failed");
         } else if failure.is_forbidden() {
@@ -133,9 +135,11 @@ impl<W: Watched> WatchReader<'_, W> {
 
     /// Continues without an optional kind; objects that were reported before stay.
     async fn continue_without(&mut self, error: &str) -> Result<(), Stopped> {
+        self.client.watches.unavailable(W::KIND, error);
         if !self.unavailable {
             self.unavailable = true;
-            warn!(event = %LogEvent::KindUnavailable, %error, kind = %W::KIND, "kind unavailable; continuing without it");
+            let server = self.server();
+            warn!(event = %LogEvent::KindUnavailable, %error, kind = %W::KIND, server, "kind unavailable; continuing without it");
         }
         self.next = NextStep::List;
         self.report_listed().await?;

@@ -20,6 +20,7 @@ impl<W: Watched> WatchReader<'_, W> {
     /// Watches the objects from a version on.
     pub(super) async fn watch(&mut self, after: &ResourceVersion) -> Result<(), ReadEnd> {
         let (format, frames) = self.open_watch(self.requests.watch::<W>(after)).await?;
+        self.client.watches.continued(W::KIND);
         self.follow(format, frames).await
     }
 
@@ -62,9 +63,13 @@ impl<W: Watched> WatchReader<'_, W> {
                     self.advance(object.version())?;
                     let key = object.key();
                     self.known.remove(&key.name);
+                    self.received();
                     self.update(key, None).await?;
                 }
-                WatchFrame::Bookmark { version, .. } => self.advance(Some(version))?,
+                WatchFrame::Bookmark { version, .. } => {
+                    self.advance(Some(version))?;
+                    self.received();
+                }
                 WatchFrame::Failed(status) => return Err(WatchFailure::Ended(status).into()),
             }
         }
