@@ -1,10 +1,12 @@
 //! The command line: one module for each subcommand.
 
+mod bugreport;
 mod check;
 mod cleanup;
 mod completions;
 mod explain;
 mod flags;
+mod http_get;
 mod man;
 mod output;
 mod probe;
@@ -71,6 +73,8 @@ enum Command {
     Render(render::Render),
     /// Delete kube-dnat's tables from this node, and optionally kube-proxy's rules.
     Cleanup(cleanup::Cleanup),
+    /// Collect status, rules, log and settings in one archive for a bug report.
+    Bugreport(bugreport::Bugreport),
     /// Generate a shell completion script.
     Completions(completions::Completions),
     /// Generate the man pages.
@@ -128,6 +132,7 @@ impl CommandLine {
             Some(Command::Run(run)) => run.execute(),
             Some(Command::Render(render)) => render.execute(),
             Some(Command::Cleanup(cleanup)) => cleanup.execute(),
+            Some(Command::Bugreport(bugreport)) => bugreport.execute(),
         };
         result.map(|()| ExitCode::SUCCESS)
     }

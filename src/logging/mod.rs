@@ -1,6 +1,7 @@
 //! The log on standard error, as text or JSON, with a verbosity that can change at runtime.
 
 mod log_event;
+mod recent;
 
 use std::error::Error;
 use std::fmt;
@@ -9,15 +10,17 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use tracing::{Event, Subscriber, info};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::{self, Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry};
+use tracing_subscriber::{EnvFilter, Layer as _, Registry};
 
 pub use log_event::LogEvent;
+pub use recent::recent;
 
 /// The handle that changes the filter. It is set when logging starts.
 static FILTER: OnceLock<Handle<EnvFilter, Registry>> = OnceLock::new();
@@ -54,16 +57,20 @@ pub fn start() {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .event_format(LogLines {
-            text: format::format().with_target(false),
-            json: format::format()
-                .json()
-                .flatten_event(true)
-                .with_target(false),
-        });
+        .event_format(LogLines::new());
+    // The libraries' own lines would displace kube-dnat's at a high verbosity.
+    let kept = Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_target("kube_dnat", LevelFilter::DEBUG);
+    let kept_lines = tracing_subscriber::fmt::layer()
+        .with_writer(|| recent::RecentWriter)
+        .with_ansi(false)
+        .event_format(LogLines::new())
+        .with_filter(kept);
     tracing_subscriber::registry()
         .with(filter)
         .with(lines)
+        .with(kept_lines)
         .init();
     // The process starts logging once: `init` panics otherwise.
     let _already_set = FILTER.set(handle);
@@ -132,6 +139,19 @@ struct LogLines {
     text: Format,
     /// The formatter of JSON.
     json: Format<format::Json>,
+}
+
+impl LogLines {
+    /// Creates the formatter.
+    fn new() -> Self {
+        Self {
+            text: format::format().with_target(false),
+            json: format::format()
+                .json()
+                .flatten_event(true)
+                .with_target(false),
+        }
+    }
 }
 
 impl<S, N> FormatEvent<S, N> for LogLines

@@ -6,29 +6,20 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
-use hyper::{Request, StatusCode};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
+use hyper::StatusCode;
 use serde::Serialize;
 
 use super::following::Following;
+use crate::commands::http_get::http_get;
 use crate::commands::processes::{self, PortListener, Process, ProcessUsage};
 use crate::http::admin::ReportedStatus;
 use crate::planner::ruleset::TABLE;
-
-/// The longest wait for a response. A daemon that does not answer within this time is not healthy.
-const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The default address of the daemon's health checks.
 const HEALTH: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_256);
 
 /// The default address of the daemon's metrics.
 const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_249);
-
-/// The maximum size of a response in bytes.
-const MAX_RESPONSE: usize = 64 * 1024 * 1024;
 
 /// The status of the daemon, as far as it is known.
 #[derive(Debug, Default, Serialize)]
@@ -100,16 +91,7 @@ pub(in crate::commands) fn get(
     address: SocketAddr,
     path: &str,
 ) -> anyhow::Result<(StatusCode, String)> {
-    let exchange = async {
-        let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-        let request = Request::get(format!("http://{address}{path}")).body(Empty::new())?;
-        let response = client.request(request).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_RESPONSE).collect();
-        let body = body.await.map_err(anyhow::Error::from_boxed)?.to_bytes();
-        Ok((status, String::from_utf8_lossy(&body).into_owned()))
-    };
-    crate::agent::runtime()?.block_on(async { tokio::time::timeout(TIMEOUT, exchange).await? })
+    crate::agent::runtime()?.block_on(http_get(address, path))
 }
 
 /// Requests the status of the daemon at its metrics address.

@@ -46,6 +46,7 @@ impl AdminServer {
                 let group = value!({ "kubeproxy.config.k8s.io": self.configuration });
                 json(StatusCode::OK, &group)
             }
+            "/debug/log" => text(StatusCode::OK, logging::recent()),
             "/debug/status" => json(StatusCode::OK, &self.status()),
             "/debug/state" => self.ask(DebugView::State, failed).await,
             "/debug/problems" => self.ask(DebugView::Problems, failed).await,

@@ -18,16 +18,16 @@ pub(super) fn tests() -> Vec<Trial> {
     crate::trials!(api_servers: a_silent_network_is_left_for_another_server)
 }
 
-const PORT: u16 = 6443;
+pub(super) const PORT: u16 = 6443;
 
 /// The daemon on node-1, with an API server instead of manifests.
-struct ApiDaemon {
+pub(super) struct ApiDaemon {
     process: Child,
     directory: TempDir,
 }
 
 impl ApiDaemon {
-    fn start(cluster: &Cluster, servers: [&Server; 2]) -> Self {
+    pub(super) fn start(cluster: &Cluster, servers: [&Server; 2]) -> Self {
         let directory = TempDir::new().expect("a directory");
         let log = File::create(directory.path().join("log")).expect("a log");
         let mut command = run_command(cluster);
@@ -53,7 +53,7 @@ impl Drop for ApiDaemon {
     }
 }
 
-fn service(name: &str, cluster_ip: &str) -> Value {
+pub(super) fn service(name: &str, cluster_ip: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"namespace": "shop", "name": name},
@@ -64,7 +64,7 @@ fn service(name: &str, cluster_ip: &str) -> Value {
     })
 }
 
-fn is_programmed(cluster: &Cluster, cluster_ip: &str) -> bool {
+pub(super) fn is_programmed(cluster: &Cluster, cluster_ip: &str) -> bool {
     let table = Family::V4.table();
     nft::has_element(&cluster.node.namespace, table, "cluster-ips", cluster_ip)
 }

@@ -73,6 +73,7 @@ fn every_command_has_help_and_completions() {
         "check",
         "render",
         "cleanup",
+        "bugreport",
         "completions",
     ] {
         let (code, out, error) = run(&shop, &[command, "--help"]);

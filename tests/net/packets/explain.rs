@@ -27,7 +27,7 @@ pub(super) fn tests() -> Vec<Trial> {
     )
 }
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_kube-dnat");
+pub(super) const PROGRAM: &str = env!("CARGO_BIN_EXE_kube-dnat");
 
 /// Runs a subcommand on the node. Returns the exit code, the standard output and the standard
 /// error.

@@ -4,6 +4,7 @@ mod admin;
 mod api_servers;
 mod application;
 mod bad_input;
+mod bugreport;
 mod changes;
 mod check;
 mod cluster_ip;
@@ -67,6 +68,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         api_servers::tests(),
         application::tests(),
         bad_input::tests(),
+        bugreport::tests(),
         changes::tests(),
         check::tests(),
         cluster_ip::tests(),
