@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::path::Path;
 
 use flate2::read::GzDecoder;
 use libtest_mimic::Trial;
@@ -80,7 +81,10 @@ fn a_bug_report_of_a_healthy_node_has_every_part() {
         assert!(files[file].contains(expected), "{file}: {}", files[file]);
         assert!(readme.contains(file), "{readme}");
     }
-    for (file, content) in files.iter().filter(|(file, _)| file.ends_with(".json")) {
+    for (file, content) in files
+        .iter()
+        .filter(|(file, _)| Path::new(file).extension().is_some_and(|end| end == "json"))
+    {
         let parsed: Result<serde_json::Value, _> = serde_json::from_str(content);
         assert!(parsed.is_ok(), "{file}: {content}");
     }
