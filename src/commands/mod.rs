@@ -13,6 +13,7 @@ mod probe;
 mod processes;
 mod render;
 mod run;
+mod services;
 mod status;
 mod top;
 
@@ -59,6 +60,8 @@ pub struct CommandLine {
 enum Command {
     /// Run the daemon: program this node and keep it in sync. The rules stay after it exits.
     Run(run::Run),
+    /// List the frontends of Services in the kernel, with their endpoints and connections.
+    Services(services::Services),
     /// Explain what the rules in the kernel do with a connection.
     Explain(explain::Explain),
     /// Show whether kube-dnat is running and what it has programmed.
@@ -122,6 +125,7 @@ impl CommandLine {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         let result = match self.command {
             Some(Command::Explain(explain)) => return explain.execute(),
+            Some(Command::Services(services)) => return services.execute(),
             Some(Command::Status(status)) => return status.execute(),
             Some(Command::Probe(probe)) => return probe.execute(),
             Some(Command::Top(top)) => return top.execute(),
@@ -136,6 +140,14 @@ impl CommandLine {
         };
         result.map(|()| ExitCode::SUCCESS)
     }
+}
+
+/// Warns that there are no tables, and returns the exit code for it.
+fn no_tables() -> ExitCode {
+    output::warn(format_args!(
+        "no table {TABLE}: kube-dnat has not programmed this node"
+    ));
+    output::AnswerStatus::NotFound.into()
 }
 
 /// Inspects kube-dnat's table of family `A`. Returns `None` if it does not exist.

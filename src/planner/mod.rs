@@ -9,7 +9,8 @@
 //! - [`diff`] derives the operations from the applied state to the desired one;
 //! - [`conntrack`] finds the conntrack entries that a change makes stale;
 //! - [`dual`] holds a value of each IP family;
-//! - [`explain`] evaluates the rules for one packet.
+//! - [`explain`] evaluates the rules for one packet;
+//! - [`service_list`] makes a row of each frontend in a table.
 
 pub mod conntrack;
 pub mod desired;
@@ -18,3 +19,4 @@ pub mod dual;
 pub mod explain;
 pub mod model;
 pub mod ruleset;
+pub mod service_list;

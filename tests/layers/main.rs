@@ -13,7 +13,7 @@ use std::path::Path;
 use source::{Source, sources};
 
 /// The layers, each after those it may name.
-const LAYERS: [&[&str]; 22] = [
+const LAYERS: [&[&str]; 23] = [
     &["revision"],
     &["logging"],
     &["clock"],
@@ -21,6 +21,7 @@ const LAYERS: [&[&str]; 22] = [
     &["planner", "model"],
     &["planner", "ruleset"],
     &["planner", "explain"],
+    &["planner", "service_list"],
     &["planner", "desired"],
     &["planner", "diff"],
     &["planner", "conntrack"],

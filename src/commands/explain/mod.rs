@@ -12,26 +12,28 @@ use clap::Args;
 use live::{LiveLookup, kinds, own_addresses};
 use serde::Serialize;
 
-use super::inspect_table;
 use super::output::{AnswerStatus, OutputFormat};
+use super::{inspect_table, no_tables};
 use crate::netlink::Kernel;
 use crate::planner::explain::{
     Destination, Explanation, KnownFrontend, Lookup, Query, Source, suggest, trace,
 };
 use crate::planner::model::Address;
-use crate::planner::ruleset::{Element, Key, SetName, TABLE};
+use crate::planner::ruleset::{Element, SetName};
 
 /// The arguments of `kube-dnat explain`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kube-dnat explain 10.96.0.10:53/udp\n  \
     kube-dnat explain shop/cart:http --from 10.244.1.9\n  \
+    kube-dnat explain cart            (in all namespaces)\n  \
+    kube-dnat explain 10.96.0.10      (all ports of an address)\n  \
     kube-dnat explain [fd00:10:96::1]:443 -o json\n\n\
     Exit codes:\n  0  no connection is rejected or dropped\n  1  error: wrong usage, no permission, no nftables\n  2  connections from some of the sources are rejected or dropped\n  3  no such Service or address, or no kube-dnat tables")]
 pub(super) struct Explain {
     /// Destination of the connection (TCP unless a protocol is given), or a Service with the name
-    /// or number of its port.
-    #[arg(value_name = "ADDRESS:PORT[/PROTOCOL]|NAMESPACE/NAME[:PORT]", value_parser = str::parse::<Query>)]
+    /// or number of its port. Without a port: all ports. Without a namespace: in all namespaces.
+    #[arg(value_name = "ADDRESS[:PORT[/PROTOCOL]]|[NAMESPACE/]NAME[:PORT]", value_parser = str::parse::<Query>)]
     to: Query,
 
     /// Address of the client. Without it, explain shows each kind of client.
@@ -108,8 +110,7 @@ impl Explain {
         request.search::<Ipv6Addr>(&mut kernel)?;
         if request.tables == 0 {
             output.print(&request.answer)?;
-            tracing::warn!("no table {TABLE}: kube-dnat has not programmed this node");
-            return Ok(AnswerStatus::NotFound.into());
+            return Ok(no_tables());
         }
         let answer = request.answer();
         output.print(&answer)?;
@@ -152,13 +153,10 @@ impl ExplainRequest {
                  use another address of the node"
             );
         }
-        if let (Query::Frontend(target), Some(from)) = (&self.to, self.from)
-            && target.address.is_ipv4() != from.is_ipv4()
+        if let (Some(address), Some(from)) = (self.to.address(), self.from)
+            && address.is_ipv4() != from.is_ipv4()
         {
-            bail!(
-                "{} cannot be reached from {from}: the families differ",
-                target.address
-            );
+            bail!("{address} cannot be reached from {from}: the families differ");
         }
         Ok(())
     }
@@ -166,10 +164,7 @@ impl ExplainRequest {
     /// Explains the connections to the frontends in the table of family `A`.
     fn search<A: Address>(&mut self, kernel: &mut Kernel) -> anyhow::Result<()> {
         let other_family = |address: IpAddr| A::from_ip(address).is_none();
-        let target = match &self.to {
-            Query::Frontend(target) => Some(target.address),
-            Query::Service(_) => None,
-        };
+        let target = self.to.address();
         let is_searched = ![self.from, target].into_iter().flatten().any(other_family);
         let Some(shape) = inspect_table::<A>(kernel)? else {
             if is_searched {
@@ -193,7 +188,7 @@ impl ExplainRequest {
                     port: target.port,
                 }]
             }
-            Query::Service(_) => self.frontends(&mut live)?,
+            Query::Address(_) | Query::Service(_) => self.frontends(&mut live)?,
         };
         for frontend in frontends {
             let explanation = explain(&mut live, frontend, self.from)?;
@@ -212,14 +207,16 @@ impl ExplainRequest {
         live: &mut LiveLookup<'_, A>,
     ) -> anyhow::Result<Vec<Destination<A>>> {
         let mut frontends = Vec::new();
-        let mut node_ips = live.all(SetName::NodeIps)?.into_iter();
-        let node_ip = node_ips.find_map(|element| {
-            if let Key::Address(address) = element.key {
-                Some(address)
-            } else {
-                None
+        let node_ips = live.all(SetName::NodeIps)?;
+        let mut node_ips = node_ips.iter().filter_map(|element| element.key.address());
+        // A node port is explained at the address in the query, or at any address that serves it.
+        let node_ip = match &self.to {
+            Query::Address(address) => {
+                let wanted = A::from_ip(*address);
+                node_ips.find(|node_ip| Some(*node_ip) == wanted)
             }
-        });
+            Query::Frontend(_) | Query::Service(_) => node_ips.next(),
+        };
         let mut counts = Vec::new();
         for set in SetName::OF_FRONTENDS {
             let elements = live.all(set)?;
@@ -228,12 +225,13 @@ impl ExplainRequest {
                 let Some((protocol, own, port)) = key.frontend() else {
                     continue;
                 };
+                let at = own.or(node_ip);
                 let wanted = match (&self.to, &comment) {
                     (Query::Service(wanted), Some(name)) => wanted.matches(name, port),
+                    (Query::Address(address), _) => at.map(Into::into) == Some(*address),
                     (Query::Service(_), None) | (Query::Frontend(_), _) => false,
                 };
                 let service = comment.as_deref().unwrap_or_default().to_owned();
-                let at = own.or(node_ip);
                 self.known.push(KnownFrontend {
                     protocol,
                     address: own.map(Into::into),
@@ -272,6 +270,7 @@ impl ExplainRequest {
         if answer.connections.iter().all(|to| to.service.is_none()) {
             missing.similar = match &to {
                 Query::Frontend(target) => suggest(Some(target), None, &known),
+                Query::Address(_) => Vec::new(),
                 Query::Service(wanted) => suggest(None, Some(wanted), &known),
             };
             answer.missing = Some(missing);

@@ -13,11 +13,10 @@ use anyhow::bail;
 use clap::Args;
 use sample::{RECEIVE_INTERVAL, Sampler};
 use table::{NewByEndpoint, Rates, SortOrder};
-use tracing::warn;
 use view::View;
 
-use super::output::{AnswerStatus, OutputFormat};
-use crate::planner::ruleset::TABLE;
+use super::no_tables;
+use super::output::OutputFormat;
 
 /// The arguments of `kube-dnat top`.
 #[derive(Debug, Args)]
@@ -74,8 +73,7 @@ impl Top {
             bail!("standard output is not a terminal: use --once");
         }
         let Some(mut sampler) = Sampler::open()? else {
-            warn!("no table {TABLE}: kube-dnat has not programmed this node");
-            return Ok(AnswerStatus::NotFound.into());
+            return Ok(no_tables());
         };
         let interval = Duration::from_secs_f64(interval);
         if once {

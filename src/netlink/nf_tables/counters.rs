@@ -52,16 +52,20 @@ fn parse<A: Address>(
     let Some(key) = Key::from_bytes(name, element::data_value(key)?, None) else {
         return Ok(None);
     };
-    let packets = match counter(attributes) {
-        Some(packets) => packets.long_number().ok_or(MalformedMessage)?,
-        None => 0,
-    };
     Ok(Some(CountedElement {
         key,
         comment: element::comment(attributes),
         chain: element::chain(attributes),
-        packets,
+        packets: packets(attributes)?,
     }))
+}
+
+/// Reads the packets of an element's counter; 0 if it has none.
+pub(crate) fn packets(attributes: &Attributes<'_>) -> Result<u64, MalformedMessage> {
+    match counter(attributes) {
+        Some(packets) => packets.long_number().ok_or(MalformedMessage),
+        None => Ok(0),
+    }
 }
 
 /// Returns the attribute with the packets of an element's counter.

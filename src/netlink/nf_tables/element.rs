@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::netlink::Error;
-use crate::netlink::nf_tables::encode::{COMMENT, REST_OF_NAME, family_number};
+use crate::netlink::nf_tables::encode::{COMMENT, LABEL, REST_OF_NAME, family_number};
 use crate::netlink::socket::attribute::{Attribute, Attributes, MalformedMessage};
 use crate::netlink::socket::{DumpConsistency, Socket};
 use crate::netlink::uapi::NF_DROP;
@@ -19,7 +19,7 @@ use crate::planner::diff::ElementTimeout;
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{
-    Comment, Element, ElementType, Key, SetName, TABLE, Value, Verdict, set,
+    Comment, Element, ElementType, FrontendLabel, Key, SetName, TABLE, Value, Verdict, set,
 };
 
 /// A client that session affinity keeps at an endpoint.
@@ -123,12 +123,16 @@ pub(crate) fn chain(attributes: &Attributes<'_>) -> Option<String> {
 pub(crate) fn comment(attributes: &Attributes<'_>) -> Option<Comment> {
     let data = attributes.get(NFTA_SET_ELEM_USERDATA)?;
     let (comment, after) = text(COMMENT, data.value)?;
-    let rest = if after.is_empty() {
-        None
-    } else {
-        Some(text(REST_OF_NAME, after)?.0)
+    let (rest, after) = match text(REST_OF_NAME, after) {
+        Some((rest, after)) => (Some(rest), after),
+        None => (None, after),
     };
-    Some(Comment::from_parts(comment, rest))
+    let label = match after {
+        [] => None,
+        [LABEL, 1, byte] => Some(FrontendLabel::from_byte(*byte)?),
+        _ => return None,
+    };
+    Some(Comment::from_parts(comment, rest).labelled(label))
 }
 
 /// Reads a text of this kind from user data, and returns it with the user data after it. It is

@@ -23,6 +23,9 @@ pub(crate) const COMMENT: u8 = 0;
 /// kube-dnat's own; libnftnl numbers its kinds from 0.
 pub(crate) const REST_OF_NAME: u8 = 128;
 
+/// The kind of user data that has the label of a frontend, one byte.
+pub(crate) const LABEL: u8 = 129;
+
 /// Returns netfilter's number of a family.
 pub(crate) fn family_number(family: Family) -> u8 {
     match family {
@@ -60,12 +63,15 @@ fn text_data(kind: u8, text: &str) -> Vec<u8> {
 }
 
 /// Returns the user data with the name of a Service's port: a comment, then what does not fit into
-/// it. nft ignores kinds of user data that it does not know.
+/// it, then the label of a frontend. nft ignores kinds of user data that it does not know.
 pub(crate) fn name_data(name: &Comment) -> Vec<u8> {
     let (comment, rest) = name.parts();
     let mut data = comment_data(comment);
     if let Some(rest) = rest {
         data.extend(text_data(REST_OF_NAME, rest));
+    }
+    if let Some(label) = name.label() {
+        data.extend([LABEL, 1, label.to_byte()]);
     }
     data
 }

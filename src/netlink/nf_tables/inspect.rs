@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::{Kernel, table};
 use crate::netlink::nf_tables::batch::Batch;
-use crate::netlink::nf_tables::element;
 use crate::netlink::nf_tables::encode::{self, family_number};
 use crate::netlink::nf_tables::read::{read_elements, read_shape};
+use crate::netlink::nf_tables::{counters, element};
 use crate::netlink::socket::attribute::{self, Attribute, Attributes, MalformedMessage};
 use crate::netlink::socket::{DumpConsistency, RequestError, Socket};
 use crate::netlink::uapi::NFNL_SUBSYS_NFTABLES;
@@ -84,6 +84,26 @@ impl Kernel {
             TableStatus::Ours(table) => Ok(Some(table)),
             TableStatus::Missing | TableStatus::Foreign(_) => Ok(None),
         }
+    }
+
+    /// Dumps a set or map once, and passes each element to `each` with the packets of its counter.
+    ///
+    /// Unlike [`Self::read_elements`], it does not start over when the ruleset changes meanwhile: an
+    /// element that changes can be missing or come twice. The cost is the square of the set's size.
+    ///
+    /// # Errors
+    /// The kernel does not dump the elements.
+    pub fn dump_elements<A: Address>(
+        &mut self,
+        name: SetName,
+        mut each: impl FnMut(Element<A>, u64),
+    ) -> Result<(), Error> {
+        element::dump_dynamic(&mut self.socket, A::FAMILY, name, |attributes| {
+            if let Some(element) = element::parse(name, attributes)? {
+                each(element, counters::packets(attributes)?);
+            }
+            Ok(())
+        })
     }
 
     /// Reads the number of elements of each set and map. The kernel reports it since Linux 6.16

@@ -58,8 +58,9 @@ const VERDICT: usize = data_size(attribute_size(4) + attribute_size(CHAIN_NAME))
 /// The bytes of a timeout: the whole time and the time left, each in 64 bits.
 const TIMEOUT: usize = 2 * attribute_size(8);
 
-/// The bytes of user data beyond a comment: kind, length and NUL of the comment, and of its rest.
-const COMMENT_OVERHEAD: usize = 2 * 3;
+/// The bytes of user data beyond a comment: kind, length and NUL of the comment, and of its rest;
+/// kind, length and byte of a label.
+const COMMENT_OVERHEAD: usize = 3 * 3;
 
 /// More than the bytes of any operation in a message or several: a chain with its rules is longest.
 const LONGEST_OPERATION: u64 = 4096;

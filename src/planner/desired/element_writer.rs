@@ -84,14 +84,21 @@ impl<'a, A: Address> ElementWriter<'a, A> {
         });
     }
 
-    /// Appends the verdict of a frontend.
+    /// Appends the verdict of a frontend, labelled in the maps that have every frontend.
     pub(super) fn push_verdict(
         &mut self,
         set: SetName,
         frontend: FrontendKey<A>,
         verdict: Verdict,
     ) {
-        self.push(set, frontend.key(), Value::Verdict(verdict));
+        let is_dispatched = SetName::OF_FRONTENDS.contains(&set);
+        let label = is_dispatched.then(|| self.port.label(frontend));
+        self.elements.push(Element {
+            set,
+            key: frontend.key(),
+            value: Value::Verdict(verdict),
+            comment: Some(self.comment.clone().labelled(label)),
+        });
     }
 
     /// Appends the elements of a frontend's route, except its slots.

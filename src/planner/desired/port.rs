@@ -6,8 +6,10 @@ use super::PortSlots;
 use super::answering::UnusedEndpoints;
 use super::element_writer::{DispatchedFrontend, ElementWriter, SlotChanges};
 use super::frontend::{FrontendKey, SlotKey, maps};
-use crate::planner::model::{Address, Protocol, ServiceName};
-use crate::planner::ruleset::{Comment, Element, Key, SetName, SlotRange};
+use crate::planner::model::{Address, Protocol, ServiceName, TrafficPolicy};
+use crate::planner::ruleset::{
+    AddressKind, Comment, Element, FrontendLabel, Key, SetName, SlotRange,
+};
 
 /// The treatment of new connections to a frontend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,6 +66,8 @@ pub(super) struct PortSpec<A: Address> {
     pub(super) external: Route,
     /// The session affinity timeout in seconds; `None`: no session affinity.
     pub(super) affinity: Option<u32>,
+    /// The internal and the external traffic policy, which the routes depend on.
+    pub(super) policies: [TrafficPolicy; 2],
 }
 
 impl<A: Address> PortSpec<A> {
@@ -93,6 +97,24 @@ impl<A: Address> PortSpec<A> {
             .chain(&self.load_balancer_ips)
             .map(|address| self.at_address(*address))
             .chain(node_port)
+    }
+
+    /// Returns the label of a frontend of this port.
+    pub(super) fn label(&self, frontend: FrontendKey<A>) -> FrontendLabel {
+        let [internal, external] = self.policies;
+        let (kind, policy) = match frontend {
+            FrontendKey::Nodeport(..) => (AddressKind::NodePort, external),
+            FrontendKey::Frontend(_, address, _) => {
+                if self.cluster_ips.contains(&address) {
+                    (AddressKind::ClusterIP, internal)
+                } else if self.load_balancer_ips.contains(&address) {
+                    (AddressKind::LoadBalancer, external)
+                } else {
+                    (AddressKind::ExternalIP, external)
+                }
+            }
+        };
+        FrontendLabel { kind, policy }
     }
 
     /// Returns the load-balancer IPs that `loadBalancerSourceRanges` restrict.

@@ -199,6 +199,7 @@ impl<A: Address> ElementsBuilder<'_, A> {
             internal,
             external,
             affinity: service.affinity,
+            policies: [service.internal_policy, service.external_policy],
         };
         Some(PortElements {
             spec,

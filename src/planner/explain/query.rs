@@ -1,18 +1,33 @@
-//! The query of `explain`: a frontend, or a Service.
+//! The query of `explain`: a frontend, an address, or a Service.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use crate::planner::model::Protocol;
-use crate::planner::ruleset::Comment;
+use crate::planner::ruleset::{Comment, service_and_port};
 
 /// The query on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
     /// A frontend, as `ADDRESS:PORT[/PROTOCOL]`.
     Frontend(Target),
-    /// A Service or a port of it, as `NAMESPACE/NAME[:PORT]`.
+    /// All frontends at an address, as `ADDRESS`.
+    Address(IpAddr),
+    /// A Service or a port of it, as `[NAMESPACE/]NAME[:PORT]`.
     Service(ServiceQuery),
+}
+
+impl Query {
+    /// Returns the address in the query.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Frontend(target) => Some(target.address),
+            Self::Address(address) => Some(*address),
+            Self::Service(_) => None,
+        }
+    }
 }
 
 /// The destination of a connection.
@@ -29,8 +44,10 @@ pub struct Target {
 /// A Service, or a port of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceQuery {
-    /// The Service, as `namespace/name`.
-    pub service: String,
+    /// The namespace; `None`: any.
+    pub namespace: Option<String>,
+    /// The name of the Service.
+    pub name: String,
     /// The name of the port, or its number.
     pub port: Option<String>,
 }
@@ -50,10 +67,57 @@ impl ServiceQuery {
                     || (is_truncated && wanted.starts_with(name))
             })
         };
-        match comment.split_once(':') {
-            Some((service, name)) => service == self.service && port_matches(name),
-            None if is_truncated => self.service.starts_with(comment) && port_matches(""),
-            None => comment == self.service && port_matches(""),
+        let (service, name) = service_and_port(comment);
+        let is_service_truncated = is_truncated && !comment.contains(':');
+        self.is_service(service, is_service_truncated) && port_matches(name)
+    }
+
+    /// Returns whether a Service `namespace/name` matches, or the beginning of its name.
+    fn is_service(&self, service: &str, is_truncated: bool) -> bool {
+        let Some((namespace, name)) = service.split_once('/') else {
+            return false;
+        };
+        let matches_namespace = self.namespace.as_deref().is_none_or(|own| own == namespace);
+        let matches_name = name == self.name || (is_truncated && self.name.starts_with(name));
+        matches_namespace && matches_name
+    }
+}
+
+/// What a Service is given as.
+const EXPECTED_SERVICE: &str = "expected [NAMESPACE/]NAME[:PORT]";
+
+impl FromStr for ServiceQuery {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (service, port) = match text.split_once(':') {
+            Some((service, port)) => (service, Some(port.to_owned())),
+            None => (text, None),
+        };
+        let (namespace, name) = match service.split_once('/') {
+            Some((namespace, name)) => (Some(namespace), name),
+            None => (None, service),
+        };
+        let is_name = |name: &str| {
+            let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
+            !name.is_empty() && name.bytes().all(is_allowed)
+        };
+        if !namespace.is_none_or(is_name) || !is_name(name) || port.as_deref() == Some("") {
+            return Err(EXPECTED_SERVICE.to_owned());
+        }
+        Ok(Self {
+            namespace: namespace.map(str::to_owned),
+            name: name.to_owned(),
+            port,
+        })
+    }
+}
+
+impl fmt::Display for ServiceQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{namespace}/{}", self.name),
+            None => f.write_str(&self.name),
         }
     }
 }
@@ -63,7 +127,7 @@ impl FromStr for Query {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const EXPECTED: &str =
-            "expected ADDRESS:PORT, ADDRESS:PORT/udp, [ADDRESS]:PORT or NAMESPACE/NAME[:PORT]";
+            "expected ADDRESS[:PORT], ADDRESS:PORT/udp, [ADDRESS]:PORT or [NAMESPACE/]NAME[:PORT]";
         let (to, protocol) = match text.rsplit_once('/') {
             Some((to, word)) => (to, protocol(word)),
             None => (text, Some(Protocol::Tcp)),
@@ -75,25 +139,21 @@ impl FromStr for Query {
                 port: to.port(),
             }));
         }
-        let (service, port) = match text.split_once(':') {
-            Some((service, port)) => (service, Some(port.to_owned())),
-            None => (text, None),
-        };
-        let (namespace, name) = service.split_once('/').ok_or(EXPECTED)?;
-        let is_name = |name: &str| {
-            let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
-            !name.is_empty() && name.bytes().all(is_allowed)
-        };
-        if !is_name(namespace) || !is_name(name) || port.as_deref() == Some("") {
-            return Err(EXPECTED.to_owned());
+        let bare = text
+            .strip_prefix('[')
+            .and_then(|text| text.strip_suffix(']'));
+        if let Ok(address) = bare.unwrap_or(text).parse::<IpAddr>() {
+            return Ok(Self::Address(address.to_canonical()));
         }
-        if to.parse::<SocketAddr>().is_ok() || namespace.parse::<IpAddr>().is_ok() {
+        if to.parse::<SocketAddr>().is_ok() {
             return Err(format!("{EXPECTED}; the protocols are tcp, udp and sctp"));
         }
-        Ok(Self::Service(ServiceQuery {
-            service: service.to_owned(),
-            port,
-        }))
+        let query: ServiceQuery = text.parse().map_err(|_error| EXPECTED)?;
+        let is_address = |name: &str| name.parse::<IpAddr>().is_ok();
+        if is_address(&query.name) || query.namespace.as_deref().is_some_and(is_address) {
+            return Err(EXPECTED.to_owned());
+        }
+        Ok(Self::Service(query))
     }
 }
 
@@ -130,6 +190,13 @@ mod tests {
     }
 
     #[test]
+    fn addresses() {
+        for text in ["10.96.0.1", "fd00::1", "[fd00::1]", "::ffff:10.96.0.1"] {
+            assert!(matches!(text.parse(), Ok(Query::Address(_))), "{text}");
+        }
+    }
+
+    #[test]
     fn services() {
         let wanted = |text: &str| match text.parse() {
             Ok(Query::Service(wanted)) => wanted,
@@ -139,6 +206,10 @@ mod tests {
         assert_eq!(wanted("shop/cart:http").port.as_deref(), Some("http"));
         let is = |query: &str, name: &str| wanted(query).matches(&name.into(), 80);
         assert!(is("shop/cart", "shop/cart:http"));
+        assert!(is("cart", "shop/cart:http"));
+        assert!(is("cart:http", "shop/cart:http"));
+        assert!(!is("shop", "shop/cart:http"));
+        assert!(!is("other/cart", "shop/cart:http"));
         assert!(is("shop/cart:80", "shop/cart"));
         assert!(is("shop/cart:http", "shop/cart:http"));
         assert!(!is("shop/cart:https", "shop/cart:http"));
@@ -161,10 +232,11 @@ mod tests {
     fn text_that_is_neither_is_an_error() {
         for text in [
             "",
-            "cart",
-            "10.96.0.1",
             "10.96.0.1:443/icmp",
+            "10.96.0.1/udp",
+            "10.96.0.1:",
             "a/b:",
+            "a:",
             "/b",
             "a/b c",
         ] {

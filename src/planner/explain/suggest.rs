@@ -96,21 +96,25 @@ fn similar_services(wanted: &ServiceQuery, known: &[KnownFrontend]) -> Vec<Strin
         let (service, _) = service_and_port(&known.service);
         service.to_owned()
     };
+    let whole_name = wanted.to_string();
+    let is_wanted = |name: &str| {
+        let (_, bare) = name.split_once('/').unwrap_or_default();
+        name == whole_name || (wanted.namespace.is_none() && bare == wanted.name)
+    };
     let ports: Vec<_> = known
         .iter()
-        .filter(|known| service(known) == wanted.service)
+        .filter(|known| is_wanted(&service(known)))
         .map(KnownFrontend::description)
         .collect();
     if !ports.is_empty() {
         return ports.into_iter().take(MAX_SUGGESTIONS).collect();
     }
     let names: BTreeSet<_> = known.iter().map(service).collect();
-    let (_, wanted_name) = wanted.service.split_once('/').unwrap_or_default();
     let similarity = |name: &String| {
         let (_, other) = name.split_once('/').unwrap_or_default();
-        let whole = strsim::normalized_damerau_levenshtein(&wanted.service, name);
+        let whole = strsim::normalized_damerau_levenshtein(&whole_name, name);
         // The right name in the wrong namespace is a good suggestion, too.
-        let name_only = strsim::normalized_damerau_levenshtein(wanted_name, other) - 0.05;
+        let name_only = strsim::normalized_damerau_levenshtein(&wanted.name, other) - 0.05;
         whole.max(name_only)
     };
     let mut similar: Vec<_> = names
@@ -168,13 +172,12 @@ mod tests {
 
     #[test]
     fn services_with_a_similar_name_are_suggested() {
-        let wanted = |service: &str| ServiceQuery {
-            service: service.to_owned(),
-            port: None,
-        };
+        let wanted = |service: &str| -> ServiceQuery { service.parse().unwrap() };
         let suggested = |service| suggest(None, Some(&wanted(service)), &known());
         assert_eq!(suggested("shop/crat"), ["shop/cart"]);
         assert_eq!(suggested("default/till"), ["shop/till"]);
+        assert_eq!(suggested("tlil"), ["shop/till"]);
+        assert_eq!(suggested("till").len(), 2);
         assert_eq!(suggested("kube-system/kube-dns"), [""; 0]);
         assert_eq!(suggested("shop/till").len(), 2);
     }

@@ -53,13 +53,22 @@ impl fmt::Display for Protocol {
 }
 
 /// The traffic policy of a Service, which selects the endpoints of connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub enum TrafficPolicy {
     /// All endpoints of the cluster.
     #[default]
     Cluster,
     /// Only the endpoints on this node.
     Local,
+}
+
+impl fmt::Display for TrafficPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cluster => "Cluster",
+            Self::Local => "Local",
+        })
+    }
 }
 
 /// A Service with at least one `ClusterIP`.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use super::FrontendLabel;
 use crate::planner::model::{Protocol, ServiceName};
 
 /// The maximum length of an nft comment in bytes (`NFTNL_UDATA_COMMENT_MAXLEN`).
@@ -15,9 +16,14 @@ const ELLIPSIS: char = '…';
 /// The Service port of an element, as `namespace/name:port-name`.
 ///
 /// The nft comment has the first 128 bytes. kube-dnat stores the rest in a separate attribute of
-/// the element.
+/// the element, and there the label of a frontend, too.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Comment(Arc<str>);
+pub struct Comment {
+    /// The whole name, or the part of it that is known.
+    name: Arc<str>,
+    /// What else the element says of its frontend.
+    label: Option<FrontendLabel>,
+}
 
 impl Comment {
     /// Returns the comment of a Service port; a port without a name has the Service's name.
@@ -27,7 +33,19 @@ impl Comment {
             "" => service.to_string(),
             port => format!("{service}:{port}"),
         };
-        Self(text.into())
+        Self::from(&*text)
+    }
+
+    /// Returns the comment with a label, which its text does not show.
+    #[must_use]
+    pub fn labelled(self, label: Option<FrontendLabel>) -> Self {
+        Self { label, ..self }
+    }
+
+    /// Returns the label of the frontend; `None` if the element has none.
+    #[must_use]
+    pub fn label(&self) -> Option<FrontendLabel> {
+        self.label
     }
 
     /// Splits the text into the nft comment and the rest that does not fit it.
@@ -37,9 +55,9 @@ impl Comment {
             return (self.untruncated(), None);
         }
         // Kubernetes names are ASCII.
-        match self.0.split_at_checked(MAX_LEN) {
+        match self.name.split_at_checked(MAX_LEN) {
             Some((comment, rest)) => (comment, Some(rest)),
-            None => (&self.0, None),
+            None => (&self.name, None),
         }
     }
 
@@ -51,19 +69,19 @@ impl Comment {
             None if comment.len() >= MAX_LEN => format!("{comment}{ELLIPSIS}"),
             None => comment.to_owned(),
         };
-        Self(text.into())
+        Self::from(&*text)
     }
 
     /// Returns whether the text is truncated.
     #[must_use]
     pub fn is_truncated(&self) -> bool {
-        self.0.ends_with(ELLIPSIS)
+        self.name.ends_with(ELLIPSIS)
     }
 
     /// Returns the text without the mark of truncation.
     #[must_use]
     pub fn untruncated(&self) -> &str {
-        self.0.strip_suffix(ELLIPSIS).unwrap_or(&self.0)
+        self.name.strip_suffix(ELLIPSIS).unwrap_or(&self.name)
     }
 
     /// Returns a name that is unique to the Service port, also if the text is truncated.
@@ -81,7 +99,10 @@ impl Comment {
 
 impl From<&str> for Comment {
     fn from(name: &str) -> Self {
-        Self(name.into())
+        Self {
+            name: name.into(),
+            label: None,
+        }
     }
 }
 
@@ -89,7 +110,7 @@ impl Deref for Comment {
     type Target = str;
 
     fn deref(&self) -> &str {
-        &self.0
+        &self.name
     }
 }
 

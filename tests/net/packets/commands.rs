@@ -67,6 +67,7 @@ fn every_command_has_help_and_completions() {
     let shop = Shop::new();
     for command in [
         "run",
+        "services",
         "explain",
         "status",
         "top",

@@ -41,6 +41,7 @@ mod render;
 mod restart;
 mod sctp;
 mod service_manager;
+mod services;
 mod session_affinity;
 mod shop;
 mod silence;
@@ -103,6 +104,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         render::tests(),
         restart::tests(),
         sctp::tests(),
+        services::tests(),
         policies::tests(),
         service_manager::tests(),
         session_affinity::tests(),
