@@ -16,6 +16,10 @@ const SECTION: &str = "8";
 pub(super) struct Man {
     /// Directory to write the pages to: `kube-dnat.8`, and one for each subcommand.
     directory: PathBuf,
+
+    /// Date of the pages.
+    #[arg(long, value_name = "YYYY-MM-DD", default_value = "")]
+    date: String,
 }
 
 impl Man {
@@ -34,6 +38,7 @@ impl Man {
     fn write(&self, command: Command) -> anyhow::Result<()> {
         let page = Page::new(command)
             .section(SECTION)
+            .date(self.date.clone())
             .manual("kube-dnat")
             .source(format!("kube-dnat {}", crate::revision::VERSION));
         page.generate_to(&self.directory)
