@@ -13,7 +13,7 @@ use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::config::{Config, ConfigFile};
 use crate::http;
@@ -22,7 +22,7 @@ use crate::kube_proxy::TakeoverProgress;
 use crate::logging::{self, LogEvent};
 use crate::metrics::{Exposition, Metrics};
 use crate::netlink::Kernel;
-use crate::planner::desired::NodeFacts;
+use crate::planner::desired::{NodeFacts, PodSource};
 use crate::planner::model::addr::Family;
 use crate::revision;
 use crate::sync::{NodeObject, Sockets, State, SyncHealth, Syncer};
@@ -161,9 +161,16 @@ fn log_start(config: &Config, families: &[Family], source: &OpenSource) {
         node = config.node,
         source = source.description(),
         ipv6 = families.contains(&Family::Ipv6),
-        pods = ?config.facts.pods,
+        pods = %config.facts.pods,
         "starting"
     );
+    if config.facts.pods == PodSource::ClusterCidr(Vec::new()) {
+        warn!(
+            event = %LogEvent::ClusterCidrMissing,
+            "clusterCIDR is empty: connections from outside the cluster to ClusterIPs are not \
+             masqueraded, and policy Local treats Pods as external clients"
+        );
+    }
 }
 
 /// Returns the state at the start: the settings, and the addresses of this node.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::events::{self, EventRecorder};
+use crate::events::{self, EventRecorder, ServerUrl};
 use crate::metrics::Metrics;
 use crate::planner::model::Events;
 use crate::watch::ReportingSource;
@@ -78,7 +78,9 @@ impl OpenSource {
         let (recorder, writer) = match self {
             Self::Manifests(..) => (EventRecorder::default(), None),
             Self::ApiServer(client) => {
-                let (recorder, writer) = events::recorder(client.kube(), node.into(), metrics);
+                let api = client.clone();
+                let server = (client.kube(), Arc::new(move || api.server()) as ServerUrl);
+                let (recorder, writer) = events::recorder(server, node.into(), metrics);
                 (recorder, Some(writer))
             }
         };

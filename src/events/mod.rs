@@ -160,21 +160,24 @@ impl DroppedEvents {
     }
 }
 
+/// A function that returns the URL of the API server, for the log.
+pub type ServerUrl = Arc<dyn Fn() -> String + Send + Sync>;
+
 /// Returns a recorder, and the task that writes its Events until the last recorder is dropped.
 ///
 /// The first Event says that the daemon starts on this node.
 pub fn recorder(
-    client: Client,
+    server: (Client, ServerUrl),
     node: Arc<str>,
     metrics: &Metrics,
 ) -> (EventRecorder, impl Future<Output = ()> + use<>) {
-    recorder_with(WritePace::default(), client, node, metrics)
+    recorder_with(WritePace::default(), server, node, metrics)
 }
 
 /// Does the same as [`recorder`] with other delays.
 pub fn recorder_with(
     pace: WritePace,
-    client: Client,
+    server: (Client, ServerUrl),
     node: Arc<str>,
     metrics: &Metrics,
 ) -> (EventRecorder, impl Future<Output = ()> + use<>) {
@@ -193,6 +196,6 @@ pub fn recorder_with(
         EventReason::Starting,
         format!("kube-dnat {version} is starting"),
     );
-    let writer = EventWriter::new(pace, client, node, dropped);
+    let writer = EventWriter::new(pace, server, node, dropped);
     (recorder, writer.run(queue))
 }

@@ -16,7 +16,7 @@ use super::event::{event, hash};
 use super::failure::{self, WriteRecovery};
 use super::limit::{EventLimiter, LimitDecision};
 use super::objects::{self, Uid};
-use super::{DroppedEvents, QueuedEvent, WritePace};
+use super::{DroppedEvents, QueuedEvent, ServerUrl, WritePace};
 use crate::logging::LogEvent;
 use crate::planner::model::ObjectKind;
 
@@ -32,6 +32,8 @@ pub(super) struct EventWriter {
     pace: WritePace,
     /// The client of the API server.
     client: Client,
+    /// The URL of the API server, for the log.
+    server: ServerUrl,
     /// The name of the node.
     node: Arc<str>,
     /// The counter of dropped Events.
@@ -50,13 +52,14 @@ impl EventWriter {
     /// Builds the writer.
     pub(super) fn new(
         pace: WritePace,
-        client: Client,
+        (client, server): (Client, ServerUrl),
         node: Arc<str>,
         dropped: DroppedEvents,
     ) -> Self {
         Self {
             pace,
             client,
+            server,
             node,
             dropped,
             limiter: EventLimiter::default(),
@@ -183,11 +186,12 @@ impl EventWriter {
     fn failed(&mut self, error: &Error) -> WriteRecovery {
         let recovery = failure::recovery(error);
         let error = failure::describe(error);
+        let server = (self.server)();
         match recovery {
             WriteRecovery::Continue => {}
             WriteRecovery::Drop => {
                 if self.logged.insert(LogEvent::EventRejected) {
-                    warn!(event = %LogEvent::EventRejected, error, "the API server rejects an Event");
+                    warn!(event = %LogEvent::EventRejected, error, server, "the API server rejects an Event");
                 }
             }
             WriteRecovery::Hold => {
@@ -195,6 +199,7 @@ impl EventWriter {
                     warn!(
                         event = %LogEvent::EventsForbidden,
                         error,
+                        server,
                         "cannot write Events: the ClusterRole must allow create on events.events.k8s.io"
                     );
                 }
@@ -207,7 +212,8 @@ impl EventWriter {
     /// Logs a failed write once until the next success.
     fn write_failed(&mut self, error: &str) {
         if self.logged.insert(LogEvent::EventWriteFailed) {
-            warn!(event = %LogEvent::EventWriteFailed, error, "cannot write an Event; retrying");
+            let server = (self.server)();
+            warn!(event = %LogEvent::EventWriteFailed, error, server, "cannot write an Event; retrying");
         }
     }
 

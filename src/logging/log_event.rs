@@ -31,6 +31,8 @@ macro_rules! log_events {
 log_events! {
     /// The daemon is starting.
     DaemonStarting = "daemon_starting",
+    /// The mode `ClusterCIDR` has no `clusterCIDR`.
+    ClusterCidrMissing = "cluster_cidr_missing",
     /// The daemon received a signal and stops.
     SignalReceived = "signal_received",
     /// The daemon stopped; the rules stay.
@@ -113,6 +115,8 @@ log_events! {
     SyncCommitted = "sync_committed",
     /// A sync failed; a retry follows.
     SyncFailed = "sync_failed",
+    /// A sync succeeded after failures.
+    SyncRecovered = "sync_recovered",
     /// The kernel rejected a transaction.
     TransactionRejected = "transaction_rejected",
     /// Tables that cannot be repaired are recreated.

@@ -96,6 +96,9 @@ impl OutcomeLabel {
     };
     /// The transaction failed for another reason.
     pub const FAILED: Self = Self { outcome: "failed" };
+
+    /// Every outcome.
+    pub const ALL: [Self; 3] = [Self::COMMITTED, Self::REJECTED, Self::FAILED];
 }
 
 /// The labels `kind` of a watch and `reason` of its interruption.
@@ -138,6 +141,16 @@ pub struct RejectionLabel {
 }
 
 impl RejectionLabel {
+    /// The labels of every kind and reason.
+    pub fn all() -> impl Iterator<Item = Self> {
+        ObjectKind::ALL.into_iter().flat_map(|kind| {
+            RejectReason::LABELS.map(|reason| Self {
+                kind: kind.to_string(),
+                reason,
+            })
+        })
+    }
+
     /// The labels of a rejected part of an object.
     #[must_use]
     pub fn new(kind: ObjectKind, rejected: &RejectReason) -> Self {

@@ -153,8 +153,24 @@ fn durations(make: fn() -> Histogram) -> Durations {
 }
 
 impl Metrics {
-    /// Initializes the metrics of these families to zero, as kube-proxy does.
+    /// Initializes the metrics of these families, and each counter with fixed labels, to zero, so
+    /// that a query sees their first increase.
     pub fn init(&self, families: &[Family]) {
+        for outcome in OutcomeLabel::ALL {
+            drop(self.transactions.get_or_create(&outcome));
+        }
+        for code in [200, 503].map(CodeLabel::new) {
+            drop(self.healthz.get_or_create(&code));
+            drop(self.livez.get_or_create(&code));
+        }
+        for rejection in RejectionLabel::all() {
+            drop(self.rejected_object_parts.get_or_create(&rejection));
+        }
+        for family in families.iter().copied() {
+            for policy in [PolicyLabel::internal(family), PolicyLabel::external(family)] {
+                drop(self.no_local_endpoints.get_or_create(&policy));
+            }
+        }
         for family in families.iter().copied().map(FamilyLabel::from) {
             drop(self.last_sync.get_or_create(&family));
             drop(self.last_queued.get_or_create(&family));
@@ -162,6 +178,15 @@ impl Metrics {
             drop(self.cleanup_failures.get_or_create(&family));
             drop(self.conntrack_deleted.get_or_create(&family));
             drop(self.services.get_or_create(&family));
+            for durations in [
+                &self.syncs,
+                &self.full_syncs,
+                &self.partial_syncs,
+                &self.programming,
+                &self.conntrack,
+            ] {
+                drop(durations.get_or_create(&family));
+            }
         }
     }
 }

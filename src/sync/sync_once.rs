@@ -61,6 +61,9 @@ impl Syncer {
         match self.sync_dirty() {
             Ok(outcome) => {
                 self.owned_by_other = false;
+                if self.logged_failure.take().is_some() {
+                    info!(event = %LogEvent::SyncRecovered, "syncs succeed again");
+                }
                 outcome
             }
             Err(error) => {
@@ -72,11 +75,12 @@ impl Syncer {
         }
     }
 
-    /// Logs a failed sync. That another process owns the tables is an error only the first time.
+    /// Logs a failed sync, as an error only if the last failure was another one.
     fn log_failure(&mut self, error: &Error) {
-        let owned = matches!(error, Error::Owned(_));
-        let was_owned = std::mem::replace(&mut self.owned_by_other, owned);
-        if was_owned && owned {
+        self.owned_by_other = matches!(error, Error::Owned(_));
+        let failure = error.to_string();
+        let before = self.logged_failure.replace(failure.clone());
+        if before == Some(failure) {
             debug!(event = %LogEvent::SyncFailed, %error, "sync failed; retrying");
         } else {
             error!(event = %LogEvent::SyncFailed, %error, "sync failed; retrying");

@@ -60,6 +60,8 @@ pub struct Syncer {
     pub(super) reading_restarts: u32,
     /// Whether the last sync failed because another process owns the tables.
     pub(super) owned_by_other: bool,
+    /// The failure that was logged since the last sync that succeeded.
+    pub(super) logged_failure: Option<String>,
     pub(super) committed_once: bool,
     /// The channel that is notified when the kernel first holds everything that is desired.
     first_sync: Option<oneshot::Sender<()>>,
@@ -107,6 +109,7 @@ impl Syncer {
             reading: None,
             reading_restarts: 0,
             owned_by_other: false,
+            logged_failure: None,
             committed_once: false,
             first_sync: None,
         })

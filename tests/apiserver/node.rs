@@ -1,9 +1,10 @@
 //! A node without a kernel: it plans the events, treats plans as committed, and records problems as
 //! Events.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use kube_dnat::events::{self, EventRecorder, WritePace};
+use kube_dnat::events::{self, EventRecorder, ServerUrl, WritePace};
 use kube_dnat::metrics::Metrics;
 use kube_dnat::planner::desired::NodeFacts;
 use kube_dnat::planner::model::Events;
@@ -36,7 +37,9 @@ impl Node {
             .await
             .expect("a client");
         let (metrics, _) = Metrics::new();
-        let (recorder, telling) = events::recorder_with(pace, client.kube(), name.into(), &metrics);
+        let url = client.server();
+        let api_server = (client.kube(), Arc::new(move || url.clone()) as ServerUrl);
+        let (recorder, telling) = events::recorder_with(pace, api_server, name.into(), &metrics);
         tokio::spawn(telling);
         let (sender, reported) = channel(16);
         tokio::spawn(watch_with(TIMEOUTS, client, name.into(), sender));

@@ -2,6 +2,7 @@
 
 mod conflicts;
 mod kernel;
+mod routes;
 mod settings;
 
 use std::fmt;
@@ -102,6 +103,7 @@ impl Check {
             Ok(mut opened) => {
                 results.extend(kernel::abilities(&mut opened));
                 results.extend(conflicts::of_rules(&mut opened));
+                results.push(routes::to_cluster_ips(&mut opened));
             }
             Err(error) => results.push(kernel::no_nftables(&error)),
         }

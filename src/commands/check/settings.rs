@@ -37,6 +37,9 @@ fn forwarding() -> CheckResult {
     const CHECK: &str = "ip_forward";
     match read("ipv4/ip_forward").as_deref() {
         Some("1") => CheckResult::ok(CHECK, "IPv4 forwarding is on"),
+        _ if has_global_ipv6() && !has_ipv4() => {
+            CheckResult::ok(CHECK, "off, and this node has no IPv4 address")
+        }
         _ => CheckResult::failure(
             CHECK,
             "net.ipv4.ip_forward is 0: Pods and external clients cannot reach endpoints through this node",
@@ -70,6 +73,15 @@ fn has_global_ipv6() -> bool {
         .flatten()
         .filter_map(|interface| Some(interface.address?.as_sockaddr_in6()?.ip()))
         .any(|address| !address.is_loopback() && !address.is_unicast_link_local())
+}
+
+/// Whether an interface has an IPv4 address that is neither loopback nor link-local.
+fn has_ipv4() -> bool {
+    getifaddrs()
+        .into_iter()
+        .flatten()
+        .filter_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip()))
+        .any(|address| !address.is_loopback() && !address.is_link_local())
 }
 
 /// Checks for interfaces with strict reverse path filtering.

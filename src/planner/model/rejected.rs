@@ -62,6 +62,19 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
+    /// The value of [`Self::label`] of every reason.
+    pub const LABELS: [&'static str; 9] = [
+        "port",
+        "protocol",
+        "address",
+        "name",
+        "timestamp",
+        "further_addresses",
+        "no_service",
+        "contradiction",
+        "malformed",
+    ];
+
     /// Returns the reason as the value of a metric's label, from a fixed list.
     #[must_use]
     pub fn label(&self) -> &'static str {

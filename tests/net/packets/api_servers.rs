@@ -5,6 +5,7 @@ use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Child;
 
+use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -27,17 +28,32 @@ pub(super) struct ApiDaemon {
 }
 
 impl ApiDaemon {
-    pub(super) fn start(cluster: &Cluster, servers: [&Server; 2]) -> Self {
+    pub(super) fn start(cluster: &Cluster, servers: &[&Server], flags: &[&str]) -> Self {
         let directory = TempDir::new().expect("a directory");
         let log = File::create(directory.path().join("log")).expect("a log");
         let mut command = run_command(cluster);
         command
             .args(["-v=4", "--kubeconfig"])
             .arg(servers[0].kubeconfig())
-            .args(servers.map(|server| format!("--master={}", server.url())))
+            .args(
+                servers
+                    .iter()
+                    .map(|server| format!("--master={}", server.url())),
+            )
+            .args(flags)
             .stderr(log);
         let process = cluster.node.namespace.spawn(&mut command);
         Self { process, directory }
+    }
+
+    /// Returns the lines of the log with an event.
+    pub(super) fn logged(&self, event: LogEvent) -> Vec<String> {
+        let log = std::fs::read_to_string(self.directory.path().join("log")).expect("a log");
+        let field = format!(" event={event} ");
+        let lines = log
+            .lines()
+            .filter(|line| format!("{line} ").contains(&field));
+        lines.map(str::to_owned).collect()
     }
 }
 
@@ -95,7 +111,7 @@ fn a_silent_network_is_left_for_another_server() {
     let server = one.namespace.run(|| Server::start_at(first));
     let replica = other.namespace.run(|| server.replica_at(second));
     server.apply(service("cart", "10.96.0.77"));
-    let _daemon = ApiDaemon::start(&cluster, [&server, &replica]);
+    let _daemon = ApiDaemon::start(&cluster, &[&server, &replica], &[]);
     wait_until("the Service is programmed", || {
         is_programmed(&cluster, "10.96.0.77")
     });

@@ -124,7 +124,7 @@ fn a_bug_report_contains_no_credential() {
     let address = (host.ip(Family::V4), PORT).into();
     let server = host.namespace.run(|| Server::start_at(address));
     server.apply(service("cart", "10.96.0.77"));
-    let _daemon = ApiDaemon::start(&cluster, [&server, &server]);
+    let _daemon = ApiDaemon::start(&cluster, &[&server, &server], &[]);
     wait_until("the Service is programmed", || {
         is_programmed(&cluster, "10.96.0.77")
     });

@@ -1,6 +1,7 @@
 //! `kube-dnat check`: whether a node is ready.
 
 use libtest_mimic::Trial;
+use serde_json::Value;
 
 use super::commands::{json, manifests};
 use super::explain::{run, run_without_capabilities};
@@ -14,6 +15,8 @@ pub(super) fn tests() -> Vec<Trial> {
         check_names_each_problem_and_its_fix,
         check_without_capabilities_names_the_one_that_is_missing,
         check_recognizes_a_table_that_another_version_owns,
+        check_of_a_node_without_a_route_to_its_cluster_ips,
+        check_of_an_ipv6_only_node,
     )
 }
 
@@ -148,4 +151,51 @@ fn check_recognizes_a_table_that_another_version_owns() {
         ),
         "{out}"
     );
+}
+
+/// Returns the level and the message of a check.
+fn result(answer: &Value, check: &str) -> (String, String) {
+    let results = answer["results"].as_array().expect("results");
+    let result = results.iter().find(|result| result["check"] == check);
+    let result = result.unwrap_or_else(|| panic!("no result of {check}: {answer}"));
+    let text = |field: &str| result[field].as_str().unwrap_or_default().to_owned();
+    (text("level"), text("message"))
+}
+
+fn check_of_a_node_without_a_route_to_its_cluster_ips() {
+    let shop = Shop::new();
+    let node = &shop.cluster.node.namespace;
+    let _daemon = shop.start(&manifests(&shop));
+    let (code, answer) = json(&shop, &["check"]);
+    assert_eq!(code, 0, "{answer}");
+    let (level, message) = result(&answer, "route");
+    assert_eq!(
+        (&*level, &*message),
+        ("ok", "a route covers each ClusterIP (4)")
+    );
+    for family in ["-4", "-6"] {
+        node.command("ip", &[family, "route", "flush", "table", "main"]);
+    }
+    let (code, answer) = json(&shop, &["check"]);
+    assert_eq!(code, 2, "{answer}");
+    let (level, message) = result(&answer, "route");
+    assert_eq!(level, "failure", "{answer}");
+    assert!(message.contains("4 of 4 have none"), "{message}");
+}
+
+fn check_of_an_ipv6_only_node() {
+    let shop = Shop::new();
+    let node = &shop.cluster.node.namespace;
+    node.sysctls(&[
+        ("net/ipv4/ip_forward", "0"),
+        ("net/ipv6/conf/all/forwarding", "1"),
+    ]);
+    let (_, answer) = json(&shop, &["check"]);
+    assert_eq!(result(&answer, "ip_forward").0, "failure", "{answer}");
+    node.command("ip", &["-4", "address", "flush", "scope", "global"]);
+    let (code, answer) = json(&shop, &["check"]);
+    assert_eq!(code, 0, "{answer}");
+    let (level, message) = result(&answer, "ip_forward");
+    assert_eq!(level, "ok", "{answer}");
+    assert_eq!(message, "off, and this node has no IPv4 address");
 }

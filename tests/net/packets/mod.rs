@@ -20,6 +20,7 @@ mod exec_probe;
 mod explain;
 mod explain_sources;
 mod external_ip;
+mod following;
 mod foreign_tables;
 mod hairpin;
 mod half_open;
@@ -85,6 +86,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         explain::tests(),
         explain_sources::tests(),
         external_ip::tests(),
+        following::tests(),
         foreign_tables::tests(),
         hairpin::tests(),
         half_open::tests(),

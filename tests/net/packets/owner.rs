@@ -233,6 +233,7 @@ fn a_second_daemon_backs_off_and_takes_over_at_once() {
     let attempts = second.logged(LogEvent::SyncFailed);
     let errors = attempts.iter().filter(|line| line.contains(" ERROR "));
     assert_eq!(errors.count(), 1, "{attempts:?}");
+    assert_eq!(second.logged(LogEvent::SyncRecovered).len(), 1);
     let attempts = attempts.len();
     assert!((2..=20).contains(&attempts), "{attempts} attempts");
 }

@@ -1,6 +1,7 @@
 //! The elements of the node itself and of the cluster's address ranges.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::{Bound, RangeBounds as _};
 
@@ -27,6 +28,25 @@ pub enum PodSource {
 impl Default for PodSource {
     fn default() -> Self {
         Self::ClusterCidr(Vec::new())
+    }
+}
+
+impl fmt::Display for PodSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClusterCidr(ranges) if ranges.is_empty() => {
+                f.write_str("ClusterCIDR without a range")
+            }
+            Self::ClusterCidr(ranges) => {
+                let ranges: Vec<_> = ranges.iter().map(IpNet::to_string).collect();
+                write!(f, "ClusterCIDR {}", ranges.join(","))
+            }
+            Self::NodeCidr => f.write_str("NodeCIDR"),
+            Self::Interface(Interface::Named(name)) => write!(f, "BridgeInterface {name}"),
+            Self::Interface(Interface::Prefixed(prefix)) => {
+                write!(f, "InterfaceNamePrefix {prefix}")
+            }
+        }
     }
 }
 
