@@ -55,10 +55,11 @@ pub struct Options {
 /// If the daemon cannot start, or if the configuration file changes.
 pub fn run(source: ObjectSource, config: Config, options: Options) -> anyhow::Result<()> {
     let families = sysctl::families();
+    let runtime = runtime()?;
+    // First, so that an invalid kubeconfig or a missing directory changes nothing on the node.
+    let source = runtime.block_on(source.open())?;
     let mut sockets = Sockets::open(options.table_owner, families)?;
-    runtime()?.block_on(async {
-        let source = source.open().await?;
-        // After the source, so that an invalid kubeconfig changes nothing on the node.
+    runtime.block_on(async {
         settings::apply(&mut sockets.conntrack, &config)?;
         Box::pin(run_parts(source, sockets, config, options, families)).await
     })?;

@@ -39,7 +39,7 @@ pub(super) fn table_to_read<A: Address>(
         TableStatus::Ours(table) => TableToRead::Found(table),
         TableStatus::Missing => TableToRead::Rebuild(program),
         TableStatus::Foreign(reason) => {
-            warn!(event = %LogEvent::TableReplaced, family = %A::FAMILY, %reason, "the table is not of this version; replacing it");
+            warn!(event = %LogEvent::TableReplaced, family = %A::FAMILY, %reason, "the table is of another version or of other settings; replacing it");
             TableToRead::Rebuild(program)
         }
     })

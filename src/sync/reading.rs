@@ -102,7 +102,7 @@ impl Syncer {
             match status {
                 StepStatus::Read(step) => step,
                 StepStatus::Foreign(reason) => {
-                    warn!(event = %LogEvent::TableReplaced, family = %family.family(), %reason, "the table is not of this version; replacing it");
+                    warn!(event = %LogEvent::TableReplaced, family = %family.family(), %reason, "the table is of another version or of other settings; replacing it");
                     family.cancel_read_back();
                     *rebuild = Some(program);
                     None
@@ -270,7 +270,7 @@ impl Syncer {
         let has_others = per_family!(audited.as_ref(), |unknown| unknown.has_others);
         if has_others.any() {
             let reason = "an element of a set is not one of ours";
-            warn!(event = %LogEvent::TableReplaced, reason, "the table is not of this version; replacing it");
+            warn!(event = %LogEvent::TableReplaced, reason, "the table is of another version or of other settings; replacing it");
             self.cancel_reading();
             self.mode = SyncMode::Rebuild;
             return Ok(0);

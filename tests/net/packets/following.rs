@@ -247,11 +247,11 @@ fn frontends_without_endpoints_are_counted_without_a_daemon() {
     let (code, answer) = json(&shop, &["status"]);
     assert_eq!(code, 2, "{answer}");
     for table in answer["tables"].as_array().expect("tables") {
-        // The ClusterIP and the restricted load-balancer IP, each in TCP and UDP.
-        assert_eq!(table["numbers"]["withoutEndpoints"], 4, "{answer}");
+        // The ClusterIP and the restricted load-balancer IP, each in TCP and UDP, and the mark.
+        assert_eq!(table["numbers"]["withoutEndpoints"], 5, "{answer}");
     }
     let (_, out, _) = run(&shop, &["status"]);
-    assert!(out.contains(", without endpoints 4, "), "{out}");
+    assert!(out.contains(", without endpoints 5, "), "{out}");
 }
 
 fn a_missing_directory_of_manifests_changes_nothing() {
