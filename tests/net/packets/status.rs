@@ -58,7 +58,6 @@ fn status_shows_whether_the_daemon_is_running_and_what_it_has_programmed() {
         assert_eq!(numbers["services"], 2, "{answer}");
         assert_eq!(numbers["frontends"], 7, "{answer}");
         assert_eq!(numbers["nodePorts"], 2, "{answer}");
-        assert_eq!(numbers["withoutEndpoints"], 1, "the mark: {answer}");
         assert_eq!(numbers["endpoints"], 2 * (6 + 2), "{answer}");
         let owner = [&Value::Null, &told["process"]][usize::from(supports_owned_tables())];
         assert_eq!(&table["owner"], owner, "{answer}");
