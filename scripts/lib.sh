@@ -47,9 +47,12 @@ need_packages() {
     [ "$status" -eq 0 ] || die "apt-get could not install ${missing[*]}:
 $output"
     # It must not start at the next boot either.
-    case " ${missing[*]} " in
-        *" nginx-light "*) update-rc.d nginx disable >/dev/null 2>&1 || true ;;
-    esac
+    local service
+    for service in nginx prometheus; do
+        case " ${missing[*]} " in
+            *" $service"[\ -]*) update-rc.d "$service" disable >/dev/null 2>&1 || true ;;
+        esac
+    done
 }
 
 # The packages that cargo needs to build kube-dnat, for need_packages. gcc alone cannot link: the files

@@ -13,8 +13,10 @@ exec </dev/null
 headline "Install missing packages"
 need_packages "${build_packages[@]}" "${nft_packages[@]}" ip:iproute2 unshare:util-linux \
     nginx:nginx-light dnsmasq:dnsmasq-base shellcheck:shellcheck capsh:libcap2-bin \
-    conntrack:conntrack ipset:ipset iptables-nft:iptables /etc/ssl/certs/ca-certificates.crt:ca-certificates
+    conntrack:conntrack ipset:ipset iptables-nft:iptables python3:python3 prometheus:prometheus \
+    /etc/ssl/certs/ca-certificates.crt:ca-certificates
 need_cargo
+"$root/scripts/tools.sh" >/dev/null
 for tool in fmt clippy; do
     run_cargo "$tool" --version >/dev/null 2>&1 ||
         die "cargo $tool is missing: rustup component add rustfmt clippy"

@@ -79,11 +79,15 @@ fn the_dashboard_is_json_and_uses_existing_metrics() {
     let mut ids = BTreeSet::new();
     for panel in panels {
         assert!(ids.insert(panel["id"].as_u64().unwrap()), "{panel}");
+        let description = panel["description"].as_str().unwrap();
+        assert!(!description.is_empty(), "{panel}");
         let targets = panel["targets"].as_array().unwrap();
         assert!(!targets.is_empty(), "{panel}");
         for target in targets {
-            let names = names(target["expr"].as_str().unwrap());
+            let expression = target["expr"].as_str().unwrap();
+            let names = names(expression);
             assert!(!names.is_empty(), "{target}");
+            assert!(expression.contains("instance=~\"$instance\""), "{target}");
             used.extend(names);
         }
     }
@@ -92,11 +96,28 @@ fn the_dashboard_is_json_and_uses_existing_metrics() {
     }
 }
 
+/// The alert rules, as a rule file of Prometheus.
+const ALERTS: &str = "manifests/monitoring/alerts.yaml";
+
+fn rules() -> Vec<Value> {
+    let rules: Value = yaml_serde::from_str(&text(ALERTS)).unwrap();
+    rules["groups"][0]["rules"].as_array().unwrap().clone()
+}
+
+/// Runs promtool.
+fn promtool(arguments: &[&str]) {
+    let output = Command::new("promtool")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| panic!("promtool (install Debian's prometheus): {error}"));
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {said}");
+}
+
 #[test]
 fn the_alerts_are_rules_with_existing_metrics() {
-    let path = "manifests/monitoring/alerts.yaml";
-    let rules: Value = yaml_serde::from_str(&text(path)).unwrap();
-    let rules = rules["groups"][0]["rules"].as_array().unwrap();
+    let rules = rules();
     assert!(rules.len() > 5);
     for rule in rules {
         let names = names(rule["expr"].as_str().unwrap());
@@ -109,13 +130,56 @@ fn the_alerts_are_rules_with_existing_metrics() {
         }
         assert!(rule["labels"]["severity"].is_string(), "{rule}");
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    match Command::new("promtool")
-        .args(["check", "rules"])
-        .arg(path)
-        .output()
-    {
-        Ok(output) => assert!(output.status.success(), "{output:?}"),
-        Err(error) => eprintln!("not checked by promtool: {error}"),
+    promtool(&["check", "rules", ALERTS]);
+}
+
+/// The anchor of a heading, as on a web page of the document.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = kept.chars().filter_map(|letter| match letter {
+        ' ' => Some('-'),
+        '-' | '_' => Some(letter),
+        _ => letter.is_alphanumeric().then_some(letter),
+    });
+    kept.collect()
+}
+
+#[test]
+fn every_alert_has_a_runbook_and_is_in_the_documents() {
+    let document = text("docs/operations.md");
+    let headings = document.lines().filter(|line| line.starts_with('#'));
+    let anchors: BTreeSet<_> = headings.map(anchor).collect();
+    for rule in rules() {
+        let runbook = rule["annotations"]["runbook_url"].as_str().unwrap();
+        let anchor = runbook.strip_prefix("docs/operations.md#").unwrap();
+        assert!(anchors.contains(anchor), "{runbook}");
+        let name = rule["alert"].as_str().unwrap();
+        assert!(document.contains(&format!("| `{name}` |")), "{name}");
+    }
+}
+
+#[test]
+fn alerts_fire_once_a_node_and_end() {
+    promtool(&["test", "rules", "tests/metrics/alerts.yaml"]);
+}
+
+/// The rules as an object of the Prometheus operator, for kustomize, which cannot put one file into another.
+#[test]
+fn the_prometheus_rule_has_the_alerts() {
+    let rules = text(ALERTS);
+    let (_, groups) = rules.split_once("\ngroups:").unwrap();
+    let groups = format!("groups:{groups}");
+    let path = "manifests/monitoring/prometheusrule.yaml";
+    let there = text(path);
+    let (head, _) = there.split_once("\nspec:\n").unwrap();
+    let indented = groups.lines().map(|line| format!("  {line}\n"));
+    let expected = format!("{head}\nspec:\n{}", indented.collect::<String>());
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(path), expected).unwrap();
+    } else {
+        assert_eq!(
+            there, expected,
+            "run UPDATE_GOLDEN=1 cargo test --test metrics"
+        );
     }
 }

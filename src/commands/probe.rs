@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 use super::output::{AnswerStatus, print};
@@ -16,7 +15,7 @@ use crate::config::{Config, ConfigFile, HEALTHZ_PORT};
 #[command(after_help = "Examples:\n  \
     kube-dnat probe readyz\n  \
     kube-dnat probe livez --config=/var/lib/kube-proxy/config.conf    (as an exec probe)\n\n\
-    Exit codes:\n  0  the endpoint returns 200\n  1  error: wrong usage, or an unusable configuration file\n  2  the endpoint returns another status, or no answer in 2 s")]
+    Exit codes:\n  0  the endpoint returns 200, or the configuration disables health checks\n  1  error: wrong usage, or an unusable configuration file\n  2  the endpoint returns another status, or no answer in 2 s")]
 pub(super) struct Probe {
     /// The endpoint to request.
     #[arg(value_enum)]
@@ -57,12 +56,16 @@ impl Endpoint {
 impl Probe {
     /// Requests the endpoint, and prints the answer.
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        let default = SocketAddr::from((Ipv4Addr::LOCALHOST, HEALTHZ_PORT));
         let address = match (&self.config, self.healthz_address) {
             (Some(file), _) => configured(file)?,
-            (None, Some(address)) => address,
-            (None, None) => SocketAddr::from((Ipv4Addr::LOCALHOST, HEALTHZ_PORT)),
+            (None, address) => Some(address.unwrap_or(default)),
         };
-        let address = reachable(address);
+        let Some(address) = address.map(reachable) else {
+            // A restart would not change that.
+            print(b"the configuration disables health checks\n")?;
+            return Ok(AnswerStatus::Fine.into());
+        };
         let path = self.endpoint.path();
         // The kubelet shows this text in the Event of a failed probe.
         let (status, text) = match get(address, path) {
@@ -81,16 +84,14 @@ impl Probe {
     }
 }
 
-/// Returns the address at which a daemon with this configuration file serves health checks.
-fn configured(file: &Path) -> anyhow::Result<SocketAddr> {
+/// Returns the address at which a daemon with this configuration file serves health checks, if it does.
+fn configured(file: &Path) -> anyhow::Result<Option<SocketAddr>> {
     let file = ConfigFile::read(file)?;
     let (mut written, _lenience) = file.parse()?;
     written.set_defaults();
     // The name of the node does not matter here, but is required.
-    let path = file.path().display().to_string();
     let config = Config::resolve(written, "localhost", Some(file), &[])?;
-    let address = config.healthz_bind_address;
-    address.with_context(|| format!("{path} has no healthzBindAddress"))
+    Ok(config.healthz_bind_address)
 }
 
 /// Returns the loopback address for a listener on all addresses.
@@ -110,20 +111,22 @@ mod tests {
     #[test]
     fn the_address_is_that_of_the_configuration_as_loopback() {
         for (field, expected) in [
-            ("", "127.0.0.1:10256"),
-            ("healthzBindAddress: \"\"", "127.0.0.1:10256"),
-            ("healthzBindAddress: 0.0.0.0:10299", "127.0.0.1:10299"),
-            ("healthzBindAddress: 192.0.2.1", "192.0.2.1:10256"),
-            ("healthzBindAddress: 127.0.0.1:9998", "127.0.0.1:9998"),
-            ("bindAddress: \"::\"", "[::1]:10256"),
+            ("", Some("127.0.0.1:10256")),
+            ("healthzBindAddress: \"\"", Some("127.0.0.1:10256")),
+            ("healthzBindAddress: 0.0.0.0:10299", Some("127.0.0.1:10299")),
+            ("healthzBindAddress: 192.0.2.1", Some("192.0.2.1:10256")),
+            ("healthzBindAddress: 127.0.0.1:9998", Some("127.0.0.1:9998")),
+            ("healthzBindAddress: 0.0.0.0:0", None),
+            ("bindAddress: \"::\"", Some("[::1]:10256")),
         ] {
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join("config.conf");
             let kind =
                 "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
             std::fs::write(&file, format!("{kind}{field}\n")).unwrap();
-            let address = reachable(configured(&file).unwrap());
-            assert_eq!(address.to_string(), expected, "{field}");
+            let address = configured(&file).unwrap().map(reachable);
+            let address = address.map(|address| address.to_string());
+            assert_eq!(address.as_deref(), expected, "{field}");
         }
     }
 }

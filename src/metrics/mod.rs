@@ -3,6 +3,7 @@
 //! A metric with the meaning of one of kube-proxy's has its name (`pkg/proxy/metrics/metrics.go`).
 //! The others begin with `kube_dnat_`. docs/metrics.md lists all of them.
 
+mod format;
 mod labels;
 mod process;
 
@@ -20,6 +21,7 @@ use prometheus_client::registry::Registry;
 
 use crate::planner::model::addr::Family;
 use crate::revision;
+pub use format::TextFormat;
 pub use labels::{
     CodeLabel, FamilyLabel, InterruptLabel, OutcomeLabel, PolicyLabel, ReasonLabel, RejectionLabel,
     SetLabel,
@@ -208,16 +210,19 @@ impl Exposition {
         self.0.register_collector(Box::new(collector));
     }
 
-    /// Formats the metrics as text of `OpenMetrics` 1.0.
+    /// Formats the metrics as text.
     #[must_use]
     #[expect(
         clippy::expect_used,
         clippy::missing_panics_doc,
         reason = "encoding only fails if the writer fails, and a String does not"
     )]
-    pub fn text(&self) -> String {
+    pub fn text(&self, format: TextFormat) -> String {
         let mut text = String::new();
         encode(&mut text, &self.0).expect("a String accepts any text");
-        text
+        match format {
+            TextFormat::OpenMetrics => text,
+            TextFormat::Prometheus => format::to_prometheus(&text),
+        }
     }
 }

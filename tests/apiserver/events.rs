@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use kube_dnat::events::{EventReason, NewEvent, WritePace};
 use kube_dnat::http::{self, health_check};
 use kube_dnat::logging::LogEvent;
-use kube_dnat::metrics::Metrics;
+use kube_dnat::metrics::{Metrics, TextFormat};
 use kube_dnat::planner::desired::HealthCheck;
 use kube_dnat::planner::desired::HealthCheckChange;
 use kube_dnat::planner::model::addr::Family;
@@ -379,5 +379,8 @@ async fn a_health_check_port_in_use_is_recorded() {
     assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
     // The metric counts it, for alerts.
     let counted = "kube_dnat_objects_not_served{reason=\"FailedToStartServiceHealthcheck\"} 1";
-    until("it is counted", || exposition.text().contains(counted)).await;
+    until("it is counted", || {
+        exposition.text(TextFormat::Prometheus).contains(counted)
+    })
+    .await;
 }

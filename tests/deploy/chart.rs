@@ -1,7 +1,5 @@
 //! What the chart renders is what `manifests/deploy` says.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::rbac::v1::ClusterRole;
@@ -9,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::objects::{Objects, documents, lost};
 use crate::pods::{self, Rights};
-use crate::{files, kustomize, path, printed_by, rbac, template, text};
+use crate::{kustomize, path, rbac, text, tools};
 
 /// Where it is.
 pub(crate) const CHART: &str = "manifests/chart";
@@ -22,82 +20,66 @@ pub(crate) fn yaml(name: &str) -> Value {
 /// `--set` of some values; a path of theirs as `monitoring.serviceMonitor.enabled`.
 type Set<'a> = &'a [(&'a str, Value)];
 
-/// The values of the chart with others set.
-fn values(set: Set) -> Value {
-    let mut values = yaml("values.yaml");
-    for (path, value) in set {
-        let place = path.split('.').fold(&mut values, |at, key| &mut at[key]);
-        *place = value.clone();
-    }
-    values
+/// What helm makes of the chart.
+#[derive(Debug)]
+pub(crate) struct Rendering {
+    /// The text of the objects.
+    pub(crate) manifest: String,
+    pub(crate) objects: Objects,
+    /// What helm prints after an installation.
+    pub(crate) notes: String,
 }
 
-/// Everything that the chart's templates come to but the notes, which are the other text.
-fn rendered(set: Set) -> Result<(String, String), String> {
-    let chart = yaml("Chart.yaml");
-    let root = json!({
-        "Values": values(set),
-        "Release": {"Namespace": "kube-system"},
-        "Chart": {"AppVersion": chart["appVersion"]},
-    });
-    let (mut manifests, mut notes) = (String::new(), String::new());
-    for name in files(&format!("{CHART}/templates")) {
-        let rendered = template::render(&text(&name), &root)?;
-        if name.ends_with("/NOTES.txt") {
-            notes = rendered;
-        } else {
-            manifests.extend(["\n---\n", &rendered]);
-        }
-    }
-    Ok((manifests, notes))
-}
-
-/// The same by helm, where there is one.
-fn rendered_by_helm(set: Set) -> Option<String> {
+/// Renders the chart with helm; returns what helm says if it refuses.
+pub(crate) fn render(set: Set) -> Result<Rendering, String> {
     let chart = path(CHART);
-    let mut arguments = vec!["template", "kube-dnat", chart.to_str().unwrap()];
-    arguments.extend(["--namespace", "kube-system"]);
+    let mut arguments = vec!["install", "kube-dnat", chart.to_str().unwrap()];
+    arguments.extend([
+        "--namespace",
+        "kube-system",
+        "--dry-run=client",
+        "--output",
+        "json",
+    ]);
     let set: Vec<_> = set
         .iter()
         .map(|(path, value)| format!("{path}={value}"))
         .collect();
     arguments.extend(set.iter().flat_map(|set| ["--set-json", set]));
-    printed_by("helm", &arguments)
+    let release: Value = serde_json::from_str(&tools::run("helm", &arguments)?).unwrap();
+    let manifest = release["manifest"].as_str().unwrap().to_owned();
+    Ok(Rendering {
+        objects: Objects::read(&manifest),
+        manifest,
+        notes: release["info"]["notes"].as_str().unwrap().to_owned(),
+    })
 }
 
 fn objects(set: Set) -> Objects {
-    let (manifests, _) = rendered(set).unwrap();
-    if let Some(by_helm) = rendered_by_helm(set) {
-        assert_eq!(
-            comparable(documents(&by_helm)),
-            comparable(documents(&manifests))
-        );
-    }
-    Objects::read(&manifests)
+    render(set).unwrap().objects
 }
 
-/// By kind and name, without what is a different text for the same.
-fn comparable(objects: Vec<Value>) -> BTreeMap<String, Value> {
-    let named = objects.into_iter().map(|mut object| {
-        if let Some(metadata) = object["spec"]["template"]["metadata"].as_object_mut() {
-            metadata.remove("annotations");
-        }
-        (
-            format!("{} {}", object["kind"], object["metadata"]["name"]),
-            object,
-        )
-    });
-    named.collect()
+/// The chart with all that it has for monitoring.
+pub(crate) fn monitoring() -> Objects {
+    objects(&[
+        (HOST, json!("h")),
+        ("monitoring.podMonitor.enabled", json!(true)),
+        ("monitoring.prometheusRule.enabled", json!(true)),
+        ("monitoring.dashboard.enabled", json!(true)),
+    ])
 }
 
-const HOST: &str = "k8sServiceHost";
+/// The value with the address of the API server.
+pub(crate) const HOST: &str = "k8sServiceHost";
 const PLACEHOLDER: &str = "api-server.invalid";
 
 /// What both are to say, without what may differ.
 fn said(objects: &Objects) -> Value {
     let mut daemon_set: DaemonSet = objects.one();
+    daemon_set.metadata.labels = None;
     let template = &mut daemon_set.spec.as_mut().unwrap().template;
-    template.metadata.as_mut().unwrap().annotations = None;
+    // The chart has the labels of helm, too. pods::check finds those that select.
+    template.metadata = None;
     let pod = template.spec.as_mut().unwrap();
     let init_containers = pod.init_containers.iter_mut().flatten();
     for container in init_containers.chain(&mut pod.containers) {
@@ -118,7 +100,7 @@ fn said(objects: &Objects) -> Value {
     let configs = config_maps.map(|map| documents(&map.data.unwrap()["config.conf"]));
     json!({
         "daemonSet": daemon_set,
-        "role": objects.one::<ClusterRole>(),
+        "role": objects.one::<ClusterRole>().rules,
         "configs": configs.collect::<Vec<_>>(),
     })
 }
@@ -139,68 +121,35 @@ fn assert_agree(chart: &Objects, deploy: &Objects) {
 
 #[test]
 fn it_renders_what_deploy_says() {
-    let chart = objects(&[(HOST, json!(PLACEHOLDER))]);
+    let no_range = ("config.clusterCIDR", json!(""));
+    let chart = objects(&[(HOST, json!(PLACEHOLDER)), no_range]);
     pods::check(&chart, Rights::Few);
     rbac::check(&chart, "kube-system");
-    assert_agree(&chart, &kustomize::base());
+    assert_agree(&chart, &kustomize::rendered("base"));
 
-    let existing = ("existingConfigMap", json!("kube-proxy"));
     let k3s = json!({
-        "mode": "nftables", "clusterCIDR": "10.42.0.0/16",
+        "clusterCIDR": "10.42.0.0/16",
         "conntrack": {
             "maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s",
         },
     });
     let host = (HOST, json!("127.0.0.1"));
     let port = ("k8sServicePort", json!(6444));
-    let kubeadm = vec![existing];
+    let kubeadm = vec![("existingConfigMap", json!("kube-proxy"))];
     let privileged = [kubeadm.clone(), vec![("privileged", json!(true))]].concat();
     for (overlay, rights, set) in [
-        ("kubeadm", Rights::Few, kubeadm),
-        ("privileged", Rights::All, privileged),
-        ("k3s", Rights::Few, vec![host, port, ("config", k3s)]),
+        ("overlays/kubeadm", Rights::Few, kubeadm),
+        ("overlays/privileged", Rights::All, privileged),
+        (
+            "overlays/k3s",
+            Rights::Few,
+            vec![host, port, ("config", k3s)],
+        ),
     ] {
         let chart = objects(&set);
         pods::check(&chart, rights);
-        if let Some(deploy) = kustomize::rendered(overlay) {
-            assert_agree(&chart, &deploy);
-        }
+        assert_agree(&chart, &kustomize::rendered(overlay));
     }
-}
-
-#[test]
-fn what_is_said_of_the_release_reaches_the_container() {
-    let chart = objects(&[
-        (HOST, json!("192.0.2.10")),
-        ("extraArgs", json!(["-v=4", "--table-owner=false"])),
-        ("takeover", json!(true)),
-        ("image.tag", json!("9")),
-        ("maxUnavailable", json!(2)),
-        ("resources", json!({"limits": {"memory": "1Gi"}})),
-    ]);
-    let spec = chart.one::<DaemonSet>().spec.unwrap();
-    let pod = spec.template.spec.unwrap();
-    let container = &pod.containers[0];
-    let arguments = container.args.as_ref().unwrap();
-    assert_eq!(
-        arguments[2..],
-        ["--takeover", "-v=4", "--table-owner=false"]
-    );
-    assert_eq!(
-        container.image.as_deref(),
-        Some("ghcr.io/kube-dnat/kube-dnat:9")
-    );
-    let limits = container
-        .resources
-        .as_ref()
-        .unwrap()
-        .limits
-        .as_ref()
-        .unwrap();
-    assert_eq!(limits["memory"].0, "1Gi");
-    let environment = container.env.as_ref().unwrap();
-    assert_eq!(environment[1].value.as_deref(), Some("192.0.2.10"));
-    assert_eq!(environment[2].value.as_deref(), Some("6443"));
 }
 
 #[test]
@@ -215,12 +164,42 @@ fn flags_of_the_release_are_understood_by_the_program() {
 }
 
 #[test]
-fn without_an_address_of_the_api_server_it_is_refused_and_says_what_to_set() {
-    let said = rendered(&[]).unwrap_err();
-    assert!(
-        said.contains(HOST) && said.contains("existingConfigMap"),
-        "{said}"
-    );
+fn helm_lint_finds_no_fault() {
+    let chart = path(CHART);
+    let chart = chart.to_str().unwrap();
+    tools::run(
+        "helm",
+        &["lint", "--strict", chart, "--set", "k8sServiceHost=h"],
+    )
+    .unwrap();
+}
+
+#[test]
+fn probes_ask_at_the_configured_address() {
+    for (field, value) in [
+        ("config.healthzBindAddress", "0.0.0.0:9998"),
+        ("config.healthzBindAddress", "127.0.0.1:10256"),
+        ("config.healthzBindAddress", "127.0.0.1"),
+        ("config.healthzBindAddress", "192.0.2.1:9998"),
+        ("config.healthzBindAddress", "[::]:9998"),
+        ("config.healthzBindAddress", "::1"),
+        ("config.healthzBindAddress", ""),
+        ("config.bindAddress", "::"),
+    ] {
+        pods::check(
+            &objects(&[(HOST, json!("h")), (field, json!(value))]),
+            Rights::Few,
+        );
+    }
+    // Port 0 disables health checks.
+    let disabled = [
+        (HOST, json!("h")),
+        ("config.healthzBindAddress", json!("0.0.0.0:0")),
+    ];
+    let daemon_set: DaemonSet = objects(&disabled).one();
+    let pod = daemon_set.spec.unwrap().template.spec.unwrap();
+    assert_eq!(pod.containers[0].liveness_probe, None);
+    assert_eq!(pod.containers[0].startup_probe, None);
 }
 
 #[test]
@@ -232,40 +211,87 @@ fn a_changed_configuration_changes_the_pods() {
     assert_ne!(template("10.0.0.0/8"), template("10.1.0.0/16"));
 }
 
+/// What the notes say if Prometheus cannot reach the metrics.
+const ADVICE: &str = "metricsBindAddress";
+
 #[test]
 fn a_service_monitor_finds_the_metrics() {
-    let enabled = [
-        (HOST, json!("h")),
-        ("monitoring.serviceMonitor.enabled", json!(true)),
-    ];
-    let (manifests, notes) = rendered(&enabled).unwrap();
-    let warning = "metricsBindAddress";
-    assert!(notes.contains(warning), "{notes}");
-    let (kubernetes, others): (Vec<_>, Vec<_>) = documents(&manifests)
-        .into_iter()
-        .partition(|object| object["kind"] != "ServiceMonitor");
-    let objects = kubernetes.iter().map(|object| format!("---\n{object}\n"));
-    let objects = Objects::read(&objects.collect::<String>());
-    let service = objects.one::<Service>();
-    let monitor = &others[0];
-    let spec = service.spec.unwrap();
-    let port = &spec.ports.unwrap()[0];
-    assert_eq!(port.port, i32::from(kube_dnat::config::METRICS_PORT));
-    assert_eq!(monitor["spec"]["endpoints"][0]["port"], json!(port.name));
-    let labels = json!(service.metadata.labels);
-    assert_eq!(monitor["spec"]["selector"]["matchLabels"], labels);
-    let pods = objects
-        .one::<DaemonSet>()
-        .spec
-        .unwrap()
-        .selector
-        .match_labels;
-    assert_eq!(spec.selector, pods);
+    let enabled = ("monitoring.serviceMonitor.enabled", json!(true));
+    for (address, port, reachable) in [
+        ("", 10249, false),
+        ("127.0.0.1:9999", 9999, false),
+        ("0.0.0.0:9999", 9999, true),
+        ("0.0.0.0", 10249, true),
+        ("[::]:9999", 9999, true),
+        ("::1", 10249, false),
+    ] {
+        let set = [
+            (HOST, json!("h")),
+            enabled.clone(),
+            ("config.metricsBindAddress", json!(address)),
+        ];
+        let Rendering { objects, notes, .. } = render(&set).unwrap();
+        assert_eq!(notes.contains(ADVICE), !reachable, "{address}: {notes}");
+        let service = objects.one::<Service>();
+        let monitor = objects.of_kind("ServiceMonitor").next().unwrap();
+        let spec = service.spec.unwrap();
+        let service_port = &spec.ports.unwrap()[0];
+        assert_eq!(service_port.port, port, "{address}");
+        let endpoint = &monitor["spec"]["endpoints"][0];
+        assert_eq!(endpoint["port"], json!(service_port.name));
+        let labels = service.metadata.labels.unwrap();
+        let selected = monitor["spec"]["selector"]["matchLabels"]
+            .as_object()
+            .unwrap();
+        for (name, value) in selected {
+            assert_eq!(
+                labels.get(name).map(String::as_str),
+                value.as_str(),
+                "{name}"
+            );
+        }
+        let pods = objects.one::<DaemonSet>().spec.unwrap().selector;
+        assert_eq!(spec.selector, pods.match_labels);
+    }
+}
 
-    let [host, enabled] = enabled;
-    let reachable = ("config.metricsBindAddress", json!("0.0.0.0:10249"));
-    let (_, notes) = rendered(&[host, enabled, reachable]).unwrap();
-    assert!(!notes.contains(warning), "{notes}");
+#[test]
+fn the_advice_about_metrics_fits_an_existing_config_map() {
+    let existing = ("existingConfigMap", json!("kube-proxy"));
+    for monitor in [
+        "monitoring.serviceMonitor.enabled",
+        "monitoring.podMonitor.enabled",
+    ] {
+        let enabled = (monitor, json!(true));
+        let notes = render(&[existing.clone(), enabled]).unwrap().notes;
+        let advice = "edit configmap kube-proxy";
+        assert!(notes.contains(ADVICE) && notes.contains(advice), "{notes}");
+        assert!(!notes.contains("config.metricsBindAddress"), "{notes}");
+    }
+    let notes = render(&[existing]).unwrap().notes;
+    assert!(!notes.contains(ADVICE), "{notes}");
+}
+
+#[test]
+fn the_job_can_be_kube_proxys() {
+    let set = [
+        (HOST, json!("h")),
+        ("monitoring.job", json!("kube-proxy")),
+        ("monitoring.serviceMonitor.enabled", json!(true)),
+        ("monitoring.podMonitor.enabled", json!(true)),
+    ];
+    let objects = objects(&set);
+    let job = json!({"targetLabel": "job", "replacement": "kube-proxy"});
+    for (kind, endpoints) in [
+        ("ServiceMonitor", "endpoints"),
+        ("PodMonitor", "podMetricsEndpoints"),
+    ] {
+        let monitor = objects.of_kind(kind).next().unwrap();
+        let relabelings = monitor["spec"][endpoints][0]["relabelings"]
+            .as_array()
+            .unwrap();
+        assert_eq!(relabelings.last(), Some(&job), "{kind}");
+    }
 }
 
 #[test]
@@ -281,7 +307,7 @@ fn its_versions_are_the_programs() {
         repository.as_str().unwrap(),
         env!("CARGO_PKG_VERSION")
     );
-    let deployed = kustomize::base()
+    let deployed = kustomize::rendered("base")
         .one::<DaemonSet>()
         .spec
         .unwrap()

@@ -54,7 +54,8 @@ pub(crate) fn check(objects: &Objects, rights: Rights) {
     let [container] = pod.containers.as_slice() else {
         panic!("not one container: {pod:?}");
     };
-    check_probes(container, config.healthz_bind_address.unwrap(), kubeconfig);
+    let health = config.healthz_bind_address.unwrap();
+    check_probes(container, health, kubeconfig);
     let environment = environment(container);
     assert!(environment.contains("NODE_NAME"), "{environment:?}");
     // The Service `kubernetes` works only once we do.

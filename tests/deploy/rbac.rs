@@ -110,7 +110,7 @@ fn watched() -> BTreeSet<(String, String)> {
 
 #[test]
 fn the_role_is_for_what_is_watched_and_for_events() {
-    let role = super::kustomize::base().one();
+    let role = super::kustomize::rendered("base").one();
     let mut needed = BTreeSet::new();
     for (group, resource) in watched() {
         let verbs = ["get", "list", "watch"];

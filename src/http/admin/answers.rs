@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json as value};
@@ -16,6 +16,7 @@ use super::AdminServer;
 use crate::http::failed::FailedListeners;
 use crate::http::server::HttpResponse;
 use crate::logging;
+use crate::metrics::TextFormat;
 use crate::sync::{DebugRequest, DebugView};
 
 /// The number of concurrent reads of the counters; further requests wait.
@@ -31,6 +32,9 @@ impl AdminServer {
     ) -> HttpResponse {
         match (request.method(), request.uri().path()) {
             (&Method::PUT, "/debug/flags/v") => set_verbosity(from, &request),
+            (&Method::GET | &Method::HEAD, "/metrics") => {
+                self.exposition_response(accepted_format(&request)).await
+            }
             (&Method::GET | &Method::HEAD, path) => self.get(path, failed).await,
             _ => text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
         }
@@ -39,7 +43,6 @@ impl AdminServer {
     /// Answers a GET request.
     async fn get(&self, path: &str, failed: &FailedListeners) -> HttpResponse {
         match path {
-            "/metrics" => self.exposition_response().await,
             "/healthz" => self.ready(),
             "/proxyMode" => text(StatusCode::OK, "nftables"),
             "/configz" => {
@@ -55,16 +58,16 @@ impl AdminServer {
     }
 
     /// Reads the counters of all frontends on a blocking thread.
-    async fn exposition_response(&self) -> HttpResponse {
+    async fn exposition_response(&self, format: TextFormat) -> HttpResponse {
         let exposition = Arc::clone(&self.exposition);
         let permit = READERS.acquire().await;
         let read = move || {
             // The permit is held until the read is done, even if the peer is gone.
             let _permit = permit;
-            exposition.text()
+            exposition.text(format)
         };
         match spawn_blocking(read).await {
-            Ok(metrics) => with_type(StatusCode::OK, OPEN_METRICS, metrics),
+            Ok(metrics) => with_type(StatusCode::OK, format.content_type(), metrics),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         }
     }
@@ -106,8 +109,12 @@ fn set_verbosity(from: SocketAddr, request: &Request<Bytes>) -> HttpResponse {
     }
 }
 
-/// The content type of metrics.
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Returns the format of metrics that the headers of a request ask for.
+fn accepted_format(request: &Request<Bytes>) -> TextFormat {
+    let values = request.headers().get_all(ACCEPT).iter();
+    let texts: Vec<_> = values.filter_map(|value| value.to_str().ok()).collect();
+    TextFormat::accepted(&texts.join(","))
+}
 
 /// Builds the answer 404.
 pub(super) fn not_found() -> HttpResponse {

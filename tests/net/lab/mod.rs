@@ -41,7 +41,7 @@ pub(crate) use family::Family;
 pub(crate) use flow::Flow;
 pub(crate) use host::Host;
 pub(crate) use kernel::supports_owned_tables;
-pub(crate) use manifest::{Service, Slices};
+pub(crate) use manifest::{Service, Slices, objects};
 pub(crate) use namespace::Namespace;
 pub(crate) use ping::{Ping, ping};
 pub(crate) use probe::{Answer, Outcome, Probe, Protocol, Tally};

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
-use openmetrics_parser::openmetrics::parse_openmetrics;
 use serde_json::{Value, json};
 
 use super::health_check::ask;
@@ -241,8 +240,6 @@ fn metrics_are_valid_and_count_changes() {
     wait_until("the tables are repaired", repaired);
     let (status, metrics) = on_loopback(&shop, "/metrics");
     assert_eq!(status, 200);
-    let parsed = parse_openmetrics(&metrics).unwrap_or_else(|error| panic!("{error}: {metrics}"));
-    assert!(parsed.families.len() > 25, "{metrics}");
     for name in COUNTED {
         let value = value(&metrics, name);
         assert!(

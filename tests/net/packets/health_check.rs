@@ -50,13 +50,24 @@ pub(crate) fn ask(
     what: &str,
     body: &str,
 ) -> std::io::Result<String> {
+    ask_with(from, to, what, "", body)
+}
+
+/// Does the same with more header lines, each with its end.
+pub(super) fn ask_with(
+    from: &Host,
+    to: (IpAddr, u16),
+    what: &str,
+    headers: &str,
+    body: &str,
+) -> std::io::Result<String> {
     from.namespace.run(|| {
         let mut stream = TcpStream::connect_timeout(&SocketAddr::from(to), DEADLINE)?;
         stream.set_read_timeout(Some(DEADLINE))?;
         let len = body.len();
         write!(
             stream,
-            "{what} HTTP/1.1\r\nHost: node\r\nContent-Length: {len}\r\n\r\n{body}"
+            "{what} HTTP/1.1\r\nHost: node\r\n{headers}Content-Length: {len}\r\n\r\n{body}"
         )?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;

@@ -35,6 +35,7 @@ mod node_port;
 mod node_port_addresses;
 mod owner;
 mod policies;
+mod prometheus;
 mod read_back;
 mod refusals;
 mod rejected;
@@ -108,6 +109,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         sctp::tests(),
         services::tests(),
         policies::tests(),
+        prometheus::tests(),
         service_manager::tests(),
         session_affinity::tests(),
         silence::tests(),
