@@ -162,7 +162,7 @@ fn log_start(config: &Config, families: &[Family], source: &OpenSource) {
         node = config.node,
         source = source.description(),
         ipv6 = families.contains(&Family::Ipv6),
-        pods = %config.facts.pods,
+        pods = config.facts.pods.to_string(),
         "starting"
     );
     if config.facts.pods == PodSource::ClusterCidr(Vec::new()) {

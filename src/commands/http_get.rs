@@ -11,7 +11,7 @@ use hyper_util::rt::TokioExecutor;
 use tokio::time::timeout;
 
 /// The longest wait for a response. A daemon that does not answer within this time is not healthy.
-const TIMEOUT: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_millis(1_800);
 
 /// The maximum size of a response in bytes.
 const MAX_RESPONSE: usize = 64 * 1024 * 1024;

@@ -278,12 +278,12 @@ fn an_empty_cluster_cidr_is_a_warning() {
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("clusterCIDR is empty"), "{warnings:?}");
     let starting = daemon.logged(LogEvent::DaemonStarting);
-    let words = "pods=ClusterCIDR without a range";
+    let words = "pods=\"ClusterCIDR without a range\"";
     assert!(starting[0].contains(words), "{starting:?}");
     drop(daemon);
     let daemon = Daemon::start(&shop.cluster, &shop.manifests);
     assert_eq!(daemon.logged(LogEvent::ClusterCidrMissing), [""; 0]);
     let starting = daemon.logged(LogEvent::DaemonStarting);
-    let words = format!("pods=ClusterCIDR {}", Family::V4.cluster_cidr());
+    let words = format!("pods=\"ClusterCIDR {}", Family::V4.cluster_cidr());
     assert!(starting[0].contains(&words), "{starting:?}");
 }
