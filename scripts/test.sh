@@ -14,7 +14,7 @@ headline "Install missing packages"
 need_packages "${build_packages[@]}" "${nft_packages[@]}" ip:iproute2 unshare:util-linux \
     nginx:nginx-light dnsmasq:dnsmasq-base shellcheck:shellcheck capsh:libcap2-bin \
     conntrack:conntrack ipset:ipset iptables-nft:iptables python3:python3 prometheus:prometheus \
-    /etc/ssl/certs/ca-certificates.crt:ca-certificates
+    zsh:zsh fish:fish /etc/ssl/certs/ca-certificates.crt:ca-certificates
 need_cargo
 "$root/scripts/tools.sh" >/dev/null
 for tool in fmt clippy; do

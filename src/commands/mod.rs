@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::{Parser, Subcommand};
 
-use crate::logging;
+use crate::logging::{self, LogStyle};
 use crate::netlink::{Kernel, TableShape};
 use crate::planner::diff::TableStatus;
 use crate::planner::model::Address;
@@ -85,9 +85,13 @@ enum Command {
     Man(man::Man),
 }
 
-/// Parses the command line, executes the subcommand, and logs an error as one sentence.
+/// Parses the command line, executes the subcommand, and reports an error as one sentence: the daemon
+/// in its log, the others as `error: ...`.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(code) = completions::complete() {
+        return code;
+    }
     let line = CommandLine::of_process();
     if let Err(help) = &line
         && !help.use_stderr()
@@ -96,7 +100,10 @@ pub fn main() -> ExitCode {
         let _ = help.print();
         return ExitCode::SUCCESS;
     }
-    logging::start();
+    logging::start(match &line {
+        Ok(line) if line.is_daemon() => LogStyle::Log,
+        Ok(_) | Err(_) => LogStyle::Messages,
+    });
     let result = line
         .map_err(|error| anyhow::anyhow!(sentence(&error)))
         .and_then(CommandLine::execute);
@@ -116,6 +123,15 @@ impl CommandLine {
     /// If the command line is invalid, or requests the help or the version.
     pub fn of_process() -> Result<Self, clap::Error> {
         Self::try_parse_from(std::env::args_os().map(normalize))
+    }
+
+    /// Returns whether the command is the daemon, whose messages are a log.
+    fn is_daemon(&self) -> bool {
+        match &self.command {
+            None => self.run.is_daemon(),
+            Some(Command::Run(run)) => run.is_daemon(),
+            Some(_) => false,
+        }
     }
 
     /// Executes the subcommand. Returns exit code 0, 2 for a problem, or 3 if nothing was found.
@@ -144,9 +160,7 @@ impl CommandLine {
 
 /// Warns that there are no tables, and returns the exit code for it.
 fn no_tables() -> ExitCode {
-    output::warn(format_args!(
-        "no table {TABLE}: kube-dnat has not programmed this node"
-    ));
+    tracing::warn!("no table {TABLE}: kube-dnat has not programmed this node");
     output::AnswerStatus::NotFound.into()
 }
 

@@ -48,12 +48,6 @@ impl OutputFormat {
     }
 }
 
-/// Writes a warning to standard error.
-pub(super) fn warn(text: impl Display) {
-    // If standard error is closed, there is nowhere to write to.
-    let _ = writeln!(io::stderr().lock(), "warning: {text}");
-}
-
 /// Writes bytes to standard output. A closed pipe is not an error.
 pub(super) fn print(bytes: &[u8]) -> anyhow::Result<()> {
     match io::stdout().lock().write_all(bytes) {

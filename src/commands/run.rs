@@ -18,7 +18,10 @@ use crate::watch::apiserver::{ClientSettings, HttpVersions};
     kube-dnat --config=/var/lib/kube-proxy/config.conf --hostname-override=node-1\n  \
     kube-dnat run --cluster-cidr 10.244.0.0/16            (in a cluster)\n  \
     kube-dnat run --kubeconfig /etc/kubernetes/proxy.conf --hostname-override node-1\n  \
-    kube-dnat run --manifests /etc/kube-dnat/manifests    (without a cluster)")]
+    kube-dnat run --manifests /etc/kube-dnat/manifests    (without a cluster)\n\n\
+    Flags of kube-proxy without effect are accepted and not listed here: those of iptables, IPVS, client\n\
+    rate limits, feature gates, profiling, log files and the libraries that kube-proxy is built with.\n\
+    docs/configuration.md lists each of them.")]
 pub(super) struct Run {
     #[command(flatten)]
     given: GivenFlags<RunFlags>,
@@ -88,6 +91,11 @@ struct RunFlags {
 }
 
 impl Run {
+    /// Returns whether the command is the daemon. `--cleanup` is the command `cleanup`.
+    pub(super) fn is_daemon(&self) -> bool {
+        self.given.flags.cleanup != Some(true)
+    }
+
     /// Runs the daemon, or the task that a flag selects.
     pub(super) fn execute(self) -> anyhow::Result<()> {
         let GivenFlags { flags, names } = self.given;

@@ -9,7 +9,7 @@ use std::io::IsTerminal;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use tracing::{Event, Subscriber, info};
+use tracing::{Event, Level, Subscriber, info};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::{self, Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -50,14 +50,23 @@ fn directives(verbosity: u32) -> &'static str {
     }
 }
 
+/// The form of the lines on standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogStyle {
+    /// The log of the daemon: time, level, message and fields, or JSON.
+    Log,
+    /// The messages of a command to its user: `error: ...`, `warning: ...`, or the message alone.
+    Messages,
+}
+
 /// Starts logging at level `info` and above, or with the filter in the environment variable
 /// `RUST_LOG`.
-pub fn start() {
+pub fn start(style: LogStyle) {
     let (filter, handle) = reload::Layer::new(configured_filter());
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .event_format(LogLines::new());
+        .event_format(LogLines::new(style));
     // The libraries' own lines would displace kube-dnat's at a high verbosity.
     let kept = Targets::new()
         .with_default(LevelFilter::INFO)
@@ -65,7 +74,7 @@ pub fn start() {
     let kept_lines = tracing_subscriber::fmt::layer()
         .with_writer(|| recent::RecentWriter)
         .with_ansi(false)
-        .event_format(LogLines::new())
+        .event_format(LogLines::new(style))
         .with_filter(kept);
     tracing_subscriber::registry()
         .with(filter)
@@ -135,6 +144,8 @@ fn set_filter(filter: EnvFilter) {
 
 /// A formatter that uses the configured format for each line.
 struct LogLines {
+    /// The form of the lines.
+    style: LogStyle,
     /// The formatter of text.
     text: Format,
     /// The formatter of JSON.
@@ -143,8 +154,9 @@ struct LogLines {
 
 impl LogLines {
     /// Creates the formatter.
-    fn new() -> Self {
+    fn new(style: LogStyle) -> Self {
         Self {
+            style,
             text: format::format().with_target(false),
             json: format::format()
                 .json()
@@ -162,9 +174,19 @@ where
     fn format_event(
         &self,
         context: &FmtContext<'_, S, N>,
-        writer: Writer<'_>,
+        mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
+        if self.style == LogStyle::Messages {
+            let level = *event.metadata().level();
+            if level == Level::ERROR {
+                writer.write_str("error: ")?;
+            } else if level == Level::WARN {
+                writer.write_str("warning: ")?;
+            }
+            context.format_fields(writer.by_ref(), event)?;
+            return writeln!(writer);
+        }
         if JSON.load(Ordering::Relaxed) {
             self.json.format_event(context, writer, event)
         } else {

@@ -44,7 +44,9 @@ impl Outcome {
 
     /// The error that ends the process, as its last line.
     fn error(&self) -> &str {
-        let errors = self.at("ERROR");
+        let is_error = |line: &&str| line.starts_with("error: ") || line.contains("ERROR");
+        let lines = self.log.iter().map(String::as_str);
+        let errors: Vec<_> = lines.filter(is_error).collect();
         assert_eq!(errors.len(), 1, "{:#?}", self.log);
         assert_eq!(self.log.last().map(String::as_str), Some(errors[0]));
         errors[0]

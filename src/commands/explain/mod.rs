@@ -9,9 +9,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use live::{LiveLookup, kinds, own_addresses};
 use serde::Serialize;
 
+use super::completions::services;
 use super::output::{AnswerStatus, OutputFormat};
 use super::{inspect_table, no_tables};
 use crate::netlink::Kernel;
@@ -33,7 +35,7 @@ use crate::planner::ruleset::{Element, SetName};
 pub(super) struct Explain {
     /// Destination of the connection (TCP unless a protocol is given), or a Service with the name
     /// or number of its port. Without a port: all ports. Without a namespace: in all namespaces.
-    #[arg(value_name = "ADDRESS[:PORT[/PROTOCOL]]|[NAMESPACE/]NAME[:PORT]", value_parser = str::parse::<Query>)]
+    #[arg(value_name = "ADDRESS[:PORT[/PROTOCOL]]|[NAMESPACE/]NAME[:PORT]", value_parser = str::parse::<Query>, add = ArgValueCompleter::new(services))]
     to: Query,
 
     /// Address of the client. Without it, explain shows each kind of client.

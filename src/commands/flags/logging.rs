@@ -1,7 +1,9 @@
 //! The flags for logging. They take effect with `--config` too.
 
 use clap::Args;
+use clap_complete::ArgValueCandidates;
 
+use super::super::completions::values;
 use super::set;
 use super::syntax::{SWITCH, module, switch};
 use crate::config::GoDuration;
@@ -17,7 +19,7 @@ pub(in crate::commands) struct LoggingFlags {
     v: Option<u32>,
 
     /// Log format: text or json [default: text].
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(long, value_name = "FORMAT", add = ArgValueCandidates::new(values(["text", "json"])))]
     logging_format: Option<String>,
 
     /// Accepted for compatibility, no effect.

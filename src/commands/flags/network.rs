@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap_complete::ArgValueCandidates;
 
+use super::super::completions::values;
 use super::set;
 use super::syntax::{SWITCH, switch};
 use crate::config::{GoDuration, HEALTHZ_PORT, KubeProxyConfiguration, METRICS_PORT, append_port};
@@ -42,7 +44,7 @@ pub(in crate::commands) struct NetworkFlags {
     bind_address_hard_fail: Option<bool>,
 
     /// nftables, iptables or ipvs; kube-dnat uses nftables in every mode.
-    #[arg(long, value_name = "MODE", help_heading = "Node and Pods")]
+    #[arg(long, value_name = "MODE", help_heading = "Node and Pods", add = ArgValueCandidates::new(values(["nftables", "iptables", "ipvs"])))]
     proxy_mode: Option<String>,
 
     /// Minimum interval between syncs, in mode nftables too [default: 0s].

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap_complete::ArgValueCandidates;
 
+use super::super::completions::values;
 use super::set;
 use super::syntax::{SWITCH, switch};
 use crate::config::KubeProxyConfiguration;
@@ -33,7 +35,7 @@ pub(in crate::commands) struct NodeFlags {
 
     /// How to detect connections from Pods: ClusterCIDR, NodeCIDR, BridgeInterface or
     /// InterfaceNamePrefix [default: ClusterCIDR].
-    #[arg(long, value_name = "MODE")]
+    #[arg(long, value_name = "MODE", add = ArgValueCandidates::new(values(["ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"])))]
     detect_local_mode: Option<String>,
 
     /// Bridge interface of the Pods, for --detect-local-mode BridgeInterface.

@@ -3,7 +3,7 @@
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 
-use crate::config::Setting;
+use crate::config::{Setting, Support};
 
 /// Parsed flags, and the names of those that the command line contains.
 ///
@@ -60,8 +60,12 @@ impl<T: Args> Args for GivenFlags<T> {
     }
 }
 
-/// Gives a flag the syntax that it has in kube-proxy.
+/// Gives a flag the syntax that it has in kube-proxy, and hides it from the help if it has no
+/// effect. docs/configuration.md lists all of them.
 fn with_pflag_syntax(flag: Arg) -> Arg {
+    let setting = flag.get_long().and_then(Setting::of_flag);
+    let has_no_effect = setting.is_some_and(|setting| setting.support == Support::NoEffect);
+    let flag = flag.hide(has_no_effect);
     let is_switch = flag
         .get_value_names()
         .is_some_and(|names| names.iter().any(|name| name == SWITCH));

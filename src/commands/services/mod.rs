@@ -6,8 +6,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use clap_complete::ArgValueCompleter;
 use serde::Serialize;
 
+use super::completions::{namespaces, services};
 use super::output::{self, AnswerStatus};
 use super::{inspect_table, no_tables};
 use crate::netlink::Kernel;
@@ -36,12 +38,12 @@ use crate::planner::service_list::{FrontendElements, FrontendRow, SETS_OF_FRONTE
 )]
 pub(super) struct Services {
     /// Only Services in this namespace.
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", add = ArgValueCompleter::new(namespaces))]
     namespace: Option<String>,
 
     /// Only the Service with this name, in any namespace unless one is given, and only the port with
     /// this name or number.
-    #[arg(long, value_name = "[NAMESPACE/]NAME[:PORT]", value_parser = str::parse::<ServiceQuery>)]
+    #[arg(long, value_name = "[NAMESPACE/]NAME[:PORT]", value_parser = str::parse::<ServiceQuery>, add = ArgValueCompleter::new(services))]
     selector: Option<ServiceQuery>,
 
     /// Only frontends without an endpoint for their connections.

@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use sample::{RECEIVE_INTERVAL, Sampler};
-use table::{NewByEndpoint, Rates, SortOrder};
+use table::{NewByEndpoint, Rates, Selection, SortOrder};
 use view::View;
 
+use super::completions::namespaces;
 use super::no_tables;
 use super::output::OutputFormat;
 
@@ -26,7 +28,8 @@ use super::output::OutputFormat;
     conntrack events while top is running.\n\n\
     Examples:\n  \
     kube-dnat top\n  \
-    kube-dnat top --once --interval 5 -o json\n\n\
+    kube-dnat top -n shop\n  \
+    kube-dnat top --once --interval 5 --limit 10 -o json\n\n\
     Exit codes:\n  0  success\n  1  error: wrong usage, no permission, no nftables\n  3  no kube-dnat tables"
 )]
 pub(super) struct Top {
@@ -37,6 +40,14 @@ pub(super) struct Top {
     /// Seconds between samples.
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = interval)]
     interval: f64,
+
+    /// Only Services in this namespace.
+    #[arg(short, long, value_name = "NAMESPACE", add = ArgValueCompleter::new(namespaces))]
+    namespace: Option<String>,
+
+    /// Maximum number of Service ports, the first ones of the sort order.
+    #[arg(long, value_name = "NUMBER")]
+    limit: Option<usize>,
 
     /// Sort order.
     #[arg(long, value_enum, default_value = "rate")]
@@ -66,9 +77,16 @@ impl Top {
         let Self {
             once,
             interval,
+            namespace,
+            limit,
             sort,
             output,
         } = self;
+        let selection = Selection {
+            order: sort,
+            namespace,
+            limit,
+        };
         if !once && !io::stdout().is_terminal() {
             bail!("standard output is not a terminal: use --once");
         }
@@ -77,9 +95,9 @@ impl Top {
         };
         let interval = Duration::from_secs_f64(interval);
         if once {
-            output.print(&measure_once(&mut sampler, interval, sort)?)?;
+            output.print(&measure_once(&mut sampler, interval, &selection)?)?;
         } else {
-            ratatui::run(|terminal| View::new(sort).run(terminal, &mut sampler, interval))?;
+            ratatui::run(|terminal| View::new(selection).run(terminal, &mut sampler, interval))?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -89,7 +107,7 @@ impl Top {
 fn measure_once(
     sampler: &mut Sampler,
     interval: Duration,
-    order: SortOrder,
+    selection: &Selection,
 ) -> anyhow::Result<Rates> {
     let before = sampler.counters()?;
     // Discards connections that began before the interval.
@@ -108,6 +126,6 @@ fn measure_once(
     sampler.receive(&after, &mut received)?;
     let seconds = start.elapsed().as_secs_f64();
     let mut rates = Rates::new(&before, &after, &received, seconds);
-    rates.sort(order);
+    rates.select(selection);
     Ok(rates)
 }

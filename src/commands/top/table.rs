@@ -48,6 +48,17 @@ pub(super) enum SortOrder {
     Service,
 }
 
+/// The rows to show, and their order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Selection {
+    /// The order of the rows.
+    pub(super) order: SortOrder,
+    /// The namespace of the Services; `None`: all.
+    pub(super) namespace: Option<String>,
+    /// The maximum number of Service ports; `None`: all.
+    pub(super) limit: Option<usize>,
+}
+
 /// The rates of a Service port.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -144,6 +155,19 @@ impl Rates {
             events_lost: received.events_lost,
             services: counted.into_iter().map(row).collect(),
         }
+    }
+
+    /// Drops the Service ports that are not selected, and sorts the others.
+    pub(super) fn select(&mut self, selection: &Selection) {
+        if let Some(namespace) = &selection.namespace {
+            self.services.retain(|row| {
+                let (of_row, _) = row.service.split_once('/').unwrap_or_default();
+                of_row == namespace
+            });
+        }
+        self.sort(selection.order);
+        self.services
+            .truncate(selection.limit.unwrap_or(usize::MAX));
     }
 
     /// Sorts the Service ports, and their endpoints by rate.
@@ -272,6 +296,31 @@ mod tests {
             .map(|row| row.endpoint.as_str())
             .collect();
         assert_eq!(endpoints, ["10.244.1.9:8080", "10.244.1.9:8081"]);
+    }
+
+    #[test]
+    fn a_selection_has_the_first_ports_of_a_namespace() {
+        let all = [
+            (80, counter("shop/cart", "pick-2", 1)),
+            (81, counter("shop/till", "pick-2", 3)),
+            (82, counter("other/cart", "pick-2", 9)),
+        ];
+        let selected = |namespace: Option<&str>, limit| {
+            let mut rates = rates(&[], &all, &[]);
+            rates.select(&Selection {
+                order: SortOrder::Total,
+                namespace: namespace.map(str::to_owned),
+                limit,
+            });
+            let names = rates.services.into_iter().map(|row| row.service);
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!(
+            selected(None, None),
+            ["other/cart", "shop/till", "shop/cart"]
+        );
+        assert_eq!(selected(Some("shop"), Some(1)), ["shop/till"]);
+        assert_eq!(selected(Some("sho"), None), [""; 0]);
     }
 
     #[test]

@@ -12,15 +12,15 @@ use ratatui::widgets::{Cell, Paragraph, Row as TableRow, Table, TableState};
 use ratatui::{DefaultTerminal, Frame};
 
 use super::sample::{RECEIVE_INTERVAL, Sampler};
-use super::table::{NewByEndpoint, Rates, ServiceRow, SortOrder};
+use super::table::{NewByEndpoint, Rates, Selection, ServiceRow, SortOrder};
 
 /// The rates on the screen, and how they are shown.
 #[derive(Debug)]
 pub(super) struct View {
     /// The rates of the last interval.
     rates: Rates,
-    /// The order of the rows.
-    order: SortOrder,
+    /// The rows to show, and their order.
+    selection: Selection,
     /// Whether endpoints are shown.
     endpoints: bool,
     /// The position of the scrolled table.
@@ -68,10 +68,10 @@ fn command(code: KeyCode, control: bool) -> Option<KeyCommand> {
 
 impl View {
     /// Creates an empty view that shows endpoints.
-    pub(super) fn new(order: SortOrder) -> Self {
+    pub(super) fn new(selection: Selection) -> Self {
         Self {
             rates: Rates::default(),
-            order,
+            selection,
             endpoints: true,
             scroll: TableState::default(),
         }
@@ -117,7 +117,7 @@ impl View {
             let seconds = start.elapsed().as_secs_f64();
             start = Instant::now();
             self.rates = Rates::new(&before, &after, &mem::take(&mut received), seconds);
-            self.rates.sort(self.order);
+            self.rates.select(&self.selection);
             before = after;
         }
     }
@@ -127,7 +127,7 @@ impl View {
         match command {
             KeyCommand::Quit => {}
             KeyCommand::Order(order) => {
-                self.order = order;
+                self.selection.order = order;
                 self.rates.sort(order);
             }
             KeyCommand::ToggleEndpoints => self.endpoints = !self.endpoints,
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn keys_change_the_order_and_toggle_endpoints() {
-        let mut view = View::new(SortOrder::Rate);
+        let mut view = View::new(Selection::default());
         view.rates.services = vec![row("shop/cart", 2.5, 900), row("shop/till", 7.0, 10)];
         view.execute(KeyCommand::Order(SortOrder::Rate));
         let shown = screen(&mut view);

@@ -9,6 +9,7 @@ mod changes;
 mod check;
 mod cluster_ip;
 mod commands;
+mod completion;
 mod configuration;
 mod crowded_ports;
 mod data_path;
@@ -76,6 +77,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         check::tests(),
         cluster_ip::tests(),
         commands::tests(),
+        completion::tests(),
         configuration::tests(),
         crowded_ports::tests(),
         data_path::tests(),
