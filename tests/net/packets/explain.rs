@@ -349,6 +349,24 @@ fn a_service_is_found_by_its_name() {
     assert_eq!(found, expected);
     let node_port = frontends_of(&format!("shop/cart:{NODE_PORT}"));
     assert_eq!(node_port.len(), 4, "{node_port:?}");
+    // Without a namespace, in all of them; without a port, all ports.
+    assert_eq!(frontends_of("cart").len(), 16);
+    assert_eq!(frontends_of("cart:http-tcp"), by_name);
+    let cluster_ip = frontends_of(&Family::V4.cluster_ip(1).to_string());
+    assert_eq!(cluster_ip.len(), 2, "{cluster_ip:?}");
+    let node = Family::V6.lan(2);
+    let at_node = frontends_of(&node.to_string());
+    let frontend = SocketAddr::new(node, NODE_PORT).to_string();
+    assert_eq!(
+        at_node,
+        [
+            ("tcp".into(), json!(frontend)),
+            ("udp".into(), json!(frontend))
+        ]
+    );
+    let (code, out, _) = run(&shop, &["explain", "192.0.2.1"]);
+    assert_eq!(code, 3, "{out}");
+    assert!(out.starts_with("no Service matches; searched\n"), "{out}");
 }
 
 /// Explains a target without a source, as text. Returns the exit code and the output.
@@ -435,10 +453,10 @@ fn explain_suggests_similar_names_and_frontends() {
     let (code, out) = told(&shop, &cluster_ip);
     assert_eq!(code, 2, "{out}");
     assert!(out.contains("similar: ["), "{out}");
-    for wrong in ["cart", "10.96.0.1", "10.96.0.1:80/icmp", "shop/cart:"] {
+    for wrong in ["cart:", "10.96.0.1/udp", "10.96.0.1:80/icmp", "shop/cart:"] {
         let (code, _, error) = run(&shop, &["explain", wrong]);
         assert_eq!(code, 1, "{wrong}");
-        assert!(error.contains("expected ADDRESS:PORT"), "{error}");
+        assert!(error.contains("expected ADDRESS[:PORT]"), "{error}");
     }
     let (code, _, error) = run(&shop, &["explain", "10.96.0.1:80", "--from", "fd00::1"]);
     assert_eq!(code, 1);
