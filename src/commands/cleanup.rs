@@ -6,43 +6,65 @@ use anyhow::{bail, ensure};
 use clap::Args;
 use tracing::{info, warn};
 
-use super::processes;
+use super::{output, processes};
 use crate::kube_proxy::takeover::{self, Takeover, TakeoverResult};
 use crate::kube_proxy::virtual_servers;
 use crate::netlink::{Error, Kernel};
 use crate::planner::diff::TableStatus;
 use crate::planner::model::Address;
 use crate::planner::model::addr::Family;
-use crate::planner::ruleset::TABLE;
+use crate::planner::ruleset::{TABLE, layer};
 
 /// The arguments of `kube-dnat cleanup`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kube-dnat cleanup                 (after the daemon has stopped)\n  \
-    kube-dnat cleanup --kube-proxy    (and remove kube-proxy's rules)\n\n\
+    kube-dnat cleanup --kube-proxy    (and remove kube-proxy's rules)\n  \
+    kube-dnat cleanup --dry-run --kube-proxy\n\n\
     Exit codes:\n  0  everything was removed\n  1  error: a daemon owns the tables, no permission, no nftables")]
 pub(super) struct Cleanup {
     /// Remove kube-proxy's rules too: its nftables tables, its iptables chains and the jumps to
     /// them (nft variant), its IPVS virtual servers and its IP sets.
     #[arg(long)]
     kube_proxy: bool,
+
+    /// List what would be deleted, and change nothing. Fails where the deletion would fail.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 impl Cleanup {
     /// Deletes only kube-dnat's own tables, as `run --cleanup` does.
     pub(super) fn own_tables() -> Self {
-        Self { kube_proxy: false }
+        Self {
+            kube_proxy: false,
+            dry_run: false,
+        }
     }
 
     /// Deletes the tables, and kube-proxy's rules if requested.
     pub(super) fn execute(self) -> anyhow::Result<()> {
-        let Self { kube_proxy } = self;
+        let Self {
+            kube_proxy,
+            dry_run,
+        } = self;
         let mut kernel = Kernel::open()?;
-        let owner = owner::<Ipv4Addr>(&mut kernel).or(owner::<Ipv6Addr>(&mut kernel));
-        if owner.is_none()
-            && let Some(daemon) = processes::daemons().first()
-        {
+        if dry_run {
+            print_removable(&mut kernel, kube_proxy)?;
+        }
+        let families = [Family::Ipv4, Family::Ipv6];
+        let is_owned = families
+            .into_iter()
+            .any(|family| owner_of(&mut kernel, family).is_some());
+        if !is_owned && let Some(daemon) = processes::daemons().first() {
             bail!("{daemon} is running and would recreate the tables: stop it first");
+        }
+        if dry_run {
+            for family in families {
+                let is_owned = owner_of(&mut kernel, family).is_some();
+                ensure!(!is_owned, owned_message(&mut kernel, family));
+            }
+            return Ok(());
         }
         let deleted = match kernel.delete_tables() {
             Err(Error::Owned(family)) => bail!(owned_message(&mut kernel, family)),
@@ -61,18 +83,53 @@ impl Cleanup {
     }
 }
 
+/// Prints what would be deleted, one item a line.
+fn print_removable(kernel: &mut Kernel, kube_proxy: bool) -> anyhow::Result<()> {
+    let mut lines = Vec::new();
+    lines.extend(own_table::<Ipv4Addr>(kernel)?);
+    lines.extend(own_table::<Ipv6Addr>(kernel)?);
+    if kube_proxy {
+        lines.extend(takeover::removable(kernel)?);
+    }
+    let mut text = String::new();
+    for line in &lines {
+        text.push_str(&format!("would delete {line}\n"));
+    }
+    if lines.is_empty() {
+        text.push_str("nothing to delete\n");
+    }
+    output::print(text.as_bytes())
+}
+
+/// Describes the table of family `A`, if there is one.
+fn own_table<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<String>> {
+    let name = format!("table {} {TABLE}", layer(A::FAMILY));
+    Ok(match kernel.inspect::<A>()? {
+        TableStatus::Missing => None,
+        TableStatus::Foreign(_) => Some(name),
+        TableStatus::Ours(_) => {
+            let elements: usize = kernel.element_counts::<A>()?.values().sum();
+            Some(format!("{name} ({elements} elements)"))
+        }
+    })
+}
+
 /// Explains that a table cannot be deleted because another process owns it.
 fn owned_message(kernel: &mut Kernel, family: Family) -> String {
-    let owner = match family {
-        Family::Ipv4 => owner::<Ipv4Addr>(kernel),
-        Family::Ipv6 => owner::<Ipv6Addr>(kernel),
-    };
-    let process = owner
+    let process = owner_of(kernel, family)
         .and_then(processes::of_netlink_port)
         .map_or_else(String::new, |process| format!(", {process}"));
     format!(
         "the {family} table {TABLE} is owned by another process{process}: stop the daemon first"
     )
+}
+
+/// Returns the netlink port of the socket that owns the table of a family.
+fn owner_of(kernel: &mut Kernel, family: Family) -> Option<u32> {
+    match family {
+        Family::Ipv4 => owner::<Ipv4Addr>(kernel),
+        Family::Ipv6 => owner::<Ipv6Addr>(kernel),
+    }
 }
 
 /// Returns the netlink port of the socket that owns the table of family `A`.

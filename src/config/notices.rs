@@ -1,5 +1,6 @@
 //! The notices that the daemon logs at startup about a valid configuration.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -131,7 +132,48 @@ fn pointer(field: &str) -> String {
     format!("/{}", field.replace('.', "/"))
 }
 
+impl fmt::Display for ConfigNotice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lenient { file, lenience } => {
+                let LenientFields { unknown, duplicate } = lenience;
+                write!(f, "{}: ", file.display())?;
+                let kinds = [
+                    ("unknown fields have no effect", unknown),
+                    ("of duplicate fields the last takes effect", duplicate),
+                ];
+                let kinds = kinds.iter().filter(|(_, fields)| !fields.is_empty());
+                let texts: Vec<_> = kinds
+                    .map(|(effect, fields)| format!("{effect}: {}", fields.join(", ")))
+                    .collect();
+                f.write_str(&texts.join("; "))
+            }
+            Self::Overridden { file, flags } => write!(
+                f,
+                "{} takes precedence: {} has no effect",
+                file.display(),
+                flags.join(", ")
+            ),
+            Self::OtherMode(mode) => write!(
+                f,
+                "mode {mode}: kube-dnat uses nftables in every mode, and serves node ports on the node's \
+                 primary addresses unless nodePortAddresses is set"
+            ),
+            Self::NoEffect(settings) => write!(f, "no effect: {}", settings.join(", ")),
+        }
+    }
+}
+
 impl ConfigNotice {
+    /// Whether the notice is about a possible mistake.
+    #[must_use]
+    pub fn is_warning(&self) -> bool {
+        match self {
+            Self::Lenient { .. } | Self::Overridden { .. } => true,
+            Self::OtherMode(_) | Self::NoEffect(_) => false,
+        }
+    }
+
     /// Logs the notice.
     pub fn log(&self) {
         match self {

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use futures::TryStreamExt;
 
-use super::ipvs::{IpvsFlush, flush_ipvs};
+use super::ipvs::{IpvsFlush, flush_ipvs, virtual_servers};
 use crate::kube_proxy::leftovers::{is_ip_set_of_kube_proxy, removal};
 use crate::netlink::{Error, Kernel};
 
@@ -109,6 +109,32 @@ impl Takeover {
         }
         result
     }
+}
+
+/// Lists what [`Takeover::remove`] would remove, and changes nothing.
+///
+/// # Errors
+/// If the kernel cannot list the rules or the IP sets.
+pub fn removable(kernel: &mut Kernel) -> Result<Vec<String>, Error> {
+    let rules = removal(&kernel.full_ruleset()?);
+    let sets = ip_sets(kernel)?;
+    let device = has_device(IPVS_DEVICE);
+    let servers = virtual_servers();
+    let mut found = Vec::new();
+    if !rules.is_empty() {
+        found.push(rules.to_string());
+    }
+    if !sets.is_empty() {
+        found.push(format!("IP sets ({})", sets.len()));
+    }
+    // Without signs of ipvs mode they may be another program's.
+    if servers > 0 && (device || !sets.is_empty()) {
+        found.push(format!("the virtual servers of IPVS ({servers})"));
+    }
+    if device {
+        found.push(format!("device {IPVS_DEVICE}"));
+    }
+    Ok(found)
 }
 
 /// Destroys IP sets.

@@ -1,27 +1,45 @@
 //! `kube-dnat check`: whether this node is ready for kube-dnat.
 
+mod cluster;
+mod configuration;
 mod conflicts;
 mod kernel;
 mod routes;
 mod settings;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
 
+use super::flags::NodeFlags;
 use super::output::{AnswerStatus, OutputFormat};
 
 /// The arguments of `kube-dnat check`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     kube-dnat check\n  \
+    kube-dnat check --config kube-proxy.conf --kubeconfig /etc/kubernetes/admin.conf\n  \
     kube-dnat check -o json | jq '.results[] | select(.level != \"ok\")'\n\n\
     Exit codes:\n  0  ready, possibly with warnings\n  \
     1  error: wrong usage\n  \
     2  not ready: a check failed")]
 pub(super) struct Check {
+    /// Check this configuration file too, and the cluster that it names: the API server, the rights,
+    /// the Node object, the ranges of Pods and the route to Services.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Kubeconfig for the checks of the cluster, instead of the one that the configuration names.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+
+    /// Name of the Node object of this node [default: hostnameOverride, or the host name].
+    #[arg(long, value_name = "NAME")]
+    hostname_override: Option<String>,
+
     /// Output format.
     #[arg(short, long, value_enum, default_value = "text")]
     output: OutputFormat,
@@ -97,7 +115,12 @@ struct CheckReport {
 impl Check {
     /// Runs all checks, and prints their results.
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
-        let Self { output } = self;
+        let Self {
+            config,
+            kubeconfig,
+            hostname_override,
+            output,
+        } = self;
         let mut results = vec![kernel::release()?, kernel::capability()?];
         match crate::netlink::Kernel::open() {
             Ok(mut opened) => {
@@ -109,6 +132,12 @@ impl Check {
         }
         results.extend(conflicts::of_programs());
         results.extend(settings::all());
+        if config.is_some() || kubeconfig.is_some() {
+            let flags = NodeFlags::of_file(config, hostname_override);
+            if let Some(config) = configuration::check(flags, &mut results) {
+                results.extend(cluster::check(&config, kubeconfig));
+            }
+        }
         let ready = results.iter().all(|result| result.level != Level::Failure);
         output.print(&CheckReport { ready, results })?;
         let status = if ready {

@@ -65,6 +65,24 @@ pub(in crate::commands) struct NodeFlags {
 }
 
 impl NodeFlags {
+    /// Creates the flags of a configuration file and the name of the node.
+    pub(in crate::commands) fn of_file(
+        config: Option<PathBuf>,
+        hostname_override: Option<String>,
+    ) -> Self {
+        Self {
+            config,
+            hostname_override,
+            cluster_cidr: None,
+            detect_local_mode: None,
+            pod_bridge_interface: None,
+            pod_interface_name_prefix: None,
+            nodeport_addresses: Vec::new(),
+            bind_address: None,
+            masquerade_all: None,
+        }
+    }
+
     /// Moves the given flags into `to`, whose `mode` is already set.
     pub(in crate::commands) fn apply(self, to: &mut KubeProxyConfiguration) {
         let Self {

@@ -64,7 +64,7 @@ pub(super) struct Connector {
     /// The files that the TLS settings come from.
     files: CertificateFiles,
     /// The connector with the TLS settings.
-    https: HttpsConnector<HttpConnector>,
+    pub(super) https: HttpsConnector<HttpConnector>,
 }
 
 impl Connector {

@@ -166,6 +166,11 @@ impl Connections {
         urls
     }
 
+    /// Returns the connector, while no request connects.
+    pub(super) async fn connector(&self) -> tokio::sync::MappedMutexGuard<'_, Connector> {
+        tokio::sync::MutexGuard::map(self.0.open.lock().await, |open| &mut open.connector)
+    }
+
     /// Replaces the servers, and closes the connections to a server that is not one any more.
     pub(super) async fn replace(&self, servers: Vec<Uri>) {
         lock(&self.0.servers).replace(servers);

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::Sender;
 use crate::planner::model::{Events, wire};
 
 mod answer;
+mod certificate;
 mod client;
 mod connect;
 mod connections;
@@ -36,6 +37,7 @@ pub mod testing;
 mod version;
 mod watches;
 
+pub use certificate::ServerCertificate;
 pub use client::{ApiClient, ClientError, ClientSettings, client};
 pub use connect::HttpVersions;
 pub use servers_file::ServersFileError;

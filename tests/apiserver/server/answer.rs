@@ -18,6 +18,7 @@ use super::form::status;
 use super::media::{Format, negotiate};
 use super::resource::Resource;
 use super::shared::Shared;
+use super::single;
 use super::state::{Fault, Request};
 use super::store::Kind;
 
@@ -65,7 +66,7 @@ pub(crate) async fn answer(
                 };
                 resource.answer(namespace).await
             }
-            (None, None) => Err(404),
+            (None, None) => single::answer(&shared, &head, body).await,
         },
     };
     let format = media.map_or(Format::Json, |media| media.format);

@@ -25,6 +25,7 @@ pub(crate) mod protobuf;
 mod resource;
 mod selector;
 mod shared;
+mod single;
 mod state;
 mod store;
 mod tls;

@@ -58,8 +58,29 @@ fn cleanup_fails_while_a_daemon_is_running() {
         nft::normalise(&nft::list(&shop.cluster.node.namespace)),
         before
     );
+    // The preview fails where the deletion would fail.
+    let (code, out, error) = run(&shop, &["cleanup", "--dry-run"]);
+    let (problem, _) = CLEANUP_REFUSALS[usize::from(supports_owned_tables())];
+    assert_eq!(code, 1, "{error}");
+    assert!(error.contains(problem), "{error}");
+    assert!(out.contains("would delete table ip kube-dnat ("), "{out}");
     daemon.terminate();
-    assert_eq!(run(&shop, &["cleanup"]).0, 0);
+    let proxy = "table ip kube-proxy {\n}\n";
+    nft::load(&shop.cluster.node.namespace, proxy);
+    let before = nft::list(&shop.cluster.node.namespace);
+    let (code, out, error) = run(&shop, &["cleanup", "--dry-run", "--kube-proxy"]);
+    assert_eq!(code, 0, "{error}");
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(lines.len(), 3, "{out}");
+    assert!(
+        lines[1].starts_with("would delete table ip6 kube-dnat ("),
+        "{out}"
+    );
+    assert_eq!(lines[2], "would delete table ip kube-proxy");
+    assert_eq!(nft::list(&shop.cluster.node.namespace), before);
+    assert_eq!(run(&shop, &["cleanup", "--kube-proxy"]).0, 0);
+    let (code, out, _) = run(&shop, &["cleanup", "--dry-run", "--kube-proxy"]);
+    assert_eq!((code, out.as_str()), (0, "nothing to delete\n"));
     assert!(!nft::list(&shop.cluster.node.namespace).contains("kube-dnat"));
 }
 

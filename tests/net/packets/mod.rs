@@ -7,6 +7,7 @@ mod bad_input;
 mod bugreport;
 mod changes;
 mod check;
+mod check_cluster;
 mod cluster_ip;
 mod commands;
 mod completion;
@@ -75,6 +76,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         bugreport::tests(),
         changes::tests(),
         check::tests(),
+        check_cluster::tests(),
         cluster_ip::tests(),
         commands::tests(),
         completion::tests(),
