@@ -91,12 +91,12 @@ fn print_removable(kernel: &mut Kernel, kube_proxy: bool) -> anyhow::Result<()> 
     if kube_proxy {
         lines.extend(takeover::removable(kernel)?);
     }
-    let mut text = String::new();
-    for line in &lines {
-        text.push_str(&format!("would delete {line}\n"));
-    }
-    if lines.is_empty() {
-        text.push_str("nothing to delete\n");
+    let lines = lines
+        .into_iter()
+        .map(|line| format!("would delete {line}\n"));
+    let mut text: String = lines.collect();
+    if text.is_empty() {
+        "nothing to delete\n".clone_into(&mut text);
     }
     output::print(text.as_bytes())
 }

@@ -55,6 +55,19 @@ pub(super) fn to_cluster_ips(kernel: &mut Kernel) -> CheckResult {
     }
 }
 
+/// Checks the route to one `ClusterIP`.
+pub(super) fn to_cluster_ip(ip: IpAddr) -> CheckResult {
+    if has_route(ip) {
+        CheckResult::ok(CHECK, format!("a route covers ClusterIP {ip}"))
+    } else {
+        CheckResult::failure(
+            CHECK,
+            format!("no route covers ClusterIP {ip}: connections of this node to Services fail"),
+            FIX,
+        )
+    }
+}
+
 /// How to add the route.
 const FIX: &str = "add a default route, or: ip route add SERVICE-CIDR dev INTERFACE";
 
