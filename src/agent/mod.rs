@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::config::{Config, ConfigFile};
 use crate::http;
-use crate::http::admin::{AdminServer, BindAddresses, ConnectionMetrics};
+use crate::http::admin::{AdminServer, BindAddresses, ConnectionMetrics, Services};
 use crate::kube_proxy::TakeoverProgress;
 use crate::logging::{self, LogEvent};
 use crate::metrics::{Exposition, Metrics};
@@ -85,6 +85,7 @@ async fn run_parts(
     let (recorder, event_writer) = source.event_recorder(&config.node, &metrics);
     let (debug_requests, received_requests) = mpsc::channel(1);
     let takeover = TakeoverProgress::default();
+    let connections = connection_metrics(&config, options, families)?;
     let admin = AdminServer {
         node: config.node.as_str().into(),
         source: source.reporting(),
@@ -92,8 +93,10 @@ async fn run_parts(
         sync_health: Arc::clone(&sync_health),
         families,
         metrics: metrics.clone(),
-        exposition: Arc::new(with_connections(exposition, &config, options, families)?),
+        exposition: Arc::new(with_connections(exposition, connections.as_ref())),
         configuration: serde_json::to_value(&config.written)?,
+        connections,
+        services: Services::new(debug_requests.clone()),
         debug_requests,
         recorder: recorder.clone(),
     };
@@ -139,18 +142,29 @@ fn bind_addresses(config: &Config) -> BindAddresses {
     }
 }
 
-/// Adds the connection metrics to the exposition, if they are enabled and served.
-fn with_connections(
-    mut exposition: Exposition,
+/// Opens the connection metrics, if they are enabled and served.
+fn connection_metrics(
     config: &Config,
     options: Options,
     families: &'static [Family],
-) -> anyhow::Result<Exposition> {
+) -> anyhow::Result<Option<ConnectionMetrics>> {
     let limit = options.connection_metrics_limit;
-    if config.facts.counters && limit > 0 && config.metrics_bind_address.is_some() {
-        exposition.add(ConnectionMetrics::new(Kernel::open()?, families, limit));
+    if !config.facts.counters || limit == 0 || config.metrics_bind_address.is_none() {
+        return Ok(None);
     }
-    Ok(exposition)
+    let kernel = Kernel::open()?;
+    Ok(Some(ConnectionMetrics::new(kernel, families, limit)))
+}
+
+/// Adds the connection metrics to the exposition.
+fn with_connections(
+    mut exposition: Exposition,
+    connections: Option<&ConnectionMetrics>,
+) -> Exposition {
+    if let Some(connections) = connections {
+        exposition.add(connections.clone());
+    }
+    exposition
 }
 
 /// Logs the start of the daemon.

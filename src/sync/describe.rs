@@ -3,25 +3,29 @@
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
-use super::{FamilyState, State};
-use crate::planner::model::Address;
+use super::{FamilyState, ServicesView, State};
+use crate::planner::model::{Address, ServiceName};
 
-/// A request for JSON, which the sync loop serves between two syncs.
+/// A request, which the sync loop serves between two syncs.
 #[derive(Debug)]
-pub struct DebugRequest {
-    /// The part of the state that is requested.
-    pub view: DebugView,
-    /// The channel of the response.
-    pub response: oneshot::Sender<Value>,
+pub enum DebugRequest {
+    /// A request for a part of the state as JSON.
+    Json(DebugView, oneshot::Sender<Value>),
+    /// A request for all Services in short, unless the state still has this revision. The response
+    /// is `None` then.
+    Services(Option<u64>, oneshot::Sender<Option<ServicesView>>),
 }
 
 /// A part of the state that can be requested.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DebugView {
     /// Everything that is programmed, pending or skipped, and the problems of each object.
     State,
     /// Only the problems of each object.
     Problems,
+    /// What is programmed for one Service, as in `State`, and its endpoints; null if there is no
+    /// such Service.
+    Service(ServiceName),
 }
 
 impl State {
@@ -36,10 +40,11 @@ impl State {
                 "problems": self.problems(),
             }),
             DebugView::Problems => Value::Object(self.problems()),
+            DebugView::Service(name) => self.describe_service(&name),
         }
     }
 
-    fn problems(&self) -> Map<String, Value> {
+    pub(super) fn problems(&self) -> Map<String, Value> {
         self.diagnostics()
             .map(|(subject, problems)| {
                 let problems: Vec<_> = problems.keys().collect();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
+use super::RecentSyncs;
 use crate::clock;
 
 /// The longest time that a change may be pending while the daemon is healthy: twice kube-proxy's
@@ -30,6 +31,8 @@ pub struct SyncHealth {
     /// Whether everything has been committed once.
     has_committed: watch::Sender<bool>,
     state: Mutex<SyncHealthState>,
+    /// The latest syncs.
+    pub recent: RecentSyncs,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +62,7 @@ impl SyncHealth {
             node_object,
             has_committed: watch::Sender::new(false),
             state: Mutex::default(),
+            recent: RecentSyncs::default(),
         }
     }
 

@@ -135,14 +135,15 @@ impl SyncMetrics {
         }
     }
 
-    /// Counts a committed sync, which took `elapsed` as a whole and `in_kernel` in the kernel.
+    /// Counts a committed sync, which took `elapsed` as a whole and `in_kernel` in the kernel;
+    /// returns the longest time from a change of an endpoint until it was programmed.
     pub(super) fn committed(
         &mut self,
         commit: &Commit,
         extent: SyncExtent,
         elapsed: Duration,
         in_kernel: Duration,
-    ) {
+    ) -> Option<Duration> {
         let metrics = &self.metrics;
         metrics
             .transactions
@@ -163,11 +164,14 @@ impl SyncMetrics {
             self.observe(&family, extent, elapsed);
         }
         let now = milliseconds_of(now);
+        let mut longest = None;
         for (family, trigger) in self.triggers.drain(..) {
             let took = Duration::from_millis(u64::try_from(now - trigger).unwrap_or(0));
             let programming = metrics.programming.get_or_create(&family.into());
             programming.observe(took.as_secs_f64());
+            longest = longest.max(Some(took));
         }
+        longest
     }
 
     fn observe(&self, family: &FamilyLabel, extent: SyncExtent, elapsed: Duration) {

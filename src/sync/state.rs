@@ -40,6 +40,8 @@ pub struct State {
     /// The state of each family that the node has.
     pub families: Dual<FamilyState<Ipv4Addr>, FamilyState<Ipv6Addr>>,
     health: HealthChanges,
+    /// The number of changes so far.
+    revision: u64,
 }
 
 impl State {
@@ -55,6 +57,7 @@ impl State {
             name: None,
             families: Dual::both(FamilyState::default(), FamilyState::default()),
             health: HealthChanges::default(),
+            revision: 0,
         }
     }
 
@@ -90,8 +93,17 @@ impl State {
         let Some(name) = &self.name else {
             return Vec::new();
         };
-        self.diagnostics
-            .replace(name.subject(), name.problems(&self.store))
+        let diagnostics = self
+            .diagnostics
+            .replace(name.subject(), name.problems(&self.store));
+        self.revision += u64::from(!diagnostics.is_empty());
+        diagnostics
+    }
+
+    /// Returns the number of changes so far: the state is the same as long as it is.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// Returns the fixed program of each family.
@@ -102,6 +114,7 @@ impl State {
 
     /// Applies an event of a source of objects; returns new diagnostics.
     pub fn apply(&mut self, event: Event) -> Vec<Diagnostic> {
+        self.revision += 1;
         let update = match event {
             Event::Update(update) => update,
             Event::Listed(kind) => {
@@ -207,6 +220,7 @@ impl State {
 
     /// Applies the effects of a plan that the kernel committed; returns new diagnostics.
     pub fn committed(&mut self, effects: SyncEffects) -> Vec<Diagnostic> {
+        self.revision += 1;
         let planned = per_family!(effects.as_ref(), |effects| effects.unserved.as_slice());
         let diagnostics = self.replace_unserved(planned);
         for names in per_family!(effects.as_ref(), |effects| &effects.names) {
@@ -230,6 +244,7 @@ impl State {
         service: &ServiceName,
         rejection: impl fmt::Display,
     ) -> (Skipped, Vec<Diagnostic>) {
+        self.revision += 1;
         let skipped = per_family!(self.families.as_mut(), |family| family.skip(service));
         if skipped.into_iter().all(|family| family == Skipped::Already) {
             return (Skipped::Already, Vec::new());

@@ -9,7 +9,7 @@ use super::affinity::{ReapPhase, Reaped};
 use super::metrics::SyncExtent;
 use super::mode::SyncMode;
 use super::reaping::AppliedState;
-use super::{SyncEffects, SyncOutcome, SyncPlan, Syncer};
+use super::{RecentSync, SyncEffects, SyncOutcome, SyncPlan, Syncer};
 use crate::logging::LogEvent;
 use crate::netlink::{Commit, Error, FamilyCommit, release_free_memory};
 use crate::per_family;
@@ -98,9 +98,10 @@ impl Syncer {
                 self.mode = SyncMode::ReadBack;
             }
             let extent = self.extent();
-            let (plan, rebuilds) = self
-                .plan()
-                .inspect_err(|_| self.metrics.sync_failed(extent, started.elapsed()))?;
+            let (plan, rebuilds) = self.plan().inspect_err(|error| {
+                self.metrics.sync_failed(extent, started.elapsed());
+                self.record_failure(extent, started, error);
+            })?;
             if extent == SyncExtent::Partial && self.detach_clients(&plan) == AppliedState::Changed
             {
                 // The plan starts from a state that is no longer applied.
@@ -134,6 +135,7 @@ impl Syncer {
                 Err(error) => {
                     self.metrics
                         .commit_failed(&error, extent, started.elapsed());
+                    self.record_failure(extent, started, &error);
                     if commit.rebuilds() {
                         // The applied state of a table that is rebuilt is not that of the kernel.
                         self.cancel_reading();
@@ -163,8 +165,15 @@ impl Syncer {
         };
         self.after_commit(effects, &commit, started.elapsed(), progress)?;
         if progress == Progress::Complete || !commit.is_empty() {
-            self.metrics
+            let programming = self
+                .metrics
                 .committed(&commit, extent, started.elapsed(), in_kernel);
+            self.sync_health.recent.add(RecentSync {
+                operations: commit.len(),
+                kernel_ms: Some(milliseconds(in_kernel)),
+                programming_ms: programming.map(milliseconds),
+                ..RecentSync::new(extent == SyncExtent::Full, started.elapsed())
+            });
         }
         let is_large = commit.len() > LARGE_COMMIT || extent == SyncExtent::Full;
         drop(commit);
@@ -172,6 +181,14 @@ impl Syncer {
             release_free_memory();
         }
         Ok(progress)
+    }
+
+    /// Records a failed sync among the recent ones.
+    fn record_failure(&self, extent: SyncExtent, started: Instant, error: &Error) {
+        self.sync_health.recent.add(RecentSync {
+            error: Some(error.to_string()),
+            ..RecentSync::new(extent == SyncExtent::Full, started.elapsed())
+        });
     }
 
     fn extent(&self) -> SyncExtent {

@@ -42,7 +42,7 @@ pub struct Syncer {
     pub(super) drift: DriftMonitor,
     pub(super) auditor: Auditor,
     health_checks: UnboundedSender<HealthCheckChange>,
-    sync_health: Arc<SyncHealth>,
+    pub(super) sync_health: Arc<SyncHealth>,
     pub(super) cleaner: ConntrackCleaner,
     pub(super) full_maps: FullMaps,
     pub(super) metrics: SyncMetrics,
@@ -211,10 +211,18 @@ impl Syncer {
         }
     }
 
-    /// Answers a request for a part of the state.
+    /// Answers a request for a part of the state, unless the client has closed its connection.
     fn answer(&self, request: DebugRequest) {
-        // The client may have closed its connection.
-        let _closed = request.response.send(self.state.debug(request.view));
+        match request {
+            DebugRequest::Json(view, response) if !response.is_closed() => {
+                let _closed = response.send(self.state.debug(view));
+            }
+            DebugRequest::Services(known, response) if !response.is_closed() => {
+                let is_new = known != Some(self.state.revision());
+                let _closed = response.send(is_new.then(|| self.state.services_view()));
+            }
+            DebugRequest::Json(..) | DebugRequest::Services(..) => {}
+        }
     }
 
     /// Syncs, unless a retry or the minimum interval between syncs delays that.

@@ -34,7 +34,7 @@ fn log_lines(folder: &Path, found: &mut BTreeMap<String, Vec<(&'static str, Opti
         let path = entry.unwrap().path();
         if path.is_dir() {
             log_lines(&path, found);
-        } else {
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
             let parsed = syn::parse_file(&fs::read_to_string(&path).unwrap()).unwrap();
             let mut lines = LogLines::default();
             lines.visit_file(&parsed);

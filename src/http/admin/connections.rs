@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use serde::Serialize;
 use tracing::debug;
 
+use crate::clock;
+use crate::metrics::seconds_of;
 use crate::netlink::Kernel;
 use crate::planner::model::Address;
 use crate::planner::model::addr::Family;
@@ -29,14 +33,36 @@ pub const HIDDEN: (&str, &str) = (
     "Service ports without connection metrics, because --connection-metrics-limit is reached",
 );
 
+/// The time for which the counters are not read again for `/debug/connections`.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// Collects the counters from the kernel at each scrape.
+#[derive(Clone)]
 pub struct ConnectionMetrics {
-    /// The counters of the last scrape.
+    /// The counters, which `/debug/connections` reads, too.
+    counters: Arc<ConnectionCounters>,
+    /// The maximum number of ports with metrics, busiest first.
+    limit: usize,
+}
+
+/// Reads the counters of all frontends.
+struct ConnectionCounters {
+    /// The counters of the last reading.
     totals: Mutex<CountedTotals>,
     /// The IP families of the node.
     families: &'static [Family],
-    /// The maximum number of ports with metrics, busiest first.
-    limit: usize,
+    /// The last answer to `/debug/connections`, and when the counters were read.
+    last: Mutex<Option<(Instant, Arc<CountedConnections>)>>,
+}
+
+/// The connections of each Service port at a time, for `/debug/connections`.
+#[derive(Serialize)]
+pub(super) struct CountedConnections {
+    /// The Unix time in seconds.
+    now: f64,
+    /// The new connections since the daemon started, by `namespace/name:port-name`; those without
+    /// any are absent.
+    connections: BTreeMap<String, u64>,
 }
 
 /// The counters of the last scrape, from which resets are detected.
@@ -96,17 +122,40 @@ impl ConnectionMetrics {
     #[must_use]
     pub fn new(kernel: Kernel, families: &'static [Family], limit: usize) -> Self {
         Self {
-            totals: Mutex::new(CountedTotals {
-                kernel,
-                elements: BTreeMap::new(),
+            counters: Arc::new(ConnectionCounters {
+                totals: Mutex::new(CountedTotals {
+                    kernel,
+                    elements: BTreeMap::new(),
+                }),
+                families,
+                last: Mutex::new(None),
             }),
-            families,
             limit,
         }
     }
 
+    /// Returns the connections of each port of about now; blocks while it reads them.
+    pub(super) fn counted(&self) -> Arc<CountedConnections> {
+        let last = &self.counters.last;
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((read, counted)) = &*last
+            && read.elapsed() < FRESH
+        {
+            return Arc::clone(counted);
+        }
+        let totals = self.counters.totals().into_iter();
+        let counted = Arc::new(CountedConnections {
+            now: seconds_of(clock::now()),
+            connections: totals.filter(|(_, connections)| *connections > 0).collect(),
+        });
+        *last = Some((Instant::now(), Arc::clone(&counted)));
+        counted
+    }
+}
+
+impl ConnectionCounters {
     /// Reads the counters and sums them for each port.
-    fn totals(&self) -> BTreeMap<PortLabel, u64> {
+    fn totals(&self) -> BTreeMap<String, u64> {
         let mut counted = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
         let mut totals = BTreeMap::new();
         let before = std::mem::take(&mut counted.elements);
@@ -125,7 +174,7 @@ impl CountedTotals {
     fn read<A: Address>(
         &mut self,
         before: &BTreeMap<String, CountedFrontend>,
-        totals: &mut BTreeMap<PortLabel, u64>,
+        totals: &mut BTreeMap<String, u64>,
     ) {
         let counted = match self.kernel.connection_counters::<A>() {
             Ok(counted) => counted,
@@ -148,7 +197,7 @@ impl CountedTotals {
             }
             element.chain = counted.chain;
             element.last = counted.packets;
-            *totals.entry(PortLabel::parse(&name)).or_insert(0) += element.earlier + element.last;
+            *totals.entry(name).or_insert(0) += element.earlier + element.last;
             self.elements.insert(key, element);
         }
     }
@@ -156,7 +205,7 @@ impl CountedTotals {
 
 impl Collector for ConnectionMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let mut totals: Vec<_> = self.totals().into_iter().collect();
+        let mut totals: Vec<_> = self.counters.totals().into_iter().collect();
         totals.sort_by_key(|(_, connections)| std::cmp::Reverse(*connections));
         let hidden = totals.len().saturating_sub(self.limit);
         totals.truncate(self.limit);
@@ -165,7 +214,8 @@ impl Collector for ConnectionMetrics {
         if !totals.is_empty() {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for (port, connections) in &totals {
-                let encoder = family.encode_family(port)?;
+                let label = PortLabel::parse(port);
+                let encoder = family.encode_family(&label)?;
                 ConstCounter::new(*connections).encode(encoder)?;
             }
         }

@@ -4,6 +4,11 @@
 mod answers;
 mod connections;
 mod health;
+mod host;
+mod overview;
+mod page;
+mod services;
+mod services_json;
 mod status;
 
 use std::convert::Infallible;
@@ -19,6 +24,7 @@ use tokio::time::sleep;
 use tracing::{error, info};
 
 pub use connections::{CONNECTIONS, ConnectionMetrics, HIDDEN};
+pub use services::Services;
 pub use status::{NodeReport, ReportedStatus};
 
 use crate::events::{EventReason, EventRecorder};
@@ -53,8 +59,12 @@ pub struct AdminServer {
     pub exposition: Arc<Exposition>,
     /// The configuration as JSON.
     pub configuration: serde_json::Value,
+    /// The counters of connections, unless they are disabled.
+    pub connections: Option<ConnectionMetrics>,
     /// The channel to the sync loop, which answers questions about its state.
     pub debug_requests: mpsc::Sender<DebugRequest>,
+    /// The snapshots of all Services.
+    pub services: Arc<Services>,
     /// The recorder of the Event that health cannot be served.
     pub recorder: EventRecorder,
 }

@@ -14,6 +14,7 @@ mod node;
 mod port;
 mod service_elements;
 mod slots;
+mod summary;
 
 pub use affinity::{
     AffinityMemory, AllowedClients, ClientSide, ClientSides, ClientTarget, ClientsToForget,
@@ -31,3 +32,4 @@ pub use service_elements::{
     PortSlots, ServiceElements, UnservedReason, WithoutLocalEndpoints, service_elements,
 };
 pub use slots::{EndpointAddr, Slots};
+pub use summary::{EndpointCounts, PortSummary};

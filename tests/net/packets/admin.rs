@@ -1,6 +1,7 @@
 //! The endpoints for operators, the kubelet and Prometheus.
 
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 
 use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
@@ -20,6 +21,8 @@ pub(super) fn tests() -> Vec<Trial> {
         a_node_that_is_being_removed_is_not_eligible,
         metrics_are_valid_and_count_changes,
         state_and_configuration_are_served_on_loopback_only,
+        the_page_has_services_syncs_and_connections,
+        a_name_of_another_site_is_refused,
         the_verbosity_of_the_log_changes_at_run_time,
         sigusr1_returns_to_the_configured_verbosity,
         logs_are_json_if_configured,
@@ -335,6 +338,86 @@ fn state_and_configuration_are_served_on_loopback_only() {
         "",
     );
     assert!(outside.is_err(), "{outside:?}");
+}
+
+/// Requests a path of the metrics port from the node, as JSON.
+fn json_on_loopback(shop: &Shop, path: &str) -> Value {
+    let (code, body) = on_loopback(shop, path);
+    assert_eq!(code, 200, "{path}: {body}");
+    serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path}: {error}: {body}"))
+}
+
+fn the_page_has_services_syncs_and_connections() {
+    let shop = Shop::new();
+    let _daemon = shop.start(&manifests(&shop));
+    let page = answer(&shop.cluster.node, (LOOPBACK, METRICS), "GET /", "");
+    assert!(
+        page.0 == 200 && page.1.starts_with("<!doctype html>"),
+        "{page:?}"
+    );
+    let overview = json_on_loopback(&shop, "/debug/overview");
+    assert_eq!(overview["health"], "healthy", "{overview}");
+    assert_eq!(overview["node"], shop.cluster.node.name());
+    assert_eq!(overview["syncs"][0]["full"], true, "{overview}");
+    let services = json_on_loopback(&shop, "/debug/services");
+    assert_eq!(services["busy"], false, "{services}");
+    let ports = services["ports"].as_array().expect("ports");
+    let port = ports
+        .iter()
+        .find(|port| port["name"] == "shop/cart:http-tcp");
+    let port = port.unwrap_or_else(|| panic!("{services}"));
+    let endpoints = &port["families"][0];
+    assert_eq!(
+        (
+            &endpoints["family"],
+            &endpoints["used"],
+            &endpoints["total"]
+        ),
+        (&json!("IPv4"), &json!(2), &json!(2)),
+        "{port}"
+    );
+    let known = format!("/debug/services?revision={}", services["revision"]);
+    assert_eq!(json_on_loopback(&shop, &known).get("ports"), None);
+    let cart = json_on_loopback(&shop, "/debug/services?service=shop%2Fcart");
+    assert_eq!(
+        cart["endpoints"].as_array().map(Vec::len),
+        Some(4),
+        "{cart}"
+    );
+    let missing = on_loopback(&shop, "/debug/services?service=shop/web");
+    assert_eq!(missing, (404, "no such Service".to_owned()));
+    let to = (Family::V4.cluster_ip(1), 80);
+    let tally = shop.cluster.client.probe(Protocol::Tcp, to).send_times(3);
+    assert!(tally.failures.is_empty(), "{:?}", tally.failures);
+    wait_until("the connections are counted", || {
+        let counted = json_on_loopback(&shop, "/debug/connections");
+        counted["connections"] == json!({ "shop/cart:http-tcp": 3 })
+    });
+}
+
+fn a_name_of_another_site_is_refused() {
+    let shop = Shop::new();
+    let _daemon = shop.start(&manifests(&shop));
+    let status = |host: &str, what: &str| {
+        shop.cluster.node.namespace.run(|| {
+            let mut stream = TcpStream::connect((LOOPBACK, METRICS)).expect("a connection");
+            write!(stream, "{what} HTTP/1.1\r\nHost: {host}\r\n\r\n").expect("it is sent");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("an answer");
+            answer.split(' ').nth(1).expect("a status").to_owned()
+        })
+    };
+    let node = shop.cluster.node.name();
+    for path in ["/", "/debug/status", "/debug/services", "/configz"] {
+        let get = format!("GET {path}");
+        for host in ["localhost:10249", "[::1]:10249", "192.168.7.2", node] {
+            assert_eq!(status(host, &get), "200", "{path} at {host}");
+        }
+        assert_eq!(status("rebound.example:10249", &get), "403", "{path}");
+    }
+    assert_eq!(status("rebound.example", "PUT /debug/flags/v"), "403");
+    // Monitoring may have any name for the node.
+    assert_eq!(status("node-1.monitoring.example", "GET /metrics"), "200");
 }
 
 fn the_verbosity_of_the_log_changes_at_run_time() {

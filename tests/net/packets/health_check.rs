@@ -64,10 +64,10 @@ pub(super) fn ask_with(
     from.namespace.run(|| {
         let mut stream = TcpStream::connect_timeout(&SocketAddr::from(to), DEADLINE)?;
         stream.set_read_timeout(Some(DEADLINE))?;
-        let len = body.len();
+        let (at, len) = (SocketAddr::from(to), body.len());
         write!(
             stream,
-            "{what} HTTP/1.1\r\nHost: node\r\n{headers}Content-Length: {len}\r\n\r\n{body}"
+            "{what} HTTP/1.1\r\nHost: {at}\r\n{headers}Content-Length: {len}\r\n\r\n{body}"
         )?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
