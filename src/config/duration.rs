@@ -27,7 +27,7 @@ pub struct GoDuration {
 
 /// A text that is not a duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is not a duration such as 30s or 1h30m")]
+#[error("{0} is not a duration such as 30s or 1h30m")]
 pub struct NotADuration(String);
 
 impl GoDuration {
@@ -74,7 +74,7 @@ impl FromStr for GoDuration {
     type Err = NotADuration;
 
     fn from_str(text: &str) -> Result<Self, NotADuration> {
-        parse(text).ok_or_else(|| NotADuration(text.to_owned()))
+        parse(text).ok_or_else(|| NotADuration(format!("\"{text}\"")))
     }
 }
 
@@ -179,8 +179,12 @@ impl Serialize for GoDuration {
 
 impl<'de> Deserialize<'de> for GoDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        let value = serde_json::Value::deserialize(deserializer)?;
+        let parsed = match value.as_str() {
+            Some(text) => text.parse(),
+            None => Err(NotADuration(value.to_string())),
+        };
+        parsed.map_err(serde::de::Error::custom)
     }
 }
 

@@ -137,6 +137,9 @@ pub(super) fn to_json(config: &KubeProxyConfiguration) -> Value {
 
 /// Checks the `apiVersion` and the `kind` of a document.
 fn check_kind(document: &Yaml<'_>) -> Result<(), String> {
+    if matches!(document, Yaml::Null) {
+        return Err("it is empty".to_owned());
+    }
     match (text_of(document, "apiVersion"), text_of(document, "kind")) {
         (Some(API_VERSION), Some(KIND)) => Ok(()),
         (Some("v1"), Some("ConfigMap")) => Err(format!(
@@ -230,7 +233,7 @@ mod tests {
             ("iptables: {syncPeriod: 30}", "iptables.syncPeriod: "),
             (
                 "iptables: {syncPeriod: 30}",
-                "iptables.syncPeriod: invalid type",
+                "iptables.syncPeriod: 30 is not a duration",
             ),
             (
                 "nftables: {minSyncPeriod: soon}",
@@ -240,7 +243,7 @@ mod tests {
             ("enableProfiling: maybe", "enableProfiling: "),
             (
                 "nodePortAddresses: primary",
-                "nodePortAddresses: invalid type",
+                "nodePortAddresses: it must be a list: [\"primary\"]",
             ),
             ("nodePortAddresses: [{}]", "nodePortAddresses[0]: "),
             (
@@ -258,7 +261,7 @@ mod tests {
     #[test]
     fn other_documents_are_rejected_with_their_kind() {
         let cases = [
-            ("", "apiVersion \"\" and kind \"\""),
+            ("", "it is empty"),
             ("just text", "apiVersion \"\" and kind \"\""),
             ("kind: KubeProxyConfiguration", "apiVersion \"\""),
             (

@@ -5,7 +5,10 @@
 //! A field that Go keeps behind a pointer, so that unset differs from zero, is an `Option` here.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::GoDuration;
@@ -44,6 +47,7 @@ pub struct KubeProxyConfiguration {
     pub detect_local: DetectLocal,
     #[serde(rename = "clusterCIDR")]
     pub cluster_cidr: String,
+    #[serde(deserialize_with = "list_of_ranges")]
     pub node_port_addresses: Vec<String>,
     pub oom_score_adj: Option<i32>,
     pub conntrack: ConntrackConfiguration,
@@ -201,7 +205,7 @@ enum TextOrNumber {
 fn text_or_nanoseconds<'de, D: Deserializer<'de>>(from: D) -> Result<GoDuration, D::Error> {
     match TextOrNumber::deserialize(from)? {
         TextOrNumber::Number(nanoseconds) => Ok(GoDuration::from_nanoseconds(nanoseconds)),
-        TextOrNumber::Text(text) => text.parse().map_err(serde::de::Error::custom),
+        TextOrNumber::Text(text) => text.parse().map_err(Error::custom),
     }
 }
 
@@ -211,4 +215,28 @@ fn text_or_number<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error
         TextOrNumber::Number(number) => number.to_string(),
         TextOrNumber::Text(text) => text,
     })
+}
+
+/// Reads a list of address ranges. One range without brackets is a frequent mistake.
+fn list_of_ranges<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    deserializer.deserialize_any(RangesVisitor)
+}
+
+/// The visitor of [`list_of_ranges`].
+struct RangesVisitor;
+
+impl<'de> Visitor<'de> for RangesVisitor {
+    type Value = Vec<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_str<E: Error>(self, range: &str) -> Result<Self::Value, E> {
+        Err(E::custom(format!("it must be a list: [\"{range}\"]")))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(list))
+    }
 }

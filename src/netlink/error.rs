@@ -77,7 +77,9 @@ pub enum Error {
     #[error("the {0} table kube-dnat belongs to another process: is kube-dnat running twice?")]
     Owned(Family),
     /// This process has no permission to change nftables.
-    #[error("no permission to change nftables: CAP_NET_ADMIN is needed in this network namespace")]
+    #[error(
+        "no permission to read or change nftables: CAP_NET_ADMIN is needed in this network namespace"
+    )]
     Permission,
     /// The kernel lacks these abilities of nftables, which our tables need.
     #[error("this kernel lacks what the tables need: {}", join(.0))]

@@ -31,7 +31,11 @@ fn an_invalid_file() {
         ),
         (
             "nftables: {syncPeriod: 30}",
-            "nftables.syncPeriod: invalid type: integer `30`, expected a string",
+            "nftables.syncPeriod: 30 is not a duration such as 30s or 1h30m",
+        ),
+        (
+            "nodePortAddresses: 10.0.0.0/8",
+            "nodePortAddresses: it must be a list: [\"10.0.0.0/8\"]",
         ),
         (
             "clusterCIDR: 10.0.0.0\noomScoreAdj: 5000",
@@ -141,7 +145,7 @@ fn flags_with_invalid_values() {
         ),
         (
             &["--detect-local-mode=BridgeInterface"],
-            "--pod-bridge-interface \"\" is not the name of an interface",
+            "--pod-bridge-interface is missing: BridgeInterface needs it",
         ),
         (
             &["--iptables-min-sync-period=1m"],

@@ -1,8 +1,9 @@
 //! `kube-dnat explain`: what happens to a connection, by the rules in the kernel.
 
 mod live;
+mod not_served;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
@@ -55,6 +56,9 @@ struct ExplainReport {
     /// The searched maps and similar frontends, if no Service matches.
     #[serde(skip_serializing_if = "Option::is_none")]
     missing: Option<Missing>,
+    /// The reasons why the daemon does not serve the Services in the query as asked.
+    #[serde(rename = "notServed", skip_serializing_if = "BTreeMap::is_empty")]
+    not_served: BTreeMap<String, Vec<String>>,
 }
 
 /// The search that matched no Service.
@@ -74,6 +78,11 @@ impl fmt::Display for ExplainReport {
                 writeln!(f)?;
             }
             explanation.fmt(f)?;
+        }
+        for (object, reasons) in &self.not_served {
+            for reason in reasons {
+                writeln!(f, "not served: {object}: {reason}")?;
+            }
         }
         let Some(Missing { searched, similar }) = &self.missing else {
             return Ok(());
@@ -101,6 +110,7 @@ impl Explain {
             answer: ExplainReport {
                 connections: Vec::new(),
                 missing: None,
+                not_served: BTreeMap::new(),
             },
             missing: Missing::default(),
             known: Vec::new(),
@@ -276,6 +286,14 @@ impl ExplainRequest {
                 Query::Service(wanted) => suggest(None, Some(wanted), &known),
             };
             answer.missing = Some(missing);
+        }
+        let is_served = answer.missing.is_none()
+            && !answer
+                .connections
+                .iter()
+                .any(Explanation::has_denied_source);
+        if let (Query::Service(query), false) = (&to, is_served) {
+            answer.not_served = not_served::not_served(query);
         }
         answer
     }

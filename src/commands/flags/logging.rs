@@ -15,7 +15,7 @@ use crate::config::schema::{Logging, VModule};
 pub(in crate::commands) struct LoggingFlags {
     /// Log verbosity: 4 for debug messages, 6 for requests to the API server, 8 for everything
     /// [default: 0].
-    #[arg(short = 'v', long = "v", value_name = "N")]
+    #[arg(short = 'v', long = "v", value_name = "N", value_parser = verbosity)]
     v: Option<u32>,
 
     /// Log format: text or json [default: text].
@@ -45,6 +45,12 @@ pub(in crate::commands) struct LoggingFlags {
     /// Accepted for compatibility, no effect.
     #[arg(long, value_name = "QUANTITY")]
     log_json_info_buffer_size: Option<String>,
+}
+
+/// Parses a verbosity.
+fn verbosity(text: &str) -> Result<u32, String> {
+    let number = text.parse();
+    number.map_err(|_error| "not a whole number such as 4".to_owned())
 }
 
 impl LoggingFlags {

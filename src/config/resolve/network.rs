@@ -49,12 +49,12 @@ pub(super) fn pods(written: &KubeProxyConfiguration, problems: &mut InvalidSetti
         "nodecidr" => PodSource::NodeCidr,
         "bridgeinterface" => {
             let name = &local.bridge_interface;
-            interface("detectLocal.bridgeInterface", name, problems);
+            interface(written, "detectLocal.bridgeInterface", name, problems);
             PodSource::Interface(Interface::Named(Arc::from(name.as_str())))
         }
         "interfacenameprefix" => {
             let prefix = &local.interface_name_prefix;
-            interface("detectLocal.interfaceNamePrefix", prefix, problems);
+            interface(written, "detectLocal.interfaceNamePrefix", prefix, problems);
             PodSource::Interface(Interface::Prefixed(Arc::from(prefix.as_str())))
         }
         _ => {
@@ -69,9 +69,19 @@ pub(super) fn pods(written: &KubeProxyConfiguration, problems: &mut InvalidSetti
 }
 
 /// Checks the name or the name prefix of an interface.
-fn interface(field: &str, name: &str, problems: &mut InvalidSettings) {
+fn interface(
+    written: &KubeProxyConfiguration,
+    field: &str,
+    name: &str,
+    problems: &mut InvalidSettings,
+) {
     // IFNAMSIZ includes the NUL. nft does not accept quotes in a name.
-    let usable = !name.is_empty() && name.len() < 16 && !name.contains(['"', '/', ' ', '*']);
+    if name.is_empty() {
+        let mode = written.detect_local_mode.as_str();
+        problems.add(field, format!("is missing: {mode} needs it"));
+        return;
+    }
+    let usable = name.len() < 16 && !name.contains(['"', '/', ' ', '*']);
     if !usable {
         problems.add(field, format!("\"{name}\" is not the name of an interface"));
     }

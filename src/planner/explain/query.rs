@@ -72,6 +72,12 @@ impl ServiceQuery {
         self.is_service(service, is_service_truncated) && port_matches(name)
     }
 
+    /// Returns whether the query names a Service `namespace/name`.
+    #[must_use]
+    pub fn names(&self, service: &str) -> bool {
+        self.is_service(service, false)
+    }
+
     /// Returns whether a Service `namespace/name` matches, or the beginning of its name.
     fn is_service(&self, service: &str, is_truncated: bool) -> bool {
         let Some((namespace, name)) = service.split_once('/') else {

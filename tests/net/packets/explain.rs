@@ -22,6 +22,7 @@ pub(super) fn tests() -> Vec<Trial> {
         explain_without_a_source_shows_each_kind_of_source,
         explain_distinguishes_pods_by_their_interface,
         explain_suggests_similar_names_and_frontends,
+        explain_says_why_a_service_is_not_served,
         explain_works_while_the_daemon_is_not_running,
         explain_reports_missing_tables_and_permissions,
     )
@@ -461,6 +462,28 @@ fn explain_suggests_similar_names_and_frontends() {
     let (code, _, error) = run(&shop, &["explain", "10.96.0.1:80", "--from", "fd00::1"]);
     assert_eq!(code, 1);
     assert!(error.contains("the families differ"), "{error}");
+}
+
+fn explain_says_why_a_service_is_not_served() {
+    let shop = Shop::new();
+    let mistaken = "apiVersion: v1\nkind: Service\nmetadata: { namespace: shop, name: till }\n\
+        spec: { clusterIPs: [10.96.0.300], ports: [{ port: 80 }] }\n";
+    let daemon = shop.start(mistaken);
+    for query in ["shop/till", "till"] {
+        let (code, out) = told(&shop, query);
+        assert_eq!(code, 3, "{out}");
+        let line = out
+            .lines()
+            .find(|line| line.starts_with("not served: Service shop/till"));
+        assert!(
+            line.is_some_and(|line| line.contains("10.96.0.300")),
+            "{out}"
+        );
+    }
+    daemon.terminate();
+    let (code, out) = told(&shop, "shop/till");
+    assert_eq!(code, 3, "{out}");
+    assert!(!out.contains("not served"), "{out}");
 }
 
 fn explain_works_while_the_daemon_is_not_running() {
