@@ -7,6 +7,7 @@
 #   SOURCE_DATE_EPOCH=SECONDS   the time of all files; without it, that of the commit
 #   REVISION=HASH               the revision; without it, that of the commit
 #   IMAGE=NAME:TAG              the name in the image archive; without it, localhost/kube-dnat:VERSION
+#   PROFILE=dev                 a quick build for tests of the packages, from the build of the other tests
 #   MAINTAINER='NAME <ADDRESS>' the maintainer of the Debian packages
 set -euo pipefail
 
@@ -36,6 +37,8 @@ SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git_show %ct)} ||
 export SOURCE_DATE_EPOCH
 version=$(sed -n 's/^version = "\(.*\)"/\1/p;T;q' "$root/Cargo.toml")
 deb_version=$version-1
+level=9
+[ "${PROFILE:-release}" = release ] || level=1
 architecture=$(dpkg --print-architecture)
 case $architecture in
     amd64) target_triple=x86_64-unknown-linux-gnu ;;

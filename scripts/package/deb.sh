@@ -25,7 +25,7 @@ write_deb() {
     install -D -m 644 "$root/packaging/debian/lintian-overrides" "$tree/usr/share/lintian/overrides/kube-dnat"
     install -D -m 644 -t "$doc/examples" "$root"/manifests/examples/*
     install -m 644 "$root/CHANGELOG.md" "$doc/changelog"
-    changelog kube-dnat >"$doc/changelog.Debian"
+    changelog >"$doc/changelog.Debian"
     gzip -9 -n "$doc/changelog" "$doc/changelog.Debian" "$doc/kube-dnat.spdx.json"
 
     depends=$(library_packages "$tree/usr/bin/kube-dnat")
@@ -33,7 +33,7 @@ write_deb() {
     install -m 644 "$root/packaging/debian/conffiles" "$tree/DEBIAN"
     install -m 755 "$root"/packaging/debian/{postinst,prerm,postrm} "$tree/DEBIAN"
     control "$tree" kube-dnat net <<TEXT
-Depends: $depends, libnftnl11 (>= 1.2.4), init-system-helpers (>= 1.52)
+Depends: $depends, init-system-helpers (>= 1.52)
 Recommends: ca-certificates, nftables
 Suggests: conntrack
 Description: kube-proxy replacement that uses nftables
@@ -50,8 +50,8 @@ write_debug_deb() {
     [ -n "$id" ] || die "the binary has no build ID"
     file=$tree/usr/lib/debug/.build-id/${id:0:2}/${id:2}.debug
     install -D -m 644 "$work/bin/kube-dnat.debug" "$file"
-    install -D -m 644 -t "$tree/usr/share/doc/kube-dnat-dbgsym" "$root/packaging/debian/copyright"
-    changelog kube-dnat-dbgsym | gzip -9 -n >"$tree/usr/share/doc/kube-dnat-dbgsym/changelog.Debian.gz"
+    mkdir -p "$tree/usr/share/doc"
+    ln -s kube-dnat "$tree/usr/share/doc/kube-dnat-dbgsym"
     mkdir "$tree/DEBIAN"
     control "$tree" kube-dnat-dbgsym debug <<TEXT
 Depends: kube-dnat (= $deb_version)
@@ -72,12 +72,12 @@ write_tarball() {
     install -D -m 644 -t "$tree/man" "$work"/man/*
     install -D -m 644 -t "$tree/completions" "$work"/completions/*
     install -D -m 644 -t "$tree/examples" "$root"/manifests/examples/*
-    pack "$work/tarball" | gzip -9 -n >"$1"
+    pack "$work/tarball" | gzip "-$level" -n >"$1"
 }
 
 changelog() {
     cat <<TEXT
-$1 ($deb_version) unstable; urgency=medium
+kube-dnat ($deb_version) unstable; urgency=medium
 
   * Version $version. The file changelog lists the changes.
   * Revision $revision.
@@ -86,11 +86,13 @@ $1 ($deb_version) unstable; urgency=medium
 TEXT
 }
 
-# library_packages BINARY: the dependencies on the packages of its libraries.
+# library_packages BINARY: the dependencies on the packages of its libraries. The symbols alone would
+# also be in a libnftnl that is too old.
 library_packages() {
     mkdir -p "$work/shlibs/debian"
     printf 'Source: kube-dnat\n\nPackage: kube-dnat\nArchitecture: any\n' >"$work/shlibs/debian/control"
-    (cd "$work/shlibs" && dpkg-shlibdeps -O "$1" 2>/dev/null) | sed 's/^shlibs:Depends=//'
+    (cd "$work/shlibs" && dpkg-shlibdeps -O "$1" 2>/dev/null) |
+        sed 's/^shlibs:Depends=//; s/libnftnl11 (>= [^)]*)/libnftnl11 (>= 1.2.4)/'
 }
 
 # control TREE PACKAGE SECTION: writes the control file, with more fields from standard input.
@@ -109,5 +111,5 @@ control() {
 
 build_deb() {
     # With one thread the bytes do not depend on the number of processors.
-    dpkg-deb --root-owner-group -Zxz --threads-max=1 --build "$1" "$2" >/dev/null
+    dpkg-deb --root-owner-group -Zxz "-z$level" --threads-max=1 --build "$1" "$2" >/dev/null
 }

@@ -9,7 +9,7 @@ write_image() {
     mkdir -p "$layout/blobs/sha256"
     pack "$1" >"$work/layer.tar"
     diff_id=$(digest "$work/layer.tar")
-    gzip -9 -n -c "$work/layer.tar" >"$work/blob"
+    gzip "-$level" -n -c "$work/layer.tar" >"$work/blob"
     layer=$(add_blob application/vnd.oci.image.layer.v1.tar+gzip)
 
     jq -n --arg created "$created" --arg architecture "$architecture" --arg diff_id "$diff_id" \
