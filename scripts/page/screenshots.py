@@ -7,7 +7,7 @@ from daemon import Daemon, address, connect, service, without_endpoints
 from webdriver import Browser, wait_until
 
 NAMES = ["cart", "catalog", "checkout", "inventory", "mail", "orders", "payments", "search", "users", "web"]
-PLOTTED = "return [...document.querySelectorAll('#rows polyline')].filter((line) => line.points.length >= 24).length"
+PLOTTED = "return [...document.querySelectorAll('#rows polyline')].filter((line) => line.points.length >= 20).length"
 
 
 def objects():
@@ -50,9 +50,8 @@ def main():
 
         wait_until("the rates are plotted", is_plotted, 400)
         browser.screenshot(f"{docs}/page-light.png")
-        browser.emulate("dark", 390, 844)
-        browser.run("document.querySelector('.panels').hidden = true")
-        time.sleep(0.5)
+        browser.emulate("dark", 390, 1500)
+        wait_until("the page is narrow", lambda: browser.run("return innerWidth") == 390)
         browser.screenshot(f"{docs}/page-dark-phone.png")
     finally:
         browser.close()

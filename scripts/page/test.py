@@ -74,7 +74,7 @@ def it_refreshes_itself(browser, daemon):
     wait_until("all connections are counted", lambda: "New connections/s" in browser.text("#tiles"))
     daemon.apply("second.yaml", service(9, "new"))
     wait_until("a new Service is shown", lambda: "shop/new:http" in browser.run(NAMES))
-    wait_until("its sync is shown", lambda: "changes" in browser.text("#syncs-list"))
+    wait_until("its sync is shown", lambda: "partial" in browser.text("#syncs-list"))
     daemon.apply("second.yaml", [])
     wait_until("it is gone", lambda: "shop/new:http" not in browser.run(NAMES))
 
@@ -192,7 +192,9 @@ def hostile_answers():
 def hostile_names_stay_text(browser, daemon):
     server = Server(get("/"), hostile_answers())
     try:
-        open_page(browser, server.url, rows=len(HOSTILE))
+        open_page(browser, server.url)
+        browser.run("document.getElementById('services').scrollIntoView()")
+        wait_until("all Services are in view", lambda: browser.run(ROWS) == len(HOSTILE))
         check(browser.text("#health") == "Not healthy", browser.text("#health"))
         names = browser.run(NAMES)
         for name in HOSTILE:

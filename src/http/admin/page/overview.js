@@ -46,14 +46,14 @@ function showTiles({ overview, ports, loaded, waited }) {
   const counts = overview.countsConnections;
   tile("rate", "New connections/s", {
     value: counts ? perSecond(rates.total.at(-1) ?? null) : "off",
-    note: counts ? "to all Services, on this node" : "connection metrics are disabled",
+    note: counts ? "on this node" : "connection metrics are disabled",
     values: rates.total,
   });
   tile("services", "Services", {
     value: loaded ? count(services) : "–",
     note: loaded ? `${plural(ports.length, "port")}, ${overview.families.join(" and ")}` : "",
   });
-  tile("refused", "Ports without endpoints", {
+  tile("refused", "Without endpoints", {
     value: loaded ? count(refused) : "–", level: refused > 0 ? "warn" : undefined,
     note: refused > 0 ? "connections are rejected" : "",
   });
@@ -67,7 +67,7 @@ function showTiles({ overview, ports, loaded, waited }) {
     status.conntrackCleanupPending && "conntrack cleanup pending",
   ].filter(Boolean);
   tile("pending", "Pending changes", {
-    value: count(status.pendingChanges), note: waits.join(", ") || "everything is in the kernel",
+    value: count(status.pendingChanges), note: waits.join(", ") || "all is in the kernel",
     level: overview.health === "unhealthy" ? "bad" : undefined,
   });
   if (waits.length === 0 && status.pendingChanges > 0) setText(tiles.get("pending").note, "wait for a sync");
@@ -82,10 +82,10 @@ function showSyncs({ overview, waited }) {
   byId("syncs-plot").replaceChildren(syncs.length > 0 ? bars(syncs) : "");
   const rows = syncs.slice(-6).reverse().map((sync) => [
     `${duration(now - sync.at + waited)} ago`,
-    sync.error ? element("span", { class: "error" }, sync.error) : sync.full ? "full" : "changes",
+    sync.error ? element("span", { class: "error" }, sync.error) : sync.full ? "full" : "partial",
     count(sync.operations), milliseconds(sync.elapsedMs), milliseconds(sync.kernelMs),
     milliseconds(sync.programmingMs),
   ]);
-  const columns = ["When", "Kind", "#Operations", "#Took", "#In kernel", "#Since change"];
+  const columns = ["When", "Kind", "#Ops", "#Took", "#In kernel", "#Delay"];
   byId("syncs-list").replaceChildren(rows.length > 0 ? table("Recent syncs", columns, rows) : "No sync yet.");
 }

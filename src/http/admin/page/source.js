@@ -13,9 +13,9 @@ function showSource({ overview, waited }) {
         others > 0 ? `, or ${plural(others, "other")}` : ""));
   }
   if (manifests) add("Manifests", manifests.directory);
-  if (node?.exists === false) {
-    const level = apiServer ? "bad" : "unknown";
-    add("Node", node.name, " ", element("span", { class: "badge", "data-level": level }, "no such Node"));
+  // Manifests need no Node.
+  if (apiServer && node?.exists === false) {
+    add("Node", node.name, " ", element("span", { class: "badge", "data-level": "bad" }, "no such Node"));
   }
   if (takeoverWaitsFor) add("Takeover", `waits: ${takeoverWaitsFor}`);
   for (const [file, reason] of Object.entries(manifests?.problems ?? {})) {
