@@ -7,6 +7,7 @@ mod completions;
 mod explain;
 mod flags;
 mod http_get;
+mod kubectl;
 mod man;
 mod output;
 mod probe;
@@ -22,6 +23,8 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::{Parser, Subcommand};
+
+pub use kubectl::Plugin;
 
 use crate::logging::{self, LogStyle};
 use crate::netlink::{Kernel, TableShape};
@@ -91,6 +94,9 @@ enum Command {
 pub fn main() -> ExitCode {
     if let Some(code) = completions::complete() {
         return code;
+    }
+    if kubectl::is_plugin() {
+        return kubectl::main();
     }
     let line = CommandLine::of_process();
     if let Err(help) = &line

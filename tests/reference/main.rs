@@ -19,7 +19,7 @@ use kube_dnat::planner::ruleset::{
 };
 
 use clap::{Command, CommandFactory as _};
-use kube_dnat::commands::CommandLine;
+use kube_dnat::commands::{CommandLine, Plugin};
 
 /// The root of the repository.
 fn root() -> PathBuf {
@@ -60,6 +60,21 @@ fn reference() -> String {
         };
         write!(text, "\n## kube-dnat {name}\n\n```text\n{help}\n```\n").unwrap();
     }
+    let mut plugin = Plugin::command().term_width(100);
+    plugin.build();
+    write!(
+        text,
+        "\n## kubectl dnat\n\nInstall it as a link: `ln -s kube-dnat kubectl-dnat` in a directory of the path.\n\n```text\n{}\n```\n",
+        help(&mut plugin)
+    )
+    .unwrap();
+    let diff = plugin.find_subcommand("diff").unwrap().clone();
+    write!(
+        text,
+        "\n## kubectl dnat diff\n\n```text\n{}\n```\n",
+        help(&mut diff.clone())
+    )
+    .unwrap();
     text
 }
 
