@@ -116,7 +116,6 @@ mod tests {
             ("healthzBindAddress: 0.0.0.0:10299", Some("127.0.0.1:10299")),
             ("healthzBindAddress: 192.0.2.1", Some("192.0.2.1:10256")),
             ("healthzBindAddress: 127.0.0.1:9998", Some("127.0.0.1:9998")),
-            ("healthzBindAddress: 0.0.0.0:0", None),
             ("bindAddress: \"::\"", Some("[::1]:10256")),
         ] {
             let dir = tempfile::tempdir().unwrap();

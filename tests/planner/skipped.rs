@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use kube_dnat::events::EventReason;
 use kube_dnat::planner::dual::Dual;
-use kube_dnat::planner::model::{Event, Object, ObjectKind, Service, ServiceName, Update};
+use kube_dnat::planner::model::{
+    Event, Object, ObjectKind, Placement, Service, ServiceName, SliceEndpoints, Update,
+};
 use kube_dnat::planner::ruleset::{Key, SetName, Table, Value, service_and_port};
 use kube_dnat::sync::{Skipped, State, SyncOutcome};
 use proptest::collection::vec;
@@ -187,19 +189,53 @@ fn cluster_ips(service: &Service) -> ClusterIps {
     (set, service.cluster_ips.iter().copied().collect())
 }
 
+/// The addresses that slices of each Service place on another node.
+///
+/// Such an endpoint needs no hairpin element: one that exists is that of another Service, whose slices
+/// place the address on this node.
+#[derive(Default)]
+struct RemoteAddresses(BTreeSet<(ServiceName, Ipv4Addr)>);
+
+impl RemoteAddresses {
+    fn report(&mut self, event: &Event) {
+        let Event::Update(Update {
+            object: Some(Object::Slices(slices)),
+            ..
+        }) = event
+        else {
+            return;
+        };
+        for slice in slices {
+            let SliceEndpoints::Ipv4(endpoints) = &slice.addresses else {
+                continue;
+            };
+            let remote = endpoints
+                .iter()
+                .filter(|endpoint| endpoint.placement == Placement::Remote);
+            let remote = remote.map(|endpoint| (slice.service.clone(), endpoint.address));
+            self.0.extend(remote);
+        }
+    }
+
+    fn has(&self, service: &ServiceName, address: Ipv4Addr) -> bool {
+        self.0.contains(&(service.clone(), address))
+    }
+}
+
 /// Returns the elements without a comment that those of a Service need.
 ///
 /// These are the elements of its `ClusterIPs` and the hairpin elements of its endpoints.
 fn needed_by(
     table: &Table<Ipv4Addr>,
     (service, cluster_ips): (&ServiceName, &ClusterIps),
+    remote: &RemoteAddresses,
 ) -> BTreeSet<(SetName, Key<Ipv4Addr>)> {
     let own = table.elements().filter(|element| {
         let comment = element.comment.as_deref().unwrap_or_default();
         service_and_port(comment).0 == service.as_str()
     });
     let needed = own.flat_map(|element| match (element.key, element.value) {
-        (_, Value::Endpoint(address, _)) => {
+        (_, Value::Endpoint(address, _)) if !remote.has(service, address) => {
             vec![(SetName::Hairpin, Key::Pair(address, address))]
         }
         (Key::Frontend(_, address, _), _) if cluster_ips.1.contains(&address.into()) => {
@@ -229,9 +265,11 @@ proptest! {
         let mut needed = BTreeMap::new();
         // The ClusterIPs of each Service, as reported last and as committed last.
         let (mut reported, mut committed) = (BTreeMap::new(), BTreeMap::new());
+        let mut remote = RemoteAddresses::default();
         for step in steps {
             match step {
                 Step::Reported(event) => {
+                    remote.report(&event);
                     if let Event::Update(Update { object: Some(Object::Service(service)), .. }) = &event {
                         reported.insert(service.name.clone(), cluster_ips(service));
                     }
@@ -240,7 +278,7 @@ proptest! {
                 }
                 Step::Rejected(service) => {
                     let ips = committed.get(&service).cloned().unwrap_or((SetName::ClusterIps, BTreeSet::new()));
-                    let before = needed_by(&kernel.ipv4, (&service, &ips));
+                    let before = needed_by(&kernel.ipv4, (&service, &ips), &remote);
                     needed.insert(service.clone(), (ips, present(&kernel.ipv4, before)));
                     skip(&mut state, &service);
                     read_back(&mut state, &mut kernel, &[]);
@@ -262,7 +300,7 @@ proptest! {
             let unskipped = reported.iter().filter(|(service, _)| !skipped.contains(*service));
             committed.extend(unskipped.map(|(service, ips)| (service.clone(), ips.clone())));
             for (service, (ips, before)) in &needed {
-                let now = needed_by(&kernel.ipv4, (service, ips));
+                let now = needed_by(&kernel.ipv4, (service, ips), &remote);
                 let still_needed: BTreeSet<_> = now.intersection(before).copied().collect();
                 prop_assert_eq!(&present(&kernel.ipv4, still_needed.clone()), &still_needed);
             }
