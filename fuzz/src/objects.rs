@@ -74,7 +74,10 @@ fn of_text(text: &str) -> Option<Update> {
     let listing = read_text(text, NODE).unwrap_or_else(|error| panic!("{error}: {text}"));
     let mut updates = listing.events.into_iter().filter_map(|event| match event {
         Event::Update(update) => Some(update),
-        Event::Listed(_) | Event::Interrupted(..) | Event::NodeMissing(_) | Event::OwnAddresses(_) => None,
+        Event::Listed(_)
+        | Event::Interrupted(..)
+        | Event::NodeMissing(_)
+        | Event::OwnAddresses(_) => None,
     });
     let update = updates.next();
     assert_eq!(updates.next(), None);

@@ -130,6 +130,21 @@ fuzz_target!(|bytes: &[u8]| {
             evaluate(ipv6, &program, &target, client);
             drop(suggest(Some(&target), None, &frontends));
         }
+        Query::Address(address) => {
+            let program = programs.ipv6.expect("a node with IPv6");
+            let at_address = frontends
+                .iter()
+                .filter(|frontend| frontend.address == Some(address));
+            for frontend in at_address {
+                let target = Target {
+                    protocol: frontend.protocol,
+                    address,
+                    port: frontend.port,
+                };
+                evaluate(ipv4, &programs.ipv4, &target, client);
+                evaluate(ipv6, &program, &target, client);
+            }
+        }
         Query::Service(service) => {
             for element in ipv4.elements() {
                 if let (Some(comment), Key::Frontend(_, _, port)) = (&element.comment, element.key)
