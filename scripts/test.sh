@@ -12,7 +12,7 @@ exec </dev/null
 
 headline "Install missing packages"
 need_packages "${build_packages[@]}" "${nft_packages[@]}" ip:iproute2 unshare:util-linux \
-    nginx:nginx-light dnsmasq:dnsmasq-base shellcheck:shellcheck capsh:libcap2-bin \
+    nginx:nginx-light dnsmasq:dnsmasq-base shellcheck:shellcheck c++:g++ capsh:libcap2-bin \
     conntrack:conntrack ipset:ipset iptables-nft:iptables python3:python3 prometheus:prometheus \
     zsh:zsh fish:fish /etc/ssl/certs/ca-certificates.crt:ca-certificates
 need_cargo
@@ -30,6 +30,10 @@ run_cargo fmt --check
 
 headline "Lints"
 run_cargo clippy --all-targets --locked -- -D warnings
+
+# cargo-fuzz builds them with a nightly compiler; here they only have to compile.
+headline "Fuzzers"
+run_cargo check --manifest-path fuzz/Cargo.toml --target-dir target --locked
 
 headline "Docs"
 RUSTDOCFLAGS='-D warnings' run_cargo doc --no-deps --locked

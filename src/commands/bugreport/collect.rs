@@ -1,18 +1,18 @@
 //! The collection of all parts at the same time.
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use futures::future::join_all;
 use nix::ifaddrs::getifaddrs;
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::parts::{Part, Source};
-use crate::commands::http_get::http_get;
+use crate::commands::http_get::ask_daemon;
 use crate::commands::{inspect_table, processes};
 use crate::netlink::Kernel;
 use crate::planner::model::Address;
@@ -48,7 +48,7 @@ async fn collect(Part { file, source }: Part) -> Collected {
             .await
             .map_err(anyhow::Error::from)
             .and_then(|content| Ok(content?)),
-        Source::Daemon(path) => ask(path).await,
+        Source::Daemon(path) => ask_daemon(path).await.map(String::into_bytes),
         Source::Table(Family::Ipv4) => table::<Ipv4Addr>(),
         Source::Table(Family::Ipv6) => table::<Ipv6Addr>(),
         Source::Interfaces => interfaces(),
@@ -90,31 +90,6 @@ async fn output(program: &str, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
         content.extend(format!("\n({})\n", output.status).into_bytes());
     }
     Ok(content)
-}
-
-/// Asks every address at which the daemon can listen for a path. Returns the first answer that is
-/// not an error, or else the last one.
-async fn ask(path: &str) -> anyhow::Result<Vec<u8>> {
-    let daemon = processes::daemons().into_iter().next();
-    let mut addresses = daemon
-        .map(|daemon| processes::listening_addresses(&daemon))
-        .unwrap_or_default();
-    if addresses.is_empty() {
-        let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        addresses = vec![loopback(10_249), loopback(10_256)];
-    }
-    let answers = join_all(addresses.iter().map(|address| http_get(*address, path))).await;
-    let mut rejected = None;
-    for answer in answers {
-        match answer {
-            Ok((status, body)) if status.is_success() => return Ok(body.into_bytes()),
-            answer => rejected = Some(answer),
-        }
-    }
-    match rejected.context("the daemon listens at no address")?? {
-        (status, body) if body.is_empty() => bail!("{status}"),
-        (status, body) => bail!("{status}: {}", body.trim_end()),
-    }
 }
 
 /// Returns the table of family `A` as nft text, without the help of nft.

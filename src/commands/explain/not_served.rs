@@ -1,18 +1,15 @@
 //! The reasons why the daemon does not serve a Service as asked. The kernel does not know them.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
 
-use crate::commands::status::daemon::get;
-use crate::config::METRICS_PORT;
+use crate::commands::http_get::ask_daemon;
 use crate::planner::explain::ServiceQuery;
 
 /// Asks the daemon for the problems of the Services in a query. Returns none without a daemon.
 pub(super) fn not_served(query: &ServiceQuery) -> BTreeMap<String, Vec<String>> {
-    let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), METRICS_PORT);
-    let answer = get(address, "/debug/problems").ok();
-    let problems = answer.filter(|(status, _)| status.is_success());
-    let problems = problems.and_then(|(_, body)| serde_json::from_str(&body).ok());
+    let runtime = crate::agent::runtime().ok();
+    let answer = runtime.and_then(|runtime| runtime.block_on(ask_daemon("/debug/problems")).ok());
+    let problems = answer.and_then(|body| serde_json::from_str(&body).ok());
     let mut problems: BTreeMap<String, Vec<String>> = problems.unwrap_or_default();
     problems.retain(|object, _| is_service_of(query, object));
     problems

@@ -1,6 +1,7 @@
 //! `kube-dnat services`: the frontends in the kernel, one a line.
 
 mod text;
+mod totals;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
@@ -26,7 +27,7 @@ use crate::planner::service_list::{FrontendElements, FrontendRow, SETS_OF_FRONTE
     POLICY       internalTrafficPolicy of a ClusterIP, externalTrafficPolicy of the others\n  \
     AFFINITY     how long a client keeps its endpoint after its last connection\n  \
     ENDPOINTS    ready/local/total: those that connections are sent to; those of them\n               \
-    on this node or without a node name; all in any state (-: unknown)\n  \
+    on this node or without a node name; all in any state (-: the daemon does not answer)\n  \
     CONNECTIONS  new connections, including rejected ones, since the element of the\n               \
     frontend last changed\n\n\
     Examples:\n  \
@@ -87,6 +88,7 @@ impl Services {
         let mut frontends: Vec<_> = families.into_iter().flatten().flatten().collect();
         frontends.sort_by_cached_key(FrontendRow::sort_key);
         frontends.retain(|row| self.selects(row));
+        totals::add(&mut frontends);
         output::print(
             self.output
                 .format(&ServicesReport { frontends })?

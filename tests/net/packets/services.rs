@@ -147,6 +147,9 @@ fn services_shows_policies_affinity_and_refusals() {
     assert_eq!(summary(cluster_ip(2)), expect("Cluster", "rejected", 0, 0));
     assert_eq!(summary(cluster_ip(3)), expect("Local", "served", 1, 1));
     assert_eq!(summary(cluster_ip(4)), expect("Local", "dropped", 0, 0));
+    // The daemon knows the endpoints that connections are not sent to.
+    assert_eq!(cluster_ip(3)["endpointCounts"]["total"], 2);
+    assert_eq!(cluster_ip(4)["endpointCounts"]["total"], 1);
     let outside = at(Family::V4.external_ip(5));
     assert_eq!(
         summary(outside),
@@ -176,7 +179,7 @@ fn services_shows_policies_affinity_and_refusals() {
         &empty,
         "Cluster",
         "-",
-        "0/0/- (rejected)",
+        "0/0/0 (rejected)",
         "0",
     ];
     assert_eq!(line("shop/empty:http"), expected);
