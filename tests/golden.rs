@@ -44,7 +44,7 @@ fn render(folder: &Path) -> (String, Vec<String>) {
     assert!(output.status.success(), "{}: {log}", folder.display());
     let warnings = log
         .lines()
-        .filter(|line| line.contains("WARN"))
+        .filter(|line| line.starts_with("warning: "))
         .map(str::to_owned)
         .collect();
     (String::from_utf8(output.stdout).unwrap(), warnings)
