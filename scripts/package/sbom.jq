@@ -5,7 +5,7 @@
 
 def table: split("\n") | map(select(. != "") | split("\t"));
 def spdx_id(prefix): prefix + gsub("[^A-Za-z0-9.-]"; "-");
-# crates.io accepted `MIT/Apache-2.0` before it required an SPDX expression.
+# The registry of crates accepted `MIT/Apache-2.0` before it required an SPDX expression.
 def license: if . == null then "NOASSERTION" else gsub(" */ *"; " OR ") end;
 
 . as $metadata
