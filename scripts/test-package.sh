@@ -61,6 +61,8 @@ readelf --sections "$symbols" | grep debug_line >/dev/null || die "$symbols has 
 if readelf --sections "$work/deb/usr/bin/kube-dnat" | grep 'debug_line\|symtab'; then
     die "the binary is not stripped"
 fi
+"$work/deb/usr/bin/kubectl-dnat" --help >"$work/help"
+grep 'kubectl dnat' "$work/help" >/dev/null || die "kubectl-dnat is not the plugin of kubectl"
 
 headline "Tarball"
 tar -C "$work" -xzf "$tarball"

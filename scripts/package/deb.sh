@@ -12,6 +12,8 @@ write_deb() {
     local tree=$work/deb doc depends
     doc=$tree/usr/share/doc/kube-dnat
     install -D -t "$tree/usr/bin" "$work/bin/kube-dnat"
+    # The plugin of kubectl is the same program under this name.
+    ln -s kube-dnat "$tree/usr/bin/kubectl-dnat"
     install -D -m 644 -t "$tree/usr/lib/systemd/system" "$root/packaging/kube-dnat.service"
     install -D -m 644 -t "$tree/etc/kube-dnat" "$root/packaging/kube-dnat.yaml"
     install -D -m 644 "$root/packaging/kube-dnat.default" "$tree/etc/default/kube-dnat"

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, Command, CommandFactory};
 use clap_mangen::Man as Page;
 
-use super::CommandLine;
+use super::{CommandLine, Plugin};
 
 /// The section of commands for administrators.
 const SECTION: &str = "8";
@@ -14,7 +14,7 @@ const SECTION: &str = "8";
 /// The arguments of `kube-dnat man`.
 #[derive(Debug, Args)]
 pub(super) struct Man {
-    /// Directory to write the pages to: `kube-dnat.8`, and one for each subcommand.
+    /// Directory to write the pages to: `kube-dnat.8`, one for each subcommand, and `kubectl-dnat.8`.
     directory: PathBuf,
 
     /// Date of the pages.
@@ -32,7 +32,7 @@ impl Man {
         for command in commands.filter(|command| !command.is_hide_set()) {
             self.write(command.clone())?;
         }
-        Ok(())
+        self.write(Plugin::command().name("kubectl-dnat"))
     }
 
     fn write(&self, command: Command) -> anyhow::Result<()> {
