@@ -129,10 +129,11 @@ fn help(arguments: &[&str]) -> BTreeSet<String> {
 }
 
 /// Flags that kube-proxy does not have.
-const OURS: [&str; 6] = [
+const OURS: [&str; 7] = [
     "api-servers-file",
     "connection-counters",
     "connection-metrics-limit",
+    "external-local-without-endpoints",
     "manifests",
     "table-owner",
     "takeover",

@@ -4,6 +4,7 @@ mod kernel;
 mod logging;
 mod network;
 mod node;
+mod own;
 mod syntax;
 mod unused;
 
@@ -50,6 +51,18 @@ fn set<T>(flag: Option<T>, field: &mut T) {
 /// # Errors
 /// If the file cannot be read or a setting is invalid.
 pub(super) fn load(
+    mut node: NodeFlags,
+    daemon: Option<DaemonFlags>,
+    given: &[String],
+) -> anyhow::Result<(Config, Vec<ConfigNotice>)> {
+    let own = std::mem::take(&mut node.own);
+    let (mut config, notices) = load_settings_of_kube_proxy(node, daemon, given)?;
+    own.apply(&mut config.facts);
+    Ok((config, notices))
+}
+
+/// Loads the configuration without kube-dnat's own flags.
+fn load_settings_of_kube_proxy(
     node: NodeFlags,
     daemon: Option<DaemonFlags>,
     given: &[String],

@@ -6,6 +6,7 @@ use clap::Args;
 use clap_complete::ArgValueCandidates;
 
 use super::super::completions::values;
+use super::own::OwnFlags;
 use super::set;
 use super::syntax::{SWITCH, switch};
 use crate::config::KubeProxyConfiguration;
@@ -62,6 +63,10 @@ pub(in crate::commands) struct NodeFlags {
     /// Masquerade every connection to a ClusterIP, including those of Pods.
     #[arg(long, value_name = SWITCH, value_parser = switch)]
     masquerade_all: Option<bool>,
+
+    #[command(flatten)]
+    /// kube-dnat's own flags.
+    pub(super) own: OwnFlags,
 }
 
 impl NodeFlags {
@@ -80,6 +85,7 @@ impl NodeFlags {
             nodeport_addresses: Vec::new(),
             bind_address: None,
             masquerade_all: None,
+            own: OwnFlags::default(),
         }
     }
 
@@ -95,6 +101,7 @@ impl NodeFlags {
             nodeport_addresses,
             bind_address,
             masquerade_all,
+            own: _,
         } = self;
         set(hostname_override, &mut to.hostname_override);
         set(cluster_cidr, &mut to.cluster_cidr);

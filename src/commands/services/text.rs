@@ -55,7 +55,12 @@ fn affinity(row: &FrontendRow) -> String {
         (Some(seconds), _) => format!("{seconds}s"),
         // The kernel has the timeout of frontends with an endpoint only.
         (None, FrontendResult::Rejected | FrontendResult::Dropped) => "-".to_owned(),
-        (None, FrontendResult::Served | FrontendResult::DroppedFromOutside) => "none".to_owned(),
+        (
+            None,
+            FrontendResult::Served
+            | FrontendResult::DroppedFromOutside
+            | FrontendResult::RejectedFromOutside,
+        ) => "none".to_owned(),
     }
 }
 
@@ -72,6 +77,7 @@ fn counts(row: &FrontendRow) -> String {
         FrontendResult::Rejected => " (rejected)",
         FrontendResult::Dropped => " (dropped)",
         FrontendResult::DroppedFromOutside => " (dropped from outside)",
+        FrontendResult::RejectedFromOutside => " (rejected from outside)",
     };
     format!("{ready}/{local}/{total}{result}")
 }

@@ -72,13 +72,13 @@ pub(super) fn resolve(
     check_unused(&written, mode, &mut problems);
     check_hidden_metrics(&written, &mut problems);
     let node_ip = problems.take("bindAddress", node_ip(&written.bind_address));
+    // kube-dnat's own flags set the other facts.
     let facts = NodeFacts {
         pods: pods(&written, &mut problems),
         masquerade_all,
         node_port_addresses: node_ports(&written.node_port_addresses, &mut problems),
         node_ip,
-        own_addresses: None,
-        counters: true,
+        ..NodeFacts::default()
     };
     let bind = |field: &str, text: &str, problems: &mut InvalidSettings| {
         let address = (!text.is_empty()).then(|| socket_address(text)).transpose();

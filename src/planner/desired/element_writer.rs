@@ -3,7 +3,7 @@
 use super::frontend::{FrontendKey, maps};
 use super::port::{PortSpec, Route};
 use super::{EndpointAddr, PortSlots, Slots};
-use crate::planner::model::{Address, ServiceName};
+use crate::planner::model::{Address, NoLocalEndpoint, ServiceName};
 use crate::planner::ruleset::{
     Comment, DynamicChain, Element, Key, SetName, SlotRange, Value, Verdict,
 };
@@ -120,7 +120,11 @@ impl<'a, A: Address> ElementWriter<'a, A> {
             Route::LocalPolicy => {
                 self.push_verdict(map, frontend, maps.external_local);
                 if lists.local.is_empty() {
-                    self.push_verdict(maps.local, frontend, Verdict::Drop);
+                    let verdict = match self.port.no_local_endpoint {
+                        NoLocalEndpoint::Drop => Verdict::Drop,
+                        NoLocalEndpoint::Reject => Verdict::Refuse,
+                    };
+                    self.push_verdict(maps.local, frontend, verdict);
                 }
             }
             Route::Drop => self.push_verdict(map, frontend, Verdict::Drop),

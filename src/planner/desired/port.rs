@@ -6,7 +6,7 @@ use super::PortSlots;
 use super::answering::UnusedEndpoints;
 use super::element_writer::{DispatchedFrontend, ElementWriter, SlotChanges};
 use super::frontend::{FrontendKey, SlotKey, maps};
-use crate::planner::model::{Address, Protocol, ServiceName, TrafficPolicy};
+use crate::planner::model::{Address, NoLocalEndpoint, Protocol, ServiceName, TrafficPolicy};
 use crate::planner::ruleset::{
     AddressKind, Comment, Element, FrontendLabel, Key, SetName, SlotRange,
 };
@@ -20,7 +20,8 @@ pub enum Route {
     Local,
     /// By source: Pods and the node reach all endpoints, other sources the endpoints on this node.
     ///
-    /// This is external policy Local.
+    /// This is external policy Local. Without an endpoint on this node, the other sources get the
+    /// answer of [`NoLocalEndpoint`].
     LocalPolicy,
     /// Dropped: policy Local, and all endpoints are on other nodes.
     Drop,
@@ -64,6 +65,8 @@ pub(super) struct PortSpec<A: Address> {
     pub(super) internal: Route,
     /// The route of connections to the other frontends.
     pub(super) external: Route,
+    /// The answer to outside clients of external policy Local if no endpoint is on this node.
+    pub(super) no_local_endpoint: NoLocalEndpoint,
     /// The session affinity timeout in seconds; `None`: no session affinity.
     pub(super) affinity: Option<u32>,
     /// The internal and the external traffic policy, which the routes depend on.

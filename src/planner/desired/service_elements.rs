@@ -198,6 +198,7 @@ impl<A: Address> ElementsBuilder<'_, A> {
             node_port,
             internal,
             external,
+            no_local_endpoint: self.node.no_local_endpoint(),
             affinity: service.affinity,
             policies: [service.internal_policy, service.external_policy],
         };

@@ -64,12 +64,19 @@ fn translated<A: Address, L: Lookup<A>>(
     })
 }
 
+/// Why a connection is rejected or dropped although the Service has an endpoint.
+const NO_LOCAL_ENDPOINT: &str = "its traffic policy is Local, and no endpoint is on this node";
+
 /// Returns why the chains of this trail reject a connection.
 fn reject_reason(trail: &[ChainName]) -> &'static str {
     if trail.contains(&ChainName::Restricted) && trail.contains(&ChainName::Deny) {
         "loadBalancerSourceRanges do not include the source"
     } else if trail.contains(&ChainName::Unserved) {
         "the ClusterIP is in use, and its Service has no such port"
+    } else if trail.contains(&ChainName::ExternalLocal)
+        || trail.contains(&ChainName::ExternalLocalNodeport)
+    {
+        NO_LOCAL_ENDPOINT
     } else {
         "the Service has no ready endpoint"
     }
@@ -82,7 +89,7 @@ fn drop_reason<A: Address, L: Lookup<A>>(
     source: Source<A>,
 ) -> String {
     if chain != ChainName::Deny {
-        return "its traffic policy is Local, and no endpoint is on this node".to_owned();
+        return NO_LOCAL_ENDPOINT.to_owned();
     }
     if !evaluation.trail.contains(&ChainName::Restricted) {
         return "no Service has this address, which is in a ServiceCIDR".to_owned();

@@ -17,7 +17,7 @@ pub use addr::Address;
 pub use endpoint::{Endpoint, EndpointSlice, Hints, Placement, SliceEndpoints, SlicePort};
 pub use node::{Node, OwnAddresses, ServiceCidr};
 pub use rejected::RejectReason;
-pub use service::{Protocol, Service, ServicePort, TrafficPolicy};
+pub use service::{NoLocalEndpoint, Protocol, Service, ServicePort, TrafficPolicy};
 pub use store::{Store, StoreChange};
 
 /// The namespace and name of a Service, as `namespace/name`.

@@ -71,6 +71,28 @@ impl fmt::Display for TrafficPolicy {
     }
 }
 
+/// The answer to outside clients of external policy Local if no endpoint is on this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NoLocalEndpoint {
+    /// None, as with kube-proxy.
+    #[default]
+    Drop,
+    /// A TCP reset, or an ICMP error for other protocols.
+    Reject,
+}
+
+impl NoLocalEndpoint {
+    /// The names of all answers, for a flag and an annotation.
+    pub const NAMES: [&str; 2] = ["drop", "reject"];
+
+    /// Returns the answer with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let position = Self::NAMES.iter().position(|known| *known == name)?;
+        [Self::Drop, Self::Reject].get(position).copied()
+    }
+}
+
 /// A Service with at least one `ClusterIP`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {

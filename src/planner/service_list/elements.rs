@@ -181,7 +181,7 @@ impl<A: Address> FrontendElements<A> {
         } else if verdict == Verdict::Drop {
             FrontendResult::Dropped
         } else if is_external_local && !endpoints.iter().any(|endpoint| endpoint.local) {
-            FrontendResult::DroppedFromOutside
+            self.result_from_outside(frontend)
         } else {
             FrontendResult::Served
         };
@@ -228,6 +228,20 @@ impl<A: Address> FrontendElements<A> {
         Followed {
             verdict: behind.copied().unwrap_or(verdict),
             restricted,
+        }
+    }
+
+    /// Returns the result of external policy Local if no endpoint is on this node.
+    fn result_from_outside(&self, frontend: Frontend<A>) -> FrontendResult {
+        let maps = [SetName::ServicesLocal, SetName::NodeportsLocal];
+        let rejects = maps.iter().any(|map| {
+            let verdict = self.verdicts.get(&(*map, frontend));
+            verdict == Some(&Verdict::Refuse)
+        });
+        if rejects {
+            FrontendResult::RejectedFromOutside
+        } else {
+            FrontendResult::DroppedFromOutside
         }
     }
 

@@ -22,6 +22,9 @@ pub enum FrontendResult {
     /// Pods and the node itself reach an endpoint, and other clients get no answer: external policy
     /// Local, and this node has no endpoint.
     DroppedFromOutside,
+    /// Pods and the node itself reach an endpoint, and other clients get a TCP reset or an ICMP
+    /// error: external policy Local, and this node has no endpoint.
+    RejectedFromOutside,
 }
 
 /// An endpoint that connections to a frontend are sent to.

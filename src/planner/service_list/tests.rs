@@ -131,12 +131,18 @@ fn external_policy_local_has_all_endpoints_and_those_of_the_node() {
         [2, 1]
     );
 
-    let row = only_row([dispatch].into_iter().chain(all));
-    assert_eq!(row.result, FrontendResult::DroppedFromOutside);
-    assert_eq!(
-        [row.endpoint_counts.ready, row.endpoint_counts.local],
-        [2, 0]
-    );
+    for (verdict_of_others, result) in [
+        (Verdict::Drop, FrontendResult::DroppedFromOutside),
+        (Verdict::Refuse, FrontendResult::RejectedFromOutside),
+    ] {
+        let others = verdict(SetName::ServicesLocal, frontend, verdict_of_others);
+        let row = only_row([dispatch.clone(), others].into_iter().chain(all.clone()));
+        assert_eq!(row.result, result);
+        assert_eq!(
+            [row.endpoint_counts.ready, row.endpoint_counts.local],
+            [2, 0]
+        );
+    }
 }
 
 #[test]

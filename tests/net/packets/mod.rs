@@ -57,6 +57,7 @@ mod takeover_ipvs;
 mod top;
 mod udp_stale;
 mod upgrade;
+mod without_local_endpoints;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -130,6 +131,7 @@ const MODULES: &[fn() -> Vec<Trial>] = &[
     top::tests,
     udp_stale::tests,
     upgrade::tests,
+    without_local_endpoints::tests,
 ];
 
 /// Returns every family with every protocol.

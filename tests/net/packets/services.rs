@@ -31,7 +31,7 @@ fn by_address(answer: &Value) -> BTreeMap<String, Value> {
 
 /// Returns the rows that `services` prints with these arguments, by address.
 #[track_caller]
-fn rows(shop: &Shop, arguments: &[&str]) -> BTreeMap<String, Value> {
+pub(super) fn rows(shop: &Shop, arguments: &[&str]) -> BTreeMap<String, Value> {
     let (code, answer) = json(shop, &[&["services"], arguments].concat());
     assert_eq!(code, 0, "{answer}");
     by_address(&answer)

@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Claims, ClientSides};
 use crate::planner::model::addr::Family;
-use crate::planner::model::{Address, OwnAddresses, Protocol, Store};
+use crate::planner::model::{Address, NoLocalEndpoint, OwnAddresses, Protocol, Store};
 use crate::planner::ruleset::{
     Element, Interface, Key, PodMatch, Program, SetName, Value, Verdict,
 };
@@ -59,6 +59,9 @@ pub struct NodeFacts {
     pub masquerade_all: bool,
     /// `--connection-counters`: the elements of frontends count connections.
     pub counters: bool,
+    /// `--external-local-without-endpoints`: the answer to outside clients of external policy Local
+    /// if no endpoint is on this node.
+    pub no_local_endpoint: NoLocalEndpoint,
     /// The addresses of the node that serve node ports.
     pub node_port_addresses: NodePortAddresses,
     /// `--bind-address`: the node's primary address of its family, in place of the Node object's.
@@ -73,6 +76,7 @@ impl Default for NodeFacts {
             pods: PodSource::default(),
             masquerade_all: false,
             counters: true,
+            no_local_endpoint: NoLocalEndpoint::default(),
             node_port_addresses: NodePortAddresses::default(),
             node_ip: None,
             own_addresses: None,
@@ -154,6 +158,8 @@ pub struct NodeElements<A: Address> {
     counted: &'static [Protocol],
     /// The address ranges of `ClusterIPs`.
     service_cidrs: Vec<A::Net>,
+    /// The answer to outside clients of external policy Local if no endpoint is on this node.
+    no_local_endpoint: NoLocalEndpoint,
     /// Whether the table denies packets to `ClusterIPs` that no Service has; `false` only while
     /// nothing is known about the table.
     denies: bool,
@@ -170,6 +176,7 @@ impl<A: Address> Default for NodeElements<A> {
             named: BTreeSet::new(),
             counted: &[],
             service_cidrs: Vec::new(),
+            no_local_endpoint: NoLocalEndpoint::default(),
             denies: false,
         }
     }
@@ -232,6 +239,7 @@ impl<A: Address> NodeElements<A> {
             named: named.iter().copied().filter_map(A::from_ip).collect(),
             counted: &Protocol::ALL,
             service_cidrs: of_family(&mut service_cidrs.copied()),
+            no_local_endpoint: facts.no_local_endpoint,
             denies: true,
         }
     }
@@ -253,6 +261,11 @@ impl<A: Address> NodeElements<A> {
     pub fn is_in_service_cidrs(&self, address: A) -> bool {
         let mut cidrs = self.service_cidrs.iter();
         cidrs.any(|cidr| A::contains(*cidr, address))
+    }
+
+    /// Returns the answer to outside clients of external policy Local without a local endpoint.
+    pub(super) fn no_local_endpoint(&self) -> NoLocalEndpoint {
+        self.no_local_endpoint
     }
 
     /// Returns the addresses that serve node ports.

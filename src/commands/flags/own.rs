@@ -1,0 +1,34 @@
+//! kube-dnat's own flags for Services, which a configuration file does not have.
+
+use clap::Args;
+use clap_complete::ArgValueCandidates;
+
+use super::super::completions::values;
+use crate::planner::desired::NodeFacts;
+use crate::planner::model::NoLocalEndpoint;
+
+/// The flags that change what kube-proxy does; `run` and `render` share them.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Beyond kube-proxy")]
+pub(in crate::commands) struct OwnFlags {
+    /// What outside clients of a Service with externalTrafficPolicy Local get if it has endpoints,
+    /// but none on this node: no answer (drop), or a TCP reset or ICMP error (reject)
+    /// [default: drop].
+    #[arg(long, value_name = "drop|reject", value_parser = no_local_endpoint, add = ArgValueCandidates::new(values(NoLocalEndpoint::NAMES)))]
+    external_local_without_endpoints: Option<NoLocalEndpoint>,
+}
+
+/// Parses the answer to clients that no local endpoint serves.
+fn no_local_endpoint(text: &str) -> Result<NoLocalEndpoint, String> {
+    NoLocalEndpoint::from_name(text).ok_or_else(|| "neither drop nor reject".to_owned())
+}
+
+impl OwnFlags {
+    /// Moves the flags into `facts`, with or without a configuration file.
+    pub(super) fn apply(self, facts: &mut NodeFacts) {
+        let Self {
+            external_local_without_endpoints,
+        } = self;
+        facts.no_local_endpoint = external_local_without_endpoints.unwrap_or_default();
+    }
+}
