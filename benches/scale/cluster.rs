@@ -112,6 +112,7 @@ impl Cluster {
             affinity: (self.kind == Kinds::Affinity).then_some(10_800),
             source_ranges: ranges.collect(),
             health_check_node_port: None,
+            features: None,
             ports: [ServicePort {
                 name: "http".into(),
                 protocol: self.protocol,

@@ -12,6 +12,8 @@ pub enum EventReason {
     FrontendConflict,
     /// A field holds no address, or one of the wrong family.
     InvalidAddress,
+    /// An annotation of kube-dnat is invalid, or contradicts the object.
+    InvalidAnnotation,
     /// Another part of the object is invalid.
     InvalidObject,
     /// An endpoint cannot be used.
@@ -32,9 +34,10 @@ pub enum EventReason {
 
 impl EventReason {
     /// The reasons why an object is skipped or only partly programmed.
-    pub const OF_OBJECTS: [Self; 9] = [
+    pub const OF_OBJECTS: [Self; 10] = [
         Self::FrontendConflict,
         Self::InvalidAddress,
+        Self::InvalidAnnotation,
         Self::InvalidObject,
         Self::InvalidEndpoint,
         Self::TooManyEndpoints,
@@ -51,6 +54,7 @@ impl EventReason {
             Self::Starting => "Starting",
             Self::FrontendConflict => "FrontendConflict",
             Self::InvalidAddress => "InvalidAddress",
+            Self::InvalidAnnotation => "InvalidAnnotation",
             Self::InvalidObject => "InvalidObject",
             Self::InvalidEndpoint => "InvalidEndpoint",
             Self::TooManyEndpoints => "TooManyEndpoints",
@@ -70,7 +74,7 @@ impl EventReason {
                 "StartKubeDnat"
             }
             Self::FrontendConflict => "ClaimFrontend",
-            Self::InvalidAddress | Self::InvalidObject => "ReadObject",
+            Self::InvalidAddress | Self::InvalidAnnotation | Self::InvalidObject => "ReadObject",
             Self::InvalidEndpoint | Self::TooManyEndpoints | Self::EndpointOutsidePodRanges => {
                 "GatherEndpoints"
             }
@@ -97,6 +101,7 @@ impl EventReason {
             | Self::FailedToStartProxierHealthcheck => true,
             Self::FrontendConflict
             | Self::InvalidAddress
+            | Self::InvalidAnnotation
             | Self::InvalidObject
             | Self::InvalidEndpoint
             | Self::TooManyEndpoints => false,
@@ -108,6 +113,7 @@ impl From<&RejectReason> for EventReason {
     fn from(rejected: &RejectReason) -> Self {
         match rejected {
             RejectReason::Address { .. } => Self::InvalidAddress,
+            RejectReason::Annotation { .. } => Self::InvalidAnnotation,
             RejectReason::FurtherAddresses(_) => Self::InvalidEndpoint,
             RejectReason::Port { .. }
             | RejectReason::Protocol { .. }

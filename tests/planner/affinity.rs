@@ -194,6 +194,7 @@ fn cluster_ip_service(name: &str) -> Service {
         affinity: None,
         source_ranges: Box::default(),
         health_check_node_port: None,
+        features: None,
         ports: Box::default(),
     }
 }

@@ -32,6 +32,7 @@ fn service(node_port: Option<u16>) -> Event {
         affinity: None,
         source_ranges: Box::default(),
         health_check_node_port: None,
+        features: None,
         ports: [port(node_port)].into(),
     };
     update(
@@ -59,6 +60,7 @@ pub(crate) fn service_named(name: &str, last: u8) -> Event {
         affinity: None,
         source_ranges: Box::default(),
         health_check_node_port: None,
+        features: None,
         ports: [port(None)].into(),
     };
     update(

@@ -18,7 +18,7 @@ fn what_a_large_cluster_has_many_of_is_small() {
         ("applied Service", size_of::<ServiceElements<Ipv4Addr>>()),
     ];
     let expected = [
-        ("Service", 128),
+        ("Service", 136),
         ("EndpointSlice", 80),
         ("IPv4 endpoint", 16),
         ("IPv6 endpoint", 32),

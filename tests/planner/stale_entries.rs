@@ -285,6 +285,7 @@ fn local_policy_service() -> Event {
         affinity: None,
         source_ranges: Box::default(),
         health_check_node_port: None,
+        features: None,
         ports: [ServicePort {
             name: "".into(),
             protocol: Protocol::Tcp,

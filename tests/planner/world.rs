@@ -158,6 +158,7 @@ fn service(name: String) -> impl Strategy<Value = Service> {
                     health_check_node_port: check
                         .filter(|check| !node_ports.contains(&Some(*check))),
                     ports: ports.into(),
+                    features: None,
                 }
             },
         )

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 pub mod addr;
 mod endpoint;
+mod features;
 mod names;
 mod node;
 pub mod parse;
@@ -15,6 +16,7 @@ pub mod wire;
 
 pub use addr::Address;
 pub use endpoint::{Endpoint, EndpointSlice, Hints, Placement, SliceEndpoints, SlicePort};
+pub use features::{Balance, ServiceFeatures, WeightTarget, Weights};
 pub use node::{Node, OwnAddresses, ServiceCidr};
 pub use rejected::RejectReason;
 pub use service::{NoLocalEndpoint, Protocol, Service, ServicePort, TrafficPolicy};

@@ -53,6 +53,14 @@ pub enum RejectReason {
     /// An `EndpointSlice` without label `kubernetes.io/service-name`.
     #[error("label kubernetes.io/service-name is missing: the slice belongs to no Service")]
     NoService,
+    /// An annotation of kube-dnat with a value that is invalid, or contradicts the object.
+    #[error("annotation {annotation} has no effect: {problem}")]
+    Annotation {
+        /// The name of the annotation.
+        annotation: &'static str,
+        /// The problem of its value.
+        problem: Arc<str>,
+    },
     /// A required field is missing, or two fields contradict each other.
     #[error("{0}")]
     Contradiction(Arc<str>),
@@ -63,7 +71,7 @@ pub enum RejectReason {
 
 impl RejectReason {
     /// The value of [`Self::label`] of every reason.
-    pub const LABELS: [&'static str; 9] = [
+    pub const LABELS: [&'static str; 10] = [
         "port",
         "protocol",
         "address",
@@ -71,6 +79,7 @@ impl RejectReason {
         "timestamp",
         "further_addresses",
         "no_service",
+        "annotation",
         "contradiction",
         "malformed",
     ];
@@ -86,6 +95,7 @@ impl RejectReason {
             Self::Timestamp { .. } => "timestamp",
             Self::FurtherAddresses(_) => "further_addresses",
             Self::NoService => "no_service",
+            Self::Annotation { .. } => "annotation",
             Self::Contradiction(_) => "contradiction",
             Self::Malformed(_) => "malformed",
         }

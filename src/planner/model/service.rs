@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::ServiceName;
+use super::{ServiceFeatures, ServiceName};
 
 /// The transport protocol of a Service port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -130,6 +130,8 @@ pub struct Service {
     pub health_check_node_port: Option<u16>,
     /// The ports, in the object's order.
     pub ports: Box<[ServicePort]>,
+    /// The features that annotations switch on, which most Services do not have.
+    pub features: Option<Box<ServiceFeatures>>,
 }
 
 /// One port of a Service.

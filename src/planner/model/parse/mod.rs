@@ -12,6 +12,7 @@ use super::{
     Node, Object, ObjectKey, ObjectKind, Protocol, RejectReason, ServiceCidr, ServiceName, Update,
 };
 
+mod features;
 mod ip;
 mod service;
 mod slice;

@@ -9,6 +9,7 @@ use crate::planner::model::{
     Object, ObjectKind, Protocol, RejectReason, Service, ServicePort, TrafficPolicy, Update, wire,
 };
 
+use super::features::features;
 use super::{created, ip, is_name, port_number, protocol, service_name, update};
 
 /// Converts a Service.
@@ -30,6 +31,7 @@ pub fn service(service: &wire::WireService) -> Update {
             return None;
         }
         let ports = ports(spec, rejected);
+        let affinity = affinity(spec, rejected);
         Some(Object::Service(Arc::new(Service {
             name: service_name(&service.metadata),
             created: created(&service.metadata, rejected),
@@ -39,10 +41,11 @@ pub fn service(service: &wire::WireService) -> Update {
             load_balancer_ips: ip::addresses(load_balancer_ips(&service.status), rejected),
             internal_policy: policy(spec.internal_traffic_policy.as_deref()),
             external_policy: external_policy(spec),
-            affinity: affinity(spec, rejected),
+            affinity,
             source_ranges: source_ranges(spec, rejected),
             health_check_node_port: health_check_node_port(spec, &ports, rejected),
             ports,
+            features: features(&service.metadata.annotations, affinity, rejected),
         })))
     })
 }

@@ -92,6 +92,24 @@ pub struct WireAnnotations {
     /// The mark of a bookmark that ends a streaming list (KEP-3157).
     #[serde(rename = "k8s.io/initial-events-end")]
     pub initial_events_end: Option<String>,
+    /// The hash that selects the endpoint of a connection to a Service.
+    #[serde(rename = "kube-dnat.io/balance")]
+    pub balance: Option<String>,
+    /// The weights of a Service's endpoints.
+    #[serde(rename = "kube-dnat.io/weights")]
+    pub weights: Option<String>,
+    /// The time in which the share of a new endpoint of a Service grows.
+    #[serde(rename = "kube-dnat.io/slow-start")]
+    pub slow_start: Option<String>,
+    /// Whether connections to removed endpoints of a Service are closed.
+    #[serde(rename = "kube-dnat.io/close-removed")]
+    pub close_removed: Option<String>,
+    /// The additional ranges of ports of a Service.
+    #[serde(rename = "kube-dnat.io/port-ranges")]
+    pub port_ranges: Option<String>,
+    /// What external policy Local does on a node without an endpoint of a Service.
+    #[serde(rename = "kube-dnat.io/external-local-without-endpoints")]
+    pub external_local_without_endpoints: Option<String>,
 }
 
 /// The field numbers of `ObjectMeta`.
@@ -200,6 +218,14 @@ impl KnownKeys for WireAnnotations {
                 Some(&mut self.last_change_trigger_time)
             }
             b"k8s.io/initial-events-end" => Some(&mut self.initial_events_end),
+            b"kube-dnat.io/balance" => Some(&mut self.balance),
+            b"kube-dnat.io/weights" => Some(&mut self.weights),
+            b"kube-dnat.io/slow-start" => Some(&mut self.slow_start),
+            b"kube-dnat.io/close-removed" => Some(&mut self.close_removed),
+            b"kube-dnat.io/port-ranges" => Some(&mut self.port_ranges),
+            b"kube-dnat.io/external-local-without-endpoints" => {
+                Some(&mut self.external_local_without_endpoints)
+            }
             _ => None,
         }
     }
@@ -212,6 +238,15 @@ impl KnownKeys for WireAnnotations {
                 &self.last_change_trigger_time,
             ),
             ("k8s.io/initial-events-end", &self.initial_events_end),
+            ("kube-dnat.io/balance", &self.balance),
+            ("kube-dnat.io/weights", &self.weights),
+            ("kube-dnat.io/slow-start", &self.slow_start),
+            ("kube-dnat.io/close-removed", &self.close_removed),
+            ("kube-dnat.io/port-ranges", &self.port_ranges),
+            (
+                "kube-dnat.io/external-local-without-endpoints",
+                &self.external_local_without_endpoints,
+            ),
         ]
         .into_iter()
     }

@@ -3,6 +3,7 @@ use serde_json::json;
 
 use super::*;
 
+mod features;
 mod service;
 mod slice;
 

@@ -1,0 +1,54 @@
+//! What a Service asks for by annotations, beyond what its fields can say.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The features that the annotations of a Service switch on; the default is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceFeatures {
+    /// The hash that selects the endpoint (`kube-dnat.io/balance`); `None`: a random endpoint.
+    pub balance: Option<Balance>,
+    /// The weights of the endpoints (`kube-dnat.io/weights`); `None`: all endpoints are equal.
+    pub weights: Option<Weights>,
+}
+
+/// The fields of a connection whose hash selects its endpoint, on every node the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Balance {
+    /// The source address and port: `maglev`.
+    Maglev,
+    /// The source address: `source`.
+    Source,
+}
+
+/// The endpoints that an entry of `kube-dnat.io/weights` names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WeightTarget {
+    /// The endpoint with this address.
+    Address(IpAddr),
+    /// The endpoints on the node with this name.
+    Node(Arc<str>),
+    /// The endpoints in the zone with this name.
+    Zone(Arc<str>),
+}
+
+/// The weights of endpoints, sorted by target, each target once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weights(Box<[(WeightTarget, u16)]>);
+
+impl Weights {
+    /// The maximum weight of an endpoint.
+    pub const MAX: u16 = 100;
+
+    /// The weight of an endpoint that no entry names.
+    pub const DEFAULT: u16 = 1;
+
+    /// Collects weights; of several for one target, any is used.
+    #[must_use]
+    pub fn new(weights: impl IntoIterator<Item = (WeightTarget, u16)>) -> Self {
+        let mut weights: Vec<_> = weights.into_iter().collect();
+        weights.sort_unstable();
+        weights.dedup_by(|(one, _), (other, _)| one == other);
+        Self(weights.into())
+    }
+}

@@ -1,0 +1,110 @@
+//! The conversion of the annotations `kube-dnat.io/*` of a Service, one function for each.
+//!
+//! A value that is invalid, or that contradicts the Service, has no effect and is reported.
+
+use std::collections::BTreeMap;
+
+use crate::planner::model::{Balance, RejectReason, ServiceFeatures, WeightTarget, Weights, wire};
+
+use super::{ip, is_name};
+
+/// The annotations, as objects name them.
+mod name {
+    pub(super) const BALANCE: &str = "kube-dnat.io/balance";
+    pub(super) const WEIGHTS: &str = "kube-dnat.io/weights";
+}
+
+/// Converts the annotations of a Service; `None` if no feature is in use.
+///
+/// `affinity` is the Service's session affinity timeout.
+pub(super) fn features(
+    annotations: &wire::WireAnnotations,
+    affinity: Option<u32>,
+    rejected: &mut Vec<RejectReason>,
+) -> Option<Box<ServiceFeatures>> {
+    let mut parse = Parse(rejected);
+    let features = ServiceFeatures {
+        balance: parse.annotation(name::BALANCE, annotations.balance.as_deref(), |text| {
+            balance(text, affinity)
+        }),
+        weights: parse.annotation(name::WEIGHTS, annotations.weights.as_deref(), weights),
+    };
+    (features != ServiceFeatures::default()).then(|| Box::new(features))
+}
+
+/// The list of what is rejected.
+struct Parse<'a>(&'a mut Vec<RejectReason>);
+
+impl Parse<'_> {
+    /// Parses the value of an annotation, and reports why it has no effect.
+    fn annotation<T>(
+        &mut self,
+        annotation: &'static str,
+        value: Option<&str>,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let report = |problem: String| {
+            let problem = problem.into();
+            self.0.push(RejectReason::Annotation {
+                annotation,
+                problem,
+            });
+        };
+        parse(value?.trim()).map_err(report).ok()
+    }
+}
+
+/// Parses `kube-dnat.io/balance`.
+fn balance(text: &str, affinity: Option<u32>) -> Result<Balance, String> {
+    let balance = match text {
+        "maglev" => Balance::Maglev,
+        "source" => Balance::Source,
+        other => return Err(format!("{other:?} is neither maglev nor source")),
+    };
+    if affinity.is_some() {
+        let text = "the Service has sessionAffinity ClientIP, which selects the endpoint, too";
+        return Err(text.to_owned());
+    }
+    Ok(balance)
+}
+
+/// Parses `kube-dnat.io/weights`: `zone-a=3,node:worker-1=2,10.244.1.9=0`.
+fn weights(text: &str) -> Result<Weights, String> {
+    let mut weights = BTreeMap::new();
+    for entry in text.split(',').map(str::trim) {
+        let (target, weight) = entry
+            .rsplit_once('=')
+            .ok_or_else(|| format!("{entry:?} is not of the form TARGET=WEIGHT"))?;
+        let weight = (weight.parse().ok())
+            .filter(|weight| *weight <= Weights::MAX)
+            .ok_or_else(|| format!("{weight:?} is not a weight from 0 to {}", Weights::MAX))?;
+        if weights.insert(weight_target(target)?, weight).is_some() {
+            return Err(format!("{target:?} has two weights"));
+        }
+    }
+    Ok(Weights::new(weights))
+}
+
+/// Parses the target of a weight: an address, `node:NAME`, or a zone.
+fn weight_target(text: &str) -> Result<WeightTarget, String> {
+    if let Some(node) = text.strip_prefix("node:") {
+        let valid = is_name(node, 253).then(|| WeightTarget::Node(node.into()));
+        return valid.ok_or_else(|| format!("{node:?} is not the name of a node"));
+    }
+    if let Some(address) = ip::address(text) {
+        return Ok(WeightTarget::Address(address));
+    }
+    let valid = is_label_value(text).then(|| WeightTarget::Zone(text.into()));
+    valid.ok_or_else(|| format!("{text:?} is not an IP address, node:NAME or the name of a zone"))
+}
+
+/// Returns whether a text is the value of a label, which the name of a zone is, and not empty.
+fn is_label_value(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.len() <= 63
+        && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
+        && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}

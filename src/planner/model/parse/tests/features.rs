@@ -1,0 +1,115 @@
+use prost::Message;
+
+use super::{reasons, service::as_service};
+use crate::planner::model::parse::service;
+use crate::planner::model::wire::WireService;
+use crate::planner::model::{Balance, ServiceFeatures, Update, WeightTarget, Weights};
+
+#[test]
+fn annotations_are_the_same_in_protobuf() {
+    let names = [
+        "balance",
+        "weights",
+        "slow-start",
+        "close-removed",
+        "port-ranges",
+        "external-local-without-endpoints",
+    ];
+    let annotations = names.map(|name| format!("kube-dnat.io/{name}: {name}-value"));
+    let yaml = format!(
+        "metadata: {{annotations: {{{}, other: x}}}}",
+        annotations.join(", ")
+    );
+    let service: WireService = yaml_serde::from_str(&yaml).unwrap();
+    assert_eq!(
+        service.metadata.annotations.weights.as_deref(),
+        Some("weights-value")
+    );
+    let decoded = WireService::decode(&service.encode_to_vec()[..]);
+    assert_eq!(decoded.unwrap(), service);
+}
+
+/// Parses a Service with these annotations and fields of `spec`.
+fn service_with(annotations: &str, spec: &str) -> Update {
+    let yaml = format!(
+        "metadata: {{name: cart, namespace: shop, annotations: {{{annotations}}}}}\n\
+         spec: {{clusterIP: 10.96.0.7, ports: [{{port: 80}}]{spec}}}"
+    );
+    service(&yaml_serde::from_str(&yaml).unwrap())
+}
+
+fn features(annotations: &str) -> Option<ServiceFeatures> {
+    let update = service_with(annotations, "");
+    assert_eq!(reasons(&update), [""; 0], "{annotations}");
+    as_service(&update).features.as_deref().cloned()
+}
+
+#[test]
+fn annotations_switch_features_on() {
+    assert_eq!(features("kube-dnat.io/other: x"), None);
+    for (text, balance) in [("maglev", Balance::Maglev), ("source", Balance::Source)] {
+        let expected = ServiceFeatures {
+            balance: Some(balance),
+            ..ServiceFeatures::default()
+        };
+        let found = features(&format!("kube-dnat.io/balance: {text}"));
+        assert_eq!(found, Some(expected));
+    }
+    let weights = "zone-a=3, node:worker-1=2,10.244.1.9=0,fd00::9=100";
+    let targets = [
+        (WeightTarget::Zone("zone-a".into()), 3),
+        (WeightTarget::Node("worker-1".into()), 2),
+        (WeightTarget::Address("10.244.1.9".parse().unwrap()), 0),
+        (WeightTarget::Address("fd00::9".parse().unwrap()), 100),
+    ];
+    let found = features(&format!("kube-dnat.io/weights: '{weights}'"));
+    assert_eq!(found.unwrap().weights, Some(Weights::new(targets)));
+}
+
+#[test]
+fn a_bad_value_has_no_effect_and_is_reported_once() {
+    for (annotations, spec, reason) in [
+        (
+            "kube-dnat.io/balance: rr",
+            "",
+            "annotation kube-dnat.io/balance has no effect: \"rr\" is neither maglev nor source",
+        ),
+        (
+            "kube-dnat.io/balance: maglev",
+            ", sessionAffinity: ClientIP",
+            "annotation kube-dnat.io/balance has no effect: the Service has sessionAffinity \
+             ClientIP, which selects the endpoint, too",
+        ),
+        (
+            "kube-dnat.io/weights: a",
+            "",
+            "annotation kube-dnat.io/weights has no effect: \"a\" is not of the form \
+             TARGET=WEIGHT",
+        ),
+        (
+            "kube-dnat.io/weights: 'a=1,b=101'",
+            "",
+            "annotation kube-dnat.io/weights has no effect: \"101\" is not a weight from 0 to 100",
+        ),
+        (
+            "kube-dnat.io/weights: 'a=1,a=2'",
+            "",
+            "annotation kube-dnat.io/weights has no effect: \"a\" has two weights",
+        ),
+        (
+            "kube-dnat.io/weights: 'node:=1'",
+            "",
+            "annotation kube-dnat.io/weights has no effect: \"\" is not the name of a node",
+        ),
+        (
+            "kube-dnat.io/weights: 'nod:a=1'",
+            "",
+            "annotation kube-dnat.io/weights has no effect: \"nod:a\" is not an IP address, \
+             node:NAME or the name of a zone",
+        ),
+    ] {
+        let update = service_with(annotations, spec);
+        assert_eq!(reasons(&update), [reason]);
+        assert_eq!(as_service(&update).features, None, "{annotations}");
+    }
+}
