@@ -161,18 +161,7 @@ impl<A: Address> ElementsBuilder<'_, A> {
             return None;
         }
         let eligible = self.eligible(port);
-        let has_endpoints = eligible.has_any();
-        let internal = match service.internal_policy {
-            _ if !has_endpoints => Route::Reject,
-            TrafficPolicy::Cluster => Route::Cluster,
-            TrafficPolicy::Local if eligible.local.is_empty() => Route::Drop,
-            TrafficPolicy::Local => Route::Local,
-        };
-        let external = match service.external_policy {
-            _ if !has_endpoints => Route::Reject,
-            TrafficPolicy::Cluster => Route::Cluster,
-            TrafficPolicy::Local => Route::LocalPolicy,
-        };
+        let [internal, external] = routes(service, &eligible);
         let routes = [(internal, !cluster_ips.is_empty()), (external, is_external)];
         let uses = |wanted: &[Route]| {
             routes
@@ -340,6 +329,23 @@ impl<A: Address> ElementsBuilder<'_, A> {
         }
         Some(A::aggregate(&ranges).into())
     }
+}
+
+/// Returns the routes of connections to the `ClusterIPs` and to the other frontends of a port.
+fn routes<A: Address>(service: &Service, eligible: &EligibleEndpoints<A>) -> [Route; 2] {
+    let has_endpoints = eligible.has_any();
+    let internal = match service.internal_policy {
+        _ if !has_endpoints => Route::Reject,
+        TrafficPolicy::Cluster => Route::Cluster,
+        TrafficPolicy::Local if eligible.local.is_empty() => Route::Drop,
+        TrafficPolicy::Local => Route::Local,
+    };
+    let external = match service.external_policy {
+        _ if !has_endpoints => Route::Reject,
+        TrafficPolicy::Cluster => Route::Cluster,
+        TrafficPolicy::Local => Route::LocalPolicy,
+    };
+    [internal, external]
 }
 
 impl<A: Address> ServiceElements<A> {
