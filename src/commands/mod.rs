@@ -4,6 +4,7 @@ mod bugreport;
 mod check;
 mod cleanup;
 mod completions;
+mod drain;
 mod explain;
 mod flags;
 mod http_get;
@@ -73,6 +74,13 @@ enum Command {
     Probe(probe::Probe),
     /// Show the rate of new connections by Service and endpoint.
     Top(top::Top),
+    /// Drain this node: load-balancer health checks answer 503 while it goes on serving.
+    ///
+    /// /healthz and every healthCheckNodePort answer 503 until `undrain` or a restart of the daemon, so
+    /// that load balancers send new connections to other nodes. Nothing else changes.
+    Drain(drain::Drain),
+    /// End a drain: load-balancer health checks report the endpoints again.
+    Undrain(drain::Undrain),
     /// Check whether this node is ready for kube-dnat, without changing anything.
     Check(check::Check),
     /// Print the ruleset that `run` would program, without touching the kernel.
@@ -151,6 +159,8 @@ impl CommandLine {
             Some(Command::Status(status)) => return status.execute(),
             Some(Command::Probe(probe)) => return probe.execute(),
             Some(Command::Top(top)) => return top.execute(),
+            Some(Command::Drain(drain)) => return drain.execute(),
+            Some(Command::Undrain(undrain)) => return undrain.execute(),
             Some(Command::Check(check)) => return check.execute(),
             Some(Command::Completions(completions)) => completions.execute(),
             Some(Command::Man(man)) => man.execute(),

@@ -4,7 +4,6 @@
 //! a probe. One thread serves this node and the other one all other peers, so that a flood of
 //! connections does not delay a probe either.
 
-use std::future::pending;
 use std::sync::Arc;
 use std::thread;
 
@@ -16,6 +15,7 @@ use tokio::sync::oneshot;
 use tracing::debug;
 
 pub mod admin;
+pub mod control;
 mod failed;
 pub mod health_check;
 mod listen;
@@ -48,7 +48,8 @@ pub fn serve(
     raise_file_limit();
     let (result_sender, result) = oneshot::channel();
     let server = Server::new(own.handle().clone());
-    start_thread("http-own", own, pending())?;
+    let control = control::serve(Arc::clone(&sync_health), metrics.clone());
+    start_thread("http-own", own, async { match control.await {} })?;
     let serving = async move {
         let checks = health_check::serve(changes, sync_health, server.clone(), metrics, recorder);
         let result: Result<(), BindError> = tokio::select! {

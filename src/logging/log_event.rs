@@ -157,6 +157,14 @@ log_events! {
     HealthCheckListening = "health_check_listening",
     /// The health-check node port of a Service is in use.
     HealthCheckListenFailed = "health_check_listen_failed",
+    /// `kube-dnat drain` drained this node.
+    NodeDrained = "node_drained",
+    /// `kube-dnat undrain` ended that.
+    NodeUndrained = "node_undrained",
+    /// The control socket, which `drain` needs, is served after failures.
+    ControlListening = "control_listening",
+    /// The control socket is in use.
+    ControlListenFailed = "control_listen_failed",
     /// Kubernetes Events are dropped because there are too many.
     EventsDropped = "events_dropped",
     /// The API server rejects a Kubernetes Event.

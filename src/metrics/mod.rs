@@ -130,6 +130,8 @@ metrics! {
         "Repairs of the tables after changes by other processes", Counter::default();
     watch_restarts: Labelled<InterruptLabel, Counter> = "kube_dnat_watch_restarts",
         "Lists and watches that failed and were restarted", Labelled::default();
+    node_drained: Gauge = "kube_dnat_node_drained",
+        "Whether the node is drained: load-balancer health checks answer 503 while it serves", Gauge::default();
     events_dropped: Counter = "kube_dnat_events_dropped",
         "Events that were dropped: too many, or not accepted by the API server", Counter::default();
 }

@@ -42,6 +42,8 @@ struct SyncHealthState {
     committed_at: Option<SystemTime>,
     /// Whether our Node is about to be deleted; `None` if there is no Node object.
     node_is_leaving: Option<bool>,
+    /// Since when this node is drained.
+    drained_since: Option<SystemTime>,
 }
 
 impl Default for SyncHealth {
@@ -120,14 +122,33 @@ impl SyncHealth {
         self.state().committed_at
     }
 
-    /// Whether load balancers should send connections to this node: its Node object exists, if it
-    /// is required, and is not about to be deleted (KEP-3836).
+    /// Drains this node, or ends that: the health checks of its load balancers fail meanwhile.
+    /// Returns whether that changed anything.
+    pub fn set_drained(&self, is_drained: bool) -> bool {
+        let mut state = self.state();
+        let was_drained = state.drained_since.is_some();
+        if was_drained != is_drained {
+            state.drained_since = is_drained.then(clock::now);
+        }
+        was_drained != is_drained
+    }
+
+    /// Returns since when this node is drained, if it is.
+    #[must_use]
+    pub fn drained_since(&self) -> Option<SystemTime> {
+        self.state().drained_since
+    }
+
+    /// Whether load balancers should send connections to this node: it is not drained, and its Node
+    /// object exists, if it is required, and is not about to be deleted (KEP-3836).
     #[must_use]
     pub fn is_eligible(&self) -> bool {
-        match self.state().node_is_leaving {
+        let state = self.state();
+        let has_eligible_node = match state.node_is_leaving {
             Some(is_leaving) => !is_leaving,
             None => self.node_object == NodeObject::Optional,
-        }
+        };
+        has_eligible_node && state.drained_since.is_none()
     }
 }
 
@@ -161,5 +182,19 @@ mod tests {
         sync_health.set_node_leaving(Some(true));
         assert!(!sync_health.is_eligible());
         assert!(SyncHealth::new(MAX_SYNC_DELAY, NodeObject::Optional).is_eligible());
+    }
+
+    #[test]
+    fn a_drained_node_is_healthy_and_not_eligible() {
+        let sync_health = SyncHealth::default();
+        assert!(sync_health.set_drained(true));
+        let since = sync_health.drained_since();
+        assert!(since.is_some());
+        assert!(!sync_health.set_drained(true));
+        assert_eq!(sync_health.drained_since(), since);
+        assert!(sync_health.is_healthy() && !sync_health.is_eligible());
+        assert!(sync_health.set_drained(false));
+        assert!(!sync_health.set_drained(false));
+        assert!(sync_health.is_eligible() && sync_health.drained_since().is_none());
     }
 }

@@ -76,6 +76,10 @@ enum PluginCommand {
     Check(OnNodes),
     /// Show the rate of new connections by Service and endpoint.
     Top(OnNodes),
+    /// Drain nodes: their load-balancer health checks answer 503 while they go on serving.
+    Drain(OnNodes),
+    /// End a drain.
+    Undrain(OnNodes),
     /// Show which nodes hold something else than the others for a Service.
     Diff(Diff),
 }
@@ -126,6 +130,8 @@ impl Plugin {
                 PluginCommand::Explain(on) => on.run(&cluster, "explain").await,
                 PluginCommand::Check(on) => on.run(&cluster, "check").await,
                 PluginCommand::Top(on) => on.top(&cluster).await,
+                PluginCommand::Drain(on) => on.drain(&cluster).await,
+                PluginCommand::Undrain(on) => on.run(&cluster, "undrain").await,
                 PluginCommand::Diff(diff) => diff.execute(&cluster).await,
             }
         })

@@ -67,6 +67,16 @@ impl OnNodes {
         self.run_on(cluster, &nodes, command, &[]).await
     }
 
+    /// Drains the nodes, which must be named: without any node, a load balancer serves nothing.
+    pub(super) async fn drain(self, cluster: &Cluster) -> anyhow::Result<ExitCode> {
+        if self.all_nodes {
+            bail!(
+                "load balancers need nodes that are not drained: name the nodes to drain with --node"
+            );
+        }
+        self.run(cluster, "drain").await
+    }
+
     /// Shows the status: a table of all nodes, or the whole answer of one.
     pub(super) async fn status(self, cluster: &Cluster) -> anyhow::Result<ExitCode> {
         let nodes = self.nodes(cluster).await?;

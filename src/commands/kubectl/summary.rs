@@ -78,6 +78,7 @@ fn row(node: &str, answer: &NodeAnswer) -> Vec<String> {
 fn state(daemon: &Value) -> &'static str {
     let is = |field: &str| daemon[field].as_bool();
     match (is("running"), is("healthy"), is("eligible")) {
+        (Some(true), Some(true), Some(false)) if daemon["drainedSeconds"].is_number() => "DRAINED",
         (Some(true), Some(true), Some(false)) => "NOT eligible",
         (Some(true), Some(true), _) => "healthy",
         (Some(true), Some(false), _) => "NOT healthy",

@@ -48,6 +48,8 @@ pub(super) struct DaemonStatus {
     drift_repairs: Option<u64>,
     /// The number of failed syncs since the daemon started.
     failed_syncs: Option<u64>,
+    /// Seconds since the node was drained.
+    drained_seconds: Option<f64>,
     /// What the daemon follows.
     #[serde(flatten)]
     following: Following,
@@ -256,6 +258,7 @@ impl DaemonStatus {
             conntrack_cleanup_pending,
             drift_repairs,
             failed_syncs,
+            drained_seconds,
             node,
             source,
             takeover_waits_for,
@@ -268,6 +271,7 @@ impl DaemonStatus {
         self.conntrack_cleanup_pending = Some(conntrack_cleanup_pending);
         self.drift_repairs = Some(drift_repairs);
         self.failed_syncs = Some(failed_syncs);
+        self.drained_seconds = drained_seconds;
         self.following = Following {
             node,
             source,
@@ -306,6 +310,13 @@ impl DaemonStatus {
             writeln!(
                 f,
                 "last sync  {seconds:.0} s ago; pending changes: {pending}"
+            )?;
+        }
+        if let Some(seconds) = self.drained_seconds {
+            let since = rounded(Duration::from_secs_f64(seconds.max(0.0)));
+            writeln!(
+                f,
+                "drained    for {since}: load-balancer health checks answer 503; `kube-dnat undrain` ends this"
             )?;
         }
         if let Some(unread) = self.unread_services.filter(|unread| *unread > 0) {
@@ -363,6 +374,9 @@ impl fmt::Display for DaemonStatus {
         }
         match (self.healthy, self.eligible) {
             (Some(false), _) => f.write_str(", NOT healthy"),
+            (Some(true), Some(false)) if self.drained_seconds.is_some() => {
+                f.write_str(", healthy, DRAINED")
+            }
             (Some(true), Some(false)) => f.write_str(
                 ", healthy, but NOT ready for load balancers: the Node is being removed or is unknown",
             ),

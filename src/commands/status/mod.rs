@@ -25,7 +25,7 @@ use crate::planner::ruleset::{SetName, TABLE, Value, Verdict, layer, service_and
 #[command(after_help = "Examples:\n  \
     kube-dnat status\n  \
     kube-dnat status -o json | jq .tables\n\n\
-    Exit codes:\n  0  running and healthy\n  1  error: wrong usage, no permission, no nftables\n  2  not running, not healthy or no answer in 2 s, no Node of its name, not ready for load balancers, or a table of another version\n  3  not running, and no kube-dnat tables")]
+    Exit codes:\n  0  running and healthy\n  1  error: wrong usage, no permission, no nftables\n  2  not running, not healthy or no answer in 2 s, no Node of its name, drained or not ready for load balancers, or a table of another version\n  3  not running, and no kube-dnat tables")]
 pub(super) struct Status {
     /// Address of the daemon's health checks (its --healthz-bind-address) [default: 127.0.0.1:10256, or
     /// another address at which its process listens].

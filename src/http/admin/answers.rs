@@ -167,17 +167,17 @@ fn parameter(uri: &Uri, name: &str) -> Option<String> {
 }
 
 /// Builds the answer 404.
-pub(super) fn not_found() -> HttpResponse {
+pub(in crate::http) fn not_found() -> HttpResponse {
     text(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
 /// Builds an answer of plain text.
-pub(super) fn text(status: StatusCode, body: impl Into<String>) -> HttpResponse {
+pub(in crate::http) fn text(status: StatusCode, body: impl Into<String>) -> HttpResponse {
     with_type(status, "text/plain; charset=utf-8", body.into())
 }
 
 /// Builds an answer of JSON.
-pub(super) fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
+pub(in crate::http) fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
     match serde_json::to_string(body) {
         Ok(body) => with_type(status, "application/json", body),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),

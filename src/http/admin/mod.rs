@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tracing::{error, info};
 
+pub(super) use answers::{json, not_found, text};
 pub use connections::{CONNECTIONS, ConnectionMetrics, HIDDEN};
 pub use services::Services;
 pub use status::{NodeReport, ReportedStatus};

@@ -16,8 +16,8 @@ pub(super) struct Overview<'a> {
     node: &'a str,
     /// The Unix time of the answer, in seconds.
     now: f64,
-    /// The health: `starting` before the first commit, `unhealthy` as in `/livez`, `ineligible` if load
-    /// balancers should not use the node, or `healthy`.
+    /// The health: `starting` before the first commit, `unhealthy` as in `/livez`, `drained` on a
+    /// drained node, `ineligible` if load balancers should not use the node, or `healthy`.
     health: &'static str,
     /// The families of the node.
     families: Vec<&'static str>,
@@ -35,6 +35,8 @@ fn health(sync_health: &SyncHealth) -> &'static str {
         "starting"
     } else if !sync_health.is_healthy() {
         "unhealthy"
+    } else if sync_health.drained_since().is_some() {
+        "drained"
     } else if !sync_health.is_eligible() {
         "ineligible"
     } else {

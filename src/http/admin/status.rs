@@ -26,6 +26,9 @@ pub struct ReportedStatus {
     pub drift_repairs: u64,
     /// Failed syncs, since the daemon started.
     pub failed_syncs: u64,
+    /// Seconds since this node was drained; `None` if it is not drained.
+    #[serde(default)]
+    pub drained_seconds: Option<f64>,
     /// The Node object of this node.
     #[serde(default)]
     pub node: Option<NodeReport>,
@@ -81,6 +84,8 @@ impl AdminServer {
             conntrack_cleanup_pending: metrics.conntrack_cleanup_pending.get() > 0,
             drift_repairs: metrics.repairs.get(),
             failed_syncs: failures.sum(),
+            drained_seconds: (self.sync_health.drained_since())
+                .map(|since| (seconds_of(clock::now()) - seconds_of(since)).max(0.0)),
             node: Some(self.node_report()),
             source: self.source.report(),
             takeover_waits_for: self.takeover.waits_for(),

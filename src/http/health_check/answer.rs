@@ -25,23 +25,32 @@ pub(super) struct ServiceHealth {
 }
 
 impl ServiceHealth {
-    /// Builds the answer of kube-proxy's `pkg/proxy/healthcheck/service_health.go`.
+    /// Builds the answer of kube-proxy's `pkg/proxy/healthcheck/service_health.go`. On a drained node
+    /// the answer is 503, and its weight is 0.
     fn response(&self) -> Response<Full<Bytes>> {
         let count = self.local_endpoints.load(Ordering::Relaxed);
         let healthy = self.sync_health.is_healthy();
+        let is_drained = self.sync_health.drained_since().is_some();
+        // kube-proxy has no such field, so the body has it on a drained node only.
+        let drained = if is_drained {
+            ",\n\t\"drained\": true"
+        } else {
+            ""
+        };
+        let weight = if is_drained { 0 } else { count };
         let (namespace, name) = self.service.as_str().split_once('/').unwrap_or_default();
         let body = format!(
             "{{\n\t\"service\": {{\n\t\t\"namespace\": \"{namespace}\",\n\t\t\"name\": \"{name}\"\n\t}},\n\
-             \t\"localEndpoints\": {count},\n\t\"serviceProxyHealthy\": {healthy}\n}}"
+             \t\"localEndpoints\": {count},\n\t\"serviceProxyHealthy\": {healthy}{drained}\n}}"
         );
         let mut response = Response::new(Full::from(body));
-        if count == 0 || !healthy {
+        if weight == 0 || !healthy {
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         }
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert("x-load-balancing-endpoint-weight", count.into());
+        headers.insert("x-load-balancing-endpoint-weight", weight.into());
         response
     }
 }

@@ -225,6 +225,7 @@ const ZERO: &[&str] = &[
     "kube_dnat_watch_restarts_total{kind=\"Service\",reason=\"closed\"}",
     "kube_dnat_objects_not_served{reason=\"UnknownNode\"}",
     "kube_dnat_events_dropped_total",
+    "kube_dnat_node_drained",
 ];
 
 fn metrics_are_valid_and_count_changes() {

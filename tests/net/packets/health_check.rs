@@ -25,7 +25,7 @@ pub(super) fn tests() -> Vec<Trial> {
 
 const PORT: u16 = 32_000;
 /// The cart with a health check and the first load-balancer IPs of the lab.
-fn local(port: u16) -> Service {
+pub(super) fn local(port: u16) -> Service {
     with_health_check(port, 1)
 }
 
@@ -86,7 +86,7 @@ pub(super) fn answer(shop: &Shop, family: Family, port: u16, status: &str) -> St
     last
 }
 
-fn body(count: usize) -> String {
+pub(super) fn body(count: usize) -> String {
     format!(
         "{{\n\t\"service\": {{\n\t\t\"namespace\": \"shop\",\n\t\t\"name\": \"cart\"\n\t}},\n\
          \t\"localEndpoints\": {count},\n\t\"serviceProxyHealthy\": true\n}}"

@@ -187,6 +187,7 @@ fn the_plugin_reports_wrong_usage_and_missing_nodes() {
             "no node node-7 is in the cluster",
         ),
         (&["frobnicate"], "unrecognized subcommand"),
+        (&["drain", "-A"], "name the nodes to drain with --node"),
     ] {
         let (code, out, error) = bin.run(arguments);
         assert_eq!(code, 1, "{out}{error}");
@@ -196,6 +197,9 @@ fn the_plugin_reports_wrong_usage_and_missing_nodes() {
     }
     // Nothing is programmed.
     let (code, out, error) = bin.run(&["services", "-A"]);
+    assert_eq!(code, 3, "{out}{error}");
+    // No daemon is running.
+    let (code, out, error) = bin.run(&["drain", "--node", "node-1"]);
     assert_eq!(code, 3, "{out}{error}");
     // A node without a Pod does not answer.
     let nodes =

@@ -15,6 +15,7 @@ mod configuration;
 mod crowded_ports;
 mod data_path;
 mod detect_local;
+mod drain;
 mod drift;
 mod dual_stack;
 mod endpoints;
@@ -90,6 +91,7 @@ const MODULES: &[fn() -> Vec<Trial>] = &[
     crowded_ports::tests,
     data_path::tests,
     detect_local::tests,
+    drain::tests,
     drift::tests,
     dual_stack::tests,
     endpoints::tests,

@@ -25,6 +25,7 @@ function tile(key, title, { value, level, note, values }) {
 
 const HEALTH = {
   healthy: ["good", "Healthy"],
+  drained: ["warn", "Healthy, drained"],
   ineligible: ["warn", "Healthy, not for load balancers"],
   unhealthy: ["bad", "Not healthy"],
   starting: ["warn", "Nothing programmed yet"],
