@@ -187,7 +187,11 @@ impl<A: Address> ElementsBuilder<'_, A> {
             node_port,
             internal,
             external,
-            no_local_endpoint: self.node.no_local_endpoint(),
+            no_local_endpoint: service
+                .features
+                .as_ref()
+                .and_then(|features| features.no_local_endpoint)
+                .unwrap_or_else(|| self.node.no_local_endpoint()),
             affinity: service.affinity,
             policies: [service.internal_policy, service.external_policy],
         };

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::NoLocalEndpoint;
+
 /// The features that the annotations of a Service switch on; the default is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceFeatures {
@@ -10,6 +12,9 @@ pub struct ServiceFeatures {
     pub balance: Option<Balance>,
     /// The weights of the endpoints (`kube-dnat.io/weights`); `None`: all endpoints are equal.
     pub weights: Option<Weights>,
+    /// The answer to outside clients of external policy Local if no endpoint is on this node
+    /// (`kube-dnat.io/external-local-without-endpoints`); `None`: the answer of the configuration.
+    pub no_local_endpoint: Option<NoLocalEndpoint>,
 }
 
 /// The fields of a connection whose hash selects its endpoint, on every node the same.

@@ -130,7 +130,7 @@ pub const SETS: &[SetRow] = &[
         &[(ServicesLocal, "services-local")],
         &[Protocol, Address, Port],
         Verdict,
-        "external policy Local: the chain that picks one of this node's endpoints (slots from 0), or `drop` if there is none (`goto refuse` with `--external-local-without-endpoints=reject`)",
+        "external policy Local: the chain that picks one of this node's endpoints (slots from 0), or `drop` if there is none (`goto refuse` with `external-local-without-endpoints: reject`)",
     ),
     row(
         &[(NodeportsCluster, "nodeports-cluster")],

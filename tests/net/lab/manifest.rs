@@ -95,6 +95,12 @@ impl Service {
         self
     }
 
+    /// Adds the annotation `kube-dnat.io/NAME`.
+    pub(crate) fn annotation(mut self, name: &str, value: &str) -> Self {
+        self.object["metadata"]["annotations"][format!("kube-dnat.io/{name}")] = json!(value);
+        self
+    }
+
     /// Sets a field of `spec` to any value.
     pub(crate) fn spec(mut self, field: &str, value: Value) -> Self {
         self.object["spec"][field] = value;

@@ -16,6 +16,7 @@ pub(super) fn tests() -> Vec<Trial> {
     crate::trials!(without_local_endpoints:
         outside_clients_are_refused_at_once_and_others_served,
         a_restart_with_the_flag_changes_the_answer,
+        the_annotation_decides_for_its_service,
     )
 }
 
@@ -111,4 +112,32 @@ fn a_restart_with_the_flag_changes_the_answer() {
             assert!(is_expected, "{answer}: {probe}: {outcome:?}");
         }
     }
+}
+
+fn the_annotation_decides_for_its_service() {
+    let shop = Shop::new();
+    let elsewhere = cart_slices(shop.pods(["remote-1"]));
+    let manifests = |value: &str| {
+        let annotated = local().annotation("external-local-without-endpoints", value);
+        annotated.yaml() + &elsewhere.yaml()
+    };
+    let probes: Vec<_> = outside(&shop).into_iter().map(Probe::briefly).collect();
+    let dropped = |value: &str| {
+        for (probe, outcome) in probes.iter().zip(Probe::send_all(&probes)) {
+            assert!(
+                matches!(outcome, Outcome::TimedOut),
+                "{value}: {probe}: {outcome:?}"
+            );
+        }
+    };
+    let daemon = shop.start(&manifests("drop"));
+    dropped("drop");
+    daemon.apply("shop.yaml", &manifests("reject"));
+    for (probe, outcome) in probes.iter().zip(Probe::send_all(&probes)) {
+        assert!(outcome.is_refused_at_once(), "{probe}: {outcome:?}");
+    }
+    daemon.apply("shop.yaml", &manifests("refuse"));
+    dropped("a bad value");
+    let diagnostics = daemon.diagnostics("Service shop/cart", "InvalidAnnotation");
+    assert_eq!(diagnostics.len(), 1, "{diagnostics:?}");
 }

@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::planner::model::{Balance, RejectReason, ServiceFeatures, WeightTarget, Weights, wire};
+use crate::planner::model::{
+    Balance, NoLocalEndpoint, RejectReason, ServiceFeatures, WeightTarget, Weights, wire,
+};
 
 use super::{ip, is_name};
 
@@ -12,6 +14,7 @@ use super::{ip, is_name};
 mod name {
     pub(super) const BALANCE: &str = "kube-dnat.io/balance";
     pub(super) const WEIGHTS: &str = "kube-dnat.io/weights";
+    pub(super) const NO_LOCAL_ENDPOINT: &str = "kube-dnat.io/external-local-without-endpoints";
 }
 
 /// Converts the annotations of a Service; `None` if no feature is in use.
@@ -28,6 +31,11 @@ pub(super) fn features(
             balance(text, affinity)
         }),
         weights: parse.annotation(name::WEIGHTS, annotations.weights.as_deref(), weights),
+        no_local_endpoint: parse.annotation(
+            name::NO_LOCAL_ENDPOINT,
+            annotations.external_local_without_endpoints.as_deref(),
+            no_local_endpoint,
+        ),
     };
     (features != ServiceFeatures::default()).then(|| Box::new(features))
 }
@@ -83,6 +91,11 @@ fn weights(text: &str) -> Result<Weights, String> {
         }
     }
     Ok(Weights::new(weights))
+}
+
+/// Parses `kube-dnat.io/external-local-without-endpoints`.
+fn no_local_endpoint(text: &str) -> Result<NoLocalEndpoint, String> {
+    NoLocalEndpoint::from_name(text).ok_or_else(|| format!("{text:?} is neither drop nor reject"))
 }
 
 /// Parses the target of a weight: an address, `node:NAME`, or a zone.

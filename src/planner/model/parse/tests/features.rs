@@ -3,7 +3,9 @@ use prost::Message;
 use super::{reasons, service::as_service};
 use crate::planner::model::parse::service;
 use crate::planner::model::wire::WireService;
-use crate::planner::model::{Balance, ServiceFeatures, Update, WeightTarget, Weights};
+use crate::planner::model::{
+    Balance, NoLocalEndpoint, ServiceFeatures, Update, WeightTarget, Weights,
+};
 
 #[test]
 fn annotations_are_the_same_in_protobuf() {
@@ -55,6 +57,16 @@ fn annotations_switch_features_on() {
         let found = features(&format!("kube-dnat.io/balance: {text}"));
         assert_eq!(found, Some(expected));
     }
+    for (text, answer) in [
+        ("drop", NoLocalEndpoint::Drop),
+        ("reject", NoLocalEndpoint::Reject),
+    ] {
+        let annotation = format!("kube-dnat.io/external-local-without-endpoints: {text}");
+        assert_eq!(
+            features(&annotation).unwrap().no_local_endpoint,
+            Some(answer)
+        );
+    }
     let weights = "zone-a=3, node:worker-1=2,10.244.1.9=0,fd00::9=100";
     let targets = [
         (WeightTarget::Zone("zone-a".into()), 3),
@@ -79,6 +91,12 @@ fn a_bad_value_has_no_effect_and_is_reported_once() {
             ", sessionAffinity: ClientIP",
             "annotation kube-dnat.io/balance has no effect: the Service has sessionAffinity \
              ClientIP, which selects the endpoint, too",
+        ),
+        (
+            "kube-dnat.io/external-local-without-endpoints: refuse",
+            "",
+            "annotation kube-dnat.io/external-local-without-endpoints has no effect: \"refuse\" \
+             is neither drop nor reject",
         ),
         (
             "kube-dnat.io/weights: a",
