@@ -131,7 +131,7 @@ def it_stays_usable_while_the_daemon_is_stopped(browser, daemon):
         choose(browser, "cart")
         check(browser.run(NAMES) == ["shop/cart:http"], browser.run(NAMES))
         browser.click("#rows .name")
-        wait_until("the details say so", lambda: "Try again" in browser.text("#details"))
+        wait_until("the details say so", lambda: "Retry" in browser.text("#details"))
         check_contrast(browser, False)
     finally:
         daemon.resume()

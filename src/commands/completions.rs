@@ -62,7 +62,7 @@ pub(super) fn complete() -> Option<ExitCode> {
     match answer {
         Ok(false) => None,
         Ok(true) => Some(ExitCode::SUCCESS),
-        // A shell that is not known, or a word without completions: there is nobody to tell.
+        // The shell shows no error of a completion.
         Err(_) => Some(ExitCode::FAILURE),
     }
 }

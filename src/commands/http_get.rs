@@ -21,14 +21,19 @@ const TIMEOUT: Duration = Duration::from_millis(1_800);
 /// The maximum size of a response in bytes.
 const MAX_RESPONSE: usize = 64 * 1024 * 1024;
 
+/// Sends a GET request to `http://ADDRESS/path`, and waits. Returns the status code and the body.
+///
+/// # Errors
+/// As for [`http_get`].
+pub(super) fn get(address: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, String)> {
+    crate::agent::runtime()?.block_on(http_get(address, path))
+}
+
 /// Sends a GET request to `http://ADDRESS/path`. Returns the status code and the body.
 ///
 /// # Errors
-/// If the connection fails, or the answer is not complete within two seconds.
-pub(super) async fn http_get(
-    address: SocketAddr,
-    path: &str,
-) -> anyhow::Result<(StatusCode, String)> {
+/// If the connection fails, or the answer is not complete within [`TIMEOUT`].
+async fn http_get(address: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, String)> {
     let exchange = async {
         let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
         let request = Request::get(format!("http://{address}{path}")).body(Empty::new())?;

@@ -106,7 +106,27 @@ pub fn main() -> ExitCode {
     if kubectl::is_plugin() {
         return kubectl::main();
     }
-    let line = CommandLine::of_process();
+    finish(
+        CommandLine::of_process(),
+        |line| {
+            if line.is_daemon() {
+                LogStyle::Log
+            } else {
+                LogStyle::Messages
+            }
+        },
+        CommandLine::execute,
+    )
+}
+
+/// Executes a command line that was parsed, and reports an error as one sentence.
+///
+/// Prints the help or the version instead if the command line requests it.
+fn finish<L>(
+    line: Result<L, clap::Error>,
+    style: impl FnOnce(&L) -> LogStyle,
+    execute: impl FnOnce(L) -> anyhow::Result<ExitCode>,
+) -> ExitCode {
     if let Err(help) = &line
         && !help.use_stderr()
     {
@@ -114,20 +134,14 @@ pub fn main() -> ExitCode {
         let _ = help.print();
         return ExitCode::SUCCESS;
     }
-    logging::start(match &line {
-        Ok(line) if line.is_daemon() => LogStyle::Log,
-        Ok(_) | Err(_) => LogStyle::Messages,
-    });
+    logging::start(line.as_ref().map_or(LogStyle::Messages, style));
     let result = line
         .map_err(|error| anyhow::anyhow!(sentence(&error)))
-        .and_then(CommandLine::execute);
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            tracing::error!("{}", logging::ErrorChain(error.as_ref()));
-            ExitCode::FAILURE
-        }
-    }
+        .and_then(execute);
+    result.unwrap_or_else(|error| {
+        tracing::error!("{}", logging::ErrorChain(error.as_ref()));
+        ExitCode::FAILURE
+    })
 }
 
 impl CommandLine {

@@ -56,3 +56,47 @@ pub(super) fn print(bytes: &[u8]) -> anyhow::Result<()> {
         result => Ok(result?),
     }
 }
+
+/// Formats rows as a table, with columns as wide as their longest cell. The last cell of a row has no
+/// effect on the width, and a row may be shorter than the others.
+pub(super) fn table(rows: &[Vec<String>]) -> String {
+    let mut widths = Vec::new();
+    for row in rows {
+        let cells = row.split_last().map_or(&[][..], |(_last, cells)| cells);
+        widths.resize(widths.len().max(cells.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(cells) {
+            *width = cell.len().max(*width);
+        }
+    }
+    let line = |row: &Vec<String>| {
+        let widths = widths.iter().chain(std::iter::repeat(&0));
+        let cells = row.iter().zip(widths);
+        let cells: Vec<_> = cells
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        cells.join("   ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_longest_cell() {
+        let row = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_owned()).collect();
+        let rows: [Vec<String>; 4] = [
+            row(&["NODE", "STATE", "VERSION"]),
+            row(&["a", "healthy", "0.1.0 (a long one)"]),
+            row(&["node-1", "kubectl: a long error, which widens no column"]),
+            row(&["node-2", "", "0.1.0"]),
+        ];
+        let expected = "NODE     STATE     VERSION\n\
+            a        healthy   0.1.0 (a long one)\n\
+            node-1   kubectl: a long error, which widens no column\n\
+            node-2             0.1.0\n";
+        assert_eq!(table(&rows), expected);
+        assert_eq!(table(&[]), "");
+    }
+}

@@ -1,13 +1,14 @@
 //! `kube-dnat probe`: the exec probe of a container whose configuration can move the health port.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
+use super::http_get::get;
 use super::output::{AnswerStatus, print};
-use super::status::daemon::get;
+use super::processes::reachable;
 use crate::config::{Config, ConfigFile, HEALTHZ_PORT};
 
 /// The arguments of `kube-dnat probe`.
@@ -92,16 +93,6 @@ fn configured(file: &Path) -> anyhow::Result<Option<SocketAddr>> {
     // The name of the node does not matter here, but is required.
     let config = Config::resolve(written, "localhost", Some(file), &[])?;
     Ok(config.healthz_bind_address)
-}
-
-/// Returns the loopback address for a listener on all addresses.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 #[cfg(test)]

@@ -107,14 +107,19 @@ pub(super) fn listening_addresses(process: &Process) -> Vec<SocketAddr> {
         .flatten()
         .flatten()
         .filter(|socket| socket.state == TcpState::Listen && inodes.contains(&socket.inode));
-    let reachable = |address: SocketAddr| match address.ip() {
-        ip if !ip.is_unspecified() => address,
-        IpAddr::V4(_) => (Ipv4Addr::LOCALHOST, address.port()).into(),
-        // Such a socket usually accepts IPv4, too.
-        IpAddr::V6(_) => (Ipv6Addr::LOCALHOST, address.port()).into(),
-    };
     let addresses: BTreeSet<_> = own.map(|socket| reachable(socket.local_address)).collect();
     addresses.into_iter().collect()
+}
+
+/// Returns the address to connect to a listener: loopback if it listens on all addresses.
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        // Such a socket usually accepts IPv4, too.
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    (ip, address.port()).into()
 }
 
 /// Returns the inode of the socket that listens on a port.

@@ -16,7 +16,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest pause between two attempts.
 const MAX_PAUSE: Duration = Duration::from_mins(5);
 
-/// The state of a takeover, for whoever reports it. Clones share it.
+/// The state of a takeover, which `/debug/status` reports. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct TakeoverProgress(Arc<Mutex<Option<String>>>);
 

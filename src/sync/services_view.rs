@@ -92,7 +92,7 @@ fn describe_endpoints<A: Address>(endpoints: &[Endpoint<A>], ports: &[u16]) -> V
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::planner::desired::{EndpointCounts, NodeFacts};
+    use crate::planner::desired::{NodeFacts, SliceCounts};
     use crate::watch::manifests;
 
     const OBJECTS: &str = r"
@@ -133,12 +133,12 @@ endpoints:
             .map(|port| (&*port.port_name, port.node_port, port.used, port.endpoints))
             .collect();
         let (all, none) = (
-            EndpointCounts {
+            SliceCounts {
                 total: 3,
                 ready: 2,
                 local: 1,
             },
-            EndpointCounts::default(),
+            SliceCounts::default(),
         );
         assert_eq!(
             ports,

@@ -74,7 +74,7 @@ pub struct ManifestsReport {
     pub problems: BTreeMap<String, String>,
 }
 
-/// A source of objects, for whoever reports its state. A report waits for nothing.
+/// A source of objects that reports its state. A report waits for nothing.
 #[derive(Clone)]
 pub enum ReportingSource {
     /// A client of the API servers.

@@ -37,6 +37,8 @@ pub(super) fn all() -> Vec<Part> {
         part("version.txt", Source::Own(&["--version"])),
         part("status.txt", Source::Own(&["status"])),
         part("status.json", Source::Own(&["status", "-o", "json"])),
+        part("services.txt", Source::Own(&["services", "-o", "wide"])),
+        part("services.json", Source::Own(&["services", "-o", "json"])),
         part("check.txt", Source::Own(&["check"])),
         part("check.json", Source::Own(&["check", "-o", "json"])),
         part("tables/ip.nft", Source::Table(Family::Ipv4)),

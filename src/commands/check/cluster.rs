@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
 use k8s_openapi::api::core::v1::{Node, Service};
+use kube::api::ListParams;
 use kube::{Api, Client};
 use tokio::time::timeout;
 
 use super::configuration::cluster_cidr;
-use super::{CheckResult, routes};
+use super::{CheckResult, probes, routes};
 use crate::config::Config;
 use crate::logging::ErrorChain;
 use crate::watch::apiserver::{ApiClient, ClientSettings, ServerCertificate, client};
@@ -92,6 +94,7 @@ async fn of_objects(client: &Client, config: &Config) -> Vec<CheckResult> {
     results.push(node);
     results.push(cluster_cidr(config, pod_cidrs.as_deref()));
     results.extend(route(client).await);
+    results.extend(daemon_sets(client, config).await);
     results
 }
 
@@ -210,6 +213,21 @@ async fn route(client: &Client) -> Option<CheckResult> {
     let service = answered(services.get_opt("kubernetes")).await.ok()??;
     let ip = service.spec?.cluster_ip?.parse().ok()?;
     Some(routes::to_cluster_ip(ip))
+}
+
+/// Checks the probes of kube-dnat's DaemonSets, by the label that the chart and the manifests set.
+async fn daemon_sets(client: &Client, config: &Config) -> Vec<CheckResult> {
+    let ours = ListParams::default().labels("app.kubernetes.io/name=kube-dnat");
+    let sets: Api<DaemonSet> = Api::all(client.clone());
+    match answered(sets.list(&ours)).await {
+        Ok(sets) => probes::check(&sets.items, config.healthz_bind_address),
+        Err(error) => vec![CheckResult::warning(
+            probes::CHECK,
+            format!("the DaemonSets cannot be read: {error}"),
+            "use a kubeconfig whose client may list DaemonSets, or compare the probes with \
+             healthzBindAddress",
+        )],
+    }
 }
 
 /// Waits for an answer. Returns the error in words.

@@ -4,6 +4,7 @@ mod cluster;
 mod configuration;
 mod conflicts;
 mod kernel;
+mod probes;
 mod routes;
 mod settings;
 
@@ -28,7 +29,7 @@ use super::output::{AnswerStatus, OutputFormat};
     2  not ready: a check failed")]
 pub(super) struct Check {
     /// Check this configuration file too, and the cluster that it names: the API server, the rights,
-    /// the Node object, the ranges of Pods and the route to Services.
+    /// the Node object, the ranges of Pods, the route to Services and the probes of the DaemonSet.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 

@@ -15,8 +15,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::sentence;
-use crate::logging::{self, LogStyle};
+use super::finish;
+use crate::logging::LogStyle;
 use diff::command::Diff;
 use on_nodes::OnNodes;
 
@@ -96,26 +96,7 @@ pub(super) fn is_plugin() -> bool {
 
 /// Runs the plugin, and reports an error as one sentence.
 pub(super) fn main() -> ExitCode {
-    logging::start(LogStyle::Messages);
-    let plugin = match Plugin::try_parse() {
-        Ok(plugin) => plugin,
-        Err(help) if !help.use_stderr() => {
-            // An error here means that standard output is closed.
-            let _ = help.print();
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            tracing::error!("{}", sentence(&error));
-            return ExitCode::FAILURE;
-        }
-    };
-    match plugin.execute() {
-        Ok(code) => code,
-        Err(error) => {
-            tracing::error!("{}", logging::ErrorChain(error.as_ref()));
-            ExitCode::FAILURE
-        }
-    }
+    finish(Plugin::try_parse(), |_| LogStyle::Messages, Plugin::execute)
 }
 
 impl Plugin {

@@ -61,7 +61,7 @@ impl OnNodes {
         Ok(nodes)
     }
 
-    /// Runs a command of kube-dnat on the nodes, and prints what each answers.
+    /// Runs a command of kube-dnat on the nodes, and prints their answers.
     pub(super) async fn run(self, cluster: &Cluster, command: &str) -> anyhow::Result<ExitCode> {
         let nodes = self.nodes(cluster).await?;
         self.run_on(cluster, &nodes, command, &[]).await

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::on_nodes::NodeAnswer;
 use super::program::PodOutput;
+use crate::commands::output;
 
 /// Formats the answers of `status -o json`.
 pub(super) fn table(answers: &[(String, NodeAnswer)]) -> String {
@@ -19,21 +20,7 @@ pub(super) fn table(answers: &[(String, NodeAnswer)]) -> String {
     ];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     rows.extend(answers.iter().map(|(node, answer)| row(node, answer)));
-    let widths: Vec<_> = (0..heads.len() - 1)
-        .map(|column| {
-            let cells = rows.iter().filter_map(|row| row.get(column));
-            cells.map(String::len).max().unwrap_or(0)
-        })
-        .collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().enumerate().map(|(column, cell)| {
-            let width = widths.get(column).copied().unwrap_or(0);
-            format!("{cell:<width$}")
-        });
-        let cells: Vec<_> = cells.collect();
-        cells.join("   ").trim_end().to_owned() + "\n"
-    };
-    rows.iter().map(line).collect()
+    output::table(&rows)
 }
 
 /// Returns the cells of a node.

@@ -1,7 +1,6 @@
-//! The list as a table, with columns as wide as their longest cell.
+//! The list as a table.
 
-use std::fmt::Write as _;
-
+use crate::commands::output;
 use crate::planner::service_list::{EndpointCounts, FrontendResult, FrontendRow};
 
 /// The heads of the columns; the last is only in the wide table.
@@ -19,34 +18,11 @@ const HEAD: [&str; 8] = [
 /// Formats the frontends as a table, with the addresses of endpoints if it is `wide`.
 pub(super) fn table(frontends: &[FrontendRow], wide: bool) -> String {
     let columns = if wide { HEAD.len() } else { HEAD.len() - 1 };
-    let rows: Vec<_> = frontends.iter().map(cells).collect();
-    let mut widths = HEAD.map(str::len);
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.len());
-        }
-    }
-    let mut text = String::new();
-    push_row(&mut text, HEAD.iter().take(columns).copied(), &widths);
-    for row in &rows {
-        push_row(
-            &mut text,
-            row.iter().take(columns).map(String::as_str),
-            &widths,
-        );
-    }
-    text
-}
-
-/// Appends a line. The last cell is not padded.
-fn push_row<'a>(text: &mut String, cells: impl Iterator<Item = &'a str>, widths: &[usize]) {
-    let mut line = String::new();
-    for (cell, width) in cells.zip(widths) {
-        // Writing to a String does not fail.
-        let _ = write!(line, "{cell:<width$}   ");
-    }
-    text.push_str(line.trim_end());
-    text.push('\n');
+    let rows = std::iter::once(HEAD.map(str::to_owned)).chain(frontends.iter().map(cells));
+    let rows: Vec<_> = rows
+        .map(|row| row.into_iter().take(columns).collect())
+        .collect();
+    output::table(&rows)
 }
 
 /// Formats the affinity timeout.

@@ -9,8 +9,9 @@ use tokio::time::timeout;
 use crate::commands::http_get::ask_daemon;
 use crate::planner::service_list::FrontendRow;
 
-/// The longest wait for the daemon. The list does not depend on it.
-const TIMEOUT: Duration = Duration::from_millis(500);
+/// The longest wait for the daemon, which answers within half a second while it is busy. The list does
+/// not depend on it.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The part of `/debug/services` with the numbers of endpoints.
 #[derive(Debug, Deserialize)]

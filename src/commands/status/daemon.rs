@@ -10,16 +10,17 @@ use hyper::StatusCode;
 use serde::Serialize;
 
 use super::following::Following;
-use crate::commands::http_get::http_get;
+use crate::commands::http_get::get;
 use crate::commands::processes::{self, PortListener, Process, ProcessUsage};
+use crate::config::{HEALTHZ_PORT, METRICS_PORT};
 use crate::http::admin::ReportedStatus;
 use crate::planner::ruleset::TABLE;
 
 /// The default address of the daemon's health checks.
-const HEALTH: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_256);
+const HEALTH: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), HEALTHZ_PORT);
 
 /// The default address of the daemon's metrics.
-const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_249);
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), METRICS_PORT);
 
 /// The status of the daemon, as far as it is known.
 #[derive(Debug, Default, Serialize)]
@@ -86,14 +87,6 @@ impl StatusUnavailable {
             }
         }
     }
-}
-
-/// Sends a GET request to `http://ADDRESS/path`. Returns the status code and the body.
-pub(in crate::commands) fn get(
-    address: SocketAddr,
-    path: &str,
-) -> anyhow::Result<(StatusCode, String)> {
-    crate::agent::runtime()?.block_on(http_get(address, path))
 }
 
 /// Requests the status of the daemon at its metrics address.

@@ -56,7 +56,7 @@ const KEYS: [(KeyCode, KeyCommand); 10] = [
     (KeyCode::Char('k'), KeyCommand::Up),
 ];
 
-/// Returns the command of a key. `control` tells whether the control key is held.
+/// Returns the command of a key. `control` is whether the control key is held.
 fn command(code: KeyCode, control: bool) -> Option<KeyCommand> {
     if control {
         return (code == KeyCode::Char('c')).then_some(KeyCommand::Quit);

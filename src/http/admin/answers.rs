@@ -23,7 +23,7 @@ use crate::sync::{DebugRequest, DebugView};
 /// The number of concurrent reads of the counters; further requests wait.
 static READERS: Semaphore = Semaphore::const_new(2);
 
-/// The paths that monitoring asks for, by whatever name it has for the node. They tell no more than
+/// The paths that monitoring asks for, by whatever name it has for the node. They contain only
 /// numbers and the names of Services.
 const OF_TOOLS: [&str; 3] = ["/metrics", "/healthz", "/proxyMode"];
 

@@ -3,7 +3,7 @@
 //! A request never waits for a sync in progress: it gets the last snapshot with its age. However
 //! many clients there are, the sync loop spends at most a small part of its time on snapshots.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
@@ -38,14 +38,14 @@ const IDLE: Duration = Duration::from_mins(1);
 pub struct Services {
     /// The channel to the sync loop.
     requests: mpsc::Sender<DebugRequest>,
-    /// The last snapshot; none before the first one, and without requests.
-    last: watch::Sender<Option<Snapshot>>,
-    schedule: Mutex<Schedule>,
+    state: watch::Sender<State>,
 }
 
-/// When snapshots are taken.
+/// The last snapshot, and when the next one is taken.
 #[derive(Debug)]
-struct Schedule {
+struct State {
+    /// The last snapshot; none before the first one, and without requests.
+    last: Option<Snapshot>,
     /// Whether a refresh is in progress.
     is_refreshing: bool,
     /// The earliest time of the next refresh.
@@ -88,17 +88,13 @@ impl Services {
         let now = Instant::now();
         Arc::new(Self {
             requests,
-            last: watch::Sender::new(None),
-            schedule: Mutex::new(Schedule {
+            state: watch::Sender::new(State {
+                last: None,
                 is_refreshing: false,
                 next: now,
                 asked: now,
             }),
         })
-    }
-
-    fn schedule(&self) -> MutexGuard<'_, Schedule> {
-        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Answers with the last snapshot; without the Services, if it is the one that the client has.
@@ -107,12 +103,8 @@ impl Services {
         known: Option<u64>,
         failed: &FailedListeners,
     ) -> HttpResponse {
-        let mut changes = self.last.subscribe();
-        if self.refresh_if_due() {
-            let _busy = timeout(PATIENCE, changes.changed()).await;
-        }
-        let busy = self.schedule().is_refreshing;
-        let last = self.last.borrow().clone();
+        self.refresh_if_due();
+        let (busy, last) = self.state_after_refresh().await;
         let write = {
             let failed = failed.clone();
             move || {
@@ -157,76 +149,90 @@ impl Services {
             Ok(None) => text(StatusCode::SERVICE_UNAVAILABLE, "shutting down"),
             Err(_busy) => text(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "busy with a sync: try again",
+                "a sync is in progress: retry",
             ),
         }
     }
 
-    /// Starts a refresh unless one is in progress or the last one is recent; returns whether one is
-    /// in progress.
-    fn refresh_if_due(self: &Arc<Self>) -> bool {
+    /// Waits for a refresh in progress, but no longer than [`PATIENCE`]. Returns whether it is still
+    /// in progress, and the last snapshot.
+    async fn state_after_refresh(&self) -> (bool, Option<Snapshot>) {
+        let mut changes = self.state.subscribe();
+        let _busy = timeout(PATIENCE, changes.wait_for(|state| !state.is_refreshing)).await;
+        let state = self.state.borrow();
+        (state.is_refreshing, state.last.clone())
+    }
+
+    /// Starts a refresh unless one is in progress or the last one is recent.
+    fn refresh_if_due(self: &Arc<Self>) {
         let now = Instant::now();
-        let mut schedule = self.schedule();
-        schedule.asked = now;
-        if !schedule.is_refreshing && now >= schedule.next {
-            schedule.is_refreshing = true;
+        let mut starts = false;
+        self.state.send_modify(|state| {
+            state.asked = now;
+            starts = !state.is_refreshing && now >= state.next;
+            state.is_refreshing |= starts;
+        });
+        if starts {
             let services = Arc::clone(self);
             tokio::spawn(async move {
-                let took = services.refresh().await;
-                services.end_refresh(took.unwrap_or_default());
-                // Whoever waits sees that the refresh has ended.
-                services.last.send_modify(|_| {});
+                let refreshed = services.refresh().await;
+                services.end_refresh(refreshed);
                 services.drop_when_idle().await;
             });
         }
-        schedule.is_refreshing
     }
 
-    /// Ends a refresh that took the sync loop some time.
-    fn end_refresh(&self, took: Duration) {
-        let mut schedule = self.schedule();
-        schedule.is_refreshing = false;
-        schedule.next = Instant::now() + INTERVAL.max(took * COST_FACTOR);
+    /// Ends a refresh; `None` if the sync loop ended.
+    fn end_refresh(&self, refreshed: Option<Refreshed>) {
+        self.state.send_modify(|state| {
+            let mut took = Duration::ZERO;
+            match (refreshed, &mut state.last) {
+                (Some(Refreshed::New(snapshot, duration)), last) => {
+                    *last = Some(snapshot);
+                    took = duration;
+                }
+                (Some(Refreshed::Unchanged(confirmed)), Some(last)) => last.confirmed = confirmed,
+                (Some(Refreshed::Unchanged(_)), None) | (None, _) => {}
+            }
+            state.is_refreshing = false;
+            state.next = Instant::now() + INTERVAL.max(took * COST_FACTOR);
+        });
     }
 
-    /// Asks the sync loop for a new snapshot; returns the time that it took there, or `None` if it
-    /// ends.
-    async fn refresh(&self) -> Option<Duration> {
-        let known = self.last.borrow().as_ref().map(|last| last.revision);
+    /// Asks the sync loop for a new snapshot; `None` if it ends.
+    async fn refresh(&self) -> Option<Refreshed> {
+        let known = self.state.borrow().last.as_ref().map(|last| last.revision);
         let (response, answered) = oneshot::channel();
         let request = DebugRequest::Services(known, response);
         self.requests.send(request).await.ok()?;
         let answer = answered.await.ok()?;
         let confirmed = Instant::now();
         let Some(view) = answer else {
-            self.last.send_if_modified(|last| {
-                if let Some(last) = last {
-                    last.confirmed = confirmed;
-                }
-                false
-            });
-            return Some(Duration::ZERO);
+            return Some(Refreshed::Unchanged(confirmed));
         };
         let took = view.took;
         let snapshot = spawn_blocking(move || Snapshot::new(view, confirmed));
-        let snapshot = snapshot.await.ok()??;
-        self.last.send_if_modified(|last| {
-            *last = Some(snapshot);
-            false
-        });
-        Some(took)
+        Some(Refreshed::New(snapshot.await.ok()??, took))
     }
 
-    /// Drops the snapshot if nobody asks for it any more.
+    /// Drops the snapshot if there was no request for [`IDLE`].
     async fn drop_when_idle(&self) {
         sleep(IDLE).await;
-        if self.schedule().asked.elapsed() >= IDLE {
-            self.last.send_if_modified(|last| {
-                *last = None;
-                false
-            });
-        }
+        self.state.send_modify(|state| {
+            if state.asked.elapsed() >= IDLE {
+                state.last = None;
+            }
+        });
     }
+}
+
+/// The result of a refresh.
+#[derive(Debug)]
+enum Refreshed {
+    /// The last snapshot was that of the sync loop at this time.
+    Unchanged(Instant),
+    /// A new snapshot, and the time that it took in the sync loop.
+    New(Snapshot, Duration),
 }
 
 impl Snapshot {
@@ -268,7 +274,9 @@ mod tests {
 
     /// Ends the pause after the last refresh.
     fn end_pause(services: &Services) {
-        services.schedule().next = Instant::now();
+        services
+            .state
+            .send_modify(|state| state.next = Instant::now());
     }
 
     #[tokio::test]

@@ -133,7 +133,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::planner::desired::EndpointCounts;
+    use crate::planner::desired::SliceCounts;
     use crate::planner::model::ServiceName;
 
     fn summary(name: &str, family: Family, cluster_ip: &str) -> PortSummary {
@@ -151,7 +151,7 @@ mod tests {
             internal: Route::Reject,
             external: Route::Reject,
             used: 0,
-            endpoints: EndpointCounts::default(),
+            endpoints: SliceCounts::default(),
         }
     }
 

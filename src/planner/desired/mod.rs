@@ -32,4 +32,4 @@ pub use service_elements::{
     PortSlots, ServiceElements, UnservedReason, WithoutLocalEndpoints, service_elements,
 };
 pub use slots::{EndpointAddr, Slots};
-pub use summary::{EndpointCounts, PortSummary};
+pub use summary::{PortSummary, SliceCounts};

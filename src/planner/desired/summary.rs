@@ -38,12 +38,12 @@ pub struct PortSummary {
     /// The endpoints that connections go to.
     pub used: usize,
     /// The endpoints in the slices of the Service, and how many of them are ready and on this node.
-    pub endpoints: EndpointCounts,
+    pub endpoints: SliceCounts,
 }
 
 /// The numbers of endpoints in the slices of a Service port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EndpointCounts {
+pub struct SliceCounts {
     /// All endpoints.
     pub total: usize,
     /// The ready endpoints.
@@ -90,14 +90,14 @@ impl<A: Address> PortElements<A> {
                 [spec.internal, spec.external],
                 [&self.lists.cluster, &self.lists.local],
             ),
-            endpoints: slices.fold(EndpointCounts::default(), |counts, slice| {
+            endpoints: slices.fold(SliceCounts::default(), |counts, slice| {
                 counts.add::<A>(slice, (&spec.name, spec.protocol))
             }),
         }
     }
 }
 
-impl EndpointCounts {
+impl SliceCounts {
     /// Adds the endpoints of a slice that has this port.
     fn add<A: Address>(
         mut self,

@@ -21,7 +21,7 @@ const ELLIPSIS: char = '…';
 pub struct Comment {
     /// The whole name, or the part of it that is known.
     name: Arc<str>,
-    /// What else the element says of its frontend.
+    /// The kind and policy of the frontend, if the element has them.
     label: Option<FrontendLabel>,
 }
 

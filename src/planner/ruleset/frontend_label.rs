@@ -1,4 +1,4 @@
-//! What the user data of an element says of its frontend, because no rule depends on it.
+//! The label of a frontend in the user data of its element. No rule depends on it.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! The frontends of a table as rows, one a frontend: what `kube-dnat services` prints.
 //!
-//! A row says what the elements say: the kind, the policy and the affinity of the frontend, and the
-//! endpoints that its connections are sent to.
+//! A row has what the elements contain: the kind, the policy and the affinity of the frontend, and
+//! the endpoints that its connections are sent to.
 
 mod elements;
 mod row;

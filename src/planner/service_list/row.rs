@@ -74,7 +74,7 @@ pub struct FrontendRow {
     pub ip: Option<IpAddr>,
     /// The port.
     pub port: u16,
-    /// The traffic policy that applies to the frontend; `None` if no element tells.
+    /// The traffic policy that applies to the frontend; `None` if no element shows it.
     pub policy: Option<TrafficPolicy>,
     /// The seconds that session affinity keeps a client at its endpoint; `None` without affinity.
     pub affinity_seconds: Option<u32>,

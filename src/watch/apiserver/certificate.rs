@@ -1,4 +1,4 @@
-//! The certificate of an API server, for people who look for the reason of a failed connection.
+//! The certificate of an API server, which `check` shows.
 
 use http::Uri;
 use hyper_rustls::MaybeHttpsStream;

@@ -9,6 +9,7 @@ use tracing::debug;
 
 use super::WatchTimeouts;
 use super::client::ApiClient;
+use crate::logging::ErrorChain;
 use crate::planner::explain::most_similar;
 use crate::planner::model::{Event, Events};
 
@@ -48,19 +49,15 @@ async fn similar_nodes(
     let nodes: Api<Node> = Api::all(client.kube());
     // From the cache of the API server, since many nodes may have the same wrong setting.
     let cached = ListParams::default().at("0");
-    let names: Vec<String> = match timeout(timeouts.answer, nodes.list_metadata(&cached)).await {
-        Ok(Ok(nodes)) => {
-            let nodes = nodes.items.into_iter();
-            nodes.filter_map(|node| node.metadata.name).collect()
-        }
-        Ok(Err(error)) => {
-            debug!(%error, "cannot list the Nodes");
-            Vec::new()
-        }
+    let list = timeout(timeouts.answer, nodes.list_metadata(&cached));
+    let nodes = list.await.map_err(anyhow::Error::from);
+    let nodes = match nodes.and_then(|nodes| Ok(nodes?)) {
+        Ok(nodes) => nodes.items,
         Err(error) => {
-            debug!(%error, "cannot list the Nodes");
+            debug!(error = %ErrorChain(&*error), "cannot list the Nodes");
             Vec::new()
         }
     };
-    most_similar(our_node, names)
+    let names = nodes.into_iter().filter_map(|node| node.metadata.name);
+    most_similar(our_node, names.collect())
 }

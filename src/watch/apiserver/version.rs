@@ -1,4 +1,4 @@
-//! The resource versions of a kind, which tell whether a list is older than what was seen before.
+//! The resource versions of a kind, which show whether a list is older than what was seen before.
 
 use std::cmp::Ordering;
 use std::fmt;

@@ -74,7 +74,7 @@ impl WatchStates {
         Self(watch::Sender::new(states.into()))
     }
 
-    /// Changes the state of a watch, and wakes who waits for the Node if that appears or goes.
+    /// Changes the state of a watch, and wakes the tasks that wait for the Node if it appears or goes.
     fn change(&self, kind: ObjectKind, change: impl FnOnce(&mut WatchStatus)) {
         self.0.send_if_modified(|states| {
             let Some(status) = states.get_mut(&kind) else {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::watch::report::ManifestsReport;
 
-/// The current problems of the manifests, for whoever reports them. Clones share them.
+/// The current problems of the manifests. Clones share them.
 #[derive(Clone, Debug)]
 pub struct ManifestProblems {
     /// The directory of manifests.

@@ -21,7 +21,7 @@ pub(crate) struct Kind {
     fields: &'static [(&'static str, &'static str)],
 }
 
-pub(crate) const KINDS: [Kind; 4] = [
+pub(crate) const KINDS: [Kind; 5] = [
     Kind {
         name: "Service",
         api_version: "v1",
@@ -51,6 +51,14 @@ pub(crate) const KINDS: [Kind; 4] = [
         api_version: "networking.k8s.io/v1",
         plural: "servicecidrs",
         namespaced: false,
+        fields: &[],
+    },
+    // Which only the command `check` reads.
+    Kind {
+        name: "DaemonSet",
+        api_version: "apps/v1",
+        plural: "daemonsets",
+        namespaced: true,
         fields: &[],
     },
 ];

@@ -47,7 +47,7 @@ pub(crate) use ping::{Ping, ping};
 pub(crate) use probe::{Answer, Outcome, Probe, Protocol, Tally};
 pub(crate) use reject::Reject;
 pub(crate) use server::Server;
-pub(crate) use wait::{DEADLINE, patient, wait_until};
+pub(crate) use wait::{DEADLINE, patient, wait_for, wait_until};
 pub(crate) use web::{Program, WebServer};
 
 /// The tests of the lab itself.

@@ -24,8 +24,17 @@ pub(crate) fn patient(deadline: Duration) -> Duration {
 /// Waits for a condition; panics if it does not become true before the [`DEADLINE`].
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    wait_for(what, || condition().then_some(()));
+}
+
+/// Waits until there is a value, and returns it.
+#[track_caller]
+pub(crate) fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     let (start, deadline) = (Instant::now(), patient(DEADLINE));
-    while !condition() {
+    loop {
+        if let Some(value) = attempt() {
+            return value;
+        }
         assert!(
             start.elapsed() < deadline,
             "not within {deadline:?}: {what}"

@@ -11,6 +11,7 @@ use super::api_servers::{PORT, service};
 use super::explain::PROGRAM;
 use super::{Cluster, Family};
 use crate::api_server::Server;
+use crate::lab::wait_for;
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::check_cluster;
@@ -19,8 +20,12 @@ pub(super) fn tests() -> Vec<Trial> {
         check_names_each_mistake_of_a_configuration,
         check_names_each_problem_of_a_cluster,
         check_reports_an_api_server_without_an_answer,
+        check_compares_the_probes_of_the_daemon_set,
     )
 }
+
+/// The level, name and message of a result.
+type CheckLine = (String, String, String);
 
 /// A cluster with an API server, and a configuration file.
 struct Setup {
@@ -51,7 +56,7 @@ impl Setup {
     }
 
     /// Checks this configuration. Returns the exit code, and the level and text of each result.
-    fn check(&self, configuration: &str, flags: &[&str]) -> (i32, Vec<(String, String, String)>) {
+    fn check(&self, configuration: &str, flags: &[&str]) -> (i32, Vec<CheckLine>) {
         let file = self.directory.path().join("config.yaml");
         let header = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
         fs::write(&file, format!("{header}{configuration}")).expect("a file");
@@ -75,13 +80,22 @@ impl Setup {
         (output.status.code().expect("a code"), results.collect())
     }
 
+    /// Checks until the API server answers in time, which it may not on a busy machine.
+    fn check_answered(&self, configuration: &str, flags: &[&str]) -> (i32, Vec<CheckLine>) {
+        wait_for("answers of the API server", || {
+            let (code, results) = self.check(configuration, flags);
+            let is_late = |(_, _, message): &CheckLine| message.contains("no answer");
+            (!results.iter().any(is_late)).then_some((code, results))
+        })
+    }
+
     fn kubeconfig(&self) -> String {
         self.server.kubeconfig().to_string_lossy().into_owned()
     }
 }
 
 #[track_caller]
-fn assert_has(results: &[(String, String, String)], level: &str, check: &str, message: &str) {
+fn assert_has(results: &[CheckLine], level: &str, check: &str, message: &str) {
     let has = results.iter().any(|(of_level, of_check, text)| {
         of_level == level && of_check == check && text.contains(message)
     });
@@ -98,7 +112,8 @@ fn configuration() -> String {
 
 fn check_accepts_a_configuration_and_its_cluster() {
     let setup = Setup::new();
-    let (code, results) = setup.check(&configuration(), &["--kubeconfig", &setup.kubeconfig()]);
+    let (code, results) =
+        setup.check_answered(&configuration(), &["--kubeconfig", &setup.kubeconfig()]);
     assert_eq!(code, 0, "{results:#?}");
     let ok = |check, message: &str| assert_has(&results, "ok", check, message);
     ok("configuration", "is valid (mode nftables), node node-1");
@@ -118,16 +133,16 @@ fn check_accepts_a_configuration_and_its_cluster() {
         configuration(),
         setup.kubeconfig()
     );
-    assert_eq!(setup.check(&named, &[]), (0, results));
+    assert_eq!(setup.check_answered(&named, &[]), (0, results));
 }
 
 fn check_names_each_mistake_of_a_configuration() {
     let setup = Setup::new();
-    let (code, results) = setup.check("clusterCIDR: 10.0.0.0/99\n", &[]);
+    let (code, results) = setup.check_answered("clusterCIDR: 10.0.0.0/99\n", &[]);
     assert_eq!(code, 2, "{results:#?}");
     assert_has(&results, "failure", "configuration", "clusterCIDR");
     let dubious = "clusterCdir: 10.0.0.0/8\nhealthzBindAddress: 127.0.0.1:10256\n";
-    let (code, results) = setup.check(dubious, &["--kubeconfig", &setup.kubeconfig()]);
+    let (code, results) = setup.check_answered(dubious, &["--kubeconfig", &setup.kubeconfig()]);
     // The host name of this machine is no Node.
     assert_eq!(code, 2, "{results:#?}");
     assert_has(&results, "warning", "configuration", "clusterCdir");
@@ -143,7 +158,7 @@ fn check_names_each_problem_of_a_cluster() {
     let elsewhere = "hostnameOverride: node-1\nclusterCIDR: 192.168.0.0/16\n";
     let kubeconfig = setup.kubeconfig();
     let flags = ["--kubeconfig", &kubeconfig];
-    let (code, results) = setup.check(elsewhere, &flags);
+    let (code, results) = setup.check_answered(elsewhere, &flags);
     assert_eq!(code, 2, "{results:#?}");
     let denied = "may not list endpointslices, watch endpointslices";
     assert_has(&results, "failure", "rights", denied);
@@ -152,7 +167,7 @@ fn check_names_each_problem_of_a_cluster() {
     assert_has(&results, "failure", "cluster CIDR", &uncovered);
     let node = &setup.cluster.node.namespace;
     node.ip("route flush scope global");
-    let (code, results) = setup.check(elsewhere, &flags);
+    let (code, results) = setup.check_answered(elsewhere, &flags);
     assert_eq!(code, 2, "{results:#?}");
     assert_has(&results, "failure", "route", "no route covers ClusterIP");
 }
@@ -170,10 +185,47 @@ fn check_reports_an_api_server_without_an_answer() {
     setup.server.fall_silent();
     let (code, results) = setup.check(&configuration(), &flags);
     assert_eq!(code, 2, "{results:#?}");
-    assert_has(&results, "failure", "API server", "");
+    assert_has(&results, "failure", "API server", "no answer from");
     setup.server.speak();
     setup.server.set_token("another");
-    let (code, results) = setup.check(&configuration(), &flags);
+    let (code, results) = setup.check_answered(&configuration(), &flags);
     assert_eq!(code, 2, "{results:#?}");
     assert_has(&results, "failure", "API server", "401");
+}
+
+fn check_compares_the_probes_of_the_daemon_set() {
+    let setup = Setup::new();
+    let kubeconfig = setup.kubeconfig();
+    let flags = ["--kubeconfig", kubeconfig.as_str()];
+    let (code, results) = setup.check_answered(&configuration(), &flags);
+    assert_eq!(code, 0, "{results:#?}");
+    assert_has(&results, "ok", "probes", "no DaemonSet of kube-dnat yet");
+    let probe = json!({"httpGet": {"host": "127.0.0.1", "path": "/livez", "port": 10256}});
+    let pod = json!({"containers": [{"name": "kube-dnat", "livenessProbe": probe}]});
+    setup.server.apply(json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet",
+        "metadata": {
+            "namespace": "kube-system", "name": "kube-dnat",
+            "labels": {"app.kubernetes.io/name": "kube-dnat"},
+        },
+        "spec": {
+            "selector": {}, "template": {"spec": pod},
+        },
+    }));
+    let (code, results) = setup.check_answered(&configuration(), &flags);
+    assert_eq!(code, 0, "{results:#?}");
+    assert_has(&results, "ok", "probes", "kube-system/kube-dnat");
+    let moved = configuration() + "healthzBindAddress: 0.0.0.0:10299\n";
+    let (code, results) = setup.check_answered(&moved, &flags);
+    assert_eq!(code, 2, "{results:#?}");
+    assert_has(
+        &results,
+        "failure",
+        "probes",
+        "its livenessProbe requests port 10256, but healthzBindAddress is 0.0.0.0:10299",
+    );
+    setup.server.bar("daemonsets", 403);
+    let (code, results) = setup.check_answered(&moved, &flags);
+    assert_eq!(code, 0, "{results:#?}");
+    assert_has(&results, "warning", "probes", "cannot be read");
 }

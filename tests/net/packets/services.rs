@@ -9,7 +9,7 @@ use super::commands::json;
 use super::explain::{run, run_without_capabilities};
 use super::shop::{Shop, cart_on_every_frontend, cart_slices, frontends};
 use super::{Family, Protocol};
-use crate::lab::{Service, Slices, nft};
+use crate::lab::{Service, Slices, nft, wait_for};
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::services;
@@ -133,7 +133,14 @@ fn special_manifests(shop: &Shop) -> String {
 fn services_shows_policies_affinity_and_refusals() {
     let shop = Shop::new();
     let _daemon = shop.start(&special_manifests(&shop));
-    let rows = rows(&shop, &[]);
+    // On a busy machine, the daemon may answer too late with the total numbers.
+    let rows = wait_for("the total numbers", || {
+        let rows = rows(&shop, &[]);
+        let known = rows
+            .values()
+            .all(|row| !row["endpointCounts"]["total"].is_null());
+        known.then_some(rows)
+    });
     let at = |ip: std::net::IpAddr| &rows[&format!("tcp://{ip}:80")];
     let cluster_ip = |number| at(Family::V4.cluster_ip(number));
     let summary = |row: &Value| {

@@ -30,7 +30,7 @@ const details = {
       const answer = await ask(`debug/services?service=${encodeURIComponent(port.service)}`);
       content = endpointsTable(answer, port);
     } catch (error) {
-      const again = element("button", { type: "button", click: () => this.load(port, into) }, "Try again");
+      const again = element("button", { type: "button", click: () => this.load(port, into) }, "Retry");
       content = element("p", {}, `kube-dnat does not answer: ${error.message}. `, again);
     }
     if (asked === this.asked) into.replaceChildren(content);

@@ -1,4 +1,4 @@
-//! `/`: the page for people, one HTML document with its style and its script.
+//! `/`: the web page of the node, one HTML document with its style and its script.
 
 use std::sync::LazyLock;
 
