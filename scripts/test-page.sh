@@ -11,8 +11,9 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 exec </dev/null
 
 case ${1:-} in
-    "") program=test.py ;;
-    --screenshots) program=screenshots.py ;;
+    "") program=test.py profile=dev folder=debug ;;
+    # The figures in the pictures are those of the program that users run.
+    --screenshots) program=screenshots.py profile=release folder=release ;;
     *) die "usage: scripts/test-page.sh [--screenshots]" ;;
 esac
 
@@ -20,8 +21,8 @@ headline "Install missing packages and build kube-dnat"
 need_packages "${build_packages[@]}" ip:iproute2 unshare:util-linux python3:python3 \
     chromium:chromium chromedriver:chromium-driver
 need_cargo
-run_cargo build --locked
-kube_dnat=$(target_directory)/debug/kube-dnat
+run_cargo build --locked --profile "$profile"
+kube_dnat=$(target_directory)/$folder/kube-dnat
 
 headline "The page in Chromium"
 user=()

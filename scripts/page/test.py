@@ -1,6 +1,7 @@
 """The page of the admin port in a real Chromium. scripts/test-page.sh runs it in a network namespace."""
 
 import os
+import re
 import sys
 import time
 
@@ -72,6 +73,7 @@ def it_refreshes_itself(browser, daemon):
         return browser.run(rate)
     wait_until("the rate of shop/cart is plotted", connected)
     wait_until("all connections are counted", lambda: "New connections/s" in browser.text("#tiles"))
+    wait_until("age and memory are shown", lambda: re.search(r"\d MB\s+running for \d", browser.text("#tiles")))
     daemon.apply("second.yaml", service(9, "new"))
     wait_until("a new Service is shown", lambda: "shop/new:http" in browser.run(NAMES))
     wait_until("its sync is shown", lambda: "partial" in browser.text("#syncs-list"))

@@ -4,13 +4,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
 
 use procfs::net::{TcpNetEntry, TcpState, tcp, tcp6};
 use procfs::process::{self as proc, FDTarget};
-use procfs::{Current as _, Uptime, WithCurrentSystemInfo as _};
 use serde::Serialize;
 
+use crate::metrics::ProcessUsage;
 use crate::planner::ruleset::TABLE;
 
 /// A process, for messages and answers.
@@ -64,28 +63,10 @@ pub(super) fn listener(port: u16) -> PortListener {
     }
 }
 
-/// The age and the memory of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ProcessUsage {
-    /// Seconds since the start.
-    pub(super) running_seconds: u64,
-    /// The resident memory in bytes.
-    pub(super) resident_bytes: u64,
-}
-
 /// Returns the age and the memory of a process; `None` if it has exited.
 pub(super) fn usage(process: &Process) -> Option<ProcessUsage> {
-    let stat = proc::Process::new(process.id.try_into().ok()?)
-        .ok()?
-        .stat()
-        .ok()?;
-    let started = Duration::from_secs(stat.starttime / procfs::ticks_per_second());
-    let now = Uptime::current().ok()?.uptime_duration();
-    Some(ProcessUsage {
-        running_seconds: now.saturating_sub(started).as_secs(),
-        resident_bytes: stat.rss_bytes().get(),
-    })
+    let process = proc::Process::new(process.id.try_into().ok()?).ok()?;
+    ProcessUsage::of(&process)
 }
 
 /// Returns the TCP addresses at which a process listens, with loopback for the unspecified address;

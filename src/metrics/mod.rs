@@ -26,6 +26,7 @@ pub use labels::{
     CodeLabel, FamilyLabel, InterruptLabel, OutcomeLabel, PolicyLabel, ReasonLabel, RejectionLabel,
     SetLabel,
 };
+pub use process::ProcessUsage;
 
 /// A gauge of seconds, with fractions.
 pub type Seconds = Gauge<f64, AtomicU64>;

@@ -1,14 +1,46 @@
-//! The metrics of the process, with the names of Prometheus' client libraries.
+//! The age and the memory of a process, and its metrics with the names of Prometheus' client
+//! libraries.
 
 use std::fmt;
 use std::fs;
 use std::time::Duration;
 
 use procfs::process::{Process, Stat};
+use procfs::{Current as _, Uptime, WithCurrentSystemInfo as _};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use serde::Serialize;
+
+/// The age and the memory of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessUsage {
+    /// Seconds since the start.
+    pub running_seconds: u64,
+    /// The resident memory in bytes.
+    pub resident_bytes: u64,
+}
+
+impl ProcessUsage {
+    /// Reads the usage of a process from `/proc`; `None` if it has exited.
+    #[must_use]
+    pub fn of(process: &Process) -> Option<Self> {
+        let stat = process.stat().ok()?;
+        let now = Uptime::current().ok()?.uptime_duration();
+        Some(Self {
+            running_seconds: now.saturating_sub(duration(stat.starttime)).as_secs(),
+            resident_bytes: stat.rss_bytes().get(),
+        })
+    }
+
+    /// Reads the usage of this process.
+    #[must_use]
+    pub fn of_this_process() -> Option<Self> {
+        Self::of(&Process::myself().ok()?)
+    }
+}
 
 /// A collector that reads `/proc/self` at each scrape.
 #[derive(Debug)]

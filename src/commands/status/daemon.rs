@@ -11,9 +11,10 @@ use serde::Serialize;
 
 use super::following::Following;
 use crate::commands::http_get::get;
-use crate::commands::processes::{self, PortListener, Process, ProcessUsage};
+use crate::commands::processes::{self, PortListener, Process};
 use crate::config::{HEALTHZ_PORT, METRICS_PORT};
 use crate::http::admin::ReportedStatus;
+use crate::metrics::ProcessUsage;
 use crate::planner::ruleset::TABLE;
 
 /// The default address of the daemon's health checks.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::AdminServer;
 use super::status::ReportedStatus;
 use crate::clock;
-use crate::metrics::seconds_of;
+use crate::metrics::{ProcessUsage, seconds_of};
 use crate::sync::{RecentSync, SyncHealth};
 
 /// The state of the daemon, and its latest syncs.
@@ -23,6 +23,8 @@ pub(super) struct Overview<'a> {
     families: Vec<&'static str>,
     /// Whether `/debug/connections` has counters.
     counts_connections: bool,
+    /// The age and the memory of the process.
+    process: Option<ProcessUsage>,
     /// The answer of `/debug/status`.
     status: ReportedStatus,
     /// The latest syncs, oldest first.
@@ -53,6 +55,7 @@ impl AdminServer {
             health: health(&self.sync_health),
             families: self.families.iter().map(|family| family.as_str()).collect(),
             counts_connections: self.connections.is_some(),
+            process: ProcessUsage::of_this_process(),
             status: self.status(),
             syncs: self.sync_health.recent.list(),
         }

@@ -84,7 +84,9 @@ impl Setup {
     fn check_answered(&self, configuration: &str, flags: &[&str]) -> (i32, Vec<CheckLine>) {
         wait_for("answers of the API server", || {
             let (code, results) = self.check(configuration, flags);
-            let is_late = |(_, _, message): &CheckLine| message.contains("no answer");
+            let is_late = |(_, _, message): &CheckLine| {
+                message.contains("no answer from") || message.contains("no answer in")
+            };
             (!results.iter().any(is_late)).then_some((code, results))
         })
     }

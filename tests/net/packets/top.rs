@@ -11,6 +11,7 @@ use super::commands::{json, manifests};
 use super::explain::run;
 use super::shop::{NODE_PORT, Shop};
 use super::{Daemon, Family, Protocol};
+use crate::lab::{Service, Slices};
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::top;
@@ -19,6 +20,7 @@ pub(super) fn tests() -> Vec<Trial> {
         top_without_counters_counts_conntrack_events,
         top_continues_while_the_tables_are_deleted,
         top_quits_with_a_key,
+        top_shows_a_namespace_and_a_number_of_services,
     )
 }
 
@@ -167,4 +169,27 @@ fn top_quits_with_a_key() {
     ] {
         assert!(screen.contains(shown), "{shown}: {screen:?}");
     }
+}
+
+fn top_shows_a_namespace_and_a_number_of_services() {
+    let shop = Shop::new();
+    let other = Service::new("store/other", 9).port("http", Protocol::Tcp, 80);
+    let slices = Slices::of("store/other").port("http", Protocol::Tcp, 8080);
+    let slices = slices.ready(shop.pods(["pod-1"]));
+    let _daemon = shop.start(&(manifests(&shop) + &other.yaml() + &slices.yaml()));
+    let names = |arguments: &[&str]| {
+        let (code, answer) = json(
+            &shop,
+            &[&["top", "--once", "--interval", "0.1"], arguments].concat(),
+        );
+        assert_eq!(code, 0, "{answer}");
+        let rows = answer["services"].as_array().expect("rows").clone();
+        let name = |row: &Value| row["service"].as_str().unwrap_or_default().to_owned();
+        rows.iter().map(name).collect::<Vec<_>>()
+    };
+    let all = names(&["--sort", "service"]);
+    assert!(all.len() > 2, "{all:?}");
+    assert_eq!(names(&["-n", "store"]), ["store/other:http"]);
+    assert_eq!(names(&["--sort", "service", "--limit", "2"]), all[..2]);
+    assert_eq!(names(&["-n", "nowhere"]), [""; 0]);
 }

@@ -76,6 +76,11 @@ function showTiles({ overview, ports, loaded, waited }) {
     value: count(status.failedSyncs), level: last?.error ? "bad" : undefined,
     note: `${plural(status.driftRepairs, "repair")} of the tables`,
   });
+  const { process } = overview;
+  tile("process", "Memory", {
+    value: process ? bytes(process.residentBytes) : "–",
+    note: process ? `running for ${duration(process.runningSeconds + waited)}` : "",
+  });
 }
 
 function showSyncs({ overview, waited }) {
