@@ -215,7 +215,7 @@ async fn route(client: &Client) -> Option<CheckResult> {
     Some(routes::to_cluster_ip(ip))
 }
 
-/// Checks the probes of kube-dnat's DaemonSets, by the label that the chart and the manifests set.
+/// Checks the probes of kube-dnat's `DaemonSets`, by the label that the chart and the manifests set.
 async fn daemon_sets(client: &Client, config: &Config) -> Vec<CheckResult> {
     let ours = ListParams::default().labels("app.kubernetes.io/name=kube-dnat");
     let sets: Api<DaemonSet> = Api::all(client.clone());

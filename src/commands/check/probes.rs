@@ -1,4 +1,4 @@
-//! Whether the probes of kube-dnat's DaemonSets match the address of the health checks.
+//! Whether the probes of kube-dnat's `DaemonSets` match the address of the health checks.
 //!
 //! The kubelet restarts a container whose probe requests another address for ever.
 
@@ -14,7 +14,7 @@ use crate::planner::ruleset::TABLE;
 /// The name of the check.
 pub(super) const CHECK: &str = "probes";
 
-/// Checks the probes of the DaemonSets for a daemon that serves health checks at this address.
+/// Checks the probes of the `DaemonSets` for a daemon that serves health checks at this address.
 pub(super) fn check(daemon_sets: &[DaemonSet], health: Option<SocketAddr>) -> Vec<CheckResult> {
     let containers: Vec<_> = daemon_sets
         .iter()
@@ -109,7 +109,7 @@ mod tests {
     use crate::commands::check::Level;
 
     /// Checks a DaemonSet whose liveness probe is this.
-    fn checked(probe: serde_json::Value, health: Option<&str>) -> CheckResult {
+    fn checked(probe: &serde_json::Value, health: Option<&str>) -> CheckResult {
         let set = serde_json::from_value(json!({
             "metadata": {"namespace": "kube-system", "name": "kube-dnat"},
             "spec": {"selector": {}, "template": {"spec": {"containers": [
@@ -153,7 +153,7 @@ mod tests {
                 Some("requests an address of the node"),
             ),
         ] {
-            let result = checked(probe.clone(), health);
+            let result = checked(probe, health);
             match expected {
                 None => assert_eq!(result.level, Level::Ok, "{probe} {health:?}: {result:?}"),
                 Some(text) => {

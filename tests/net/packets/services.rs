@@ -130,17 +130,19 @@ fn special_manifests(shop: &Shop) -> String {
     .concat()
 }
 
+/// Returns the rows once the daemon answers in time, which it may not on a busy machine.
+fn rows_with_totals(shop: &Shop) -> BTreeMap<String, Value> {
+    wait_for("the total numbers", || {
+        let rows = rows(shop, &[]);
+        let mut totals = rows.values().map(|row| &row["endpointCounts"]["total"]);
+        totals.all(|total| !total.is_null()).then_some(rows)
+    })
+}
+
 fn services_shows_policies_affinity_and_refusals() {
     let shop = Shop::new();
     let _daemon = shop.start(&special_manifests(&shop));
-    // On a busy machine, the daemon may answer too late with the total numbers.
-    let rows = wait_for("the total numbers", || {
-        let rows = rows(&shop, &[]);
-        let known = rows
-            .values()
-            .all(|row| !row["endpointCounts"]["total"].is_null());
-        known.then_some(rows)
-    });
+    let rows = rows_with_totals(&shop);
     let at = |ip: std::net::IpAddr| &rows[&format!("tcp://{ip}:80")];
     let cluster_ip = |number| at(Family::V4.cluster_ip(number));
     let summary = |row: &Value| {
