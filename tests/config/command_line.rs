@@ -129,12 +129,13 @@ fn help(arguments: &[&str]) -> BTreeSet<String> {
 }
 
 /// Flags that kube-proxy does not have.
-const OURS: [&str; 7] = [
+const OURS: [&str; 8] = [
     "api-servers-file",
     "connection-counters",
     "connection-metrics-limit",
     "external-local-without-endpoints",
     "manifests",
+    "refuse-unserved-load-balancer-ports",
     "table-owner",
     "takeover",
 ];

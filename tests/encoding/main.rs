@@ -25,6 +25,7 @@ fn rules(family: Family, dynamic_chain: &[&str]) -> String {
     let fixed = program(&Program {
         pods: PodMatch::Cidrs,
         masquerade_all: false,
+        refuse_load_balancer_ports: true,
         counters: true,
     });
     debug_rules(family, &[&dynamic_chain[..], &fixed[..]].concat())

@@ -99,6 +99,7 @@ fn nftables(kernel: &mut Kernel) -> CheckResult {
     let program = Program {
         pods: PodMatch::Cidrs,
         masquerade_all: false,
+        refuse_load_balancer_ports: true,
         counters: true,
     };
     // Like the daemon, which creates no IPv6 table if the kernel has no IPv6.

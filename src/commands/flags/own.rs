@@ -4,6 +4,7 @@ use clap::Args;
 use clap_complete::ArgValueCandidates;
 
 use super::super::completions::values;
+use super::syntax::{SWITCH, switch};
 use crate::planner::desired::NodeFacts;
 use crate::planner::model::NoLocalEndpoint;
 
@@ -16,6 +17,14 @@ pub(in crate::commands) struct OwnFlags {
     /// [default: drop].
     #[arg(long, value_name = "drop|reject", value_parser = no_local_endpoint, add = ArgValueCandidates::new(values(NoLocalEndpoint::NAMES)))]
     external_local_without_endpoints: Option<NoLocalEndpoint>,
+
+    /// Refuse connections to ports of a load-balancer IP that no Service has, unless the address is
+    /// the node's own.
+    ///
+    /// Use this flag only if no other machine serves ports at these addresses. Changing it recreates
+    /// the tables.
+    #[arg(long, value_name = SWITCH, value_parser = switch)]
+    refuse_unserved_load_balancer_ports: Option<bool>,
 }
 
 /// Parses the answer to clients that no local endpoint serves.
@@ -28,7 +37,9 @@ impl OwnFlags {
     pub(super) fn apply(self, facts: &mut NodeFacts) {
         let Self {
             external_local_without_endpoints,
+            refuse_unserved_load_balancer_ports,
         } = self;
         facts.no_local_endpoint = external_local_without_endpoints.unwrap_or_default();
+        facts.refuse_load_balancer_ports = refuse_unserved_load_balancer_ports == Some(true);
     }
 }

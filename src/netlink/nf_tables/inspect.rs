@@ -296,6 +296,7 @@ fn detect<A: Address>(socket: &mut Socket) -> Result<Program, Error> {
     let mut program = Program::default();
     let external_local = ChainName::ExternalLocal.to_string();
     let to_cluster_ip = ChainName::ToClusterIp.to_string();
+    let unserved = ChainName::NatPreroutingUnserved.to_string();
     let mut sources = Vec::new();
     let texts = [(NFTA_TABLE, TABLE)];
     let family = family_number(A::FAMILY);
@@ -312,6 +313,10 @@ fn detect<A: Address>(socket: &mut Socket) -> Result<Program, Error> {
             // A rule of this chain that matches nothing masquerades all.
             let matched = matched(&attributes);
             program.masquerade_all |= matched.interface.is_none() && matched.sets.is_empty();
+        } else if chain == Some(&*unserved) {
+            let looked_up = matched(&attributes).sets;
+            let set = SetName::LoadBalancerIps.as_str();
+            program.refuse_load_balancer_ports |= looked_up.iter().any(|name| name == set);
         }
         Ok(())
     });

@@ -55,8 +55,12 @@ pub fn keys_behind<A: Address>(element: &Element<A>) -> Vec<(SetName, Key<A>)> {
 
 /// Returns the shared elements that an element may need.
 pub fn shared_by<A: Address>(element: &Element<A>) -> impl Iterator<Item = Element<A>> + use<A> {
-    let cluster_ip = if let Key::Frontend(_, address, _) = element.key {
-        let sets = [SetName::ClusterIps, SetName::ClusterIpsSticky];
+    let address = if let Key::Frontend(_, address, _) = element.key {
+        let sets = [
+            SetName::ClusterIps,
+            SetName::ClusterIpsSticky,
+            SetName::LoadBalancerIps,
+        ];
         Some(sets.map(|set| (set, Key::Address(address))))
     } else {
         None
@@ -65,7 +69,7 @@ pub fn shared_by<A: Address>(element: &Element<A>) -> impl Iterator<Item = Eleme
         Value::Endpoint(address, _) => Some((SetName::Hairpin, Key::Pair(address, address))),
         Value::Nothing | Value::Verdict(_) => None,
     };
-    cluster_ip
+    address
         .into_iter()
         .flatten()
         .chain(hairpin)

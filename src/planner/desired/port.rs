@@ -57,6 +57,8 @@ pub(super) struct PortSpec<A: Address> {
     pub(super) external_ips: Box<[A]>,
     /// The load-balancer IPs that no older Service claims.
     pub(super) load_balancer_ips: Box<[A]>,
+    /// Whether the other ports of the load-balancer IPs are refused.
+    pub(super) refuses_other_ports: bool,
     /// The sources that may use the load-balancer IPs; `None`: all.
     pub(super) source_ranges: Option<Box<[A::Net]>>,
     /// The node port, if no older Service claims it.
@@ -203,6 +205,11 @@ impl<A: Address> PortElements<A> {
             SetName::ClusterIps
         };
         elements.extend(cluster_ips.map(|ip| Element::shared(set, Key::Address(*ip))));
+        if self.spec.refuses_other_ports {
+            let ips = self.spec.load_balancer_ips.iter();
+            let set = SetName::LoadBalancerIps;
+            elements.extend(ips.map(|ip| Element::shared(set, Key::Address(*ip))));
+        }
         let mut writer = ElementWriter::new(&self.spec, service, elements);
         for dispatched in self.spec.dispatched() {
             writer.push_route(dispatched, &self.lists);

@@ -184,6 +184,7 @@ impl<A: Address> ElementsBuilder<'_, A> {
             external_ips,
             source_ranges: self.source_ranges(&load_balancer_ips),
             load_balancer_ips,
+            refuses_other_ports: self.node.refuses_other_ports(&service.load_balancer_ips),
             node_port,
             internal,
             external,

@@ -20,6 +20,7 @@ pub(super) struct SharedCounts<A: Address>(HashMap<SharedKey<A>, u32>);
 enum SharedSet {
     ClusterIps,
     ClusterIpsSticky,
+    LoadBalancerIps,
     Hairpin,
 }
 
@@ -35,6 +36,7 @@ impl SharedSet {
         let sets = [
             (SetName::ClusterIps, Self::ClusterIps),
             (SetName::ClusterIpsSticky, Self::ClusterIpsSticky),
+            (SetName::LoadBalancerIps, Self::LoadBalancerIps),
             (SetName::Hairpin, Self::Hairpin),
         ];
         let found = sets.into_iter().find(|(name, _)| *name == set);
@@ -47,9 +49,10 @@ impl<A: Address> SharedKey<A> {
     fn new(set: SetName, key: &Key<A>) -> Option<Self> {
         let set = SharedSet::new(set)?;
         match (set, *key) {
-            (SharedSet::ClusterIps | SharedSet::ClusterIpsSticky, Key::Address(address)) => {
-                Some(Self { set, address })
-            }
+            (
+                SharedSet::ClusterIps | SharedSet::ClusterIpsSticky | SharedSet::LoadBalancerIps,
+                Key::Address(address),
+            ) => Some(Self { set, address }),
             (SharedSet::Hairpin, Key::Pair(address, same)) if address == same => {
                 Some(Self { set, address })
             }

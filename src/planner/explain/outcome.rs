@@ -73,6 +73,8 @@ fn reject_reason(trail: &[ChainName]) -> &'static str {
         "loadBalancerSourceRanges do not include the source"
     } else if trail.contains(&ChainName::Unserved) {
         "the ClusterIP is in use, and its Service has no such port"
+    } else if trail.contains(&ChainName::UnservedLoadBalancer) {
+        "no Service has this port of the load-balancer IP (--refuse-unserved-load-balancer-ports)"
     } else if trail.contains(&ChainName::ExternalLocal)
         || trail.contains(&ChainName::ExternalLocalNodeport)
     {

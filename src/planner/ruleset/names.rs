@@ -27,6 +27,8 @@ pub enum SetName {
     ClusterIps,
     /// The `ClusterIPs` in use by Services with session affinity.
     ClusterIpsSticky,
+    /// The load-balancer IPs whose other ports are refused.
+    LoadBalancerIps,
     /// The address ranges of `ClusterIPs`.
     ServiceCidrs,
     /// Maps a frontend and slot to an endpoint.
@@ -121,6 +123,8 @@ pub enum ChainName {
     Services,
     /// Denies connections to a `ClusterIP` that does not serve their port.
     Unserved,
+    /// Rejects connections to a load-balancer IP that does not serve their port.
+    UnservedLoadBalancer,
     /// Chooses between local endpoints and all endpoints, for external policy Local.
     ExternalLocal,
     /// Chooses between local endpoints and all endpoints of a node port with policy Local.
@@ -167,6 +171,7 @@ impl fmt::Display for ChainName {
             Self::Dynamic(chain) => return chain.fmt(f),
             Self::Services => "services",
             Self::Unserved => "unserved",
+            Self::UnservedLoadBalancer => "unserved-load-balancer",
             Self::ExternalLocal => "external-local",
             Self::ExternalLocalNodeport => "external-local-nodeport",
             Self::Restricted => "restricted",

@@ -75,6 +75,7 @@ impl SetName {
         match self {
             Self::ClusterIps
             | Self::ClusterIpsSticky
+            | Self::LoadBalancerIps
             | Self::Endpoints
             | Self::NodeportEndpoints
             | Self::Services

@@ -4,9 +4,9 @@ use super::ElementType::{self, Endpoint, Nothing, Verdict};
 use super::KeyField::{self, Address, Direction, Net, Port, Protocol, Slot};
 use super::SetName::{
     self, Affinity, AffinityFull, ClusterIps, ClusterIpsSticky, Denied, Endpoints, External,
-    ExternalNodeports, Gone, Hairpin, NodeIps, NodeportEndpoints, Nodeports, NodeportsCluster,
-    NodeportsLocal, PodCidrs, PodCidrsLocal, ServiceCidrs, Services, ServicesCluster,
-    ServicesLocal, ServicesRestricted, SourceRanges, Sticky, StickyNodeports,
+    ExternalNodeports, Gone, Hairpin, LoadBalancerIps, NodeIps, NodeportEndpoints, Nodeports,
+    NodeportsCluster, NodeportsLocal, PodCidrs, PodCidrsLocal, ServiceCidrs, Services,
+    ServicesCluster, ServicesLocal, ServicesRestricted, SourceRanges, Sticky, StickyNodeports,
 };
 use crate::planner::model::Protocol::{Sctp, Tcp, Udp};
 
@@ -83,6 +83,12 @@ pub const SETS: &[SetRow] = &[
         &[Address],
         Nothing,
         "this ClusterIP is in use, with session affinity",
+    ),
+    row(
+        &[(LoadBalancerIps, "load-balancer-ips")],
+        &[Address],
+        Nothing,
+        "this load-balancer IP is in use, and its other ports are refused (`--refuse-unserved-load-balancer-ports`)",
     ),
     row(
         &[(ServiceCidrs, "service-cidrs")],

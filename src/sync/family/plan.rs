@@ -55,6 +55,7 @@ pub(super) struct PlannedFor<A: Address> {
     primary_ip: Option<A>,
     service_cidrs: Vec<A::Net>,
     pod_cidrs: Vec<A::Net>,
+    addresses: Option<BTreeSet<A>>,
 }
 
 impl<A: Address> PlannedFor<A> {
@@ -64,6 +65,7 @@ impl<A: Address> PlannedFor<A> {
             primary_ip: node.primary_ip(),
             service_cidrs: node.service_cidrs().to_vec(),
             pod_cidrs: node.pod_cidrs().to_vec(),
+            addresses: node.addresses_of_node().cloned(),
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::lab::Namespace;
 pub(super) const PROGRAM: Program = Program {
     pods: PodMatch::Cidrs,
     masquerade_all: false,
+    refuse_load_balancer_ports: false,
     counters: true,
 };
 

@@ -118,7 +118,8 @@ impl Service {
             .expect("ports are an array")
     }
 
-    fn ingress(mut self, more: [Value; 2]) -> Self {
+    /// Adds entries of `status.loadBalancer.ingress`.
+    pub(crate) fn ingress(mut self, more: impl IntoIterator<Item = Value>) -> Self {
         self.object["spec"]["type"] = json!("LoadBalancer");
         let ingress = &mut self.object["status"]["loadBalancer"]["ingress"];
         let before = ingress.as_array().cloned().unwrap_or_default();

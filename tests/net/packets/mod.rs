@@ -42,6 +42,7 @@ mod policies;
 mod prometheus;
 mod read_back;
 mod refusals;
+mod refuse_load_balancer_ports;
 mod rejected;
 mod render;
 mod restart;
@@ -115,6 +116,7 @@ const MODULES: &[fn() -> Vec<Trial>] = &[
     node_port_addresses::tests,
     owner::tests,
     refusals::tests,
+    refuse_load_balancer_ports::tests,
     read_back::tests,
     rejected::tests,
     render::tests,

@@ -57,6 +57,9 @@ pub struct NodeFacts {
     pub pods: PodSource,
     /// `--masquerade-all`: all connections to a `ClusterIP` are masqueraded.
     pub masquerade_all: bool,
+    /// `--refuse-unserved-load-balancer-ports`: ports of load-balancer IPs that no Service has are
+    /// refused.
+    pub refuse_load_balancer_ports: bool,
     /// `--connection-counters`: the elements of frontends count connections.
     pub counters: bool,
     /// `--external-local-without-endpoints`: the answer to outside clients of external policy Local
@@ -75,6 +78,7 @@ impl Default for NodeFacts {
         Self {
             pods: PodSource::default(),
             masquerade_all: false,
+            refuse_load_balancer_ports: false,
             counters: true,
             no_local_endpoint: NoLocalEndpoint::default(),
             node_port_addresses: NodePortAddresses::default(),
@@ -116,6 +120,7 @@ impl NodeFacts {
         Program {
             pods,
             masquerade_all: self.masquerade_all,
+            refuse_load_balancer_ports: self.refuse_load_balancer_ports,
             counters: self.counters,
         }
     }
@@ -160,6 +165,8 @@ pub struct NodeElements<A: Address> {
     service_cidrs: Vec<A::Net>,
     /// The answer to outside clients of external policy Local if no endpoint is on this node.
     no_local_endpoint: NoLocalEndpoint,
+    /// Whether other ports of load-balancer IPs are refused.
+    refuses_load_balancer_ports: bool,
     /// Whether the table denies packets to `ClusterIPs` that no Service has; `false` only while
     /// nothing is known about the table.
     denies: bool,
@@ -177,6 +184,7 @@ impl<A: Address> Default for NodeElements<A> {
             counted: &[],
             service_cidrs: Vec::new(),
             no_local_endpoint: NoLocalEndpoint::default(),
+            refuses_load_balancer_ports: false,
             denies: false,
         }
     }
@@ -240,6 +248,7 @@ impl<A: Address> NodeElements<A> {
             counted: &Protocol::ALL,
             service_cidrs: of_family(&mut service_cidrs.copied()),
             no_local_endpoint: facts.no_local_endpoint,
+            refuses_load_balancer_ports: facts.refuse_load_balancer_ports,
             denies: true,
         }
     }
@@ -266,6 +275,21 @@ impl<A: Address> NodeElements<A> {
     /// Returns the answer to outside clients of external policy Local without a local endpoint.
     pub(super) fn no_local_endpoint(&self) -> NoLocalEndpoint {
         self.no_local_endpoint
+    }
+
+    /// Returns whether other ports of these load-balancer IPs of a Service are refused.
+    ///
+    /// Some load balancers run on the nodes and report the addresses of all nodes (`ServiceLB` of
+    /// k3s). Those of other nodes serve other ports, too.
+    pub(super) fn refuses_other_ports(&self, load_balancer_ips: &[IpAddr]) -> bool {
+        let is_of_node = |ip: &IpAddr| A::from_ip(*ip).is_some_and(|ip| self.named.contains(&ip));
+        self.refuses_load_balancer_ports && !load_balancer_ips.iter().any(is_of_node)
+    }
+
+    /// Returns the addresses of the Node object, if the elements of Services depend on them.
+    #[must_use]
+    pub fn addresses_of_node(&self) -> Option<&BTreeSet<A>> {
+        self.refuses_load_balancer_ports.then_some(&self.named)
     }
 
     /// Returns the addresses that serve node ports.

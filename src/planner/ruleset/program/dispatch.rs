@@ -1,6 +1,6 @@
 //! The chains that choose the endpoint of a connection or deny it.
 
-use super::{PodMatch, lookup, regular, vmap};
+use super::{PodMatch, Program, lookup, regular, vmap};
 use crate::planner::ruleset::{Chain, ChainName, LookupField, Rule, SetName, Statement};
 
 /// The key of a frontend at an address.
@@ -13,7 +13,8 @@ const FRONTEND: [LookupField; 3] = [
 const NODEPORT: [LookupField; 2] = [LookupField::Protocol, LookupField::Dport];
 
 /// Returns the chains from a frontend to the choice of its endpoint, or to a rejection.
-pub(super) fn dispatch(pods: &PodMatch) -> Vec<Chain> {
+pub(super) fn dispatch(program: &Program) -> Vec<Chain> {
+    let pods = &program.pods;
     let frontends = [SetName::ServicesCluster, SetName::ServicesLocal];
     let nodeports = [SetName::NodeportsCluster, SetName::NodeportsLocal];
     vec![
@@ -29,6 +30,7 @@ pub(super) fn dispatch(pods: &PodMatch) -> Vec<Chain> {
         ),
         restricted(),
         unserved(),
+        unserved_load_balancer(),
         services(),
     ]
 }
@@ -56,17 +58,20 @@ fn services() -> Chain {
 const CLUSTER_IPS: [SetName; 2] = [SetName::ClusterIps, SetName::ClusterIpsSticky];
 
 /// Returns the rules for connections to `ClusterIPs` and their ranges that no chain has translated.
-pub(super) fn unserved_hook() -> Vec<Rule> {
-    // ip daddr @cluster-ips goto unserved; ip daddr @service-cidrs goto unserved
-    CLUSTER_IPS
+pub(super) fn unserved_hook(program: &Program) -> Vec<Rule> {
+    let to = |set, chain| vec![lookup(&[LookupField::Daddr], set), Statement::Goto(chain)];
+    // ip daddr @cluster-ips goto unserved; ip daddr @cluster-ips-sticky goto unserved
+    let cluster_ips = CLUSTER_IPS.map(|set| to(set, ChainName::Unserved));
+    // ip daddr @load-balancer-ips goto unserved-load-balancer
+    let load_balancer_ips = program
+        .refuse_load_balancer_ports
+        .then(|| to(SetName::LoadBalancerIps, ChainName::UnservedLoadBalancer));
+    // ip daddr @service-cidrs goto unserved
+    let service_cidrs = to(SetName::ServiceCidrs, ChainName::Unserved);
+    cluster_ips
         .into_iter()
-        .chain([SetName::ServiceCidrs])
-        .map(|set| {
-            vec![
-                lookup(&[LookupField::Daddr], set),
-                Statement::Goto(ChainName::Unserved),
-            ]
-        })
+        .chain(load_balancer_ips)
+        .chain([service_cidrs])
         .collect()
 }
 
@@ -76,16 +81,31 @@ pub(super) fn unserved_hook() -> Vec<Rule> {
 /// may have a conntrack entry from before the first start, which no rule translates until it is
 /// deleted; such a connection must not be rejected.
 fn unserved() -> Chain {
+    let [confirmed, local] = exempt();
+    regular(ChainName::Unserved, vec![confirmed, local, denied()])
+}
+
+/// Returns the chain that rejects connections to a load-balancer IP, with the same exceptions.
+///
+/// Without it, such a packet leaves by the default route, whose router sends it back, until its TTL
+/// is 0. Source ranges do not matter: no Service has the port.
+fn unserved_load_balancer() -> Chain {
+    let [confirmed, local] = exempt();
+    let refuse = vec![Statement::Goto(ChainName::Refuse)];
     regular(
-        ChainName::Unserved,
-        vec![
-            // ct status confirmed return
-            vec![Statement::CtStatusConfirmed, Statement::Return],
-            // fib daddr type local return
-            vec![Statement::DestinationIsLocal, Statement::Return],
-            denied(),
-        ],
+        ChainName::UnservedLoadBalancer,
+        vec![confirmed, local, refuse],
     )
+}
+
+/// Returns the rules that leave packets of earlier connections and to addresses of the node alone.
+fn exempt() -> [Rule; 2] {
+    [
+        // ct status confirmed return
+        vec![Statement::CtStatusConfirmed, Statement::Return],
+        // fib daddr type local return
+        vec![Statement::DestinationIsLocal, Statement::Return],
+    ]
 }
 
 /// Returns the rule `ct direction vmap @denied` for connections that no element serves.

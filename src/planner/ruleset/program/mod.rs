@@ -52,6 +52,9 @@ pub struct Program {
     pub pods: PodMatch,
     /// Whether all connections to a `ClusterIP` are masqueraded (`--masquerade-all`).
     pub masquerade_all: bool,
+    /// Whether ports of load-balancer IPs that no Service has are refused
+    /// (`--refuse-unserved-load-balancer-ports`).
+    pub refuse_load_balancer_ports: bool,
     /// Whether the elements of frontends count connections (`--connection-counters`).
     pub counters: bool,
 }
@@ -61,6 +64,7 @@ impl Default for Program {
         Self {
             pods: PodMatch::default(),
             masquerade_all: false,
+            refuse_load_balancer_ports: false,
             counters: true,
         }
     }
@@ -112,10 +116,10 @@ impl PodMatch {
 pub fn program(program: &Program) -> Vec<Chain> {
     let chains = [
         DynamicChain::initial().map(DynamicChain::chain).collect(),
-        dispatch(&program.pods),
+        dispatch(program),
         session_affinity(&program.pods),
         masquerading(program),
-        base_chains(),
+        base_chains(program),
     ];
     chains.into_iter().flatten().collect()
 }
@@ -130,7 +134,7 @@ fn regular(name: ChainName, rules: Vec<Rule>) -> Chain {
 }
 
 /// Returns the base chains.
-fn base_chains() -> Vec<Chain> {
+fn base_chains(program: &Program) -> Vec<Chain> {
     let base = |name, hook, priority, rules| Chain {
         name,
         hook: Some((hook, priority)),
@@ -149,13 +153,13 @@ fn base_chains() -> Vec<Chain> {
             ChainName::NatPreroutingUnserved,
             Hook::Prerouting,
             AFTER_DSTNAT,
-            unserved_hook(),
+            unserved_hook(program),
         ),
         base(
             ChainName::NatOutputUnserved,
             Hook::Output,
             AFTER_DSTNAT,
-            unserved_hook(),
+            unserved_hook(program),
         ),
         base(ChainName::NatInput, Hook::Input, SRCNAT, input()),
         base(
