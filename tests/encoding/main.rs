@@ -33,7 +33,13 @@ fn rules(family: Family, dynamic_chain: &[&str]) -> String {
 
 #[test]
 fn the_rules_are_encoded_as_nft_encodes_them() {
-    let picks = ["pick-20"];
+    let picks = [
+        "pick-20",
+        "maglev-251",
+        "source-cluster-1021",
+        "maglev-nodeport-cluster-65521",
+        "source-nodeport-4093",
+    ];
     // nft 1.0.6 cannot parse session affinity for IPv6: `tests/net` compares its listing.
     let sticky = [
         "sticky-2",

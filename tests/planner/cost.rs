@@ -8,8 +8,8 @@ use std::path::Path;
 use std::{env, fs};
 
 use kube_dnat::planner::model::{
-    EndpointSlice, Event, Object, ObjectKind, Protocol, Service, ServiceName, ServicePort,
-    SliceEndpoints, SlicePort, TrafficPolicy,
+    Balance, EndpointSlice, Event, Object, ObjectKind, Protocol, Service, ServiceFeatures,
+    ServiceName, ServicePort, SliceEndpoints, SlicePort, TrafficPolicy,
 };
 
 use kube_dnat::netlink::Commit;
@@ -20,6 +20,14 @@ const NAME: &str = "shop/cart";
 
 /// Returns a Service with two frontends and possibly a node port.
 fn service(node_port: Option<u16>) -> Event {
+    service_with(node_port, None)
+}
+
+/// Returns that Service with these features.
+pub(crate) fn service_with(
+    node_port: Option<u16>,
+    features: Option<Box<ServiceFeatures>>,
+) -> Event {
     let service = Service {
         name: ServiceName::new("shop", "cart"),
         created: Some(0),
@@ -32,7 +40,7 @@ fn service(node_port: Option<u16>) -> Event {
         affinity: None,
         source_ranges: Box::default(),
         health_check_node_port: None,
-        features: None,
+        features,
         ports: [port(node_port)].into(),
     };
     update(
@@ -42,7 +50,7 @@ fn service(node_port: Option<u16>) -> Event {
 }
 
 /// Returns the slice of the Service.
-fn slice(endpoints: impl IntoIterator<Item = u32>) -> Event {
+pub(crate) fn slice(endpoints: impl IntoIterator<Item = u32>) -> Event {
     slice_named(NAME, endpoints)
 }
 
@@ -104,9 +112,9 @@ fn port(node_port: Option<u16>) -> ServicePort {
 }
 
 /// Returns the operations and bytes of a change of a Service with `count` endpoints.
-fn cost(count: u32, node_port: Option<u16>, change: Event) -> (usize, usize) {
+fn cost(count: u32, service: Event, change: Event) -> (usize, usize) {
     let (mut state, mut tables) = (state(), Tables::default());
-    let _ = state.apply(service(node_port));
+    let _ = state.apply(service);
     let _ = state.apply(slice(0..count));
     commit(&mut state, &mut tables);
     let _ = state.apply(change);
@@ -147,7 +155,7 @@ fn the_cost_of_a_change_depends_on_the_change_only() {
     for (what, after) in CHANGES {
         for (frontends, node_port) in [(2, None), (3, Some(30080))] {
             for count in [10, 1000, 5000] {
-                let (operations, bytes) = cost(count, node_port, slice(after(count)));
+                let (operations, bytes) = cost(count, service(node_port), slice(after(count)));
                 writeln!(
                     table,
                     "{what:28} {frontends:>9} {count:>9}  {operations:>10} {bytes:>6}"
@@ -156,16 +164,44 @@ fn the_cost_of_a_change_depends_on_the_change_only() {
             }
         }
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/planner/cost.txt");
-    if env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&path, &table).unwrap();
+    for (what, after) in CHANGES {
+        for count in [3, 10, 100] {
+            let what = format!("maglev: {what}");
+            let service = service_with(None, Some(Box::new(maglev())));
+            let (operations, bytes) = cost(count, service, slice(after(count)));
+            writeln!(
+                table,
+                "{what:35} {:>2} {count:>9}  {operations:>10} {bytes:>6}",
+                2
+            )
+            .unwrap();
+        }
     }
-    assert_eq!(table, fs::read_to_string(&path).unwrap_or_default());
+    assert_golden("cost.txt", &table);
+}
+
+/// Returns the features of a Service whose endpoints a hash of the connection selects.
+pub(crate) fn maglev() -> ServiceFeatures {
+    ServiceFeatures {
+        balance: Some(Balance::Maglev),
+        ..ServiceFeatures::default()
+    }
+}
+
+/// Compares a text with that of a file in this folder, or writes it with `UPDATE_GOLDEN`.
+#[track_caller]
+pub(crate) fn assert_golden(file: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/planner");
+    let path = path.join(file);
+    if env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, text).unwrap();
+    }
+    assert_eq!(text, fs::read_to_string(&path).unwrap_or_default());
 }
 
 #[test]
 fn the_same_service_again_costs_nothing() {
     for count in [3, 1000] {
-        assert_eq!(cost(count, None, service(None)), (0, 0));
+        assert_eq!(cost(count, service(None), service(None)), (0, 0));
     }
 }

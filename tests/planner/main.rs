@@ -9,6 +9,7 @@
 )]
 
 mod affinity;
+mod balance;
 mod cost;
 mod memory;
 mod outcomes;

@@ -10,11 +10,13 @@ use kube_dnat::planner::desired::{NodeFacts, NodePortAddresses, PodSource};
 use kube_dnat::planner::diff::Plan;
 use kube_dnat::planner::dual::Dual;
 use kube_dnat::planner::model::{
-    Address, Endpoint, EndpointSlice, Event, Hints, Node, Object, ObjectKey, ObjectKind,
-    OwnAddresses, Placement, Protocol, Service, ServiceCidr, ServiceName, ServicePort,
-    SliceEndpoints, SlicePort, TrafficPolicy, Update,
+    Address, Balance, Endpoint, EndpointSlice, Event, Hints, Node, Object, ObjectKey, ObjectKind,
+    OwnAddresses, Placement, Protocol, Service, ServiceCidr, ServiceFeatures, ServiceName,
+    ServicePort, SliceEndpoints, SlicePort, TrafficPolicy, Update,
 };
-use kube_dnat::planner::ruleset::{Key, SetName, SlotRange, Table, Value};
+use kube_dnat::planner::ruleset::{
+    DynamicChain, Element, Key, SetName, SlotRange, Table, Value, Verdict,
+};
 use kube_dnat::sync::{FamilyState, Skipped, State, SyncPlan};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -108,6 +110,16 @@ fn policies() -> impl Strategy<Value = (TrafficPolicy, TrafficPolicy, Option<u32
     (policy(), policy(), affinity, vec(range, 0..3))
 }
 
+/// Generates the features of a Service with or without session affinity.
+fn features(affinity: Option<u32>, balance: Option<Balance>) -> Option<Box<ServiceFeatures>> {
+    let features = ServiceFeatures {
+        // The parser rejects a hash beside session affinity.
+        balance: balance.filter(|_| affinity.is_none()),
+        ..ServiceFeatures::default()
+    };
+    (features != ServiceFeatures::default()).then(|| Box::new(features))
+}
+
 fn service(name: String) -> impl Strategy<Value = Service> {
     let addresses = || vec(address(6), 0..3);
     (
@@ -121,6 +133,7 @@ fn service(name: String) -> impl Strategy<Value = Service> {
             prop::option::weighted(0.2, 30000_u16..30004),
         ),
         policies(),
+        prop::option::weighted(0.05, prop::sample::select(Balance::ALL.to_vec())),
     )
         .prop_map(
             move |(
@@ -131,6 +144,7 @@ fn service(name: String) -> impl Strategy<Value = Service> {
                 lb_ips,
                 (ports, check),
                 policies,
+                balance,
             )| {
                 let (internal_policy, external_policy, affinity, source_ranges) = policies;
                 // The parser rejects a port that repeats another.
@@ -158,7 +172,7 @@ fn service(name: String) -> impl Strategy<Value = Service> {
                     health_check_node_port: check
                         .filter(|check| !node_ports.contains(&Some(*check))),
                     ports: ports.into(),
-                    features: None,
+                    features: features(affinity, balance),
                 }
             },
         )
@@ -356,11 +370,13 @@ pub(crate) fn last_words(events: &[Event]) -> Vec<Event> {
 
 /// Prints a table without the parts that depend on history.
 ///
-/// These are the assignment of endpoints to slots 0..N-1, and unused chains.
+/// These are the assignment of endpoints to slots 0..N-1 where no hash selects the slot, and unused
+/// chains.
 pub(crate) fn normalised<A: Address>(table: &Table<A>) -> Vec<String> {
     type Slots = Vec<(u32, String)>;
     let mut slots: BTreeMap<(SetName, Key<A>), Slots> = BTreeMap::new();
     let mut lines = Vec::new();
+    let hashed = hashed(table);
     for element in table.elements() {
         let (frontend, slot) = match element.key {
             Key::Slot(protocol, address, port, slot) => {
@@ -400,6 +416,10 @@ pub(crate) fn normalised<A: Address>(table: &Table<A>) -> Vec<String> {
         let numbers: Vec<_> = endpoints.iter().map(|(slot, _)| *slot).collect();
         let expected: Vec<_> = (0..).take(numbers.len()).collect();
         assert_eq!(numbers, expected, "the slots of {frontend}");
+        if hashed.contains(&frontend) {
+            lines.push(format!("{set} {frontend} {endpoints:?}"));
+            continue;
+        }
         endpoints.sort_by(|one, other| one.1.cmp(&other.1));
         let endpoints: Vec<_> = endpoints
             .into_iter()
@@ -414,6 +434,25 @@ pub(crate) fn normalised<A: Address>(table: &Table<A>) -> Vec<String> {
         lines.push(format!("{set} {frontend} {}", endpoints.join(" ")));
     }
     lines
+}
+
+/// Returns the key of the first slot of each list that a hash selects from.
+fn hashed<A: Address>(table: &Table<A>) -> BTreeSet<Key<A>> {
+    let of_element = |element: &Element<A>| {
+        let Value::Verdict(Verdict::Dynamic(DynamicChain::Hashed(_, _, list, _))) = element.value
+        else {
+            return None;
+        };
+        let (protocol, address, port) = element.key.frontend()?;
+        Some(match address {
+            Some(address) => Key::Slot(protocol, address, port, list.base()),
+            None => Key::NodeportSlot(protocol, port, list.base()),
+        })
+    };
+    table
+        .elements()
+        .filter_map(|element| of_element(&element))
+        .collect()
 }
 
 /// Where node ports are served: at the primary addresses, at all, at those of a range.

@@ -25,8 +25,21 @@ pub(super) fn table(frontends: &[FrontendRow], wide: bool) -> String {
     output::table(&rows)
 }
 
-/// Formats the affinity timeout.
+/// Formats the affinity timeout, or the hash that selects the endpoint, with the number of slots if
+/// an endpoint has several.
 fn affinity(row: &FrontendRow) -> String {
+    let affinity = match row.balance {
+        Some(balance) => balance.to_string(),
+        None => timeout(row),
+    };
+    match row.slots {
+        Some(slots) => format!("{affinity} ({slots} slots)"),
+        None => affinity,
+    }
+}
+
+/// Formats the affinity timeout.
+fn timeout(row: &FrontendRow) -> String {
     match (row.affinity_seconds, row.result) {
         (Some(seconds), _) => format!("{seconds}s"),
         // The kernel has the timeout of frontends with an endpoint only.

@@ -34,6 +34,9 @@ pub(super) struct PortJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     /// The session affinity timeout.
     affinity_seconds: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The hash that selects the endpoint of a connection.
+    balance: Option<String>,
     /// The routes and endpoints of each family.
     families: Vec<FamilyJson>,
 }
@@ -52,6 +55,9 @@ struct FamilyJson {
     external: Option<&'static str>,
     /// The endpoints that connections go to.
     used: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The slots that these endpoints share, if one of them has several.
+    slots: Option<usize>,
     /// The ready endpoints.
     ready: usize,
     /// The ready endpoints on this node.
@@ -97,6 +103,7 @@ fn join(families: &[PortSummary]) -> Option<PortJson> {
         load_balancer_ips: addresses(|port| &port.load_balancer_ips),
         node_port: families.iter().find_map(|port| port.node_port),
         affinity_seconds: first.affinity,
+        balance: first.balance.map(|balance| balance.to_string()),
         families: families.iter().map(of_family).collect(),
     })
 }
@@ -111,6 +118,7 @@ fn of_family(port: &PortSummary) -> FamilyJson {
         internal: (!port.cluster_ips.is_empty()).then(|| route(port.internal)),
         external: has_external.then(|| route(port.external)),
         used: port.used,
+        slots: Some(port.slots).filter(|slots| *slots > port.used),
         ready: port.endpoints.ready,
         local: port.endpoints.local,
         total: port.endpoints.total,
@@ -144,6 +152,7 @@ mod tests {
             port: 80,
             node_port: None,
             affinity: None,
+            balance: None,
             family,
             cluster_ips: vec![cluster_ip.parse().unwrap()],
             external_ips: Vec::new(),
@@ -151,6 +160,7 @@ mod tests {
             internal: Route::Reject,
             external: Route::Reject,
             used: 0,
+            slots: 0,
             endpoints: SliceCounts::default(),
         }
     }

@@ -14,15 +14,15 @@ use crate::netlink::uapi::conntrack::{
 use crate::netlink::uapi::nf_tables::{
     ICMP_PORT_UNREACH, ICMPV6_PORT_UNREACH, IFNAMSIZ, NFT_CMP_EQ, NFT_CMP_NEQ, NFT_CT_DIRECTION,
     NFT_CT_DST_IP, NFT_CT_DST_IP6, NFT_CT_PROTO_DST, NFT_CT_STATUS, NFT_DYNSET_OP_DELETE,
-    NFT_DYNSET_OP_UPDATE, NFT_FIB_RESULT_ADDRTYPE, NFT_GOTO, NFT_JUMP, NFT_LOOKUP_F_INV,
-    NFT_META_IIFNAME, NFT_META_L4PROTO, NFT_NAT_DNAT, NFT_NG_RANDOM, NFT_PAYLOAD_NETWORK_HEADER,
-    NFT_PAYLOAD_TRANSPORT_HEADER, NFT_REG_1, NFT_REG_VERDICT, NFT_REG32_00,
-    NFT_REJECT_ICMP_UNREACH, NFT_REJECT_TCP_RST, NFT_RETURN, NFTA_FIB_F_DADDR, NFTA_FIB_F_SADDR,
-    RTN_LOCAL,
+    NFT_DYNSET_OP_UPDATE, NFT_FIB_RESULT_ADDRTYPE, NFT_GOTO, NFT_HASH_JENKINS, NFT_JUMP,
+    NFT_LOOKUP_F_INV, NFT_META_IIFNAME, NFT_META_L4PROTO, NFT_NAT_DNAT, NFT_NG_RANDOM,
+    NFT_PAYLOAD_NETWORK_HEADER, NFT_PAYLOAD_TRANSPORT_HEADER, NFT_REG_1, NFT_REG_VERDICT,
+    NFT_REG32_00, NFT_REJECT_ICMP_UNREACH, NFT_REJECT_TCP_RST, NFT_RETURN, NFTA_FIB_F_DADDR,
+    NFTA_FIB_F_SADDR, RTN_LOCAL,
 };
 use crate::netlink::uapi::{NF_DROP, NFPROTO_IPV4, NFPROTO_IPV6};
-use crate::planner::model::Protocol;
 use crate::planner::model::addr::Family;
+use crate::planner::model::{Balance, Protocol};
 use crate::planner::ruleset::{ChainName, Interface, LookupField, SetName, Statement};
 
 /// The flags of DNAT to an address and a port.
@@ -101,7 +101,7 @@ fn register(index: u32) -> u32 {
 fn push_fields(rule: &mut Rule, fields: &[LookupField], family: Family) {
     let mut index = 0;
     for field in fields {
-        rule.push(load(*field, family, register(index)));
+        push_field(rule, *field, family, index);
         index += words(&[*field], family);
     }
 }
@@ -115,9 +115,10 @@ fn words(fields: &[LookupField], family: Family) -> u32 {
     fields.iter().map(field_words).sum()
 }
 
-/// Loads a field into a register.
-fn load(field: LookupField, family: Family, register: u32) -> Expr {
-    match (field, family) {
+/// Loads a field into the registers from the one of the word at `index` on.
+fn push_field(rule: &mut Rule, field: LookupField, family: Family, index: u32) {
+    let register = register(index);
+    let load = match (field, family) {
         (LookupField::Protocol, _) => meta_protocol(register),
         (LookupField::Saddr, Family::Ipv4) => payload(NFT_PAYLOAD_NETWORK_HEADER, 12, 4, register),
         (LookupField::Daddr, Family::Ipv4) => payload(NFT_PAYLOAD_NETWORK_HEADER, 16, 4, register),
@@ -137,7 +138,39 @@ fn load(field: LookupField, family: Family, register: u32) -> Expr {
                 .set_u32(sys::NFTNL_EXPR_NG_OFFSET, list.base());
             numgen
         }
-    }
+        (LookupField::Hash { input, slots, list }, _) => {
+            let (hashed, len) = push_hash_input(rule, input, family, index + 1 + HASH_INPUT_GAP);
+            let mut hash = Expr::new(c"hash");
+            hash.set_u32(sys::NFTNL_EXPR_HASH_SREG, hashed)
+                .set_u32(sys::NFTNL_EXPR_HASH_DREG, register)
+                .set_u32(sys::NFTNL_EXPR_HASH_LEN, len)
+                .set_u32(sys::NFTNL_EXPR_HASH_MODULUS, slots)
+                .set_u32(sys::NFTNL_EXPR_HASH_SEED, LookupField::HASH_SEED)
+                .set_u32(sys::NFTNL_EXPR_HASH_OFFSET, list.base())
+                .set_u32(sys::NFTNL_EXPR_HASH_TYPE, NFT_HASH_JENKINS);
+            hash
+        }
+    };
+    rule.push(load);
+}
+
+/// The words that nft leaves between the key of a look-up and what a hash in it reads.
+const HASH_INPUT_GAP: u32 = 4;
+
+/// Loads what a hash reads into the registers from the one of the word at `index` on; returns its
+/// first register and its length in bytes.
+fn push_hash_input(rule: &mut Rule, input: Balance, family: Family, index: u32) -> (u32, u32) {
+    push_field(rule, LookupField::Saddr, family, index);
+    let address = words(&[LookupField::Saddr], family);
+    let port = match input {
+        Balance::Source => 0,
+        Balance::Maglev => {
+            let register = register(index + address);
+            rule.push(payload(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, register));
+            1
+        }
+    };
+    (register(index), (address + port) * 4)
 }
 
 /// Loads the transport protocol into a register.
@@ -238,7 +271,7 @@ fn push_client(rule: &mut Rule, protocol: Protocol, operation: u32, seconds: u32
     };
     let mut index = data;
     for field in [LookupField::Daddr, LookupField::Dport] {
-        rule.push(load(field, family, register(index)));
+        push_field(rule, field, family, index);
         index += words(&[field], family);
     }
     let mut dynset = Expr::new(c"dynset");

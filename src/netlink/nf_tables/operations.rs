@@ -310,7 +310,7 @@ mod tests {
     use crate::netlink::socket::attribute;
     use crate::netlink::uapi::nf_tables::NFTA_SET_ELEM_LIST_ELEMENTS;
     use crate::planner::diff::Operation;
-    use crate::planner::model::{Protocol, ServiceName};
+    use crate::planner::model::{Balance, Protocol, ServiceName};
     use crate::planner::ruleset::{DynamicChain, FrontendKind, SlotRange, Verdict};
 
     const ADDRESS: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 2, 3, 4, 5, 6, 7);
@@ -358,6 +358,7 @@ mod tests {
         for frontends in [FrontendKind::Address, FrontendKind::Nodeport] {
             for chain in [
                 DynamicChain::Pick(frontends, SlotRange::Cluster, u32::MAX),
+                DynamicChain::Hashed(Balance::Maglev, frontends, SlotRange::Cluster, u32::MAX),
                 DynamicChain::Sticky(frontends, SlotRange::Cluster, u32::MAX),
                 DynamicChain::Learn(u32::MAX),
                 DynamicChain::Gone,

@@ -151,6 +151,7 @@ pub(crate) const NFT_DYNSET_OP_DELETE: u32 = 2;
 pub(crate) const NFTA_FIB_F_SADDR: u32 = 1;
 pub(crate) const NFTA_FIB_F_DADDR: u32 = 2;
 pub(crate) const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
+pub(crate) const NFT_HASH_JENKINS: u32 = 0;
 pub(crate) const NFT_LOOKUP_F_INV: u32 = to_u32(libc::NFT_LOOKUP_F_INV);
 pub(crate) const NFT_META_IIFNAME: u32 = to_u32(libc::NFT_META_IIFNAME);
 pub(crate) const NFT_META_L4PROTO: u32 = to_u32(libc::NFT_META_L4PROTO);

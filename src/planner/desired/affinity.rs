@@ -70,7 +70,7 @@ impl<'a, A: Address> KeepableEndpoints<'a, A> {
             Route::LocalPolicy => (cluster, local),
             Route::Drop | Route::Reject => return None,
         };
-        let seconds = port.spec.affinity?;
+        let seconds = port.spec.selection.affinity()?;
         Some(Self {
             inside,
             outside,

@@ -33,9 +33,12 @@ impl<A: Address> PortElements<A> {
             "nodePort": spec.node_port,
             "internal": route(spec.internal),
             "external": route(spec.external),
-            "affinitySeconds": spec.affinity,
-            "endpoints": slots(&self.lists.cluster),
-            "localEndpoints": slots(&self.lists.local),
+            "affinitySeconds": spec.selection.affinity(),
+            "balance": spec.selection.balance().map(|balance| balance.to_string()),
+            "endpoints": endpoints(&self.lists.cluster),
+            "endpointSlots": slots(&self.lists.cluster),
+            "localEndpoints": endpoints(&self.lists.local),
+            "localEndpointSlots": slots(&self.lists.local),
         })
     }
 }
@@ -58,16 +61,29 @@ fn texts<T: ToString>(values: &[T]) -> Vec<String> {
     values.iter().map(ToString::to_string).collect()
 }
 
-/// Lists the endpoints in the order of their slots.
-fn slots<A: Address>(list: &Slots<A>) -> Vec<String> {
-    let mut by_slot: Vec<_> = list
-        .iter()
-        .map(|(endpoint, slot)| (slot, endpoint))
-        .collect();
-    by_slot.sort_unstable();
-    let text = |(_, (address, port)): (u16, (A, u16))| {
+/// Lists the endpoints in the order of their first slots.
+fn endpoints<A: Address>(list: &Slots<A>) -> Vec<String> {
+    let text = |(address, port): (A, u16)| {
         let address: IpAddr = address.into();
         SocketAddr::new(address, port).to_string()
     };
-    by_slot.into_iter().map(text).collect()
+    by_slot(list)
+        .into_iter()
+        .map(|(endpoint, _)| text(endpoint))
+        .collect()
+}
+
+/// Lists the numbers of the endpoints' slots in the same order; `None` if each has one.
+fn slots<A: Address>(list: &Slots<A>) -> Option<Vec<usize>> {
+    let slots: Vec<_> = by_slot(list).into_iter().map(|(_, slots)| slots).collect();
+    slots.iter().any(|slots| *slots > 1).then_some(slots)
+}
+
+/// Returns the endpoints in the order of their first slots, with the numbers of their slots.
+fn by_slot<A: Address>(list: &Slots<A>) -> Vec<((A, u16), usize)> {
+    let mut first: Vec<_> = list.iter().collect();
+    first.dedup_by_key(|(endpoint, _)| *endpoint);
+    let mut by_slot: Vec<_> = first.into_iter().zip(list.shares()).collect();
+    by_slot.sort_unstable_by_key(|((_, slot), _)| *slot);
+    by_slot.into_iter().map(|(_, share)| share).collect()
 }

@@ -1,7 +1,7 @@
 //! A writer of the elements of a Service port.
 
 use super::frontend::{FrontendKey, maps};
-use super::port::{PortSpec, Route};
+use super::port::{PortSpec, Route, Selection};
 use super::{EndpointAddr, PortSlots, Slots};
 use crate::planner::model::{Address, NoLocalEndpoint, ServiceName};
 use crate::planner::ruleset::{
@@ -21,14 +21,14 @@ pub(super) struct DispatchedFrontend<A> {
 
 /// The slots of a list to write: all, or those that changed.
 pub(super) struct SlotChanges<A> {
-    /// The number of endpoints in the list, if the verdict that depends on it is written, too.
+    /// The number of slots in the list, if the verdict that depends on it is written, too.
     count: Option<u32>,
     /// The endpoints and slots to write.
     slots: Vec<(EndpointAddr<A>, u16)>,
 }
 
 impl<A: Address> SlotChanges<A> {
-    /// Returns the number of endpoints of a list, if it has any.
+    /// Returns the number of slots of a list, if it has any.
     pub(super) fn count(list: &Slots<A>) -> Option<u32> {
         u32::try_from(list.len()).ok().filter(|count| *count > 0)
     }
@@ -131,7 +131,7 @@ impl<'a, A: Address> ElementWriter<'a, A> {
             Route::Reject => self.push_verdict(map, frontend, Verdict::Refuse),
         }
         if let (Some(seconds), Route::Cluster | Route::Local | Route::LocalPolicy) =
-            (self.port.affinity, route)
+            (self.port.selection.affinity(), route)
         {
             let learn = Verdict::Dynamic(DynamicChain::Learn(seconds));
             let set = (maps.sticky)(self.port.protocol);
@@ -148,9 +148,11 @@ impl<'a, A: Address> ElementWriter<'a, A> {
         changes: &SlotChanges<A>,
     ) {
         if let Some(count) = changes.count {
-            let chain = match self.port.affinity {
-                Some(_) => DynamicChain::Sticky(frontend.kind(), list, count),
-                None => DynamicChain::Pick(frontend.kind(), list, count),
+            let kind = frontend.kind();
+            let chain = match self.port.selection {
+                Selection::Random => DynamicChain::Pick(kind, list, count),
+                Selection::Sticky(_) => DynamicChain::Sticky(kind, list, count),
+                Selection::Hashed(input) => DynamicChain::Hashed(input, kind, list, count),
             };
             self.push_verdict(map, frontend, Verdict::Dynamic(chain));
         }

@@ -36,7 +36,9 @@ pub fn keys_behind<A: Address>(element: &Element<A>) -> Vec<(SetName, Key<A>)> {
     let slots = match (element.value, element.key.frontend()) {
         (
             Value::Verdict(Verdict::Dynamic(
-                DynamicChain::Pick(_, list, count) | DynamicChain::Sticky(_, list, count),
+                DynamicChain::Pick(_, list, count)
+                | DynamicChain::Hashed(_, _, list, count)
+                | DynamicChain::Sticky(_, list, count),
             )),
             Some((protocol, address, port)),
         ) => {

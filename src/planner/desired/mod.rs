@@ -10,10 +10,12 @@ mod found_keys;
 mod frontend;
 mod gone;
 mod health;
+mod maglev;
 mod node;
 mod port;
 mod service_elements;
 mod slots;
+mod spread;
 mod summary;
 
 pub use affinity::{

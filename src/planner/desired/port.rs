@@ -6,7 +6,9 @@ use super::PortSlots;
 use super::answering::UnusedEndpoints;
 use super::element_writer::{DispatchedFrontend, ElementWriter, SlotChanges};
 use super::frontend::{FrontendKey, SlotKey, maps};
-use crate::planner::model::{Address, NoLocalEndpoint, Protocol, ServiceName, TrafficPolicy};
+use crate::planner::model::{
+    Address, Balance, NoLocalEndpoint, Protocol, ServiceName, TrafficPolicy,
+};
 use crate::planner::ruleset::{
     AddressKind, Comment, Element, FrontendLabel, Key, SetName, SlotRange,
 };
@@ -27,6 +29,35 @@ pub enum Route {
     Drop,
     /// Rejected: no endpoint on any node.
     Reject,
+}
+
+/// How a rule selects the endpoint of a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Selection {
+    /// At random.
+    Random,
+    /// The endpoint that the client is pinned to for so many seconds, or one at random.
+    Sticky(u32),
+    /// By a hash of the connection.
+    Hashed(Balance),
+}
+
+impl Selection {
+    /// Returns the hash; `None`: at random.
+    pub(super) fn balance(self) -> Option<Balance> {
+        match self {
+            Self::Hashed(balance) => Some(balance),
+            Self::Random | Self::Sticky(_) => None,
+        }
+    }
+
+    /// Returns the session affinity timeout in seconds; `None`: no session affinity.
+    pub(super) fn affinity(self) -> Option<u32> {
+        match self {
+            Self::Sticky(seconds) => Some(seconds),
+            Self::Random | Self::Hashed(_) => None,
+        }
+    }
 }
 
 /// The elements of one Service port in the table of one family.
@@ -69,8 +100,8 @@ pub(super) struct PortSpec<A: Address> {
     pub(super) external: Route,
     /// The answer to outside clients of external policy Local if no endpoint is on this node.
     pub(super) no_local_endpoint: NoLocalEndpoint,
-    /// The session affinity timeout in seconds; `None`: no session affinity.
-    pub(super) affinity: Option<u32>,
+    /// How the endpoint of a new connection is selected.
+    pub(super) selection: Selection,
     /// The internal and the external traffic policy, which the routes depend on.
     pub(super) policies: [TrafficPolicy; 2],
 }
@@ -199,7 +230,7 @@ impl<A: Address> PortElements<A> {
     /// Appends all elements of the port, which is one of this Service.
     pub(super) fn push_elements(&self, service: &ServiceName, elements: &mut Vec<Element<A>>) {
         let cluster_ips = self.spec.cluster_ips.iter();
-        let set = if self.spec.affinity.is_some() {
+        let set = if self.spec.selection.affinity().is_some() {
             SetName::ClusterIpsSticky
         } else {
             SetName::ClusterIps

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use super::answering::UnusedEndpoints;
 use super::port::{PortElements, PortSpec, Route};
+use super::spread::{Spread, spread};
 use super::{
-    Claim, Claims, EligibleEndpoints, EndpointAddr, NodeElements, Slots, cluster_ips, eligible,
+    Claim, Claims, EligibleEndpoints, NodeElements, Slots, cluster_ips, eligible,
     health_check_claim,
 };
 use crate::planner::model::{
@@ -61,6 +62,14 @@ pub enum UnservedReason {
     /// A port has more endpoints than slots. The text omits their number, which changes often.
     #[error("only {} of its endpoints are used", Slots::<Ipv4Addr>::MAX)]
     TooManyEndpoints,
+    /// An annotation that the endpoints of the Service contradict.
+    #[error("annotation {annotation} has no effect: {problem}")]
+    NoEffect {
+        /// The name of the annotation.
+        annotation: &'static str,
+        /// The problem, in words that do not change with each endpoint.
+        problem: &'static str,
+    },
     /// An endpoint on this node is outside the configured Pod ranges.
     #[error(
         "the endpoint {address} is on this node but outside the Pod ranges, so its connections \
@@ -168,13 +177,19 @@ impl<A: Address> ElementsBuilder<'_, A> {
                 .iter()
                 .any(|(route, is_used)| *is_used && wanted.contains(route))
         };
-        let lists = PortSlots {
-            cluster: self.slots(
-                eligible.cluster,
-                uses(&[Route::Cluster, Route::LocalPolicy]),
-            ),
-            local: self.slots(eligible.local, uses(&[Route::Local, Route::LocalPolicy])),
+        let if_used = |endpoints, wanted: &[Route]| {
+            if uses(wanted) { endpoints } else { Vec::new() }
         };
+        let Spread {
+            selection,
+            lists,
+            unserved,
+        } = spread(
+            service,
+            if_used(eligible.cluster, &[Route::Cluster, Route::LocalPolicy]),
+            if_used(eligible.local, &[Route::Local, Route::LocalPolicy]),
+        );
+        self.unserved.extend(unserved);
         let unused = UnusedEndpoints::new(eligible.ready, eligible.draining, &lists);
         let spec = PortSpec {
             name: Arc::clone(&port.name),
@@ -193,7 +208,7 @@ impl<A: Address> ElementsBuilder<'_, A> {
                 .as_ref()
                 .and_then(|features| features.no_local_endpoint)
                 .unwrap_or_else(|| self.node.no_local_endpoint()),
-            affinity: service.affinity,
+            selection,
             policies: [service.internal_policy, service.external_policy],
         };
         Some(PortElements {
@@ -300,17 +315,6 @@ impl<A: Address> ElementsBuilder<'_, A> {
             .collect()
     }
 
-    /// Assigns slots to the endpoints of a list, if a frontend uses it.
-    fn slots(&mut self, endpoints: Vec<EndpointAddr<A>>, is_used: bool) -> Slots<A> {
-        if !is_used {
-            return Slots::default();
-        }
-        if endpoints.len() > Slots::<A>::MAX {
-            self.unserved.push(UnservedReason::TooManyEndpoints);
-        }
-        Slots::in_order(endpoints)
-    }
-
     /// Returns the sources that may use the load-balancer IPs; `None`: all.
     ///
     /// A range of all addresses, or ranges of only the other family, do not restrict this family
@@ -355,11 +359,16 @@ fn routes<A: Address>(service: &Service, eligible: &EligibleEndpoints<A>) -> [Ro
 
 impl<A: Address> ServiceElements<A> {
     /// Reassigns the slots of each port so that as few as possible differ from those `before`.
+    ///
+    /// The slots that a hash selects from stay: they follow from the endpoints alone.
     pub fn keep_slots_of<'a>(
         &mut self,
         before: impl Fn(&PortElements<A>) -> Option<Cow<'a, PortSlots<A>>>,
     ) {
         for port in &mut self.ports {
+            if port.spec.selection.balance().is_some() {
+                continue;
+            }
             let Some(lists_before) = before(port) else {
                 continue;
             };

@@ -1,14 +1,13 @@
-//! Slots: the numbers by which `numgen random mod N` chooses an endpoint of a frontend.
-
-use std::cmp::Ordering;
+//! Slots: the numbers by which a rule chooses an endpoint of a frontend.
 
 /// The address and port of an endpoint.
 pub type EndpointAddr<A> = (A, u16);
 
-/// A list of endpoints in which each endpoint has its own slot from 0 to N-1.
+/// A list of endpoints in which each of the slots from 0 to N-1 has an endpoint.
 ///
-/// The list is sorted by endpoint, so that two lists are compared in one pass. A slot fits 16 bits,
-/// because a list has at most 65,536 endpoints.
+/// An endpoint has one slot, or several if it has a weight or if a hash selects the slot. The list is
+/// sorted by endpoint, then by slot, so that two lists are compared in one pass. A slot fits 16 bits,
+/// because a list has at most 65,536 slots.
 ///
 /// # Examples
 ///
@@ -44,21 +43,20 @@ impl<A> Default for Slots<A> {
 }
 
 impl<A: Copy + Ord> Slots<A> {
-    /// The maximum number of endpoints in a list.
+    /// The maximum number of slots in a list.
     pub const MAX: usize = 65536;
 
-    /// Assigns each endpoint the slot of its position.
+    /// Assigns each slot the endpoint at its position.
     ///
-    /// Duplicates and endpoints beyond [`Self::MAX`] are ignored.
+    /// Endpoints beyond [`Self::MAX`] are ignored.
     #[must_use]
     pub fn in_order(endpoints: impl IntoIterator<Item = EndpointAddr<A>>) -> Self {
         let mut slots: Vec<_> = endpoints.into_iter().zip(0..=u16::MAX).collect();
         slots.sort_unstable();
-        slots.dedup_by_key(|(endpoint, _)| *endpoint);
         Self(slots.into())
     }
 
-    /// Returns the number of endpoints.
+    /// Returns the number of slots.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
@@ -70,14 +68,20 @@ impl<A: Copy + Ord> Slots<A> {
         self.0.is_empty()
     }
 
-    /// Returns each endpoint with its slot, in the order of the endpoints.
+    /// Returns each endpoint with each of its slots, in the order of the endpoints.
     pub fn iter(&self) -> impl Iterator<Item = (EndpointAddr<A>, u16)> {
         self.0.iter().copied()
     }
 
-    /// Returns the endpoints, in order.
+    /// Returns the endpoints, in order, each once.
     pub fn endpoints(&self) -> impl Iterator<Item = EndpointAddr<A>> {
-        self.iter().map(|(endpoint, _)| endpoint)
+        self.shares().map(|(endpoint, _)| endpoint)
+    }
+
+    /// Returns the endpoints, in order, each with the number of its slots.
+    pub fn shares(&self) -> impl Iterator<Item = (EndpointAddr<A>, usize)> {
+        let of_endpoints = self.0.chunk_by(|(one, _), (other, _)| one == other);
+        of_endpoints.filter_map(|slots| Some((slots.first()?.0, slots.len())))
     }
 
     /// Returns whether an endpoint has a slot.
@@ -108,18 +112,20 @@ impl<A: Copy + Ord> Slots<A> {
     /// Returns the endpoints that have no slot in `other`.
     #[must_use]
     pub fn removed_in(&self, other: &Self) -> Vec<EndpointAddr<A>> {
-        self.difference(other)
-            .into_iter()
+        let lost = self.difference(other).into_iter();
+        let mut removed: Vec<_> = lost
             .map(|(endpoint, _)| endpoint)
             .filter(|endpoint| !other.contains(*endpoint))
-            .collect()
+            .collect();
+        removed.dedup();
+        removed
     }
 
     /// Reassigns the slots so that as few as possible differ from those of the list `before`.
     ///
-    /// An endpoint that stays keeps its slot, and a new endpoint gets a free one. If there are
-    /// fewer slots than before, the endpoints of the last slots move to the free ones. At most two
-    /// slots change for each endpoint that was added or removed.
+    /// An endpoint that stays keeps its slots, as many as it has now, and others get free ones. If
+    /// there are fewer slots than before, the endpoints of the last slots move to the free ones. At
+    /// most two slots change for each slot that an endpoint gains or loses.
     #[must_use]
     pub fn keep_slots_of(mut self, before: &Self) -> Self {
         let count = self.len();
@@ -128,12 +134,12 @@ impl<A: Copy + Ord> Slots<A> {
         let mut before = before.0.iter().peekable();
         for (position, (endpoint, slot)) in self.0.iter_mut().enumerate() {
             let mut kept = None;
-            while let Some((old, number)) = before.next_if(|(old, _)| old <= endpoint) {
-                if old.cmp(endpoint) == Ordering::Equal {
-                    kept = taken
-                        .get_mut(usize::from(*number))
-                        .map(|taken| (taken, *number));
-                }
+            while kept.is_none()
+                && let Some((old, number)) = before.next_if(|(old, _)| old <= endpoint)
+            {
+                let is_free = |taken: &&mut bool| old == endpoint && !**taken;
+                let free = taken.get_mut(usize::from(*number)).filter(is_free);
+                kept = free.map(|taken| (taken, *number));
             }
             if let Some((taken, number)) = kept {
                 *taken = true;
@@ -148,6 +154,8 @@ impl<A: Copy + Ord> Slots<A> {
                 *slot = number;
             }
         }
+        // The slots of one endpoint may be out of order now: the stable sort merges such runs.
+        self.0.sort();
         self
     }
 }
@@ -177,7 +185,7 @@ mod tests {
     #[test]
     fn slots_are_stable() {
         type Case = (&'static str, &'static [u8], &'static [u8], &'static [u8]);
-        let cases: [Case; 8] = [
+        let cases: [Case; 10] = [
             ("a first list is in order", &[], &[1, 2, 3], &[1, 2, 3]),
             ("nothing changes", &[3, 1, 2], &[1, 2, 3], &[3, 1, 2]),
             (
@@ -196,15 +204,37 @@ mod tests {
             ),
             ("all are removed", &[3, 1, 2], &[], &[]),
             (
-                "a doubled endpoint gets one slot",
+                "an endpoint loses a slot",
                 &[1, 1, 2],
                 &[1, 2, 3],
                 &[1, 3, 2],
+            ),
+            (
+                "an endpoint gets more slots",
+                &[2, 1, 3],
+                &[1, 1, 1, 2, 3],
+                &[2, 1, 3, 1, 1],
+            ),
+            (
+                "weights change in place",
+                &[1, 2, 1, 1],
+                &[1, 2, 2, 2],
+                &[1, 2, 2, 2],
             ),
         ];
         for (what, before, wanted, after) in cases {
             assert_eq!(reassigned(before, wanted), after, "{what}");
         }
+    }
+
+    #[test]
+    fn an_endpoint_with_several_slots_is_one_endpoint() {
+        let list = slots(&[2, 1, 2, 2]);
+        assert_eq!(list.len(), 4);
+        let shares: Vec<_> = list.shares().collect();
+        assert_eq!(shares, [((1, 80), 1), ((2, 80), 3)]);
+        assert!(list.endpoints().eq([(1, 80), (2, 80)]));
+        assert_eq!(list.removed_in(&slots(&[1])), [(2, 80)]);
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::port::{PortElements, Route};
 use super::{ServiceElements, Slots};
 use crate::planner::model::addr::Family;
-use crate::planner::model::{Address, EndpointSlice, Protocol, Service, ServiceName, Store};
+use crate::planner::model::{
+    Address, Balance, EndpointSlice, Protocol, Service, ServiceName, Store,
+};
 
 /// One Service port in one family: its frontends, and the numbers of its endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub struct PortSummary {
     pub node_port: Option<u16>,
     /// The session affinity timeout in seconds; `None`: no session affinity.
     pub affinity: Option<u32>,
+    /// The hash that selects the endpoint of a connection; `None`: at random.
+    pub balance: Option<Balance>,
     /// The family of all that follows.
     pub family: Family,
     /// The `ClusterIPs` that are programmed.
@@ -37,6 +41,8 @@ pub struct PortSummary {
     pub external: Route,
     /// The endpoints that connections go to.
     pub used: usize,
+    /// The slots that these endpoints share.
+    pub slots: usize,
     /// The endpoints in the slices of the Service, and how many of them are ready and on this node.
     pub endpoints: SliceCounts,
 }
@@ -70,6 +76,8 @@ impl<A: Address> PortElements<A> {
     /// Returns the port in short.
     fn summary(&self, service: &ServiceName, object: Option<(&Service, &Store)>) -> PortSummary {
         let spec = &self.spec;
+        let routes = [spec.internal, spec.external];
+        let lists = [&self.lists.cluster, &self.lists.local];
         let slices = object
             .into_iter()
             .flat_map(|(service, store)| store.slices(service));
@@ -79,17 +87,16 @@ impl<A: Address> PortElements<A> {
             protocol: spec.protocol,
             port: spec.port,
             node_port: spec.node_port,
-            affinity: spec.affinity,
+            affinity: spec.selection.affinity(),
+            balance: spec.selection.balance(),
             family: A::FAMILY,
             cluster_ips: addresses(&spec.cluster_ips),
             external_ips: addresses(&spec.external_ips),
             load_balancer_ips: addresses(&spec.load_balancer_ips),
             internal: spec.internal,
             external: spec.external,
-            used: used(
-                [spec.internal, spec.external],
-                [&self.lists.cluster, &self.lists.local],
-            ),
+            used: largest(routes, lists, |list| list.endpoints().count()),
+            slots: largest(routes, lists, Slots::len),
             endpoints: slices.fold(SliceCounts::default(), |counts, slice| {
                 counts.add::<A>(slice, (&spec.name, spec.protocol))
             }),
@@ -117,14 +124,18 @@ impl SliceCounts {
     }
 }
 
-/// Returns the number of endpoints that connections with one of these routes go to.
-fn used<A: Copy + Ord>(routes: [Route; 2], [cluster, local]: [&Slots<A>; 2]) -> usize {
-    let endpoints = routes.map(|route| match route {
-        Route::Cluster | Route::LocalPolicy => cluster.len(),
-        Route::Local => local.len(),
+/// Returns the size of the largest list that connections with one of these routes use.
+fn largest<A: Copy + Ord>(
+    routes: [Route; 2],
+    [cluster, local]: [&Slots<A>; 2],
+    size: impl Fn(&Slots<A>) -> usize,
+) -> usize {
+    let sizes = routes.map(|route| match route {
+        Route::Cluster | Route::LocalPolicy => size(cluster),
+        Route::Local => size(local),
         Route::Drop | Route::Reject => 0,
     });
-    endpoints.into_iter().max().unwrap_or(0)
+    sizes.into_iter().max().unwrap_or(0)
 }
 
 /// Converts addresses of one family.

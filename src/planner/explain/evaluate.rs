@@ -8,10 +8,10 @@ use std::net::SocketAddr;
 
 use super::{Lookup, LookupStep, PinnedEndpoint, SourceKind};
 use crate::planner::model::addr::Family;
-use crate::planner::model::{Address, Protocol};
+use crate::planner::model::{Address, Balance, Protocol};
 use crate::planner::ruleset::{
-    Chain, ChainName, Element, ElementData, Key, KeyPart, LookupField, Program, Rule, SetName,
-    SlotRange, Statement, TABLE, Value, layer, program, rule_text, set,
+    Chain, ChainName, Element, ElementData, Key, KeyPart, LookupField, Program, Rule, SelectedSlot,
+    SetName, SlotRange, Statement, TABLE, Value, layer, program, rule_text, set,
 };
 
 /// The protocol, address and port that a client connects to.
@@ -433,13 +433,16 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         map: SetName,
         steps: &mut Vec<LookupStep>,
     ) -> Result<RuleFlow, L::Error> {
-        let Some((LookupField::Random { slots, list }, frontend_fields)) = fields.split_last()
+        let last = fields.split_last();
+        let Some((slot, frontend_fields)) =
+            last.and_then(|(last, others)| Some((last.selected_slot()?, others)))
         else {
             self.find_pinned(chain, fields)?;
             return Ok(RuleFlow::NextRule);
         };
+        let SelectedSlot { slots, list, .. } = slot;
         let mut keys = Vec::new();
-        let share = self.undecided / f64::from(*slots);
+        let share = self.undecided / f64::from(slots);
         let Some(frontend) = self.parts(frontend_fields) else {
             return Ok(RuleFlow::NextRule);
         };
@@ -454,8 +457,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                 ..
             }) = self.rules.get(map, &key)?
             {
-                self.candidates.push(((address, port), share));
-                self.undecided -= share;
+                self.add_candidate((address, port), share);
             }
         }
         if self.candidates.is_empty() {
@@ -463,16 +465,27 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         }
         steps.push(LookupStep {
             chain: chain.to_string(),
-            found: format!("one of {slots} at random"),
+            found: selected(slot),
             command: format!("nft list chain {} {chain}", table::<A>()),
         });
-        steps.push(slots_step(chain, map, *list, *slots, &keys));
-        if self.undecided > f64::EPSILON * f64::from(*slots) {
+        steps.push(slots_step(chain, map, list, slots, &keys));
+        if self.undecided > f64::EPSILON * f64::from(slots) {
             // An empty slot does not match: the evaluation continues with the next rule.
             self.steps.append(steps);
             return Ok(RuleFlow::NextRule);
         }
         Ok(RuleFlow::End(ChainEnd::Translated))
+    }
+
+    /// Adds the probability of an endpoint to its candidate.
+    fn add_candidate(&mut self, endpoint: (A, u16), probability: f64) {
+        let known = self.candidates.iter_mut();
+        let known = known.rev().find(|(known, _)| *known == endpoint);
+        match known {
+            Some((_, sum)) => *sum += probability,
+            None => self.candidates.push((endpoint, probability)),
+        }
+        self.undecided -= probability;
     }
 
     /// Looks up the endpoint that session affinity keeps the client at.
@@ -529,10 +542,19 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                 LookupField::OriginalDaddr => KeyPart::Address(self.frontend.address),
                 LookupField::OriginalDport => KeyPart::Port(self.frontend.port),
                 LookupField::Direction => KeyPart::Original,
-                LookupField::Random { .. } => return None,
+                LookupField::Random { .. } | LookupField::Hash { .. } => return None,
             })
         };
         fields.iter().map(value).collect()
+    }
+}
+
+/// Returns how a rule selects a slot, in words.
+fn selected(SelectedSlot { slots, hash, .. }: SelectedSlot) -> String {
+    match hash {
+        Some(Balance::Maglev) => format!("one of {slots} by a hash of source address and port"),
+        Some(Balance::Source) => format!("one of {slots} by a hash of the source address"),
+        None => format!("one of {slots} at random"),
     }
 }
 

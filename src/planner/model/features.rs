@@ -1,5 +1,6 @@
 //! What a Service asks for by annotations, beyond what its fields can say.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -24,6 +25,20 @@ pub enum Balance {
     Maglev,
     /// The source address: `source`.
     Source,
+}
+
+impl Balance {
+    /// Both hashes.
+    pub const ALL: [Self; 2] = [Self::Maglev, Self::Source];
+}
+
+impl fmt::Display for Balance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Maglev => "maglev",
+            Self::Source => "source",
+        })
+    }
 }
 
 /// The endpoints that an entry of `kube-dnat.io/weights` names.

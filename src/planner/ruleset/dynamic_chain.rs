@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{Chain, ChainName, LookupField, Rule, SetName, Statement};
-use crate::planner::model::Protocol;
+use crate::planner::model::{Balance, Protocol};
 
 /// The kind of frontend that a chain balances connections of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +46,9 @@ impl SlotRange {
 pub enum DynamicChain {
     /// `pick-N` and similar names: sends the connection to the endpoint of one of N random slots.
     Pick(FrontendKind, SlotRange, u32),
+    /// `maglev-N`, `source-N` and similar names: sends the connection to the endpoint of the slot,
+    /// of N, that a hash of the connection selects.
+    Hashed(Balance, FrontendKind, SlotRange, u32),
     /// `sticky-N` and similar names: sends a pinned client to its endpoint, others to `pick`.
     Sticky(FrontendKind, SlotRange, u32),
     /// `learn-Ns`: pins a client to its endpoint for N seconds.
@@ -78,16 +81,11 @@ impl DynamicChain {
     #[must_use]
     pub fn chain(self) -> Chain {
         let rules = match self {
-            // The second rule uses the first slot only. A packet may get its verdict before a
-            // commit that removes the last slot, and choose that slot after it. Such a packet
-            // continues with the second rule: the first slot exists as long as the frontend has any
-            // endpoint.
             Self::Pick(kind, list, slots) => {
-                let fallback = (slots > 1).then(|| vec![pick(kind, list, 1)]);
-                [vec![pick(kind, list, slots)]]
-                    .into_iter()
-                    .chain(fallback)
-                    .collect()
+                with_fallback(kind, list, LookupField::Random { slots, list })
+            }
+            Self::Hashed(input, kind, list, slots) => {
+                with_fallback(kind, list, LookupField::Hash { input, slots, list })
             }
             Self::Sticky(kind, list, slots) => {
                 let pick = Self::Pick(kind, list, slots);
@@ -118,7 +116,17 @@ impl DynamicChain {
     pub fn goto_target(self) -> Option<Self> {
         match self {
             Self::Sticky(kind, list, slots) => Some(Self::Pick(kind, list, slots)),
-            Self::Pick(..) | Self::Learn(_) | Self::Gone => None,
+            Self::Pick(..) | Self::Hashed(..) | Self::Learn(_) | Self::Gone => None,
+        }
+    }
+
+    /// Returns the hash that selects a slot, and the number of slots; `None` if it selects none.
+    #[must_use]
+    pub fn spread(self) -> Option<(Option<Balance>, u32)> {
+        match self {
+            Self::Pick(_, _, slots) | Self::Sticky(_, _, slots) => Some((None, slots)),
+            Self::Hashed(balance, _, _, slots) => Some((Some(balance), slots)),
+            Self::Learn(_) | Self::Gone => None,
         }
     }
 
@@ -131,6 +139,14 @@ impl DynamicChain {
             Self::Pick(Address, Cluster, _) => "pick-cluster",
             Self::Pick(Nodeport, Own, _) => "pick-nodeport",
             Self::Pick(Nodeport, Cluster, _) => "pick-nodeport-cluster",
+            Self::Hashed(Balance::Maglev, Address, Own, _) => "maglev",
+            Self::Hashed(Balance::Maglev, Address, Cluster, _) => "maglev-cluster",
+            Self::Hashed(Balance::Maglev, Nodeport, Own, _) => "maglev-nodeport",
+            Self::Hashed(Balance::Maglev, Nodeport, Cluster, _) => "maglev-nodeport-cluster",
+            Self::Hashed(Balance::Source, Address, Own, _) => "source",
+            Self::Hashed(Balance::Source, Address, Cluster, _) => "source-cluster",
+            Self::Hashed(Balance::Source, Nodeport, Own, _) => "source-nodeport",
+            Self::Hashed(Balance::Source, Nodeport, Cluster, _) => "source-nodeport-cluster",
             Self::Sticky(Address, Own, _) => "sticky",
             Self::Sticky(Address, Cluster, _) => "sticky-cluster",
             Self::Sticky(Nodeport, Own, _) => "sticky-nodeport",
@@ -192,24 +208,35 @@ fn gone() -> Vec<Rule> {
     forget.into()
 }
 
-/// Returns the statement that sends a connection to a random endpoint.
+/// Returns the rules that send a connection to the endpoint of a slot, or of the first slot.
+///
+/// The second rule uses the first slot only. A packet may get its verdict before a commit that
+/// removes the last slot, and choose that slot after it. Such a packet continues with the second
+/// rule: the first slot exists as long as the frontend has any endpoint.
+fn with_fallback(kind: FrontendKind, list: SlotRange, slot: LookupField) -> Vec<Rule> {
+    let first = LookupField::Random { slots: 1, list };
+    let fallback = (slot != first).then(|| vec![dnat_to_slot(kind, first)]);
+    let rule = vec![dnat_to_slot(kind, slot)];
+    [rule].into_iter().chain(fallback).collect()
+}
+
+/// Returns the statement that sends a connection to the endpoint of a slot.
 ///
 /// `dnat ip to meta l4proto . ip daddr . th dport . numgen random mod N [offset 65536] map
-/// @endpoints`; for a node port the key has no address.
-fn pick(kind: FrontendKind, list: SlotRange, slots: u32) -> Statement {
-    let random = LookupField::Random { slots, list };
+/// @endpoints`
+fn dnat_to_slot(kind: FrontendKind, slot: LookupField) -> Statement {
     match kind {
         FrontendKind::Address => Statement::Dnat {
             fields: vec![
                 LookupField::Protocol,
                 LookupField::Daddr,
                 LookupField::Dport,
-                random,
+                slot,
             ],
             map: SetName::Endpoints,
         },
         FrontendKind::Nodeport => Statement::Dnat {
-            fields: vec![LookupField::Protocol, LookupField::Dport, random],
+            fields: vec![LookupField::Protocol, LookupField::Dport, slot],
             map: SetName::NodeportEndpoints,
         },
     }
@@ -218,7 +245,7 @@ fn pick(kind: FrontendKind, list: SlotRange, slots: u32) -> Statement {
 impl fmt::Display for DynamicChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pick(_, _, slots) | Self::Sticky(_, _, slots) => {
+            Self::Pick(_, _, slots) | Self::Hashed(_, _, _, slots) | Self::Sticky(_, _, slots) => {
                 write!(f, "{}-{slots}", self.prefix())
             }
             Self::Learn(seconds) => write!(f, "{}-{seconds}s", self.prefix()),
@@ -251,6 +278,8 @@ impl FromStr for DynamicChain {
             .flat_map(|(kind, list)| {
                 [
                     Self::Pick(kind, list, number),
+                    Self::Hashed(Balance::Maglev, kind, list, number),
+                    Self::Hashed(Balance::Source, kind, list, number),
                     Self::Sticky(kind, list, number),
                 ]
             })
@@ -270,6 +299,8 @@ mod tests {
         for (kind, list) in kinds_and_lists() {
             for chain in [
                 DynamicChain::Pick(kind, list, 65535),
+                DynamicChain::Hashed(Balance::Maglev, kind, list, 251),
+                DynamicChain::Hashed(Balance::Source, kind, list, 1021),
                 DynamicChain::Sticky(kind, list, 1),
                 DynamicChain::Learn(10800),
                 DynamicChain::Gone,
@@ -278,7 +309,7 @@ mod tests {
                 names.insert(chain.to_string());
             }
         }
-        assert_eq!(names.len(), 10);
+        assert_eq!(names.len(), 18);
         for other in [
             "pick", "pick-", "pick-0", "pick-03", "pick-3s", "learn-3", "services", "refuse",
             "gone-1",

@@ -30,5 +30,5 @@ pub use program::{DSTNAT, PodMatch, Program, program};
 pub use render::{render, rule_text};
 pub use schema::{ElementType, KeyField, Set, set};
 pub use sets::{AFFINITY_SIZE, SETS, SetRow};
-pub use statement::{Interface, LookupField, Rule, Statement, layer};
+pub use statement::{Interface, LookupField, Rule, SelectedSlot, Statement, layer};
 pub use table::{ElementData, InconsistentTable, Table};

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{ChainName, SetName, SlotRange};
-use crate::planner::model::Protocol;
 use crate::planner::model::addr::Family;
+use crate::planner::model::{Balance, Protocol};
 
 /// A rule: its statements, which the kernel evaluates in order.
 pub type Rule = Vec<Statement>;
@@ -69,6 +69,49 @@ pub enum LookupField {
         /// The list that has the slots.
         list: SlotRange,
     },
+    /// `jhash ip saddr . th sport mod SLOTS seed SEED`, a slot that follows from the connection,
+    /// with the offset of its list.
+    Hash {
+        /// The fields that are hashed.
+        input: Balance,
+        /// The number of slots, at least 1.
+        slots: u32,
+        /// The list that has the slots.
+        list: SlotRange,
+    },
+}
+
+impl LookupField {
+    /// The seed of every hash, so that all nodes send a connection to the same endpoint.
+    pub const HASH_SEED: u32 = 0x6b75_6265;
+
+    /// Returns the slot that the field selects; `None` for a field of a packet or connection.
+    #[must_use]
+    pub fn selected_slot(self) -> Option<SelectedSlot> {
+        let (slots, list, hash) = match self {
+            Self::Random { slots, list } => (slots, list, None),
+            Self::Hash { input, slots, list } => (slots, list, Some(input)),
+            Self::Protocol
+            | Self::Saddr
+            | Self::Daddr
+            | Self::Dport
+            | Self::OriginalDaddr
+            | Self::Direction
+            | Self::OriginalDport => return None,
+        };
+        Some(SelectedSlot { slots, list, hash })
+    }
+}
+
+/// The slot that a rule selects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SelectedSlot {
+    /// The number of slots, at least 1.
+    pub slots: u32,
+    /// The list that has the slots.
+    pub list: SlotRange,
+    /// The fields whose hash selects the slot; `None`: a random slot.
+    pub hash: Option<Balance>,
 }
 
 /// A statement of a rule; a match that fails ends the rule.
@@ -172,18 +215,29 @@ impl LookupField {
             Self::OriginalDaddr => write!(text, "ct original {ip} daddr"),
             Self::OriginalDport => write!(text, "ct original proto-dst"),
             Self::Direction => write!(text, "ct direction"),
-            Self::Random {
-                slots,
-                list: SlotRange::Own,
-            } => write!(text, "numgen random mod {slots}"),
-            Self::Random {
-                slots,
-                list: SlotRange::Cluster,
-            } => write!(
-                text,
-                "numgen random mod {slots} offset {}",
-                SlotRange::CLUSTER
-            ),
+            Self::Random { slots, list } => {
+                write!(text, "numgen random mod {slots}")?;
+                list.write_offset(text)
+            }
+            Self::Hash { input, slots, list } => {
+                let sport = match input {
+                    Balance::Maglev => " . th sport",
+                    Balance::Source => "",
+                };
+                let seed = Self::HASH_SEED;
+                write!(text, "jhash {ip} saddr{sport} mod {slots} seed {seed:#x}")?;
+                list.write_offset(text)
+            }
+        }
+    }
+}
+
+impl SlotRange {
+    /// Writes the offset of the list's slots as nft prints it, which omits 0.
+    fn write_offset(self, text: &mut impl fmt::Write) -> fmt::Result {
+        match self {
+            Self::Own => Ok(()),
+            Self::Cluster => write!(text, " offset {}", Self::CLUSTER),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{EndpointCounts, FrontendResult, FrontendRow, ListedEndpoint};
 use crate::planner::model::addr::Family;
-use crate::planner::model::{Address, Protocol, TrafficPolicy};
+use crate::planner::model::{Address, Balance, Protocol, TrafficPolicy};
 use crate::planner::ruleset::{
     AddressKind, Comment, DynamicChain, Element, Key, SetName, SlotRange, Value, Verdict,
     service_and_port,
@@ -176,6 +176,7 @@ impl<A: Address> FrontendElements<A> {
         let policy = label.map(|label| label.policy);
         let policy = policy.or_else(|| policy_of(verdict));
         let endpoints = self.listed(frontend, is_external_local, policy);
+        let spread = self.spread(frontend, verdict);
         let result = if verdict == Verdict::Refuse {
             FrontendResult::Rejected
         } else if verdict == Verdict::Drop {
@@ -208,6 +209,10 @@ impl<A: Address> FrontendElements<A> {
             port,
             policy,
             affinity_seconds: self.affinity.get(&frontend).copied(),
+            balance: spread.and_then(|(balance, _)| balance),
+            slots: spread
+                .map(|(_, slots)| slots)
+                .filter(|slots| usize::try_from(*slots).is_ok_and(|slots| slots > endpoints.len())),
             result,
             restricted,
             endpoint_counts: EndpointCounts {
@@ -228,6 +233,23 @@ impl<A: Address> FrontendElements<A> {
         Followed {
             verdict: behind.copied().unwrap_or(verdict),
             restricted,
+        }
+    }
+
+    /// Returns the hash and the number of slots of a frontend, with external policy Local those of
+    /// the list of all endpoints.
+    fn spread(&self, frontend: Frontend<A>, verdict: Verdict) -> Option<(Option<Balance>, u32)> {
+        let behind = if verdict == Verdict::ExternalLocal {
+            self.verdicts.get(&(SetName::ServicesCluster, frontend))
+        } else if verdict == Verdict::ExternalLocalNodeport {
+            self.verdicts.get(&(SetName::NodeportsCluster, frontend))
+        } else {
+            Some(&verdict)
+        };
+        if let Some(Verdict::Dynamic(chain)) = behind {
+            chain.spread()
+        } else {
+            None
         }
     }
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Serialize, Serializer};
 
 use crate::planner::model::addr::Family;
-use crate::planner::model::{Protocol, TrafficPolicy};
+use crate::planner::model::{Balance, Protocol, TrafficPolicy};
 use crate::planner::ruleset::AddressKind;
 
 /// What happens to a new connection to a frontend.
@@ -78,6 +78,11 @@ pub struct FrontendRow {
     pub policy: Option<TrafficPolicy>,
     /// The seconds that session affinity keeps a client at its endpoint; `None` without affinity.
     pub affinity_seconds: Option<u32>,
+    /// The hash that selects the endpoint of a connection, `maglev` or `source`; `None`: at random.
+    #[serde(serialize_with = "as_optional_text")]
+    pub balance: Option<Balance>,
+    /// The slots that the endpoints share, if one of them has several.
+    pub slots: Option<u32>,
     /// What happens to a new connection.
     pub result: FrontendResult,
     /// Whether `loadBalancerSourceRanges` restrict the sources.
@@ -93,6 +98,17 @@ pub struct FrontendRow {
 /// Serializes a value as its text.
 fn as_text<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
+}
+
+/// Serializes a value as its text, if there is one.
+fn as_optional_text<S: Serializer>(
+    value: &Option<impl Display>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    value
+        .as_ref()
+        .map(ToString::to_string)
+        .serialize(serializer)
 }
 
 impl FrontendRow {

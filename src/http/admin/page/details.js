@@ -49,7 +49,9 @@ function frontends(port) {
   add("External IP", at(port.externalIPs));
   add("Node port", port.nodePort && `${port.nodePort}/${port.protocol}`);
   add("Session affinity", port.affinitySeconds && duration(port.affinitySeconds));
-  for (const { family, internal, external } of port.families) {
+  add("Balance", port.balance && `by hash: ${port.balance}`);
+  for (const { family, internal, external, used, slots } of port.families) {
+    add(`${family}, slots`, slots && `${slots} for ${used} endpoints`);
     add(`${family}, inside`, internal && (ROUTES[internal] ?? internal));
     add(`${family}, outside`, external && (ROUTES[external] ?? external));
   }

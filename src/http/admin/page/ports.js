@@ -26,6 +26,7 @@ function prepare(port) {
   const isOutside = Boolean(port.loadBalancerIPs || port.nodePort || port.externalIPs);
   if (routes.some((route) => route.startsWith("local"))) kinds.push("Local");
   if (port.affinitySeconds) kinds.push("affinity");
+  if (port.balance) kinds.push(port.balance);
   const state = routes.length > 0 && routes.every((route) => route === "reject") ? "refused"
     : routes.includes("drop") || routes.includes("reject") ? "dropped" : "served";
   const places = addresses.map((address) => `${bracketed(address)}:${port.port}`);

@@ -11,10 +11,13 @@ use crate::planner::model::{
 use super::{ip, is_name};
 
 /// The annotations, as objects name them.
-mod name {
-    pub(super) const BALANCE: &str = "kube-dnat.io/balance";
-    pub(super) const WEIGHTS: &str = "kube-dnat.io/weights";
-    pub(super) const NO_LOCAL_ENDPOINT: &str = "kube-dnat.io/external-local-without-endpoints";
+pub mod name {
+    /// How the endpoint of a connection is selected.
+    pub const BALANCE: &str = "kube-dnat.io/balance";
+    /// The shares of endpoints.
+    pub const WEIGHTS: &str = "kube-dnat.io/weights";
+    /// What external policy Local does without a local endpoint.
+    pub const NO_LOCAL_ENDPOINT: &str = "kube-dnat.io/external-local-without-endpoints";
 }
 
 /// Converts the annotations of a Service; `None` if no feature is in use.
@@ -64,11 +67,10 @@ impl Parse<'_> {
 
 /// Parses `kube-dnat.io/balance`.
 fn balance(text: &str, affinity: Option<u32>) -> Result<Balance, String> {
-    let balance = match text {
-        "maglev" => Balance::Maglev,
-        "source" => Balance::Source,
-        other => return Err(format!("{other:?} is neither maglev nor source")),
-    };
+    let balance = Balance::ALL
+        .into_iter()
+        .find(|balance| balance.to_string() == text)
+        .ok_or_else(|| format!("{text:?} is neither maglev nor source"))?;
     if affinity.is_some() {
         let text = "the Service has sessionAffinity ClientIP, which selects the endpoint, too";
         return Err(text.to_owned());

@@ -17,6 +17,7 @@ mod ip;
 mod service;
 mod slice;
 
+pub use features::name as annotation;
 pub use ip::{address, range};
 pub use service::service;
 pub use slice::{endpoints, slice};
