@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use crate::planner::desired::{PortSummary, Route};
-use crate::planner::model::Protocol;
 use crate::planner::model::addr::Family;
+use crate::planner::model::{Balance, Protocol};
 use crate::planner::ruleset::Comment;
 
 /// A Service port with its frontends of both families.
@@ -36,7 +36,7 @@ pub(super) struct PortJson {
     affinity_seconds: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     /// The hash that selects the endpoint of a connection.
-    balance: Option<String>,
+    balance: Option<Balance>,
     /// The routes and endpoints of each family.
     families: Vec<FamilyJson>,
 }
@@ -103,7 +103,7 @@ fn join(families: &[PortSummary]) -> Option<PortJson> {
         load_balancer_ips: addresses(|port| &port.load_balancer_ips),
         node_port: families.iter().find_map(|port| port.node_port),
         affinity_seconds: first.affinity,
-        balance: first.balance.map(|balance| balance.to_string()),
+        balance: first.balance,
         families: families.iter().map(of_family).collect(),
     })
 }

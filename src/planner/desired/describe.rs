@@ -34,7 +34,7 @@ impl<A: Address> PortElements<A> {
             "internal": route(spec.internal),
             "external": route(spec.external),
             "affinitySeconds": spec.selection.affinity(),
-            "balance": spec.selection.balance().map(|balance| balance.to_string()),
+            "balance": spec.selection.balance(),
             "endpoints": endpoints(&self.lists.cluster),
             "endpointSlots": slots(&self.lists.cluster),
             "localEndpoints": endpoints(&self.lists.local),

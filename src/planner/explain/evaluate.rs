@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 
-use super::{Lookup, LookupStep, PinnedEndpoint, SourceKind};
+use super::{Lookup, LookupStep, PinnedEndpoint, SourceKind, jenkins};
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Balance, Protocol};
 use crate::planner::ruleset::{
@@ -442,12 +443,13 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         };
         let SelectedSlot { slots, list, .. } = slot;
         let mut keys = Vec::new();
-        let share = self.undecided / f64::from(slots);
+        let selected = self.selected_slots(slot);
+        let share = self.undecided / f64::from(selected.end - selected.start);
         let Some(frontend) = self.parts(frontend_fields) else {
             return Ok(RuleFlow::NextRule);
         };
-        for slot in list.base()..list.base() + slots {
-            let parts = [&frontend[..], &[KeyPart::Slot(slot)]].concat();
+        for number in selected.clone() {
+            let parts = [&frontend[..], &[KeyPart::Slot(list.base() + number)]].concat();
             let Some(key) = Key::from_parts(&parts) else {
                 continue;
             };
@@ -465,16 +467,30 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         }
         steps.push(LookupStep {
             chain: chain.to_string(),
-            found: selected(slot),
+            found: selection(slot),
             command: format!("nft list chain {} {chain}", table::<A>()),
         });
-        steps.push(slots_step(chain, map, list, slots, &keys));
+        steps.push(slots_step(chain, map, list, selected, &keys));
         if self.undecided > f64::EPSILON * f64::from(slots) {
             // An empty slot does not match: the evaluation continues with the next rule.
             self.steps.append(steps);
             return Ok(RuleFlow::NextRule);
         }
         Ok(RuleFlow::End(ChainEnd::Translated))
+    }
+
+    /// Returns the numbers of the slots that a rule may select: one, if a hash of a known address
+    /// selects it.
+    fn selected_slots(&self, SelectedSlot { slots, hash, .. }: SelectedSlot) -> Range<u32> {
+        match (hash, self.source.address) {
+            (Some(Balance::Source), Some(client)) => {
+                let mut bytes = Vec::with_capacity(A::LEN);
+                client.push_bytes(&mut bytes);
+                let slot = jenkins::slot(&bytes, LookupField::HASH_SEED, slots);
+                slot..slot + 1
+            }
+            _ => 0..slots,
+        }
     }
 
     /// Adds the probability of an endpoint to its candidate.
@@ -550,7 +566,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
 }
 
 /// Returns how a rule selects a slot, in words.
-fn selected(SelectedSlot { slots, hash, .. }: SelectedSlot) -> String {
+fn selection(SelectedSlot { slots, hash, .. }: SelectedSlot) -> String {
     match hash {
         Some(Balance::Maglev) => format!("one of {slots} by a hash of source address and port"),
         Some(Balance::Source) => format!("one of {slots} by a hash of the source address"),
@@ -591,13 +607,17 @@ fn slots_step<A: Address>(
     chain: ChainName,
     map: SetName,
     list: SlotRange,
-    slots: u32,
+    slots: Range<u32>,
     keys: &[Key<A>],
 ) -> LookupStep {
     /// The maximum number of keys in a command line; above, the command greps the map.
     const MAX_KEYS: usize = 16;
     let keys: Vec<_> = keys.iter().map(Key::to_string).collect();
-    let (from, to) = (list.base(), list.base() + slots.max(1) - 1);
+    let (from, after) = (list.base() + slots.start, list.base() + slots.end);
+    let found = match after - from {
+        1 => format!("@{map}: slot {from}"),
+        _ => format!("@{map}: slots {from} to {}", after - 1),
+    };
     let table = table::<A>();
     let command = if let [key, _, ..] = &keys[..]
         && keys.len() > MAX_KEYS
@@ -609,7 +629,7 @@ fn slots_step<A: Address>(
     };
     LookupStep {
         chain: chain.to_string(),
-        found: format!("@{map}: slots {from} to {to}"),
+        found,
         command,
     }
 }

@@ -4,6 +4,7 @@
 //! The elements come from an implementation of [`Lookup`], which keeps this module pure.
 
 mod evaluate;
+mod jenkins;
 mod outcome;
 mod query;
 mod suggest;

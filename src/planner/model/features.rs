@@ -19,7 +19,8 @@ pub struct ServiceFeatures {
 }
 
 /// The fields of a connection whose hash selects its endpoint, on every node the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Balance {
     /// The source address and port: `maglev`.
     Maglev,

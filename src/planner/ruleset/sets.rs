@@ -114,7 +114,7 @@ pub const SETS: &[SetRow] = &[
             &[(Services, "services")],
             &[Protocol, Address, Port],
             Verdict,
-            "the verdict for a new connection to this frontend: `goto pick-N` (N endpoints), `goto sticky-N` (with session affinity), `goto external-local` (external policy Local), `goto restricted` (source ranges), `goto refuse` (no endpoint), `drop` (internal policy Local, no local endpoint). The counter counts new connections, including rejected and dropped ones",
+            "the verdict for a new connection to this frontend: `goto pick-N` (N slots), `goto sticky-N` (with session affinity), `goto maglev-N` and `goto source-N` (a hash selects the slot), `goto external-local` (external policy Local), `goto restricted` (source ranges), `goto refuse` (no endpoint), `drop` (internal policy Local, no local endpoint). The counter counts new connections, including rejected and dropped ones",
         )
     },
     SetRow {
@@ -123,7 +123,7 @@ pub const SETS: &[SetRow] = &[
             &[(Nodeports, "nodeports")],
             &[Protocol, Port],
             Verdict,
-            "the verdict for a new connection to this node port: `goto pick-nodeport-N`, `goto sticky-nodeport-N`, `goto external-local-nodeport` or `goto refuse`. The counter counts new connections",
+            "the verdict for a new connection to this node port: `goto pick-nodeport-N`, `goto sticky-nodeport-N`, `goto maglev-nodeport-N`, `goto source-nodeport-N`, `goto external-local-nodeport` or `goto refuse`. The counter counts new connections",
         )
     },
     row(

@@ -176,7 +176,7 @@ impl<A: Address> FrontendElements<A> {
         let policy = label.map(|label| label.policy);
         let policy = policy.or_else(|| policy_of(verdict));
         let endpoints = self.listed(frontend, is_external_local, policy);
-        let spread = self.spread(frontend, verdict);
+        let (balance, slots) = self.spread(frontend, verdict, endpoints.len());
         let result = if verdict == Verdict::Refuse {
             FrontendResult::Rejected
         } else if verdict == Verdict::Drop {
@@ -209,10 +209,8 @@ impl<A: Address> FrontendElements<A> {
             port,
             policy,
             affinity_seconds: self.affinity.get(&frontend).copied(),
-            balance: spread.and_then(|(balance, _)| balance),
-            slots: spread
-                .map(|(_, slots)| slots)
-                .filter(|slots| usize::try_from(*slots).is_ok_and(|slots| slots > endpoints.len())),
+            balance,
+            slots,
             result,
             restricted,
             endpoint_counts: EndpointCounts {
@@ -236,9 +234,14 @@ impl<A: Address> FrontendElements<A> {
         }
     }
 
-    /// Returns the hash and the number of slots of a frontend, with external policy Local those of
-    /// the list of all endpoints.
-    fn spread(&self, frontend: Frontend<A>, verdict: Verdict) -> Option<(Option<Balance>, u32)> {
+    /// Returns the hash that selects an endpoint, and the number of slots if there are more than
+    /// endpoints; with external policy Local those of the list of all endpoints.
+    fn spread(
+        &self,
+        frontend: Frontend<A>,
+        verdict: Verdict,
+        endpoints: usize,
+    ) -> (Option<Balance>, Option<u32>) {
         let behind = if verdict == Verdict::ExternalLocal {
             self.verdicts.get(&(SetName::ServicesCluster, frontend))
         } else if verdict == Verdict::ExternalLocalNodeport {
@@ -246,11 +249,13 @@ impl<A: Address> FrontendElements<A> {
         } else {
             Some(&verdict)
         };
-        if let Some(Verdict::Dynamic(chain)) = behind {
-            chain.spread()
-        } else {
-            None
-        }
+        let spread = match behind {
+            Some(Verdict::Dynamic(chain)) => chain.spread(),
+            _ => None,
+        };
+        let is_more = |slots: &u32| usize::try_from(*slots).is_ok_and(|slots| slots > endpoints);
+        let slots = spread.map(|(_, slots)| slots).filter(is_more);
+        (spread.and_then(|(balance, _)| balance), slots)
     }
 
     /// Returns the result of external policy Local if no endpoint is on this node.

@@ -79,7 +79,6 @@ pub struct FrontendRow {
     /// The seconds that session affinity keeps a client at its endpoint; `None` without affinity.
     pub affinity_seconds: Option<u32>,
     /// The hash that selects the endpoint of a connection, `maglev` or `source`; `None`: at random.
-    #[serde(serialize_with = "as_optional_text")]
     pub balance: Option<Balance>,
     /// The slots that the endpoints share, if one of them has several.
     pub slots: Option<u32>,
@@ -98,17 +97,6 @@ pub struct FrontendRow {
 /// Serializes a value as its text.
 fn as_text<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
-}
-
-/// Serializes a value as its text, if there is one.
-fn as_optional_text<S: Serializer>(
-    value: &Option<impl Display>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    value
-        .as_ref()
-        .map(ToString::to_string)
-        .serialize(serializer)
 }
 
 impl FrontendRow {

@@ -4,6 +4,7 @@ mod admin;
 mod api_servers;
 mod application;
 mod bad_input;
+mod balance;
 mod bugreport;
 mod changes;
 mod check;
@@ -81,6 +82,7 @@ const MODULES: &[fn() -> Vec<Trial>] = &[
     api_servers::tests,
     application::tests,
     bad_input::tests,
+    balance::tests,
     bugreport::tests,
     changes::tests,
     check::tests,
