@@ -105,6 +105,8 @@ mod logging;
 #[cfg(not(feature = "testing"))]
 mod metrics;
 #[cfg(not(feature = "testing"))]
+mod relay;
+#[cfg(not(feature = "testing"))]
 mod revision;
 #[cfg(not(feature = "testing"))]
 mod sync;
@@ -131,6 +133,8 @@ pub mod kube_proxy;
 pub mod logging;
 #[cfg(feature = "testing")]
 pub mod metrics;
+#[cfg(feature = "testing")]
+pub mod relay;
 #[cfg(feature = "testing")]
 pub mod revision;
 #[cfg(feature = "testing")]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, UnboundedSender};
 use tracing::{info, warn};
 
 use crate::config::{Config, ConfigFile};
@@ -22,10 +22,11 @@ use crate::kube_proxy::TakeoverProgress;
 use crate::logging::{self, LogEvent};
 use crate::metrics::{Exposition, Metrics};
 use crate::netlink::Kernel;
-use crate::planner::desired::{NodeFacts, PodSource};
+use crate::planner::desired::{LocalhostChange, NodeFacts, PodSource};
 use crate::planner::model::addr::Family;
+use crate::relay::{self, RelayProblems};
 use crate::revision;
-use crate::sync::{NodeObject, Sockets, State, SyncHealth, Syncer};
+use crate::sync::{Sockets, State, SyncHealth, Syncer};
 use crate::sysctl;
 use crate::watch::addresses;
 use source::OpenSource;
@@ -75,11 +76,7 @@ async fn run_parts(
     options: Options,
     families: &'static [Family],
 ) -> anyhow::Result<()> {
-    let node_object = if source.has_nodes() {
-        NodeObject::Required
-    } else {
-        NodeObject::Optional
-    };
+    let node_object = source.node_object();
     let sync_health = Arc::new(SyncHealth::new(config.sync_period * 2, node_object));
     let (metrics, exposition) = Metrics::new();
     let (recorder, event_writer) = source.event_recorder(&config.node, &metrics);
@@ -109,15 +106,17 @@ async fn run_parts(
     let (health_checks, changes) = mpsc::unbounded_channel();
     let reporting = (Arc::clone(&sync_health), metrics.clone(), recorder.clone());
     let runtimes = (runtime()?, runtime()?);
-    let http = http::serve(admin, bind_addresses(&config), runtimes, changes, reporting)?;
+    let at = bind_addresses(&config);
+    let (relay, problems) = start_relay(&config, metrics.clone())?;
+    let http = http::serve(admin, at, runtimes, changes, reporting, problems)?;
     let following = service_manager::follow(Arc::clone(&sync_health));
-    let mut syncer = Syncer::new(sockets, state, health_checks, sync_health, metrics)
+    let takeover = options.takeover.then(|| take_over_later(takeover));
+    let syncer = Syncer::new(sockets, state, health_checks, sync_health, metrics)
         .context("cannot start a thread")?
         .paced(config.min_sync_period, config.sync_period)
-        .with_recorder(recorder);
-    if options.takeover {
-        syncer = syncer.with_first_sync(take_over_later(takeover)?);
-    }
+        .with_recorder(recorder)
+        .with_relay(relay)
+        .with_first_sync(takeover.transpose()?);
     let sync_thread = SyncThread::start(syncer, received_events, received_requests)?;
     tokio::select! {
         result = stop_signal() => result?,
@@ -131,6 +130,21 @@ async fn run_parts(
     }
     service_manager::stopping();
     sync_thread.stop()
+}
+
+/// Starts the relay for node ports at localhost, if it is enabled.
+fn start_relay(
+    config: &Config,
+    metrics: Metrics,
+) -> anyhow::Result<(Option<UnboundedSender<LocalhostChange>>, RelayProblems)> {
+    let problems = RelayProblems::default();
+    if !config.localhost_node_ports {
+        return Ok((None, problems));
+    }
+    let (relay, changes) = mpsc::unbounded_channel();
+    let started = relay::start(runtime()?, changes, metrics, problems.clone());
+    started.context("cannot start a thread")?;
+    Ok((Some(relay), problems))
 }
 
 /// The addresses of the servers for health and metrics.

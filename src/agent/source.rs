@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use crate::events::{self, EventRecorder, ServerUrl};
 use crate::metrics::Metrics;
 use crate::planner::model::Events;
+use crate::sync::NodeObject;
 use crate::watch::ReportingSource;
 use crate::watch::apiserver::{self, ApiClient, ClientSettings};
 use crate::watch::manifests::{self, ManifestProblems};
@@ -47,9 +48,12 @@ impl ObjectSource {
 }
 
 impl OpenSource {
-    /// Whether the source has a Node object for each node of the cluster.
-    pub(super) fn has_nodes(&self) -> bool {
-        matches!(self, Self::ApiServer(_))
+    /// Returns whether the source has a Node object for each node of the cluster.
+    pub(super) fn node_object(&self) -> NodeObject {
+        match self {
+            Self::Manifests(..) => NodeObject::Optional,
+            Self::ApiServer(_) => NodeObject::Required,
+        }
     }
 
     /// Returns what reports the state of the source.

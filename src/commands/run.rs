@@ -73,6 +73,13 @@ struct RunFlags {
     #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
     connection_metrics_limit: usize,
 
+    /// Serve TCP and UDP node ports at `127.0.0.1` and `::1` too, as `localhost` in
+    /// --nodeport-addresses does.
+    ///
+    /// The daemon listens there and connects to the endpoints itself.
+    #[arg(long, value_name = SWITCH, value_parser = switch, help_heading = "Beyond kube-proxy")]
+    localhost_node_ports: Option<bool>,
+
     #[command(flatten)]
     node: NodeFlags,
 
@@ -108,6 +115,7 @@ impl Run {
             takeover,
             connection_counters,
             connection_metrics_limit,
+            localhost_node_ports,
             node,
             master,
             api_servers_file,
@@ -115,6 +123,7 @@ impl Run {
         } = flags;
         let (mut config, notices) = load(node, Some(daemon), &names)?;
         config.facts.counters = connection_counters.unwrap_or(true);
+        config.localhost_node_ports = localhost_node_ports.unwrap_or(config.localhost_node_ports);
         let json = config.logging.format == config::LogFormat::Json;
         logging::configure(json, config.logging.verbosity);
         for notice in notices {

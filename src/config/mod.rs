@@ -53,6 +53,8 @@ pub struct Config {
     pub mode: Mode,
     /// The settings that the ruleset depends on.
     pub facts: NodeFacts,
+    /// Whether the daemon serves node ports at localhost.
+    pub localhost_node_ports: bool,
     /// The maximum retry interval after a failed sync.
     pub sync_period: Duration,
     /// The minimum interval between syncs.

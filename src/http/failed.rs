@@ -7,10 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::{Map, Value};
 
 use crate::planner::model::ServiceName;
+use crate::relay::RelayProblems;
 
 /// The failed listeners with their errors, shared by the servers and `/debug/problems`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct FailedListeners(Arc<Mutex<Failed>>);
+pub(super) struct FailedListeners {
+    /// Those of HTTP.
+    http: Arc<Mutex<Failed>>,
+    /// Those of node ports at localhost.
+    relay: RelayProblems,
+}
 
 /// The failed listeners of health checks and of the daemon's own ports.
 #[derive(Debug, Default)]
@@ -22,9 +28,17 @@ struct Failed {
 }
 
 impl FailedListeners {
+    /// Creates the failed listeners with those of the relay.
+    pub(super) fn new(relay: RelayProblems) -> Self {
+        Self {
+            http: Arc::default(),
+            relay,
+        }
+    }
+
     /// Locks the state.
     fn failed(&self) -> MutexGuard<'_, Failed> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.http.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Replaces the health checks that are not served at all their addresses, with the errors.
@@ -52,7 +66,9 @@ impl FailedListeners {
             let reasons = reasons.iter().cloned().collect();
             (format!("Service {service}"), reasons)
         });
-        for (object, reasons) in ports.chain(checks) {
+        let relayed = self.relay.list().into_iter();
+        let relayed = relayed.map(|(service, reasons)| (format!("Service {service}"), reasons));
+        for (object, reasons) in ports.chain(checks).chain(relayed) {
             let all = problems
                 .entry(object)
                 .or_insert_with(|| Value::Array(Vec::new()));

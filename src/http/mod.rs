@@ -28,6 +28,7 @@ pub use server::Server;
 use crate::events::EventRecorder;
 use crate::metrics::Metrics;
 use crate::planner::desired::HealthCheckChange;
+use crate::relay::RelayProblems;
 use crate::sync::SyncHealth;
 use admin::{AdminServer, BindAddresses, BindError};
 
@@ -44,10 +45,11 @@ pub fn serve(
     (own, other): (Runtime, Runtime),
     changes: UnboundedReceiver<HealthCheckChange>,
     (sync_health, metrics, recorder): (Arc<SyncHealth>, Metrics, EventRecorder),
+    relay: RelayProblems,
 ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>>> {
     raise_file_limit();
     let (result_sender, result) = oneshot::channel();
-    let server = Server::new(own.handle().clone());
+    let server = Server::new(own.handle().clone(), relay);
     let control = control::serve(Arc::clone(&sync_health), metrics.clone());
     start_thread("http-own", own, async { match control.await {} })?;
     let serving = async move {

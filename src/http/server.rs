@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 use super::failed::FailedListeners;
 use super::listen::{Listeners, listen, listen_everywhere};
 use super::slots::{ConnectionSlot, ConnectionSlots, peer};
+use crate::relay::RelayProblems;
 
 /// The time in which a request must arrive.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
@@ -50,14 +51,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// Builds a server without connections; the runtime `own` serves the requests of this node.
+    /// Builds a server without connections; the runtime `own` serves the requests of this node. It
+    /// reports the problems of the relay with its own.
     #[must_use]
-    pub fn new(own: Handle) -> Self {
+    pub fn new(own: Handle, relay: RelayProblems) -> Self {
         let slots = ConnectionSlots::new();
         Self {
             slots,
             own,
-            failed: FailedListeners::default(),
+            failed: FailedListeners::new(relay),
         }
     }
 

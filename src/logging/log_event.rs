@@ -157,6 +157,10 @@ log_events! {
     HealthCheckListening = "health_check_listening",
     /// The health-check node port of a Service is in use.
     HealthCheckListenFailed = "health_check_listen_failed",
+    /// A node port is served at localhost after failures.
+    LocalhostPortListening = "localhost_port_listening",
+    /// A node port is in use at localhost.
+    LocalhostPortListenFailed = "localhost_port_listen_failed",
     /// `kube-dnat drain` drained this node.
     NodeDrained = "node_drained",
     /// `kube-dnat undrain` ended that.

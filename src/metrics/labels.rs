@@ -3,7 +3,7 @@
 use prometheus_client::encoding::EncodeLabelSet;
 
 use crate::planner::model::addr::Family;
-use crate::planner::model::{InterruptReason, ObjectKind, RejectReason};
+use crate::planner::model::{InterruptReason, ObjectKind, Protocol, RejectReason};
 use crate::planner::ruleset::SetName;
 
 /// The label `ip_family`: `IPv4` or `IPv6`.
@@ -99,6 +99,55 @@ impl OutcomeLabel {
 
     /// Every outcome.
     pub const ALL: [Self; 3] = [Self::COMMITTED, Self::REJECTED, Self::FAILED];
+}
+
+/// The label `protocol`: `tcp` or `udp`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ProtocolLabel {
+    protocol: String,
+}
+
+impl ProtocolLabel {
+    /// The label of a protocol.
+    #[must_use]
+    pub fn new(protocol: Protocol) -> Self {
+        Self {
+            protocol: protocol.to_string(),
+        }
+    }
+}
+
+/// The labels `protocol` of a client at localhost and `reason` why it is not served.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RefusalLabel {
+    protocol: String,
+    reason: &'static str,
+}
+
+impl RefusalLabel {
+    /// There are too many connections or flows.
+    #[must_use]
+    pub fn limit(protocol: Protocol) -> Self {
+        Self {
+            protocol: protocol.to_string(),
+            reason: "limit",
+        }
+    }
+
+    /// No endpoint accepts the connection.
+    #[must_use]
+    pub fn no_endpoint(protocol: Protocol) -> Self {
+        Self {
+            protocol: protocol.to_string(),
+            reason: "endpoint",
+        }
+    }
+
+    /// Every reason.
+    #[must_use]
+    pub fn all(protocol: Protocol) -> [Self; 2] {
+        [Self::limit(protocol), Self::no_endpoint(protocol)]
+    }
 }
 
 /// The labels `kind` of a watch and `reason` of its interruption.

@@ -19,12 +19,13 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::planner::model::Protocol;
 use crate::planner::model::addr::Family;
 use crate::revision;
 pub use format::TextFormat;
 pub use labels::{
-    CodeLabel, FamilyLabel, InterruptLabel, OutcomeLabel, PolicyLabel, ReasonLabel, RejectionLabel,
-    SetLabel,
+    CodeLabel, FamilyLabel, InterruptLabel, OutcomeLabel, PolicyLabel, ProtocolLabel, ReasonLabel,
+    RefusalLabel, RejectionLabel, SetLabel,
 };
 pub use process::ProcessUsage;
 
@@ -101,6 +102,10 @@ metrics! {
         "Responses of /healthz by status code", Labelled::default();
     livez: Labelled<CodeLabel, Counter> = "kubeproxy_proxy_livez",
         "Responses of /livez by status code", Labelled::default();
+    localhost_listeners: Labelled<FamilyLabel, Gauge> = "kubeproxy_nftables_localhost_nodeport_listeners",
+        "Node ports that are served at localhost", Labelled::default();
+    localhost_failures: Labelled<FamilyLabel, Counter> = "kubeproxy_nftables_localhost_nodeport_listener_creation_failures",
+        "Node ports that could not be bound at localhost", Labelled::default();
     elements: Labelled<SetLabel, Gauge> = "kube_dnat_elements",
         "Elements by set or map", Labelled::default();
     services: Labelled<FamilyLabel, Gauge> = "kube_dnat_services",
@@ -131,6 +136,13 @@ metrics! {
         "Repairs of the tables after changes by other processes", Counter::default();
     watch_restarts: Labelled<InterruptLabel, Counter> = "kube_dnat_watch_restarts",
         "Lists and watches that failed and were restarted", Labelled::default();
+    localhost_active: Labelled<ProtocolLabel, Gauge> = "kube_dnat_localhost_connections_active",
+        "Open connections and UDP flows to node ports at localhost", Labelled::default();
+    localhost_connections: Labelled<ProtocolLabel, Counter> = "kube_dnat_localhost_connections",
+        "Connections and UDP flows to node ports at localhost that an endpoint serves", Labelled::default();
+    localhost_refused: Labelled<RefusalLabel, Counter> = "kube_dnat_localhost_connections_refused",
+        "Connections to node ports at localhost that were reset, and UDP flows that were ended: above the limit, or without an endpoint that accepts",
+        Labelled::default();
     node_drained: Gauge = "kube_dnat_node_drained",
         "Whether the node is drained: load-balancer health checks answer 503 while it serves", Gauge::default();
     events_dropped: Counter = "kube_dnat_events_dropped",
@@ -168,6 +180,14 @@ impl Metrics {
             drop(self.healthz.get_or_create(&code));
             drop(self.livez.get_or_create(&code));
         }
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let label = ProtocolLabel::new(protocol);
+            drop(self.localhost_active.get_or_create(&label));
+            drop(self.localhost_connections.get_or_create(&label));
+            for refusal in RefusalLabel::all(protocol) {
+                drop(self.localhost_refused.get_or_create(&refusal));
+            }
+        }
         for rejection in RejectionLabel::all() {
             drop(self.rejected_object_parts.get_or_create(&rejection));
         }
@@ -183,6 +203,8 @@ impl Metrics {
             drop(self.cleanup_failures.get_or_create(&family));
             drop(self.conntrack_deleted.get_or_create(&family));
             drop(self.services.get_or_create(&family));
+            drop(self.localhost_listeners.get_or_create(&family));
+            drop(self.localhost_failures.get_or_create(&family));
             for durations in [
                 &self.syncs,
                 &self.full_syncs,

@@ -10,6 +10,7 @@ mod drift;
 mod family;
 mod health;
 mod health_changes;
+mod localhost;
 mod metrics;
 mod mode;
 mod node_name;

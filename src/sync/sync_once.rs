@@ -224,7 +224,8 @@ impl Syncer {
 
     /// The steps after a commit. Their order matters:
     /// 1. Clients are unpinned from endpoints that they may not keep, while the effects name them.
-    /// 2. The effects are applied to the state, on which everything below depends.
+    /// 2. The effects are applied to the state, on which everything below depends. The relay gets the
+    ///    endpoints of node ports, to which it connects itself.
     /// 3. Diagnostics and metrics report the new state.
     /// 4. Once no client is pinned to an endpoint that is gone, the elements that keep clients from
     ///    it are deleted.
@@ -244,7 +245,11 @@ impl Syncer {
         let mut reaped = self
             .reaper
             .reap(&mut self.kernel, clients, ReapPhase::AfterCommit);
+        let names = self.localhost.names(&effects);
         let diagnostics = self.state.committed(effects);
+        if let Some(names) = names {
+            self.localhost.send(names, &self.state);
+        }
         self.metrics.count_unserved(diagnostics.len());
         self.report_diagnostics(diagnostics);
         let is_complete = progress == Progress::Complete;

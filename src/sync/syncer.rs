@@ -13,6 +13,7 @@ use super::affinity::{self, AffinityReaper, FullMaps};
 use super::audit::Auditor;
 use super::conntrack::ConntrackCleaner;
 use super::drift::DriftMonitor;
+use super::localhost::LocalhostPorts;
 use super::metrics::{self, SyncMetrics};
 use super::mode::SyncMode;
 use super::reading::Reading;
@@ -23,7 +24,7 @@ use crate::logging::LogEvent;
 use crate::metrics::Metrics;
 use crate::netlink::{Kernel, TableMonitor};
 use crate::per_family;
-use crate::planner::desired::HealthCheckChange;
+use crate::planner::desired::{HealthCheckChange, LocalhostChange};
 use crate::planner::model::Events;
 
 /// The default of the longest pause before a retry.
@@ -42,6 +43,7 @@ pub struct Syncer {
     pub(super) drift: DriftMonitor,
     pub(super) auditor: Auditor,
     health_checks: UnboundedSender<HealthCheckChange>,
+    pub(super) localhost: LocalhostPorts,
     pub(super) sync_health: Arc<SyncHealth>,
     pub(super) cleaner: ConntrackCleaner,
     pub(super) full_maps: FullMaps,
@@ -96,6 +98,7 @@ impl Syncer {
             reaper: AffinityReaper::start(for_clients)?,
             auditor: Auditor::start(for_audits)?,
             health_checks,
+            localhost: LocalhostPorts::default(),
             sync_health,
             cleaner: ConntrackCleaner::new(conntrack, metrics.clone()),
             full_maps: FullMaps::default(),
@@ -127,9 +130,15 @@ impl Syncer {
 
     /// Sets the channel that is notified when the kernel first holds everything that is desired.
     #[must_use]
-    pub fn with_first_sync(self, first_sync: oneshot::Sender<()>) -> Self {
+    pub fn with_first_sync(self, first_sync: Option<oneshot::Sender<()>>) -> Self {
+        Self { first_sync, ..self }
+    }
+
+    /// Sets the relay that serves node ports at localhost, if there is one.
+    #[must_use]
+    pub fn with_relay(self, relay: Option<UnboundedSender<LocalhostChange>>) -> Self {
         Self {
-            first_sync: Some(first_sync),
+            localhost: LocalhostPorts::new(relay),
             ..self
         }
     }

@@ -12,6 +12,7 @@ use kube_dnat::planner::desired::HealthCheck;
 use kube_dnat::planner::desired::HealthCheckChange;
 use kube_dnat::planner::model::addr::Family;
 use kube_dnat::planner::model::{ObjectKey, ServiceName};
+use kube_dnat::relay::RelayProblems;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use tokio::runtime::Handle;
@@ -352,7 +353,7 @@ async fn a_health_check_port_in_use_is_recorded() {
     tokio::spawn(health_check::serve(
         seen,
         sync_health,
-        http::Server::new(Handle::current()),
+        http::Server::new(Handle::current(), RelayProblems::default()),
         metrics,
         recorder,
     ));

@@ -129,11 +129,12 @@ fn help(arguments: &[&str]) -> BTreeSet<String> {
 }
 
 /// Flags that kube-proxy does not have.
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
     "api-servers-file",
     "connection-counters",
     "connection-metrics-limit",
     "external-local-without-endpoints",
+    "localhost-node-ports",
     "manifests",
     "refuse-unserved-load-balancer-ports",
     "table-owner",

@@ -141,7 +141,7 @@ fn flags_with_invalid_values() {
         ),
         (
             &["--nodeport-addresses=primary,10.0.0.0/8"],
-            "--nodeport-addresses \"primary\" cannot be combined with other values",
+            "--nodeport-addresses \"primary\" can only be combined with localhost",
         ),
         (
             &["--detect-local-mode=BridgeInterface"],

@@ -13,7 +13,7 @@ use std::path::Path;
 use source::{Source, sources};
 
 /// The layers, each after those it may name.
-const LAYERS: [&[&str]; 23] = [
+const LAYERS: [&[&str]; 24] = [
     &["revision"],
     &["logging"],
     &["clock"],
@@ -34,6 +34,7 @@ const LAYERS: [&[&str]; 23] = [
     &["events"],
     &["sync"],
     &["watch"],
+    &["relay"],
     &["http"],
     &["agent"],
     &["commands"],

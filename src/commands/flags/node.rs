@@ -48,11 +48,16 @@ pub(in crate::commands) struct NodeFlags {
     pod_interface_name_prefix: Option<String>,
 
     /// Addresses of this node that serve node ports: `primary` (the first address of each family in
-    /// the Node object), `all`, or the addresses in these CIDRs [default: primary].
+    /// the Node object), `all`, or the addresses in these CIDRs, and `localhost` in addition
+    /// [default: primary].
     ///
-    /// A family without a CIDR serves node ports on all its addresses. Loopback addresses never
-    /// serve them.
-    #[arg(long, value_name = "primary|all|CIDR[,CIDR...]", value_delimiter = ',')]
+    /// A family without a CIDR serves node ports on all its addresses. Loopback addresses serve them
+    /// only with `localhost`, as with --localhost-node-ports.
+    #[arg(
+        long,
+        value_name = "primary|all|CIDR[,CIDR...][,localhost]",
+        value_delimiter = ','
+    )]
     nodeport_addresses: Vec<String>,
 
     /// Primary address of this node, instead of the one in the Node object; 0.0.0.0 and :: select

@@ -9,7 +9,7 @@ mod unused;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use network::{node_ip, node_ports, pods, socket_address};
+use network::{has_localhost, node_ip, node_ports, pods, socket_address};
 use unused::check_unused;
 
 use super::schema::{ConntrackConfiguration, KubeProxyConfiguration, Logging};
@@ -105,6 +105,7 @@ pub(super) fn resolve(
         accepted_types: AcceptedTypes::of(client).unwrap_or_default(),
         mode,
         facts,
+        localhost_node_ports: has_localhost(&written.node_port_addresses),
         sync_period: sync_period.to_std(),
         min_sync_period: min_sync_period.to_std(),
         healthz_bind_address,

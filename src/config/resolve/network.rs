@@ -1,9 +1,9 @@
 //! Resolves addresses, address ranges and interfaces.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::InvalidSettings;
 use crate::config::{KubeProxyConfiguration, address};
@@ -112,23 +112,41 @@ pub(super) fn cidr(text: &str) -> Result<IpNet, String> {
     range(text).ok_or_else(|| format!("\"{text}\" is not a CIDR such as 10.0.0.0/8"))
 }
 
-/// Resolves the addresses of the node that serve node ports.
+/// The loopback addresses.
+const LOOPBACK: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 8)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
+];
+
+/// The word that adds the loopback addresses (KEP-6032).
+const LOCALHOST: &str = "localhost";
+
+/// Whether node ports are served at localhost.
+pub(super) fn has_localhost(texts: &[String]) -> bool {
+    texts.iter().any(|text| text.trim() == LOCALHOST)
+}
+
+/// Resolves the addresses of the node that serve node ports. The rules never serve loopback addresses,
+/// so `localhost` means no address of a family without another value.
 pub(super) fn node_ports(texts: &[String], problems: &mut InvalidSettings) -> NodePortAddresses {
     let texts: Vec<_> = texts.iter().map(|text| text.trim()).collect();
-    match texts.as_slice() {
+    let others = texts.iter().copied().filter(|text| *text != LOCALHOST);
+    let others: Vec<_> = others.collect();
+    match others.as_slice() {
         // The default of kube-proxy's mode nftables.
-        [] | ["primary"] => return NodePortAddresses::Primary,
+        [] if texts.is_empty() => return NodePortAddresses::Primary,
+        ["primary"] => return NodePortAddresses::Primary,
         ["all"] => return NodePortAddresses::In(Vec::new()),
         _ => {}
     }
     let ranges = texts.iter().enumerate().map(|(i, text)| {
         let range = match *text {
-            "primary" | "all" => Err(format!("\"{text}\" cannot be combined with other values")),
-            "localhost" => Err("\"localhost\" is not supported".to_owned()),
-            text => cidr(text),
+            "primary" | "all" => Err(format!("\"{text}\" can only be combined with localhost")),
+            LOCALHOST => Ok(LOOPBACK.to_vec()),
+            text => cidr(text).map(|range| vec![range]),
         };
         let field = format!("nodePortAddresses[{i}]");
-        problems.take(&field, range.map(Some))
+        problems.take(&field, range)
     });
     NodePortAddresses::In(ranges.flatten().collect())
 }

@@ -73,7 +73,7 @@ detectLocalMode: BridgeInterface => detectLocal.bridgeInterface is missing: Brid
 detectLocalMode: InterfaceNamePrefix => detectLocal.interfaceNamePrefix is missing: InterfaceNamePrefix needs it
 clusterCIDR: 10.0.0.0 => clusterCIDR "10.0.0.0" is not a CIDR such as
 clusterCIDR: "10.0.0.0/8,11.0.0.0/8" => 10.0.0.0/8 and 11.0.0.0/8 of one family
-nodePortAddresses: [primary, 10.0.0.0/8] => nodePortAddresses[0] "primary" cannot be combined with other values
+nodePortAddresses: [primary, 10.0.0.0/8] => nodePortAddresses[0] "primary" can only be combined with localhost
 nodePortAddresses: [10.0.0.0/8, x] => nodePortAddresses[1] "x" is not a CIDR
 logging: {format: xml} => logging.format "xml" is neither text nor json
 logging: {verbosity: 2147483648} => logging.verbosity 2147483648 is greater than
@@ -146,6 +146,21 @@ fn addresses_are_parsed_like_in_kube_proxy() {
     for (written, expected) in cases {
         let config = config(&format!("nodePortAddresses: {written}")).unwrap();
         assert_eq!(config.facts.node_port_addresses, expected, "{written}");
+        assert!(!config.localhost_node_ports, "{written}");
+    }
+    // KEP-6032.
+    for (written, expected) in [
+        ("[primary, localhost]", NodePortAddresses::Primary),
+        ("[localhost, all]", ranges(&[])),
+        ("[localhost]", ranges(&["127.0.0.1/8", "::1/128"])),
+        (
+            "[10.0.0.0/8, \" localhost \"]",
+            ranges(&["10.0.0.0/8", "127.0.0.1/8", "::1/128"]),
+        ),
+    ] {
+        let config = config(&format!("nodePortAddresses: {written}")).unwrap();
+        assert_eq!(config.facts.node_port_addresses, expected, "{written}");
+        assert!(config.localhost_node_ports, "{written}");
     }
     let config = config(
         "clusterCIDR: 10.244.0.0/16, fd00:10:244::/56\nbindAddress: \"fd00::1\"\n\

@@ -10,6 +10,7 @@ mod found_keys;
 mod frontend;
 mod gone;
 mod health;
+mod localhost;
 mod maglev;
 mod node;
 mod port;
@@ -28,6 +29,7 @@ pub use eligible::{EligibleEndpoints, eligible};
 pub use found_keys::{keys_behind, shared_by, verdict_keys};
 pub use gone::{gone_in_table, gone_key, lost_endpoint};
 pub use health::{HealthCheck, HealthCheckChange, health_check};
+pub use localhost::{LocalhostChange, LocalhostPort};
 pub use node::{NodeElements, NodeFacts, NodePortAddresses, PodSource};
 pub use port::{PortElements, Route};
 pub use service_elements::{

@@ -14,7 +14,7 @@ use super::commands::json;
 use super::explain::{PROGRAM, run};
 use super::health_check::{answer, body, local};
 use super::shop::{NODE_PORT, Shop, cart_slices};
-use super::{Family, everywhere, names, servers};
+use super::{Daemon, Family, everywhere, names, servers};
 use crate::lab::{Service, Slices, wait_until};
 
 pub(super) fn tests() -> Vec<Trial> {
@@ -57,6 +57,20 @@ fn gauge(shop: &Shop) -> Option<f64> {
     value(&on_loopback(shop, "/metrics").1, "kube_dnat_node_drained")
 }
 
+/// Adds another Service with a health check while the node is drained.
+fn add_mail(shop: &Shop, daemon: &Daemon<'_>) {
+    let mail = Service::new("shop/mail", 2)
+        .both("http", 80)
+        .load_balancer_ip(2);
+    let mail = mail.spec("externalTrafficPolicy", json!("Local"));
+    let mail = mail.spec("healthCheckNodePort", json!(PORT + 1)).yaml();
+    let slices = Slices::of("shop/mail").both("http", 8080);
+    daemon.apply(
+        "mail.yaml",
+        &(mail + &slices.ready(shop.pods(["pod-2"])).yaml()),
+    );
+}
+
 fn a_drained_node_fails_the_health_checks_and_serves() {
     let shop = Shop::new();
     let daemon = shop.start(&manifests(&shop));
@@ -85,17 +99,7 @@ fn a_drained_node_fails_the_health_checks_and_serves() {
     assert_eq!(health(&shop, "/livez").0, 200);
     assert_eq!(health(&shop, "/readyz").0, 200);
     serves(&shop);
-    // Changes are programmed, and the health check of a new Service fails from the start.
-    let mail = Service::new("shop/mail", 2)
-        .both("http", 80)
-        .load_balancer_ip(2);
-    let mail = mail.spec("externalTrafficPolicy", json!("Local"));
-    let mail = mail.spec("healthCheckNodePort", json!(PORT + 1)).yaml();
-    let slices = Slices::of("shop/mail").both("http", 8080);
-    daemon.apply(
-        "mail.yaml",
-        &(mail + &slices.ready(shop.pods(["pod-2"])).yaml()),
-    );
+    add_mail(&shop, &daemon);
     await_status(&shop, PORT + 1, "503 Service Unavailable");
 
     assert_eq!(gauge(&shop), Some(1.0));

@@ -32,6 +32,8 @@ mod health_check;
 mod image;
 mod kubectl;
 mod load_balancer;
+mod localhost;
+mod localhost_limits;
 mod long_names;
 mod masquerade;
 mod node;
@@ -110,6 +112,8 @@ const MODULES: &[fn() -> Vec<Trial>] = &[
     image::tests,
     kubectl::tests,
     load_balancer::tests,
+    localhost::tests,
+    localhost_limits::tests,
     long_names::tests,
     masquerade::tests,
     node::tests,

@@ -70,7 +70,7 @@ fn all_serves_every_address_except_loopback() {
     }
 }
 
-fn loopback(family: Family) -> IpAddr {
+pub(super) fn loopback(family: Family) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::LOCALHOST.into(),
         Family::V6 => Ipv6Addr::LOCALHOST.into(),
