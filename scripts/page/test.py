@@ -73,7 +73,7 @@ def it_refreshes_itself(browser, daemon):
         return browser.run(rate)
     wait_until("the rate of shop/cart is plotted", connected)
     wait_until("all connections are counted", lambda: "New connections/s" in browser.text("#tiles"))
-    wait_until("age and memory are shown", lambda: re.search(r"\d MB\s+running for \d", browser.text("#tiles")))
+    wait_until("age and memory are shown", lambda: re.search(r"\d MB of memory, running for \d", browser.text("#node")))
     daemon.apply("second.yaml", service(9, "new"))
     wait_until("a new Service is shown", lambda: "shop/new:http" in browser.run(NAMES))
     wait_until("its sync is shown", lambda: "partial" in browser.text("#syncs-list"))

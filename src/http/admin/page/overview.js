@@ -35,7 +35,9 @@ function showHeader(overview, answers) {
   const [level, text] = answers ? HEALTH[overview.health] : ["bad", "Not answering"];
   byId("health").dataset.level = level;
   setText(byId("health"), text);
-  setText(byId("node"), `${overview.node} · ${overview.status.version}`);
+  const { process } = overview;
+  const usage = process && `${bytes(process.residentBytes)} of memory, running for ${duration(process.runningSeconds)}`;
+  setText(byId("node"), [overview.node, overview.status.version, usage].filter(Boolean).join(" · "));
   const title = level === "good" ? overview.node : `${text}: ${overview.node}`;
   document.title = `${title} – kube-dnat`;
 }
@@ -75,11 +77,6 @@ function showTiles({ overview, ports, loaded, waited }) {
   tile("failures", "Failed syncs", {
     value: count(status.failedSyncs), level: last?.error ? "bad" : undefined,
     note: `${plural(status.driftRepairs, "repair")} of the tables`,
-  });
-  const { process } = overview;
-  tile("process", "Memory", {
-    value: process ? bytes(process.residentBytes) : "–",
-    note: process ? `running for ${duration(process.runningSeconds + waited)}` : "",
   });
 }
 
