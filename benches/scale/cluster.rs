@@ -161,7 +161,7 @@ impl Cluster {
             } else {
                 Placement::Remote
             },
-            hints: None,
+            topology: None,
         };
         let slice = EndpointSlice {
             service: ServiceName::from_key(&name(service).into()),

@@ -9,7 +9,7 @@ use std::{env, fs};
 
 use kube_dnat::planner::model::{
     Balance, EndpointSlice, Event, Object, ObjectKind, Protocol, Service, ServiceFeatures,
-    ServiceName, ServicePort, SliceEndpoints, SlicePort, TrafficPolicy,
+    ServiceName, ServicePort, SliceEndpoints, SlicePort, TrafficPolicy, WeightTarget, Weights,
 };
 
 use kube_dnat::netlink::Commit;
@@ -164,17 +164,19 @@ fn the_cost_of_a_change_depends_on_the_change_only() {
             }
         }
     }
-    for (what, after) in CHANGES {
-        for count in [3, 10, 100] {
-            let what = format!("maglev: {what}");
-            let service = service_with(None, Some(Box::new(maglev())));
-            let (operations, bytes) = cost(count, service, slice(after(count)));
-            writeln!(
-                table,
-                "{what:35} {:>2} {count:>9}  {operations:>10} {bytes:>6}",
-                2
-            )
-            .unwrap();
+    for (feature, features) in [("maglev", maglev()), ("weights", weights())] {
+        for (what, after) in CHANGES {
+            for count in [3, 10, 100] {
+                let what = format!("{feature}: {what}");
+                let service = service_with(None, Some(Box::new(features.clone())));
+                let (operations, bytes) = cost(count, service, slice(after(count)));
+                writeln!(
+                    table,
+                    "{what:35} {:>2} {count:>9}  {operations:>10} {bytes:>6}",
+                    2
+                )
+                .unwrap();
+            }
         }
     }
     assert_golden("cost.txt", &table);
@@ -184,6 +186,16 @@ fn the_cost_of_a_change_depends_on_the_change_only() {
 pub(crate) fn maglev() -> ServiceFeatures {
     ServiceFeatures {
         balance: Some(Balance::Maglev),
+        ..ServiceFeatures::default()
+    }
+}
+
+/// Returns the features of a Service of whose endpoints each second one has weight 3.
+fn weights() -> ServiceFeatures {
+    let pod = |number: u32| IpAddr::from(Ipv4Addr::from(0x0af4_0000 + 2 * number));
+    let weights = (0..50).map(|number| (WeightTarget::Address(pod(number)), 3));
+    ServiceFeatures {
+        weights: Some(Weights::new(weights)),
         ..ServiceFeatures::default()
     }
 }

@@ -126,7 +126,16 @@ fn assert_outcomes<A: Address>(
             let Ok((_, path)) = trace(&mut memory, &program, frontend, source_of);
             let outcome = format!("{source} -> {address}:{port}/{protocol}: {path:#?}");
             let expected = objects.expected(&node, source, (protocol, address, port));
-            assert_eq!(as_expected(path.outcome), expected, "{outcome}");
+            match (as_expected(path.outcome), expected) {
+                // A hash of the source selects one of the endpoints.
+                (Expected::Translated(one), Expected::Translated(all)) if one.len() == 1 => {
+                    let hashes = "by a hash of the source address";
+                    let is_hashed = path.steps.iter().any(|step| step.found.ends_with(hashes));
+                    assert!(one.is_subset(&all), "{outcome}: {all:?}");
+                    assert!(is_hashed || all.len() == 1, "{outcome}: {all:?}");
+                }
+                (actual, expected) => assert_eq!(actual, expected, "{outcome}"),
+            }
         }
     }
 }

@@ -210,7 +210,7 @@ impl Objects {
                     let rank = |(one, triggered): &Listed<A>| {
                         let conditions = (!one.terminating, one.ready, one.serving);
                         let place = (one.is_local(), one.may_be_local());
-                        (conditions, *triggered, place, one.hints.clone())
+                        (conditions, *triggered, place, one.topology.clone())
                     };
                     let listed = (endpoint.clone(), slice.triggered);
                     if known.is_none_or(|known| rank(&listed) > rank(known)) {
@@ -227,7 +227,7 @@ impl Objects {
     fn lists<A: Address>(&self, service: &Service, port: &ServicePort) -> Lists<A> {
         let all = self.endpoints::<A>(service, port);
         let ready: Vec<_> = all.iter().filter(|(_, endpoint)| endpoint.ready).collect();
-        let hints = |endpoint: &Endpoint<A>| endpoint.hints.clone().unwrap_or_default();
+        let hints = |endpoint: &Endpoint<A>| endpoint.hints().cloned().unwrap_or_default();
         let zone = self.zone.clone();
         let is_for_our_zone = |endpoint: &Endpoint<A>| {
             let zones = hints(endpoint).zones;
@@ -262,14 +262,22 @@ impl Objects {
             of(&|endpoint| endpoint.is_local() && still(endpoint)),
         );
         let may_be_local = of(&|endpoint| endpoint.may_be_local());
+        let weights = service.features.as_ref();
+        let weights = weights.and_then(|features| features.weights.as_ref());
+        let has_weight = |(address, port): &(A, u16)| {
+            let topology = all[&(*address, *port)].topology.as_deref();
+            weights.is_none_or(|weights| weights.of((*address).into(), topology) > 0)
+        };
+        let weighed =
+            |list: BTreeSet<_>| or(list.iter().copied().filter(has_weight).collect(), list);
         Lists {
             hairpin: may_be_local
                 .into_iter()
                 .filter(|key| cluster.contains(key) || local.contains(key))
                 .map(|(address, _)| address)
                 .collect(),
-            cluster,
-            local,
+            cluster: weighed(cluster),
+            local: weighed(local),
         }
     }
 }

@@ -12,7 +12,7 @@ use kube_dnat::planner::dual::Dual;
 use kube_dnat::planner::model::{
     Address, Balance, Endpoint, EndpointSlice, Event, Hints, Node, Object, ObjectKey, ObjectKind,
     OwnAddresses, Placement, Protocol, Service, ServiceCidr, ServiceFeatures, ServiceName,
-    ServicePort, SliceEndpoints, SlicePort, TrafficPolicy, Update,
+    ServicePort, SliceEndpoints, SlicePort, Topology, TrafficPolicy, Update, WeightTarget, Weights,
 };
 use kube_dnat::planner::ruleset::{
     DynamicChain, Element, Key, SetName, SlotRange, Table, Value, Verdict,
@@ -57,7 +57,7 @@ pub(crate) fn remote_endpoint(address: Ipv4Addr) -> Endpoint<Ipv4Addr> {
         serving: true,
         terminating: false,
         placement: Placement::Remote,
-        hints: None,
+        topology: None,
     }
 }
 
@@ -110,11 +110,28 @@ fn policies() -> impl Strategy<Value = (TrafficPolicy, TrafficPolicy, Option<u32
     (policy(), policy(), affinity, vec(range, 0..3))
 }
 
+/// Generates weights of zones, nodes and endpoints.
+fn weights() -> impl Strategy<Value = Weights> {
+    let name = |name: usize| Arc::from(["a", "b"][name]);
+    let target = prop_oneof![
+        (0_usize..2).prop_map(move |zone| WeightTarget::Zone(name(zone))),
+        (0_usize..2).prop_map(move |node| WeightTarget::Node(name(node))),
+        (0_u8..9).prop_map(|last| WeightTarget::Address(IpAddr::from([10, 244, 1, last]))),
+    ];
+    let weight = prop_oneof![Just(0_u16), 1_u16..5, Just(100)];
+    vec((target, weight), 1..4).prop_map(Weights::new)
+}
+
 /// Generates the features of a Service with or without session affinity.
-fn features(affinity: Option<u32>, balance: Option<Balance>) -> Option<Box<ServiceFeatures>> {
+fn features(
+    affinity: Option<u32>,
+    balance: Option<Balance>,
+    weights: Option<Weights>,
+) -> Option<Box<ServiceFeatures>> {
     let features = ServiceFeatures {
         // The parser rejects a hash beside session affinity.
         balance: balance.filter(|_| affinity.is_none()),
+        weights,
         ..ServiceFeatures::default()
     };
     (features != ServiceFeatures::default()).then(|| Box::new(features))
@@ -133,7 +150,10 @@ fn service(name: String) -> impl Strategy<Value = Service> {
             prop::option::weighted(0.2, 30000_u16..30004),
         ),
         policies(),
-        prop::option::weighted(0.05, prop::sample::select(Balance::ALL.to_vec())),
+        (
+            prop::option::weighted(0.05, prop::sample::select(Balance::ALL.to_vec())),
+            prop::option::weighted(0.2, weights()),
+        ),
     )
         .prop_map(
             move |(
@@ -144,7 +164,7 @@ fn service(name: String) -> impl Strategy<Value = Service> {
                 lb_ips,
                 (ports, check),
                 policies,
-                balance,
+                (balance, weights),
             )| {
                 let (internal_policy, external_policy, affinity, source_ranges) = policies;
                 // The parser rejects a port that repeats another.
@@ -172,7 +192,7 @@ fn service(name: String) -> impl Strategy<Value = Service> {
                     health_check_node_port: check
                         .filter(|check| !node_ports.contains(&Some(*check))),
                     ports: ports.into(),
-                    features: features(affinity, balance),
+                    features: features(affinity, balance, weights),
                 }
             },
         )
@@ -183,12 +203,17 @@ fn endpoint<A: Address>(address: impl Fn(u8) -> A + Clone) -> impl Strategy<Valu
     let hints = prop::option::weighted(0.3, names).prop_map(|hints| {
         hints.map(|(zones, has_nodes, names_this_node)| {
             let zones = zones.into_iter().map(|zone| ["a", "b"][zone].into());
-            Box::new(Hints {
+            Hints {
                 zones: zones.collect(),
                 has_nodes,
                 has_this_node: has_nodes && names_this_node,
-            })
+            }
         })
+    });
+    let name = || prop::option::of((0_usize..2).prop_map(|name| Arc::from(["a", "b"][name])));
+    let topology = (hints, name(), name()).prop_map(|(hints, node, zone)| {
+        let topology = Topology { hints, node, zone };
+        (topology != Topology::default()).then(|| Arc::new(topology))
     });
     let conditions = (prop::bool::weighted(0.7), any::<bool>(), any::<bool>());
     let place = prop_oneof![
@@ -196,14 +221,14 @@ fn endpoint<A: Address>(address: impl Fn(u8) -> A + Clone) -> impl Strategy<Valu
         Just(Placement::Unknown),
         Just(Placement::Remote),
     ];
-    (0_u8..9, conditions, place, hints).prop_map(
-        move |(last, (ready, serving, terminating), place, hints)| Endpoint {
+    (0_u8..9, conditions, place, topology).prop_map(
+        move |(last, (ready, serving, terminating), place, topology)| Endpoint {
             address: address(last),
             ready,
             serving,
             terminating,
             placement: place,
-            hints,
+            topology,
         },
     )
 }
@@ -425,12 +450,6 @@ pub(crate) fn normalised<A: Address>(table: &Table<A>) -> Vec<String> {
             .into_iter()
             .map(|(_, endpoint)| endpoint)
             .collect();
-        let unique: BTreeSet<_> = endpoints.iter().collect();
-        assert_eq!(
-            unique.len(),
-            endpoints.len(),
-            "an endpoint of {frontend} has two slots"
-        );
         lines.push(format!("{set} {frontend} {}", endpoints.join(" ")));
     }
     lines

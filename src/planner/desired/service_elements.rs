@@ -7,8 +7,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::answering::UnusedEndpoints;
-use super::port::{PortElements, PortSpec, Route};
-use super::spread::{Spread, spread};
+use super::eligible::weighted;
+use super::maglev::WeightedEndpoint;
+use super::port::{PortElements, PortSpec, Route, Selection};
+use super::spread::{Lists, spread};
 use super::{
     Claim, Claims, EligibleEndpoints, NodeElements, Slots, cluster_ips, eligible,
     health_check_claim,
@@ -172,24 +174,11 @@ impl<A: Address> ElementsBuilder<'_, A> {
         let eligible = self.eligible(port);
         let [internal, external] = routes(service, &eligible);
         let routes = [(internal, !cluster_ips.is_empty()), (external, is_external)];
-        let uses = |wanted: &[Route]| {
-            routes
-                .iter()
-                .any(|(route, is_used)| *is_used && wanted.contains(route))
+        let lists = Lists {
+            cluster: eligible.cluster,
+            local: eligible.local,
         };
-        let if_used = |endpoints, wanted: &[Route]| {
-            if uses(wanted) { endpoints } else { Vec::new() }
-        };
-        let Spread {
-            selection,
-            lists,
-            unserved,
-        } = spread(
-            service,
-            if_used(eligible.cluster, &[Route::Cluster, Route::LocalPolicy]),
-            if_used(eligible.local, &[Route::Local, Route::LocalPolicy]),
-        );
-        self.unserved.extend(unserved);
+        let (selection, lists) = self.spread(port, lists, routes);
         let unused = UnusedEndpoints::new(eligible.ready, eligible.draining, &lists);
         let spec = PortSpec {
             name: Arc::clone(&port.name),
@@ -236,6 +225,35 @@ impl<A: Address> ElementsBuilder<'_, A> {
             });
         }
         eligible
+    }
+
+    /// Assigns slots to the endpoints of the lists that a route in use needs.
+    fn spread(
+        &mut self,
+        port: &ServicePort,
+        mut lists: Lists<A>,
+        routes: [(Route, bool); 2],
+    ) -> (Selection, PortSlots<A>) {
+        let uses = |wanted: &[Route]| {
+            routes
+                .iter()
+                .any(|(route, is_used)| *is_used && wanted.contains(route))
+        };
+        if !uses(&[Route::Cluster, Route::LocalPolicy]) {
+            lists.cluster.clear();
+        }
+        if !uses(&[Route::Local, Route::LocalPolicy]) {
+            lists.local.clear();
+        }
+        let spread = spread(self.service, &lists, self.weights(port).as_deref());
+        self.unserved.extend(spread.unserved);
+        (spread.selection, spread.lists)
+    }
+
+    /// Returns the weights of the endpoints of a port, if the Service has any.
+    fn weights(&self, port: &ServicePort) -> Option<Vec<WeightedEndpoint<A>>> {
+        let weights = self.service.features.as_ref()?.weights.as_ref()?;
+        Some(weighted(port, self.slices, weights))
     }
 
     /// Reports an endpoint on this node whose address is outside the Pod ranges.

@@ -46,7 +46,7 @@ pub enum SliceEndpoints {
 }
 
 /// The topology hints of an endpoint (`hints`, KEP-2433 and KEP-3015).
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hints {
     /// The names of the zones in `forZones`.
     pub zones: Box<[Arc<str>]>,
@@ -54,6 +54,17 @@ pub struct Hints {
     pub has_nodes: bool,
     /// Whether `forNodes` names this node.
     pub has_this_node: bool,
+}
+
+/// The place of an endpoint in the cluster, which many endpoints share.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Topology {
+    /// The topology hints, which most endpoints do not have.
+    pub hints: Option<Hints>,
+    /// The name of the node (`nodeName`).
+    pub node: Option<Arc<str>>,
+    /// The name of the zone (`zone`).
+    pub zone: Option<Arc<str>>,
 }
 
 /// The node of an endpoint, by `nodeName`.
@@ -80,11 +91,17 @@ pub struct Endpoint<A> {
     pub terminating: bool,
     /// The node of the endpoint.
     pub placement: Placement,
-    /// The topology hints, which most endpoints do not have.
-    pub hints: Option<Box<Hints>>,
+    /// The place of the endpoint; `None` if nothing of it is known.
+    pub topology: Option<Arc<Topology>>,
 }
 
 impl<A> Endpoint<A> {
+    /// Returns the topology hints.
+    #[must_use]
+    pub fn hints(&self) -> Option<&Hints> {
+        self.topology.as_ref()?.hints.as_ref()
+    }
+
     /// Returns whether the endpoint is on this node.
     #[must_use]
     pub fn is_local(&self) -> bool {
@@ -99,6 +116,17 @@ impl<A> Endpoint<A> {
 }
 
 impl EndpointSlice {
+    /// Returns the places of the endpoints that have one.
+    pub(super) fn topologies(&mut self) -> impl Iterator<Item = &mut Arc<Topology>> {
+        let (ipv4, ipv6) = match &mut self.addresses {
+            SliceEndpoints::Ipv4(endpoints) => (&mut **endpoints, [].as_mut_slice()),
+            SliceEndpoints::Ipv6(endpoints) => ([].as_mut_slice(), &mut **endpoints),
+        };
+        let ipv4 = ipv4.iter_mut().map(|endpoint| &mut endpoint.topology);
+        let ipv6 = ipv6.iter_mut().map(|endpoint| &mut endpoint.topology);
+        ipv4.chain(ipv6).flatten()
+    }
+
     /// Returns the addresses of the endpoints on this node.
     pub fn local_addresses(&self) -> impl Iterator<Item = IpAddr> {
         let (ipv4, ipv6) = match &self.addresses {

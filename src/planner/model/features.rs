@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::NoLocalEndpoint;
+use super::{NoLocalEndpoint, Topology};
 
 /// The features that the annotations of a Service switch on; the default is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,5 +71,23 @@ impl Weights {
         weights.sort_unstable();
         weights.dedup_by(|(one, _), (other, _)| one == other);
         Self(weights.into())
+    }
+
+    /// Returns the weight of an endpoint: that of its address, else of its node, else of its zone.
+    #[must_use]
+    pub fn of(&self, address: IpAddr, topology: Option<&Topology>) -> u16 {
+        let node = topology.and_then(|topology| topology.node.clone());
+        let zone = topology.and_then(|topology| topology.zone.clone());
+        let targets = [
+            Some(WeightTarget::Address(address)),
+            node.map(WeightTarget::Node),
+            zone.map(WeightTarget::Zone),
+        ];
+        let weight = targets.iter().flatten().find_map(|target| {
+            let position = self.0.binary_search_by(|(named, _)| named.cmp(target));
+            let (_, weight) = self.0.get(position.ok()?)?;
+            Some(*weight)
+        });
+        weight.unwrap_or(Self::DEFAULT)
     }
 }

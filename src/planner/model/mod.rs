@@ -6,16 +6,18 @@ use std::sync::Arc;
 pub mod addr;
 mod endpoint;
 mod features;
-mod names;
 mod node;
 pub mod parse;
 mod rejected;
 mod service;
+mod shared;
 mod store;
 pub mod wire;
 
 pub use addr::Address;
-pub use endpoint::{Endpoint, EndpointSlice, Hints, Placement, SliceEndpoints, SlicePort};
+pub use endpoint::{
+    Endpoint, EndpointSlice, Hints, Placement, SliceEndpoints, SlicePort, Topology,
+};
 pub use features::{Balance, ServiceFeatures, WeightTarget, Weights};
 pub use node::{Node, OwnAddresses, ServiceCidr};
 pub use rejected::RejectReason;

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
-use super::names::SharedNames;
+use super::shared::Shared;
 use super::{
     Address, EndpointSlice, Node, Object, ObjectKey, ObjectKind, Service, ServiceCidr, ServiceName,
-    Update,
+    Topology, Update,
 };
 
 /// All objects that are not ignored, as last reported.
@@ -25,7 +25,9 @@ pub struct Store {
     /// The number of endpoints on other nodes.
     remote_count: usize,
     /// The names of ports.
-    port_names: SharedNames,
+    port_names: Shared<str>,
+    /// The places of endpoints.
+    topologies: Shared<Topology>,
     /// The Node object of this node.
     node: Option<Node>,
     /// The `ServiceCIDR` objects, by name.
@@ -125,6 +127,9 @@ impl Store {
         for slice in &mut after {
             for port in &mut slice.ports {
                 self.port_names.share(&mut port.name);
+            }
+            for topology in slice.topologies() {
+                self.topologies.share(topology);
             }
             // One allocation serves all that name the Service.
             if let Some((name, _)) = self.services.get_key_value(&slice.service) {

@@ -199,6 +199,7 @@ impl Slices {
                     "addresses": [host.ip(family)],
                     "conditions": conditions,
                     "nodeName": host.node(),
+                    "zone": if host.node() == Some("node-1") { "zone-a" } else { "zone-b" },
                 });
                 self.endpoints.push((family, endpoint));
             }

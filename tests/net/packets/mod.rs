@@ -62,6 +62,7 @@ mod takeover_ipvs;
 mod top;
 mod udp_stale;
 mod upgrade;
+mod weights;
 mod without_local_endpoints;
 
 use std::collections::BTreeSet;
@@ -141,6 +142,7 @@ const MODULES: &[fn() -> Vec<Trial>] = &[
     top::tests,
     udp_stale::tests,
     upgrade::tests,
+    weights::tests,
     without_local_endpoints::tests,
 ];
 

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::EndpointAddr;
-use crate::planner::model::{self, Address, EndpointSlice, Hints, ServicePort};
+use super::maglev::WeightedEndpoint;
+use crate::planner::model::{self, Address, EndpointSlice, Hints, ServicePort, Weights};
 
 /// The endpoints of one Service port by policy; each list is sorted, without duplicates.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,8 +159,23 @@ fn precedence<'a, A>(
         conditions,
         *triggered,
         endpoint.placement,
-        endpoint.hints.as_deref(),
+        endpoint.topology.as_deref(),
     )
+}
+
+/// Returns the weight of each endpoint of a port, sorted by endpoint.
+pub(super) fn weighted<A: Address>(
+    port: &ServicePort,
+    slices: &[&EndpointSlice],
+    weights: &Weights,
+) -> Vec<WeightedEndpoint<A>> {
+    let merged = merge(port, slices, |_: A| true).into_iter();
+    merged
+        .map(|(key, endpoint)| {
+            let address = endpoint.address.into();
+            (key, weights.of(address, endpoint.topology.as_deref()))
+        })
+        .collect()
 }
 
 /// Returns the sorted addresses of ready endpoints on this node that any of the ports uses.
@@ -192,7 +208,7 @@ impl TopologyHints {
     /// Derives the hints that apply from the ready endpoints.
     fn new<A>(merged: &[MergedEndpoint<'_, A>], zone: Option<&str>) -> Self {
         let ready = || merged.iter().filter(|(_, endpoint)| endpoint.ready);
-        let hints = || ready().map(|(_, endpoint)| endpoint.hints.as_deref());
+        let hints = || ready().map(|(_, endpoint)| endpoint.hints());
         let all = |has: fn(&Hints) -> bool| hints().all(|hints| hints.is_some_and(has));
         if all(|hints| hints.has_nodes) && hints().flatten().any(|hints| hints.has_this_node) {
             return Self::SameNode;
@@ -206,7 +222,7 @@ impl TopologyHints {
 
     /// Returns whether the hints allow an endpoint.
     fn allows<A>(&self, endpoint: &model::Endpoint<A>, zone: Option<&str>) -> bool {
-        let hints = endpoint.hints.as_deref();
+        let hints = endpoint.hints();
         match self {
             Self::Any => true,
             Self::SameNode => hints.is_some_and(|hints| hints.has_this_node),

@@ -4,7 +4,9 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::*;
-use crate::planner::model::{Placement, Protocol, ServiceName, SliceEndpoints, SlicePort};
+use crate::planner::model::{
+    Placement, Protocol, ServiceName, SliceEndpoints, SlicePort, Topology,
+};
 
 /// Parses an endpoint: `1rL` is 10.0.0.1, ready, on this node.
 ///
@@ -37,7 +39,12 @@ fn endpoint(text: &str) -> model::Endpoint<Ipv4Addr> {
             Some('U') => Placement::Unknown,
             _ => Placement::Remote,
         },
-        hints: hinted.then(|| Box::new(hints)),
+        topology: hinted.then(|| {
+            Arc::new(Topology {
+                hints: Some(hints),
+                ..Topology::default()
+            })
+        }),
     }
 }
 

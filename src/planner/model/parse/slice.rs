@@ -1,11 +1,12 @@
 //! The conversion of `EndpointSlices`, and of Endpoints to slices.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use crate::planner::model::addr::Family;
 use crate::planner::model::{
     Address, Endpoint, EndpointSlice, Hints, Object, ObjectKind, Placement, RejectReason,
-    ServiceName, SliceEndpoints, SlicePort, Update, wire,
+    ServiceName, SliceEndpoints, SlicePort, Topology, Update, wire,
 };
 
 use super::{ip, namespace, port_number, protocol, service_name, triggered, update};
@@ -123,7 +124,7 @@ fn slice_endpoints<A: Address>(
                 serving: endpoint.conditions.serving.unwrap_or(true),
                 terminating: endpoint.conditions.terminating.unwrap_or(false),
                 placement: placement(endpoint.node_name.as_deref(), our_node),
-                hints: hints(&endpoint.hints, our_node),
+                topology: topology(endpoint, our_node),
             }),
             Err(reason) => rejected.push(reason),
         }
@@ -142,17 +143,32 @@ fn placement(node_name: Option<&str>, our_node: &str) -> Placement {
     }
 }
 
+/// Converts the place of an endpoint; `None` if nothing of it is known.
+fn topology(endpoint: &wire::WireEndpoint, our_node: &str) -> Option<Arc<Topology>> {
+    let topology = Topology {
+        hints: hints(&endpoint.hints, our_node),
+        node: named(endpoint.node_name.as_deref()),
+        zone: named(endpoint.zone.as_deref()),
+    };
+    (topology != Topology::default()).then(|| Arc::new(topology))
+}
+
+/// Converts a name; an empty one counts as absent.
+fn named(name: Option<&str>) -> Option<Arc<str>> {
+    name.filter(|name| !name.is_empty()).map(Arc::from)
+}
+
 /// Converts the hints of an endpoint; `None` if it has none.
-fn hints(hints: &wire::WireEndpointHints, our_node: &str) -> Option<Box<Hints>> {
+fn hints(hints: &wire::WireEndpointHints, our_node: &str) -> Option<Hints> {
     let (zones, nodes) = (&hints.for_zones, &hints.for_nodes);
     if zones.is_empty() && nodes.is_empty() {
         return None;
     }
-    Some(Box::new(Hints {
+    Some(Hints {
         zones: zones.iter().map(|zone| zone.name.as_str().into()).collect(),
         has_nodes: !nodes.is_empty(),
         has_this_node: nodes.iter().any(|node| node.name == our_node),
-    }))
+    })
 }
 
 /// Endpoints by family.
@@ -172,7 +188,8 @@ fn subset_endpoints(
     ] {
         for (index, wire) in addresses.iter().enumerate() {
             let field = || format!("{field}.{list}[{index}].ip");
-            let place = placement(wire.node_name.as_deref(), our_node);
+            let node = wire.node_name.as_deref();
+            let place = (placement(node, our_node), node);
             match endpoint_address(field, &wire.ip, "IP address of an endpoint", Some) {
                 Ok(IpAddr::V4(address)) => by_family.0.push(mirrored(address, ready, place)),
                 Ok(IpAddr::V6(address)) => by_family.1.push(mirrored(address, ready, place)),
@@ -184,14 +201,22 @@ fn subset_endpoints(
 }
 
 /// Returns the endpoint that the mirroring controller derives from an address.
-fn mirrored<A>(address: A, ready: bool, placement: Placement) -> Endpoint<A> {
+fn mirrored<A>(
+    address: A,
+    ready: bool,
+    (placement, node): (Placement, Option<&str>),
+) -> Endpoint<A> {
+    let topology = named(node).map(|node| Topology {
+        node: Some(node),
+        ..Topology::default()
+    });
     Endpoint {
         address,
         ready,
         serving: true,
         terminating: false,
         placement,
-        hints: None,
+        topology: topology.map(Arc::new),
     }
 }
 

@@ -213,6 +213,9 @@ pub struct WireEndpoint {
     /// The name of the endpoint's Node.
     #[prost(string, optional, tag = "6")]
     pub node_name: Option<String>,
+    /// The name of the endpoint's zone.
+    #[prost(string, optional, tag = "7")]
+    pub zone: Option<String>,
     /// The topology hints.
     #[prost(message, required, tag = "8")]
     #[serde(deserialize_with = "null_as_default")]

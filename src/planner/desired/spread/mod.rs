@@ -1,0 +1,208 @@
+//! The slots of a port's lists: by the weights of the endpoints, at random or in a table that a hash
+//! selects from.
+
+use std::iter::repeat_n;
+
+use super::maglev::{self, TooManySlots, WeightedEndpoint};
+use super::port::Selection;
+use super::{EndpointAddr, PortSlots, Slots, UnservedReason};
+use crate::planner::model::parse::annotation;
+use crate::planner::model::{Address, Service, Weights};
+
+/// The maximum number of slots of a list without a table whose endpoints have weights.
+const MAX_WEIGHTED: usize = 4096;
+
+/// The lists of a port with their slots, and how a slot is selected.
+pub(super) struct Spread<A> {
+    /// How the endpoint of a new connection is selected.
+    pub(super) selection: Selection,
+    /// The lists.
+    pub(super) lists: PortSlots<A>,
+    /// The reasons why something that the Service asks for has no effect.
+    pub(super) unserved: Vec<UnservedReason>,
+}
+
+/// The lists for policy Cluster and Local, both sorted.
+pub(super) struct Lists<A> {
+    /// The endpoints for policy Cluster.
+    pub(super) cluster: Vec<EndpointAddr<A>>,
+    /// The endpoints for policy Local.
+    pub(super) local: Vec<EndpointAddr<A>>,
+}
+
+impl Selection {
+    /// Returns what a Service asks for.
+    fn of(service: &Service) -> Self {
+        let balance = service
+            .features
+            .as_ref()
+            .and_then(|features| features.balance);
+        match (service.affinity, balance) {
+            (Some(seconds), _) => Self::Sticky(seconds),
+            (None, Some(balance)) => Self::Hashed(balance),
+            (None, None) => Self::Random,
+        }
+    }
+}
+
+/// Assigns slots to the endpoints of the lists, with these weights if there are any.
+///
+/// What needs more slots than a list has is left out: first the weights, then the hash.
+pub(super) fn spread<A: Address>(
+    service: &Service,
+    lists: &Lists<A>,
+    weights: Option<&[WeightedEndpoint<A>]>,
+) -> Spread<A> {
+    let mut unserved = Vec::new();
+    let selection = Selection::of(service);
+    let weighted = weights.and_then(|weights| by_weight(selection, lists, weights, &mut unserved));
+    let equal = || slots(selection, &equal(&lists.cluster), &equal(&lists.local));
+    match weighted.map_or_else(equal, Ok) {
+        Ok(lists) => Spread {
+            selection,
+            lists,
+            unserved,
+        },
+        Err(TooManySlots) => first_slots(selection, lists, unserved),
+    }
+}
+
+/// Returns the reason why an annotation has no effect.
+fn no_effect(annotation: &'static str, problem: &'static str) -> UnservedReason {
+    UnservedReason::NoEffect {
+        annotation,
+        problem,
+    }
+}
+
+/// Assigns slots by weight; `None` if there are too many.
+fn by_weight<A: Address>(
+    selection: Selection,
+    lists: &Lists<A>,
+    weights: &[WeightedEndpoint<A>],
+    unserved: &mut Vec<UnservedReason>,
+) -> Option<PortSlots<A>> {
+    // A node with only endpoints of weight 0 serves them rather than none.
+    let or_equal = |list: &[_]| match weighted(list, weights) {
+        empty if empty.is_empty() => equal(list),
+        weighted => weighted,
+    };
+    if !lists.cluster.is_empty() && weighted(&lists.cluster, weights).is_empty() {
+        let problem = "all endpoints of a port have weight 0";
+        unserved.push(no_effect(annotation::WEIGHTS, problem));
+    }
+    let slots = slots(
+        selection,
+        &or_equal(&lists.cluster),
+        &or_equal(&lists.local),
+    );
+    if slots.is_err() {
+        let problem = match selection {
+            Selection::Hashed(_) => "a table for these weights has more than 65,521 slots",
+            Selection::Random | Selection::Sticky(_) => {
+                "a port needs more than 4,096 slots for these weights"
+            }
+        };
+        unserved.push(no_effect(annotation::WEIGHTS, problem));
+    }
+    slots.ok()
+}
+
+/// Gives a slot to each of the first endpoints of lists that need too many slots.
+fn first_slots<A: Address>(
+    selection: Selection,
+    lists: &Lists<A>,
+    mut unserved: Vec<UnservedReason>,
+) -> Spread<A> {
+    let selection = match selection {
+        Selection::Hashed(_) => {
+            let problem = "a table for more than 3,276 endpoints has more than 65,521 slots";
+            unserved.push(no_effect(annotation::BALANCE, problem));
+            Selection::Random
+        }
+        Selection::Random | Selection::Sticky(_) => selection,
+    };
+    if lists.cluster.len().max(lists.local.len()) > Slots::<A>::MAX {
+        unserved.push(UnservedReason::TooManyEndpoints);
+    }
+    let first = |list: &[EndpointAddr<A>]| Slots::in_order(list.iter().copied());
+    Spread {
+        selection,
+        lists: PortSlots {
+            cluster: first(&lists.cluster),
+            local: first(&lists.local),
+        },
+        unserved,
+    }
+}
+
+/// Returns a list with weight 1 for each endpoint.
+fn equal<A: Copy>(list: &[EndpointAddr<A>]) -> Vec<WeightedEndpoint<A>> {
+    let default = Weights::DEFAULT;
+    list.iter().map(|endpoint| (*endpoint, default)).collect()
+}
+
+/// Returns the endpoints of a list that have a weight, in lowest terms.
+fn weighted<A: Address>(
+    list: &[EndpointAddr<A>],
+    weights: &[WeightedEndpoint<A>],
+) -> Vec<WeightedEndpoint<A>> {
+    let weight = |endpoint: &EndpointAddr<A>| {
+        let position = weights.binary_search_by(|(named, _)| named.cmp(endpoint));
+        let found = position.ok().and_then(|position| weights.get(position));
+        found.map_or(Weights::DEFAULT, |(_, weight)| *weight)
+    };
+    let with_weights = list.iter().map(|endpoint| (*endpoint, weight(endpoint)));
+    let mut weighted: Vec<_> = with_weights.filter(|(_, weight)| *weight > 0).collect();
+    let divisor = weighted
+        .iter()
+        .fold(0, |divisor, (_, weight)| gcd(divisor, *weight));
+    for (_, weight) in &mut weighted {
+        *weight /= divisor.max(1);
+    }
+    weighted
+}
+
+/// Returns the greatest common divisor; that of 0 and a number is the number.
+fn gcd(one: u16, other: u16) -> u16 {
+    match one {
+        0 => other,
+        one => gcd(other % one, one),
+    }
+}
+
+/// Assigns slots to the endpoints of both lists.
+fn slots<A: Address>(
+    selection: Selection,
+    cluster: &[WeightedEndpoint<A>],
+    local: &[WeightedEndpoint<A>],
+) -> Result<PortSlots<A>, TooManySlots> {
+    let of_list = |list: &[WeightedEndpoint<A>]| match selection {
+        Selection::Hashed(_) => Ok(Slots::in_order(maglev::table(list)?)),
+        Selection::Random | Selection::Sticky(_) => repeated(list),
+    };
+    Ok(PortSlots {
+        cluster: of_list(cluster)?,
+        local: of_list(local)?,
+    })
+}
+
+/// Gives each endpoint as many slots as its weight.
+fn repeated<A: Address>(list: &[WeightedEndpoint<A>]) -> Result<Slots<A>, TooManySlots> {
+    let total: usize = list.iter().map(|(_, weight)| usize::from(*weight)).sum();
+    let limit = if total == list.len() {
+        Slots::<A>::MAX
+    } else {
+        MAX_WEIGHTED
+    };
+    if total > limit {
+        return Err(TooManySlots);
+    }
+    let each = list.iter();
+    Ok(Slots::in_order(each.flat_map(|(endpoint, weight)| {
+        repeat_n(*endpoint, usize::from(*weight))
+    })))
+}
+
+#[cfg(test)]
+mod tests;

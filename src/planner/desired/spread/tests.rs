@@ -1,0 +1,133 @@
+use std::net::Ipv4Addr;
+
+use super::*;
+use crate::planner::model::{Balance, ServiceFeatures, ServiceName, TrafficPolicy};
+
+type Endpoint = EndpointAddr<Ipv4Addr>;
+
+fn pod(last: u8) -> Endpoint {
+    (Ipv4Addr::new(10, 244, 1, last), 8080)
+}
+
+fn service(balance: Option<Balance>) -> Service {
+    Service {
+        name: ServiceName::new("shop", "cart"),
+        created: None,
+        has_selector: true,
+        cluster_ips: Box::default(),
+        external_ips: Box::default(),
+        load_balancer_ips: Box::default(),
+        internal_policy: TrafficPolicy::Cluster,
+        external_policy: TrafficPolicy::Cluster,
+        affinity: None,
+        source_ranges: Box::default(),
+        health_check_node_port: None,
+        ports: Box::default(),
+        features: Some(Box::new(ServiceFeatures {
+            balance,
+            ..ServiceFeatures::default()
+        })),
+    }
+}
+
+/// Spreads the endpoints 10.244.1.0 and so on with these weights.
+fn spread_by(balance: Option<Balance>, weights: &[u16]) -> Spread<Ipv4Addr> {
+    let weights: Vec<_> = (0..).map(pod).zip(weights.iter().copied()).collect();
+    let lists = Lists {
+        cluster: weights.iter().map(|(endpoint, _)| *endpoint).collect(),
+        local: Vec::new(),
+    };
+    spread(&service(balance), &lists, Some(&weights))
+}
+
+/// Returns the numbers of slots of these endpoints.
+fn slots_of(spread: &Spread<Ipv4Addr>) -> Vec<usize> {
+    let shares = spread.lists.cluster.shares();
+    shares.map(|(_, slots)| slots).collect()
+}
+
+fn problems(spread: &Spread<Ipv4Addr>) -> Vec<String> {
+    spread.unserved.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn weights_are_slots_in_lowest_terms() {
+    for (weights, slots) in [
+        (&[3, 1][..], &[3, 1][..]),
+        (&[6, 2], &[3, 1]),
+        (&[50, 50, 100], &[1, 1, 2]),
+        (&[7], &[1]),
+        (&[0, 4, 2], &[2, 1]),
+        (&[], &[]),
+    ] {
+        let spread = spread_by(None, weights);
+        assert_eq!(slots_of(&spread), slots, "{weights:?}");
+        assert_eq!(problems(&spread), [""; 0], "{weights:?}");
+    }
+}
+
+#[test]
+fn an_endpoint_of_weight_0_is_left_out() {
+    let spread = spread_by(None, &[0, 1]);
+    assert!(spread.lists.cluster.endpoints().eq([pod(1)]));
+}
+
+#[test]
+fn weights_without_a_sum_or_with_too_many_slots_have_no_effect() {
+    let spread = spread_by(None, &[0, 0]);
+    assert_eq!(slots_of(&spread), [1, 1]);
+    let problem = "annotation kube-dnat.io/weights has no effect: ";
+    assert_eq!(
+        problems(&spread),
+        [format!("{problem}all endpoints of a port have weight 0")]
+    );
+
+    let weights: Vec<u16> = (0..84).map(|number| 50 - number % 2).collect();
+    let spread = spread_by(None, &weights);
+    assert_eq!(slots_of(&spread), [1; 84]);
+    assert_eq!(
+        problems(&spread),
+        [format!(
+            "{problem}a port needs more than 4,096 slots for these weights"
+        )]
+    );
+
+    let spread = spread_by(
+        Some(Balance::Source),
+        &[[1].as_slice(), &[100; 40]].concat(),
+    );
+    assert_eq!(spread.lists.cluster.len(), 1021);
+    assert_eq!(
+        problems(&spread),
+        [format!(
+            "{problem}a table for these weights has more than 65,521 slots"
+        )]
+    );
+}
+
+#[test]
+fn the_slots_of_a_table_follow_the_weights() {
+    let spread = spread_by(Some(Balance::Maglev), &[3, 1, 0]);
+    assert_eq!(spread.selection, Selection::Hashed(Balance::Maglev));
+    let slots = slots_of(&spread);
+    assert_eq!(slots.iter().sum::<usize>(), 251);
+    assert!(
+        slots[0].abs_diff(188) <= 1 && slots[1].abs_diff(63) <= 1,
+        "{slots:?}"
+    );
+}
+
+#[test]
+fn too_many_endpoints_for_a_table_are_drawn_at_random() {
+    let endpoints: Vec<Endpoint> = (0..3277)
+        .map(|number| (Ipv4Addr::from_bits(number), 80))
+        .collect();
+    let lists = Lists {
+        cluster: endpoints,
+        local: Vec::new(),
+    };
+    let spread = spread(&service(Some(Balance::Maglev)), &lists, None);
+    assert_eq!(spread.selection, Selection::Random);
+    assert_eq!(spread.lists.cluster.len(), 3277);
+    assert_eq!(spread.unserved.len(), 1);
+}
