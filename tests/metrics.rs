@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use kube_dnat::http::admin::{CONNECTIONS, HIDDEN};
+use kube_dnat::http::admin::{CONNECTIONS, DENIED, HIDDEN, SAMPLED};
 use kube_dnat::metrics::Metrics;
 use serde_json::Value;
 
@@ -41,7 +41,7 @@ fn names(text: &str) -> BTreeSet<String> {
 /// The names and help texts of all metrics except those of the process and of the build.
 fn listed() -> impl Iterator<Item = (&'static str, &'static str)> {
     let metrics = Metrics::LISTED.iter().copied();
-    metrics.chain([CONNECTIONS, HIDDEN])
+    metrics.chain([CONNECTIONS, DENIED, HIDDEN, SAMPLED])
 }
 
 /// Whether a response to a scrape can have this name.

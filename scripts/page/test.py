@@ -90,7 +90,7 @@ def it_is_searched_with_the_keyboard(browser, daemon):
     browser.keys(DOWN, ENTER)
     wait_until("its endpoints are shown", lambda: "10.244.0.2:8080" in browser.text("#details"))
     details = browser.text("#details")
-    for text in ["10.245.0.2:8080", "this node", "ready", "kube-dnat explain shop/cart:http", "30080/TCP"]:
+    for text in ["10.245.0.2:8080", "this node", "ready", "Share", "kube-dnat explain shop/cart:http", "30080/TCP"]:
         check(text in details, f"{text}: {details}")
     check_contrast(browser, False)
     browser.keys(ESCAPE)

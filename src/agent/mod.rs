@@ -167,7 +167,8 @@ fn connection_metrics(
         return Ok(None);
     }
     let kernel = Kernel::open()?;
-    Ok(Some(ConnectionMetrics::new(kernel, families, limit)))
+    let metrics = ConnectionMetrics::new(kernel, families, limit);
+    Ok(Some(metrics.context("cannot start a thread")?))
 }
 
 /// Adds the connection metrics to the exposition.

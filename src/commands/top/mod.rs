@@ -24,8 +24,8 @@ use super::output::OutputFormat;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Keys: q quits; r, t, s sort by rate, total or Service; e toggles endpoints; arrow keys scroll.\n\n\
-    The numbers of a Service are the counters of its elements. The numbers of an endpoint come from \
-    conntrack events while top is running.\n\n\
+    The numbers of a Service are the counters of its elements, also those of denied connections. The \
+    numbers of an endpoint, and its share of them, come from conntrack events while top is running.\n\n\
     Examples:\n  \
     kube-dnat top\n  \
     kube-dnat top -n shop\n  \

@@ -38,7 +38,7 @@ impl Sampler {
 
     /// Reads the counters. The tables can be deleted and recreated between two samples.
     pub(super) fn counters(&mut self) -> anyhow::Result<Sample> {
-        let mut sample = Sample::new();
+        let mut sample = Sample::default();
         self.read::<Ipv4Addr>(&mut sample)?;
         self.read::<Ipv6Addr>(&mut sample)?;
         Ok(sample)
@@ -46,20 +46,25 @@ impl Sampler {
 
     /// Adds the counters of family `A`.
     fn read<A: Address>(&mut self, sample: &mut Sample) -> anyhow::Result<()> {
-        for set in [SetName::Services, SetName::Nodeports] {
-            for counted in self.kernel.counters::<A>(set)? {
-                let Some((protocol, address, port)) = counted.key.frontend() else {
-                    continue;
-                };
-                let name = counted.comment.map(|name| name.distinct(protocol, port));
-                let frontend = (protocol, address.map(Into::into), port);
-                let counter = sample.entry(frontend).or_insert_with(|| FrontendCounter {
-                    service: name.unwrap_or_default(),
-                    chain: counted.chain,
-                    connections: 0,
-                });
-                // A node port is in the tables of both families.
-                counter.connections += counted.packets;
+        for (set, counted) in self.kernel.connection_counters::<A>()? {
+            let Some((protocol, address, port)) = counted.key.frontend() else {
+                continue;
+            };
+            let name = counted.comment.map(|name| name.distinct(protocol, port));
+            let counter = FrontendCounter {
+                service: name.unwrap_or_default(),
+                chain: counted.chain,
+                connections: 0,
+            };
+            let frontend = (protocol, address.map(Into::into), port);
+            // A node port is in the tables of both families.
+            if let Some(denial) = counted.denial {
+                let denied = sample.denied.entry((frontend, denial));
+                denied.or_insert_with(|| counter.clone()).connections += counted.packets;
+            }
+            if SetName::OF_FRONTENDS.contains(&set) {
+                let frontends = sample.frontends.entry(frontend);
+                frontends.or_insert(counter).connections += counted.packets;
             }
         }
         Ok(())
@@ -91,7 +96,7 @@ fn service<'a>(connection: &Connection, frontends: &'a Sample) -> Option<&'a str
     } = *connection;
     let find = |address: Option<IpAddr>| -> Option<&FrontendCounter> {
         let frontend: FrontendId = (protocol, address, to.port());
-        frontends.get(&frontend)
+        frontends.frontends.get(&frontend)
     };
     // A connection to a port of another machine with the number of a node port is not translated.
     let node_port = || find(None).filter(|_| to != reply_source);

@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::planner::model::Protocol;
+use crate::planner::ruleset::Denial;
 
 /// The key of a frontend. A node port has no address.
 pub(super) type FrontendId = (Protocol, Option<IpAddr>, u16);
@@ -25,7 +26,13 @@ pub(super) struct FrontendCounter {
 }
 
 /// The counters of all frontends at one time.
-pub(super) type Sample = BTreeMap<FrontendId, FrontendCounter>;
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sample {
+    /// All connections of each frontend.
+    pub(super) frontends: BTreeMap<FrontendId, FrontendCounter>,
+    /// Those of elements that deny them, by reason.
+    pub(super) denied: BTreeMap<(FrontendId, Denial), FrontendCounter>,
+}
 
 /// The new connections of an interval, from conntrack events.
 #[derive(Debug, Default)]
@@ -69,8 +76,25 @@ pub(super) struct ServiceRow {
     pub(super) connections_per_second: f64,
     /// The number of connections since its elements were created.
     pub(super) connections: u64,
+    /// The connections that were rejected or dropped, by reason; without reasons that had none.
+    pub(super) denied: Vec<DeniedRow>,
     /// Its endpoints that had new connections.
     pub(super) endpoints: Vec<EndpointRow>,
+}
+
+/// The connections of a Service port that were rejected or dropped for one reason.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DeniedRow {
+    /// The reason: `no_endpoints` or `no_local_endpoints`.
+    pub(super) reason: &'static str,
+    /// The reason in words.
+    #[serde(skip)]
+    pub(super) description: &'static str,
+    /// The rate of these connections.
+    pub(super) connections_per_second: f64,
+    /// Their number since the elements were created.
+    pub(super) connections: u64,
 }
 
 /// An endpoint that had new connections in the interval.
@@ -81,6 +105,8 @@ pub(super) struct EndpointRow {
     pub(super) endpoint: String,
     /// The rate of new connections.
     pub(super) connections_per_second: f64,
+    /// The share of the Service port's new connections that have an endpoint, 0 to 1.
+    pub(super) share: f64,
 }
 
 /// The rates of an interval.
@@ -104,6 +130,45 @@ fn per_second(count: u64, seconds: f64) -> f64 {
     count as f64 / seconds.max(f64::MIN_POSITIVE)
 }
 
+/// Computes the share of an endpoint.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "the number of connections of an interval is far below 2^52"
+)]
+fn share(count: u64, all: u64) -> f64 {
+    count as f64 / all.max(1) as f64
+}
+
+/// Computes the rows of denied connections of each Service port.
+fn denied_rows<'a>(
+    before: &Sample,
+    after: &'a Sample,
+    seconds: f64,
+) -> BTreeMap<&'a str, Vec<DeniedRow>> {
+    let mut counted: BTreeMap<(&str, Denial), (u64, u64)> = BTreeMap::new();
+    for (key, counter) in &after.denied {
+        let (new, total) = counted.entry((&counter.service, key.1)).or_default();
+        // An element that began to deny has counted only denied connections.
+        let earlier = before.denied.get(key);
+        *new += earlier.map_or(counter.connections, |before| {
+            new_connections(before, counter)
+        });
+        *total += counter.connections;
+    }
+    let mut rows: BTreeMap<&str, Vec<DeniedRow>> = BTreeMap::new();
+    for ((service, denial), (new, connections)) in counted {
+        if connections > 0 {
+            rows.entry(service).or_default().push(DeniedRow {
+                reason: denial.name(),
+                description: denial.description(),
+                connections_per_second: per_second(new, seconds),
+                connections,
+            });
+        }
+    }
+    rows
+}
+
 /// Returns the increase of a counter. A recreated element counts from zero.
 fn new_connections(before: &FrontendCounter, after: &FrontendCounter) -> u64 {
     if before.chain == after.chain && before.connections <= after.connections {
@@ -122,38 +187,43 @@ impl Rates {
         seconds: f64,
     ) -> Self {
         let mut counted: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-        for (frontend, counter) in after {
+        for (frontend, counter) in &after.frontends {
             let (new, total) = counted.entry(&counter.service).or_default();
             *new += before
+                .frontends
                 .get(frontend)
                 .map_or(0, |before| new_connections(before, counter));
             *total += counter.connections;
         }
+        let mut denied = denied_rows(before, after, seconds);
         let mut endpoints: BTreeMap<&str, Vec<(SocketAddr, u64)>> = BTreeMap::new();
         for ((service, endpoint), count) in &received.connections {
             let of_service = endpoints.entry(service).or_default();
             of_service.push((*endpoint, *count));
             counted.entry(service).or_default();
         }
-        let row = |(service, (new, connections)): (&str, (u64, u64))| {
+        let mut row = |(service, (new, connections)): (&str, (u64, u64))| {
             let received = endpoints.get(service).map_or(&[][..], Vec::as_slice);
+            let all = received.iter().map(|(_, count)| count).sum();
             // Without counters (--connection-counters=false), only the events are known.
-            let new = new.max(received.iter().map(|(_, count)| count).sum());
+            let new = new.max(all);
             let endpoints = received.iter().map(|(endpoint, count)| EndpointRow {
                 endpoint: endpoint.to_string(),
                 connections_per_second: per_second(*count, seconds),
+                share: share(*count, all),
             });
             ServiceRow {
                 service: service.to_owned(),
                 connections_per_second: per_second(new, seconds),
                 connections,
+                denied: denied.remove(service).unwrap_or_default(),
                 endpoints: endpoints.collect(),
             }
         };
         Self {
             seconds,
             events_lost: received.events_lost,
-            services: counted.into_iter().map(row).collect(),
+            services: counted.into_iter().map(&mut row).collect(),
         }
     }
 
@@ -199,7 +269,8 @@ impl fmt::Display for Rates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.services.iter().flat_map(|row| {
             let endpoints = row.endpoints.iter().map(|row| row.endpoint.len() + 2);
-            endpoints.chain([row.service.len()])
+            let denied = row.denied.iter().map(|row| row.description.len() + 2);
+            endpoints.chain(denied).chain([row.service.len()])
         });
         let width = names.max().unwrap_or_default().max("SERVICE".len());
         writeln!(
@@ -212,15 +283,24 @@ impl fmt::Display for Rates {
                 service,
                 connections_per_second,
                 connections,
+                denied,
                 endpoints,
             } = row;
             writeln!(
                 f,
                 "{service:<width$}  {connections_per_second:>8.1}  {connections:>12}"
             )?;
+            for row in denied {
+                let (name, rate) = (format!("  {}", row.description), row.connections_per_second);
+                writeln!(f, "{name:<width$}  {rate:>8.1}  {:>12}", row.connections)?;
+            }
             for row in endpoints {
-                let name = format!("  {}", row.endpoint);
-                writeln!(f, "{name:<width$}  {:>8.1}", row.connections_per_second)?;
+                let (name, rate) = (format!("  {}", row.endpoint), row.connections_per_second);
+                writeln!(
+                    f,
+                    "{name:<width$}  {rate:>8.1}  {:>10.0} %",
+                    row.share * 100.0
+                )?;
             }
         }
         if self.events_lost {
@@ -256,9 +336,12 @@ mod tests {
     ) -> Rates {
         let sample = |counters: &[(u16, FrontendCounter)]| {
             let counters = counters.iter().cloned();
-            counters
-                .map(|(port, counter)| (frontend(port), counter))
-                .collect()
+            Sample {
+                frontends: counters
+                    .map(|(port, counter)| (frontend(port), counter))
+                    .collect(),
+                ..Sample::default()
+            }
         };
         let endpoint = |port| SocketAddr::new("10.244.1.9".parse().unwrap(), port);
         let connections = (8080..)
@@ -344,5 +427,41 @@ mod tests {
     fn without_counters_the_events_are_counted() {
         let rates = rates(&[], &[], &[("shop/cart", 4)]);
         assert!((rates.services[0].connections_per_second - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn denied_connections_have_their_reason_and_endpoints_their_share() {
+        let sample = |connections| Sample {
+            denied: [(
+                (frontend(80), Denial::NoEndpoints),
+                counter("shop/cart", "refuse", connections),
+            )]
+            .into(),
+            frontends: [(frontend(80), counter("shop/cart", "refuse", connections))].into(),
+        };
+        let received = NewByEndpoint {
+            connections: [("10.244.1.9:8080", 3), ("10.244.1.10:8080", 1)]
+                .map(|(at, count)| (("shop/cart".to_owned(), at.parse().unwrap()), count))
+                .into(),
+            events_lost: false,
+        };
+        let rates = Rates::new(&sample(4), &sample(10), &received, 2.0);
+        let row = &rates.services[0];
+        assert_eq!(
+            row.denied,
+            [DeniedRow {
+                reason: "no_endpoints",
+                description: "denied: no endpoint",
+                connections_per_second: 3.0,
+                connections: 10,
+            }]
+        );
+        let shown = rates.to_string();
+        for line in [
+            "  denied: no endpoint       3.0            10",
+            "  10.244.1.9:8080           1.5          75 %",
+        ] {
+            assert!(shown.contains(line), "{shown}");
+        }
     }
 }

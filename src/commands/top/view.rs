@@ -189,11 +189,19 @@ fn rows(row: &ServiceRow, endpoints: bool) -> Vec<TableRow<'static>> {
         rate(row.connections_per_second),
         number(row.connections, TOTAL),
     ])];
+    rows.extend(row.denied.iter().map(|row| {
+        TableRow::new([
+            Cell::from(format!("  {}", row.description)),
+            rate(row.connections_per_second),
+            number(row.connections, TOTAL),
+        ])
+    }));
     if endpoints {
         rows.extend(row.endpoints.iter().map(|row| {
             TableRow::new([
                 Cell::from(format!("  {}", row.endpoint)),
                 rate(row.connections_per_second),
+                number(format!("{:.0} %", row.share * 100.0), TOTAL),
             ])
         }));
     }
@@ -213,9 +221,11 @@ mod tests {
             service: service.to_owned(),
             connections_per_second: rate,
             connections,
+            denied: Vec::new(),
             endpoints: vec![EndpointRow {
                 endpoint: "10.244.1.9:8080".to_owned(),
                 connections_per_second: rate,
+                share: 1.0,
             }],
         }
     }
@@ -249,7 +259,10 @@ mod tests {
             shown[1],
             "shop/till                            7.0             10"
         );
-        assert_eq!(shown[2], "  10.244.1.9:8080                    7.0");
+        assert_eq!(
+            shown[2],
+            "  10.244.1.9:8080                    7.0          100 %"
+        );
         assert!(shown[3].starts_with("shop/cart"), "{shown:#?}");
         view.execute(KeyCommand::Order(SortOrder::Total));
         assert!(screen(&mut view)[1].starts_with("shop/cart"));

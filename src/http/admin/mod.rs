@@ -9,6 +9,7 @@ mod overview;
 mod page;
 mod services;
 mod services_json;
+mod shares;
 mod status;
 
 use std::convert::Infallible;
@@ -24,7 +25,7 @@ use tokio::time::sleep;
 use tracing::{error, info};
 
 pub(super) use answers::{json, not_found, text};
-pub use connections::{CONNECTIONS, ConnectionMetrics, HIDDEN};
+pub use connections::{CONNECTIONS, ConnectionMetrics, DENIED, HIDDEN, SAMPLED};
 pub use services::Services;
 pub use status::{NodeReport, ReportedStatus};
 

@@ -8,7 +8,7 @@ use crate::netlink::uapi::nf_tables::{
     NFTA_COUNTER_PACKETS, NFTA_EXPR_DATA, NFTA_SET_ELEM_EXPR, NFTA_SET_ELEM_KEY,
 };
 use crate::planner::model::Address;
-use crate::planner::ruleset::{Comment, Key, SetName};
+use crate::planner::ruleset::{Comment, Denial, Key, SetName};
 
 /// An element with its counter.
 pub struct CountedElement<A: Address> {
@@ -19,6 +19,8 @@ pub struct CountedElement<A: Address> {
     /// The chain that an element of a verdict map goes to. A sync that changes it recreates the
     /// element, whose counter starts again.
     pub chain: Option<String>,
+    /// Why the element denies connections; `None` if it does not.
+    pub denial: Option<Denial>,
     /// The packets since the element was added; 0 too if it has no counter.
     pub packets: u64,
 }
@@ -56,6 +58,7 @@ fn parse<A: Address>(
         key,
         comment: element::comment(attributes),
         chain: element::chain(attributes),
+        denial: element::verdict(attributes)?.and_then(|verdict| Denial::of(name, verdict)),
         packets: packets(attributes)?,
     }))
 }

@@ -119,6 +119,17 @@ pub(crate) fn chain(attributes: &Attributes<'_>) -> Option<String> {
     verdict.get(NFTA_VERDICT_CHAIN)?.text().map(str::to_owned)
 }
 
+/// Reads the verdict of an element of a verdict map; `None` if it has none that kube-dnat makes.
+pub(crate) fn verdict(attributes: &Attributes<'_>) -> Result<Option<Verdict>, MalformedMessage> {
+    let data = attributes.get(NFTA_SET_ELEM_DATA);
+    data.map_or(Ok(None), |data| {
+        match data.nested().get(NFTA_DATA_VERDICT) {
+            Some(_) => parse_verdict(data),
+            None => Ok(None),
+        }
+    })
+}
+
 /// Reads the comment of an element; `None` if it has none, or user data that is no comment of ours.
 pub(crate) fn comment(attributes: &Attributes<'_>) -> Option<Comment> {
     let data = attributes.get(NFTA_SET_ELEM_USERDATA)?;

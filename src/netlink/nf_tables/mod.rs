@@ -31,7 +31,7 @@ use crate::netlink::uapi::nf_tables::{NFT_MSG_GETGEN, NFT_MSG_GETTABLE, NFTA_GEN
 use crate::planner::diff::TableStatus;
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Protocol, ServiceName};
-use crate::planner::ruleset::{Element, Key, Program, SetName, Table};
+use crate::planner::ruleset::{Denial, Element, Key, Program, SetName, Table};
 use batch::{Batch, FinishedBatch, MessageSubject};
 use commit::{Commit, FamilyCommit};
 use counters::CountedElement;
@@ -334,15 +334,21 @@ impl Kernel {
         Ok(counted.into_iter().filter_map(overflow).collect())
     }
 
-    /// Reads the number of connections of each frontend and node port since its element was added.
-    /// The cost is the square of their number.
+    /// Reads the counters of [`Denial::MAPS`], each since its element was added: the connections of
+    /// frontends and node ports, and those of external policy Local from outside. The cost is the
+    /// square of their number.
     ///
     /// # Errors
     /// The kernel does not dump the counters.
-    pub fn connection_counters<A: Address>(&mut self) -> Result<Vec<CountedElement<A>>, Error> {
-        let mut counted = self.counters(SetName::Services)?;
-        counted.extend(self.counters(SetName::Nodeports)?);
-        Ok(counted)
+    pub fn connection_counters<A: Address>(
+        &mut self,
+    ) -> Result<Vec<(SetName, CountedElement<A>)>, Error> {
+        let mut all = Vec::new();
+        for set in Denial::MAPS {
+            let counted = self.counters(set)?.into_iter();
+            all.extend(counted.map(|element| (set, element)));
+        }
+        Ok(all)
     }
 
     /// Reads the counter of each element of a set. The cost is the square of their number.

@@ -16,7 +16,8 @@ use super::{
     health_check_claim,
 };
 use crate::planner::model::{
-    Address, EndpointSlice, Service, ServiceName, ServicePort, Store, TrafficPolicy,
+    Address, EndpointSlice, NoLocalEndpoint, Service, ServiceName, ServicePort, Store,
+    TrafficPolicy,
 };
 use crate::planner::ruleset::Element;
 
@@ -192,11 +193,7 @@ impl<A: Address> ElementsBuilder<'_, A> {
             node_port,
             internal,
             external,
-            no_local_endpoint: service
-                .features
-                .as_ref()
-                .and_then(|features| features.no_local_endpoint)
-                .unwrap_or_else(|| self.node.no_local_endpoint()),
+            no_local_endpoint: self.no_local_endpoint(),
             selection,
             policies: [service.internal_policy, service.external_policy],
         };
@@ -206,6 +203,13 @@ impl<A: Address> ElementsBuilder<'_, A> {
             hairpin: eligible.hairpin.into(),
             unused,
         })
+    }
+
+    /// Returns the answer to outside clients without a local endpoint: the Service's, or the node's.
+    fn no_local_endpoint(&self) -> NoLocalEndpoint {
+        let features = self.service.features.as_ref();
+        let of_service = features.and_then(|features| features.no_local_endpoint);
+        of_service.unwrap_or_else(|| self.node.no_local_endpoint())
     }
 
     /// Sorts the endpoints of a port by policy, and ignores those that are `ClusterIPs`.

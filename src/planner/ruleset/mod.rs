@@ -5,6 +5,7 @@
 
 mod chain;
 mod comment;
+mod denial;
 mod dynamic_chain;
 mod element;
 mod frontend_label;
@@ -21,6 +22,7 @@ mod user_data;
 
 pub use chain::{Chain, Hook};
 pub use comment::{Comment, service_and_port};
+pub use denial::Denial;
 pub use dynamic_chain::{DynamicChain, FrontendKind, SlotRange};
 pub use element::{Element, Value, Verdict};
 pub use frontend_label::{AddressKind, FrontendLabel};

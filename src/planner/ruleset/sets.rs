@@ -132,24 +132,30 @@ pub const SETS: &[SetRow] = &[
         Verdict,
         "external policy Local: the chain that picks one of all endpoints (slots from 65536)",
     ),
-    row(
-        &[(ServicesLocal, "services-local")],
-        &[Protocol, Address, Port],
-        Verdict,
-        "external policy Local: the chain that picks one of this node's endpoints (slots from 0), or `drop` if there is none (`goto refuse` with `external-local-without-endpoints: reject`)",
-    ),
+    SetRow {
+        counter: true,
+        ..row(
+            &[(ServicesLocal, "services-local")],
+            &[Protocol, Address, Port],
+            Verdict,
+            "external policy Local: the chain that picks one of this node's endpoints (slots from 0), or `drop` if there is none (`goto refuse` with `external-local-without-endpoints: reject`). The counter counts the new connections of other sources than Pods of this node and the node itself",
+        )
+    },
     row(
         &[(NodeportsCluster, "nodeports-cluster")],
         &[Protocol, Port],
         Verdict,
         "like `services-cluster`, for a node port",
     ),
-    row(
-        &[(NodeportsLocal, "nodeports-local")],
-        &[Protocol, Port],
-        Verdict,
-        "like `services-local`, for a node port",
-    ),
+    SetRow {
+        counter: true,
+        ..row(
+            &[(NodeportsLocal, "nodeports-local")],
+            &[Protocol, Port],
+            Verdict,
+            "like `services-local`, for a node port",
+        )
+    },
     row(
         &[(ServicesRestricted, "services-restricted")],
         &[Protocol, Address, Port],

@@ -15,6 +15,7 @@ mod completion;
 mod configuration;
 mod crowded_ports;
 mod data_path;
+mod denied;
 mod detect_local;
 mod drain;
 mod drift;
@@ -96,6 +97,7 @@ const MODULES: &[fn() -> Vec<Trial>] = &[
     configuration::tests,
     crowded_ports::tests,
     data_path::tests,
+    denied::tests,
     detect_local::tests,
     drain::tests,
     drift::tests,

@@ -56,6 +56,9 @@ function frontends(port) {
     add(`${family}, outside`, external && (ROUTES[external] ?? external));
   }
   add("Connections", count(rates.counted(port.name)));
+  for (const [reason, connections] of Object.entries(rates.denied(port.name))) {
+    add(`Denied, ${DENIALS[reason] ?? reason}`, count(connections));
+  }
   return list;
 }
 
@@ -70,11 +73,17 @@ function endpointsTable(answer, port) {
   }));
   // A Service with several ports has endpoints of the others, too.
   const isOfPort = ({ used, condition }) => used || condition !== "ready";
+  const share = (place) => {
+    const of = rates.share(port.name, place);
+    return of == null ? "–" : `${Math.round(of * 100)} %`;
+  };
   const shown = rows.filter(isOfPort).map(({ place, condition, where, used }) => [
-    element("span", { class: "mono" }, place), condition, where, used ? "yes" : "no"]);
-  for (const place of programmed) shown.push([element("span", { class: "mono" }, place), "", "", "yes"]);
+    element("span", { class: "mono" }, place), condition, where, used ? "yes" : "no", share(place)]);
+  for (const place of programmed) {
+    shown.push([element("span", { class: "mono" }, place), "", "", "yes", share(place)]);
+  }
   if (shown.length === 0) return element("p", { class: "muted" }, "No endpoint.");
-  return table("Endpoints", ["Address", "Condition", "Node", "In use"], shown);
+  return table("Endpoints", ["Address", "Condition", "Node", "In use", "#Share"], shown);
 }
 
 function followDetails() {

@@ -7,6 +7,11 @@ const ROUTES = {
   reject: "rejected: no endpoint",
 };
 
+const DENIALS = {
+  no_endpoints: "no endpoint",
+  no_local_endpoints: "no endpoint on this node",
+};
+
 const bracketed = (address) => (address.includes(":") ? `[${address}]` : address);
 
 // Adds to a port what is computed once.

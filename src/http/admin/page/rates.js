@@ -12,7 +12,8 @@ const rates = {
     const connections = new Map(Object.entries(sample.connections));
     const before = this.last;
     if (before && sample.now <= before.now) return;
-    this.last = { now: sample.now, connections };
+    const { denied = {}, sampled = {} } = sample;
+    this.last = { now: sample.now, connections, denied, sampled };
     if (!before) return;
     this.tick += 1;
     const seconds = sample.now - before.now;
@@ -45,6 +46,18 @@ const rates = {
     const of = this.series.get(name);
     if (this.tick === 0) return null;
     return of && of.tick === this.tick ? of.values.at(-1) : 0;
+  },
+
+  // The connections that were rejected or dropped, by reason.
+  denied(name) {
+    return this.last?.denied[name] ?? {};
+  },
+
+  // Each endpoint's share of the sampled connections; null without a sample.
+  share(name, endpoint) {
+    const sampled = this.last?.sampled[name] ?? {};
+    const all = Object.values(sampled).reduce((sum, some) => sum + some, 0);
+    return all > 0 ? (sampled[endpoint] ?? 0) / all : null;
   },
 
   counted(name) {

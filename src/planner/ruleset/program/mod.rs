@@ -9,8 +9,8 @@ use after_dnat::{input, masquerading, postrouting, session_affinity};
 use dispatch::{dispatch, unserved_hook};
 
 use super::{
-    Chain, ChainName, DynamicChain, Hook, Interface, LookupField, Rule, Set, SetName, Statement,
-    set,
+    Chain, ChainName, Denial, DynamicChain, Hook, Interface, LookupField, Rule, Set, SetName,
+    Statement, set,
 };
 
 /// The priority of the chains that send connections to endpoints, one before the standard -100.
@@ -75,7 +75,7 @@ impl Program {
     #[must_use]
     pub fn set(&self, name: SetName) -> Set {
         let declared = set(name);
-        let is_frontends = matches!(name, SetName::Services | SetName::Nodeports);
+        let is_frontends = Denial::MAPS.contains(&name);
         Set {
             counter: declared.counter && (self.counters || !is_frontends),
             ..declared

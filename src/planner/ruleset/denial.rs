@@ -1,0 +1,54 @@
+//! Why an element denies connections, for the counters of the elements.
+
+use super::{SetName, Verdict};
+
+/// The reason why the verdict of an element denies new connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Denial {
+    /// The Service has no endpoint on any node.
+    NoEndpoints,
+    /// The traffic policy is Local, and no endpoint is on this node.
+    NoLocalEndpoints,
+}
+
+impl Denial {
+    /// Every reason.
+    pub const ALL: [Self; 2] = [Self::NoEndpoints, Self::NoLocalEndpoints];
+
+    /// The maps whose elements count what they deny.
+    pub const MAPS: [SetName; 4] = [
+        SetName::Services,
+        SetName::Nodeports,
+        SetName::ServicesLocal,
+        SetName::NodeportsLocal,
+    ];
+
+    /// Returns why an element of one of [`Self::MAPS`] denies connections; `None` if it does not.
+    #[must_use]
+    pub fn of(set: SetName, verdict: Verdict) -> Option<Self> {
+        let is_local = matches!(set, SetName::ServicesLocal | SetName::NodeportsLocal);
+        match (verdict == Verdict::Refuse, verdict == Verdict::Drop) {
+            (true, _) if !is_local => Some(Self::NoEndpoints),
+            (false, false) => None,
+            _ => Some(Self::NoLocalEndpoints),
+        }
+    }
+
+    /// The reason in metrics and JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoEndpoints => "no_endpoints",
+            Self::NoLocalEndpoints => "no_local_endpoints",
+        }
+    }
+
+    /// The reason in words.
+    #[must_use]
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::NoEndpoints => "denied: no endpoint",
+            Self::NoLocalEndpoints => "denied: no endpoint on this node",
+        }
+    }
+}
