@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::sleep;
+use tokio::task::yield_now;
+use tokio::time::{MissedTickBehavior, interval};
 
 pub use problems::RelayProblems;
 
@@ -50,14 +51,19 @@ pub fn start(
 
 /// Follows the changes, and retries ports that are in use.
 async fn serve(mut changes: UnboundedReceiver<LocalhostChange>, mut ports: RelayedPorts) {
+    let mut retry = interval(RETRY);
+    retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             change = changes.recv() => match change {
                 Some(change) => ports.handle_change(change),
                 None => return,
             },
-            () = sleep(RETRY), if ports.has_failed() => ports.retry(),
+            _ = retry.tick(), if ports.has_failed() => ports.retry(),
         }
         ports.report_failed();
+        // The runtime drops the sockets of aborted tasks before it continues here. The next change may
+        // bind their ports for another Service.
+        yield_now().await;
     }
 }

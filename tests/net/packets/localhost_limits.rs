@@ -27,6 +27,7 @@ pub(super) fn tests() -> Vec<Trial> {
         a_connection_above_the_limit_is_reset_and_the_next_is_served,
         a_udp_flow_above_the_limit_ends_the_idlest,
         much_data_arrives_whole_and_each_end_sees_the_end_of_the_other,
+        a_node_port_passes_to_another_service,
     )
 }
 
@@ -260,4 +261,35 @@ fn transfer(shop: &Shop, family: Family, to: IpAddr) {
     let rate = f64::from(mebibytes) / started.elapsed().as_secs_f64();
     eprintln!("{to}: {rate:.0} MiB/s");
     assert_eq!(server.join().expect("the server"), BYTES);
+}
+
+fn a_node_port_passes_to_another_service() {
+    let shop = Shop::new();
+    let of = |name: &str, pod: &str| {
+        let service = Service::new(name, 1).both("http", 80).node_port(NODE_PORT);
+        let slices = Slices::of(name).both("http", 8080);
+        service.yaml() + &slices.ready(shop.pods([pod])).yaml()
+    };
+    let first = of("shop/a", "pod-1");
+    let second = of("shop/b", "pod-2");
+    let daemon = start(&shop, &first);
+    for (manifests, server) in [
+        (&first, "pod-1:8080"),
+        (&second, "pod-2:8080"),
+        (&first, "pod-1:8080"),
+    ] {
+        daemon.apply("shop.yaml", manifests);
+        for (family, protocol) in everywhere() {
+            let probe = probe(&shop, family, protocol, NODE_PORT);
+            wait_until(&format!("{probe} reaches {server}"), || {
+                probe.send().server() == Some(server)
+            });
+        }
+    }
+    // No listener found its port in use by the one before it.
+    let failures = "kubeproxy_nftables_localhost_nodeport_listener_creation_failures_total";
+    for family in ["IPv4", "IPv6"] {
+        let failures = format!("{failures}{{ip_family=\"{family}\"}}");
+        assert_eq!(metric(&shop, &failures), Some(0.0));
+    }
 }
