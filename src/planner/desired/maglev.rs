@@ -28,11 +28,15 @@ pub(super) struct TooManySlots;
 /// The table depends only on the endpoints, which are sorted, and their weights.
 ///
 /// # Errors
-/// The endpoints need more slots than the largest table has.
+/// The endpoints need more than `limit` slots, or more than the largest table has.
 pub(super) fn table<A: Address>(
     endpoints: &[WeightedEndpoint<A>],
+    limit: usize,
 ) -> Result<Vec<EndpointAddr<A>>, TooManySlots> {
     let size = size(endpoints)?;
+    if usize::try_from(size).is_ok_and(|size| size > limit) {
+        return Err(TooManySlots);
+    }
     let mut turns: Vec<_> = endpoints
         .iter()
         .map(|(endpoint, weight)| Turns::new(*endpoint, *weight, size))
@@ -153,7 +157,7 @@ mod tests {
     #[test]
     fn equal_endpoints_differ_by_one_slot_at_most() {
         for count in [1, 2, 3, 12, 13, 100, 819, 3276] {
-            let counts = counts(&table(&pods(count)).unwrap());
+            let counts = counts(&table(&pods(count), usize::MAX).unwrap());
             let (least, most) = (counts.values().min(), counts.values().max());
             assert_eq!(counts.len(), usize::try_from(count).unwrap());
             assert!(most.unwrap() - least.unwrap() <= 1, "{count}: {counts:?}");
@@ -177,8 +181,9 @@ mod tests {
             (3276, Ok(65521)),
             (3277, Err(TooManySlots)),
         ];
+        assert_eq!(table(&pods(13), 1020), Err(TooManySlots));
         for (count, size) in sizes {
-            let table = table(&pods(count)).map(|table| table.len());
+            let table = table(&pods(count), usize::MAX).map(|table| table.len());
             assert_eq!(table, size, "{count}");
         }
     }
@@ -187,8 +192,8 @@ mod tests {
     fn most_slots_stay_when_an_endpoint_goes() {
         for (count, percent) in [(3, 40), (10, 18), (12, 18), (100, 5)] {
             let all = pods(count);
-            let before = table(&all).unwrap();
-            let after = table(&[&all[..1], &all[2..]].concat()).unwrap();
+            let before = table(&all, usize::MAX).unwrap();
+            let after = table(&[&all[..1], &all[2..]].concat(), usize::MAX).unwrap();
             let moved = before
                 .iter()
                 .zip(&after)
@@ -204,7 +209,7 @@ mod tests {
         for (pod, weight) in pods.iter_mut().zip([1, 2, 3, 30]) {
             pod.1 = weight;
         }
-        let table = table(&pods).unwrap();
+        let table = table(&pods, usize::MAX).unwrap();
         assert_eq!(table.len(), 1021);
         for ((pod, weight), count) in pods.into_iter().zip(counts(&table).into_values()) {
             let ideal = 1021 * u32::from(weight) / 36;

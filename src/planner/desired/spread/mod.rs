@@ -12,6 +12,12 @@ use crate::planner::model::{Address, Service, Weights};
 /// The maximum number of slots of a list without a table whose endpoints have weights.
 const MAX_WEIGHTED: usize = 4096;
 
+/// The maximum number of slots at all frontends of a Service in one family, for one policy.
+///
+/// A Service without weights and hash has as many as endpoints. The largest table at a hundred ports
+/// would cost a node its memory.
+const MAX_OF_SERVICE: usize = 131_072;
+
 /// The lists of a port with their slots, and how a slot is selected.
 pub(super) struct Spread<A> {
     /// How the endpoint of a new connection is selected.
@@ -55,8 +61,17 @@ pub(super) fn spread<A: Address>(
 ) -> Spread<A> {
     let mut unserved = Vec::new();
     let selection = Selection::of(service);
-    let weighted = weights.and_then(|weights| by_weight(selection, lists, weights, &mut unserved));
-    let equal = || slots(selection, &equal(&lists.cluster), &equal(&lists.local));
+    let limit = MAX_OF_SERVICE / frontends::<A>(service).max(1);
+    let weighted =
+        weights.and_then(|weights| by_weight(selection, lists, weights, limit, &mut unserved));
+    let equal = || {
+        slots(
+            selection,
+            &equal(&lists.cluster),
+            &equal(&lists.local),
+            limit,
+        )
+    };
     match weighted.map_or_else(equal, Ok) {
         Ok(lists) => Spread {
             selection,
@@ -65,6 +80,19 @@ pub(super) fn spread<A: Address>(
         },
         Err(TooManySlots) => first_slots(selection, lists, unserved),
     }
+}
+
+/// Returns the number of frontends of a Service in family `A`.
+fn frontends<A: Address>(service: &Service) -> usize {
+    let ips = [
+        &service.cluster_ips,
+        &service.external_ips,
+        &service.load_balancer_ips,
+    ];
+    let ips = ips.into_iter().flatten().copied();
+    let addresses = ips.filter_map(A::from_ip).count();
+    let node_ports = service.ports.iter().filter_map(|port| port.node_port);
+    service.ports.len() * addresses + node_ports.count()
 }
 
 /// Returns the reason why an annotation has no effect.
@@ -80,6 +108,7 @@ fn by_weight<A: Address>(
     selection: Selection,
     lists: &Lists<A>,
     weights: &[WeightedEndpoint<A>],
+    limit: usize,
     unserved: &mut Vec<UnservedReason>,
 ) -> Option<PortSlots<A>> {
     // A node with only endpoints of weight 0 serves them rather than none.
@@ -95,14 +124,10 @@ fn by_weight<A: Address>(
         selection,
         &or_equal(&lists.cluster),
         &or_equal(&lists.local),
+        limit,
     );
     if slots.is_err() {
-        let problem = match selection {
-            Selection::Hashed(_) => "a table for these weights has more than 65,521 slots",
-            Selection::Random | Selection::Sticky(_) => {
-                "a port needs more than 4,096 slots for these weights"
-            }
-        };
+        let problem = "a port needs too many slots for these weights";
         unserved.push(no_effect(annotation::WEIGHTS, problem));
     }
     slots.ok()
@@ -116,7 +141,7 @@ fn first_slots<A: Address>(
 ) -> Spread<A> {
     let selection = match selection {
         Selection::Hashed(_) => {
-            let problem = "a table for more than 3,276 endpoints has more than 65,521 slots";
+            let problem = "a table for the endpoints of a port has too many slots";
             unserved.push(no_effect(annotation::BALANCE, problem));
             Selection::Random
         }
@@ -176,10 +201,11 @@ fn slots<A: Address>(
     selection: Selection,
     cluster: &[WeightedEndpoint<A>],
     local: &[WeightedEndpoint<A>],
+    limit: usize,
 ) -> Result<PortSlots<A>, TooManySlots> {
     let of_list = |list: &[WeightedEndpoint<A>]| match selection {
-        Selection::Hashed(_) => Ok(Slots::in_order(maglev::table(list)?)),
-        Selection::Random | Selection::Sticky(_) => repeated(list),
+        Selection::Hashed(_) => Ok(Slots::in_order(maglev::table(list, limit)?)),
+        Selection::Random | Selection::Sticky(_) => repeated(list, limit),
     };
     Ok(PortSlots {
         cluster: of_list(cluster)?,
@@ -188,12 +214,15 @@ fn slots<A: Address>(
 }
 
 /// Gives each endpoint as many slots as its weight.
-fn repeated<A: Address>(list: &[WeightedEndpoint<A>]) -> Result<Slots<A>, TooManySlots> {
+fn repeated<A: Address>(
+    list: &[WeightedEndpoint<A>],
+    limit: usize,
+) -> Result<Slots<A>, TooManySlots> {
     let total: usize = list.iter().map(|(_, weight)| usize::from(*weight)).sum();
     let limit = if total == list.len() {
         Slots::<A>::MAX
     } else {
-        MAX_WEIGHTED
+        MAX_WEIGHTED.min(limit)
     };
     if total > limit {
         return Err(TooManySlots);

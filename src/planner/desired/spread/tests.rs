@@ -1,7 +1,10 @@
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use super::*;
-use crate::planner::model::{Balance, ServiceFeatures, ServiceName, TrafficPolicy};
+use crate::planner::model::{
+    Balance, Protocol, ServiceFeatures, ServiceName, ServicePort, TrafficPolicy,
+};
 
 type Endpoint = EndpointAddr<Ipv4Addr>;
 
@@ -88,7 +91,7 @@ fn weights_without_a_sum_or_with_too_many_slots_have_no_effect() {
     assert_eq!(
         problems(&spread),
         [format!(
-            "{problem}a port needs more than 4,096 slots for these weights"
+            "{problem}a port needs too many slots for these weights"
         )]
     );
 
@@ -100,7 +103,7 @@ fn weights_without_a_sum_or_with_too_many_slots_have_no_effect() {
     assert_eq!(
         problems(&spread),
         [format!(
-            "{problem}a table for these weights has more than 65,521 slots"
+            "{problem}a port needs too many slots for these weights"
         )]
     );
 }
@@ -130,4 +133,33 @@ fn too_many_endpoints_for_a_table_are_drawn_at_random() {
     assert_eq!(spread.selection, Selection::Random);
     assert_eq!(spread.lists.cluster.len(), 3277);
     assert_eq!(spread.unserved.len(), 1);
+}
+
+#[test]
+fn the_slots_of_all_frontends_of_a_service_are_bounded() {
+    let mut service = service(Some(Balance::Maglev));
+    let port = |port: u16| ServicePort {
+        name: Arc::from(port.to_string()),
+        protocol: Protocol::Tcp,
+        port,
+        node_port: Some(30_000 + port),
+    };
+    service.ports = (0..100).map(port).collect();
+    // A ClusterIP and a node port for each port: 131,072 / 200 = 655 slots.
+    service.cluster_ips = ["10.96.0.1", "fd00::1"]
+        .map(|ip| ip.parse().unwrap())
+        .into();
+    for (count, selection) in [
+        (12, Selection::Hashed(Balance::Maglev)),
+        (13, Selection::Random),
+    ] {
+        let lists = Lists {
+            cluster: (0..count).map(pod).collect(),
+            local: Vec::new(),
+        };
+        let spread = spread(&service, &lists, None);
+        assert_eq!(spread.selection, selection, "{count}");
+        let is_hashed = selection != Selection::Random;
+        assert_eq!(problems(&spread).is_empty(), is_hashed, "{count}");
+    }
 }

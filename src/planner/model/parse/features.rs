@@ -16,6 +16,10 @@ pub mod name {
     pub const BALANCE: &str = "kube-dnat.io/balance";
     /// The shares of endpoints.
     pub const WEIGHTS: &str = "kube-dnat.io/weights";
+    /// The growing share of new endpoints.
+    pub const SLOW_START: &str = "kube-dnat.io/slow-start";
+    /// The ranges of ports at the addresses of the Service.
+    pub const PORT_RANGES: &str = "kube-dnat.io/port-ranges";
     /// What external policy Local does without a local endpoint.
     pub const NO_LOCAL_ENDPOINT: &str = "kube-dnat.io/external-local-without-endpoints";
 }
@@ -29,6 +33,13 @@ pub(super) fn features(
     rejected: &mut Vec<RejectReason>,
 ) -> Option<Box<ServiceFeatures>> {
     let mut parse = Parse(rejected);
+    for (annotation, value) in [
+        (name::SLOW_START, &annotations.slow_start),
+        (name::PORT_RANGES, &annotations.port_ranges),
+    ] {
+        let unsupported = |_: &str| Err::<(), _>("this version does not support it".to_owned());
+        let _unsupported = parse.annotation(annotation, value.as_deref(), unsupported);
+    }
     let features = ServiceFeatures {
         balance: parse.annotation(name::BALANCE, annotations.balance.as_deref(), |text| {
             balance(text, affinity)

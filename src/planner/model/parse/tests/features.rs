@@ -99,6 +99,11 @@ fn a_bad_value_has_no_effect_and_is_reported_once() {
              is neither drop nor reject",
         ),
         (
+            "kube-dnat.io/slow-start: 60s",
+            "",
+            "annotation kube-dnat.io/slow-start has no effect: this version does not support it",
+        ),
+        (
             "kube-dnat.io/weights: a",
             "",
             "annotation kube-dnat.io/weights has no effect: \"a\" is not of the form \
