@@ -4,10 +4,10 @@
 
 #![no_main]
 
-use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use kube_dnat::netlink::{Conntrack, Kernel, NewConnections};
+use kube_dnat::planner::conntrack::EntryScope;
 use kube_dnat::planner::model::{Address, Protocol};
 use kube_dnat_fuzz::Answers;
 use libfuzzer_sys::fuzz_target;
@@ -15,7 +15,11 @@ use libfuzzer_sys::fuzz_target;
 /// Deletes the entries of a protocol.
 fn delete<A: Address>(answers: Answers, protocol: Protocol) {
     let mut conntrack = Conntrack::of(answers.socket);
-    if let Ok(cleaned) = conntrack.delete::<A>(&BTreeSet::from([protocol]), |_| true) {
+    let scope = EntryScope {
+        established_tcp: true,
+        ..EntryScope::from(protocol)
+    };
+    if let Ok(cleaned) = conntrack.delete::<A>(&scope, |_| true) {
         assert!(cleaned.deleted <= cleaned.stale.len());
         assert!(cleaned.stale.len() <= cleaned.entries);
         assert!(cleaned.stale.iter().all(|entry| entry.protocol == protocol));

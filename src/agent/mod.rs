@@ -7,6 +7,7 @@ mod syncing;
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -209,6 +210,7 @@ async fn initial_state(facts: NodeFacts, families: &[Family]) -> anyhow::Result<
     let own = own.context("cannot read this node's addresses")?;
     let state = State::new(NodeFacts {
         own_addresses: Some(own),
+        tcp_pickup: sysctl::tcp_pickup(Path::new("/proc/sys")),
         ..facts
     });
     Ok(if families.contains(&Family::Ipv6) {

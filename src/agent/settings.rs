@@ -1,6 +1,5 @@
 //! Applies the settings of the kernel and of this process at startup, like kube-proxy.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -10,6 +9,7 @@ use tracing::{debug, info, warn};
 use crate::config::Config;
 use crate::logging::LogEvent;
 use crate::netlink::Conntrack;
+use crate::planner::conntrack::EntryScope;
 use crate::planner::model::Protocol;
 use crate::sysctl::{self, SysctlOutcome};
 
@@ -34,7 +34,7 @@ pub(super) fn apply(conntrack: &mut Conntrack, config: &Config) -> anyhow::Resul
     let mut applied = sysctl::apply(root, &sysctls);
     if applied.as_ref().is_err_and(sysctl::SysctlError::is_missing) {
         // A request for its entries makes the kernel load conntrack.
-        conntrack.delete::<Ipv4Addr>(&BTreeSet::from([Protocol::Udp]), |_| false)?;
+        conntrack.delete::<Ipv4Addr>(&EntryScope::from(Protocol::Udp), |_| false)?;
         applied = sysctl::apply(root, &sysctls);
     }
     for outcome in applied? {

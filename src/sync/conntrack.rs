@@ -140,7 +140,7 @@ fn delete<A: Address>(
     let started = Instant::now();
     let frontends = family.frontends(dirty);
     let is_target = |entry: &_| frontends.is_stale(entry) || late_replies.contains(entry);
-    match conntrack.delete(&frontends.protocols(), is_target) {
+    match conntrack.delete(&frontends.scope(), is_target) {
         Ok(result) => {
             let elapsed = started.elapsed();
             debug!(

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::config::ConntrackSettings;
 use crate::planner::model::addr::Family;
+use crate::planner::ruleset::TcpPickup;
 
 /// The maximum of `nf_conntrack_max` that is computed from the number of CPUs, as in kube-proxy
 /// 1.36.
@@ -71,6 +72,17 @@ impl SysctlError {
     #[must_use]
     pub fn is_missing(&self) -> bool {
         self.source.kind() == ErrorKind::NotFound
+    }
+}
+
+/// Reads how conntrack treats packets of unknown TCP connections, below `root`, which is
+/// `/proc/sys`. Without connection tracking it is the kernel's default.
+#[must_use]
+pub fn tcp_pickup(root: &Path) -> TcpPickup {
+    let value = fs::read_to_string(root.join("net/netfilter/nf_conntrack_tcp_loose"));
+    match value.as_deref().map(str::trim) {
+        Ok("0") => TcpPickup::Strict,
+        Ok(_) | Err(_) => TcpPickup::Loose,
     }
 }
 

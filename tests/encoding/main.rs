@@ -39,6 +39,8 @@ fn the_rules_are_encoded_as_nft_encodes_them() {
         "source-cluster-1021",
         "maglev-nodeport-cluster-65521",
         "source-nodeport-4093",
+        "nat-output-closed",
+        "filter-prerouting-closed",
     ];
     // nft 1.0.6 cannot parse session affinity for IPv6: `tests/net` compares its listing.
     let sticky = [

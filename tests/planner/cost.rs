@@ -179,7 +179,32 @@ fn the_cost_of_a_change_depends_on_the_change_only() {
             }
         }
     }
+    for (what, change) in [
+        ("close-removed: switched on", None),
+        ("close-removed: one endpoint replaced", Some(CHANGES[0].1)),
+        (
+            "close-removed: the last endpoint removed",
+            Some(CHANGES[2].1),
+        ),
+    ] {
+        for count in [10, 1000] {
+            let closing = || service_with(None, Some(Box::new(close_removed())));
+            let (operations, bytes) = match change {
+                None => cost(count, service(None), closing()),
+                Some(after) => cost(count, closing(), slice(after(count))),
+            };
+            writeln!(table, "{what:40} {count:>4}  {operations:>10} {bytes:>6}").unwrap();
+        }
+    }
     assert_golden("cost.txt", &table);
+}
+
+/// Returns the features of a Service whose connections to removed endpoints are closed.
+pub(crate) fn close_removed() -> ServiceFeatures {
+    ServiceFeatures {
+        close_removed: true,
+        ..ServiceFeatures::default()
+    }
 }
 
 /// Returns the features of a Service whose endpoints a hash of the connection selects.

@@ -10,6 +10,7 @@
 
 mod affinity;
 mod balance;
+mod close_removed;
 mod cost;
 mod memory;
 mod outcomes;

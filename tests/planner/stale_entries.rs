@@ -87,6 +87,7 @@ impl World {
         for (protocol, destination) in destinations {
             for source in SOURCES.into_iter().chain(self.node.primary_ip) {
                 let entry = |reply_source, masqueraded: bool| ConntrackEntry {
+                    established: false,
                     protocol: *protocol,
                     source: (source, SOURCE_PORT),
                     destination: *destination,
@@ -185,6 +186,7 @@ fn assert_others_stay(
 ) {
     for (protocol, at) in destinations {
         let entry = |source, destination, reply_source| ConntrackEntry {
+            established: false,
             protocol: *protocol,
             source,
             destination,
@@ -373,6 +375,7 @@ fn the_connection_of_the_node_from_another_of_its_addresses_stays() {
     let frontends = state.families.ipv4.frontends(&dirty);
     let is_stale = |source, endpoint| {
         frontends.is_stale(&ConntrackEntry {
+            established: false,
             protocol: Protocol::Tcp,
             source: (source, SOURCE_PORT),
             destination: ([203, 0, 113, 5].into(), 80),

@@ -127,8 +127,10 @@ fn features(
     affinity: Option<u32>,
     balance: Option<Balance>,
     weights: Option<Weights>,
+    close_removed: bool,
 ) -> Option<Box<ServiceFeatures>> {
     let features = ServiceFeatures {
+        close_removed,
         // The parser rejects a hash beside session affinity.
         balance: balance.filter(|_| affinity.is_none()),
         weights,
@@ -153,6 +155,7 @@ fn service(name: String) -> impl Strategy<Value = Service> {
         (
             prop::option::weighted(0.05, prop::sample::select(Balance::ALL.to_vec())),
             prop::option::weighted(0.2, weights()),
+            prop::bool::weighted(0.05),
         ),
     )
         .prop_map(
@@ -164,7 +167,7 @@ fn service(name: String) -> impl Strategy<Value = Service> {
                 lb_ips,
                 (ports, check),
                 policies,
-                (balance, weights),
+                (balance, weights, close_removed),
             )| {
                 let (internal_policy, external_policy, affinity, source_ranges) = policies;
                 // The parser rejects a port that repeats another.
@@ -192,7 +195,7 @@ fn service(name: String) -> impl Strategy<Value = Service> {
                     health_check_node_port: check
                         .filter(|check| !node_ports.contains(&Some(*check))),
                     ports: ports.into(),
-                    features: features(affinity, balance, weights),
+                    features: features(affinity, balance, weights, close_removed),
                 }
             },
         )

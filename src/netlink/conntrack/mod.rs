@@ -3,7 +3,6 @@
 pub(crate) mod connections;
 mod tuple;
 
-use std::collections::BTreeSet;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 #[cfg(feature = "testing")]
@@ -24,7 +23,7 @@ use crate::netlink::uapi::conntrack::{
     SCTP_CONNTRACK_CLOSED, SCTP_CONNTRACK_COOKIE_WAIT, TCP_CONNTRACK_SYN_SENT,
 };
 use crate::netlink::uapi::{NFNL_SUBSYS_CTNETLINK, NLM_F_REQUEST};
-use crate::planner::conntrack::ConntrackEntry;
+use crate::planner::conntrack::{ConntrackEntry, EntryScope};
 use crate::planner::model::{Address, Protocol};
 use tuple::Tuple;
 
@@ -82,19 +81,20 @@ impl Conntrack {
         }
     }
 
-    /// Deletes the stale entries of family `A` and these protocols, with one dump for each protocol
+    /// Deletes the stale entries of family `A` in this scope, with one dump for each protocol
     /// unless it is repeated. An entry that is deleted or replaced meanwhile is not deleted.
     ///
     /// # Errors
     /// The kernel does not dump the entries, or does not delete one.
     pub fn delete<A: Address>(
         &mut self,
-        protocols: &BTreeSet<Protocol>,
+        scope: &EntryScope,
         is_stale: impl Fn(&ConntrackEntry<A>) -> bool,
     ) -> Result<CleanResult<A>, Error> {
         let mut all = DumpedEntries::default();
-        for protocol in protocols {
-            let found = self.find(*protocol, &is_stale)?;
+        for protocol in &scope.protocols {
+            let answered = scope.has_answered(*protocol);
+            let found = self.find(*protocol, answered, &is_stale)?;
             all.entries += found.entries;
             all.stale.extend(found.stale);
             all.deletions.extend(found.deletions);
@@ -121,19 +121,20 @@ impl Conntrack {
         }
     }
 
-    /// Finds the stale entries of a protocol. If the entries change during every attempt, the
+    /// Finds the stale entries of a protocol, those with an answer only if `answered`. If the entries change during every attempt, the
     /// result is that of the last.
     fn find<A: Address>(
         &mut self,
         protocol: Protocol,
+        answered: bool,
         is_stale: impl Fn(&ConntrackEntry<A>) -> bool,
     ) -> Result<DumpedEntries<A>, Error> {
         let mut found = DumpedEntries::default();
         for _ in 0..ATTEMPTS {
             found = DumpedEntries::default();
-            let dumped = self.dump::<A>(protocol, |message| {
+            let dumped = self.dump::<A>(protocol, answered, |message| {
                 let attributes = message.attributes();
-                if let Some(entry) = parse_entry::<A>(protocol, &attributes)? {
+                if let Some(entry) = parse_entry::<A>(protocol, answered, &attributes)? {
                     found.push(entry, &attributes, &is_stale);
                 }
                 Ok(())
@@ -152,6 +153,7 @@ impl Conntrack {
     fn dump<A: Address>(
         &mut self,
         protocol: Protocol,
+        answered: bool,
         mut each: impl FnMut(NetlinkMessage<'_>) -> Result<(), MalformedMessage>,
     ) -> Result<DumpConsistency, RequestError> {
         let kind = kind(IPCTNL_MSG_CT_GET);
@@ -159,7 +161,7 @@ impl Conntrack {
         if self.filters {
             match self
                 .socket
-                .dump(kind, family, &dump_filter(protocol), &mut each)
+                .dump(kind, family, &dump_filter(protocol, answered), &mut each)
             {
                 Err(RequestError::Rejected(Errno::EOPNOTSUPP | Errno::EINVAL)) => {
                     self.filters = false;
@@ -212,9 +214,9 @@ fn kind(message: u8) -> u16 {
     attribute::kind(NFNL_SUBSYS_CTNETLINK, message)
 }
 
-/// Returns the attributes that filter a dump: entries of this protocol, and unless it is UDP only
+/// Returns the attributes that filter a dump: entries of this protocol, and unless `answered` only
 /// those that were never answered (`CTA_STATUS_MASK`, Linux 5.15; older kernels ignore it).
-fn dump_filter(protocol: Protocol) -> Vec<u8> {
+fn dump_filter(protocol: Protocol, answered: bool) -> Vec<u8> {
     let (mut number, mut tuple, mut flags) = (Vec::new(), Vec::new(), Vec::new());
     attribute::push(&mut number, CTA_PROTO_NUM, &[protocol.number()]);
     attribute::push_nested(&mut tuple, CTA_TUPLE_PROTO, &number);
@@ -226,7 +228,7 @@ fn dump_filter(protocol: Protocol) -> Vec<u8> {
     let mut attributes = Vec::new();
     attribute::push_nested(&mut attributes, CTA_TUPLE_ORIG, &tuple);
     attribute::push_nested(&mut attributes, CTA_FILTER, &flags);
-    if protocol != Protocol::Udp {
+    if !answered {
         attribute::push(&mut attributes, CTA_STATUS, &0_u32.to_be_bytes());
         attribute::push(
             &mut attributes,
@@ -266,6 +268,7 @@ fn deletion<A: Address>(entry: &Attributes<'_>) -> Vec<u8> {
 /// Reads an entry; `None` if it has another protocol or family, or cannot be stale.
 fn parse_entry<A: Address>(
     protocol: Protocol,
+    answered: bool,
     attributes: &Attributes<'_>,
 ) -> Result<Option<ConntrackEntry<A>>, MalformedMessage> {
     let original = Tuple::parse(attributes, CTA_TUPLE_ORIG)?;
@@ -273,13 +276,15 @@ fn parse_entry<A: Address>(
         return Ok(None);
     };
     let reply = Tuple::parse(attributes, CTA_TUPLE_REPLY)?.ok_or(MalformedMessage)?;
-    if !may_be_stale(protocol, attributes)? {
+    let established = protocol == Protocol::Tcp && has_answer(attributes)?;
+    if !(established && answered || may_be_stale(protocol, attributes)?) {
         return Ok(None);
     }
     let end = |end: SocketAddr| Some((A::from_ip(end.ip())?, end.port()));
     let entry = || {
         Some(ConntrackEntry {
             protocol,
+            established,
             source: end(original.source)?,
             destination: end(original.destination)?,
             reply_source: end(reply.source)?,
@@ -287,6 +292,12 @@ fn parse_entry<A: Address>(
         })
     };
     Ok(entry())
+}
+
+/// Whether the destination of an entry has answered.
+fn has_answer(attributes: &Attributes<'_>) -> Result<bool, MalformedMessage> {
+    let status = attributes.get(CTA_STATUS).ok_or(MalformedMessage)?;
+    Ok(status.number().ok_or(MalformedMessage)? & IPS_SEEN_REPLY != 0)
 }
 
 /// Whether an entry of this protocol may be stale: any entry of UDP, and otherwise an entry for
@@ -301,8 +312,7 @@ fn may_be_stale(protocol: Protocol, attributes: &Attributes<'_>) -> Result<bool,
             SCTP_UNANSWERED,
         ),
     };
-    let status = attributes.get(CTA_STATUS).ok_or(MalformedMessage)?;
-    if status.number().ok_or(MalformedMessage)? & IPS_SEEN_REPLY != 0 {
+    if has_answer(attributes)? {
         return Ok(false);
     }
     // The kernel dumps no state of an entry that a network card handles.

@@ -159,9 +159,9 @@ pub(crate) fn chain_object(chain: &Chain, family: Family) -> ffi::Chain {
         .set_u32(sys::NFTNL_CHAIN_FAMILY, family_number(family).into())
         .set_str(sys::NFTNL_CHAIN_TABLE, &name(TABLE))
         .set_str(sys::NFTNL_CHAIN_NAME, &name(&chain.name.to_string()));
-    if let Some((hook, priority)) = chain.hook {
+    if let (Some((hook, priority)), Some(kind)) = (chain.hook, chain.chain_type()) {
         object
-            .set_str(sys::NFTNL_CHAIN_TYPE, c"nat")
+            .set_str(sys::NFTNL_CHAIN_TYPE, &name(kind.as_str()))
             .set_u32(sys::NFTNL_CHAIN_HOOKNUM, hook.number())
             .set(sys::NFTNL_CHAIN_PRIO, &priority.to_ne_bytes())
             .set_u32(sys::NFTNL_CHAIN_POLICY, NF_ACCEPT);

@@ -8,19 +8,19 @@ use nftnl::nftnl_sys as sys;
 use super::name;
 use crate::netlink::ffi::{Expr, Rule};
 use crate::netlink::uapi::conntrack::{
-    IP_CT_DIR_ORIGINAL, IPS_CONFIRMED, IPS_DST_NAT, NF_NAT_RANGE_MAP_IPS,
+    IP_CT_DIR_ORIGINAL, IPS_CONFIRMED, IPS_DST_NAT, NF_CT_STATE_INVALID_BIT, NF_NAT_RANGE_MAP_IPS,
     NF_NAT_RANGE_PROTO_RANDOM_FULLY, NF_NAT_RANGE_PROTO_SPECIFIED,
 };
 use crate::netlink::uapi::nf_tables::{
     ICMP_PORT_UNREACH, ICMPV6_PORT_UNREACH, IFNAMSIZ, NFT_CMP_EQ, NFT_CMP_NEQ, NFT_CT_DIRECTION,
-    NFT_CT_DST_IP, NFT_CT_DST_IP6, NFT_CT_PROTO_DST, NFT_CT_STATUS, NFT_DYNSET_OP_DELETE,
-    NFT_DYNSET_OP_UPDATE, NFT_FIB_RESULT_ADDRTYPE, NFT_GOTO, NFT_HASH_JENKINS, NFT_JUMP,
-    NFT_LOOKUP_F_INV, NFT_META_IIFNAME, NFT_META_L4PROTO, NFT_NAT_DNAT, NFT_NG_RANDOM,
-    NFT_PAYLOAD_NETWORK_HEADER, NFT_PAYLOAD_TRANSPORT_HEADER, NFT_REG_1, NFT_REG_VERDICT,
-    NFT_REG32_00, NFT_REJECT_ICMP_UNREACH, NFT_REJECT_TCP_RST, NFT_RETURN, NFTA_FIB_F_DADDR,
-    NFTA_FIB_F_SADDR, RTN_LOCAL,
+    NFT_CT_DST_IP, NFT_CT_DST_IP6, NFT_CT_PROTO_DST, NFT_CT_STATE, NFT_CT_STATUS,
+    NFT_DYNSET_OP_DELETE, NFT_DYNSET_OP_UPDATE, NFT_FIB_RESULT_ADDRTYPE, NFT_GOTO,
+    NFT_HASH_JENKINS, NFT_JUMP, NFT_LOOKUP_F_INV, NFT_META_IIFNAME, NFT_META_L4PROTO, NFT_NAT_DNAT,
+    NFT_NG_RANDOM, NFT_PAYLOAD_NETWORK_HEADER, NFT_PAYLOAD_TRANSPORT_HEADER, NFT_REG_1,
+    NFT_REG_VERDICT, NFT_REG32_00, NFT_REJECT_ICMP_UNREACH, NFT_REJECT_TCP_RST, NFT_RETURN,
+    NFTA_FIB_F_DADDR, NFTA_FIB_F_SADDR, RTN_LOCAL,
 };
-use crate::netlink::uapi::{NF_DROP, NFPROTO_IPV4, NFPROTO_IPV6};
+use crate::netlink::uapi::{NF_DROP, NFPROTO_IPV4, NFPROTO_IPV6, TCP_FLAG_RST, TCP_FLAG_SYN};
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Balance, Protocol};
 use crate::planner::ruleset::{ChainName, Interface, LookupField, SetName, Statement};
@@ -33,6 +33,11 @@ pub(crate) fn push(rule: &mut Rule, statement: &Statement, family: Family) {
     match statement {
         Statement::CtStatusNotDnat => push_status_unlike(rule, IPS_DST_NAT, IPS_DST_NAT),
         Statement::CtStatusConfirmed => push_status_unlike(rule, IPS_CONFIRMED, 0),
+        Statement::CtStateNotInvalid => {
+            rule.push(ct(NFT_CT_STATE, register(0)))
+                .push(compare(NFT_CMP_NEQ, &NF_CT_STATE_INVALID_BIT.to_ne_bytes()));
+        }
+        Statement::TcpMidstream => push_midstream(rule),
         Statement::SourceIsLocal => push_is_local(rule, NFTA_FIB_F_SADDR),
         Statement::DestinationIsLocal => push_is_local(rule, NFTA_FIB_F_DADDR),
         Statement::InputInterface {
@@ -124,7 +129,9 @@ fn push_field(rule: &mut Rule, field: LookupField, family: Family, index: u32) {
         (LookupField::Daddr, Family::Ipv4) => payload(NFT_PAYLOAD_NETWORK_HEADER, 16, 4, register),
         (LookupField::Saddr, Family::Ipv6) => payload(NFT_PAYLOAD_NETWORK_HEADER, 8, 16, register),
         (LookupField::Daddr, Family::Ipv6) => payload(NFT_PAYLOAD_NETWORK_HEADER, 24, 16, register),
-        (LookupField::Dport, _) => payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, register),
+        (LookupField::Dport | LookupField::TcpDport, _) => {
+            payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, register)
+        }
         (LookupField::OriginalDaddr, Family::Ipv4) => original(NFT_CT_DST_IP, register),
         (LookupField::OriginalDaddr, Family::Ipv6) => original(NFT_CT_DST_IP6, register),
         (LookupField::OriginalDport, _) => original(NFT_CT_PROTO_DST, register),
@@ -209,17 +216,30 @@ fn original(key: u32, register: u32) -> Expr {
 
 /// Appends `ct status & STATUS != VALUE`.
 fn push_status_unlike(rule: &mut Rule, status: u32, value: u32) {
-    let register = register(0);
+    rule.push(ct(NFT_CT_STATUS, register(0)))
+        .push(bitwise(&status.to_ne_bytes()))
+        .push(compare(NFT_CMP_NEQ, &value.to_ne_bytes()));
+}
+
+/// Appends `tcp flags ! syn,rst`.
+fn push_midstream(rule: &mut Rule) {
+    push_protocol(rule, Protocol::Tcp);
+    rule.push(payload(NFT_PAYLOAD_TRANSPORT_HEADER, 13, 1, register(0)))
+        .push(bitwise(&[TCP_FLAG_SYN | TCP_FLAG_RST]))
+        .push(compare(NFT_CMP_EQ, &[0]));
+}
+
+/// Masks the first register.
+fn bitwise(mask: &[u8]) -> Expr {
+    let len = u32::try_from(mask.len()).unwrap_or(u32::MAX);
     let mut bitwise = Expr::new(c"bitwise");
     bitwise
-        .set_u32(sys::NFTNL_EXPR_BITWISE_SREG, register)
-        .set_u32(sys::NFTNL_EXPR_BITWISE_DREG, register)
-        .set_u32(sys::NFTNL_EXPR_BITWISE_LEN, 4)
-        .set_u32(sys::NFTNL_EXPR_BITWISE_MASK, status)
-        .set_u32(sys::NFTNL_EXPR_BITWISE_XOR, 0);
-    rule.push(ct(NFT_CT_STATUS, register))
-        .push(bitwise)
-        .push(compare(NFT_CMP_NEQ, &value.to_ne_bytes()));
+        .set_u32(sys::NFTNL_EXPR_BITWISE_SREG, register(0))
+        .set_u32(sys::NFTNL_EXPR_BITWISE_DREG, register(0))
+        .set_u32(sys::NFTNL_EXPR_BITWISE_LEN, len)
+        .set_register(sys::NFTNL_EXPR_BITWISE_MASK, mask)
+        .set_register(sys::NFTNL_EXPR_BITWISE_XOR, &[0; 4][..mask.len()]);
+    bitwise
 }
 
 /// Appends `fib saddr type local`, or `fib daddr type local`.

@@ -23,8 +23,8 @@ use crate::planner::diff::TableStatus;
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{
-    Chain, ChainName, DynamicChain, Element, ElementData, FrontendKind, Interface, Key, PodMatch,
-    Program, SetName, SlotRange, TABLE, Table, Value, program,
+    Chain, ChainName, ClientHook, DynamicChain, Element, ElementData, FrontendKind, Interface, Key,
+    PodMatch, Program, SetName, SlotRange, TABLE, Table, TcpPickup, Value, program,
 };
 
 /// A table of ours without its elements.
@@ -273,8 +273,11 @@ fn every_kind_of_chain(fixed: &Program) -> Vec<Chain> {
         .map(|frontends| DynamicChain::Sticky(frontends, SlotRange::Own, 1))
         .into_iter()
         .chain([DynamicChain::Learn(1), DynamicChain::Gone]);
+    let closed = TcpPickup::ALL.into_iter().flat_map(|pickup| {
+        [ClientHook::Output, ClientHook::Prerouting].map(|hook| DynamicChain::Closed(pickup, hook))
+    });
     let mut chains = program(fixed);
-    chains.extend(dynamic.map(DynamicChain::chain));
+    chains.extend(dynamic.chain(closed).map(DynamicChain::chain));
     chains
 }
 
@@ -424,6 +427,8 @@ mod tests {
             "sticky-nodeport-1",
             "learn-1s",
             "gone",
+            "nat-prerouting-closed",
+            "filter-output-closed",
         ] {
             assert!(names.iter().any(|one| one == name), "{name}: {names:?}");
         }

@@ -265,7 +265,7 @@ impl<A: Address> TableReader<'_, A> {
         let mut dynamic = BTreeSet::new();
         for (name, hook) in found {
             match name.parse::<DynamicChain>() {
-                Ok(chain) if hook == ChainHook::default() => {
+                Ok(chain) if hook == ChainHook::expected(&chain.chain()) => {
                     expected.push(chain.chain());
                     dynamic.insert(chain);
                 }
@@ -402,7 +402,7 @@ impl ChainHook {
             return Self::default();
         };
         Self {
-            kind: Some("nat".to_owned()),
+            kind: chain.chain_type().map(|kind| kind.as_str().to_owned()),
             hook: Some(hook.number()),
             priority: Some(priority),
         }

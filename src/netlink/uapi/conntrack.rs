@@ -47,6 +47,10 @@ pub(crate) const IPS_SEEN_REPLY: u32 = 1 << 1;
 pub(crate) const IPS_CONFIRMED: u32 = 1 << 3;
 pub(crate) const IPS_DST_NAT: u32 = 1 << 5;
 
+// A bit of the state of a packet that is not tracked
+// (`linux/netfilter/nf_conntrack_common.h`).
+pub(crate) const NF_CT_STATE_INVALID_BIT: u32 = 1 << 0;
+
 // The first states of a connection (`linux/netfilter/nf_conntrack_tcp.h` and
 // `nf_conntrack_sctp.h`).
 pub(crate) const TCP_CONNTRACK_SYN_SENT: u8 = 1;

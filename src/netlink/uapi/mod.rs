@@ -64,6 +64,10 @@ pub(crate) const NFPROTO_UNSPEC: u8 = to_u8(libc::NFPROTO_UNSPEC);
 pub(crate) const NFPROTO_IPV4: u8 = to_u8(libc::NFPROTO_IPV4);
 pub(crate) const NFPROTO_IPV6: u8 = to_u8(libc::NFPROTO_IPV6);
 
+// Flags of a TCP header (RFC 9293, 3.1).
+pub(crate) const TCP_FLAG_SYN: u8 = 0x02;
+pub(crate) const TCP_FLAG_RST: u8 = 0x04;
+
 // Verdicts of netfilter (`linux/netfilter.h`): of a rule, and of a chain's policy.
 pub(crate) const NF_DROP: i32 = libc::NF_DROP;
 pub(crate) const NF_ACCEPT: u32 = to_u32(libc::NF_ACCEPT);

@@ -141,6 +141,7 @@ pub(crate) const NFT_REG32_00: u32 = to_u32(libc::NFT_REG32_00);
 // Enums of single kinds of expression. `NFT_DYNSET_OP_DELETE` is of Linux 5.4.
 pub(crate) const NFT_CMP_EQ: u32 = to_u32(libc::NFT_CMP_EQ);
 pub(crate) const NFT_CMP_NEQ: u32 = to_u32(libc::NFT_CMP_NEQ);
+pub(crate) const NFT_CT_STATE: u32 = to_u32(libc::NFT_CT_STATE);
 pub(crate) const NFT_CT_STATUS: u32 = to_u32(libc::NFT_CT_STATUS);
 pub(crate) const NFT_CT_DIRECTION: u32 = to_u32(libc::NFT_CT_DIRECTION);
 pub(crate) const NFT_CT_PROTO_DST: u32 = to_u32(libc::NFT_CT_PROTO_DST);

@@ -212,6 +212,8 @@ fn may_be_stale<A: Address>(
     }
     match claim.protocol() {
         Protocol::Udp => before.has_lost_flows(after),
-        Protocol::Tcp | Protocol::Sctp => before.has_lost_connections(after, route),
+        Protocol::Tcp | Protocol::Sctp => {
+            before.has_lost_connections(after, route) || before.has_lost_closed(after)
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! it would lead to a removed endpoint forever (kube-proxy: `pkg/proxy/conntrack/cleanup.go`). A
 //! SYN without an answer is retransmitted. It refreshes an entry that is older than the frontend,
 //! or that leads to an address that another Pod may get. TCP and SCTP connections with an answer
-//! end by themselves; their entries are not read.
+//! end by themselves; their entries are read only to close those of `kube-dnat.io/close-removed`.
 
 mod dirty;
 
@@ -19,12 +19,12 @@ use crate::planner::diff::Applied;
 use crate::planner::model::{Address, Protocol};
 
 /// A conntrack entry: the addresses and ports of its two tuples.
-///
-/// A TCP or SCTP entry has no answer yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConntrackEntry<A> {
     /// The transport protocol.
     pub protocol: Protocol,
+    /// Whether a TCP connection has an answer. An SCTP entry has none, and UDP does not matter.
+    pub established: bool,
     /// The source of the first packet.
     pub source: (A, u16),
     /// The destination of the first packet.
@@ -46,12 +46,44 @@ impl<A: Address> ConntrackEntry<A> {
             self.destination != self.reply_source || self.source != self.reply_destination;
         let reply = Self {
             protocol: self.protocol,
+            established: false,
             source: self.destination,
             destination: self.source,
             reply_source: self.source,
             reply_destination: self.destination,
         };
         Some(reply).filter(|_| !is_translated)
+    }
+}
+
+/// The entries that may be stale.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EntryScope {
+    /// The protocols: all entries of UDP, and those of TCP and SCTP without an answer.
+    pub protocols: BTreeSet<Protocol>,
+    /// Whether entries of TCP with an answer may be stale, too.
+    pub established_tcp: bool,
+}
+
+impl From<Protocol> for EntryScope {
+    /// Returns the entries of a protocol that may be stale at any frontend.
+    fn from(protocol: Protocol) -> Self {
+        Self {
+            protocols: [protocol].into(),
+            established_tcp: false,
+        }
+    }
+}
+
+impl EntryScope {
+    /// Returns whether entries of a protocol with an answer may be stale.
+    #[must_use]
+    pub fn has_answered(&self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::Udp => true,
+            Protocol::Tcp => self.established_tcp,
+            Protocol::Sctp => false,
+        }
     }
 }
 
@@ -135,10 +167,17 @@ impl<'a, A: Address> AnsweringFrontends<'a, A> {
         }
     }
 
-    /// Returns the protocols of the frontends.
+    /// Returns which entries of the frontends may be stale.
     #[must_use]
-    pub fn protocols(&self) -> BTreeSet<Protocol> {
-        self.frontends.keys().map(Claim::protocol).collect()
+    pub fn scope(&self) -> EntryScope {
+        let mut answering = self
+            .frontends
+            .values()
+            .filter_map(|frontend| frontend.answering.as_ref());
+        EntryScope {
+            protocols: self.frontends.keys().map(Claim::protocol).collect(),
+            established_tcp: answering.any(|answering| answering.closes_removed()),
+        }
     }
 
     /// Returns the number of frontends.
@@ -168,6 +207,8 @@ impl<'a, A: Address> AnsweringFrontends<'a, A> {
     ///
     /// - The entry leads to an endpoint that no longer answers at its frontend.
     /// - The entry is not translated, and a Service has the frontend now.
+    /// - The entry is of an established connection, and its endpoint has been removed from a Service
+    ///   that closes such connections.
     #[must_use]
     pub fn is_stale(&self, entry: &ConntrackEntry<A>) -> bool {
         let (address, port) = entry.destination;
@@ -203,6 +244,11 @@ impl<'a, A: Address> AnsweringFrontends<'a, A> {
         is_ours: bool,
     ) -> bool {
         let endpoint = entry.reply_source;
+        if entry.established && entry.protocol == Protocol::Tcp {
+            let is_translated = endpoint != entry.destination;
+            let closes = answering.is_some_and(|answering| answering.closes(endpoint));
+            return is_ours && is_translated && closes;
+        }
         let is_right = answering.is_some_and(|answering| match entry.protocol {
             Protocol::Udp => answering.answers_flow(endpoint),
             Protocol::Tcp | Protocol::Sctp => {

@@ -40,6 +40,8 @@ pub struct AnsweringEndpoints<A> {
     connections: Vec<EndpointAddr<A>>,
     /// With external policy Local: endpoints of connections from Pods, which reach every endpoint.
     from_pods: Vec<EndpointAddr<A>>,
+    /// All endpoints, if established connections to others are closed.
+    closes_others: Option<Box<[EndpointAddr<A>]>>,
 }
 
 impl<A: Address> AnsweringEndpoints<A> {
@@ -58,9 +60,23 @@ impl<A: Address> AnsweringEndpoints<A> {
         from_anywhere || (may_be_internal && self.from_pods.binary_search(&endpoint).is_ok())
     }
 
-    /// Returns all endpoints that answer datagrams, in order.
+    /// Returns whether established connections to removed endpoints are closed.
+    #[must_use]
+    pub fn closes_removed(&self) -> bool {
+        self.closes_others.is_some()
+    }
+
+    /// Returns whether an established connection to an endpoint is closed.
+    #[must_use]
+    pub fn closes(&self, endpoint: EndpointAddr<A>) -> bool {
+        let others = self.closes_others.as_ref();
+        others.is_some_and(|all| all.binary_search(&endpoint).is_err())
+    }
+
+    /// Returns all endpoints that may have connections.
     pub fn endpoints(&self) -> impl Iterator<Item = EndpointAddr<A>> {
-        self.flows.iter().copied()
+        let in_any_state = self.closes_others.iter().flatten();
+        self.flows.iter().chain(in_any_state).copied()
     }
 }
 
@@ -121,6 +137,7 @@ impl<A: Address> PortElements<A> {
             flows: self.flows(),
             connections: self.connections(route),
             from_pods: self.connections_of_pods(route),
+            closes_others: self.closes_others.clone(),
         }
     }
 
@@ -138,6 +155,16 @@ impl<A: Address> PortElements<A> {
                 &self.connections_of_pods(route),
                 &now.connections_of_pods(route),
             )
+    }
+
+    /// Returns whether an endpoint is missing in `now` whose connections are closed.
+    #[must_use]
+    pub fn has_lost_closed(&self, now: &Self) -> bool {
+        let lists = self
+            .closes_others
+            .as_deref()
+            .zip(now.closes_others.as_deref());
+        lists.is_some_and(|(before, now)| has_lost(before, now))
     }
 
     /// Returns the endpoints that serve while they terminate.

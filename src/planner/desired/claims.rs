@@ -64,6 +64,12 @@ impl<A: Address> Claim<A> {
                 Key::AddressPort(address, port),
                 SetName::External(protocol) | SetName::Sticky(protocol),
             ) => Some(Self::Frontend(protocol, address, port)),
+            (Key::AddressPort(address, port), SetName::CloseRemoved(_)) => {
+                Some(Self::Frontend(Protocol::Tcp, address, port))
+            }
+            (Key::Port(port), SetName::CloseRemovedNodeports(_)) => {
+                Some(Self::Nodeport(Protocol::Tcp, port))
+            }
             (Key::Nodeport(protocol, port) | Key::NodeportSlot(protocol, port, _), _)
             | (
                 Key::Port(port),

@@ -34,6 +34,7 @@ impl<A: Address> PortElements<A> {
             "internal": route(spec.internal),
             "external": route(spec.external),
             "affinitySeconds": spec.selection.affinity(),
+            "closesRemoved": self.closes_others.is_some(),
             "balance": spec.selection.balance(),
             "endpoints": endpoints(&self.lists.cluster),
             "endpointSlots": slots(&self.lists.cluster),

@@ -177,6 +177,14 @@ impl<'a, A: Address> ElementWriter<'a, A> {
         );
     }
 
+    /// Appends the element that answers packets of unknown connections to a frontend with a RST.
+    pub(super) fn push_closing(&mut self, frontend: FrontendKey<A>) {
+        if let Some(pickup) = self.port.closes {
+            let set = (maps(frontend.kind()).close_removed)(pickup);
+            self.push(set, frontend.key_without_protocol(), Value::Nothing);
+        }
+    }
+
     /// Appends the `loadBalancerSourceRanges` of each load-balancer IP.
     pub(super) fn push_source_ranges(&mut self) {
         let port = self.port;

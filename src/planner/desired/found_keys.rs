@@ -2,8 +2,10 @@
 
 use super::Claim;
 use super::frontend::{FrontendKey, maps};
-use crate::planner::model::Address;
-use crate::planner::ruleset::{DynamicChain, Element, FrontendKind, Key, SetName, Value, Verdict};
+use crate::planner::model::{Address, Protocol};
+use crate::planner::ruleset::{
+    DynamicChain, Element, FrontendKind, Key, SetName, TcpPickup, Value, Verdict,
+};
 
 /// The most slots of one list.
 const MAX_SLOTS: u32 = 65_536;
@@ -23,9 +25,18 @@ pub fn verdict_keys<A: Address>(claim: &Claim<A>) -> Vec<(SetName, Key<A>)> {
     let by_frontend = [maps.dispatch, maps.cluster, maps.local];
     let by_frontend = by_frontend.into_iter().chain(restricted);
     let by_protocol = [(maps.external)(protocol), (maps.sticky)(protocol)];
+    let closing = TcpPickup::ALL
+        .map(maps.close_removed)
+        .into_iter()
+        .filter(|_| protocol == Protocol::Tcp);
     by_frontend
         .map(|set| (set, frontend.key()))
-        .chain(by_protocol.map(|set| (set, frontend.key_without_protocol())))
+        .chain(
+            by_protocol
+                .into_iter()
+                .chain(closing)
+                .map(|set| (set, frontend.key_without_protocol())),
+        )
         .collect()
 }
 

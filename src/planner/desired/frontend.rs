@@ -1,7 +1,7 @@
 //! The keys and maps of a frontend.
 
 use crate::planner::model::{Address, Protocol};
-use crate::planner::ruleset::{FrontendKind, Key, SetName, SlotRange, Verdict};
+use crate::planner::ruleset::{FrontendKind, Key, SetName, SlotRange, TcpPickup, Verdict};
 
 /// The map and key of a slot.
 pub(super) type SlotKey<A> = (SetName, Key<A>);
@@ -27,6 +27,8 @@ pub(super) struct FrontendMaps {
     pub(super) external: fn(Protocol) -> SetName,
     /// The map of frontends with session affinity.
     pub(super) sticky: fn(Protocol) -> SetName,
+    /// The set of frontends whose connections to removed endpoints are closed.
+    pub(super) close_removed: fn(TcpPickup) -> SetName,
     /// The verdict for external policy Local.
     pub(super) external_local: Verdict,
 }
@@ -40,6 +42,7 @@ pub(super) fn maps(kind: FrontendKind) -> FrontendMaps {
             local: SetName::ServicesLocal,
             external: SetName::External,
             sticky: SetName::Sticky,
+            close_removed: SetName::CloseRemoved,
             external_local: Verdict::ExternalLocal,
         },
         FrontendKind::Nodeport => FrontendMaps {
@@ -48,6 +51,7 @@ pub(super) fn maps(kind: FrontendKind) -> FrontendMaps {
             local: SetName::NodeportsLocal,
             external: SetName::ExternalNodeports,
             sticky: SetName::StickyNodeports,
+            close_removed: SetName::CloseRemovedNodeports,
             external_local: Verdict::ExternalLocalNodeport,
         },
     }

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::PortSlots;
 use super::answering::UnusedEndpoints;
 use super::element_writer::{DispatchedFrontend, ElementWriter, SlotChanges};
 use super::frontend::{FrontendKey, SlotKey, maps};
+use super::{EndpointAddr, PortSlots};
 use crate::planner::model::{
     Address, Balance, NoLocalEndpoint, Protocol, ServiceName, TrafficPolicy,
 };
 use crate::planner::ruleset::{
-    AddressKind, Comment, Element, FrontendLabel, Key, SetName, SlotRange,
+    AddressKind, Comment, Element, FrontendLabel, Key, SetName, SlotRange, TcpPickup,
 };
 
 /// The treatment of new connections to a frontend.
@@ -71,6 +71,8 @@ pub struct PortElements<A: Address> {
     pub(super) hairpin: Box<[A]>,
     /// The endpoints that are in no list but still answer.
     pub(super) unused: UnusedEndpoints<A>,
+    /// The sorted endpoints in any state, if connections to all others are closed.
+    pub(super) closes_others: Option<Box<[EndpointAddr<A>]>>,
 }
 
 /// A Service port without its endpoints.
@@ -98,6 +100,9 @@ pub(super) struct PortSpec<A: Address> {
     pub(super) internal: Route,
     /// The route of connections to the other frontends.
     pub(super) external: Route,
+    /// The sets with the frontends whose packets in the middle of an unknown connection are
+    /// answered with a RST, if they are.
+    pub(super) closes: Option<TcpPickup>,
     /// The answer to outside clients of external policy Local if no endpoint is on this node.
     pub(super) no_local_endpoint: NoLocalEndpoint,
     /// How the endpoint of a new connection is selected.
@@ -249,6 +254,9 @@ impl<A: Address> PortElements<A> {
             writer.push_masquerading(frontend);
         }
         writer.push_source_ranges();
+        for (frontend, _) in self.spec.frontends() {
+            writer.push_closing(frontend);
+        }
         self.push_slots(
             &SlotChanges::all(&self.lists.cluster),
             &SlotChanges::all(&self.lists.local),

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::answering::UnusedEndpoints;
-use super::eligible::weighted;
+use super::eligible::{in_any_state, weighted};
 use super::maglev::WeightedEndpoint;
 use super::port::{PortElements, PortSpec, Route, Selection};
 use super::spread::{Lists, spread};
@@ -16,7 +16,7 @@ use super::{
     health_check_claim,
 };
 use crate::planner::model::{
-    Address, EndpointSlice, NoLocalEndpoint, Service, ServiceName, ServicePort, Store,
+    Address, EndpointSlice, NoLocalEndpoint, Protocol, Service, ServiceName, ServicePort, Store,
     TrafficPolicy,
 };
 use crate::planner::ruleset::Element;
@@ -180,6 +180,7 @@ impl<A: Address> ElementsBuilder<'_, A> {
             local: eligible.local,
         };
         let (selection, lists) = self.spread(port, lists, routes);
+        let closes = closes_removed(service, port.protocol);
         let unused = UnusedEndpoints::new(eligible.ready, eligible.draining, &lists);
         let spec = PortSpec {
             name: Arc::clone(&port.name),
@@ -193,6 +194,8 @@ impl<A: Address> ElementsBuilder<'_, A> {
             node_port,
             internal,
             external,
+            // A hash sends a connection that comes from another node to the same endpoint.
+            closes: (closes && selection.balance().is_none()).then(|| self.node.tcp_pickup()),
             no_local_endpoint: self.no_local_endpoint(),
             selection,
             policies: [service.internal_policy, service.external_policy],
@@ -202,6 +205,7 @@ impl<A: Address> ElementsBuilder<'_, A> {
             lists,
             hairpin: eligible.hairpin.into(),
             unused,
+            closes_others: closes.then(|| in_any_state(port, self.slices)),
         })
     }
 
@@ -360,6 +364,12 @@ impl<A: Address> ElementsBuilder<'_, A> {
         }
         Some(A::aggregate(&ranges).into())
     }
+}
+
+/// Returns whether connections of this protocol to removed endpoints of a Service are closed.
+fn closes_removed(service: &Service, protocol: Protocol) -> bool {
+    let features = service.features.as_ref();
+    protocol == Protocol::Tcp && features.is_some_and(|features| features.close_removed)
 }
 
 /// Returns the routes of connections to the `ClusterIPs` and to the other frontends of a port.

@@ -2,7 +2,7 @@
 
 use super::Applied;
 use crate::planner::model::{Address, ServiceName};
-use crate::planner::ruleset::{Element, Key, SetName, Value, Verdict};
+use crate::planner::ruleset::{Element, Key, SetName, Value};
 
 impl<A: Address> Applied<A> {
     /// Adds the elements that the table was found to have for a Service, in the order of sets and
@@ -27,7 +27,7 @@ impl<A: Address> Applied<A> {
     /// Counts an element that the table has, and its use of a chain.
     pub(super) fn count_found(&mut self, element: &Element<A>) {
         *self.elements.entry(element.set).or_insert(0) += 1;
-        if let Value::Verdict(Verdict::Dynamic(chain)) = element.value {
+        if let Some(chain) = element.value.chain_for(element.set) {
             self.adopt_unused([chain]);
             *self.chains.entry(chain).or_insert(0) += 1;
         }

@@ -6,14 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::shared::is_shared;
 use super::{Applied, Delta, DesiredChange, Op, Operation, Plan, Transaction};
 use crate::planner::model::{Address, ServiceName};
-use crate::planner::ruleset::{DynamicChain, Element, Key, SetName, Value, Verdict};
-
-fn chain_of<A>(value: &Value<A>) -> Option<DynamicChain> {
-    match value {
-        Value::Verdict(Verdict::Dynamic(chain)) => Some(*chain),
-        Value::Verdict(_) | Value::Nothing | Value::Endpoint(..) => None,
-    }
-}
+use crate::planner::ruleset::{DynamicChain, Element, Key, SetName};
 
 /// The operations and counters of a plan, while its elements are compared.
 pub(super) struct Planner<'a, A: Address> {
@@ -86,7 +79,7 @@ impl<'a, A: Address> Planner<'a, A> {
             *changed_by = service.cloned();
             return;
         }
-        if let Some(chain) = chain_of(&element.value) {
+        if let Some(chain) = element.value.chain_for(element.set) {
             let count = self.chain_count(chain);
             *count = count.saturating_sub(1);
         }
@@ -103,7 +96,7 @@ impl<'a, A: Address> Planner<'a, A> {
             *changed_by = service.cloned();
             return;
         }
-        if let Some(chain) = chain_of(&element.value) {
+        if let Some(chain) = element.value.chain_for(element.set) {
             *self.chain_count(chain) += 1;
             if let (DynamicChain::Hashed(..), Some(service)) = (chain, service) {
                 let first = self.hashed_for.entry(chain);

@@ -234,6 +234,8 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                     Statement::Goto(chain) => RuleFlow::Goto(*chain),
                     Statement::CtStatusNotDnat
                     | Statement::CtStatusConfirmed
+                    | Statement::CtStateNotInvalid
+                    | Statement::TcpMidstream
                     | Statement::SourceIsLocal
                     | Statement::DestinationIsLocal
                     | Statement::InputInterface { .. }
@@ -274,7 +276,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         let (holds, inverted) = match statement {
             Statement::CtStatusNotDnat => (self.translated.is_none(), false),
             // The packet is the first of its connection.
-            Statement::CtStatusConfirmed => (false, false),
+            Statement::CtStatusConfirmed | Statement::TcpMidstream => (false, false),
             Statement::SourceIsLocal => {
                 let address = self.source.address;
                 let local = address.is_some_and(|address| self.rules.is_local_address(address));
@@ -300,7 +302,8 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                 self.affinity_seconds = Some(*seconds);
                 (true, false)
             }
-            Statement::DeleteAffinity { .. }
+            Statement::CtStateNotInvalid
+            | Statement::DeleteAffinity { .. }
             | Statement::Vmap { .. }
             | Statement::Dnat { .. }
             | Statement::Masquerade
@@ -554,7 +557,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                 LookupField::Protocol => KeyPart::Protocol(self.frontend.protocol),
                 LookupField::Saddr => KeyPart::Address(self.source.address?),
                 LookupField::Daddr => KeyPart::Address(address),
-                LookupField::Dport => KeyPart::Port(port),
+                LookupField::Dport | LookupField::TcpDport => KeyPart::Port(port),
                 LookupField::OriginalDaddr => KeyPart::Address(self.frontend.address),
                 LookupField::OriginalDport => KeyPart::Port(self.frontend.port),
                 LookupField::Direction => KeyPart::Original,

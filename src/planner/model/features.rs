@@ -16,6 +16,8 @@ pub struct ServiceFeatures {
     /// The answer to outside clients of external policy Local if no endpoint is on this node
     /// (`kube-dnat.io/external-local-without-endpoints`); `None`: the answer of the configuration.
     pub no_local_endpoint: Option<NoLocalEndpoint>,
+    /// Whether TCP connections to removed endpoints are closed (`kube-dnat.io/close-removed`).
+    pub close_removed: bool,
 }
 
 /// The fields of a connection whose hash selects its endpoint, on every node the same.

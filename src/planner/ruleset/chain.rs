@@ -1,9 +1,19 @@
 //! Chains with their hooks and rules.
 //!
 //! Every base chain has the type nat: the kernel evaluates it only for the first packet of a
-//! connection (`nf_nat_inet_fn`).
+//! connection (`nf_nat_inet_fn`). The exception is [`TcpPickup::Strict`], for packets of no
+//! connection.
 
-use super::{ChainName, Rule};
+use super::{ChainName, DynamicChain, Rule, TcpPickup};
+
+/// The type of a base chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChainType {
+    /// Evaluated for the first packet of a connection.
+    Nat,
+    /// Evaluated for every packet.
+    Filter,
+}
 
 /// The netfilter hook that evaluates a base chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +49,38 @@ impl Hook {
 pub struct Chain {
     /// The name of the chain.
     pub name: ChainName,
-    /// The hook and priority of a base chain, whose type is nat and whose policy is accept.
+    /// The hook and priority of a base chain, whose policy is accept.
     pub hook: Option<(Hook, i32)>,
     /// The rules, in order.
     pub rules: Vec<Rule>,
+}
+
+impl ChainType {
+    /// Returns the kernel's and nft's name of the type.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nat => "nat",
+            Self::Filter => "filter",
+        }
+    }
+}
+
+impl Chain {
+    /// Returns the type of a base chain; `None` for a chain that other chains call.
+    #[must_use]
+    pub fn chain_type(&self) -> Option<ChainType> {
+        self.hook.as_ref()?;
+        let strict = |name| {
+            matches!(
+                name,
+                ChainName::Dynamic(DynamicChain::Closed(TcpPickup::Strict, _))
+            )
+        };
+        Some(if strict(self.name) {
+            ChainType::Filter
+        } else {
+            ChainType::Nat
+        })
+    }
 }

@@ -6,7 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Chain, ChainName, LookupField, Rule, SetName, Statement};
+use super::closed::{closed, write_name};
+use super::{Chain, ChainName, ClientHook, LookupField, Rule, SetName, Statement, TcpPickup};
 use crate::planner::model::{Balance, Protocol};
 
 /// The kind of frontend that a chain balances connections of.
@@ -55,6 +56,10 @@ pub enum DynamicChain {
     Learn(u32),
     /// `gone`: unpins a client and drops its connection.
     Gone,
+    /// `nat-prerouting-closed` and similar names: resets connections to removed endpoints.
+    ///
+    /// It is a base chain: no element goes to it, but those of its sets need it.
+    Closed(TcpPickup, ClientHook),
 }
 
 /// The maximum number of endpoints whose `pick` chain is part of the fixed program.
@@ -103,6 +108,7 @@ impl DynamicChain {
             }
             Self::Learn(seconds) => learn(seconds),
             Self::Gone => gone(),
+            Self::Closed(pickup, hook) => return closed(pickup, hook),
         };
         Chain {
             name: ChainName::Dynamic(self),
@@ -111,12 +117,20 @@ impl DynamicChain {
         }
     }
 
-    /// Returns the target of the chain's goto, which must exist before it.
+    /// Returns the target of the chain's goto, or the base chain that belongs to it. It must exist
+    /// before the chain.
     #[must_use]
     pub fn goto_target(self) -> Option<Self> {
         match self {
             Self::Sticky(kind, list, slots) => Some(Self::Pick(kind, list, slots)),
-            Self::Pick(..) | Self::Hashed(..) | Self::Learn(_) | Self::Gone => None,
+            Self::Closed(pickup, ClientHook::Prerouting) => {
+                Some(Self::Closed(pickup, ClientHook::Output))
+            }
+            Self::Pick(..)
+            | Self::Hashed(..)
+            | Self::Learn(_)
+            | Self::Gone
+            | Self::Closed(_, ClientHook::Output) => None,
         }
     }
 
@@ -126,7 +140,7 @@ impl DynamicChain {
         match self {
             Self::Pick(_, _, slots) | Self::Sticky(_, _, slots) => Some((None, slots)),
             Self::Hashed(balance, _, _, slots) => Some((Some(balance), slots)),
-            Self::Learn(_) | Self::Gone => None,
+            Self::Learn(_) | Self::Gone | Self::Closed(..) => None,
         }
     }
 
@@ -153,6 +167,7 @@ impl DynamicChain {
             Self::Sticky(Nodeport, Cluster, _) => "sticky-nodeport-cluster",
             Self::Learn(_) => "learn",
             Self::Gone => "gone",
+            Self::Closed(..) => "closed",
         }
     }
 }
@@ -250,6 +265,7 @@ impl fmt::Display for DynamicChain {
             }
             Self::Learn(seconds) => write!(f, "{}-{seconds}s", self.prefix()),
             Self::Gone => f.write_str(self.prefix()),
+            Self::Closed(pickup, hook) => write_name(*pickup, *hook, f),
         }
     }
 }
@@ -263,8 +279,12 @@ impl FromStr for DynamicChain {
     type Err = NotDynamicChain;
 
     fn from_str(name: &str) -> Result<Self, NotDynamicChain> {
-        if name == Self::Gone.prefix() {
-            return Ok(Self::Gone);
+        let closed = TcpPickup::ALL
+            .into_iter()
+            .flat_map(|pickup| ClientHook::ALL.map(|hook| Self::Closed(pickup, hook)));
+        let mut without_number = closed.chain([Self::Gone]);
+        if let Some(chain) = without_number.find(|chain| chain.to_string() == name) {
+            return Ok(chain);
         }
         let (_, number) = name.rsplit_once('-').ok_or(NotDynamicChain)?;
         let digits = number.strip_suffix('s').unwrap_or(number);
@@ -309,7 +329,14 @@ mod tests {
                 names.insert(chain.to_string());
             }
         }
-        assert_eq!(names.len(), 18);
+        for pickup in TcpPickup::ALL {
+            for hook in ClientHook::ALL {
+                let chain = DynamicChain::Closed(pickup, hook);
+                assert_eq!(chain.to_string().parse(), Ok(chain));
+                names.insert(chain.to_string());
+            }
+        }
+        assert_eq!(names.len(), 22);
         for other in [
             "pick", "pick-", "pick-0", "pick-03", "pick-3s", "learn-3", "services", "refuse",
             "gone-1",

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::registers::{RegisterReader, Registers};
-use super::{ChainName, Comment, DynamicChain, ElementType, Key, SetName, set};
+use super::{ChainName, ClientHook, Comment, DynamicChain, ElementType, Key, SetName, set};
 use crate::planner::model::Address;
 
 /// The verdict of an element in a verdict map.
@@ -141,6 +141,20 @@ impl<A: Address> fmt::Display for Element<A> {
 }
 
 impl<A: Address> Value<A> {
+    /// Returns the dynamic chain that an element of this set with this value needs: the chain of its
+    /// verdict, or the base chain that looks the set up.
+    #[must_use]
+    pub fn chain_for(&self, set: SetName) -> Option<DynamicChain> {
+        match (self, set) {
+            (Self::Verdict(Verdict::Dynamic(chain)), _) => Some(*chain),
+            (
+                Self::Nothing,
+                SetName::CloseRemoved(pickup) | SetName::CloseRemovedNodeports(pickup),
+            ) => Some(DynamicChain::Closed(pickup, ClientHook::Prerouting)),
+            _ => None,
+        }
+    }
+
     /// Returns the kernel's representation of an endpoint; `None` for any other value.
     #[must_use]
     pub fn endpoint_bytes(&self) -> Option<Vec<u8>> {

@@ -4,6 +4,7 @@
 //! [`crate::netlink`] encodes them, and [`crate::planner::diff`] compares them.
 
 mod chain;
+mod closed;
 mod comment;
 mod denial;
 mod dynamic_chain;
@@ -20,7 +21,8 @@ mod statement;
 mod table;
 mod user_data;
 
-pub use chain::{Chain, Hook};
+pub use chain::{Chain, ChainType, Hook};
+pub use closed::{ClientHook, TcpPickup};
 pub use comment::{Comment, service_and_port};
 pub use denial::Denial;
 pub use dynamic_chain::{DynamicChain, FrontendKind, SlotRange};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::DynamicChain;
+use super::{DynamicChain, TcpPickup};
 use crate::planner::model::Protocol;
 
 /// The name of kube-dnat's table in the families `ip` and `ip6`.
@@ -67,6 +67,10 @@ pub enum SetName {
     External(Protocol),
     /// Maps a node port of a protocol to the chain that masquerades its connections.
     ExternalNodeports(Protocol),
+    /// The frontends whose connections to removed endpoints are closed.
+    CloseRemoved(TcpPickup),
+    /// The node ports whose connections to removed endpoints are closed.
+    CloseRemovedNodeports(TcpPickup),
     /// The pairs of an endpoint that may be on this node with itself.
     Hairpin,
 }
@@ -113,7 +117,7 @@ impl fmt::Display for SetName {
 
 /// The name of a chain.
 ///
-/// Base chains are named `nat-HOOK`. The target of a verdict map is named by what it does, then by
+/// Base chains are named `nat-HOOK`, or `filter-HOOK` by their type. The target of a verdict map is named by what it does, then by
 /// the connections that it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ChainName {

@@ -76,11 +76,12 @@ fn write_set<A: Address>(table: &Table<A>, set: &Set, text: &mut String) -> fmt:
 /// Writes a chain with its rules.
 fn write_chain(chain: &Chain, family: Family, text: &mut String) -> fmt::Result {
     writeln!(text, "\n\tchain {} {{", chain.name)?;
-    if let Some((hook, priority)) = chain.hook {
+    if let (Some((hook, priority)), Some(kind)) = (chain.hook, chain.chain_type()) {
+        let kind = kind.as_str();
         let (hook, priority) = (hook_name(hook), priority_name(hook, priority));
         writeln!(
             text,
-            "\t\ttype nat hook {hook} priority {priority}; policy accept;"
+            "\t\ttype {kind} hook {hook} priority {priority}; policy accept;"
         )?;
     }
     for rule in &chain.rules {

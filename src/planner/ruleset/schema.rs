@@ -89,6 +89,8 @@ impl SetName {
             | Self::StickyNodeports(_)
             | Self::External(_)
             | Self::ExternalNodeports(_)
+            | Self::CloseRemoved(_)
+            | Self::CloseRemovedNodeports(_)
             | Self::Hairpin => true,
             Self::PodCidrs
             | Self::PodCidrsLocal

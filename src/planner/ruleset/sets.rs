@@ -3,11 +3,13 @@
 use super::ElementType::{self, Endpoint, Nothing, Verdict};
 use super::KeyField::{self, Address, Direction, Net, Port, Protocol, Slot};
 use super::SetName::{
-    self, Affinity, AffinityFull, ClusterIps, ClusterIpsSticky, Denied, Endpoints, External,
-    ExternalNodeports, Gone, Hairpin, LoadBalancerIps, NodeIps, NodeportEndpoints, Nodeports,
-    NodeportsCluster, NodeportsLocal, PodCidrs, PodCidrsLocal, ServiceCidrs, Services,
-    ServicesCluster, ServicesLocal, ServicesRestricted, SourceRanges, Sticky, StickyNodeports,
+    self, Affinity, AffinityFull, CloseRemoved, CloseRemovedNodeports, ClusterIps,
+    ClusterIpsSticky, Denied, Endpoints, External, ExternalNodeports, Gone, Hairpin,
+    LoadBalancerIps, NodeIps, NodeportEndpoints, Nodeports, NodeportsCluster, NodeportsLocal,
+    PodCidrs, PodCidrsLocal, ServiceCidrs, Services, ServicesCluster, ServicesLocal,
+    ServicesRestricted, SourceRanges, Sticky, StickyNodeports,
 };
+use super::TcpPickup::{Loose, Strict};
 use crate::planner::model::Protocol::{Sctp, Tcp, Udp};
 
 /// The declaration of a set or map, or of three that differ in their protocol.
@@ -247,6 +249,33 @@ pub const SETS: &[SetRow] = &[
         &[Port],
         Verdict,
         "like `external-tcp`, for a node port",
+    ),
+    row(
+        &[(CloseRemoved(Loose), "close-removed")],
+        &[Address, Port],
+        Nothing,
+        "connections to removed endpoints of this TCP frontend are closed (`kube-dnat.io/close-removed`), with `nf_conntrack_tcp_loose` 1",
+    ),
+    row(
+        &[(CloseRemovedNodeports(Loose), "close-removed-nodeports")],
+        &[Port],
+        Nothing,
+        "like `close-removed`, for a node port",
+    ),
+    row(
+        &[(CloseRemoved(Strict), "close-removed-strict")],
+        &[Address, Port],
+        Nothing,
+        "like `close-removed`, with `nf_conntrack_tcp_loose` 0",
+    ),
+    row(
+        &[(
+            CloseRemovedNodeports(Strict),
+            "close-removed-strict-nodeports",
+        )],
+        &[Port],
+        Nothing,
+        "like `close-removed-strict`, for a node port",
     ),
     row(
         &[(Hairpin, "hairpin")],

@@ -56,6 +56,8 @@ pub enum LookupField {
     Daddr,
     /// `th dport`, the destination port.
     Dport,
+    /// `tcp dport`, the destination port in a rule that matches TCP by a field of its header.
+    TcpDport,
     /// `ct original ip daddr`, the destination address before DNAT.
     OriginalDaddr,
     /// `ct direction`, the direction of the packet in its connection.
@@ -95,6 +97,7 @@ impl LookupField {
             | Self::Saddr
             | Self::Daddr
             | Self::Dport
+            | Self::TcpDport
             | Self::OriginalDaddr
             | Self::Direction
             | Self::OriginalDport => return None,
@@ -124,6 +127,10 @@ pub enum Statement {
     /// A NAT chain sees one only if no NAT existed for its first packet; conntrack does not
     /// translate such a connection anymore.
     CtStatusConfirmed,
+    /// Match packets that the kernel tracks, or does not track on purpose (`notrack`).
+    CtStateNotInvalid,
+    /// Match TCP packets that neither open a connection nor reset one.
+    TcpMidstream,
     /// Match if the source is an address of the node.
     SourceIsLocal,
     /// Match if the destination is an address of the node.
@@ -212,6 +219,7 @@ impl LookupField {
             Self::Saddr => write!(text, "{ip} saddr"),
             Self::Daddr => write!(text, "{ip} daddr"),
             Self::Dport => write!(text, "th dport"),
+            Self::TcpDport => write!(text, "tcp dport"),
             Self::OriginalDaddr => write!(text, "ct original {ip} daddr"),
             Self::OriginalDport => write!(text, "ct original proto-dst"),
             Self::Direction => write!(text, "ct direction"),
@@ -259,6 +267,9 @@ impl Statement {
         match self {
             Self::CtStatusNotDnat => text.write_str("ct status & dnat != dnat"),
             Self::CtStatusConfirmed => text.write_str("ct status confirmed"),
+            Self::CtStateNotInvalid => text.write_str("ct state != invalid"),
+            // nft adds the match on TCP itself, and omits it in a listing.
+            Self::TcpMidstream => text.write_str("tcp flags ! syn,rst"),
             Self::SourceIsLocal => text.write_str("fib saddr type local"),
             Self::DestinationIsLocal => text.write_str("fib daddr type local"),
             Self::InputInterface {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Comment, DynamicChain, Element, Key, SetName, Value, Verdict};
+use super::{Comment, DynamicChain, Element, Key, SetName, Value};
 use crate::planner::model::Address;
 
 /// The value and comment of an element.
@@ -155,12 +155,11 @@ impl<A: Address> Table<A> {
     /// # Errors
     /// If the table does not have the chain, or uses it.
     pub fn delete_chain(&mut self, chain: DynamicChain) -> Result<(), InconsistentTable> {
-        let target = Value::Verdict(Verdict::Dynamic(chain));
-        let in_use = self
-            .elements
-            .values()
-            .flat_map(BTreeMap::values)
-            .any(|data| data.value == target);
+        let mut elements = self.elements.iter();
+        let in_use = elements.any(|(set, elements)| {
+            let mut elements = elements.values();
+            elements.any(|data| data.value.chain_for(*set) == Some(chain))
+        });
         let mut others = self.dynamic.iter();
         if in_use || others.any(|other| other.goto_target() == Some(chain)) {
             return Err(InconsistentTable::ChainInUse(chain));
@@ -196,7 +195,7 @@ impl<A: Address> Table<A> {
                 key: key.to_string(),
             });
         }
-        if let Value::Verdict(Verdict::Dynamic(chain)) = value
+        if let Some(chain) = value.chain_for(set)
             && !self.has_chain(chain)
         {
             return Err(InconsistentTable::NoChain(chain));

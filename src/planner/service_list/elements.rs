@@ -7,12 +7,12 @@ use super::{EndpointCounts, FrontendResult, FrontendRow, ListedEndpoint};
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Balance, Protocol, TrafficPolicy};
 use crate::planner::ruleset::{
-    AddressKind, Comment, DynamicChain, Element, Key, SetName, SlotRange, Value, Verdict,
-    service_and_port,
+    AddressKind, Comment, DynamicChain, Element, Key, SetName, SlotRange, TcpPickup, Value,
+    Verdict, service_and_port,
 };
 
 /// The sets and maps that rows are made of. Those of [`SetName::OF_FRONTENDS`] have counters.
-pub const SETS_OF_FRONTENDS: [SetName; 18] = {
+pub const SETS_OF_FRONTENDS: [SetName; 22] = {
     use Protocol::{Sctp, Tcp, Udp};
     [
         SetName::Services,
@@ -28,6 +28,10 @@ pub const SETS_OF_FRONTENDS: [SetName; 18] = {
         SetName::StickyNodeports(Tcp),
         SetName::StickyNodeports(Udp),
         SetName::StickyNodeports(Sctp),
+        SetName::CloseRemoved(TcpPickup::Loose),
+        SetName::CloseRemovedNodeports(TcpPickup::Loose),
+        SetName::CloseRemoved(TcpPickup::Strict),
+        SetName::CloseRemovedNodeports(TcpPickup::Strict),
         SetName::ClusterIps,
         SetName::ClusterIpsSticky,
         SetName::Hairpin,
@@ -60,6 +64,8 @@ pub struct FrontendElements<A: Address> {
     verdicts: HashMap<(SetName, Frontend<A>), Verdict>,
     /// The affinity timeouts in seconds.
     affinity: HashMap<Frontend<A>, u32>,
+    /// The frontends whose connections to removed endpoints are closed.
+    closing: BTreeSet<Frontend<A>>,
     /// The `ClusterIPs` in use.
     cluster_ips: BTreeSet<A>,
     /// The addresses of endpoints that are or may be on this node.
@@ -74,6 +80,7 @@ impl<A: Address> Default for FrontendElements<A> {
             dispatch: BTreeMap::new(),
             verdicts: HashMap::new(),
             affinity: HashMap::new(),
+            closing: BTreeSet::new(),
             cluster_ips: BTreeSet::new(),
             hairpin: BTreeSet::new(),
             endpoints: HashMap::new(),
@@ -101,6 +108,9 @@ impl<A: Address> FrontendElements<A> {
         match (set, value) {
             (SetName::ClusterIps | SetName::ClusterIpsSticky, _) => {
                 self.cluster_ips.extend(key.address());
+            }
+            (SetName::CloseRemoved(_) | SetName::CloseRemovedNodeports(_), _) => {
+                self.closing.extend(with_protocol(Protocol::Tcp, &key));
             }
             (SetName::Hairpin, _) => {
                 if let Key::Pair(address, _) = key {
@@ -209,6 +219,7 @@ impl<A: Address> FrontendElements<A> {
             port,
             policy,
             affinity_seconds: self.affinity.get(&frontend).copied(),
+            closes_removed: self.closing.contains(&frontend),
             balance,
             slots,
             result,

@@ -78,6 +78,9 @@ pub struct FrontendRow {
     pub policy: Option<TrafficPolicy>,
     /// The seconds that session affinity keeps a client at its endpoint; `None` without affinity.
     pub affinity_seconds: Option<u32>,
+    /// Whether this node answers packets of unknown connections, since connections to removed endpoints
+    /// are closed.
+    pub closes_removed: bool,
     /// The hash that selects the endpoint of a connection, `maglev` or `source`; `None`: at random.
     pub balance: Option<Balance>,
     /// The slots that the endpoints share, if one of them has several.

@@ -58,17 +58,15 @@ fn stale_udp_entries_are_deleted_and_others_stay() {
     });
     let mut read = |stale: &dyn Fn(&ConntrackEntry<Ipv4Addr>) -> bool| {
         let seen = std::cell::RefCell::new(BTreeSet::new());
-        let cleaned = conntrack.delete(
-            &[Protocol::Udp].into(),
-            |entry: &ConntrackEntry<Ipv4Addr>| {
+        let cleaned =
+            conntrack.delete(&Protocol::Udp.into(), |entry: &ConntrackEntry<Ipv4Addr>| {
                 assert_eq!(entry.source, (Ipv4Addr::LOCALHOST, 10_000));
                 assert_eq!(entry.reply_destination, entry.source);
                 assert_eq!(entry.reply_source, entry.destination);
                 assert_eq!(entry.destination.1, 53);
                 seen.borrow_mut().insert(entry.destination.0);
                 stale(entry)
-            },
-        );
+            });
         (cleaned.expect("a dump"), seen.into_inner())
     };
     let all: BTreeSet<_> = (0..ENTRIES).map(address).collect();
@@ -118,7 +116,7 @@ fn tcp_and_sctp_entries_can_be_stale_only_if_they_were_never_answered() {
         listing.contains("SYN_SENT") && listing.contains("sctp")
     });
     for (protocol, port) in [(Protocol::Tcp, 80), (Protocol::Sctp, 3868)] {
-        let cleaned = conntrack.delete(&[protocol].into(), |entry: &ConntrackEntry<Ipv4Addr>| {
+        let cleaned = conntrack.delete(&protocol.into(), |entry: &ConntrackEntry<Ipv4Addr>| {
             entry.protocol == protocol
         });
         let cleaned = cleaned.expect("a dump");

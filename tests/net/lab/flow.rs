@@ -3,9 +3,9 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::probe::{Answer, Outcome, Probe, Protocol, uninterrupted};
 
@@ -75,6 +75,17 @@ impl Flow {
             // rejected or dropped.
             Ok(()) | Err(_) => self.read(),
         }
+    }
+
+    /// Sends a keep-alive probe after each idle second, the shortest time that the kernel allows, and
+    /// returns what the client sees next.
+    pub(crate) fn keep_alive(&mut self) -> Outcome {
+        let second = Duration::from_secs(1);
+        let every_second = TcpKeepalive::new().with_time(second).with_interval(second);
+        self.socket
+            .set_tcp_keepalive(&every_second)
+            .expect("keep-alive");
+        self.read()
     }
 
     fn read(&self) -> Outcome {

@@ -9,6 +9,7 @@ mod bugreport;
 mod changes;
 mod check;
 mod check_cluster;
+mod close_removed;
 mod cluster_ip;
 mod commands;
 mod completion;
@@ -91,6 +92,7 @@ const MODULES: &[fn() -> Vec<Trial>] = &[
     changes::tests,
     check::tests,
     check_cluster::tests,
+    close_removed::tests,
     cluster_ip::tests,
     commands::tests,
     completion::tests,

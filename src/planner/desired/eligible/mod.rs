@@ -106,6 +106,15 @@ pub fn eligible<A: Address>(
     }
 }
 
+/// Returns the sorted endpoints of a port, in any state.
+pub(super) fn in_any_state<A: Address>(
+    port: &ServicePort,
+    slices: &[&EndpointSlice],
+) -> Box<[EndpointAddr<A>]> {
+    let merged = merge(port, slices, |_: A| true);
+    merged.into_iter().map(|(key, _)| key).collect()
+}
+
 /// An endpoint of a port, and its conditions in the slice that takes precedence.
 type MergedEndpoint<'a, A> = (EndpointAddr<A>, &'a model::Endpoint<A>);
 

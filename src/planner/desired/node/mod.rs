@@ -11,7 +11,7 @@ use super::{Claims, ClientSides};
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, NoLocalEndpoint, OwnAddresses, Protocol, Store};
 use crate::planner::ruleset::{
-    Element, Interface, Key, PodMatch, Program, SetName, Value, Verdict,
+    Element, Interface, Key, PodMatch, Program, SetName, TcpPickup, Value, Verdict,
 };
 
 /// The way to recognise this node's Pods (`--detect-local-mode`).
@@ -57,6 +57,8 @@ pub struct NodeFacts {
     pub pods: PodSource,
     /// `--masquerade-all`: all connections to a `ClusterIP` are masqueraded.
     pub masquerade_all: bool,
+    /// `nf_conntrack_tcp_loose`: how the kernel tracks packets of unknown TCP connections.
+    pub tcp_pickup: TcpPickup,
     /// `--refuse-unserved-load-balancer-ports`: ports of load-balancer IPs that no Service has are
     /// refused.
     pub refuse_load_balancer_ports: bool,
@@ -78,6 +80,7 @@ impl Default for NodeFacts {
         Self {
             pods: PodSource::default(),
             masquerade_all: false,
+            tcp_pickup: TcpPickup::default(),
             refuse_load_balancer_ports: false,
             counters: true,
             no_local_endpoint: NoLocalEndpoint::default(),
@@ -165,6 +168,8 @@ pub struct NodeElements<A: Address> {
     service_cidrs: Vec<A::Net>,
     /// The answer to outside clients of external policy Local if no endpoint is on this node.
     no_local_endpoint: NoLocalEndpoint,
+    /// How the kernel tracks packets of unknown TCP connections.
+    tcp_pickup: TcpPickup,
     /// Whether other ports of load-balancer IPs are refused.
     refuses_load_balancer_ports: bool,
     /// Whether the table denies packets to `ClusterIPs` that no Service has; `false` only while
@@ -184,6 +189,7 @@ impl<A: Address> Default for NodeElements<A> {
             counted: &[],
             service_cidrs: Vec::new(),
             no_local_endpoint: NoLocalEndpoint::default(),
+            tcp_pickup: TcpPickup::default(),
             refuses_load_balancer_ports: false,
             denies: false,
         }
@@ -248,6 +254,7 @@ impl<A: Address> NodeElements<A> {
             counted: &Protocol::ALL,
             service_cidrs: of_family(&mut service_cidrs.copied()),
             no_local_endpoint: facts.no_local_endpoint,
+            tcp_pickup: facts.tcp_pickup,
             refuses_load_balancer_ports: facts.refuse_load_balancer_ports,
             denies: true,
         }
@@ -275,6 +282,11 @@ impl<A: Address> NodeElements<A> {
     /// Returns the answer to outside clients of external policy Local without a local endpoint.
     pub(super) fn no_local_endpoint(&self) -> NoLocalEndpoint {
         self.no_local_endpoint
+    }
+
+    /// Returns how the kernel tracks packets of unknown TCP connections.
+    pub(super) fn tcp_pickup(&self) -> TcpPickup {
+        self.tcp_pickup
     }
 
     /// Returns whether other ports of these load-balancer IPs of a Service are refused.

@@ -20,6 +20,8 @@ pub mod name {
     pub const SLOW_START: &str = "kube-dnat.io/slow-start";
     /// The ranges of ports at the addresses of the Service.
     pub const PORT_RANGES: &str = "kube-dnat.io/port-ranges";
+    /// Whether connections to removed endpoints are closed.
+    pub const CLOSE_REMOVED: &str = "kube-dnat.io/close-removed";
     /// What external policy Local does without a local endpoint.
     pub const NO_LOCAL_ENDPOINT: &str = "kube-dnat.io/external-local-without-endpoints";
 }
@@ -45,6 +47,13 @@ pub(super) fn features(
             balance(text, affinity)
         }),
         weights: parse.annotation(name::WEIGHTS, annotations.weights.as_deref(), weights),
+        close_removed: parse
+            .annotation(
+                name::CLOSE_REMOVED,
+                annotations.close_removed.as_deref(),
+                close_removed,
+            )
+            .unwrap_or_default(),
         no_local_endpoint: parse.annotation(
             name::NO_LOCAL_ENDPOINT,
             annotations.external_local_without_endpoints.as_deref(),
@@ -104,6 +113,12 @@ fn weights(text: &str) -> Result<Weights, String> {
         }
     }
     Ok(Weights::new(weights))
+}
+
+/// Parses `kube-dnat.io/close-removed`.
+fn close_removed(text: &str) -> Result<bool, String> {
+    text.parse()
+        .map_err(|_error| format!("{text:?} is neither true nor false"))
 }
 
 /// Parses `kube-dnat.io/external-local-without-endpoints`.

@@ -67,6 +67,9 @@ fn annotations_switch_features_on() {
             Some(answer)
         );
     }
+    let closing = features("kube-dnat.io/close-removed: 'true'");
+    assert!(closing.unwrap().close_removed);
+    assert_eq!(features("kube-dnat.io/close-removed: 'false'"), None);
     let weights = "zone-a=3, node:worker-1=2,10.244.1.9=0,fd00::9=100";
     let targets = [
         (WeightTarget::Zone("zone-a".into()), 3),
@@ -102,6 +105,12 @@ fn a_bad_value_has_no_effect_and_is_reported_once() {
             "kube-dnat.io/slow-start: 60s",
             "",
             "annotation kube-dnat.io/slow-start has no effect: this version does not support it",
+        ),
+        (
+            "kube-dnat.io/close-removed: 'yes'",
+            "",
+            "annotation kube-dnat.io/close-removed has no effect: \"yes\" is neither true nor \
+             false",
         ),
         (
             "kube-dnat.io/weights: a",

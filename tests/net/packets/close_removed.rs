@@ -1,0 +1,278 @@
+//! Connections to removed endpoints are closed (`kube-dnat.io/close-removed`).
+
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use super::shop::{Shop, cart_on_every_frontend, cart_slices, frontends};
+use super::{Cluster, Daemon, Family, Host, Probe, Protocol, names, servers};
+use crate::lab::{Flow, Outcome, Service, nft, patient, wait_until};
+
+pub(super) fn tests() -> Vec<Trial> {
+    use super::close_removed;
+    crate::trials!(close_removed:
+        every_client_of_a_removed_endpoint_is_reset,
+        every_client_of_a_removed_endpoint_is_reset_without_pickup,
+        outside_clients_of_policy_local_are_reset,
+        idle_connections_with_keep_alive_are_reset,
+        idle_connections_with_keep_alive_are_reset_without_pickup,
+        connections_to_endpoints_that_stay_in_any_state_go_on,
+        without_the_annotation_connections_go_on,
+        an_endpoint_that_is_removed_while_the_daemon_is_down_is_closed_at_the_start,
+    )
+}
+
+/// The value of `nf_conntrack_tcp_loose` on the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loose {
+    Yes,
+    No,
+}
+
+/// Creates a shop whose node tracks packets of unknown connections in this way.
+fn shop(loose: Loose) -> Shop {
+    let shop = Shop::new();
+    if loose == Loose::No {
+        let node = &shop.cluster.node.namespace;
+        node.sysctls(&[("net/netfilter/nf_conntrack_tcp_loose", "0")]);
+    }
+    shop
+}
+
+fn closing() -> Service {
+    cart_on_every_frontend().annotation("close-removed", "true")
+}
+
+fn manifests(shop: &Shop, service: &Service, pods: &[&str]) -> String {
+    let pods = pods.iter().map(|name| shop.cluster.pod(name));
+    service.yaml() + &cart_slices(pods).yaml()
+}
+
+/// Returns a local Pod that may be an endpoint itself, another one, the node and an outside client.
+fn sources(cluster: &Cluster) -> [&Host; 4] {
+    [
+        cluster.pod("pod-1"),
+        cluster.pod("pod-3"),
+        &cluster.node,
+        &cluster.client,
+    ]
+}
+
+/// An open connection, and the server that it leads to.
+struct Connection {
+    name: String,
+    server: String,
+    flow: Flow,
+}
+
+impl Connection {
+    fn open(probe: &Probe<'_>) -> Self {
+        let mut flow = Flow::open(probe).unwrap_or_else(|outcome| panic!("{probe}: {outcome:?}"));
+        let server = flow.greeting().answer().server;
+        Self {
+            name: probe.to_string(),
+            server,
+            flow,
+        }
+    }
+
+    /// Opens connections from every source to every frontend.
+    fn open_all(shop: &Shop) -> Vec<Self> {
+        let mut connections = Vec::new();
+        for family in Family::ALL {
+            for (_, to) in frontends(family) {
+                for source in sources(&shop.cluster) {
+                    connections.push(Self::open(&source.probe(Protocol::Tcp, to)));
+                }
+            }
+        }
+        connections
+    }
+
+    fn assert_goes_on(&mut self) {
+        let outcome = self.flow.ask();
+        assert_eq!(
+            outcome.server(),
+            Some(&*self.server),
+            "{}: {outcome:?}",
+            self.name
+        );
+    }
+
+    /// Asserts that the next packet of the client is answered by a RST at once.
+    fn assert_reset(&mut self) {
+        let asked = Instant::now();
+        let outcome = self.flow.ask();
+        let elapsed = asked.elapsed();
+        let expected = Outcome::Broken(ErrorKind::ConnectionReset);
+        assert_eq!(outcome, expected, "{} to {}", self.name, self.server);
+        // A retransmission of the client would take 200 ms.
+        assert!(elapsed < patient(Duration::from_millis(100)), "{elapsed:?}");
+    }
+}
+
+/// Waits until the node tracks no connection to this Pod that has an answer.
+fn await_forgotten(shop: &Shop, pod: &str) {
+    let ips = Family::ALL.map(|family| format!("src={} ", shop.cluster.pod(pod).ip(family)));
+    wait_until(&format!("no connection to {pod} is tracked"), || {
+        let is_left = |family| {
+            let arguments = ["-L", "-f", family, "-p", "tcp", "--state", "ESTABLISHED"];
+            let listing = shop.cluster.node.namespace.command("conntrack", &arguments);
+            // The second source of a line is that of replies.
+            listing.lines().any(|line| {
+                let reply = line
+                    .rsplit_once("src=")
+                    .map(|(_, reply)| format!("src={reply}"));
+                reply.is_some_and(|reply| ips.iter().any(|ip| reply.starts_with(ip)))
+            })
+        };
+        !["ipv4", "ipv6"].into_iter().any(is_left)
+    });
+}
+
+fn reset_every_client(loose: Loose) {
+    let shop = shop(loose);
+    let service = closing();
+    let daemon = shop.start(&manifests(&shop, &service, &["pod-1", "remote-1"]));
+    let mut connections = Connection::open_all(&shop);
+    daemon.apply("shop.yaml", &manifests(&shop, &service, &["remote-1"]));
+    await_forgotten(&shop, "pod-1");
+    let (gone, stay): (Vec<_>, Vec<_>) =
+        (connections.iter_mut()).partition(|connection| connection.server == "pod-1:8080");
+    assert!(!gone.is_empty() && !stay.is_empty());
+    gone.into_iter().for_each(Connection::assert_reset);
+    stay.into_iter().for_each(Connection::assert_goes_on);
+    let mut others = Connection::open_all(&shop);
+    // With no endpoint left, the next packet is answered, too.
+    daemon.apply("shop.yaml", &manifests(&shop, &service, &[]));
+    await_forgotten(&shop, "remote-1");
+    for connection in &mut others {
+        assert_eq!(connection.server, "remote-1:8080", "{}", connection.name);
+        connection.assert_reset();
+    }
+    daemon.apply("shop.yaml", &manifests(&shop, &service, &["pod-2"]));
+    for family in Family::ALL {
+        for (_, to) in frontends(family) {
+            let probe = shop.cluster.client.probe(Protocol::Tcp, to);
+            assert_eq!(servers(&probe), names(["pod-2:8080"]), "{probe}");
+        }
+    }
+}
+
+fn every_client_of_a_removed_endpoint_is_reset() {
+    reset_every_client(Loose::Yes);
+}
+
+fn every_client_of_a_removed_endpoint_is_reset_without_pickup() {
+    reset_every_client(Loose::No);
+}
+
+fn outside_clients_of_policy_local_are_reset() {
+    for loose in [Loose::Yes, Loose::No] {
+        let shop = shop(loose);
+        let service = closing().spec("externalTrafficPolicy", json!("Local"));
+        let daemon = shop.start(&manifests(&shop, &service, &["pod-1", "remote-1"]));
+        let mut connections: Vec<_> = Family::ALL
+            .into_iter()
+            .flat_map(|family| {
+                let [_, external @ ..] = frontends(family);
+                external.map(|(_, to)| shop.cluster.client.probe(Protocol::Tcp, to))
+            })
+            .map(|probe| Connection::open(&probe))
+            .collect();
+        // No endpoint is left on the node: a new connection from outside is dropped.
+        daemon.apply("shop.yaml", &manifests(&shop, &service, &["remote-1"]));
+        await_forgotten(&shop, "pod-1");
+        connections.iter_mut().for_each(Connection::assert_reset);
+    }
+}
+
+fn reset_idle(loose: Loose) {
+    let shop = shop(loose);
+    let service = closing();
+    let daemon = shop.start(&manifests(&shop, &service, &["pod-1"]));
+    let mut connections: Vec<_> = Family::ALL
+        .into_iter()
+        .flat_map(|family| {
+            let to = (family.cluster_ip(1), 80);
+            let sources = [
+                shop.cluster.pod("pod-3"),
+                &shop.cluster.node,
+                &shop.cluster.client,
+            ];
+            sources.map(|source| Connection::open(&source.probe(Protocol::Tcp, to)))
+        })
+        .collect();
+    daemon.apply("shop.yaml", &manifests(&shop, &service, &["remote-1"]));
+    await_forgotten(&shop, "pod-1");
+    for connection in &mut connections {
+        let outcome = connection.flow.keep_alive();
+        let expected = Outcome::Broken(ErrorKind::ConnectionReset);
+        assert_eq!(outcome, expected, "{}", connection.name);
+    }
+}
+
+fn idle_connections_with_keep_alive_are_reset() {
+    reset_idle(Loose::Yes);
+}
+
+fn idle_connections_with_keep_alive_are_reset_without_pickup() {
+    reset_idle(Loose::No);
+}
+
+fn connections_to_endpoints_that_stay_in_any_state_go_on() {
+    let shop = Shop::new();
+    let service = closing();
+    let with = |conditions: &Value| {
+        let slices = cart_slices([shop.cluster.pod("remote-1")]);
+        let slices = slices.with([shop.cluster.pod("pod-1")], conditions);
+        service.yaml() + &slices.yaml()
+    };
+    let daemon = shop.start(&manifests(&shop, &service, &["pod-1", "remote-1"]));
+    let mut connections = Connection::open_all(&shop);
+    for conditions in [
+        json!({ "ready": false, "serving": true, "terminating": true }),
+        json!({ "ready": false, "serving": false, "terminating": true }),
+        json!({ "ready": false, "serving": false, "terminating": false }),
+    ] {
+        daemon.apply("shop.yaml", &with(&conditions));
+        connections.iter_mut().for_each(Connection::assert_goes_on);
+    }
+    daemon.apply("shop.yaml", &manifests(&shop, &service, &["remote-1"]));
+    await_forgotten(&shop, "pod-1");
+    let gone = connections.iter_mut();
+    let gone = gone.filter(|connection| connection.server == "pod-1:8080");
+    gone.for_each(Connection::assert_reset);
+}
+
+fn without_the_annotation_connections_go_on() {
+    let shop = Shop::new();
+    let service = cart_on_every_frontend();
+    let daemon = shop.start(&manifests(&shop, &service, &["pod-1", "remote-1"]));
+    let mut connections = Connection::open_all(&shop);
+    // With the annotation, only what is removed from then on is closed.
+    daemon.apply("shop.yaml", &manifests(&shop, &service, &["remote-1"]));
+    connections.iter_mut().for_each(Connection::assert_goes_on);
+    // The base chains exist only while a Service needs them.
+    let has_chains = || nft::list(&shop.cluster.node.namespace).contains("-closed {");
+    assert!(!has_chains());
+    daemon.apply("shop.yaml", &manifests(&shop, &closing(), &["remote-1"]));
+    assert!(has_chains());
+}
+
+fn an_endpoint_that_is_removed_while_the_daemon_is_down_is_closed_at_the_start() {
+    for loose in [Loose::Yes, Loose::No] {
+        let shop = shop(loose);
+        let service = closing();
+        let daemon = shop.start(&manifests(&shop, &service, &["pod-1"]));
+        let mut connections = Connection::open_all(&shop);
+        daemon.terminate();
+        shop.manifests
+            .write("shop.yaml", &manifests(&shop, &service, &["remote-1"]));
+        let _daemon = Daemon::start(&shop.cluster, &shop.manifests);
+        await_forgotten(&shop, "pod-1");
+        connections.iter_mut().for_each(Connection::assert_reset);
+    }
+}
