@@ -188,6 +188,7 @@ impl<A: Address> FamilyState<A> {
             health,
             planned_for,
             dirty_frontends,
+            replaced_ranges,
         } = effects;
         self.prepared.clear();
         self.planned_for = Some(planned_for);
@@ -197,6 +198,7 @@ impl<A: Address> FamilyState<A> {
             self.applied = base;
         }
         self.applied.committed(delta);
+        self.forget_ranges(&replaced_ranges);
         self.node_dirty = false;
         self.changed_cluster_ips.clear();
         self.changed_ports.clear();

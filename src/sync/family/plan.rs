@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::FamilyState;
 use crate::planner::conntrack::DirtyFrontends;
 use crate::planner::desired::{
-    HealthCheck, NodeElements, NodeFacts, ServiceElements, UnservedReason, health_check,
+    Claim, HealthCheck, NodeElements, NodeFacts, ServiceElements, UnservedReason, health_check,
     service_elements,
 };
 use crate::planner::diff::{
@@ -46,6 +46,8 @@ pub struct Effects<A: Address> {
     pub(super) planned_for: PlannedFor<A>,
     /// The frontends that change.
     pub(super) dirty_frontends: DirtyFrontends<A>,
+    /// The frontends whose unknown source ranges the transaction deletes.
+    pub(super) replaced_ranges: BTreeSet<Claim<A>>,
 }
 
 /// The facts of the node that the elements of every Service depend on.
@@ -112,7 +114,14 @@ impl<A: Address> FamilyState<A> {
         let health = self.changed_health_checks(store, &node, &names);
         let base = everything.then(Applied::default);
         let applied = base.as_ref().unwrap_or(&self.applied);
-        let Plan { transaction, delta } = Plan::new(applied, change);
+        let Plan {
+            mut transaction,
+            delta,
+        } = Plan::new(applied, change);
+        let replaced_ranges = match view {
+            KernelView::Applied => self.replace_unknown_ranges(&mut transaction),
+            KernelView::Empty => BTreeSet::new(),
+        };
         FamilyPlan {
             transaction,
             effects: Effects {
@@ -125,6 +134,7 @@ impl<A: Address> FamilyState<A> {
                 health,
                 planned_for,
                 dirty_frontends,
+                replaced_ranges,
             },
         }
     }

@@ -372,6 +372,46 @@ impl<A: Address> FamilyState<A> {
         })
     }
 
+    /// Deletes the ranges first that the table still has at frontends for which a transaction adds
+    /// ranges; returns these frontends.
+    ///
+    /// A Service that was read may get a frontend that it had in the table, or another one had. The
+    /// kernel rejects ranges that overlap, and keeps the comment of one that exists.
+    pub(super) fn replace_unknown_ranges(
+        &self,
+        transaction: &mut Transaction<A>,
+    ) -> BTreeSet<Claim<A>> {
+        let unknown = self
+            .read_back
+            .as_ref()
+            .map(|read_back| &read_back.source_ranges)
+            .filter(|ranges| !ranges.is_empty());
+        let Some(unknown) = unknown else {
+            return BTreeSet::new();
+        };
+        let claims = transaction.operations.iter().filter_map(|operation| {
+            let Op::Add(element) = &operation.op else {
+                return None;
+            };
+            Claim::of_element(element.set, &element.key)
+                .filter(|claim| element.set == SetName::SourceRanges && unknown.contains_key(claim))
+        });
+        let claims: BTreeSet<_> = claims.collect();
+        let ranges = claims.iter().filter_map(|claim| unknown.get(claim));
+        let ranges: Vec<_> = ranges.flatten().cloned().collect();
+        transaction.delete_first(&ranges);
+        claims
+    }
+
+    /// Records that the kernel committed [`Self::replace_unknown_ranges`].
+    pub(super) fn forget_ranges(&mut self, replaced: &BTreeSet<Claim<A>>) {
+        if let Some(read_back) = &mut self.read_back {
+            for claim in replaced {
+                read_back.source_ranges.remove(claim);
+            }
+        }
+    }
+
     /// Returns the transaction that deletes what no Service needs, if every Service was read.
     #[must_use]
     pub fn plan_end_of_read_back(&self) -> Option<Transaction<A>> {
