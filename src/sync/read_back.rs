@@ -54,7 +54,8 @@ impl State {
             .next_services(others))
     }
 
-    /// Returns the step that reads these of the [`Self::next_services`].
+    /// Returns the step that reads the first of these of the [`Self::next_services`], as many as fit:
+    /// at least one.
     #[must_use]
     pub fn steps(&self, services: &ServicesToRead) -> ReadBackSteps {
         per_family!(self.families.as_ref().zip(services.as_ref()), |(

@@ -4,13 +4,16 @@ use std::net::IpAddr;
 
 use kube_dnat::per_family;
 use kube_dnat::planner::model::{
-    Address, Event, Object, ObjectKind, Protocol, Service, ServiceName, ServicePort, TrafficPolicy,
+    Address, Event, Object, ObjectKind, Protocol, Service, ServiceFeatures, ServiceName,
+    ServicePort, TrafficPolicy,
 };
 use kube_dnat::planner::ruleset::{SetName, Table};
+use kube_dnat::sync::SERVICES_PER_STEP;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::reading::{apply_events, read_back};
+use crate::cost::{maglev, slice_named};
+use crate::reading::{apply_events, begin, read_back};
 use crate::world::{Tables, commit, event, forgotten, ipv6, key, normalised, skip, state, update};
 
 /// Deletes some elements of a table, as another program might.
@@ -21,15 +24,9 @@ fn damage<A: Address>(table: &mut Table<A>, every: usize) {
     }
 }
 
-/// Returns a report of a Service, whose load-balancer IP only these clients may use.
-fn service(
-    name: &str,
-    number: u8,
-    port: &str,
-    load_balancer_ip: Option<[u8; 4]>,
-    clients: &str,
-) -> Event {
-    let service = Service {
+/// Returns a Service whose load-balancer IP only these clients may use.
+fn service(name: &str, number: u8, load_balancer_ip: Option<[u8; 4]>, clients: &str) -> Service {
+    Service {
         name: ServiceName::from_key(&name.into()),
         created: None,
         has_selector: true,
@@ -41,17 +38,23 @@ fn service(
         affinity: None,
         source_ranges: [clients.parse().unwrap()].into(),
         health_check_node_port: None,
-        ports: [ServicePort {
-            name: port.into(),
-            protocol: Protocol::Udp,
-            port: 82,
-            node_port: None,
-        }]
-        .into(),
+        ports: [port("http")].into(),
         features: None,
-    };
-    let service = Object::Service(service.into());
-    update(key(ObjectKind::Service, name), Some(service))
+    }
+}
+
+fn port(name: &str) -> ServicePort {
+    ServicePort {
+        name: name.into(),
+        protocol: Protocol::Tcp,
+        port: 80,
+        node_port: None,
+    }
+}
+
+fn report(service: Service) -> Event {
+    let key = key(ObjectKind::Service, service.name.as_str());
+    update(key, Some(Object::Service(service.into())))
 }
 
 /// A Service lost a frontend while kube-dnat did not run, and gets it again after its elements were
@@ -59,32 +62,65 @@ fn service(
 #[test]
 fn a_frontend_that_comes_back_during_a_read_back_has_its_source_ranges() {
     const FRONTEND: Option<[u8; 4]> = Some([198, 51, 100, 1]);
+    const CLIENTS: &str = "192.0.2.0/24";
     let cases = [
-        ("", "192.0.2.0/24"),
-        ("dns", "192.0.2.0/24"),
-        ("", "192.0.2.0/25"),
+        ("http", CLIENTS),
+        ("web", CLIENTS),
+        ("http", "192.0.2.0/25"),
     ];
-    for (port, clients) in cases {
+    for (name, clients) in cases {
         let (mut state, mut kernel) = (state(), Tables::default());
-        apply_events(
-            &mut state,
-            &[service("shop/cart", 1, "", FRONTEND, "192.0.2.0/24")],
-        );
+        let before = report(service("shop/cart", 1, FRONTEND, CLIENTS));
+        apply_events(&mut state, &[before]);
         commit(&mut state, &mut kernel);
 
         let mut state = crate::world::state();
-        let without = service("shop/cart", 1, "", None, "192.0.2.0/24");
-        let other = service("shop/web", 2, "", None, "192.0.2.0/24");
+        let without = report(service("shop/cart", 1, None, CLIENTS));
+        let other = report(service("shop/web", 2, None, CLIENTS));
         apply_events(&mut state, &[without, other]);
-        let again = service("shop/cart", 1, port, FRONTEND, clients);
+        let again = report(Service {
+            ports: [port(name)].into(),
+            ..service("shop/cart", 1, FRONTEND, clients)
+        });
         read_back(&mut state, &mut kernel, &[vec![again]]);
-        let case = format!("port {port:?}, clients {clients}");
+        let case = format!("port {name}, clients {clients}");
         let ranges = kernel.ipv4.elements_of(SetName::SourceRanges);
         assert_eq!(ranges.count(), 1, "{case}");
         assert_eq!(kernel.ipv4, state.families.ipv4.applied().table(), "{case}");
         let fresh = Tables::fresh(&state).ipv4;
         assert_eq!(normalised(&kernel.ipv4), normalised(&fresh), "{case}");
     }
+}
+
+/// Returns the number of Services that the first step reads, all of which have these features and
+/// this number of endpoints.
+fn services_in_step(services: u8, endpoints: u32, features: Option<&ServiceFeatures>) -> usize {
+    let mut state = state();
+    for number in 0..services {
+        let name = format!("shop/service-{number}");
+        let service = Service {
+            features: features.cloned().map(Box::new),
+            ..service(&name, number, Some([198, 51, 100, number]), "0.0.0.0/0")
+        };
+        apply_events(
+            &mut state,
+            &[report(service), slice_named(&name, 0..endpoints)],
+        );
+    }
+    begin(&mut state, &Tables::default());
+    let steps = state.steps(&state.next_services(usize::MAX));
+    let before = state.families.ipv4.unread_count();
+    state.adopt(steps);
+    before - state.families.ipv4.unread_count()
+}
+
+#[test]
+fn services_with_many_slots_make_no_step_long() {
+    // Two threads read a step.
+    let part = SERVICES_PER_STEP / 2;
+    assert_eq!(services_in_step(200, 1, None), 200);
+    assert!(services_in_step(200, 20, None) >= part);
+    assert_eq!(services_in_step(3, 400, Some(&maglev())), 1);
 }
 
 proptest! {

@@ -79,7 +79,8 @@ fn step(state: &mut State, tables: &mut Tables, others: usize) -> usize {
     operations
 }
 
-fn begin(state: &mut State, tables: &Tables) {
+/// Begins to read the tables back.
+pub(crate) fn begin(state: &mut State, tables: &Tables) {
     state.begin_read_back(Dual::both(
         Some(part(&tables.ipv4, |element| {
             !element.set.has_service_keys()

@@ -22,6 +22,10 @@ use crate::planner::ruleset::{Element, Key, SetName, SlotRange, Table, Value, se
 /// The most Services of a step that did not change, so that a change waits for a short time only.
 pub const SERVICES_PER_STEP: usize = 300;
 
+/// The number of keys at which a thread's part of a step is full: a Service has up to 131,072 slots.
+/// 150 Services with two frontends and 20 endpoints have fewer keys.
+const KEYS_PER_STEP: usize = 10_000;
+
 /// The state of a read-back that is not complete.
 #[derive(Debug)]
 pub(in crate::sync) struct ReadBack<A: Address> {
@@ -43,6 +47,39 @@ pub(in crate::sync) struct ReadBack<A: Address> {
 }
 
 impl<A: Address> ReadBack<A> {
+    /// Returns a Service to read: what it should have, and the frontends and keys that it has or had.
+    fn to_read(&self, name: &ServiceName, (desired, unserved): Desired<A>) -> ServiceInStep<A> {
+        let former = self.former_claims.get(name);
+        let mut claims: BTreeSet<_> = former.into_iter().flatten().copied().collect();
+        claims.extend(desired.frontends().map(|(claim, ..)| claim));
+        let before = self.previous.elements_of(name);
+        let before_claims = before
+            .iter()
+            .filter_map(|element| Claim::of_element(element.set, &element.key));
+        claims.extend(before_claims);
+        let elements = keyed_elements(&desired, name);
+        let keys = elements.iter().map(|element| (element.set, element.key));
+        let mut keys: Vec<_> = keys.collect();
+        if !before.is_empty() {
+            let before = before
+                .iter()
+                .filter(|element| element.set.has_service_keys());
+            keys.extend(before.map(|element| (element.set, element.key)));
+            keys.sort_unstable();
+            keys.dedup();
+        }
+        ServiceInStep {
+            name: name.clone(),
+            desired,
+            unserved,
+            elements,
+            claims,
+            keys,
+            new_from: 0,
+            differs: false,
+        }
+    }
+
     /// Records the keys of a Service that was read.
     fn know<'k>(&mut self, keys: impl IntoIterator<Item = &'k ElementKey<A>>)
     where
@@ -187,7 +224,8 @@ impl<A: Address> FamilyState<A> {
         changed.iter().copied().chain(others).cloned().collect()
     }
 
-    /// Returns the step that reads these of the [`Self::next_services`].
+    /// Returns the step that reads the first of these of the [`Self::next_services`], as many as fit:
+    /// at least one.
     #[must_use]
     pub fn step(
         &self,
@@ -197,41 +235,19 @@ impl<A: Address> FamilyState<A> {
     ) -> Option<ReadBackStep<A>> {
         let read_back = self.read_back.as_ref()?;
         let node = NodeElements::new(facts, store, &self.claims);
-        let services = services.iter().map(|name| {
+        let mut key_count = 0;
+        let services = services.iter().map_while(|name| {
+            if key_count >= KEYS_PER_STEP {
+                return None;
+            }
             let service = store.service(name);
-            let (desired, unserved) = service.map_or_else(
+            let desired = service.map_or_else(
                 || (ServiceElements::default(), Vec::new()),
                 |service| service_elements(service, store, &self.claims, &node),
             );
-            let former = read_back.former_claims.get(name);
-            let mut claims: BTreeSet<_> = former.into_iter().flatten().copied().collect();
-            claims.extend(desired.frontends().map(|(claim, ..)| claim));
-            let before = read_back.previous.elements_of(name);
-            let before_claims = before
-                .iter()
-                .filter_map(|element| Claim::of_element(element.set, &element.key));
-            claims.extend(before_claims);
-            let elements = keyed_elements(&desired, name);
-            let keys = elements.iter().map(|element| (element.set, element.key));
-            let mut keys: Vec<_> = keys.collect();
-            if !before.is_empty() {
-                let before = before
-                    .iter()
-                    .filter(|element| element.set.has_service_keys());
-                keys.extend(before.map(|element| (element.set, element.key)));
-                keys.sort_unstable();
-                keys.dedup();
-            }
-            ServiceInStep {
-                name: name.clone(),
-                desired,
-                unserved,
-                elements,
-                claims,
-                keys,
-                new_from: 0,
-                differs: false,
-            }
+            let service = read_back.to_read(name, desired);
+            key_count += service.keys.len();
+            Some(service)
         });
         Some(ReadBackStep {
             services: services.collect(),
