@@ -166,3 +166,29 @@ fn a_hash_of_the_connection_answers_packets_of_unknown_connections() {
     let set = SetName::CloseRemoved(TcpPickup::Loose);
     assert_eq!(tables.ipv4.entries(set).count(), 0);
 }
+
+#[test]
+fn a_port_with_another_name_or_no_slice_closes_nothing() {
+    let (mut state, mut tables) = (state(), Tables::default());
+    let _ = state.apply(service_with(Some(30080), Some(Box::new(close_removed()))));
+    assert_eq!(
+        closed(&mut state, &mut tables, slice(0..4)),
+        (vec![4], true)
+    );
+    let Event::Update(mut renamed) = slice(0..4) else {
+        panic!("an update");
+    };
+    if let Some(Object::Slices(slices)) = &mut renamed.object {
+        for slice in slices.iter_mut() {
+            for port in &mut slice.ports {
+                port.name = "web".into();
+                port.port = 9090;
+            }
+        }
+    }
+    let (closed_now, _) = closed(&mut state, &mut tables, Event::Update(renamed));
+    assert_eq!(closed_now, [4]);
+    let deleted = update(key(ObjectKind::EndpointSlice, "shop/cart"), None);
+    let (closed_now, _) = closed(&mut state, &mut tables, deleted);
+    assert_eq!(closed_now, [0; 0]);
+}

@@ -31,6 +31,15 @@ impl<A: Address> UnusedEndpoints<A> {
     }
 }
 
+/// What the slices of a Service list that closes connections to removed endpoints; sorted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ListedEndpoints<A> {
+    /// The endpoints of the port, in any state.
+    pub(super) of_port: Box<[EndpointAddr<A>]>,
+    /// The addresses in all slices. A port that gets another name or number removes none of them.
+    pub(super) addresses: Box<[A]>,
+}
+
 /// The endpoints that answer at a frontend; all lists are sorted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnsweringEndpoints<A> {
@@ -40,8 +49,8 @@ pub struct AnsweringEndpoints<A> {
     connections: Vec<EndpointAddr<A>>,
     /// With external policy Local: endpoints of connections from Pods, which reach every endpoint.
     from_pods: Vec<EndpointAddr<A>>,
-    /// All endpoints, if established connections to others are closed.
-    closes_others: Option<Box<[EndpointAddr<A>]>>,
+    /// The endpoints in the slices, if established connections to others are closed.
+    closes_others: Option<ListedEndpoints<A>>,
 }
 
 impl<A: Address> AnsweringEndpoints<A> {
@@ -69,23 +78,25 @@ impl<A: Address> AnsweringEndpoints<A> {
     /// Returns whether an established connection to an endpoint is closed.
     #[must_use]
     pub fn closes(&self, endpoint: EndpointAddr<A>) -> bool {
-        let others = self.closes_others.as_ref();
-        others.is_some_and(|all| all.binary_search(&endpoint).is_err())
+        let (address, _) = endpoint;
+        let listed = self.closes_others.as_ref();
+        listed.is_some_and(|listed| listed.addresses.binary_search(&address).is_err())
     }
 
     /// Returns all endpoints that may have connections.
     pub fn endpoints(&self) -> impl Iterator<Item = EndpointAddr<A>> {
-        let in_any_state = self.closes_others.iter().flatten();
+        let listed = self.closes_others.iter();
+        let in_any_state = listed.flat_map(|listed| &listed.of_port);
         self.flows.iter().chain(in_any_state).copied()
     }
 }
 
-/// Returns whether an endpoint of `before` is missing in `now`; both are sorted.
-fn has_lost<A: Ord>(before: &[EndpointAddr<A>], now: &[EndpointAddr<A>]) -> bool {
+/// Returns whether an item of `before` is missing in `now`; both are sorted.
+fn has_lost<T: Ord>(before: &[T], now: &[T]) -> bool {
     let mut now = now.iter().peekable();
-    before.iter().any(|endpoint| {
-        while now.next_if(|other| *other < endpoint).is_some() {}
-        now.peek() != Some(&endpoint)
+    before.iter().any(|item| {
+        while now.next_if(|other| *other < item).is_some() {}
+        now.peek() != Some(&item)
     })
 }
 
@@ -160,11 +171,8 @@ impl<A: Address> PortElements<A> {
     /// Returns whether an endpoint is missing in `now` whose connections are closed.
     #[must_use]
     pub fn has_lost_closed(&self, now: &Self) -> bool {
-        let lists = self
-            .closes_others
-            .as_deref()
-            .zip(now.closes_others.as_deref());
-        lists.is_some_and(|(before, now)| has_lost(before, now))
+        let lists = self.closes_others.as_ref().zip(now.closes_others.as_ref());
+        lists.is_some_and(|(before, now)| has_lost(&before.addresses, &now.addresses))
     }
 
     /// Returns the endpoints that serve while they terminate.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::answering::UnusedEndpoints;
+use super::PortSlots;
+use super::answering::{ListedEndpoints, UnusedEndpoints};
 use super::element_writer::{DispatchedFrontend, ElementWriter, SlotChanges};
 use super::frontend::{FrontendKey, SlotKey, maps};
-use super::{EndpointAddr, PortSlots};
 use crate::planner::model::{
     Address, Balance, NoLocalEndpoint, Protocol, ServiceName, TrafficPolicy,
 };
@@ -72,7 +72,7 @@ pub struct PortElements<A: Address> {
     /// The endpoints that are in no list but still answer.
     pub(super) unused: UnusedEndpoints<A>,
     /// The sorted endpoints in any state, if connections to all others are closed.
-    pub(super) closes_others: Option<Box<[EndpointAddr<A>]>>,
+    pub(super) closes_others: Option<ListedEndpoints<A>>,
 }
 
 /// A Service port without its endpoints.

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::answering::UnusedEndpoints;
-use super::eligible::{in_any_state, weighted};
+use super::eligible::{listed, weighted};
 use super::maglev::WeightedEndpoint;
 use super::port::{PortElements, PortSpec, Route, Selection};
 use super::spread::{Lists, spread};
@@ -205,7 +205,7 @@ impl<A: Address> ElementsBuilder<'_, A> {
             lists,
             hairpin: eligible.hairpin.into(),
             unused,
-            closes_others: closes.then(|| in_any_state(port, self.slices)),
+            closes_others: closes.then(|| listed(port, self.slices)).flatten(),
         })
     }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::EndpointAddr;
+use super::answering::ListedEndpoints;
 use super::maglev::WeightedEndpoint;
 use crate::planner::model::{self, Address, EndpointSlice, Hints, ServicePort, Weights};
 
@@ -106,13 +107,26 @@ pub fn eligible<A: Address>(
     }
 }
 
-/// Returns the sorted endpoints of a port, in any state.
-pub(super) fn in_any_state<A: Address>(
+/// Returns the endpoints in the slices, in any state; `None` without a slice of the family, as while
+/// one is recreated.
+pub(super) fn listed<A: Address>(
     port: &ServicePort,
     slices: &[&EndpointSlice],
-) -> Box<[EndpointAddr<A>]> {
+) -> Option<ListedEndpoints<A>> {
+    let of_family = slices
+        .iter()
+        .filter_map(|slice| A::endpoints(&slice.addresses));
+    let mut of_family = of_family.peekable();
+    of_family.peek()?;
+    let addresses: BTreeSet<_> = of_family
+        .flatten()
+        .map(|endpoint| endpoint.address)
+        .collect();
     let merged = merge(port, slices, |_: A| true);
-    merged.into_iter().map(|(key, _)| key).collect()
+    Some(ListedEndpoints {
+        of_port: merged.into_iter().map(|(key, _)| key).collect(),
+        addresses: addresses.into_iter().collect(),
+    })
 }
 
 /// An endpoint of a port, and its conditions in the slice that takes precedence.
