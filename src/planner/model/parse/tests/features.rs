@@ -102,11 +102,6 @@ fn a_bad_value_has_no_effect_and_is_reported_once() {
              is neither drop nor reject",
         ),
         (
-            "kube-dnat.io/slow-start: 60s",
-            "",
-            "annotation kube-dnat.io/slow-start has no effect: this version does not support it",
-        ),
-        (
             "kube-dnat.io/close-removed: 'yes'",
             "",
             "annotation kube-dnat.io/close-removed has no effect: \"yes\" is neither true nor \
@@ -143,5 +138,17 @@ fn a_bad_value_has_no_effect_and_is_reported_once() {
         let update = service_with(annotations, spec);
         assert_eq!(reasons(&update), [reason]);
         assert_eq!(as_service(&update).features, None, "{annotations}");
+    }
+}
+
+#[test]
+fn an_annotation_that_this_version_does_not_support_is_reported() {
+    for name in ["slow-start", "port-ranges"] {
+        let update = service_with(&format!("kube-dnat.io/{name}: x"), "");
+        let reason = format!(
+            "annotation kube-dnat.io/{name} has no effect: this version does not support it"
+        );
+        assert_eq!(reasons(&update), [reason]);
+        assert_eq!(as_service(&update).features, None);
     }
 }
