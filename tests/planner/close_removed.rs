@@ -5,19 +5,16 @@ use std::net::Ipv4Addr;
 
 use kube_dnat::planner::conntrack::{ConntrackEntry, EntryScope};
 use kube_dnat::planner::desired::NodeFacts;
-use kube_dnat::planner::model::{
-    Endpoint, EndpointSlice, Event, Object, ObjectKind, Protocol, ServiceName, SliceEndpoints,
-    SlicePort,
-};
+use kube_dnat::planner::model::{Endpoint, Event, Object, ObjectKind, Protocol};
 use kube_dnat::planner::ruleset::{ClientHook, DynamicChain, SetName, TcpPickup};
 use kube_dnat::sync::State;
 
-use crate::cost::{close_removed, maglev, service_with, slice};
+use crate::cost::{close_removed, maglev, pod_ip, service_with, slice, slice_with};
 use crate::world::{Tables, commit, key, remote_endpoint, state, update};
 
 /// The endpoints of the slice with this number, as [`slice`] numbers them.
 fn endpoint(number: u32) -> (Ipv4Addr, u16) {
-    (Ipv4Addr::from(0x0af4_0000 + number), 8080)
+    (pod_ip(number), 8080)
 }
 
 /// Returns the slice with these endpoints, none of which is ready or serves.
@@ -26,24 +23,9 @@ fn slice_of_unready(numbers: &[u32]) -> Event {
         ready: false,
         serving: false,
         terminating: true,
-        ..remote_endpoint(endpoint(*number).0)
+        ..remote_endpoint(pod_ip(*number))
     });
-    let slice = EndpointSlice {
-        service: ServiceName::new("shop", "cart"),
-        mirrored: false,
-        triggered: None,
-        ports: [SlicePort {
-            name: "http".into(),
-            protocol: Protocol::Tcp,
-            port: 8080,
-        }]
-        .into(),
-        addresses: SliceEndpoints::Ipv4(endpoints.collect()),
-    };
-    update(
-        key(ObjectKind::EndpointSlice, "shop/cart"),
-        Some(Object::Slices([slice].into())),
-    )
+    slice_with("shop/cart", endpoints.collect())
 }
 
 /// Returns the entry of an established connection to the ClusterIP of the Service.

@@ -8,8 +8,9 @@ use std::path::Path;
 use std::{env, fs};
 
 use kube_dnat::planner::model::{
-    Balance, EndpointSlice, Event, Object, ObjectKind, Protocol, Service, ServiceFeatures,
-    ServiceName, ServicePort, SliceEndpoints, SlicePort, TrafficPolicy, WeightTarget, Weights,
+    Balance, Endpoint, EndpointSlice, Event, Object, ObjectKind, Protocol, Service,
+    ServiceFeatures, ServiceName, ServicePort, SliceEndpoints, SlicePort, TrafficPolicy,
+    WeightTarget, Weights,
 };
 
 use kube_dnat::netlink::Commit;
@@ -77,8 +78,19 @@ pub(crate) fn service_named(name: &str, last: u8) -> Event {
     )
 }
 
-/// Returns the only slice of a Service.
+/// Returns the address of the endpoint with this number.
+pub(crate) fn pod_ip(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from(0x0af4_0000 + number)
+}
+
+/// Returns the only slice of a Service, with these ready endpoints.
 pub(crate) fn slice_named(name: &str, endpoints: impl IntoIterator<Item = u32>) -> Event {
+    let endpoints = endpoints.into_iter().map(pod_ip).map(remote_endpoint);
+    slice_with(name, endpoints.collect())
+}
+
+/// Returns the only slice of a Service.
+pub(crate) fn slice_with(name: &str, endpoints: Box<[Endpoint<Ipv4Addr>]>) -> Event {
     let slice = EndpointSlice {
         service: ServiceName::from_key(&name.into()),
         mirrored: false,
@@ -89,12 +101,7 @@ pub(crate) fn slice_named(name: &str, endpoints: impl IntoIterator<Item = u32>) 
             port: 8080,
         }]
         .into(),
-        addresses: SliceEndpoints::Ipv4(
-            endpoints
-                .into_iter()
-                .map(|number| remote_endpoint(Ipv4Addr::from(0x0af4_0000 + number)))
-                .collect(),
-        ),
+        addresses: SliceEndpoints::Ipv4(endpoints),
     };
     update(
         key(ObjectKind::EndpointSlice, name),

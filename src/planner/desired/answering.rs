@@ -1,5 +1,7 @@
 //! The endpoints that answer at a frontend, whose conntrack entries must stay.
 
+use std::sync::Arc;
+
 use super::frontend::FrontendKey;
 use super::port::{PortElements, Route};
 use super::{Claim, EndpointAddr, PortSlots, ServiceElements, Slots};
@@ -36,8 +38,9 @@ impl<A: Address> UnusedEndpoints<A> {
 pub(super) struct ListedEndpoints<A> {
     /// The endpoints of the port, in any state.
     pub(super) of_port: Box<[EndpointAddr<A>]>,
-    /// The addresses in all slices. A port that gets another name or number removes none of them.
-    pub(super) addresses: Box<[A]>,
+    /// The addresses in all slices, which the ports of the Service share. A port that gets another
+    /// name or number removes none of them.
+    pub(super) addresses: Arc<[A]>,
 }
 
 /// The endpoints that answer at a frontend; all lists are sorted.
@@ -50,7 +53,7 @@ pub struct AnsweringEndpoints<A> {
     /// With external policy Local: endpoints of connections from Pods, which reach every endpoint.
     from_pods: Vec<EndpointAddr<A>>,
     /// The endpoints in the slices, if established connections to others are closed.
-    closes_others: Option<ListedEndpoints<A>>,
+    closes_others: Option<Arc<ListedEndpoints<A>>>,
 }
 
 impl<A: Address> AnsweringEndpoints<A> {

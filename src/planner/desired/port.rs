@@ -72,7 +72,7 @@ pub struct PortElements<A: Address> {
     /// The endpoints that are in no list but still answer.
     pub(super) unused: UnusedEndpoints<A>,
     /// The sorted endpoints in any state, if connections to all others are closed.
-    pub(super) closes_others: Option<ListedEndpoints<A>>,
+    pub(super) closes_others: Option<Arc<ListedEndpoints<A>>>,
 }
 
 /// A Service port without its endpoints.

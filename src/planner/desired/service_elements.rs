@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::answering::UnusedEndpoints;
-use super::eligible::{listed, weighted};
+use super::answering::{ListedEndpoints, UnusedEndpoints};
+use super::eligible::{in_any_state, listed_addresses, weighted};
 use super::maglev::WeightedEndpoint;
 use super::port::{PortElements, PortSpec, Route, Selection};
 use super::spread::{Lists, spread};
@@ -122,6 +122,9 @@ pub fn service_elements<A: Address>(
     let mut builder = ElementsBuilder {
         service,
         slices: &slices,
+        listed_addresses: closes_removed(service)
+            .then(|| listed_addresses(&slices))
+            .flatten(),
         zone,
         claims,
         node,
@@ -145,6 +148,8 @@ struct ElementsBuilder<'a, A: Address> {
     service: &'a Service,
     /// The slices that apply to the Service.
     slices: &'a [&'a EndpointSlice],
+    /// The addresses in the slices, if connections to all others are closed.
+    listed_addresses: Option<Arc<[A]>>,
     /// The zone of this node.
     zone: Option<&'a str>,
     /// The holders of frontends.
@@ -180,7 +185,7 @@ impl<A: Address> ElementsBuilder<'_, A> {
             local: eligible.local,
         };
         let (selection, lists) = self.spread(port, lists, routes);
-        let closes = closes_removed(service, port.protocol);
+        let closes = port.protocol == Protocol::Tcp && closes_removed(service);
         let unused = UnusedEndpoints::new(eligible.ready, eligible.draining, &lists);
         let spec = PortSpec {
             name: Arc::clone(&port.name),
@@ -205,8 +210,15 @@ impl<A: Address> ElementsBuilder<'_, A> {
             lists,
             hairpin: eligible.hairpin.into(),
             unused,
-            closes_others: closes.then(|| listed(port, self.slices)).flatten(),
+            closes_others: closes.then(|| self.listed(port)).flatten(),
         })
+    }
+
+    /// Returns the endpoints in the slices, if connections to all others are closed.
+    fn listed(&self, port: &ServicePort) -> Option<Arc<ListedEndpoints<A>>> {
+        let addresses = self.listed_addresses.clone()?;
+        let of_port = in_any_state(port, self.slices);
+        Some(Arc::new(ListedEndpoints { of_port, addresses }))
     }
 
     /// Returns the answer to outside clients without a local endpoint: the Service's, or the node's.
@@ -366,10 +378,10 @@ impl<A: Address> ElementsBuilder<'_, A> {
     }
 }
 
-/// Returns whether connections of this protocol to removed endpoints of a Service are closed.
-fn closes_removed(service: &Service, protocol: Protocol) -> bool {
+/// Returns whether TCP connections to removed endpoints of a Service are closed.
+fn closes_removed(service: &Service) -> bool {
     let features = service.features.as_ref();
-    protocol == Protocol::Tcp && features.is_some_and(|features| features.close_removed)
+    features.is_some_and(|features| features.close_removed)
 }
 
 /// Returns the routes of connections to the `ClusterIPs` and to the other frontends of a port.

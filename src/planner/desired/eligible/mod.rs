@@ -2,9 +2,9 @@
 //! (`pkg/proxy/topology.go`).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::EndpointAddr;
-use super::answering::ListedEndpoints;
 use super::maglev::WeightedEndpoint;
 use crate::planner::model::{self, Address, EndpointSlice, Hints, ServicePort, Weights};
 
@@ -107,12 +107,18 @@ pub fn eligible<A: Address>(
     }
 }
 
-/// Returns the endpoints in the slices, in any state; `None` without a slice of the family, as while
-/// one is recreated.
-pub(super) fn listed<A: Address>(
+/// Returns the sorted endpoints of a port, in any state.
+pub(super) fn in_any_state<A: Address>(
     port: &ServicePort,
     slices: &[&EndpointSlice],
-) -> Option<ListedEndpoints<A>> {
+) -> Box<[EndpointAddr<A>]> {
+    let merged = merge(port, slices, |_: A| true);
+    merged.into_iter().map(|(key, _)| key).collect()
+}
+
+/// Returns the sorted addresses in the slices; `None` without a slice of the family, as while one is
+/// recreated.
+pub(super) fn listed_addresses<A: Address>(slices: &[&EndpointSlice]) -> Option<Arc<[A]>> {
     let of_family = slices
         .iter()
         .filter_map(|slice| A::endpoints(&slice.addresses));
@@ -122,11 +128,7 @@ pub(super) fn listed<A: Address>(
         .flatten()
         .map(|endpoint| endpoint.address)
         .collect();
-    let merged = merge(port, slices, |_: A| true);
-    Some(ListedEndpoints {
-        of_port: merged.into_iter().map(|(key, _)| key).collect(),
-        addresses: addresses.into_iter().collect(),
-    })
+    Some(addresses.into_iter().collect())
 }
 
 /// An endpoint of a port, and its conditions in the slice that takes precedence.

@@ -2,9 +2,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::*;
-use crate::planner::model::{
-    Balance, Protocol, ServiceFeatures, ServiceName, ServicePort, TrafficPolicy,
-};
+use crate::planner::model::{Balance, Object, Protocol, ServicePort, parse};
 
 type Endpoint = EndpointAddr<Ipv4Addr>;
 
@@ -13,24 +11,17 @@ fn pod(last: u8) -> Endpoint {
 }
 
 fn service(balance: Option<Balance>) -> Service {
-    Service {
-        name: ServiceName::new("shop", "cart"),
-        created: None,
-        has_selector: true,
-        cluster_ips: Box::default(),
-        external_ips: Box::default(),
-        load_balancer_ips: Box::default(),
-        internal_policy: TrafficPolicy::Cluster,
-        external_policy: TrafficPolicy::Cluster,
-        affinity: None,
-        source_ranges: Box::default(),
-        health_check_node_port: None,
-        ports: Box::default(),
-        features: Some(Box::new(ServiceFeatures {
-            balance,
-            ..ServiceFeatures::default()
-        })),
-    }
+    let annotation = balance.map(|balance| format!("kube-dnat.io/balance: {balance}"));
+    let yaml = format!(
+        "metadata: {{name: cart, namespace: shop, annotations: {{{}}}}}\n\
+         spec: {{clusterIP: 10.96.0.7, ports: [{{port: 80}}]}}",
+        annotation.unwrap_or_default()
+    );
+    let update = parse::service(&yaml_serde::from_str(&yaml).unwrap());
+    let Some(Object::Service(service)) = update.object else {
+        panic!("a Service");
+    };
+    Arc::unwrap_or_clone(service)
 }
 
 /// Spreads the endpoints 10.244.1.0 and so on with these weights.
