@@ -95,6 +95,8 @@ mod commands;
 #[cfg(not(feature = "testing"))]
 mod config;
 #[cfg(not(feature = "testing"))]
+mod duration;
+#[cfg(not(feature = "testing"))]
 mod events;
 #[cfg(not(feature = "testing"))]
 mod http;
@@ -123,6 +125,8 @@ pub mod clock;
 pub mod commands;
 #[cfg(feature = "testing")]
 pub mod config;
+#[cfg(feature = "testing")]
+pub mod duration;
 #[cfg(feature = "testing")]
 pub mod events;
 #[cfg(feature = "testing")]

@@ -6,11 +6,12 @@
 
 use std::net::IpAddr;
 
+use super::address;
 use super::schema::{
     API_VERSION, ClientConnection, ConntrackConfiguration, Iptables, Ipvs, KIND,
     KubeProxyConfiguration, Logging, Nftables,
 };
-use super::{GoDuration, address};
+use crate::duration::GoDuration;
 
 /// The default port of health checks.
 pub const HEALTHZ_PORT: u16 = 10256;

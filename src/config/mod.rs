@@ -9,7 +9,6 @@
 mod accepted;
 mod defaults;
 mod document;
-mod duration;
 mod file_watch;
 mod follow;
 mod notices;
@@ -29,7 +28,6 @@ pub use crate::planner::model::parse::address;
 pub use accepted::{AcceptedTypes, ContentType};
 pub use defaults::{HEALTHZ_PORT, METRICS_PORT, append_port};
 pub use document::LenientFields;
-pub use duration::GoDuration;
 pub use file_watch::FileWatch;
 pub use follow::{ConfigFile, FollowError};
 pub use notices::{ConfigNotice, notices};

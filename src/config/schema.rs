@@ -11,7 +11,7 @@ use serde::de::value::SeqAccessDeserializer;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::GoDuration;
+use crate::duration::GoDuration;
 
 /// The `apiVersion` of the file.
 pub const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";

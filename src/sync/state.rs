@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::info;
 
@@ -162,6 +163,18 @@ impl State {
 
     fn mark_dirty(&mut self, changed: &StoreChange) {
         per_family!(self.families.as_mut(), |family| family.mark_dirty(changed));
+    }
+
+    /// Advances the shares of new endpoints to this time, which is the time since any moment that
+    /// stays the same.
+    ///
+    /// From the first call on, an endpoint that becomes ready is new.
+    pub fn advance_slow_starts(&mut self, now: Duration) {
+        let changed = self.store.advance_slow_starts(now);
+        if !changed.is_empty() {
+            self.revision += 1;
+            self.mark_dirty(&StoreChange::Endpoints(changed));
+        }
     }
 
     /// Whether every kind of object is listed.

@@ -54,6 +54,8 @@ pub struct Syncer {
     min_sync_period: Duration,
     /// The longest pause before a retry.
     longest_retry: Duration,
+    /// The moment from which the state counts time.
+    started: Instant,
     pub(super) last_sync: Option<Instant>,
     pub(super) mode: SyncMode,
     /// The read-back that is not complete.
@@ -107,6 +109,7 @@ impl Syncer {
             state,
             min_sync_period: Duration::ZERO,
             longest_retry: LONGEST_RETRY,
+            started: Instant::now(),
             last_sync: None,
             mode: SyncMode::ReadBack,
             reading: None,
@@ -191,6 +194,7 @@ impl Syncer {
                 .set_node_leaving(self.state.node_is_leaving());
             self.conclude_audit();
             if self.state.is_complete() {
+                self.state.advance_slow_starts(self.started.elapsed());
                 self.sync_if_due(&mut tasks, &mut backoff);
                 let diagnostics = self.state.check_node_name();
                 self.report_diagnostics(diagnostics);
@@ -212,7 +216,7 @@ impl Syncer {
                 }
             }
             Task::Retry => self.state.retry_skipped(),
-            Task::Sync => {}
+            Task::Sync | Task::SlowStart => {}
             Task::CleanConntrack => self.cleaner.clean_if_due(&self.state),
             Task::ReapClients => self.retry_reaping(),
             Task::DeleteUnusedChains => self.delete_unused_chains(),
@@ -310,6 +314,8 @@ impl Syncer {
         if let Some(delay) = self.reaper.retry_delay() {
             tasks.schedule(Task::ReapClients, delay);
         }
+        let next_step = self.state.store.next_slow_start_step();
+        tasks.set(Task::SlowStart, next_step.map(|step| self.started + step));
         let next_cleanup = self.cleaner.next_cleanup();
         self.metrics.cleanup_pending(next_cleanup.is_some());
         tasks.set(Task::CleanConntrack, next_cleanup);

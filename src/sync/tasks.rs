@@ -16,6 +16,8 @@ pub(super) enum Task {
     Sync,
     /// Delete the conntrack entries that changes made stale.
     CleanConntrack,
+    /// Let the shares of new endpoints grow.
+    SlowStart,
     /// Retry to unpin the clients that must lose their endpoint, after a failure.
     ReapClients,
     /// Delete the unused dynamic chains.

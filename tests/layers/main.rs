@@ -13,10 +13,11 @@ use std::path::Path;
 use source::{Source, sources};
 
 /// The layers, each after those it may name.
-const LAYERS: [&[&str]; 24] = [
+const LAYERS: [&[&str]; 25] = [
     &["revision"],
     &["logging"],
     &["clock"],
+    &["duration"],
     &["yaml"],
     &["planner", "model"],
     &["planner", "ruleset"],

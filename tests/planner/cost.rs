@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
+use std::time::Duration;
 use std::{env, fs};
 
 use kube_dnat::planner::model::{
@@ -14,8 +15,9 @@ use kube_dnat::planner::model::{
 };
 
 use kube_dnat::netlink::Commit;
+use kube_dnat::sync::State;
 
-use crate::world::{Tables, commit, key, remote_endpoint, state, update};
+use crate::world::{SLOW_START, Tables, commit, key, remote_endpoint, state, update};
 
 const NAME: &str = "shop/cart";
 
@@ -125,9 +127,43 @@ fn cost(count: u32, service: Event, change: Event) -> (usize, usize) {
     let _ = state.apply(slice(0..count));
     commit(&mut state, &mut tables);
     let _ = state.apply(change);
+    pending(&state)
+}
+
+/// Returns the operations and bytes of the next commit.
+fn pending(state: &State) -> (usize, usize) {
     let (transactions, _) = state.plan_changes().split();
     let sent = Commit::from(transactions);
     (sent.len(), sent.bytes())
+}
+
+/// Returns the operations and bytes of each step of the slow start of one more endpoint.
+fn slow_start_costs(count: u32) -> [(&'static str, (usize, usize)); 5] {
+    let features = ServiceFeatures {
+        slow_start: Some(SLOW_START),
+        ..ServiceFeatures::default()
+    };
+    let (mut state, mut tables) = (state(), Tables::default());
+    let _ = state.apply(service_with(None, Some(Box::new(features))));
+    let _ = state.apply(slice(0..count));
+    commit(&mut state, &mut tables);
+    state.advance_slow_starts(Duration::ZERO);
+    let _ = state.apply(slice(0..=count));
+    let steps = [
+        "slow-start: one endpoint added",
+        "slow-start: its share is 2/5",
+        "slow-start: its share is 3/5",
+        "slow-start: its share is 4/5",
+        "slow-start: its share is whole",
+    ];
+    let mut quarter = 0;
+    steps.map(|what| {
+        state.advance_slow_starts(SLOW_START * quarter / 4);
+        quarter += 1;
+        let cost = pending(&state);
+        commit(&mut state, &mut tables);
+        (what, cost)
+    })
 }
 
 /// Returns the endpoints after a change of a Service with this number of endpoints.
@@ -200,6 +236,11 @@ fn the_cost_of_a_change_depends_on_the_change_only() {
                 None => cost(count, service(None), closing()),
                 Some(after) => cost(count, closing(), slice(after(count))),
             };
+            writeln!(table, "{what:40} {count:>4}  {operations:>10} {bytes:>6}").unwrap();
+        }
+    }
+    for count in [3, 10, 100] {
+        for (what, (operations, bytes)) in slow_start_costs(count) {
             writeln!(table, "{what:40} {count:>4}  {operations:>10} {bytes:>6}").unwrap();
         }
     }

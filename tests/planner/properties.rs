@@ -1,6 +1,7 @@
 //! Properties of any cluster and any order of events.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kube_dnat::planner::desired::HealthCheckChange;
 use kube_dnat::planner::model::Event;
@@ -10,8 +11,8 @@ use proptest::prelude::*;
 
 use crate::reading::read_back;
 use crate::world::{
-    Tables, commit, event, forgotten, ipv6, last_words, node_port_addresses, normalised, state,
-    state_serving,
+    SLOW_START, Tables, commit, event, forgotten, ipv6, last_words, node_port_addresses,
+    normalised, state, state_serving,
 };
 
 /// Returns the event with the slice renamed: `names` maps the number in its name to another.
@@ -35,7 +36,8 @@ proptest! {
         served in node_port_addresses(),
     ) {
         let (mut state, mut kernel) = (state_serving(served), Tables::default());
-        for batch in batches {
+        for (second, batch) in (0..).step_by(20).zip(batches) {
+            state.advance_slow_starts(Duration::from_secs(second));
             for event in batch {
                 let _ = state.apply(event);
             }
@@ -58,9 +60,13 @@ proptest! {
         for (number, event) in events.iter().enumerate() {
             let _ = state.apply(event.clone());
             if number % every == 0 {
+                state.advance_slow_starts(SLOW_START * u32::try_from(number).unwrap() / 9);
                 commit(&mut state, &mut kernel);
             }
         }
+        let end = SLOW_START * 100;
+        state.advance_slow_starts(end);
+        state.advance_slow_starts(end + SLOW_START);
         commit(&mut state, &mut kernel);
         let mut fresh = state_serving(served);
         for event in last_words(&events) {

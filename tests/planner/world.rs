@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use kube_dnat::per_family;
@@ -122,11 +123,15 @@ fn weights() -> impl Strategy<Value = Weights> {
     vec((target, weight), 1..4).prop_map(Weights::new)
 }
 
+/// The time in which the shares of new endpoints grow.
+pub(crate) const SLOW_START: Duration = Duration::from_mins(1);
+
 /// Generates the features of a Service with or without session affinity.
 fn features(
     affinity: Option<u32>,
     balance: Option<Balance>,
     weights: Option<Weights>,
+    slow_start: bool,
     close_removed: bool,
 ) -> Option<Box<ServiceFeatures>> {
     let features = ServiceFeatures {
@@ -134,6 +139,7 @@ fn features(
         // The parser rejects a hash beside session affinity.
         balance: balance.filter(|_| affinity.is_none()),
         weights,
+        slow_start: slow_start.then_some(SLOW_START),
         ..ServiceFeatures::default()
     };
     (features != ServiceFeatures::default()).then(|| Box::new(features))
@@ -155,6 +161,7 @@ fn service(name: String) -> impl Strategy<Value = Service> {
         (
             prop::option::weighted(0.05, prop::sample::select(Balance::ALL.to_vec())),
             prop::option::weighted(0.2, weights()),
+            prop::bool::weighted(0.2),
             prop::bool::weighted(0.05),
         ),
     )
@@ -167,7 +174,7 @@ fn service(name: String) -> impl Strategy<Value = Service> {
                 lb_ips,
                 (ports, check),
                 policies,
-                (balance, weights, close_removed),
+                (balance, weights, slow_start, close_removed),
             )| {
                 let (internal_policy, external_policy, affinity, source_ranges) = policies;
                 // The parser rejects a port that repeats another.
@@ -195,7 +202,7 @@ fn service(name: String) -> impl Strategy<Value = Service> {
                     health_check_node_port: check
                         .filter(|check| !node_ports.contains(&Some(*check))),
                     ports: ports.into(),
-                    features: features(affinity, balance, weights, close_removed),
+                    features: features(affinity, balance, weights, slow_start, close_removed),
                 }
             },
         )

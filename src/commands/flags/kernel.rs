@@ -4,7 +4,8 @@ use clap::Args;
 
 use super::set;
 use super::syntax::{SWITCH, switch};
-use crate::config::{GoDuration, KubeProxyConfiguration};
+use crate::config::KubeProxyConfiguration;
+use crate::duration::GoDuration;
 
 /// The flags for connection tracking and for the OOM killer.
 #[derive(Debug, Args)]

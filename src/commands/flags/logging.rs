@@ -6,8 +6,8 @@ use clap_complete::ArgValueCandidates;
 use super::super::completions::values;
 use super::set;
 use super::syntax::{SWITCH, module, switch};
-use crate::config::GoDuration;
 use crate::config::schema::{Logging, VModule};
+use crate::duration::GoDuration;
 
 /// The flags for logging.
 #[derive(Debug, Args)]

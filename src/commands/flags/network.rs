@@ -8,7 +8,8 @@ use clap_complete::ArgValueCandidates;
 use super::super::completions::values;
 use super::set;
 use super::syntax::{SWITCH, switch};
-use crate::config::{GoDuration, HEALTHZ_PORT, KubeProxyConfiguration, METRICS_PORT, append_port};
+use crate::config::{HEALTHZ_PORT, KubeProxyConfiguration, METRICS_PORT, append_port};
+use crate::duration::GoDuration;
 
 /// The flags for the API server, for health and metrics, and for the sync interval.
 #[derive(Debug, Args)]

@@ -4,7 +4,8 @@ use clap::Args;
 
 use super::set;
 use super::syntax::{SWITCH, gate, switch};
-use crate::config::{GoDuration, KubeProxyConfiguration};
+use crate::config::KubeProxyConfiguration;
+use crate::duration::GoDuration;
 
 /// The flags for fields of the configuration that have no effect.
 #[derive(Debug, Args)]

@@ -14,9 +14,9 @@ use unused::check_unused;
 
 use super::schema::{ConntrackConfiguration, KubeProxyConfiguration, Logging};
 use super::{
-    AcceptedTypes, Config, ConntrackSettings, GoDuration, InvalidSetting, LogFormat, LogSettings,
-    Mode,
+    AcceptedTypes, Config, ConntrackSettings, InvalidSetting, LogFormat, LogSettings, Mode,
 };
+use crate::duration::GoDuration;
 use crate::planner::desired::NodeFacts;
 
 /// The invalid settings that were found so far, so that one error names all of them.

@@ -23,20 +23,13 @@ const MIN_SLOTS: u64 = 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooManySlots;
 
-/// Returns the endpoint of each slot; none without endpoints.
+/// Returns the endpoint of each of `size` slots; none without endpoints.
 ///
-/// The table depends only on the endpoints, which are sorted, and their weights.
-///
-/// # Errors
-/// The endpoints need more than `limit` slots, or more than the largest table has.
+/// The table depends only on the endpoints, which are sorted, their weights and `size`.
 pub(super) fn table<A: Address>(
     endpoints: &[WeightedEndpoint<A>],
-    limit: usize,
-) -> Result<Vec<EndpointAddr<A>>, TooManySlots> {
-    let size = size(endpoints)?;
-    if usize::try_from(size).is_ok_and(|size| size > limit) {
-        return Err(TooManySlots);
-    }
+    size: u32,
+) -> Vec<EndpointAddr<A>> {
     let mut turns: Vec<_> = endpoints
         .iter()
         .map(|(endpoint, weight)| Turns::new(*endpoint, *weight, size))
@@ -52,16 +45,24 @@ pub(super) fn table<A: Address>(
             }
         }
     }
-    Ok(slots.into_iter().flatten().collect())
+    slots.into_iter().flatten().collect()
 }
 
-/// Returns the number of slots that these endpoints need.
-fn size<A>(endpoints: &[WeightedEndpoint<A>]) -> Result<u32, TooManySlots> {
+/// Returns the number of slots of a table for these endpoints.
+///
+/// # Errors
+/// The endpoints need more than `limit` slots, or more than the largest table has.
+pub(super) fn size<A>(
+    endpoints: &[WeightedEndpoint<A>],
+    limit: usize,
+) -> Result<u32, TooManySlots> {
     let weights = endpoints.iter().map(|(_, weight)| u64::from(*weight));
     let (all, least) = (weights.clone().sum::<u64>(), weights.min().unwrap_or(1));
     let needed = (MIN_SLOTS * all).div_ceil(least.max(1));
     let is_enough = |size: &u32| u64::from(*size) >= needed;
-    SIZES.into_iter().find(is_enough).ok_or(TooManySlots)
+    let size = SIZES.into_iter().find(is_enough);
+    let is_allowed = |size: &u32| usize::try_from(*size).is_ok_and(|size| size <= limit);
+    size.filter(is_allowed).ok_or(TooManySlots)
 }
 
 /// The turns of an endpoint, in which it takes slots.
@@ -146,6 +147,11 @@ mod tests {
         (0..count).map(pod).collect()
     }
 
+    /// Returns the table of the size that the endpoints need.
+    fn table(pods: &[WeightedEndpoint<Ipv4Addr>]) -> Vec<EndpointAddr<Ipv4Addr>> {
+        super::table(pods, size(pods, usize::MAX).unwrap())
+    }
+
     fn counts(table: &[EndpointAddr<Ipv4Addr>]) -> BTreeMap<EndpointAddr<Ipv4Addr>, u32> {
         let mut counts = BTreeMap::new();
         for endpoint in table {
@@ -157,7 +163,7 @@ mod tests {
     #[test]
     fn equal_endpoints_differ_by_one_slot_at_most() {
         for count in [1, 2, 3, 12, 13, 100, 819, 3276] {
-            let counts = counts(&table(&pods(count), usize::MAX).unwrap());
+            let counts = counts(&table(&pods(count)));
             let (least, most) = (counts.values().min(), counts.values().max());
             assert_eq!(counts.len(), usize::try_from(count).unwrap());
             assert!(most.unwrap() - least.unwrap() <= 1, "{count}: {counts:?}");
@@ -168,7 +174,6 @@ mod tests {
     #[test]
     fn the_size_follows_from_the_number_of_endpoints() {
         let sizes = [
-            (0, Ok(0)),
             (1, Ok(251)),
             (12, Ok(251)),
             (13, Ok(1021)),
@@ -181,10 +186,10 @@ mod tests {
             (3276, Ok(65521)),
             (3277, Err(TooManySlots)),
         ];
-        assert_eq!(table(&pods(13), 1020), Err(TooManySlots));
-        for (count, size) in sizes {
-            let table = table(&pods(count), usize::MAX).map(|table| table.len());
-            assert_eq!(table, size, "{count}");
+        assert_eq!(size(&pods(13), 1020), Err(TooManySlots));
+        assert_eq!(table(&pods(0)), []);
+        for (count, expected) in sizes {
+            assert_eq!(size(&pods(count), usize::MAX), expected, "{count}");
         }
     }
 
@@ -192,8 +197,8 @@ mod tests {
     fn most_slots_stay_when_an_endpoint_goes() {
         for (count, percent) in [(3, 40), (10, 18), (12, 18), (100, 5)] {
             let all = pods(count);
-            let before = table(&all, usize::MAX).unwrap();
-            let after = table(&[&all[..1], &all[2..]].concat(), usize::MAX).unwrap();
+            let before = table(&all);
+            let after = table(&[&all[..1], &all[2..]].concat());
             let moved = before
                 .iter()
                 .zip(&after)
@@ -209,7 +214,7 @@ mod tests {
         for (pod, weight) in pods.iter_mut().zip([1, 2, 3, 30]) {
             pod.1 = weight;
         }
-        let table = table(&pods, usize::MAX).unwrap();
+        let table = table(&pods);
         assert_eq!(table.len(), 1021);
         for ((pod, weight), count) in pods.into_iter().zip(counts(&table).into_values()) {
             let ideal = 1021 * u32::from(weight) / 36;

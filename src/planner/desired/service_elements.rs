@@ -8,16 +8,15 @@ use std::sync::Arc;
 
 use super::answering::{ListedEndpoints, UnusedEndpoints};
 use super::eligible::{in_any_state, listed_addresses, weighted};
-use super::maglev::WeightedEndpoint;
 use super::port::{PortElements, PortSpec, Route, Selection};
-use super::spread::{Lists, spread};
+use super::spread::{Lists, PortWeights, spread};
 use super::{
     Claim, Claims, EligibleEndpoints, NodeElements, Slots, cluster_ips, eligible,
     health_check_claim,
 };
 use crate::planner::model::{
-    Address, EndpointSlice, NoLocalEndpoint, Protocol, Service, ServiceName, ServicePort, Store,
-    TrafficPolicy,
+    Address, EndpointSlice, NewEndpoints, NoLocalEndpoint, Protocol, Service, ServiceName,
+    ServicePort, Store, TrafficPolicy,
 };
 use crate::planner::ruleset::Element;
 
@@ -125,6 +124,7 @@ pub fn service_elements<A: Address>(
         listed_addresses: closes_removed(service)
             .then(|| listed_addresses(&slices))
             .flatten(),
+        new_endpoints: store.new_endpoints(&service.name),
         zone,
         claims,
         node,
@@ -150,6 +150,8 @@ struct ElementsBuilder<'a, A: Address> {
     slices: &'a [&'a EndpointSlice],
     /// The addresses in the slices, if connections to all others are closed.
     listed_addresses: Option<Arc<[A]>>,
+    /// The new endpoints, whose shares grow.
+    new_endpoints: Option<&'a NewEndpoints>,
     /// The zone of this node.
     zone: Option<&'a str>,
     /// The holders of frontends.
@@ -265,15 +267,20 @@ impl<A: Address> ElementsBuilder<'_, A> {
         if !uses(&[Route::Local, Route::LocalPolicy]) {
             lists.local.clear();
         }
-        let spread = spread(self.service, &lists, self.weights(port).as_deref());
+        let spread = spread(self.service, &lists, &self.weights(port));
         self.unserved.extend(spread.unserved);
         (spread.selection, spread.lists)
     }
 
-    /// Returns the weights of the endpoints of a port, if the Service has any.
-    fn weights(&self, port: &ServicePort) -> Option<Vec<WeightedEndpoint<A>>> {
-        let weights = self.service.features.as_ref()?.weights.as_ref()?;
-        Some(weighted(port, self.slices, weights))
+    /// Returns the weights of the endpoints of a port.
+    fn weights(&self, port: &ServicePort) -> PortWeights<A> {
+        let features = self.service.features.as_ref();
+        let weights = features.and_then(|features| features.weights.as_ref());
+        let weighted = |new| weighted(port, self.slices, weights, new);
+        PortWeights {
+            whole: weights.map(|_| weighted(None)),
+            growing: self.new_endpoints.map(|new| weighted(Some(new))),
+        }
     }
 
     /// Reports an endpoint on this node whose address is outside the Pod ranges.

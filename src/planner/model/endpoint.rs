@@ -133,7 +133,17 @@ impl EndpointSlice {
             SliceEndpoints::Ipv4(endpoints) => (&**endpoints, [].as_slice()),
             SliceEndpoints::Ipv6(endpoints) => ([].as_slice(), &**endpoints),
         };
-        local_addresses(ipv4).chain(local_addresses(ipv6))
+        addresses_where(ipv4, Endpoint::is_local).chain(addresses_where(ipv6, Endpoint::is_local))
+    }
+
+    /// Returns the addresses of the ready endpoints.
+    pub fn ready_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let (ipv4, ipv6) = match &self.addresses {
+            SliceEndpoints::Ipv4(endpoints) => (&**endpoints, [].as_slice()),
+            SliceEndpoints::Ipv6(endpoints) => ([].as_slice(), &**endpoints),
+        };
+        addresses_where(ipv4, |endpoint| endpoint.ready)
+            .chain(addresses_where(ipv6, |endpoint| endpoint.ready))
     }
 
     /// Counts the endpoints on other nodes.
@@ -152,10 +162,11 @@ fn remote_count<A>(endpoints: &[Endpoint<A>]) -> usize {
     endpoints.iter().filter(is_remote).count()
 }
 
-/// Returns the addresses of the endpoints on this node.
-fn local_addresses<A: Copy + Into<IpAddr>>(
+/// Returns the addresses of the endpoints that meet a condition.
+fn addresses_where<A: Copy + Into<IpAddr>>(
     endpoints: &[Endpoint<A>],
+    condition: fn(&Endpoint<A>) -> bool,
 ) -> impl Iterator<Item = IpAddr> {
-    let local = endpoints.iter().filter(|endpoint| endpoint.is_local());
-    local.map(|endpoint| endpoint.address.into())
+    let matching = endpoints.iter().filter(move |endpoint| condition(endpoint));
+    matching.map(|endpoint| endpoint.address.into())
 }

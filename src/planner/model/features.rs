@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{NoLocalEndpoint, Topology};
 
@@ -13,6 +14,9 @@ pub struct ServiceFeatures {
     pub balance: Option<Balance>,
     /// The weights of the endpoints (`kube-dnat.io/weights`); `None`: all endpoints are equal.
     pub weights: Option<Weights>,
+    /// The time in which the share of a new endpoint grows (`kube-dnat.io/slow-start`); `None`: a new
+    /// endpoint has its whole share at once.
+    pub slow_start: Option<Duration>,
     /// The answer to outside clients of external policy Local if no endpoint is on this node
     /// (`kube-dnat.io/external-local-without-endpoints`); `None`: the answer of the configuration.
     pub no_local_endpoint: Option<NoLocalEndpoint>,

@@ -11,6 +11,7 @@ pub mod parse;
 mod rejected;
 mod service;
 mod shared;
+mod slow_start;
 mod store;
 pub mod wire;
 
@@ -22,6 +23,7 @@ pub use features::{Balance, ServiceFeatures, WeightTarget, Weights};
 pub use node::{Node, OwnAddresses, ServiceCidr};
 pub use rejected::RejectReason;
 pub use service::{NoLocalEndpoint, Protocol, Service, ServicePort, TrafficPolicy};
+pub use slow_start::NewEndpoints;
 pub use store::{Store, StoreChange};
 
 /// The namespace and name of a Service, as `namespace/name`.

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::ops::RangeBounds;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::shared::Shared;
+use super::slow_start::SlowStarts;
 use super::{
-    Address, EndpointSlice, Node, Object, ObjectKey, ObjectKind, Service, ServiceCidr, ServiceName,
-    Topology, Update,
+    Address, EndpointSlice, NewEndpoints, Node, Object, ObjectKey, ObjectKind, Service,
+    ServiceCidr, ServiceName, Topology, Update,
 };
 
 /// All objects that are not ignored, as last reported.
@@ -32,6 +34,8 @@ pub struct Store {
     node: Option<Node>,
     /// The `ServiceCIDR` objects, by name.
     service_cidrs: BTreeMap<Arc<str>, ServiceCidr>,
+    /// The new endpoints of Services with slow start.
+    slow_starts: SlowStarts,
 }
 
 /// The effect of a report.
@@ -56,12 +60,56 @@ impl Store {
     /// Applies a report, in time linear in the object.
     pub fn apply(&mut self, update: Update) -> StoreChange {
         let Update { key, object, .. } = update;
-        match key.kind {
+        let change = match key.kind {
             ObjectKind::Service => self.apply_service(&key, object),
             ObjectKind::EndpointSlice | ObjectKind::Endpoints => self.apply_slices(key, object),
             ObjectKind::Node => self.apply_node(object),
             ObjectKind::ServiceCidr => self.apply_service_cidr(key, object),
+        };
+        let changed: Vec<_> = match &change {
+            StoreChange::Nothing | StoreChange::Node => Vec::new(),
+            StoreChange::Service { before, after } => {
+                let changed = before.iter().chain(after);
+                changed.map(|service| &service.name).collect()
+            }
+            StoreChange::Endpoints(services) => services.iter().collect(),
+        };
+        for service in changed {
+            self.update_slow_start(service);
         }
+        change
+    }
+
+    /// Updates the new endpoints of a Service, if it has slow start.
+    fn update_slow_start(&mut self, name: &ServiceName) {
+        let service = self.services.get(name).cloned();
+        let endpoints = service.and_then(|service| {
+            let window = service.features.as_ref()?.slow_start?;
+            let slices = self.slices(&service);
+            let ready = slices.flat_map(EndpointSlice::ready_addresses);
+            Some((window, ready.collect()))
+        });
+        self.slow_starts.update(name, endpoints);
+    }
+
+    /// Advances the shares of new endpoints to this time, which is the time since any moment that
+    /// stays the same; returns the Services whose endpoints have other shares now.
+    ///
+    /// From the first call on, an endpoint that becomes ready is new.
+    pub fn advance_slow_starts(&mut self, now: Duration) -> BTreeSet<ServiceName> {
+        self.slow_starts.advance(now)
+    }
+
+    /// Returns the time at which the share of a new endpoint grows next.
+    #[must_use]
+    pub fn next_slow_start_step(&self) -> Option<Duration> {
+        self.slow_starts.next_step()
+    }
+
+    /// Returns the new endpoints of a Service with slow start; `None` if it has none.
+    #[must_use]
+    pub fn new_endpoints(&self, service: &ServiceName) -> Option<&NewEndpoints> {
+        self.slow_starts.new_endpoints(service)
     }
 
     /// Applies a report of a Service.

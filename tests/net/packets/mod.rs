@@ -57,6 +57,7 @@ mod services;
 mod session_affinity;
 mod shop;
 mod silence;
+mod slow_start;
 mod source_ranges;
 mod status;
 mod takeover;
@@ -139,6 +140,7 @@ const MODULES: &[fn() -> Vec<Trial>] = &[
     service_manager::tests,
     session_affinity::tests,
     silence::tests,
+    slow_start::tests,
     source_ranges::tests,
     status::tests,
     takeover::tests,

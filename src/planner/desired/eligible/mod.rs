@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::EndpointAddr;
 use super::maglev::WeightedEndpoint;
-use crate::planner::model::{self, Address, EndpointSlice, Hints, ServicePort, Weights};
+use crate::planner::model::{
+    self, Address, EndpointSlice, Hints, NewEndpoints, ServicePort, Weights,
+};
 
 /// The endpoints of one Service port by policy; each list is sorted, without duplicates.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,17 +190,20 @@ fn precedence<'a, A>(
     )
 }
 
-/// Returns the weight of each endpoint of a port, sorted by endpoint.
+/// Returns the weight of each endpoint of a port times its share if some are new, sorted by endpoint.
 pub(super) fn weighted<A: Address>(
     port: &ServicePort,
     slices: &[&EndpointSlice],
-    weights: &Weights,
+    weights: Option<&Weights>,
+    new: Option<&NewEndpoints>,
 ) -> Vec<WeightedEndpoint<A>> {
     let merged = merge(port, slices, |_: A| true).into_iter();
     merged
         .map(|(key, endpoint)| {
             let address = endpoint.address.into();
-            (key, weights.of(address, endpoint.topology.as_deref()))
+            let topology = endpoint.topology.as_deref();
+            let weight = weights.map_or(Weights::DEFAULT, |weights| weights.of(address, topology));
+            (key, weight * new.map_or(1, |new| new.share(address)))
         })
         .collect()
 }

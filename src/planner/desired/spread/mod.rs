@@ -51,28 +51,58 @@ impl Selection {
     }
 }
 
-/// Assigns slots to the endpoints of the lists, with these weights if there are any.
+/// The weights of the endpoints of a port, sorted by endpoint.
+#[derive(Debug)]
+pub(super) struct PortWeights<A> {
+    /// The weights that the Service asks for; `None`: all are equal.
+    pub(super) whole: Option<Vec<WeightedEndpoint<A>>>,
+    /// These weights times the shares of new endpoints; `None`: no endpoint is new.
+    pub(super) growing: Option<Vec<WeightedEndpoint<A>>>,
+}
+
+/// Assigns slots to the endpoints of the lists, with these weights.
 ///
-/// What needs more slots than a list has is left out: first the weights, then the hash.
+/// What needs more slots than a list has is left out: first the slow start, then the weights, then
+/// the hash.
 pub(super) fn spread<A: Address>(
     service: &Service,
     lists: &Lists<A>,
-    weights: Option<&[WeightedEndpoint<A>]>,
+    weights: &PortWeights<A>,
 ) -> Spread<A> {
     let mut unserved = Vec::new();
     let selection = Selection::of(service);
     let limit = MAX_OF_SERVICE / frontends::<A>(service).max(1);
-    let weighted =
-        weights.and_then(|weights| by_weight(selection, lists, weights, limit, &mut unserved));
-    let equal = || {
-        slots(
-            selection,
-            &equal(&lists.cluster),
-            &equal(&lists.local),
-            limit,
-        )
-    };
-    match weighted.map_or_else(equal, Ok) {
+    let whole = weights.whole.as_deref();
+    if whole.is_some_and(|whole| has_no_weight(&lists.cluster, whole)) {
+        let problem = "all endpoints of a port have weight 0";
+        unserved.push(no_effect(annotation::WEIGHTS, problem));
+    }
+    for (weights, annotation, problem) in [
+        (
+            weights.growing.as_deref(),
+            annotation::SLOW_START,
+            "a port needs too many slots for the growing shares",
+        ),
+        (
+            whole,
+            annotation::WEIGHTS,
+            "a port needs too many slots for these weights",
+        ),
+    ] {
+        let slots = weights.map(|weights| slots(selection, lists, Some(weights), whole, limit));
+        match slots {
+            Some(Ok(lists)) => {
+                return Spread {
+                    selection,
+                    lists,
+                    unserved,
+                };
+            }
+            Some(Err(TooManySlots)) => unserved.push(no_effect(annotation, problem)),
+            None => {}
+        }
+    }
+    match slots(selection, lists, None, None, limit) {
         Ok(lists) => Spread {
             selection,
             lists,
@@ -103,36 +133,6 @@ fn no_effect(annotation: &'static str, problem: &'static str) -> UnservedReason 
     }
 }
 
-/// Assigns slots by weight; `None` if there are too many.
-fn by_weight<A: Address>(
-    selection: Selection,
-    lists: &Lists<A>,
-    weights: &[WeightedEndpoint<A>],
-    limit: usize,
-    unserved: &mut Vec<UnservedReason>,
-) -> Option<PortSlots<A>> {
-    // A node with only endpoints of weight 0 serves them rather than none.
-    let or_equal = |list: &[_]| match weighted(list, weights) {
-        empty if empty.is_empty() => equal(list),
-        weighted => weighted,
-    };
-    if !lists.cluster.is_empty() && weighted(&lists.cluster, weights).is_empty() {
-        let problem = "all endpoints of a port have weight 0";
-        unserved.push(no_effect(annotation::WEIGHTS, problem));
-    }
-    let slots = slots(
-        selection,
-        &or_equal(&lists.cluster),
-        &or_equal(&lists.local),
-        limit,
-    );
-    if slots.is_err() {
-        let problem = "a port needs too many slots for these weights";
-        unserved.push(no_effect(annotation::WEIGHTS, problem));
-    }
-    slots.ok()
-}
-
 /// Gives a slot to each of the first endpoints of lists that need too many slots.
 fn first_slots<A: Address>(
     selection: Selection,
@@ -161,10 +161,22 @@ fn first_slots<A: Address>(
     }
 }
 
-/// Returns a list with weight 1 for each endpoint.
-fn equal<A: Copy>(list: &[EndpointAddr<A>]) -> Vec<WeightedEndpoint<A>> {
-    let default = Weights::DEFAULT;
-    list.iter().map(|endpoint| (*endpoint, default)).collect()
+/// Returns whether there are endpoints, and none has a weight.
+fn has_no_weight<A: Address>(list: &[EndpointAddr<A>], weights: &[WeightedEndpoint<A>]) -> bool {
+    !list.is_empty() && weighted(list, weights).is_empty()
+}
+
+/// Returns the endpoints of a list that have a weight, or all with weight 1 if none has: a node with
+/// only endpoints of weight 0 serves them rather than none.
+fn weighted_or_equal<A: Address>(
+    list: &[EndpointAddr<A>],
+    weights: Option<&[WeightedEndpoint<A>]>,
+) -> Vec<WeightedEndpoint<A>> {
+    let weighted = weights.map(|weights| weighted(list, weights));
+    let equal = || list.iter().map(|endpoint| (*endpoint, Weights::DEFAULT));
+    weighted
+        .filter(|weighted| !weighted.is_empty())
+        .unwrap_or_else(|| equal().collect())
 }
 
 /// Returns the endpoints of a list that have a weight, in lowest terms.
@@ -196,20 +208,30 @@ fn gcd(one: u16, other: u16) -> u16 {
     }
 }
 
-/// Assigns slots to the endpoints of both lists.
+/// Assigns slots to the endpoints of both lists by weight.
+///
+/// The size of a table follows from the `whole` weights: if it changed while shares grow, most
+/// connections would change their endpoint.
 fn slots<A: Address>(
     selection: Selection,
-    cluster: &[WeightedEndpoint<A>],
-    local: &[WeightedEndpoint<A>],
+    lists: &Lists<A>,
+    weights: Option<&[WeightedEndpoint<A>]>,
+    whole: Option<&[WeightedEndpoint<A>]>,
     limit: usize,
 ) -> Result<PortSlots<A>, TooManySlots> {
-    let of_list = |list: &[WeightedEndpoint<A>]| match selection {
-        Selection::Hashed(_) => Ok(Slots::in_order(maglev::table(list, limit)?)),
-        Selection::Random | Selection::Sticky(_) => repeated(list, limit),
+    let of_list = |list: &[EndpointAddr<A>]| {
+        let weighted = weighted_or_equal(list, weights);
+        match selection {
+            Selection::Hashed(_) => {
+                let size = maglev::size(&weighted_or_equal(list, whole), limit)?;
+                Ok(Slots::in_order(maglev::table(&weighted, size)))
+            }
+            Selection::Random | Selection::Sticky(_) => repeated(&weighted, limit),
+        }
     };
     Ok(PortSlots {
-        cluster: of_list(cluster)?,
-        local: of_list(local)?,
+        cluster: of_list(&lists.cluster)?,
+        local: of_list(&lists.local)?,
     })
 }
 

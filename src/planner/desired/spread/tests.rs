@@ -26,13 +26,33 @@ fn service(balance: Option<Balance>) -> Service {
 
 /// Spreads the endpoints 10.244.1.0 and so on with these weights.
 fn spread_by(balance: Option<Balance>, weights: &[u16]) -> Spread<Ipv4Addr> {
-    let weights: Vec<_> = (0..).map(pod).zip(weights.iter().copied()).collect();
+    spread_growing(balance, weights, None)
+}
+
+/// Spreads these endpoints while new ones among them have other weights.
+fn spread_growing(
+    balance: Option<Balance>,
+    weights: &[u16],
+    growing: Option<&[u16]>,
+) -> Spread<Ipv4Addr> {
+    let each = |weights: &[u16]| (0..).map(pod).zip(weights.iter().copied()).collect();
+    let whole: Vec<_> = each(weights);
     let lists = Lists {
-        cluster: weights.iter().map(|(endpoint, _)| *endpoint).collect(),
+        cluster: whole.iter().map(|(endpoint, _)| *endpoint).collect(),
         local: Vec::new(),
     };
-    spread(&service(balance), &lists, Some(&weights))
+    let weights = PortWeights {
+        whole: Some(whole),
+        growing: growing.map(each),
+    };
+    spread(&service(balance), &lists, &weights)
 }
+
+/// No weights and no new endpoints.
+const EQUAL: PortWeights<Ipv4Addr> = PortWeights {
+    whole: None,
+    growing: None,
+};
 
 /// Returns the numbers of slots of these endpoints.
 fn slots_of(spread: &Spread<Ipv4Addr>) -> Vec<usize> {
@@ -112,6 +132,42 @@ fn the_slots_of_a_table_follow_the_weights() {
 }
 
 #[test]
+fn a_new_endpoint_has_fewer_slots() {
+    let spread = spread_growing(None, &[1, 1, 1], Some(&[5, 5, 1]));
+    assert_eq!(slots_of(&spread), [5, 5, 1]);
+    let spread = spread_growing(None, &[3, 1, 0], Some(&[15, 1, 0]));
+    assert_eq!(slots_of(&spread), [15, 1]);
+    // New endpoints only.
+    let spread = spread_growing(None, &[1, 1], Some(&[2, 2]));
+    assert_eq!(slots_of(&spread), [1, 1]);
+    assert_eq!(problems(&spread), [""; 0]);
+}
+
+#[test]
+fn a_table_keeps_its_size_while_shares_grow() {
+    let whole = spread_by(Some(Balance::Maglev), &[1; 3]);
+    let spread = spread_growing(Some(Balance::Maglev), &[1; 3], Some(&[5, 5, 1]));
+    assert_eq!(spread.lists.cluster.len(), whole.lists.cluster.len());
+    let slots = slots_of(&spread);
+    assert!(slots[2].abs_diff(251 / 11) <= 1, "{slots:?}");
+}
+
+#[test]
+fn too_many_slots_for_growing_shares_leave_the_weights() {
+    let mut growing = [25; 250];
+    growing[0] = 1;
+    let spread = spread_growing(None, &[[1].as_slice(), &[5; 249]].concat(), Some(&growing));
+    assert_eq!(slots_of(&spread)[..2], [1, 5]);
+    assert_eq!(
+        problems(&spread),
+        [
+            "annotation kube-dnat.io/slow-start has no effect: a port needs too many slots for the \
+          growing shares"
+        ]
+    );
+}
+
+#[test]
 fn too_many_endpoints_for_a_table_are_drawn_at_random() {
     let endpoints: Vec<Endpoint> = (0..3277)
         .map(|number| (Ipv4Addr::from_bits(number), 80))
@@ -120,7 +176,7 @@ fn too_many_endpoints_for_a_table_are_drawn_at_random() {
         cluster: endpoints,
         local: Vec::new(),
     };
-    let spread = spread(&service(Some(Balance::Maglev)), &lists, None);
+    let spread = spread(&service(Some(Balance::Maglev)), &lists, &EQUAL);
     assert_eq!(spread.selection, Selection::Random);
     assert_eq!(spread.lists.cluster.len(), 3277);
     assert_eq!(spread.unserved.len(), 1);
@@ -148,7 +204,7 @@ fn the_slots_of_all_frontends_of_a_service_are_bounded() {
             cluster: (0..count).map(pod).collect(),
             local: Vec::new(),
         };
-        let spread = spread(&service, &lists, None);
+        let spread = spread(&service, &lists, &EQUAL);
         assert_eq!(spread.selection, selection, "{count}");
         let is_hashed = selection != Selection::Random;
         assert_eq!(problems(&spread).is_empty(), is_hashed, "{count}");

@@ -3,7 +3,10 @@
 //! A value that is invalid, or that contradicts the Service, has no effect and is reported.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
+use crate::duration::{GoDuration, NotADuration};
 use crate::planner::model::{
     Balance, NoLocalEndpoint, RejectReason, ServiceFeatures, WeightTarget, Weights, wire,
 };
@@ -26,6 +29,10 @@ pub mod name {
     pub const NO_LOCAL_ENDPOINT: &str = "kube-dnat.io/external-local-without-endpoints";
 }
 
+/// The valid times of a slow start.
+const SLOW_START_WINDOWS: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_hours(1);
+
 /// Converts the annotations of a Service; `None` if no feature is in use.
 ///
 /// `affinity` is the Service's session affinity timeout.
@@ -35,18 +42,19 @@ pub(super) fn features(
     rejected: &mut Vec<RejectReason>,
 ) -> Option<Box<ServiceFeatures>> {
     let mut parse = Parse(rejected);
-    for (annotation, value) in [
-        (name::SLOW_START, &annotations.slow_start),
-        (name::PORT_RANGES, &annotations.port_ranges),
-    ] {
-        let unsupported = |_: &str| Err::<(), _>("this version does not support it".to_owned());
-        let _unsupported = parse.annotation(annotation, value.as_deref(), unsupported);
-    }
+    let unsupported = |_: &str| Err::<(), _>("this version does not support it".to_owned());
+    let port_ranges = annotations.port_ranges.as_deref();
+    let _unsupported = parse.annotation(name::PORT_RANGES, port_ranges, unsupported);
     let features = ServiceFeatures {
         balance: parse.annotation(name::BALANCE, annotations.balance.as_deref(), |text| {
             balance(text, affinity)
         }),
         weights: parse.annotation(name::WEIGHTS, annotations.weights.as_deref(), weights),
+        slow_start: parse.annotation(
+            name::SLOW_START,
+            annotations.slow_start.as_deref(),
+            slow_start,
+        ),
         close_removed: parse
             .annotation(
                 name::CLOSE_REMOVED,
@@ -113,6 +121,19 @@ fn weights(text: &str) -> Result<Weights, String> {
         }
     }
     Ok(Weights::new(weights))
+}
+
+/// Parses `kube-dnat.io/slow-start`, a duration as Go reads it.
+fn slow_start(text: &str) -> Result<Duration, String> {
+    let window: GoDuration = text
+        .parse()
+        .map_err(|error: NotADuration| error.to_string())?;
+    let window = window.to_std();
+    if SLOW_START_WINDOWS.contains(&window) {
+        Ok(window)
+    } else {
+        Err(format!("{text:?} is not from 1s to 1h"))
+    }
 }
 
 /// Parses `kube-dnat.io/close-removed`.

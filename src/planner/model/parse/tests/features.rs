@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use prost::Message;
 
 use super::{reasons, service::as_service};
@@ -70,6 +72,8 @@ fn annotations_switch_features_on() {
     let closing = features("kube-dnat.io/close-removed: 'true'");
     assert!(closing.unwrap().close_removed);
     assert_eq!(features("kube-dnat.io/close-removed: 'false'"), None);
+    let starting = features("kube-dnat.io/slow-start: 1m30s").unwrap();
+    assert_eq!(starting.slow_start, Some(Duration::from_secs(90)));
     let weights = "zone-a=3, node:worker-1=2,10.244.1.9=0,fd00::9=100";
     let targets = [
         (WeightTarget::Zone("zone-a".into()), 3),
@@ -142,13 +146,25 @@ fn a_bad_value_has_no_effect_and_is_reported_once() {
 }
 
 #[test]
-fn an_annotation_that_this_version_does_not_support_is_reported() {
-    for name in ["slow-start", "port-ranges"] {
-        let update = service_with(&format!("kube-dnat.io/{name}: x"), "");
-        let reason = format!(
-            "annotation kube-dnat.io/{name} has no effect: this version does not support it"
-        );
+fn a_bad_time_of_a_slow_start_is_reported() {
+    for (time, problem) in [
+        ("60", "\"60\" is not a duration such as 30s or 1h30m"),
+        ("999ms", "\"999ms\" is not from 1s to 1h"),
+        ("1h1s", "\"1h1s\" is not from 1s to 1h"),
+        ("-60s", "\"-60s\" is not from 1s to 1h"),
+    ] {
+        let update = service_with(&format!("kube-dnat.io/slow-start: '{time}'"), "");
+        let reason = format!("annotation kube-dnat.io/slow-start has no effect: {problem}");
         assert_eq!(reasons(&update), [reason]);
-        assert_eq!(as_service(&update).features, None);
+        assert_eq!(as_service(&update).features, None, "{time}");
     }
+}
+
+#[test]
+fn an_annotation_that_this_version_does_not_support_is_reported() {
+    let update = service_with("kube-dnat.io/port-ranges: x", "");
+    let reason =
+        "annotation kube-dnat.io/port-ranges has no effect: this version does not support it";
+    assert_eq!(reasons(&update), [reason]);
+    assert_eq!(as_service(&update).features, None);
 }
