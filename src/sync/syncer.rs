@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::yield_now;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -166,6 +167,9 @@ impl Syncer {
         let mut backoff = Backoff::default();
         self.drift.listen();
         loop {
+            // The runtime polls the sockets of notifications only when this task yields, which a
+            // `select!` with a branch that is always ready does not.
+            yield_now().await;
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return,

@@ -41,7 +41,7 @@ const FIRST_RETRY_DELAY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// The number of transactions that a sync commits before the loop reads the notifications of
-/// nf_tables (`netlink/nf_tables/notices.rs`).
+/// nf_tables (`netlink/nf_tables/monitor.rs`).
 const MAX_COMMITS_IN_A_ROW: usize = 4;
 
 /// Whether every client lost the endpoint that it may not keep.
