@@ -306,8 +306,8 @@ impl Syncer {
 
     /// Schedules the tasks that the state requires.
     fn schedule(&mut self, tasks: &mut Tasks) {
-        if self.drift.needs_audit() {
-            tasks.schedule(Task::ReadBack, Duration::ZERO);
+        if let Some(delay) = self.drift.take_audit() {
+            tasks.schedule(Task::ReadBack, delay);
         }
         if self.has_unused_chains() {
             tasks.schedule(Task::DeleteUnusedChains, UNUSED_CHAINS_DELAY);
