@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::logging::LogEvent;
-use crate::netlink::{Commit, ForeignChange, Kernel, TableMonitor};
+use crate::netlink::{Commit, Error, ForeignChange, Kernel, TableMonitor};
 
 /// The largest number of operations of a commit whose notifications are received. Those of a
 /// rebuild are not received either.
@@ -28,10 +28,11 @@ pub(super) struct DriftMonitor {
     owns_tables: bool,
     /// The generation of the ruleset before a commit whose notifications are not received.
     generation: Option<u32>,
-    /// Whether a foreign change may have happened while the monitor was paused.
+    /// Whether the tables must be read back again.
     needs_audit: bool,
-    last_change: Option<Instant>,
-    delay: Duration,
+    /// The delay of the repair of a change that may have happened while the monitor was paused.
+    unobserved: Option<Duration>,
+    pace: RepairPace,
     /// The first foreign change that is not repaired yet.
     unrepaired: Option<ForeignChange>,
 }
@@ -45,6 +46,30 @@ pub(super) enum Drift {
     NotFound,
 }
 
+/// The pace of repairs: their delay grows while another process keeps changing the tables, to limit
+/// the load. Pure.
+#[derive(Debug, Default)]
+struct RepairPace {
+    last_change: Option<Instant>,
+    delay: Duration,
+}
+
+impl RepairPace {
+    /// Records a foreign change; returns the delay of its repair.
+    fn change(&mut self, now: Instant) -> Duration {
+        let calm = self
+            .last_change
+            .is_none_or(|last| now.duration_since(last) > CALM + self.delay);
+        self.delay = if calm {
+            Duration::ZERO
+        } else {
+            (self.delay * 2).clamp(FIRST_DELAY, LONGEST_DELAY)
+        };
+        self.last_change = Some(now);
+        self.delay
+    }
+}
+
 impl DriftMonitor {
     /// Creates a monitor that receives nothing yet.
     pub(super) fn new(monitor: TableMonitor, owns_tables: bool) -> Self {
@@ -53,8 +78,8 @@ impl DriftMonitor {
             owns_tables,
             generation: None,
             needs_audit: false,
-            last_change: None,
-            delay: Duration::ZERO,
+            unobserved: None,
+            pace: RepairPace::default(),
             unrepaired: None,
         }
     }
@@ -71,26 +96,10 @@ impl DriftMonitor {
     }
 
     /// Waits for a foreign change of our tables; returns the delay of its repair.
-    ///
-    /// The delay grows while another process keeps changing the tables, to limit the load.
     pub(super) async fn wait(&mut self) -> Duration {
         let change = self.monitor.foreign_change().await;
-        self.repair_delay(change)
-    }
-
-    fn repair_delay(&mut self, change: ForeignChange) -> Duration {
-        let now = Instant::now();
-        let calm = self
-            .last_change
-            .is_none_or(|last| now.duration_since(last) > CALM + self.delay);
-        self.delay = if calm {
-            Duration::ZERO
-        } else {
-            (self.delay * 2).clamp(FIRST_DELAY, LONGEST_DELAY)
-        };
-        self.last_change = Some(now);
         self.unrepaired.get_or_insert(change);
-        self.delay
+        self.pace.change(Instant::now())
     }
 
     /// Pauses the notifications before a large commit.
@@ -102,15 +111,23 @@ impl DriftMonitor {
         }
     }
 
-    /// Resumes the notifications after a commit.
-    pub(super) fn resume_notifications(&mut self, kernel: &mut Kernel) {
+    /// Resumes the notifications after a commit with this result.
+    pub(super) fn resume_notifications(
+        &mut self,
+        kernel: &mut Kernel,
+        committed: &Result<(), Error>,
+    ) {
         if self.monitor.is_open() {
             return;
         }
         self.listen();
-        let expected = self.generation.take().map(|before| before.wrapping_add(1));
-        let generation = kernel.generation().ok();
-        self.needs_audit |= expected.is_some() && generation != expected;
+        let expected = self.generation.take().map(|before| match committed {
+            Ok(()) => before.wrapping_add(1),
+            Err(_) => before,
+        });
+        if expected.is_some() && kernel.generation().ok() != expected {
+            self.unobserved = Some(self.pace.change(Instant::now()));
+        }
     }
 
     /// Requests that the tables are read back.
@@ -118,9 +135,16 @@ impl DriftMonitor {
         self.needs_audit = true;
     }
 
-    /// Whether the tables must be read back, since a notification may be missed. Returns it once.
-    pub(super) fn needs_audit(&mut self) -> bool {
-        std::mem::take(&mut self.needs_audit)
+    /// Returns the delay after which the tables must be read back, since a notification may be
+    /// missed. Returns it once.
+    pub(super) fn take_audit(&mut self) -> Option<Duration> {
+        let requested = std::mem::take(&mut self.needs_audit);
+        let Some(delay) = self.unobserved.take() else {
+            return requested.then_some(Duration::ZERO);
+        };
+        self.unrepaired
+            .get_or_insert(ForeignChange { process: None });
+        Some(delay)
     }
 
     /// Logs the end of a repair, which took a number of operations.
@@ -144,5 +168,45 @@ impl DriftMonitor {
             "another process changed the tables; repaired"
         );
         Drift::Repaired
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn monitor() -> DriftMonitor {
+        DriftMonitor::new(TableMonitor::new(1), false)
+    }
+
+    #[test]
+    fn the_delay_of_repairs_grows_until_the_tables_are_calm() {
+        let mut pace = RepairPace::default();
+        let mut now = Instant::now();
+        for seconds in [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] {
+            assert_eq!(pace.change(now), Duration::from_secs_f64(seconds));
+            now += Duration::from_secs_f64(seconds);
+        }
+        now += CALM;
+        assert_eq!(pace.change(now), LONGEST_DELAY);
+        now += CALM + LONGEST_DELAY + Duration::from_millis(1);
+        assert_eq!(pace.change(now), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_audit_for_an_unobserved_change_has_the_delay_of_a_repair() {
+        let mut drift = monitor();
+        drift.request_audit();
+        assert_eq!(drift.take_audit(), Some(Duration::ZERO));
+        assert_eq!(drift.take_audit(), None);
+        assert_eq!(drift.conclude_repair(1), Drift::NotFound);
+
+        drift.unobserved = Some(FIRST_DELAY);
+        drift.request_audit();
+        // The commit that paused the notifications is not the repair.
+        assert_eq!(drift.conclude_repair(1), Drift::NotFound);
+        assert_eq!(drift.take_audit(), Some(FIRST_DELAY));
+        assert_eq!(drift.take_audit(), None);
+        assert_eq!(drift.conclude_repair(1), Drift::Repaired);
     }
 }

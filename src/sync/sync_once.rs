@@ -218,7 +218,7 @@ impl Syncer {
     pub(super) fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
         self.drift.pause_notifications(&mut self.kernel, commit);
         let result = self.kernel.commit(commit);
-        self.drift.resume_notifications(&mut self.kernel);
+        self.drift.resume_notifications(&mut self.kernel, &result);
         result
     }
 
