@@ -115,21 +115,22 @@ fn a_change_sends_only_the_slots_that_differ() {
     assert_eq!(operations, differ.count() * 4);
 }
 
-/// A kernel without the module `nft_hash` rejects the chain: only the Service is skipped.
+/// A kernel without the module `nft_hash` rejects the chain: only these Services are skipped.
 #[test]
-fn the_chain_of_a_hash_is_added_for_the_service_that_needs_it() {
+fn the_elements_that_need_the_chain_of_a_hash_name_their_service() {
     let mut state = state();
     let _ = state.apply(service_with(None, Some(Box::new(maglev()))));
     let _ = state.apply(slice(0..3));
     let (transactions, _) = state.plan_changes().split();
-    let chains = transactions.ipv4.operations.iter().filter_map(|operation| {
-        let Op::AddChain(chain @ DynamicChain::Hashed(..)) = operation.op else {
+    let hashed = transactions.ipv4.operations.iter().filter_map(|operation| {
+        let chain @ DynamicChain::Hashed(..) = operation.op.chain_for_element()? else {
             return None;
         };
         let service = operation.service.as_ref()?;
         Some(format!("{chain} for {service}"))
     });
-    assert_eq!(chains.collect::<Vec<_>>(), ["maglev-251 for shop/cart"]);
+    let hashed: Vec<_> = hashed.collect();
+    assert_eq!(hashed, ["maglev-251 for shop/cart"; 2]);
     let is_slot = |set| set == SetName::Endpoints;
     let added = transactions
         .ipv4

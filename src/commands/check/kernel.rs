@@ -85,9 +85,9 @@ fn check_release(release: &str) -> CheckResult {
     }
 }
 
-/// Checks whether the kernel accepts kube-dnat's tables, and whether it supports table ownership.
+/// Checks whether the kernel accepts kube-dnat's tables, and what only some Services or nodes use.
 pub(super) fn abilities(kernel: &mut Kernel) -> Vec<CheckResult> {
-    vec![nftables(kernel), table_owner(kernel)]
+    vec![nftables(kernel), hash(kernel), table_owner(kernel)]
 }
 
 /// Checks whether the kernel accepts kube-dnat's tables, with a transaction that is undone.
@@ -139,6 +139,26 @@ fn missing_abilities(missing: Vec<Ability>) -> CheckResult {
     let modules: Vec<_> = missing.iter().map(|ability| ability.modules()).collect();
     let fix = format!("modprobe -a {}", modules.join(" "));
     CheckResult::failure("nftables", Error::Lacks(missing).to_string(), fix)
+}
+
+/// Checks whether the kernel has the hash of `kube-dnat.io/balance`.
+fn hash(kernel: &mut Kernel) -> CheckResult {
+    const CHECK: &str = "balance";
+    let ability = Ability::Hash;
+    match kernel.lacks(ability, sysctl::families()) {
+        Ok(false) => CheckResult::ok(CHECK, "the kernel supports kube-dnat.io/balance"),
+        Ok(true) => CheckResult::warning(
+            CHECK,
+            format!(
+                "the kernel lacks {ability}: Services with kube-dnat.io/balance are not served"
+            ),
+            format!(
+                "modprobe {}; no action is required without that annotation",
+                ability.modules()
+            ),
+        ),
+        Err(error) => CheckResult::warning(CHECK, error.to_string(), "run this check as root"),
+    }
 }
 
 /// Checks whether a process can own its tables, so that no other process can change them.

@@ -7,8 +7,8 @@ use nix::errno::Errno;
 use super::{Kernel, encode, table};
 use crate::netlink::nf_tables::batch::Batch;
 use crate::netlink::{Commit, Error, RejectedAt, Rejection};
-use crate::planner::model::Protocol;
 use crate::planner::model::addr::Family;
+use crate::planner::model::{Balance, Protocol};
 use crate::planner::ruleset::{
     Chain, ChainName, DynamicChain, FrontendKind, Hook, LookupField, Program, SetName, SlotRange,
     Statement,
@@ -31,11 +31,13 @@ pub enum Ability {
     Masquerade,
     /// The statement `reject` in a chain of type nat at prerouting (Linux 5.9).
     Reject,
+    /// The expression `jhash`, which only `kube-dnat.io/balance` needs.
+    Hash,
 }
 
 impl Ability {
-    /// Every ability.
-    const ALL: [Self; 7] = [
+    /// The abilities that our tables need whatever the Services ask for.
+    const REQUIRED: [Self; 7] = [
         Self::NatChains,
         Self::Ct,
         Self::Fib,
@@ -56,6 +58,7 @@ impl Ability {
             Self::Numgen => "nft_numgen",
             Self::Masquerade => "nft_masq",
             Self::Reject => "nft_reject_ipv4 nft_reject_ipv6",
+            Self::Hash => "nft_hash",
         }
     }
 
@@ -83,6 +86,11 @@ impl Ability {
                 (prerouting, pick.chain().rules)
             }
             Self::Masquerade => (postrouting, vec![vec![Statement::Masquerade]]),
+            Self::Hash => {
+                let (kind, list) = (FrontendKind::Address, SlotRange::Own);
+                let hashed = DynamicChain::Hashed(Balance::Maglev, kind, list, 1);
+                (prerouting, hashed.chain().rules)
+            }
             Self::Reject => (
                 prerouting,
                 vec![vec![Statement::RejectTcp], vec![Statement::Reject]],
@@ -106,6 +114,7 @@ impl fmt::Display for Ability {
             Self::Numgen => "numgen",
             Self::Masquerade => "masquerade",
             Self::Reject => "reject in chains of type nat",
+            Self::Hash => "jhash",
         };
         write!(f, "{word} (modules {})", self.modules())
     }
@@ -119,18 +128,27 @@ impl Kernel {
     /// As for [`Self::commit`], but for rejections.
     pub fn missing_abilities(&mut self, families: &[Family]) -> Result<Vec<Ability>, Error> {
         let mut missing = Vec::new();
-        for ability in Ability::ALL {
-            let mut batch = Batch::new();
-            for family in families {
-                table::push_recreate(&mut batch, *family, false);
-                let chains = [ability.chain()];
-                encode::push_objects(&mut batch, *family, &Program::default(), &chains);
-            }
-            if self.rejects(batch)? {
+        for ability in Ability::REQUIRED {
+            if self.lacks(ability, families)? {
                 missing.push(ability);
             }
         }
         Ok(missing)
+    }
+
+    /// Returns whether the kernel lacks an ability for tables of these families, with a transaction
+    /// that the kernel undoes.
+    ///
+    /// # Errors
+    /// As for [`Self::commit`], but for rejections.
+    pub fn lacks(&mut self, ability: Ability, families: &[Family]) -> Result<bool, Error> {
+        let mut batch = Batch::new();
+        for family in families {
+            table::push_recreate(&mut batch, *family, false);
+            let chains = [ability.chain()];
+            encode::push_objects(&mut batch, *family, &Program::default(), &chains);
+        }
+        self.rejects(batch)
     }
 
     /// Returns whether the kernel rejects a transaction for its content; the kernel undoes it in

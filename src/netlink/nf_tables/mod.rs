@@ -28,10 +28,10 @@ use crate::netlink::socket::attribute::{Attribute, MalformedMessage};
 use crate::netlink::socket::{RejectedMessage, RequestError, Socket, attribute};
 use crate::netlink::uapi::NFNL_SUBSYS_NFTABLES;
 use crate::netlink::uapi::nf_tables::{NFT_MSG_GETGEN, NFT_MSG_GETTABLE, NFTA_GEN_ID};
-use crate::planner::diff::TableStatus;
+use crate::planner::diff::{Op, Operation, TableStatus};
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Protocol, ServiceName};
-use crate::planner::ruleset::{Denial, Element, Key, Program, SetName, Table};
+use crate::planner::ruleset::{Denial, DynamicChain, Element, Key, Program, SetName, Table};
 use batch::{Batch, FinishedBatch, MessageSubject};
 use commit::{Commit, FamilyCommit};
 use counters::CountedElement;
@@ -430,7 +430,8 @@ fn describe_rejection(
     }
 }
 
-/// Returns operations of a commit in nft's words, and the Services that they are for.
+/// Returns operations of a commit in nft's words, and the Services that they are for: those of a new
+/// chain with a hash are all whose elements go to it.
 fn describe<A: Address>(
     part: Option<&FamilyCommit<A>>,
     range: Range<usize>,
@@ -439,13 +440,23 @@ fn describe<A: Address>(
         clippy::expect_used,
         reason = "the batch was made from this commit, and its index from these operations"
     )]
-    let operations = part
-        .and_then(|part| part.transaction.operations.get(range))
+    let (all, operations) = part
+        .map(|part| &part.transaction.operations)
+        .and_then(|all| Some((all, all.get(range)?)))
         .expect("a message is about operations of its commit");
-    let mut services: Vec<_> = operations
-        .iter()
-        .filter_map(|operation| operation.service.clone())
-        .collect();
+    let mut services: Vec<_> = match operations {
+        // Not every kernel has a hash.
+        [
+            Operation {
+                op: Op::AddChain(chain @ DynamicChain::Hashed(..)),
+                ..
+            },
+        ] => services(
+            all.iter()
+                .filter(|of| of.op.chain_for_element() == Some(*chain)),
+        ),
+        _ => services(operations.iter()),
+    };
     services.sort_unstable();
     services.dedup();
     let text = match operations {
@@ -454,4 +465,11 @@ fn describe<A: Address>(
         [first, ..] => format!("one of {} operations from {}", operations.len(), first.op),
     };
     (text, services)
+}
+
+/// Returns the Services of operations.
+fn services<'a, A: Address + 'a>(
+    operations: impl Iterator<Item = &'a Operation<A>>,
+) -> Vec<ServiceName> {
+    operations.filter_map(|of| of.service.clone()).collect()
 }

@@ -72,6 +72,17 @@ pub struct Operation<A: Address> {
     pub service: Option<ServiceName>,
 }
 
+impl<A: Address> Op<A> {
+    /// Returns the dynamic chain that an added element needs.
+    #[must_use]
+    pub fn chain_for_element(&self) -> Option<DynamicChain> {
+        match self {
+            Self::Add(element) | Self::AddFor(element, _) => element.value.chain_for(element.set),
+            Self::AddChain(_) | Self::DeleteChain(_) | Self::Delete(..) => None,
+        }
+    }
+}
+
 impl<A: Address> fmt::Display for Op<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

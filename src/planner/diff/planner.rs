@@ -17,8 +17,6 @@ pub(super) struct Planner<'a, A: Address> {
     shared: BTreeMap<(SetName, Key<A>), (u32, Option<ServiceName>)>,
     /// The new number of elements and chains that go to each chain.
     chains: BTreeMap<DynamicChain, usize>,
-    /// The first Service that needs a chain with a hash, which not every kernel has.
-    hashed_for: BTreeMap<DynamicChain, ServiceName>,
 }
 
 impl<'a, A: Address> Planner<'a, A> {
@@ -30,7 +28,6 @@ impl<'a, A: Address> Planner<'a, A> {
             adds: Vec::new(),
             shared: BTreeMap::new(),
             chains: BTreeMap::new(),
-            hashed_for: BTreeMap::new(),
         }
     }
 
@@ -98,10 +95,6 @@ impl<'a, A: Address> Planner<'a, A> {
         }
         if let Some(chain) = element.value.chain_for(element.set) {
             *self.chain_count(chain) += 1;
-            if let (DynamicChain::Hashed(..), Some(service)) = (chain, service) {
-                let first = self.hashed_for.entry(chain);
-                first.or_insert_with(|| service.clone());
-            }
         }
         self.adds.push(Operation {
             op: Op::Add(element),
@@ -123,10 +116,7 @@ impl<'a, A: Address> Planner<'a, A> {
     /// Returns the plan of a change whose elements are compared.
     pub(super) fn finish(mut self, change: DesiredChange<A>) -> Plan<A> {
         self.push_shared();
-        let new_chains = self.new_chains().into_iter();
-        let mut operations: Vec<_> = new_chains
-            .map(|chain| add_chain(chain, self.hashed_for.remove(&chain)))
-            .collect();
+        let mut operations: Vec<_> = self.new_chains().into_iter().map(add_chain).collect();
         // Operations of one set in a row go into one message.
         self.deletes.sort_by_key(element_key);
         self.adds.sort_by_key(element_key);
@@ -230,10 +220,10 @@ fn is_new_chain<A: Address>(applied: &Applied<A>, chain: DynamicChain) -> bool {
     !chain.is_initial() && !applied.chains.contains_key(&chain)
 }
 
-/// Returns the operation that adds a dynamic chain, for a Service or for all.
-fn add_chain<A: Address>(chain: DynamicChain, service: Option<ServiceName>) -> Operation<A> {
+/// Returns the operation that adds a dynamic chain.
+fn add_chain<A: Address>(chain: DynamicChain) -> Operation<A> {
     Operation {
         op: Op::AddChain(chain),
-        service,
+        service: None,
     }
 }

@@ -1,10 +1,11 @@
 //! If the kernel rejects a transaction, nothing is committed, and the error names the operation.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use kube_dnat::netlink::{Commit, Error, Rejection};
 use kube_dnat::planner::diff::{Op, Operation, Transaction};
-use kube_dnat::planner::model::{Protocol, ServiceName};
+use kube_dnat::planner::model::{Balance, Protocol, ServiceName};
 use kube_dnat::planner::ruleset::{
     DynamicChain, Element, FrontendKind, Key, SetName, SlotRange, Value, Verdict,
 };
@@ -19,6 +20,7 @@ pub(super) fn tests() -> Vec<Trial> {
     trials![
         rejections: one_element_of_many_is_named_with_its_service,
         every_rejected_operation_is_named,
+        every_service_of_a_rejected_hash_is_named,
         a_missing_table_is_reported_as_missing,
     ]
 }
@@ -99,6 +101,32 @@ fn one_element_of_many_is_named_with_its_service() {
             .count(),
         1999
     );
+}
+
+/// A kernel without `nft_hash` rejects each chain with a hash; every kernel rejects one of no slots.
+fn every_service_of_a_rejected_hash_is_named() {
+    let mut world = World::new();
+    world.rebuild();
+    let (kind, list) = (FrontendKind::Address, SlotRange::Own);
+    let [maglev, source] = Balance::ALL.map(|balance| DynamicChain::Hashed(balance, kind, list, 0));
+    let add_chain = |chain| Operation {
+        op: Op::AddChain(chain),
+        service: None,
+    };
+    let verdict = |number| match number % 3 {
+        0 => Verdict::Dynamic(maglev),
+        1 => Verdict::Dynamic(source),
+        _ => Verdict::Refuse,
+    };
+    let elements = (0..300).map(|number| add(number, verdict(number)));
+    let chains = [maglev, source].map(add_chain).into_iter();
+    let rejections =
+        send(&mut world, chains.chain(elements).collect()).expect_err("a hash needs slots");
+    let named: BTreeSet<_> = rejections.iter().flat_map(|one| &one.services).collect();
+    assert_eq!(named.len(), 200, "{rejections:?}");
+    let others = (0..300).filter(|number| number % 3 == 2);
+    let others = others.map(|number| add(number, verdict(number)));
+    send(&mut world, others.collect()).expect("the kernel accepts the others");
 }
 
 fn every_rejected_operation_is_named() {

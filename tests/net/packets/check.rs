@@ -41,6 +41,12 @@ fn check_reports_a_ready_node_and_changes_nothing() {
         "{answer}"
     );
     assert!(levels.clone().any(|(what, _)| what == "kernel"), "{answer}");
+    assert!(
+        levels
+            .clone()
+            .any(|(what, level)| what == "balance" && level == "ok"),
+        "{answer}"
+    );
     assert_eq!(nft::list(&shop.cluster.node.namespace), before);
     // The answer is the same while a daemon is running.
     let daemon = shop.start(&manifests(&shop));
