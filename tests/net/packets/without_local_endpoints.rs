@@ -138,6 +138,16 @@ fn the_annotation_decides_for_its_service() {
     }
     daemon.apply("shop.yaml", &manifests("refuse"));
     dropped("a bad value");
-    let diagnostics = daemon.diagnostics("Service shop/cart", "InvalidAnnotation");
-    assert_eq!(diagnostics.len(), 1, "{diagnostics:?}");
+    let diagnostics = || daemon.diagnostics("Service shop/cart", "InvalidAnnotation");
+    assert_eq!(diagnostics().len(), 1, "{:?}", diagnostics());
+    // With external policy Cluster, the annotation contradicts the Service.
+    let cluster = cart_on_every_frontend().annotation("external-local-without-endpoints", "reject");
+    daemon.apply("shop.yaml", &(cluster.yaml() + &elsewhere.yaml()));
+    for (probe, outcome) in probes.iter().zip(Probe::send_all(&probes)) {
+        assert_eq!(outcome.server(), Some("remote-1:8080"), "{probe}");
+    }
+    let diagnostics = diagnostics();
+    assert_eq!(diagnostics.len(), 2, "{diagnostics:?}");
+    let problem = "externalTrafficPolicy Local does not apply to the Service";
+    assert!(diagnostics[1].contains(problem), "{diagnostics:?}");
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::duration::{GoDuration, NotADuration};
 use crate::planner::model::{
-    Balance, NoLocalEndpoint, RejectReason, ServiceFeatures, WeightTarget, Weights, wire,
+    Balance, NoLocalEndpoint, RejectReason, ServiceFeatures, TrafficPolicy, WeightTarget, Weights,
+    wire,
 };
 
 use super::{ip, is_name};
@@ -33,12 +34,20 @@ pub mod name {
 const SLOW_START_WINDOWS: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_hours(1);
 
+/// The fields of a Service that annotations may contradict.
+pub(super) struct FeatureContext {
+    /// The session affinity timeout.
+    pub(super) affinity: Option<u32>,
+    /// The external policy, if it has an effect.
+    pub(super) external_policy: TrafficPolicy,
+    /// Whether the Service has a TCP port.
+    pub(super) has_tcp: bool,
+}
+
 /// Converts the annotations of a Service; `None` if no feature is in use.
-///
-/// `affinity` is the Service's session affinity timeout.
 pub(super) fn features(
     annotations: &wire::WireAnnotations,
-    affinity: Option<u32>,
+    context: &FeatureContext,
     rejected: &mut Vec<RejectReason>,
 ) -> Option<Box<ServiceFeatures>> {
     let mut parse = Parse(rejected);
@@ -47,7 +56,7 @@ pub(super) fn features(
     let _unsupported = parse.annotation(name::PORT_RANGES, port_ranges, unsupported);
     let features = ServiceFeatures {
         balance: parse.annotation(name::BALANCE, annotations.balance.as_deref(), |text| {
-            balance(text, affinity)
+            balance(text, context.affinity)
         }),
         weights: parse.annotation(name::WEIGHTS, annotations.weights.as_deref(), weights),
         slow_start: parse.annotation(
@@ -59,13 +68,13 @@ pub(super) fn features(
             .annotation(
                 name::CLOSE_REMOVED,
                 annotations.close_removed.as_deref(),
-                close_removed,
+                |text| close_removed(text, context.has_tcp),
             )
             .unwrap_or_default(),
         no_local_endpoint: parse.annotation(
             name::NO_LOCAL_ENDPOINT,
             annotations.external_local_without_endpoints.as_deref(),
-            no_local_endpoint,
+            |text| no_local_endpoint(text, context.external_policy),
         ),
     };
     (features != ServiceFeatures::default()).then(|| Box::new(features))
@@ -137,14 +146,26 @@ fn slow_start(text: &str) -> Result<Duration, String> {
 }
 
 /// Parses `kube-dnat.io/close-removed`.
-fn close_removed(text: &str) -> Result<bool, String> {
-    text.parse()
-        .map_err(|_error| format!("{text:?} is neither true nor false"))
+fn close_removed(text: &str, has_tcp: bool) -> Result<bool, String> {
+    let closes = text
+        .parse()
+        .map_err(|_error| format!("{text:?} is neither true nor false"))?;
+    if closes && !has_tcp {
+        return Err("the Service has no TCP port".to_owned());
+    }
+    Ok(closes)
 }
 
 /// Parses `kube-dnat.io/external-local-without-endpoints`.
-fn no_local_endpoint(text: &str) -> Result<NoLocalEndpoint, String> {
-    NoLocalEndpoint::from_name(text).ok_or_else(|| format!("{text:?} is neither drop nor reject"))
+fn no_local_endpoint(text: &str, policy: TrafficPolicy) -> Result<NoLocalEndpoint, String> {
+    let answer = NoLocalEndpoint::from_name(text)
+        .ok_or_else(|| format!("{text:?} is neither drop nor reject"))?;
+    match policy {
+        TrafficPolicy::Local => Ok(answer),
+        TrafficPolicy::Cluster => {
+            Err("externalTrafficPolicy Local does not apply to the Service".to_owned())
+        }
+    }
 }
 
 /// Parses the target of a weight: an address, `node:NAME`, or a zone.

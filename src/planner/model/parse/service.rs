@@ -9,7 +9,7 @@ use crate::planner::model::{
     Object, ObjectKind, Protocol, RejectReason, Service, ServicePort, TrafficPolicy, Update, wire,
 };
 
-use super::features::features;
+use super::features::{FeatureContext, features};
 use super::{created, ip, is_name, port_number, protocol, service_name, update};
 
 /// Converts a Service.
@@ -32,6 +32,12 @@ pub fn service(service: &wire::WireService) -> Update {
         }
         let ports = ports(spec, rejected);
         let affinity = affinity(spec, rejected);
+        let external_policy = external_policy(spec);
+        let served = FeatureContext {
+            affinity,
+            external_policy,
+            has_tcp: ports.iter().any(|port| port.protocol == Protocol::Tcp),
+        };
         Some(Object::Service(Arc::new(Service {
             name: service_name(&service.metadata),
             created: created(&service.metadata, rejected),
@@ -40,12 +46,12 @@ pub fn service(service: &wire::WireService) -> Update {
             external_ips: ip::addresses(external_ips(spec), rejected),
             load_balancer_ips: ip::addresses(load_balancer_ips(&service.status), rejected),
             internal_policy: policy(spec.internal_traffic_policy.as_deref()),
-            external_policy: external_policy(spec),
+            external_policy,
             affinity,
             source_ranges: source_ranges(spec, rejected),
             health_check_node_port: health_check_node_port(spec, &ports, rejected),
             ports,
-            features: features(&service.metadata.annotations, affinity, rejected),
+            features: features(&service.metadata.annotations, &served, rejected),
         })))
     })
 }

@@ -42,8 +42,11 @@ fn service_with(annotations: &str, spec: &str) -> Update {
     service(&yaml_serde::from_str(&yaml).unwrap())
 }
 
+/// The fields of a Service with external policy Local.
+const LOCAL: &str = ", type: NodePort, externalTrafficPolicy: Local";
+
 fn features(annotations: &str) -> Option<ServiceFeatures> {
-    let update = service_with(annotations, "");
+    let update = service_with(annotations, LOCAL);
     assert_eq!(reasons(&update), [""; 0], "{annotations}");
     as_service(&update).features.as_deref().cloned()
 }
@@ -92,12 +95,6 @@ fn a_bad_value_has_no_effect_and_is_reported_once() {
             "kube-dnat.io/balance: rr",
             "",
             "annotation kube-dnat.io/balance has no effect: \"rr\" is neither maglev nor source",
-        ),
-        (
-            "kube-dnat.io/balance: maglev",
-            ", sessionAffinity: ClientIP",
-            "annotation kube-dnat.io/balance has no effect: the Service has sessionAffinity \
-             ClientIP, which selects the endpoint, too",
         ),
         (
             "kube-dnat.io/external-local-without-endpoints: refuse",
@@ -157,6 +154,50 @@ fn a_bad_time_of_a_slow_start_is_reported() {
         let reason = format!("annotation kube-dnat.io/slow-start has no effect: {problem}");
         assert_eq!(reasons(&update), [reason]);
         assert_eq!(as_service(&update).features, None, "{time}");
+    }
+}
+
+#[test]
+fn an_annotation_that_contradicts_the_service_has_no_effect() {
+    for (annotations, spec, reason) in [
+        (
+            "kube-dnat.io/balance: maglev",
+            ", sessionAffinity: ClientIP",
+            "annotation kube-dnat.io/balance has no effect: the Service has sessionAffinity \
+             ClientIP, which selects the endpoint, too",
+        ),
+        (
+            "kube-dnat.io/external-local-without-endpoints: reject",
+            ", type: LoadBalancer, externalTrafficPolicy: Cluster",
+            "annotation kube-dnat.io/external-local-without-endpoints has no effect: \
+             externalTrafficPolicy Local does not apply to the Service",
+        ),
+        (
+            "kube-dnat.io/external-local-without-endpoints: drop",
+            ", type: ClusterIP, externalTrafficPolicy: Local",
+            "annotation kube-dnat.io/external-local-without-endpoints has no effect: \
+             externalTrafficPolicy Local does not apply to the Service",
+        ),
+    ] {
+        let update = service_with(annotations, spec);
+        assert_eq!(reasons(&update), [reason]);
+        assert_eq!(as_service(&update).features, None, "{annotations}");
+    }
+}
+
+#[test]
+fn connections_are_closed_at_tcp_ports_only() {
+    for (protocol, has_effect) in [("TCP", true), ("UDP", false), ("SCTP", false)] {
+        let yaml = format!(
+            "metadata: {{name: cart, namespace: shop, annotations: \
+             {{kube-dnat.io/close-removed: 'true'}}}}\n\
+             spec: {{clusterIP: 10.96.0.7, ports: [{{port: 80, protocol: {protocol}}}]}}"
+        );
+        let update = service(&yaml_serde::from_str(&yaml).unwrap());
+        let reason =
+            "annotation kube-dnat.io/close-removed has no effect: the Service has no TCP port";
+        let expected: &[&str] = if has_effect { &[] } else { &[reason] };
+        assert_eq!(reasons(&update), expected, "{protocol}");
     }
 }
 
