@@ -13,7 +13,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use nix::errno::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::task::{JoinSet, yield_now};
@@ -22,7 +21,7 @@ use tokio::time::{sleep, timeout};
 use super::failed::FailedListeners;
 use super::listen::{Listeners, listen, listen_everywhere};
 use super::slots::{ConnectionSlot, ConnectionSlots, peer};
-use crate::relay::RelayProblems;
+use crate::relay::{RelayProblems, lacks_resources};
 
 /// The time in which a request must arrive.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
@@ -121,14 +120,6 @@ where
             yield_now().await;
         }
     }
-}
-
-/// Returns whether an accept failed for lack of file descriptors or memory.
-fn lacks_resources(error: &io::Error) -> bool {
-    let lacks = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
-    error
-        .raw_os_error()
-        .is_some_and(|error| lacks.contains(&Errno::from_raw(error)))
 }
 
 /// Serves one request; closes the connection of a peer whose request is invalid or too slow.

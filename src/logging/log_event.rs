@@ -161,6 +161,8 @@ log_events! {
     LocalhostPortListening = "localhost_port_listening",
     /// A node port is in use at localhost.
     LocalhostPortListenFailed = "localhost_port_listen_failed",
+    /// A socket for a client at localhost cannot be opened.
+    LocalhostSocketFailed = "localhost_socket_failed",
     /// `kube-dnat drain` drained this node.
     NodeDrained = "node_drained",
     /// `kube-dnat undrain` ended that.

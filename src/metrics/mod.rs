@@ -143,6 +143,8 @@ metrics! {
     localhost_refused: Labelled<RefusalLabel, Counter> = "kube_dnat_localhost_connections_refused",
         "Connections to node ports at localhost that were reset, and UDP flows that were ended: above the limit, or without an endpoint that accepts",
         Labelled::default();
+    localhost_socket_failures: Labelled<ProtocolLabel, Counter> = "kube_dnat_localhost_socket_failures",
+        "Sockets for clients of node ports at localhost that could not be opened, for lack of file descriptors or memory", Labelled::default();
     node_drained: Gauge = "kube_dnat_node_drained",
         "Whether the node is drained: load-balancer health checks answer 503 while it serves", Gauge::default();
     events_dropped: Counter = "kube_dnat_events_dropped",
@@ -184,6 +186,7 @@ impl Metrics {
             let label = ProtocolLabel::new(protocol);
             drop(self.localhost_active.get_or_create(&label));
             drop(self.localhost_connections.get_or_create(&label));
+            drop(self.localhost_socket_failures.get_or_create(&label));
             for refusal in RefusalLabel::all(protocol) {
                 drop(self.localhost_refused.get_or_create(&refusal));
             }

@@ -10,6 +10,7 @@
 
 mod ports;
 mod problems;
+mod sockets;
 mod target;
 mod tcp;
 mod udp;
@@ -24,6 +25,7 @@ use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval};
 
 pub use problems::RelayProblems;
+pub(crate) use sockets::lacks_resources;
 
 use crate::metrics::Metrics;
 use crate::planner::desired::LocalhostChange;

@@ -10,8 +10,9 @@ use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
 use super::problems::RelayProblems;
+use super::sockets::SocketFailures;
 use super::target::Target;
-use super::tcp;
+use super::tcp::{self, Clients};
 use super::udp::{self, Flows};
 use crate::logging::LogEvent;
 use crate::metrics::{FamilyLabel, Metrics};
@@ -33,6 +34,7 @@ pub(super) struct RelayedPorts {
     slots: Arc<Semaphore>,
     /// The flows of UDP.
     flows: Flows,
+    failures: SocketFailures,
     metrics: Metrics,
     problems: RelayProblems,
 }
@@ -59,13 +61,15 @@ impl Drop for RelayedPort {
 impl RelayedPorts {
     /// Creates no node ports.
     pub(super) fn new(metrics: Metrics, problems: RelayProblems) -> Self {
+        let failures = SocketFailures::new(metrics.clone());
         Self {
             ports: BTreeMap::new(),
             services: BTreeMap::new(),
             failed: BTreeMap::new(),
             listeners: BTreeMap::new(),
             slots: Arc::new(Semaphore::new(tcp::MAX_CONNECTIONS)),
-            flows: Flows::new(metrics.clone()),
+            flows: Flows::new(metrics.clone(), failures.clone()),
+            failures,
             metrics,
             problems,
         }
@@ -141,7 +145,13 @@ impl RelayedPorts {
         };
         let (service, protocol, at) = (&relayed.service, key.1, address(key));
         let target = Arc::clone(&relayed.target);
-        match start(key, target, &self.slots, &self.flows, &self.metrics) {
+        let clients = Clients {
+            target,
+            slots: Arc::clone(&self.slots),
+            failures: self.failures.clone(),
+            metrics: self.metrics.clone(),
+        };
+        match start(key, clients, &self.flows) {
             Ok(task) => {
                 if self.failed.remove(&key).is_some() {
                     info!(event = %LogEvent::LocalhostPortListening, %service, %at, %protocol, "node port is served at localhost");
@@ -213,28 +223,14 @@ fn address((family, _, port): PortKey) -> SocketAddr {
 }
 
 /// Binds a node port, and starts the task that serves it.
-fn start(
-    key: PortKey,
-    target: Arc<Target>,
-    slots: &Arc<Semaphore>,
-    flows: &Flows,
-    metrics: &Metrics,
-) -> io::Result<AbortHandle> {
+fn start(key: PortKey, clients: Clients, flows: &Flows) -> io::Result<AbortHandle> {
     let at = address(key);
     let task = match key.1 {
         Protocol::Udp => {
-            let forwarding = udp::forward(udp::bind(at)?, at, target, flows.clone());
+            let forwarding = udp::forward(udp::bind(at)?, at, clients.target, flows.clone());
             tokio::spawn(forwarding)
         }
-        Protocol::Tcp | Protocol::Sctp => {
-            let slots = Arc::clone(slots);
-            tokio::spawn(tcp::accept(
-                tcp::listen(at)?,
-                target,
-                slots,
-                metrics.clone(),
-            ))
-        }
+        Protocol::Tcp | Protocol::Sctp => tokio::spawn(clients.accept(tcp::listen(at)?, at)),
     };
     Ok(task.abort_handle())
 }

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::sockets::{SocketFailures, lacks_resources};
 use super::target::Target;
 use crate::metrics::{Metrics, ProtocolLabel, RefusalLabel};
 use crate::planner::model::Protocol;
@@ -55,30 +56,64 @@ pub(super) fn listen(at: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Accepts clients until the task is aborted. Their connections go on after that.
-pub(super) async fn accept(
-    listener: TcpListener,
-    target: Arc<Target>,
-    slots: Arc<Semaphore>,
-    metrics: Metrics,
-) {
-    loop {
-        let Ok((client, _)) = listener.accept().await else {
-            sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            refuse(&client, &RefusalLabel::limit(Protocol::Tcp), &metrics);
-            continue;
-        };
-        let (target, metrics) = (Arc::clone(&target), metrics.clone());
-        tokio::spawn(async move {
-            let _slot = slot;
-            match connect(&target).await {
-                Some(endpoint) => relay(client, endpoint, &metrics).await,
-                None => refuse(&client, &RefusalLabel::no_endpoint(Protocol::Tcp), &metrics),
+/// What the connections of a node port share.
+#[derive(Clone)]
+pub(super) struct Clients {
+    /// The endpoints.
+    pub(super) target: Arc<Target>,
+    /// The slots of the connections of all node ports.
+    pub(super) slots: Arc<Semaphore>,
+    pub(super) failures: SocketFailures,
+    pub(super) metrics: Metrics,
+}
+
+impl Clients {
+    /// Accepts clients until the task is aborted. Their connections go on after that.
+    pub(super) async fn accept(self, listener: TcpListener, at: SocketAddr) {
+        loop {
+            let client = match listener.accept().await {
+                Ok((client, _)) => client,
+                // The client gave up.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                Err(error) => {
+                    self.failures.report(Protocol::Tcp, at, &error);
+                    // The client is still in the queue.
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+                refuse(&client, &RefusalLabel::limit(Protocol::Tcp), &self.metrics);
+                continue;
+            };
+            let clients = self.clone();
+            tokio::spawn(async move {
+                let _slot = slot;
+                match clients.connect(at).await {
+                    Ok(endpoint) => relay(client, endpoint, &clients.metrics).await,
+                    Err(why) => refuse(&client, &why, &clients.metrics),
+                }
+            });
+        }
+    }
+
+    /// Connects to an endpoint, to another one if it does not accept.
+    async fn connect(&self, at: SocketAddr) -> Result<TcpStream, RefusalLabel> {
+        let mut tried = Vec::new();
+        while tried.len() < ATTEMPTS {
+            let Some(endpoint) = self.target.choose(Instant::now(), &tried) else {
+                break;
+            };
+            match timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) if lacks_resources(&error) => {
+                    self.failures.report(Protocol::Tcp, at, &error);
+                    return Err(RefusalLabel::limit(Protocol::Tcp));
+                }
+                Ok(Err(_)) | Err(_) => tried.push(endpoint),
             }
-        });
+        }
+        Err(RefusalLabel::no_endpoint(Protocol::Tcp))
     }
 }
 
@@ -93,19 +128,6 @@ fn refuse(client: &TcpStream, why: &RefusalLabel, metrics: &Metrics) {
 fn reset(stream: &TcpStream) {
     // Without the option, the peer sees the end of the data.
     let _unset = stream.set_zero_linger();
-}
-
-/// Connects to an endpoint, to another one if it does not accept.
-async fn connect(target: &Target) -> Option<TcpStream> {
-    let mut tried = Vec::new();
-    while tried.len() < ATTEMPTS {
-        let endpoint = target.choose(Instant::now(), &tried)?;
-        if let Ok(Ok(stream)) = timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint)).await {
-            return Some(stream);
-        }
-        tried.push(endpoint);
-    }
-    None
 }
 
 /// Copies both directions until both ends have sent all. Each end sees when the other has.

@@ -14,6 +14,7 @@ use tokio::net::UdpSocket;
 use tokio::task::{AbortHandle, yield_now};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::sockets::{SocketFailures, lacks_resources};
 use super::target::Target;
 use crate::metrics::{Metrics, ProtocolLabel, RefusalLabel};
 use crate::planner::model::Protocol;
@@ -43,6 +44,7 @@ type FlowKey = (SocketAddr, SocketAddr);
 pub(super) struct Flows {
     open: Arc<Mutex<BTreeMap<FlowKey, OpenFlow>>>,
     metrics: Metrics,
+    failures: SocketFailures,
 }
 
 /// A flow and its task, which ends with it.
@@ -108,10 +110,11 @@ pub(super) async fn forward(
 
 impl Flows {
     /// Creates no flows.
-    pub(super) fn new(metrics: Metrics) -> Self {
+    pub(super) fn new(metrics: Metrics, failures: SocketFailures) -> Self {
         Self {
             open: Arc::default(),
             metrics,
+            failures,
         }
     }
 
@@ -142,8 +145,12 @@ impl Flows {
                 .and_then(|flow| flow.send(datagram)),
             None => Err(io::ErrorKind::NotFound.into()),
         };
-        if sent.is_err() {
-            let why = RefusalLabel::no_endpoint(Protocol::Udp);
+        if let Err(error) = sent {
+            let why = if lacks_resources(&error) {
+                RefusalLabel::limit(Protocol::Udp)
+            } else {
+                RefusalLabel::no_endpoint(Protocol::Udp)
+            };
             self.metrics.localhost_refused.get_or_create(&why).inc();
         }
     }
@@ -162,7 +169,8 @@ impl Flows {
             SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
             SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
         };
-        let socket = open(from)?;
+        let socket =
+            open(from).inspect_err(|error| self.failures.report(Protocol::Udp, key.0, error))?;
         socket.connect(endpoint)?;
         let flow = Arc::new(Flow {
             socket: UdpSocket::from_std(socket)?,

@@ -263,6 +263,11 @@ impl<'a> Daemon<'a> {
         log.iter().filter(|line| is_wanted(line)).cloned().collect()
     }
 
+    /// Returns the process ID.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.process.id().cast_signed()), signal).expect("send a signal");

@@ -26,6 +26,7 @@ pub(super) fn tests() -> Vec<Trial> {
         an_endpoint_that_rejects_is_passed_over,
         a_connection_above_the_limit_is_reset_and_the_next_is_served,
         a_udp_flow_above_the_limit_ends_the_idlest,
+        without_file_descriptors_clients_wait,
         much_data_arrives_whole_and_each_end_sees_the_end_of_the_other,
         a_node_port_passes_to_another_service,
     )
@@ -183,6 +184,39 @@ fn a_udp_flow_above_the_limit_ends_the_idlest() {
     assert_eq!(metric(&shop, active), Some(1024.0));
     let ended = "kube_dnat_localhost_connections_refused_total{protocol=\"udp\",reason=\"limit\"}";
     assert!(metric(&shop, ended) >= Some(76.0));
+}
+
+fn without_file_descriptors_clients_wait() {
+    let shop = Shop::new();
+    let daemon = start(&shop, &manifests(&shop));
+    await_served(&shop);
+    let process = daemon.process_id().to_string();
+    let limit = |files: &str| {
+        let flag = format!("--nofile={files}:");
+        let arguments = ["--pid", &process, &flag];
+        shop.cluster.node.namespace.command("prlimit", &arguments);
+    };
+    // No new descriptor is below the limit.
+    limit("3");
+    let at = SocketAddr::new(loopback(Family::V4), NODE_PORT);
+    let waiting =
+        (shop.cluster.node.namespace).run(|| TcpStream::connect(at).expect("a place in the queue"));
+    let logged = || daemon.logged(LogEvent::LocalhostSocketFailed);
+    wait_until("the failure is logged", || !logged().is_empty());
+    let udp = probe(&shop, Family::V4, Protocol::Udp, NODE_PORT).briefly();
+    assert_eq!(udp.send().server(), None);
+    limit("1024");
+    let mut waiting = waiting;
+    waiting
+        .read_exact(&mut [0; 8])
+        .expect("the client is served");
+    await_served(&shop);
+    let failures = "kube_dnat_localhost_socket_failures_total";
+    for protocol in ["tcp", "udp"] {
+        let failures = format!("{failures}{{protocol=\"{protocol}\"}}");
+        assert!(metric(&shop, &failures) >= Some(1.0), "{failures}");
+    }
+    assert_eq!(logged().len(), 1, "{:?}", logged());
 }
 
 /// The bytes that the test sends in each direction.
