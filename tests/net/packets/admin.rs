@@ -221,6 +221,7 @@ const ZERO: &[&str] = &[
     "kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family=\"IPv4\",traffic_policy=\"external\"}",
     "kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family=\"IPv6\"}",
     "kube_dnat_transactions_total{outcome=\"failed\"}",
+    "kube_dnat_localhost_socket_failures_total{protocol=\"udp\"}",
     "kube_dnat_rejected_object_parts_total{kind=\"EndpointSlice\",reason=\"no_service\"}",
     "kube_dnat_watch_restarts_total{kind=\"Service\",reason=\"closed\"}",
     "kube_dnat_objects_not_served{reason=\"UnknownNode\"}",
