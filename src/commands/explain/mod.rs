@@ -2,6 +2,7 @@
 
 mod live;
 mod not_served;
+mod notes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,6 +13,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 use live::{LiveLookup, kinds, own_addresses};
+use notes::{LocalhostPort, close_removed, localhost_port};
 use serde::Serialize;
 
 use super::completions::services;
@@ -305,6 +307,22 @@ fn explain<A: Address>(
     frontend: Destination<A>,
     from: Option<IpAddr>,
 ) -> anyhow::Result<Explanation> {
+    let explanation = |service, client: Option<A>, paths, notes| Explanation {
+        protocol: frontend.protocol.to_string(),
+        frontend: SocketAddr::new(frontend.address.into(), frontend.port).to_string(),
+        service,
+        client: client.map(|client| client.to_string()),
+        paths,
+        notes,
+    };
+    if let Some(LocalhostPort {
+        service,
+        path,
+        note,
+    }) = localhost_port(live, frontend)?
+    {
+        return Ok(explanation(service, None, vec![path], vec![note]));
+    }
     let address = from.and_then(A::from_ip);
     let mut service = None;
     let mut paths: Vec<crate::planner::explain::Path> = Vec::new();
@@ -320,11 +338,6 @@ fn explain<A: Address>(
             None => paths.push(path),
         }
     }
-    Ok(Explanation {
-        protocol: frontend.protocol.to_string(),
-        frontend: SocketAddr::new(frontend.address.into(), frontend.port).to_string(),
-        service,
-        client: address.map(|address| address.to_string()),
-        paths,
-    })
+    let notes = close_removed(live, frontend)?.into_iter().collect();
+    Ok(explanation(service, address, paths, notes))
 }

@@ -166,6 +166,9 @@ pub struct Explanation {
     pub client: Option<String>,
     /// The paths by kind of source; kinds with the same path share one.
     pub paths: Vec<Path>,
+    /// What else applies to the frontend, one sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl Explanation {

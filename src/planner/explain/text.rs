@@ -12,6 +12,7 @@ impl fmt::Display for Explanation {
             service,
             client,
             paths,
+            notes,
         } = self;
         write!(f, "{frontend}/{protocol}")?;
         if let Some(service) = service {
@@ -22,6 +23,9 @@ impl fmt::Display for Explanation {
         for path in paths {
             writeln!(f, "  from {}", sources(path, client.as_deref(), only_path))?;
             write_path(f, path)?;
+        }
+        for note in notes {
+            writeln!(f, "  {note}")?;
         }
         let mut commands: Vec<_> = paths
             .iter()

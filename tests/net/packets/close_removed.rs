@@ -1,11 +1,13 @@
 //! Connections to removed endpoints are closed (`kube-dnat.io/close-removed`).
 
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use super::explain::run;
 use super::shop::{Shop, cart_on_every_frontend, cart_slices, frontends};
 use super::{Cluster, Daemon, Family, Host, Probe, Protocol, names, servers};
 use crate::lab::{Flow, Outcome, Service, nft, patient, wait_until};
@@ -20,6 +22,7 @@ pub(super) fn tests() -> Vec<Trial> {
         idle_connections_with_keep_alive_are_reset_without_pickup,
         connections_to_endpoints_that_stay_in_any_state_go_on,
         without_the_annotation_connections_go_on,
+        explain_names_frontends_that_are_closed,
         an_endpoint_that_is_removed_while_the_daemon_is_down_is_closed_at_the_start,
     )
 }
@@ -274,5 +277,31 @@ fn an_endpoint_that_is_removed_while_the_daemon_is_down_is_closed_at_the_start()
         let _daemon = Daemon::start(&shop.cluster, &shop.manifests);
         await_forgotten(&shop, "pod-1");
         connections.iter_mut().for_each(Connection::assert_reset);
+    }
+}
+
+fn explain_names_frontends_that_are_closed() {
+    for loose in [Loose::Yes, Loose::No] {
+        let shop = shop(loose);
+        let daemon = shop.start(&manifests(&shop, &closing(), &["pod-1"]));
+        let closed = |protocol: &str, (ip, port)| {
+            let to = format!("{}/{protocol}", SocketAddr::new(ip, port));
+            let (code, out, error) = run(&shop, &["explain", &to]);
+            assert_eq!(code, 0, "{out}{error}");
+            out.contains("connections to removed endpoints are closed")
+        };
+        for family in Family::ALL {
+            for (what, to) in frontends(family) {
+                assert!(closed("tcp", to), "{what} {loose:?}");
+                assert!(!closed("udp", to), "{what} {loose:?}");
+            }
+        }
+        daemon.apply(
+            "shop.yaml",
+            &manifests(&shop, &cart_on_every_frontend(), &["pod-1"]),
+        );
+        for (what, to) in frontends(Family::V4) {
+            assert!(!closed("tcp", to), "{what} {loose:?}");
+        }
     }
 }

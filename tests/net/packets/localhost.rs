@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use libtest_mimic::Trial;
 use serde_json::json;
 
+use super::explain::run;
 use super::node_port_addresses::loopback;
 use super::shop::{NODE_PORT, Shop, cart, cart_slices};
 use super::{Cluster, Daemon, Family, Probe, Protocol, everywhere, names};
@@ -18,6 +19,7 @@ pub(super) fn tests() -> Vec<Trial> {
         the_word_localhost_serves_them_too,
         policy_local_allows_local_endpoints_only,
         localhost_follows_the_service,
+        explain_names_the_relay,
         a_service_of_one_family_has_no_listener_of_the_other,
         session_affinity_pins_all_clients_of_localhost,
         connections_survive_changes_and_udp_flows_leave_endpoints_that_are_gone,
@@ -140,6 +142,21 @@ fn localhost_follows_the_service() {
     await_servers(&shop, ["pod-2:8080", "remote-1:8080"]);
     daemon.remove("shop.yaml");
     await_refused(&shop);
+}
+
+fn explain_names_the_relay() {
+    let shop = Shop::new();
+    let slices = cart_slices(shop.pods(["pod-1"])).yaml();
+    let _daemon = start(&shop, &(cart().node_port(NODE_PORT).yaml() + &slices));
+    for to in ["127.0.0.1:30080", "[::1]:30080/udp"] {
+        let (code, out, error) = run(&shop, &["explain", to]);
+        assert_eq!(code, 0, "{out}{error}");
+        assert!(out.contains("shop/cart:http-"), "{out}");
+        assert!(out.contains("relays node port 30080"), "{out}");
+    }
+    // No Service has this port.
+    let (code, out, _) = run(&shop, &["explain", "127.0.0.1:30081"]);
+    assert_eq!(code, 3, "{out}");
 }
 
 fn a_service_of_one_family_has_no_listener_of_the_other() {
