@@ -115,7 +115,14 @@ impl ConntrackCleaner {
     fn delete(&mut self, state: &State) -> usize {
         let families = state.families.as_ref().zip(self.targets.as_mut());
         per_family!(families, |(family, targets)| {
-            delete(&mut self.conntrack, &self.metrics, family, targets)
+            let is_early = self.is_early;
+            delete(
+                &mut self.conntrack,
+                &self.metrics,
+                family,
+                targets,
+                is_early,
+            )
         })
         .into_iter()
         .sum()
@@ -124,11 +131,14 @@ impl ConntrackCleaner {
 
 /// Deletes the stale entries at dirty frontends, and the late replies of entries that were deleted
 /// before; returns the number of deleted entries.
+///
+/// Established connections are read once, unless pinned clients may still open others (`is_early`).
 fn delete<A: Address>(
     conntrack: &mut Conntrack,
     metrics: &Metrics,
     family: &FamilyState<A>,
     targets: &mut CleanupTargets<A>,
+    is_early: bool,
 ) -> usize {
     let CleanupTargets {
         frontends: dirty,
@@ -162,6 +172,9 @@ fn delete<A: Address>(
                 .get_or_create(&label)
                 .inc_by(count(result.deleted));
             late_replies.extend(late_udp_replies(&result));
+            if !is_early {
+                dirty.connections_closed();
+            }
             result.deleted
         }
         Err(error) => {

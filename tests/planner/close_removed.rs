@@ -42,8 +42,8 @@ fn established((address, port): (Ipv4Addr, u16)) -> ConntrackEntry<Ipv4Addr> {
 }
 
 /// Applies a change and commits it; returns the endpoints of 0 to 4 whose connections are closed,
-/// and whether the cleanup reads established connections.
-fn closed(state: &mut State, tables: &mut Tables, change: Event) -> (Vec<u32>, bool) {
+/// if the cleanup reads established connections.
+fn closed(state: &mut State, tables: &mut Tables, change: Event) -> Option<Vec<u32>> {
     let _ = state.apply(change);
     commit(state, tables);
     let dirty = state.take_dirty_frontends().ipv4;
@@ -52,7 +52,7 @@ fn closed(state: &mut State, tables: &mut Tables, change: Event) -> (Vec<u32>, b
     let EntryScope {
         established_tcp, ..
     } = frontends.scope();
-    ((0..5).filter(is_closed).collect(), established_tcp)
+    established_tcp.then(|| (0..5).filter(is_closed).collect())
 }
 
 #[test]
@@ -60,26 +60,20 @@ fn only_connections_to_endpoints_that_are_in_no_slice_are_closed() {
     let (mut state, mut tables) = (state(), Tables::default());
     let service = || service_with(Some(30080), Some(Box::new(close_removed())));
     let _ = state.apply(service());
-    // 4 is no endpoint. The frontends are new, so that every connection is examined.
-    assert_eq!(
-        closed(&mut state, &mut tables, slice(0..4)),
-        (vec![4], true)
-    );
+    // Only the removal of an endpoint costs a dump of established connections.
+    assert_eq!(closed(&mut state, &mut tables, slice(0..4)), None);
     let unready = slice_of_unready(&[0, 1, 2, 3]);
-    assert_eq!(closed(&mut state, &mut tables, unready), (vec![4], true));
-    assert_eq!(
-        closed(&mut state, &mut tables, slice(2..4)),
-        (vec![0, 1, 4], true)
-    );
+    assert_eq!(closed(&mut state, &mut tables, unready), None);
+    // 4 is no endpoint.
+    let two = closed(&mut state, &mut tables, slice(2..4));
+    assert_eq!(two, Some(vec![0, 1, 4]));
     // An endpoint that is added closes nothing.
-    assert_eq!(closed(&mut state, &mut tables, slice(1..4)).0, [0; 0]);
-    assert_eq!(
-        closed(&mut state, &mut tables, slice([])).0,
-        [0, 1, 2, 3, 4]
-    );
+    assert_eq!(closed(&mut state, &mut tables, slice(1..4)), None);
+    let all = closed(&mut state, &mut tables, slice([]));
+    assert_eq!(all, Some(vec![0, 1, 2, 3, 4]));
     // A Service that is gone closes nothing: no rule would answer.
     let gone = update(key(ObjectKind::Service, "shop/cart"), None);
-    assert_eq!(closed(&mut state, &mut tables, gone), (vec![], false));
+    assert_eq!(closed(&mut state, &mut tables, gone), None);
 }
 
 #[test]
@@ -87,15 +81,15 @@ fn without_the_annotation_no_established_connection_is_read() {
     let (mut state, mut tables) = (state(), Tables::default());
     let _ = state.apply(service_with(None, None));
     for change in [slice(0..4), slice(2..4), slice([])] {
-        assert_eq!(closed(&mut state, &mut tables, change), (vec![], false));
+        assert_eq!(closed(&mut state, &mut tables, change), None);
     }
     // The annotation closes what is removed from then on.
     let _ = closed(&mut state, &mut tables, slice(0..4));
     let service = service_with(None, Some(Box::new(close_removed())));
-    assert_eq!(closed(&mut state, &mut tables, service).0, [0; 0]);
+    assert_eq!(closed(&mut state, &mut tables, service), None);
     assert_eq!(
         closed(&mut state, &mut tables, slice(1..4)),
-        (vec![0, 4], true)
+        Some(vec![0, 4])
     );
 }
 
@@ -141,10 +135,9 @@ fn a_hash_of_the_connection_answers_packets_of_unknown_connections() {
         ..maglev()
     };
     let _ = state.apply(service_with(None, Some(Box::new(features))));
-    assert_eq!(
-        closed(&mut state, &mut tables, slice(0..4)),
-        (vec![4], true)
-    );
+    assert_eq!(closed(&mut state, &mut tables, slice(0..4)), None);
+    let removed = closed(&mut state, &mut tables, slice(1..4));
+    assert_eq!(removed, Some(vec![0, 4]));
     let set = SetName::CloseRemoved(TcpPickup::Loose);
     assert_eq!(tables.ipv4.entries(set).count(), 0);
 }
@@ -153,10 +146,7 @@ fn a_hash_of_the_connection_answers_packets_of_unknown_connections() {
 fn a_port_with_another_name_or_no_slice_closes_nothing() {
     let (mut state, mut tables) = (state(), Tables::default());
     let _ = state.apply(service_with(Some(30080), Some(Box::new(close_removed()))));
-    assert_eq!(
-        closed(&mut state, &mut tables, slice(0..4)),
-        (vec![4], true)
-    );
+    assert_eq!(closed(&mut state, &mut tables, slice(0..4)), None);
     let Event::Update(mut renamed) = slice(0..4) else {
         panic!("an update");
     };
@@ -168,9 +158,25 @@ fn a_port_with_another_name_or_no_slice_closes_nothing() {
             }
         }
     }
-    let (closed_now, _) = closed(&mut state, &mut tables, Event::Update(renamed));
-    assert_eq!(closed_now, [4]);
+    let renamed = Event::Update(renamed);
+    assert_eq!(closed(&mut state, &mut tables, renamed), None);
     let deleted = update(key(ObjectKind::EndpointSlice, "shop/cart"), None);
-    let (closed_now, _) = closed(&mut state, &mut tables, deleted);
-    assert_eq!(closed_now, [0; 0]);
+    assert_eq!(closed(&mut state, &mut tables, deleted), None);
+}
+
+#[test]
+fn the_repetition_of_a_cleanup_reads_no_established_connection() {
+    let (mut state, mut tables) = (state(), Tables::default());
+    let _ = state.apply(service_with(None, Some(Box::new(close_removed()))));
+    for change in [slice(0..4), slice(1..4)] {
+        let _ = state.take_dirty_frontends();
+        let _ = state.apply(change);
+        commit(&mut state, &mut tables);
+    }
+    let mut dirty = state.take_dirty_frontends().ipv4;
+    let scope = state.families.ipv4.frontends(&dirty).scope();
+    assert!(scope.established_tcp);
+    dirty.connections_closed();
+    let repeated = state.families.ipv4.frontends(&dirty).scope();
+    assert_eq!(repeated, EntryScope::from(Protocol::Tcp));
 }

@@ -47,6 +47,8 @@ impl<A: Address> PreviousEndpoints<A> {
 pub struct DirtyFrontends<A> {
     /// The frontends, each with the endpoints that it had.
     frontends: BTreeMap<Claim<A>, PreviousEndpoints<A>>,
+    /// Those that lost an endpoint whose established connections are closed, or may have lost one.
+    closing: BTreeSet<Claim<A>>,
     /// The addresses that serve or served node ports.
     node_ips: BTreeSet<A>,
 }
@@ -55,6 +57,7 @@ impl<A> Default for DirtyFrontends<A> {
     fn default() -> Self {
         Self {
             frontends: BTreeMap::new(),
+            closing: BTreeSet::new(),
             node_ips: BTreeSet::new(),
         }
     }
@@ -75,6 +78,18 @@ impl<A: Address> DirtyFrontends<A> {
         self.frontends.iter()
     }
 
+    /// Returns whether a frontend may have lost an endpoint whose established connections are closed.
+    #[must_use]
+    pub fn is_closing(&self, claim: &Claim<A>) -> bool {
+        self.closing.contains(claim)
+    }
+
+    /// Records that established connections to all lost endpoints are closed. No packet opens another
+    /// one.
+    pub fn connections_closed(&mut self) {
+        self.closing.clear();
+    }
+
     /// Returns whether an address serves or served node ports.
     #[must_use]
     pub fn is_node_ip(&self, address: A) -> bool {
@@ -86,6 +101,7 @@ impl<A: Address> DirtyFrontends<A> {
         for (claim, previous) in other.frontends {
             self.mark(claim, previous);
         }
+        self.closing.extend(other.closing);
         self.node_ips.extend(other.node_ips);
     }
 
@@ -102,10 +118,12 @@ impl<A: Address> DirtyFrontends<A> {
     ) {
         let (old, new) = (routes(before), routes(after));
         for (claim, before) in &old {
-            if new
-                .get(claim)
-                .is_none_or(|after| may_be_stale(*claim, *before, *after))
-            {
+            let after = new.get(claim);
+            let closes = after.is_some_and(|(after, _)| before.0.has_lost_closed(after));
+            if closes {
+                self.closing.insert(*claim);
+            }
+            if closes || after.is_none_or(|after| may_be_stale(*claim, *before, *after)) {
                 self.mark(*claim, PreviousEndpoints::before(*claim, *before));
             }
         }
@@ -113,10 +131,11 @@ impl<A: Address> DirtyFrontends<A> {
         added.for_each(|claim| self.mark(*claim, PreviousEndpoints::none()));
     }
 
-    /// Adds all frontends of a Service.
+    /// Adds all frontends of a Service, whose state before is unknown.
     pub fn add_service(&mut self, service_elements: &ServiceElements<A>) {
         for (claim, port, route) in service_elements.frontends() {
             self.mark(claim, PreviousEndpoints::before(claim, (port, route)));
+            self.closing.insert(claim);
         }
     }
 
@@ -212,8 +231,6 @@ fn may_be_stale<A: Address>(
     }
     match claim.protocol() {
         Protocol::Udp => before.has_lost_flows(after),
-        Protocol::Tcp | Protocol::Sctp => {
-            before.has_lost_connections(after, route) || before.has_lost_closed(after)
-        }
+        Protocol::Tcp | Protocol::Sctp => before.has_lost_connections(after, route),
     }
 }

@@ -170,13 +170,14 @@ impl<'a, A: Address> AnsweringFrontends<'a, A> {
     /// Returns which entries of the frontends may be stale.
     #[must_use]
     pub fn scope(&self) -> EntryScope {
-        let mut answering = self
+        let mut closing = self
             .frontends
-            .values()
-            .filter_map(|frontend| frontend.answering.as_ref());
+            .iter()
+            .filter(|(claim, _)| self.dirty.is_closing(claim))
+            .filter_map(|(_, frontend)| frontend.answering.as_ref());
         EntryScope {
             protocols: self.frontends.keys().map(Claim::protocol).collect(),
-            established_tcp: answering.any(|answering| answering.closes_removed()),
+            established_tcp: closing.any(|answering| answering.closes_removed()),
         }
     }
 
