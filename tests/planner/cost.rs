@@ -5,13 +5,15 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use std::{env, fs};
 
+use kube_dnat::planner::desired::NodeFacts;
 use kube_dnat::planner::model::{
-    Balance, Endpoint, EndpointSlice, Event, Object, ObjectKind, Protocol, Service,
-    ServiceFeatures, ServiceName, ServicePort, SliceEndpoints, SlicePort, TrafficPolicy,
-    WeightTarget, Weights,
+    Balance, Endpoint, EndpointSlice, Event, NoLocalEndpoint, Object, ObjectKind, Placement,
+    Protocol, Service, ServiceFeatures, ServiceName, ServicePort, SliceEndpoints, SlicePort,
+    TrafficPolicy, WeightTarget, Weights,
 };
 
 use kube_dnat::netlink::Commit;
@@ -122,12 +124,75 @@ fn port(node_port: Option<u16>) -> ServicePort {
 
 /// Returns the operations and bytes of a change of a Service with `count` endpoints.
 fn cost(count: u32, service: Event, change: Event) -> (usize, usize) {
-    let (mut state, mut tables) = (state(), Tables::default());
-    let _ = state.apply(service);
-    let _ = state.apply(slice(0..count));
+    cost_in(state(), [service, slice(0..count)], change)
+}
+
+/// Returns the operations and bytes of a change after these events.
+fn cost_in(mut state: State, before: [Event; 2], change: Event) -> (usize, usize) {
+    let mut tables = Tables::default();
+    for event in before {
+        let _ = state.apply(event);
+    }
     commit(&mut state, &mut tables);
     let _ = state.apply(change);
     pending(&state)
+}
+
+/// Returns the operations and bytes of changes of frontends that outside clients use.
+fn external_costs(count: u32) -> [(&'static str, (usize, usize)); 4] {
+    let last_local_removed = |answer| {
+        let local = with(service(Some(30080)), |service| {
+            service.external_policy = TrafficPolicy::Local;
+            service.features = Some(Box::new(ServiceFeatures {
+                no_local_endpoint: Some(answer),
+                ..ServiceFeatures::default()
+            }));
+        });
+        let on_node = Endpoint {
+            placement: Placement::Local,
+            ..remote_endpoint(pod_ip(90_000))
+        };
+        let remote = (0..count).map(pod_ip).map(remote_endpoint);
+        let endpoints = remote.chain([on_node]).collect();
+        let before = [local, slice_with(NAME, endpoints)];
+        cost_in(state(), before, slice(0..count))
+    };
+    let load_balancer_ip_added = |refuse_load_balancer_ports| {
+        let state = State::new(NodeFacts {
+            refuse_load_balancer_ports,
+            ..NodeFacts::default()
+        });
+        let with_ip = with(service(None), |service| {
+            service.load_balancer_ips = [IpAddr::from([198, 51, 100, 7])].into();
+        });
+        cost_in(state, [service(None), slice(0..count)], with_ip)
+    };
+    [
+        (
+            "external-local: no local endpoint left",
+            last_local_removed(NoLocalEndpoint::Drop),
+        ),
+        (
+            "external-local: none left, rejecting",
+            last_local_removed(NoLocalEndpoint::Reject),
+        ),
+        ("load-balancer IP: added", load_balancer_ip_added(false)),
+        (
+            "load-balancer IP: added, others refused",
+            load_balancer_ip_added(true),
+        ),
+    ]
+}
+
+/// Returns the update of a Service that is changed.
+fn with(event: Event, change: impl FnOnce(&mut Service)) -> Event {
+    let Event::Update(mut update) = event else {
+        panic!("an update");
+    };
+    if let Some(Object::Service(service)) = &mut update.object {
+        change(Arc::make_mut(service));
+    }
+    Event::Update(update)
 }
 
 /// Returns the operations and bytes of the next commit.
@@ -236,6 +301,11 @@ fn the_cost_of_a_change_depends_on_the_change_only() {
                 None => cost(count, service(None), closing()),
                 Some(after) => cost(count, closing(), slice(after(count))),
             };
+            writeln!(table, "{what:40} {count:>4}  {operations:>10} {bytes:>6}").unwrap();
+        }
+    }
+    for count in [10, 1000] {
+        for (what, (operations, bytes)) in external_costs(count) {
             writeln!(table, "{what:40} {count:>4}  {operations:>10} {bytes:>6}").unwrap();
         }
     }
