@@ -111,6 +111,19 @@ impl Cluster {
             .unwrap_or_else(|| panic!("no Pod {name}"))
     }
 
+    /// Adds a machine to the network, with this number in its addresses, that forwards packets between
+    /// the Pods of both nodes.
+    pub(crate) fn add_router(&self, name: &str, number: u8) -> Host {
+        let router = Host::new(name, None, |family| family.lan(number));
+        router.connect(&self.gateway);
+        router.address();
+        forward_packets(&router);
+        router.route(&self.node, |family| family.pod_cidr(1));
+        router.route(&self.other_node, |family| family.pod_cidr(2));
+        router.namespace.await_addresses();
+        router
+    }
+
     fn hosts(&self) -> impl Iterator<Item = &Host> {
         let machines = [&self.gateway, &self.node, &self.other_node, &self.client];
         machines
@@ -144,14 +157,7 @@ impl Cluster {
             Self::second_client_ip(Family::V4)
         ));
         for node in [&self.node, &self.other_node] {
-            node.namespace.sysctls(&[
-                ("net/ipv4/ip_forward", "1"),
-                ("net/ipv6/conf/all/forwarding", "1"),
-                // The default limit of one ICMP error per second and peer would make the result
-                // depend on the order of the probes.
-                ("net/ipv4/icmp_ratelimit", "0"),
-                ("net/ipv6/icmp/ratelimit", "0"),
-            ]);
+            forward_packets(node);
         }
     }
 
@@ -169,6 +175,18 @@ impl Cluster {
             host.route(&self.node, |family| family.load_balancer_cidr().to_owned());
         }
     }
+}
+
+/// Makes a machine forward packets.
+fn forward_packets(host: &Host) {
+    host.namespace.sysctls(&[
+        ("net/ipv4/ip_forward", "1"),
+        ("net/ipv6/conf/all/forwarding", "1"),
+        // The default limit of one ICMP error per second and peer would make the result depend on
+        // the order of the probes.
+        ("net/ipv4/icmp_ratelimit", "0"),
+        ("net/ipv6/icmp/ratelimit", "0"),
+    ]);
 }
 
 /// The port of the gateway's server. The gateway redirects every destination to it.

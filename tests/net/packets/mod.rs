@@ -38,6 +38,7 @@ mod localhost;
 mod localhost_limits;
 mod long_names;
 mod masquerade;
+mod moved_flows;
 mod node;
 mod node_flows;
 mod node_port;
@@ -122,6 +123,7 @@ const MODULES: &[fn() -> Vec<Trial>] = &[
     localhost_limits::tests,
     long_names::tests,
     masquerade::tests,
+    moved_flows::tests,
     node::tests,
     node_flows::tests,
     node_port::tests,
