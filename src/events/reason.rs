@@ -131,7 +131,9 @@ impl From<&UnservedReason> for EventReason {
         match not_served {
             UnservedReason::Contested { .. } => Self::FrontendConflict,
             UnservedReason::ClusterIpAsEndpoint { .. } => Self::InvalidEndpoint,
-            UnservedReason::NoEffect { .. } => Self::InvalidAnnotation,
+            UnservedReason::NoEffect { .. } | UnservedReason::NoRanges { .. } => {
+                Self::InvalidAnnotation
+            }
             UnservedReason::TooManyEndpoints => Self::TooManyEndpoints,
             UnservedReason::OutsidePodRanges { .. } => Self::EndpointOutsidePodRanges,
         }

@@ -26,7 +26,7 @@ fn table_of(tables: &Tables) -> SlotTable {
         };
         match element.value {
             Value::Endpoint(address, _) => Some((slot, address)),
-            Value::Nothing | Value::Verdict(_) => None,
+            Value::Nothing | Value::Verdict(_) | Value::Address(_) => None,
         }
     });
     slots.collect()

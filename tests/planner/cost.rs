@@ -12,8 +12,8 @@ use std::{env, fs};
 use kube_dnat::planner::desired::NodeFacts;
 use kube_dnat::planner::model::{
     Balance, Endpoint, EndpointSlice, Event, NoLocalEndpoint, Object, ObjectKind, Placement,
-    Protocol, Service, ServiceFeatures, ServiceName, ServicePort, SliceEndpoints, SlicePort,
-    TrafficPolicy, WeightTarget, Weights,
+    PortRange, PortRanges, Protocol, Service, ServiceFeatures, ServiceName, ServicePort,
+    SliceEndpoints, SlicePort, TrafficPolicy, WeightTarget, Weights,
 };
 
 use kube_dnat::netlink::Commit;
@@ -231,6 +231,30 @@ fn slow_start_costs(count: u32) -> [(&'static str, (usize, usize)); 5] {
     })
 }
 
+/// Returns the costs of changes of a Service with port ranges, each with the number of endpoints.
+fn port_ranges_costs() -> Vec<(&'static str, u32, (usize, usize))> {
+    let with = |first| service_with(None, Some(Box::new(port_ranges(first))));
+    let costs = [10, 100].into_iter().flat_map(|count| {
+        let after = |change: usize| slice(CHANGES[change].1(count));
+        [
+            (
+                "port-ranges: 1,000 ports added",
+                cost(count, with(31_000), with(30_000)),
+            ),
+            (
+                "port-ranges: one endpoint replaced",
+                cost(count, with(30_000), after(0)),
+            ),
+            (
+                "port-ranges: the last endpoint removed",
+                cost(count, with(30_000), after(2)),
+            ),
+        ]
+        .map(|(what, cost)| (what, count, cost))
+    });
+    costs.collect()
+}
+
 /// Returns the endpoints after a change of a Service with this number of endpoints.
 type After = fn(u32) -> Vec<u32>;
 
@@ -304,15 +328,16 @@ fn the_cost_of_a_change_depends_on_the_change_only() {
             writeln!(table, "{what:40} {count:>4}  {operations:>10} {bytes:>6}").unwrap();
         }
     }
-    for count in [10, 1000] {
-        for (what, (operations, bytes)) in external_costs(count) {
-            writeln!(table, "{what:40} {count:>4}  {operations:>10} {bytes:>6}").unwrap();
-        }
-    }
-    for count in [3, 10, 100] {
-        for (what, (operations, bytes)) in slow_start_costs(count) {
-            writeln!(table, "{what:40} {count:>4}  {operations:>10} {bytes:>6}").unwrap();
-        }
+    let external =
+        [10, 1000].map(|count| external_costs(count).map(|(what, cost)| (what, count, cost)));
+    let starting =
+        [3, 10, 100].map(|count| slow_start_costs(count).map(|(what, cost)| (what, count, cost)));
+    let external = external.into_iter().flatten();
+    let others = external
+        .chain(port_ranges_costs())
+        .chain(starting.into_iter().flatten());
+    for (what, count, (operations, bytes)) in others {
+        writeln!(table, "{what:40} {count:>4}  {operations:>10} {bytes:>6}").unwrap();
     }
     assert_golden("cost.txt", &table);
 }
@@ -321,6 +346,17 @@ fn the_cost_of_a_change_depends_on_the_change_only() {
 pub(crate) fn close_removed() -> ServiceFeatures {
     ServiceFeatures {
         close_removed: true,
+        ..ServiceFeatures::default()
+    }
+}
+
+/// Returns the features of a Service with ranges of UDP ports: 20,000 to 20,999, and from `first` to
+/// 31,999.
+pub(crate) fn port_ranges(first: u16) -> ServiceFeatures {
+    let ranges = [(20_000, 20_999), (first, 31_999)];
+    let ranges = ranges.map(|(first, last)| (Protocol::Udp, PortRange::new(first, last).unwrap()));
+    ServiceFeatures {
+        port_ranges: Some(PortRanges::new(ranges).unwrap()),
         ..ServiceFeatures::default()
     }
 }

@@ -14,6 +14,7 @@ mod close_removed;
 mod cost;
 mod memory;
 mod outcomes;
+mod port_ranges;
 mod properties;
 mod read_back;
 mod reading;

@@ -22,7 +22,7 @@ fn what_a_large_cluster_has_many_of_is_small() {
         ("EndpointSlice", 80),
         ("IPv4 endpoint", 16),
         ("IPv6 endpoint", 32),
-        ("applied port", 192),
+        ("applied port", 184),
         ("applied Service", 16),
     ];
     assert_eq!(sizes, expected);

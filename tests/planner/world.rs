@@ -12,8 +12,9 @@ use kube_dnat::planner::diff::Plan;
 use kube_dnat::planner::dual::Dual;
 use kube_dnat::planner::model::{
     Address, Balance, Endpoint, EndpointSlice, Event, Hints, Node, Object, ObjectKey, ObjectKind,
-    OwnAddresses, Placement, Protocol, Service, ServiceCidr, ServiceFeatures, ServiceName,
-    ServicePort, SliceEndpoints, SlicePort, Topology, TrafficPolicy, Update, WeightTarget, Weights,
+    OwnAddresses, Placement, PortRange, PortRanges, Protocol, Service, ServiceCidr,
+    ServiceFeatures, ServiceName, ServicePort, SliceEndpoints, SlicePort, Topology, TrafficPolicy,
+    Update, WeightTarget, Weights,
 };
 use kube_dnat::planner::ruleset::{
     DynamicChain, Element, Key, SetName, SlotRange, Table, Value, Verdict,
@@ -123,24 +124,52 @@ fn weights() -> impl Strategy<Value = Weights> {
     vec((target, weight), 1..4).prop_map(Weights::new)
 }
 
+/// Generates port ranges.
+fn port_ranges() -> impl Strategy<Value = PortRanges> {
+    let range = |first, last| PortRange::new(first, last).unwrap();
+    let ranges = [
+        (Protocol::Tcp, range(500, 509)),
+        (Protocol::Udp, range(500, 599)),
+        (Protocol::Sctp, range(1, 1)),
+        (Protocol::Tcp, range(1, 79)),
+    ];
+    let ranges = prop::sample::subsequence(ranges.to_vec(), 1..3);
+    ranges.prop_map(|ranges| PortRanges::new(ranges).unwrap())
+}
+
 /// The time in which the shares of new endpoints grow.
 pub(crate) const SLOW_START: Duration = Duration::from_mins(1);
 
-/// Generates the features of a Service with or without session affinity.
-fn features(
+/// Generates the features of a Service.
+fn features() -> impl Strategy<Value = ServiceFeatures> {
+    let features = (
+        prop::option::weighted(0.05, prop::sample::select(Balance::ALL.to_vec())),
+        prop::option::weighted(0.2, weights()),
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.05),
+        prop::option::weighted(0.02, port_ranges()),
+    );
+    features.prop_map(
+        |(balance, weights, slow_start, close_removed, port_ranges)| ServiceFeatures {
+            close_removed,
+            balance,
+            weights,
+            slow_start: slow_start.then_some(SLOW_START),
+            port_ranges,
+            ..ServiceFeatures::default()
+        },
+    )
+}
+
+/// Returns the features of a Service with or without session affinity, if there are any.
+fn features_beside(
     affinity: Option<u32>,
-    balance: Option<Balance>,
-    weights: Option<Weights>,
-    slow_start: bool,
-    close_removed: bool,
+    features: ServiceFeatures,
 ) -> Option<Box<ServiceFeatures>> {
     let features = ServiceFeatures {
-        close_removed,
         // The parser rejects a hash beside session affinity.
-        balance: balance.filter(|_| affinity.is_none()),
-        weights,
-        slow_start: slow_start.then_some(SLOW_START),
-        ..ServiceFeatures::default()
+        balance: features.balance.filter(|_| affinity.is_none()),
+        ..features
     };
     (features != ServiceFeatures::default()).then(|| Box::new(features))
 }
@@ -158,12 +187,7 @@ fn service(name: String) -> impl Strategy<Value = Service> {
             prop::option::weighted(0.2, 30000_u16..30004),
         ),
         policies(),
-        (
-            prop::option::weighted(0.05, prop::sample::select(Balance::ALL.to_vec())),
-            prop::option::weighted(0.2, weights()),
-            prop::bool::weighted(0.2),
-            prop::bool::weighted(0.05),
-        ),
+        features(),
     )
         .prop_map(
             move |(
@@ -174,7 +198,7 @@ fn service(name: String) -> impl Strategy<Value = Service> {
                 lb_ips,
                 (ports, check),
                 policies,
-                (balance, weights, slow_start, close_removed),
+                features,
             )| {
                 let (internal_policy, external_policy, affinity, source_ranges) = policies;
                 // The parser rejects a port that repeats another.
@@ -202,7 +226,7 @@ fn service(name: String) -> impl Strategy<Value = Service> {
                     health_check_node_port: check
                         .filter(|check| !node_ports.contains(&Some(*check))),
                     ports: ports.into(),
-                    features: features(affinity, balance, weights, slow_start, close_removed),
+                    features: features_beside(affinity, features),
                 }
             },
         )
@@ -329,6 +353,19 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
     prop_oneof![4 => of_service, 4 => of_slice, 1 => of_node, 1 => of_cidr, 1 => own_addresses]
 }
 
+/// Generates a report of one object without port ranges, which the specification does not know.
+pub(crate) fn event_without_ranges() -> impl Strategy<Value = Event> {
+    event().prop_map(|mut event| {
+        if let Event::Update(update) = &mut event
+            && let Some(Object::Service(service)) = &mut update.object
+            && let Some(features) = &mut Arc::make_mut(service).features
+        {
+            features.port_ranges = None;
+        }
+        event
+    })
+}
+
 /// The tables of a kernel after all transactions so far.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tables {
@@ -413,35 +450,16 @@ pub(crate) fn normalised<A: Address>(table: &Table<A>) -> Vec<String> {
     let mut lines = Vec::new();
     let hashed = hashed(table);
     for element in table.elements() {
-        let (frontend, slot) = match element.key {
-            Key::Slot(protocol, address, port, slot) => {
-                let list = slot / SlotRange::CLUSTER * SlotRange::CLUSTER;
-                (Key::Slot(protocol, address, port, list), slot - list)
-            }
-            Key::NodeportSlot(protocol, port, slot) => {
-                let list = slot / SlotRange::CLUSTER * SlotRange::CLUSTER;
-                (Key::NodeportSlot(protocol, port, list), slot - list)
-            }
-            Key::Net(_)
-            | Key::Address(_)
-            | Key::Protocol(_)
-            | Key::Port(_)
-            | Key::Original
-            | Key::Pair(..)
-            | Key::AddressPort(..)
-            | Key::Frontend(..)
-            | Key::Nodeport(..)
-            | Key::SourceRange(..)
-            | Key::Client(..)
-            | Key::Sent(..) => {
-                lines.push(format!("{} {element}", element.set));
-                continue;
-            }
+        let Some((frontend, slot)) = list_and_slot(element.key) else {
+            lines.push(format!("{} {element}", element.set));
+            continue;
         };
-        let Value::Endpoint(address, port) = element.value else {
-            panic!("{element} is no endpoint");
+        let endpoint = match element.value {
+            Value::Endpoint(..) | Value::Address(_) => {
+                format!("{:?} {:?}", element.value, element.comment)
+            }
+            Value::Nothing | Value::Verdict(_) => panic!("{element} is no endpoint"),
         };
-        let endpoint = format!("{address}.{port} {:?}", element.comment);
         slots
             .entry((element.set, frontend))
             .or_default()
@@ -465,6 +483,45 @@ pub(crate) fn normalised<A: Address>(table: &Table<A>) -> Vec<String> {
     lines
 }
 
+/// Returns the key of the first slot of the list, and the number of the slot in it; `None` for a key
+/// without a slot.
+fn list_and_slot<A: Address>(key: Key<A>) -> Option<(Key<A>, u32)> {
+    match key {
+        Key::Slot(protocol, address, port, slot) => {
+            let (list, slot) = in_list(slot);
+            Some((Key::Slot(protocol, address, port, list), slot))
+        }
+        Key::NodeportSlot(protocol, port, slot) => {
+            let (list, slot) = in_list(slot);
+            Some((Key::NodeportSlot(protocol, port, list), slot))
+        }
+        Key::RangeSlot(protocol, address, slot) => {
+            let (list, slot) = in_list(slot);
+            Some((Key::RangeSlot(protocol, address, list), slot))
+        }
+        Key::Net(_)
+        | Key::Address(_)
+        | Key::Protocol(_)
+        | Key::Port(_)
+        | Key::Original
+        | Key::Pair(..)
+        | Key::AddressPort(..)
+        | Key::Frontend(..)
+        | Key::Nodeport(..)
+        | Key::SourceRange(..)
+        | Key::PortRange(..)
+        | Key::Ranges(..)
+        | Key::Client(..)
+        | Key::Sent(..) => None,
+    }
+}
+
+/// Returns the first slot of the list that has a slot, and the number of the slot in it.
+fn in_list(slot: u32) -> (u32, u32) {
+    let list = slot / SlotRange::CLUSTER * SlotRange::CLUSTER;
+    (list, slot - list)
+}
+
 /// Returns the key of the first slot of each list that a hash selects from.
 fn hashed<A: Address>(table: &Table<A>) -> BTreeSet<Key<A>> {
     let of_element = |element: &Element<A>| {
@@ -472,6 +529,9 @@ fn hashed<A: Address>(table: &Table<A>) -> BTreeSet<Key<A>> {
         else {
             return None;
         };
+        if let Key::Ranges(protocol, address) = element.key {
+            return Some(Key::RangeSlot(protocol, address, list.base()));
+        }
         let (protocol, address, port) = element.key.frontend()?;
         Some(match address {
             Some(address) => Key::Slot(protocol, address, port, list.base()),

@@ -174,10 +174,10 @@ fn documented_row(row: &SetRow) -> String {
     let fields = row.key.iter().map(|field| match (field, typed) {
         (KeyField::Protocol, true) => "meta l4proto",
         (KeyField::Address, true) => "ip daddr",
-        (KeyField::Port, true) => "th dport",
+        (KeyField::Port | KeyField::PortRange, true) => "th dport",
         (KeyField::Protocol, false) => "inet_proto",
         (KeyField::Address | KeyField::Net, _) => "ipv4_addr",
-        (KeyField::Port, false) => "inet_service",
+        (KeyField::Port | KeyField::PortRange, false) => "inet_service",
         (KeyField::Slot, _) => "numgen random mod 65536",
         (KeyField::Direction, _) => "ct_dir",
     });
@@ -193,6 +193,7 @@ fn documented_row(row: &SetRow) -> String {
         (ElementType::Verdict, _) => " `verdict` ",
         (ElementType::Endpoint, false) => " `ipv4_addr . inet_service` ",
         (ElementType::Endpoint, true) => " `ip daddr . th dport` ",
+        (ElementType::Address, _) => " `ip daddr` ",
     };
     format!("| {} | {key} |{value}| {} |", names.join(", "), row.meaning)
 }

@@ -24,7 +24,7 @@ use crate::planner::explain::{
     Destination, Explanation, KnownFrontend, Lookup, Query, Source, suggest, trace,
 };
 use crate::planner::model::Address;
-use crate::planner::ruleset::{Element, SetName};
+use crate::planner::ruleset::{Element, Key, SetName};
 
 /// The arguments of `kube-dnat explain`.
 #[derive(Debug, Args)]
@@ -231,6 +231,7 @@ impl ExplainRequest {
             }
             Query::Frontend(_) | Query::Service(_) => node_ips.next(),
         };
+        let ranges = live.all(SetName::PortRanges)?;
         let mut counts = Vec::new();
         for set in SetName::OF_FRONTENDS {
             let elements = live.all(set)?;
@@ -239,6 +240,7 @@ impl ExplainRequest {
                 let Some((protocol, own, port)) = key.frontend() else {
                     continue;
                 };
+                let port = first_port(&ranges, &key).unwrap_or(port);
                 let at = own.or(node_ip);
                 let wanted = match (&self.to, &comment) {
                     (Query::Service(wanted), Some(name)) => wanted.matches(name, port),
@@ -299,6 +301,19 @@ impl ExplainRequest {
         }
         answer
     }
+}
+
+/// Returns the first port of the ranges of an address, which stands for all; `None` for another key.
+fn first_port<A: Address>(ranges: &[Element<A>], frontend: &Key<A>) -> Option<u16> {
+    let mut ranges = ranges.iter();
+    ranges.find_map(|element| match (element.key, *frontend) {
+        (Key::PortRange(protocol, address, range), Key::Ranges(own, at))
+            if (own, at) == (protocol, address) =>
+        {
+            Some(range.first())
+        }
+        _ => None,
+    })
 }
 
 /// Explains the connections to a frontend. Kinds of sources with the same result share a path.

@@ -189,12 +189,16 @@ fn table_report<A: Address>(kernel: &mut Kernel) -> anyhow::Result<Option<TableR
         owner: shape.owner.and_then(processes::of_netlink_port),
         numbers: Some(TableNumbers {
             services: services.len(),
-            frontends: count(&[SetName::Services]),
+            frontends: count(&[SetName::Services, SetName::Ranges]),
             node_ports: count(&[SetName::Nodeports]),
             without_endpoints: entries()
                 .filter(|(_, entry)| entry.value == Value::Verdict(Verdict::Refuse))
                 .count(),
-            endpoints: count(&[SetName::Endpoints, SetName::NodeportEndpoints]),
+            endpoints: count(&[
+                SetName::Endpoints,
+                SetName::NodeportEndpoints,
+                SetName::RangeEndpoints,
+            ]),
             elements: counts.values().sum(),
         }),
     }))

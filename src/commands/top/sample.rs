@@ -94,12 +94,14 @@ fn service<'a>(connection: &Connection, frontends: &'a Sample) -> Option<&'a str
         to,
         reply_source,
     } = *connection;
-    let find = |address: Option<IpAddr>| -> Option<&FrontendCounter> {
-        let frontend: FrontendId = (protocol, address, to.port());
+    let find = |address: Option<IpAddr>, port: u16| -> Option<&FrontendCounter> {
+        let frontend: FrontendId = (protocol, address, port);
         frontends.frontends.get(&frontend)
     };
-    // A connection to a port of another machine with the number of a node port is not translated.
-    let node_port = || find(None).filter(|_| to != reply_source);
-    let counter = find(Some(to.ip())).or_else(node_port)?;
+    // A connection to a port of another machine with the number of a node port, or to a port outside
+    // the ranges of an address, is not translated.
+    let is_translated = to != reply_source;
+    let others = || find(Some(to.ip()), 0).or_else(|| find(None, to.port()));
+    let counter = find(Some(to.ip()), to.port()).or_else(|| others().filter(|_| is_translated))?;
     Some(&counter.service)
 }

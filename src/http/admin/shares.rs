@@ -102,8 +102,12 @@ impl EndpointShares {
         now: Instant,
     ) {
         for ((protocol, to, endpoint), count) in flows {
-            let find = |address| frontends.get(&(protocol, address, to.port()));
-            let Some(name) = find(Some(to.ip())).or_else(|| find(None)) else {
+            let find = |address, port| frontends.get(&(protocol, address, port));
+            let at_address = Some(to.ip());
+            let name = find(at_address, to.port())
+                .or_else(|| find(at_address, 0))
+                .or_else(|| find(None, to.port()));
+            let Some(name) = name else {
                 continue;
             };
             let key = (name.clone(), endpoint);

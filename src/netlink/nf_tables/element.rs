@@ -203,6 +203,7 @@ fn parse_value<A: Address>(
     Ok(match data_type {
         ElementType::Nothing => Some(Value::Nothing),
         ElementType::Endpoint => Value::endpoint_from_bytes(data_value(data?)?),
+        ElementType::Address => Value::address_from_bytes(data_value(data?)?),
         ElementType::Verdict => parse_verdict(data?)?.map(Value::Verdict),
     })
 }

@@ -131,11 +131,11 @@ fn declaration(declared: &Set, id: u32, family: Family) -> NftMessage {
                 .set_u32(sys::NFTNL_SET_DATA_TYPE, NFT_DATA_VERDICT)
                 .set_u32(sys::NFTNL_SET_DATA_LEN, 0);
         }
-        ElementType::Endpoint => {
+        ElementType::Endpoint | ElementType::Address => {
             flags |= NFT_SET_MAP;
             object
-                .set_u32(sys::NFTNL_SET_DATA_TYPE, Set::endpoint_type(family))
-                .set_u32(sys::NFTNL_SET_DATA_LEN, Set::endpoint_len(family));
+                .set_u32(sys::NFTNL_SET_DATA_TYPE, declared.data_type(family))
+                .set_u32(sys::NFTNL_SET_DATA_LEN, declared.data_len(family));
         }
     }
     object.set_u32(sys::NFTNL_SET_FLAGS, flags);

@@ -23,10 +23,9 @@ use crate::netlink::uapi::nf_tables::{
 use crate::netlink::uapi::{NF_DROP, NFPROTO_IPV4, NFPROTO_IPV6, TCP_FLAG_RST, TCP_FLAG_SYN};
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Balance, Protocol};
-use crate::planner::ruleset::{ChainName, Interface, LookupField, SetName, Statement};
-
-/// The flags of DNAT to an address and a port.
-const NAT_FLAGS: u32 = NF_NAT_RANGE_MAP_IPS | NF_NAT_RANGE_PROTO_SPECIFIED;
+use crate::planner::ruleset::{
+    ChainName, ElementType, Interface, LookupField, SetName, Statement, set,
+};
 
 /// Appends the expressions of `statement` to `rule`.
 pub(crate) fn push(rule: &mut Rule, statement: &Statement, family: Family) {
@@ -70,7 +69,7 @@ pub(crate) fn push(rule: &mut Rule, statement: &Statement, family: Family) {
             push_fields(rule, fields, family);
             let mut lookup = lookup(map.as_str(), false);
             lookup.set_u32(sys::NFTNL_EXPR_LOOKUP_DREG, register(0));
-            rule.push(lookup).push(dnat(family));
+            rule.push(lookup).push(dnat(set(*map).data, family));
         }
         Statement::Masquerade => {
             rule.push(masquerade());
@@ -341,8 +340,8 @@ fn masquerade() -> Expr {
     masquerade
 }
 
-/// Returns DNAT to the address and port that a lookup wrote to the registers.
-fn dnat(family: Family) -> Expr {
+/// Returns DNAT to the address, and the port if there is one, that a lookup wrote to the registers.
+fn dnat(value: ElementType, family: Family) -> Expr {
     let (protocol, port) = match family {
         Family::Ipv4 => (NFPROTO_IPV4, register(1)),
         Family::Ipv6 => (NFPROTO_IPV6, register(4)),
@@ -351,10 +350,14 @@ fn dnat(family: Family) -> Expr {
     nat.set_u32(sys::NFTNL_EXPR_NAT_TYPE, NFT_NAT_DNAT)
         .set_u32(sys::NFTNL_EXPR_NAT_FAMILY, protocol.into())
         .set_u32(sys::NFTNL_EXPR_NAT_REG_ADDR_MIN, register(0))
-        .set_u32(sys::NFTNL_EXPR_NAT_REG_ADDR_MAX, register(0))
-        .set_u32(sys::NFTNL_EXPR_NAT_REG_PROTO_MIN, port)
-        .set_u32(sys::NFTNL_EXPR_NAT_REG_PROTO_MAX, port)
-        .set_u32(sys::NFTNL_EXPR_NAT_FLAGS, NAT_FLAGS);
+        .set_u32(sys::NFTNL_EXPR_NAT_REG_ADDR_MAX, register(0));
+    let mut flags = NF_NAT_RANGE_MAP_IPS;
+    if value == ElementType::Endpoint {
+        flags |= NF_NAT_RANGE_PROTO_SPECIFIED;
+        nat.set_u32(sys::NFTNL_EXPR_NAT_REG_PROTO_MIN, port)
+            .set_u32(sys::NFTNL_EXPR_NAT_REG_PROTO_MAX, port);
+    }
+    nat.set_u32(sys::NFTNL_EXPR_NAT_FLAGS, flags);
     nat
 }
 

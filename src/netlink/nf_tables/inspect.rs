@@ -24,7 +24,7 @@ use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Protocol};
 use crate::planner::ruleset::{
     Chain, ChainName, ClientHook, DynamicChain, Element, ElementData, FrontendKind, Interface, Key,
-    PodMatch, Program, SetName, SlotRange, TABLE, Table, TcpPickup, Value, program,
+    PodMatch, Program, RangesHook, SetName, SlotRange, TABLE, Table, TcpPickup, Value, program,
 };
 
 /// A table of ours without its elements.
@@ -276,8 +276,9 @@ fn every_kind_of_chain(fixed: &Program) -> Vec<Chain> {
     let closed = TcpPickup::ALL.into_iter().flat_map(|pickup| {
         [ClientHook::Output, ClientHook::Prerouting].map(|hook| DynamicChain::Closed(pickup, hook))
     });
+    let ranges = RangesHook::ALL.map(DynamicChain::PortRanges);
     let mut chains = program(fixed);
-    chains.extend(dynamic.chain(closed).map(DynamicChain::chain));
+    chains.extend(dynamic.chain(closed).chain(ranges).map(DynamicChain::chain));
     chains
 }
 
@@ -429,6 +430,7 @@ mod tests {
             "gone",
             "nat-prerouting-closed",
             "filter-output-closed",
+            "nat-postrouting-ranges",
         ] {
             assert!(names.iter().any(|one| one == name), "{name}: {names:?}");
         }

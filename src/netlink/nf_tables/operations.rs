@@ -202,7 +202,7 @@ impl PendingElements {
 fn key_size<A: Address>(key: &Key<A>) -> usize {
     let end = if matches!(key, Key::Net(_)) {
         KEY_ELEMENT
-    } else if matches!(key, Key::SourceRange(..)) {
+    } else if matches!(key, Key::SourceRange(..) | Key::PortRange(..)) {
         data_size(LONGEST_KEY)
     } else {
         0
@@ -215,7 +215,7 @@ fn element_size<A: Address>(element: &Element<A>) -> usize {
     let value = match element.value {
         Value::Nothing => 0,
         Value::Verdict(_) => VERDICT,
-        Value::Endpoint(..) => data_size(ENDPOINT),
+        Value::Endpoint(..) | Value::Address(_) => data_size(ENDPOINT),
     };
     let comment = element.comment.as_ref().map_or(0, |comment: &Comment| {
         attribute_size(comment.len() + COMMENT_OVERHEAD)
@@ -279,7 +279,7 @@ fn push_element<A: Address>(
                 None => elem.set(sys::NFTNL_SET_ELEM_VERDICT, &NF_DROP.to_ne_bytes()),
             };
         }
-        Value::Endpoint(..) => {
+        Value::Endpoint(..) | Value::Address(_) => {
             if let Some(bytes) = element.value.endpoint_bytes() {
                 elem.set_register(sys::NFTNL_SET_ELEM_DATA, &bytes);
             }
@@ -355,7 +355,7 @@ mod tests {
             pages.iter().map(|page| page.len()).sum::<usize>()
         };
         let empty = bytes(Vec::new());
-        for frontends in [FrontendKind::Address, FrontendKind::Nodeport] {
+        for frontends in FrontendKind::ALL {
             for chain in [
                 DynamicChain::Pick(frontends, SlotRange::Cluster, u32::MAX),
                 DynamicChain::Hashed(Balance::Maglev, frontends, SlotRange::Cluster, u32::MAX),

@@ -364,9 +364,10 @@ fn is_declared(declared: &Set, found: &Attributes<'_>, family: Family) -> bool {
             .unwrap_or(0)
     };
     let (data_type, data_len) = match declared.data {
-        ElementType::Nothing => (0, 0),
         ElementType::Verdict => (NFT_DATA_VERDICT, 0),
-        ElementType::Endpoint => (Set::endpoint_type(family), Set::endpoint_len(family)),
+        ElementType::Nothing | ElementType::Endpoint | ElementType::Address => {
+            (declared.data_type(family), declared.data_len(family))
+        }
     };
     let interval = number(NFTA_SET_FLAGS) & NFT_SET_INTERVAL != 0;
     let size = found

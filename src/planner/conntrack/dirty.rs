@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::planner::desired::{Claim, EndpointAddr, PortElements, Route, ServiceElements};
-use crate::planner::model::{Address, Protocol};
+use crate::planner::model::{Address, PortRange, Protocol};
 use crate::planner::ruleset::{Element, Key, SetName, Value};
 
-/// The endpoints that a node port had: other translations are not by kube-dnat.
+/// The endpoints that a node port or port ranges had: other translations are not by kube-dnat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PreviousEndpoints<A> {
     /// The state before the change is unknown: any endpoint.
@@ -49,6 +49,8 @@ pub struct DirtyFrontends<A> {
     frontends: BTreeMap<Claim<A>, PreviousEndpoints<A>>,
     /// Those that lost an endpoint whose established connections are closed, or may have lost one.
     closing: BTreeSet<Claim<A>>,
+    /// The port ranges that addresses had.
+    ranges: BTreeMap<Claim<A>, BTreeSet<PortRange>>,
     /// The addresses that serve or served node ports.
     node_ips: BTreeSet<A>,
 }
@@ -58,6 +60,7 @@ impl<A> Default for DirtyFrontends<A> {
         Self {
             frontends: BTreeMap::new(),
             closing: BTreeSet::new(),
+            ranges: BTreeMap::new(),
             node_ips: BTreeSet::new(),
         }
     }
@@ -96,8 +99,17 @@ impl<A: Address> DirtyFrontends<A> {
         self.node_ips.contains(&address)
     }
 
+    /// Returns whether the port ranges that an address had include a port.
+    pub(super) fn had_range(&self, claim: &Claim<A>, port: u16) -> bool {
+        let ranges = self.ranges.get(claim);
+        ranges.is_some_and(|ranges| ranges.iter().any(|range| range.contains(port)))
+    }
+
     /// Adds the frontends of another change.
     pub fn extend(&mut self, other: Self) {
+        for (claim, ranges) in other.ranges {
+            self.ranges.entry(claim).or_default().extend(ranges);
+        }
         for (claim, previous) in other.frontends {
             self.mark(claim, previous);
         }
@@ -124,7 +136,7 @@ impl<A: Address> DirtyFrontends<A> {
                 self.closing.insert(*claim);
             }
             if closes || after.is_none_or(|after| may_be_stale(*claim, *before, *after)) {
-                self.mark(*claim, PreviousEndpoints::before(*claim, *before));
+                self.mark_before(*claim, *before);
             }
         }
         let added = new.keys().filter(|claim| !old.contains_key(claim));
@@ -134,7 +146,7 @@ impl<A: Address> DirtyFrontends<A> {
     /// Adds all frontends of a Service, whose state before is unknown.
     pub fn add_service(&mut self, service_elements: &ServiceElements<A>) {
         for (claim, port, route) in service_elements.frontends() {
-            self.mark(claim, PreviousEndpoints::before(claim, (port, route)));
+            self.mark_before(claim, (port, route));
             self.closing.insert(claim);
         }
     }
@@ -144,7 +156,7 @@ impl<A: Address> DirtyFrontends<A> {
         let frontends = service_elements.frontends();
         let node_ports = frontends.filter(|(claim, ..)| matches!(claim, Claim::Nodeport(..)));
         for (claim, port, route) in node_ports {
-            self.mark(claim, PreviousEndpoints::before(claim, (port, route)));
+            self.mark_before(claim, (port, route));
         }
     }
 
@@ -167,6 +179,17 @@ impl<A: Address> DirtyFrontends<A> {
                     let previous = PreviousEndpoints::Endpoints([(address, number)].into());
                     self.mark(Claim::Nodeport(protocol, port), previous);
                 }
+                (Key::Ranges(protocol, address), _) => {
+                    self.mark(Claim::Ranges(protocol, address), PreviousEndpoints::none());
+                }
+                (Key::PortRange(protocol, address, range), _) => {
+                    let claim = Claim::Ranges(protocol, address);
+                    self.ranges.entry(claim).or_default().insert(range);
+                }
+                (Key::RangeSlot(protocol, address, _), Value::Address(endpoint)) => {
+                    let previous = PreviousEndpoints::Endpoints([(endpoint, 0)].into());
+                    self.mark(Claim::Ranges(protocol, address), previous);
+                }
                 (Key::Address(address), _) if element.set == SetName::NodeIps => {
                     self.node_ips.insert(address);
                 }
@@ -180,6 +203,14 @@ impl<A: Address> DirtyFrontends<A> {
         self.frontends
             .values_mut()
             .for_each(|previous| *previous = PreviousEndpoints::Unknown);
+    }
+
+    /// Marks a frontend as affected, with what it had.
+    fn mark_before(&mut self, claim: Claim<A>, before: PortRoute<'_, A>) {
+        if let (Claim::Ranges(..), Some(ranges)) = (claim, before.0.port_ranges()) {
+            self.ranges.entry(claim).or_default().extend(ranges);
+        }
+        self.mark(claim, PreviousEndpoints::before(claim, before));
     }
 
     /// Marks a frontend as affected, with the endpoints that it had.
@@ -198,7 +229,9 @@ impl<A: Address> PreviousEndpoints<A> {
     fn before(claim: Claim<A>, (port, route): PortRoute<'_, A>) -> Self {
         match claim {
             Claim::Frontend(..) => Self::none(),
-            Claim::Nodeport(..) => Self::Endpoints(port.answering(route).endpoints().collect()),
+            Claim::Nodeport(..) | Claim::Ranges(..) => {
+                Self::Endpoints(port.answering(route).endpoints().collect())
+            }
         }
     }
 }
@@ -223,7 +256,7 @@ fn may_be_stale<A: Address>(
     after: PortRoute<'_, A>,
 ) -> bool {
     let ((before, route), (after, route_after)) = (before, after);
-    if route != route_after {
+    if route != route_after || before.port_ranges() != after.port_ranges() {
         return true;
     }
     if before == after {

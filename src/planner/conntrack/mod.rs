@@ -92,7 +92,7 @@ impl EntryScope {
 struct DirtyFrontend<A> {
     /// The endpoints that answer now; `None`: no Service has the frontend.
     answering: Option<Arc<AnsweringEndpoints<A>>>,
-    /// The endpoints before the change, for a node port.
+    /// The endpoints before the change, for a node port or port ranges.
     previous: PreviousEndpoints<A>,
 }
 
@@ -105,6 +105,8 @@ pub struct AnsweringFrontends<'a, A: Address> {
     dirty: &'a DirtyFrontends<A>,
     /// The frontends whose endpoints are known.
     frontends: BTreeMap<Claim<A>, DirtyFrontend<A>>,
+    /// Whether one of them is an address with port ranges: there may be a million entries to check.
+    has_ranges: bool,
     /// The holders of frontends.
     claims: &'a Claims<A>,
     /// The applied state.
@@ -142,13 +144,15 @@ impl<'a, A: Address> AnsweringFrontends<'a, A> {
         };
         let frontends = dirty.frontends().filter(|(claim, _)| is_known(claim));
         let frontends_with_endpoints = frontends.map(|(claim, previous)| {
-            let node_port_of = |claim: &Claim<A>| match *claim {
+            // What serves the port of a frontend that no Service has.
+            let others = |claim: &Claim<A>| match *claim {
                 Claim::Frontend(protocol, address, port) if node_ips.contains(&address) => {
                     Some(Claim::Nodeport(protocol, port))
                 }
-                Claim::Frontend(..) | Claim::Nodeport(..) => None,
+                Claim::Frontend(protocol, address, _) => Some(Claim::Ranges(protocol, address)),
+                Claim::Nodeport(..) | Claim::Ranges(..) => None,
             };
-            let answering = answering(claim).or_else(|| answering(&node_port_of(claim)?));
+            let answering = answering(claim).or_else(|| answering(&others(claim)?));
             let previous = previous.clone();
             (
                 *claim,
@@ -158,9 +162,12 @@ impl<'a, A: Address> AnsweringFrontends<'a, A> {
                 },
             )
         });
+        let frontends: BTreeMap<_, _> = frontends_with_endpoints.collect();
+        let is_ranges = |claim: &Claim<A>| matches!(claim, Claim::Ranges(..));
         Self {
             dirty,
-            frontends: frontends_with_endpoints.collect(),
+            has_ranges: frontends.keys().any(is_ranges),
+            frontends,
             claims,
             applied,
             node_ips,
@@ -217,8 +224,11 @@ impl<'a, A: Address> AnsweringFrontends<'a, A> {
         if let Some(frontend) = self.frontends.get(&claim) {
             return self.contradicts(entry, frontend.answering.as_deref(), true);
         }
-        // A node port applies only at the node's addresses, and a frontend at the address takes
-        // precedence.
+        // A frontend at the address takes precedence over port ranges and node ports, which apply only
+        // at the node's addresses.
+        if self.has_ranges && self.contradicts_ranges(entry) && !self.has_frontend(&claim) {
+            return true;
+        }
         if !self.dirty.is_node_ip(address) || self.has_frontend(&claim) {
             return false;
         }
@@ -234,6 +244,25 @@ impl<'a, A: Address> AnsweringFrontends<'a, A> {
         self.contradicts(entry, answering, is_ours)
     }
 
+    /// Returns whether an entry of the port ranges of its address must be deleted.
+    fn contradicts_ranges(&self, entry: &ConntrackEntry<A>) -> bool {
+        let (address, port) = entry.destination;
+        let claim = Claim::Ranges(entry.protocol, address);
+        let Some(frontend) = self.frontends.get(&claim) else {
+            return false;
+        };
+        let answering = frontend.answering.as_deref();
+        let (endpoint, kept) = entry.reply_source;
+        let is_ours = match &frontend.previous {
+            PreviousEndpoints::Unknown => answering.is_some_and(|now| now.serves(port)),
+            previous @ PreviousEndpoints::Endpoints(_) => {
+                let had_range = self.dirty.had_range(&claim, port);
+                had_range && kept == port && previous.may_include(&(endpoint, 0))
+            }
+        };
+        self.contradicts(entry, answering, is_ours)
+    }
+
     /// Returns whether an entry of a frontend with these endpoints must be deleted.
     ///
     /// `is_ours`: whether kube-dnat may have translated it. Another program may translate
@@ -244,9 +273,16 @@ impl<'a, A: Address> AnsweringFrontends<'a, A> {
         answering: Option<&AnsweringEndpoints<A>>,
         is_ours: bool,
     ) -> bool {
-        let endpoint = entry.reply_source;
+        let (_, port) = entry.destination;
+        let answering = answering.filter(|answering| answering.serves(port));
+        let is_translated = entry.reply_source != entry.destination;
+        let endpoint = match (answering, entry.reply_source) {
+            (Some(answering), (endpoint, kept)) if answering.keeps_port() && kept == port => {
+                (endpoint, 0)
+            }
+            (_, endpoint) => endpoint,
+        };
         if entry.established && entry.protocol == Protocol::Tcp {
-            let is_translated = endpoint != entry.destination;
             let closes = answering.is_some_and(|answering| answering.closes(endpoint));
             return is_ours && is_translated && closes;
         }
@@ -256,7 +292,6 @@ impl<'a, A: Address> AnsweringFrontends<'a, A> {
                 answering.answers_connection(endpoint, self.may_be_internal(entry))
             }
         });
-        let is_translated = endpoint != entry.destination;
         let is_wrong = if is_translated {
             is_ours
         } else {

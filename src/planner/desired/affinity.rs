@@ -123,7 +123,7 @@ impl<'a, A: Address> AffinityMemory<'a, A> {
             };
             let targets = targets(claim, node_ips).map(|target| (target, keepable));
             match claim {
-                Claim::Frontend(..) => at_addresses.extend(targets),
+                Claim::Frontend(..) | Claim::Ranges(..) => at_addresses.extend(targets),
                 Claim::Nodeport(..) => memory.extend(targets),
             }
         }
@@ -193,6 +193,8 @@ fn targets<A: Address>(
     let (frontend, node_port) = match claim {
         Claim::Frontend(protocol, address, port) => (Some((protocol, address, port)), None),
         Claim::Nodeport(protocol, port) => (None, Some((protocol, port))),
+        // A hash selects the endpoint, which pins no client.
+        Claim::Ranges(..) => (None, None),
     };
     let node_ports = node_port
         .into_iter()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::frontend::FrontendKey;
 use super::port::{PortElements, Route};
 use super::{Claim, EndpointAddr, PortSlots, ServiceElements, Slots};
-use crate::planner::model::{Address, Protocol};
+use crate::planner::model::{Address, PortRange, Protocol};
 
 /// Endpoints that get no new connections, but answer their existing flows; both lists are sorted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,9 +54,24 @@ pub struct AnsweringEndpoints<A> {
     from_pods: Vec<EndpointAddr<A>>,
     /// The endpoints in the slices, if established connections to others are closed.
     closes_others: Option<Arc<ListedEndpoints<A>>>,
+    /// The ports of the frontend if it is an address with port ranges, whose endpoints have port 0.
+    ranges: Option<Box<[PortRange]>>,
 }
 
 impl<A: Address> AnsweringEndpoints<A> {
+    /// Returns whether the frontend has a port of its address, which it always has without ranges.
+    #[must_use]
+    pub fn serves(&self, port: u16) -> bool {
+        let ranges = self.ranges.as_ref();
+        ranges.is_none_or(|ranges| ranges.iter().any(|range| range.contains(port)))
+    }
+
+    /// Returns whether connections keep their port: the endpoints have port 0.
+    #[must_use]
+    pub fn keeps_port(&self) -> bool {
+        self.ranges.is_some()
+    }
+
     /// Returns whether an endpoint answers datagrams.
     #[must_use]
     pub fn answers_flow(&self, endpoint: EndpointAddr<A>) -> bool {
@@ -134,6 +149,7 @@ fn claim<A>(key: FrontendKey<A>) -> Claim<A> {
     match key {
         FrontendKey::Frontend(protocol, address, port) => Claim::Frontend(protocol, address, port),
         FrontendKey::Nodeport(protocol, port) => Claim::Nodeport(protocol, port),
+        FrontendKey::Ranges(protocol, address) => Claim::Ranges(protocol, address),
     }
 }
 
@@ -152,6 +168,7 @@ impl<A: Address> PortElements<A> {
             connections: self.connections(route),
             from_pods: self.connections_of_pods(route),
             closes_others: self.closes_others.clone(),
+            ranges: self.spec.port_ranges().map(Box::from),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
-use crate::planner::model::{Address, Protocol, Service, ServiceName};
+use crate::planner::model::{Address, PortRange, PortRanges, Protocol, Service, ServiceName};
 use crate::planner::ruleset::{Key, SetName};
 
 /// A frontend that only one Service can have.
@@ -13,14 +13,20 @@ pub enum Claim<A> {
     Frontend(Protocol, A, u16),
     /// A port of the node's own addresses: a node port, or the port of a health check.
     Nodeport(Protocol, u16),
+    /// The port ranges at an address. The ports that are frontends take precedence.
+    Ranges(Protocol, A),
 }
 
 impl<A> Claim<A> {
-    /// Returns the protocol and port, which a node port and a frontend at a node address share.
+    /// Returns the protocol and port, which a node port and a frontend at a node address share;
+    /// `None` for port ranges.
     #[must_use]
-    pub fn protocol_and_port(&self) -> (Protocol, u16) {
+    pub fn protocol_and_port(&self) -> Option<(Protocol, u16)> {
         match *self {
-            Self::Frontend(protocol, _, port) | Self::Nodeport(protocol, port) => (protocol, port),
+            Self::Frontend(protocol, _, port) | Self::Nodeport(protocol, port) => {
+                Some((protocol, port))
+            }
+            Self::Ranges(..) => None,
         }
     }
 
@@ -28,7 +34,9 @@ impl<A> Claim<A> {
     #[must_use]
     pub fn protocol(&self) -> Protocol {
         match *self {
-            Self::Frontend(protocol, ..) | Self::Nodeport(protocol, _) => protocol,
+            Self::Frontend(protocol, ..)
+            | Self::Nodeport(protocol, _)
+            | Self::Ranges(protocol, _) => protocol,
         }
     }
 }
@@ -45,6 +53,7 @@ impl<A: Address> fmt::Display for Claim<A> {
                 )
             }
             Self::Nodeport(protocol, port) => write!(f, "node port {port}/{protocol}"),
+            Self::Ranges(protocol, address) => write!(f, "{protocol} port ranges at {address}"),
         }
     }
 }
@@ -75,6 +84,12 @@ impl<A: Address> Claim<A> {
                 Key::Port(port),
                 SetName::ExternalNodeports(protocol) | SetName::StickyNodeports(protocol),
             ) => Some(Self::Nodeport(protocol, port)),
+            (
+                Key::Ranges(protocol, address)
+                | Key::RangeSlot(protocol, address, _)
+                | Key::PortRange(protocol, address, _),
+                _,
+            ) => Some(Self::Ranges(protocol, address)),
             _ => None,
         }
     }
@@ -148,6 +163,11 @@ pub fn health_check_claim<A>(service: &Service) -> Option<Claim<A>> {
     Some(Claim::Nodeport(Protocol::Tcp, port))
 }
 
+/// Returns the port ranges of a Service, if it has any.
+pub(super) fn port_ranges(service: &Service) -> Option<&PortRanges> {
+    service.features.as_ref()?.port_ranges.as_ref()
+}
+
 /// Returns the `ClusterIPs` of a Service in family `A`.
 pub fn cluster_ips<A: Address>(service: &Service) -> impl Iterator<Item = A> {
     service.cluster_ips.iter().filter_map(|ip| A::from_ip(*ip))
@@ -157,8 +177,11 @@ pub fn cluster_ips<A: Address>(service: &Service) -> impl Iterator<Item = A> {
 #[must_use]
 pub fn claims<A: Address>(service: &Service) -> BTreeSet<Claim<A>> {
     let mut claims = BTreeSet::new();
+    let ranges = port_ranges(service);
     for address in addresses::<A>(service) {
         claims.extend(health_check_claim(service));
+        let protocols = ranges.into_iter().flat_map(PortRanges::protocols);
+        claims.extend(protocols.map(|protocol| Claim::Ranges(protocol, address)));
         for port in &service.ports {
             claims.insert(Claim::Frontend(port.protocol, address, port.port));
             if let Some(node_port) = port.node_port {
@@ -236,8 +259,27 @@ impl<A: Address> Claims<A> {
         others
     }
 
+    /// Returns the Service whose port ranges may have lost or won an address because of a claim.
+    fn holder_of_ranges(&self, claim: &Claim<A>) -> Option<&ServiceName> {
+        match *claim {
+            Claim::Frontend(protocol, address, _) => self.holder(&Claim::Ranges(protocol, address)),
+            Claim::Nodeport(..) | Claim::Ranges(..) => None,
+        }
+    }
+
+    /// Returns the Services with port ranges at one of these addresses.
+    #[must_use]
+    pub fn holders_of_ranges_at(&self, addresses: &BTreeSet<A>) -> BTreeSet<ServiceName> {
+        let claims = addresses
+            .iter()
+            .flat_map(|address| Protocol::ALL.map(|protocol| Claim::Ranges(protocol, *address)));
+        let holders = claims.filter_map(|claim| self.holder(&claim).cloned());
+        holders.collect()
+    }
+
     /// Removes a Service's claim; adds the other claimants, whose reports name the holder.
     fn release(&mut self, claim: Claim<A>, rank: &ClaimRank, others: &mut BTreeSet<ServiceName>) {
+        others.extend(self.holder_of_ranges(&claim).cloned());
         let mut contenders = self.contenders.remove(&claim).unwrap_or_default();
         if self.holders.get(&claim) == Some(rank) {
             self.holders.remove(&claim);
@@ -255,6 +297,7 @@ impl<A: Address> Claims<A> {
 
     /// Adds a Service's claim; adds the other claimants if the holder changes.
     fn acquire(&mut self, claim: Claim<A>, rank: &ClaimRank, others: &mut BTreeSet<ServiceName>) {
+        others.extend(self.holder_of_ranges(&claim).cloned());
         let Some(holder) = self.holders.get_mut(&claim) else {
             self.holders.insert(claim, rank.clone());
             return;
@@ -296,6 +339,24 @@ impl<A: Address> Claims<A> {
         is_older.then_some(&holder.name)
     }
 
+    /// Returns another Service that has a port of a range at an address, and the port.
+    #[must_use]
+    pub fn port_in(
+        &self,
+        service: &ServiceName,
+        protocol: Protocol,
+        address: A,
+        range: PortRange,
+    ) -> Option<(u16, &ServiceName)> {
+        // Most addresses are of one Service.
+        let is_shared = self.addresses.get(&address).is_some_and(|count| *count > 1);
+        let mut ports = (range.first()..=range.last()).filter(|_| is_shared);
+        ports.find_map(|port| {
+            let holder = self.holder(&Claim::Frontend(protocol, address, port))?;
+            (holder != service).then_some((port, holder))
+        })
+    }
+
     /// Returns the Services with one of these ports as node port or at an address of the node.
     ///
     /// Takes time linear in the ports times the addresses.
@@ -327,7 +388,7 @@ impl<A: Address> Claims<A> {
         let is_at_address = |claim: &&Claim<A>| matches!(claim, Claim::Frontend(_, address, _) if addresses.contains(address));
         claims
             .filter(is_at_address)
-            .map(Claim::protocol_and_port)
+            .filter_map(Claim::protocol_and_port)
             .collect()
     }
 }

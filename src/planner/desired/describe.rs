@@ -21,11 +21,12 @@ impl<A: Address> PortElements<A> {
     /// Returns the port as JSON.
     fn describe(&self, service: &ServiceName) -> Value {
         let spec = &self.spec;
-        let ranges = spec.source_ranges.as_ref().map(|ranges| texts(ranges));
+        let ranges = spec.source_ranges().map(texts);
         json!({
             "name": *spec.comment(service),
             "protocol": spec.protocol.to_string(),
             "port": spec.port,
+            "portRanges": spec.port_ranges().map(texts),
             "clusterIPs": texts(&spec.cluster_ips),
             "externalIPs": texts(&spec.external_ips),
             "loadBalancerIPs": texts(&spec.load_balancer_ips),

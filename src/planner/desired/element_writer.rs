@@ -130,11 +130,11 @@ impl<'a, A: Address> ElementWriter<'a, A> {
             Route::Drop => self.push_verdict(map, frontend, Verdict::Drop),
             Route::Reject => self.push_verdict(map, frontend, Verdict::Refuse),
         }
-        if let (Some(seconds), Route::Cluster | Route::Local | Route::LocalPolicy) =
-            (self.port.selection.affinity(), route)
+        if let (Some(sticky), Some(seconds), Route::Cluster | Route::Local | Route::LocalPolicy) =
+            (maps.sticky, self.port.selection.affinity(), route)
         {
             let learn = Verdict::Dynamic(DynamicChain::Learn(seconds));
-            let set = (maps.sticky)(self.port.protocol);
+            let set = sticky(self.port.protocol);
             self.push(set, frontend.key_without_protocol(), Value::Verdict(learn));
         }
     }
@@ -158,7 +158,13 @@ impl<'a, A: Address> ElementWriter<'a, A> {
         }
         for ((address, port), slot) in &changes.slots {
             let (set, key) = frontend.slot(list, u32::from(*slot));
-            self.push(set, key, Value::Endpoint(*address, *port));
+            let value = match frontend {
+                FrontendKey::Frontend(..) | FrontendKey::Nodeport(..) => {
+                    Value::Endpoint(*address, *port)
+                }
+                FrontendKey::Ranges(..) => Value::Address(*address),
+            };
+            self.push(set, key, value);
         }
     }
 
@@ -179,16 +185,29 @@ impl<'a, A: Address> ElementWriter<'a, A> {
 
     /// Appends the element that answers packets of unknown connections to a frontend with a RST.
     pub(super) fn push_closing(&mut self, frontend: FrontendKey<A>) {
-        if let Some(pickup) = self.port.closes {
-            let set = (maps(frontend.kind()).close_removed)(pickup);
-            self.push(set, frontend.key_without_protocol(), Value::Nothing);
+        let set = maps(frontend.kind()).close_removed;
+        if let (Some(pickup), Some(set)) = (self.port.closes, set) {
+            self.push(set(pickup), frontend.key_without_protocol(), Value::Nothing);
+        }
+    }
+
+    /// Appends the port ranges of an address.
+    pub(super) fn push_port_ranges(&mut self, frontend: FrontendKey<A>) {
+        let (Some(ranges), FrontendKey::Ranges(protocol, address)) =
+            (self.port.port_ranges(), frontend)
+        else {
+            return;
+        };
+        for range in ranges {
+            let key = Key::PortRange(protocol, address, *range);
+            self.push(SetName::PortRanges, key, Value::Nothing);
         }
     }
 
     /// Appends the `loadBalancerSourceRanges` of each load-balancer IP.
     pub(super) fn push_source_ranges(&mut self) {
         let port = self.port;
-        let Some(ranges) = &port.source_ranges else {
+        let Some(ranges) = port.source_ranges() else {
             return;
         };
         for address in &port.load_balancer_ips {

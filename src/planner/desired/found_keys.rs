@@ -16,24 +16,23 @@ pub fn verdict_keys<A: Address>(claim: &Claim<A>) -> Vec<(SetName, Key<A>)> {
     let frontend = match *claim {
         Claim::Frontend(protocol, address, port) => FrontendKey::Frontend(protocol, address, port),
         Claim::Nodeport(protocol, port) => FrontendKey::Nodeport(protocol, port),
+        Claim::Ranges(protocol, address) => FrontendKey::Ranges(protocol, address),
     };
     let (maps, protocol) = (maps(frontend.kind()), claim.protocol());
     let restricted = match frontend.kind() {
         FrontendKind::Address => Some(SetName::ServicesRestricted),
-        FrontendKind::Nodeport => None,
+        FrontendKind::Nodeport | FrontendKind::Range => None,
     };
     let by_frontend = [maps.dispatch, maps.cluster, maps.local];
     let by_frontend = by_frontend.into_iter().chain(restricted);
-    let by_protocol = [(maps.external)(protocol), (maps.sticky)(protocol)];
-    let closing = TcpPickup::ALL
-        .map(maps.close_removed)
-        .into_iter()
-        .filter(|_| protocol == Protocol::Tcp);
+    let sticky = maps.sticky.map(|sticky| sticky(protocol));
+    let by_protocol = [(maps.external)(protocol)].into_iter().chain(sticky);
+    let closing = maps.close_removed.filter(|_| protocol == Protocol::Tcp);
+    let closing = closing.into_iter().flat_map(|set| TcpPickup::ALL.map(set));
     by_frontend
         .map(|set| (set, frontend.key()))
         .chain(
             by_protocol
-                .into_iter()
                 .chain(closing)
                 .map(|set| (set, frontend.key_without_protocol())),
         )
@@ -44,19 +43,15 @@ pub fn verdict_keys<A: Address>(claim: &Claim<A>) -> Vec<(SetName, Key<A>)> {
 /// verdict balances over, and shared elements.
 #[must_use]
 pub fn keys_behind<A: Address>(element: &Element<A>) -> Vec<(SetName, Key<A>)> {
-    let slots = match (element.value, element.key.frontend()) {
+    let slots = match (element.value, FrontendKey::of_key(&element.key)) {
         (
             Value::Verdict(Verdict::Dynamic(
                 DynamicChain::Pick(_, list, count)
                 | DynamicChain::Hashed(_, _, list, count)
                 | DynamicChain::Sticky(_, list, count),
             )),
-            Some((protocol, address, port)),
+            Some(frontend),
         ) => {
-            let frontend = match address {
-                Some(address) => FrontendKey::Frontend(protocol, address, port),
-                None => FrontendKey::Nodeport(protocol, port),
-            };
             let slots = 0..count.min(MAX_SLOTS);
             slots.map(|slot| frontend.slot(list, slot)).collect()
         }
@@ -79,7 +74,9 @@ pub fn shared_by<A: Address>(element: &Element<A>) -> impl Iterator<Item = Eleme
         None
     };
     let hairpin = match element.value {
-        Value::Endpoint(address, _) => Some((SetName::Hairpin, Key::Pair(address, address))),
+        Value::Endpoint(address, _) | Value::Address(address) => {
+            Some((SetName::Hairpin, Key::Pair(address, address)))
+        }
         Value::Nothing | Value::Verdict(_) => None,
     };
     address

@@ -6,13 +6,15 @@ use crate::planner::ruleset::{FrontendKind, Key, SetName, SlotRange, TcpPickup, 
 /// The map and key of a slot.
 pub(super) type SlotKey<A> = (SetName, Key<A>);
 
-/// A frontend: an address with a port, or a node port.
+/// A frontend: an address with a port, a node port, or an address with port ranges.
 #[derive(Clone, Copy)]
 pub(super) enum FrontendKey<A> {
     /// A port at an address of the Service.
     Frontend(Protocol, A, u16),
     /// A node port.
     Nodeport(Protocol, u16),
+    /// The port ranges at an address of the Service.
+    Ranges(Protocol, A),
 }
 
 /// The maps for one kind of frontend.
@@ -25,10 +27,10 @@ pub(super) struct FrontendMaps {
     pub(super) local: SetName,
     /// The map that decides how external connections are masqueraded.
     pub(super) external: fn(Protocol) -> SetName,
-    /// The map of frontends with session affinity.
-    pub(super) sticky: fn(Protocol) -> SetName,
-    /// The set of frontends whose connections to removed endpoints are closed.
-    pub(super) close_removed: fn(TcpPickup) -> SetName,
+    /// The map of frontends with session affinity, if any has it.
+    pub(super) sticky: Option<fn(Protocol) -> SetName>,
+    /// The set of frontends whose connections to removed endpoints are closed, if any are.
+    pub(super) close_removed: Option<fn(TcpPickup) -> SetName>,
     /// The verdict for external policy Local.
     pub(super) external_local: Verdict,
 }
@@ -41,8 +43,8 @@ pub(super) fn maps(kind: FrontendKind) -> FrontendMaps {
             cluster: SetName::ServicesCluster,
             local: SetName::ServicesLocal,
             external: SetName::External,
-            sticky: SetName::Sticky,
-            close_removed: SetName::CloseRemoved,
+            sticky: Some(SetName::Sticky),
+            close_removed: Some(SetName::CloseRemoved),
             external_local: Verdict::ExternalLocal,
         },
         FrontendKind::Nodeport => FrontendMaps {
@@ -50,9 +52,18 @@ pub(super) fn maps(kind: FrontendKind) -> FrontendMaps {
             cluster: SetName::NodeportsCluster,
             local: SetName::NodeportsLocal,
             external: SetName::ExternalNodeports,
-            sticky: SetName::StickyNodeports,
-            close_removed: SetName::CloseRemovedNodeports,
+            sticky: Some(SetName::StickyNodeports),
+            close_removed: Some(SetName::CloseRemovedNodeports),
             external_local: Verdict::ExternalLocalNodeport,
+        },
+        FrontendKind::Range => FrontendMaps {
+            dispatch: SetName::Ranges,
+            cluster: SetName::RangesCluster,
+            local: SetName::RangesLocal,
+            external: |_| SetName::ExternalRanges,
+            sticky: None,
+            close_removed: None,
+            external_local: Verdict::ExternalLocalRange,
         },
     }
 }
@@ -63,6 +74,7 @@ impl<A: Address> FrontendKey<A> {
         match self {
             Self::Frontend(..) => FrontendKind::Address,
             Self::Nodeport(..) => FrontendKind::Nodeport,
+            Self::Ranges(..) => FrontendKind::Range,
         }
     }
 
@@ -71,14 +83,29 @@ impl<A: Address> FrontendKey<A> {
         match self {
             Self::Frontend(protocol, address, port) => Key::Frontend(protocol, address, port),
             Self::Nodeport(protocol, port) => Key::Nodeport(protocol, port),
+            Self::Ranges(protocol, address) => Key::Ranges(protocol, address),
         }
     }
 
-    /// Returns the frontend's key in the maps that exist once per protocol.
+    /// Returns the frontend with this key in the verdict maps.
+    pub(super) fn of_key(key: &Key<A>) -> Option<Self> {
+        if let Key::Ranges(protocol, address) = *key {
+            return Some(Self::Ranges(protocol, address));
+        }
+        let (protocol, address, port) = key.frontend()?;
+        Some(match address {
+            Some(address) => Self::Frontend(protocol, address, port),
+            None => Self::Nodeport(protocol, port),
+        })
+    }
+
+    /// Returns the frontend's key in the maps of masquerading, affinity and closing, which exist once
+    /// per protocol except those of port ranges.
     pub(super) fn key_without_protocol(self) -> Key<A> {
         match self {
             Self::Frontend(_, address, port) => Key::AddressPort(address, port),
             Self::Nodeport(_, port) => Key::Port(port),
+            Self::Ranges(..) => self.key(),
         }
     }
 
@@ -92,6 +119,10 @@ impl<A: Address> FrontendKey<A> {
             Self::Nodeport(protocol, port) => (
                 SetName::NodeportEndpoints,
                 Key::NodeportSlot(protocol, port, slot),
+            ),
+            Self::Ranges(protocol, address) => (
+                SetName::RangeEndpoints,
+                Key::RangeSlot(protocol, address, slot),
             ),
         }
     }

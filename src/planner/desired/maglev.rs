@@ -11,6 +11,15 @@ use crate::planner::model::Address;
 /// An endpoint, and its weight from 1.
 pub(super) type WeightedEndpoint<A> = (EndpointAddr<A>, u16);
 
+/// What the order of an endpoint's slots follows from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SlotOrder {
+    /// Its address and port.
+    OfEndpoint,
+    /// Its address alone, so that all ports of the address have the same slots.
+    OfAddress,
+}
+
 /// The numbers of slots. Each is prime, so that any step visits all slots.
 const SIZES: [u32; 5] = [251, 1021, 4093, 16381, 65521];
 
@@ -25,14 +34,15 @@ pub(super) struct TooManySlots;
 
 /// Returns the endpoint of each of `size` slots; none without endpoints.
 ///
-/// The table depends only on the endpoints, which are sorted, their weights and `size`.
+/// The table depends only on the endpoints, which are sorted, their weights, `size` and `order`.
 pub(super) fn table<A: Address>(
     endpoints: &[WeightedEndpoint<A>],
     size: u32,
+    order: SlotOrder,
 ) -> Vec<EndpointAddr<A>> {
     let mut turns: Vec<_> = endpoints
         .iter()
-        .map(|(endpoint, weight)| Turns::new(*endpoint, *weight, size))
+        .map(|(endpoint, weight)| Turns::new(*endpoint, *weight, size, order))
         .collect();
     let heaviest = turns.iter().map(|turns| turns.weight).max().unwrap_or(1);
     let mut slots = vec![None; size.try_into().unwrap_or(0)];
@@ -81,8 +91,12 @@ struct Turns<A> {
 
 impl<A: Address> Turns<A> {
     /// Returns the turns of an endpoint that has no slot yet.
-    fn new(endpoint: EndpointAddr<A>, weight: u16, size: u32) -> Self {
-        let hash = hash(endpoint);
+    fn new(endpoint: EndpointAddr<A>, weight: u16, size: u32, order: SlotOrder) -> Self {
+        let (address, _) = endpoint;
+        let hash = match order {
+            SlotOrder::OfEndpoint => hash(endpoint),
+            SlotOrder::OfAddress => hash((address, 0)),
+        };
         let below = |half: u64, limit: u32| {
             u32::try_from((half & u64::from(u32::MAX)) % u64::from(limit)).unwrap_or(0)
         };
@@ -149,7 +163,8 @@ mod tests {
 
     /// Returns the table of the size that the endpoints need.
     fn table(pods: &[WeightedEndpoint<Ipv4Addr>]) -> Vec<EndpointAddr<Ipv4Addr>> {
-        super::table(pods, size(pods, usize::MAX).unwrap())
+        let size = size(pods, usize::MAX).unwrap();
+        super::table(pods, size, SlotOrder::OfEndpoint)
     }
 
     fn counts(table: &[EndpointAddr<Ipv4Addr>]) -> BTreeMap<EndpointAddr<Ipv4Addr>, u32> {

@@ -14,6 +14,7 @@ mod localhost;
 mod maglev;
 mod node;
 mod port;
+mod port_ranges;
 mod service_elements;
 mod slots;
 mod spread;
@@ -25,13 +26,14 @@ pub use affinity::{
 };
 pub use answering::AnsweringEndpoints;
 pub use claims::{Claim, Claims, claims, cluster_ips, health_check_claim};
-pub use eligible::{EligibleEndpoints, eligible};
+pub use eligible::{EligibleEndpoints, PortOfSlices, eligible};
 pub use found_keys::{keys_behind, shared_by, verdict_keys};
 pub use gone::{gone_in_table, gone_key, lost_endpoint};
 pub use health::{HealthCheck, HealthCheckChange, health_check};
 pub use localhost::{LocalhostChange, LocalhostPort};
 pub use node::{NodeElements, NodeFacts, NodePortAddresses, PodSource};
 pub use port::{PortElements, Route};
+pub use port_ranges::RangesProblem;
 pub use service_elements::{
     PortSlots, ServiceElements, UnservedReason, WithoutLocalEndpoints, service_elements,
 };

@@ -7,7 +7,8 @@ use super::answering::{ListedEndpoints, UnusedEndpoints};
 use super::element_writer::{DispatchedFrontend, ElementWriter, SlotChanges};
 use super::frontend::{FrontendKey, SlotKey, maps};
 use crate::planner::model::{
-    Address, Balance, NoLocalEndpoint, Protocol, ServiceName, TrafficPolicy,
+    Address, Balance, EndpointSlice, NoLocalEndpoint, PortRange, Protocol, ServiceName,
+    TrafficPolicy,
 };
 use crate::planner::ruleset::{
     AddressKind, Comment, Element, FrontendLabel, Key, SetName, SlotRange, TcpPickup,
@@ -92,8 +93,8 @@ pub(super) struct PortSpec<A: Address> {
     pub(super) load_balancer_ips: Box<[A]>,
     /// Whether the other ports of the load-balancer IPs are refused.
     pub(super) refuses_other_ports: bool,
-    /// The sources that may use the load-balancer IPs; `None`: all.
-    pub(super) source_ranges: Option<Box<[A::Net]>>,
+    /// What few ports have, behind a pointer since a large cluster has many ports.
+    pub(super) special: Option<Box<SpecialPort<A>>>,
     /// The node port, if no older Service claims it.
     pub(super) node_port: Option<u16>,
     /// The route of connections to the `ClusterIPs`.
@@ -111,7 +112,65 @@ pub(super) struct PortSpec<A: Address> {
     pub(super) policies: [TrafficPolicy; 2],
 }
 
+/// What few ports have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SpecialPort<A: Address> {
+    /// The sources that may use the load-balancer IPs.
+    SourceRanges(Box<[A::Net]>),
+    /// The port stands for the port ranges of its protocol, which are not served at load-balancer IPs
+    /// with source ranges. Its number is 0.
+    PortRanges(RangesSpec),
+}
+
+/// The port ranges of a Service in one protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RangesSpec {
+    /// The ranges, sorted and disjoint.
+    pub(super) ranges: Box<[PortRange]>,
+    /// Whether the ports of the Service have session affinity.
+    pub(super) has_affinity: bool,
+}
+
 impl<A: Address> PortSpec<A> {
+    /// Returns the sources that may use the load-balancer IPs; `None`: all.
+    pub(super) fn source_ranges(&self) -> Option<&[A::Net]> {
+        match self.special.as_deref()? {
+            SpecialPort::SourceRanges(ranges) => Some(ranges),
+            SpecialPort::PortRanges(_) => None,
+        }
+    }
+
+    /// Returns the port ranges that the port stands for; `None` for a port of a Service.
+    pub(super) fn port_ranges(&self) -> Option<&[PortRange]> {
+        Some(&self.ranges_spec()?.ranges)
+    }
+
+    /// Returns the number of the port, or the first one of its ranges.
+    pub(super) fn first_port(&self) -> u16 {
+        let first = self.port_ranges().and_then(<[_]>::first);
+        first.map_or(self.port, |range| range.first())
+    }
+
+    /// Returns whether the port has endpoints in a slice.
+    pub(super) fn has_endpoints_in(&self, slice: &EndpointSlice) -> bool {
+        let mut ports = slice.ports.iter();
+        self.port_ranges().is_some()
+            || ports.any(|port| port.name == self.name && port.protocol == self.protocol)
+    }
+
+    fn ranges_spec(&self) -> Option<&RangesSpec> {
+        match self.special.as_deref()? {
+            SpecialPort::SourceRanges(_) => None,
+            SpecialPort::PortRanges(ranges) => Some(ranges),
+        }
+    }
+
+    /// Returns whether the ports of the Service have session affinity.
+    fn is_sticky(&self) -> bool {
+        let of_ranges = self.ranges_spec().map(|ranges| ranges.has_affinity);
+        of_ranges.unwrap_or(self.selection.affinity().is_some())
+    }
+
     /// Returns the comment of the port's elements. It is not kept: a large cluster has many ports.
     pub(super) fn comment(&self, service: &ServiceName) -> Comment {
         Comment::new(service, &self.name)
@@ -119,7 +178,10 @@ impl<A: Address> PortSpec<A> {
 
     /// Returns the frontend at an address.
     fn at_address(&self, address: A) -> FrontendKey<A> {
-        FrontendKey::Frontend(self.protocol, address, self.port)
+        match self.port_ranges() {
+            Some(_) => FrontendKey::Ranges(self.protocol, address),
+            None => FrontendKey::Frontend(self.protocol, address, self.port),
+        }
     }
 
     /// Returns the frontends at `ClusterIPs`.
@@ -145,7 +207,7 @@ impl<A: Address> PortSpec<A> {
         let [internal, external] = self.policies;
         let (kind, policy) = match frontend {
             FrontendKey::Nodeport(..) => (AddressKind::NodePort, external),
-            FrontendKey::Frontend(_, address, _) => {
+            FrontendKey::Frontend(_, address, _) | FrontendKey::Ranges(_, address) => {
                 if self.cluster_ips.contains(&address) {
                     (AddressKind::ClusterIP, internal)
                 } else if self.load_balancer_ips.contains(&address) {
@@ -160,7 +222,7 @@ impl<A: Address> PortSpec<A> {
 
     /// Returns the load-balancer IPs that `loadBalancerSourceRanges` restrict.
     fn restricted(&self) -> &[A] {
-        match self.source_ranges {
+        match self.source_ranges() {
             Some(_) => &self.load_balancer_ips,
             None => &[],
         }
@@ -180,7 +242,7 @@ impl<A: Address> PortSpec<A> {
                 FrontendKey::Frontend(_, address, _) if self.restricted().contains(&address) => {
                     SetName::ServicesRestricted
                 }
-                FrontendKey::Frontend(..) | FrontendKey::Nodeport(..) => {
+                FrontendKey::Frontend(..) | FrontendKey::Nodeport(..) | FrontendKey::Ranges(..) => {
                     maps(frontend.kind()).dispatch
                 }
             };
@@ -210,6 +272,12 @@ impl<A: Address> PortSpec<A> {
 }
 
 impl<A: Address> PortElements<A> {
+    /// Returns the port ranges that the port stands for; `None` for a port of a Service.
+    #[must_use]
+    pub fn port_ranges(&self) -> Option<&[PortRange]> {
+        self.spec.port_ranges()
+    }
+
     /// Returns the map and key of each slot of the list for policy Cluster, if the table has it.
     #[must_use]
     pub fn cluster_slot(&self) -> Option<impl Fn(u32) -> SlotKey<A> + use<A>> {
@@ -235,7 +303,7 @@ impl<A: Address> PortElements<A> {
     /// Appends all elements of the port, which is one of this Service.
     pub(super) fn push_elements(&self, service: &ServiceName, elements: &mut Vec<Element<A>>) {
         let cluster_ips = self.spec.cluster_ips.iter();
-        let set = if self.spec.selection.affinity().is_some() {
+        let set = if self.spec.is_sticky() {
             SetName::ClusterIpsSticky
         } else {
             SetName::ClusterIps
@@ -255,6 +323,7 @@ impl<A: Address> PortElements<A> {
         }
         writer.push_source_ranges();
         for (frontend, _) in self.spec.frontends() {
+            writer.push_port_ranges(frontend);
             writer.push_closing(frontend);
         }
         self.push_slots(

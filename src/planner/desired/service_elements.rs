@@ -7,13 +7,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::answering::{ListedEndpoints, UnusedEndpoints};
-use super::eligible::{in_any_state, listed_addresses, weighted};
-use super::port::{PortElements, PortSpec, Route, Selection};
-use super::spread::{Lists, PortWeights, spread};
+use super::eligible::{PortOfSlices, in_any_state, listed_addresses, weighted};
+use super::port::{PortElements, PortSpec, Route, SpecialPort};
+use super::spread::{PortWeights, spread};
 use super::{
-    Claim, Claims, EligibleEndpoints, NodeElements, Slots, cluster_ips, eligible,
+    Claim, Claims, EligibleEndpoints, NodeElements, RangesProblem, Slots, cluster_ips, eligible,
     health_check_claim,
 };
+use crate::planner::model::parse::annotation;
 use crate::planner::model::{
     Address, EndpointSlice, NewEndpoints, NoLocalEndpoint, Protocol, Service, ServiceName,
     ServicePort, Store, TrafficPolicy,
@@ -71,6 +72,19 @@ pub enum UnservedReason {
         annotation: &'static str,
         /// The problem, in words that do not change with each endpoint.
         problem: &'static str,
+    },
+    /// An address does not serve the port ranges of a protocol.
+    #[error(
+        "annotation {} has no effect for {protocol} at {address}: {problem}",
+        annotation::PORT_RANGES
+    )]
+    NoRanges {
+        /// The protocol of the ranges.
+        protocol: Protocol,
+        /// The address of the Service.
+        address: IpAddr,
+        /// The problem.
+        problem: RangesProblem,
     },
     /// An endpoint on this node is outside the configured Pod ranges.
     #[error(
@@ -130,22 +144,21 @@ pub fn service_elements<A: Address>(
         node,
         unserved: Vec::new(),
     };
-    let ports = service
-        .ports
-        .iter()
-        .filter_map(|port| builder.port(port))
-        .collect();
+    let ports = service.ports.iter();
+    let mut ports: Vec<_> = ports.filter_map(|port| builder.port(port)).collect();
+    ports.extend(builder.port_ranges());
     if let Some(claim) = health_check_claim(service) {
         builder.has_named_claim(claim, |frontend| format!("the health check at {frontend}"));
     }
     builder.check_pod_ranges();
+    let ports = ports.into();
     (ServiceElements { ports }, builder.unserved)
 }
 
 /// A builder of the elements of one Service, which collects what is not programmed.
-struct ElementsBuilder<'a, A: Address> {
+pub(super) struct ElementsBuilder<'a, A: Address> {
     /// The Service.
-    service: &'a Service,
+    pub(super) service: &'a Service,
     /// The slices that apply to the Service.
     slices: &'a [&'a EndpointSlice],
     /// The addresses in the slices, if connections to all others are closed.
@@ -155,11 +168,33 @@ struct ElementsBuilder<'a, A: Address> {
     /// The zone of this node.
     zone: Option<&'a str>,
     /// The holders of frontends.
-    claims: &'a Claims<A>,
+    pub(super) claims: &'a Claims<A>,
     /// The addresses of the node.
-    node: &'a NodeElements<A>,
+    pub(super) node: &'a NodeElements<A>,
     /// The reasons for parts that are not programmed, so far.
-    unserved: Vec<UnservedReason>,
+    pub(super) unserved: Vec<UnservedReason>,
+}
+
+/// The addresses of a Service that serve a port.
+pub(super) struct PortAddresses<A> {
+    /// The `ClusterIPs`.
+    pub(super) cluster: Box<[A]>,
+    /// The load-balancer IPs.
+    pub(super) load_balancer: Box<[A]>,
+    /// The external IPs.
+    pub(super) external: Box<[A]>,
+}
+
+impl<A> PortAddresses<A> {
+    /// Returns whether there is an external or load-balancer IP.
+    pub(super) fn has_external(&self) -> bool {
+        !self.external.is_empty() || !self.load_balancer.is_empty()
+    }
+
+    /// Returns whether there is any address.
+    pub(super) fn has_any(&self) -> bool {
+        !self.cluster.is_empty() || self.has_external()
+    }
 }
 
 impl<A: Address> ElementsBuilder<'_, A> {
@@ -167,36 +202,41 @@ impl<A: Address> ElementsBuilder<'_, A> {
     fn port(&mut self, port: &ServicePort) -> Option<PortElements<A>> {
         let service = self.service;
         let mut seen = BTreeSet::new();
-        let cluster_ips = self.addresses(port, &service.cluster_ips, &mut seen);
-        // An address that is both is a load-balancer IP: its source ranges must apply.
-        let load_balancer_ips = self.addresses(port, &service.load_balancer_ips, &mut seen);
-        let external_ips = self.addresses(port, &service.external_ips, &mut seen);
+        let addresses = PortAddresses {
+            cluster: self.addresses(port, &service.cluster_ips, &mut seen),
+            // An address that is both is a load-balancer IP: its source ranges must apply.
+            load_balancer: self.addresses(port, &service.load_balancer_ips, &mut seen),
+            external: self.addresses(port, &service.external_ips, &mut seen),
+        };
         let node_port = port
             .node_port
             .filter(|number| self.has_claim(Claim::Nodeport(port.protocol, *number)));
-        let is_external =
-            !external_ips.is_empty() || !load_balancer_ips.is_empty() || node_port.is_some();
-        if cluster_ips.is_empty() && !is_external {
+        if !addresses.has_any() && node_port.is_none() {
             return None;
         }
-        let eligible = self.eligible(port);
+        let slice_port = PortOfSlices::Of(port);
+        let mut eligible = self.eligible(slice_port);
         let [internal, external] = routes(service, &eligible);
-        let routes = [(internal, !cluster_ips.is_empty()), (external, is_external)];
-        let lists = Lists {
-            cluster: eligible.cluster,
-            local: eligible.local,
-        };
-        let (selection, lists) = self.spread(port, lists, routes);
+        let used = [
+            (internal, !addresses.cluster.is_empty()),
+            (external, addresses.has_external() || node_port.is_some()),
+        ];
+        let lists = eligible.take_used_lists(used);
+        let spread = spread(service, &lists, &self.weights(slice_port));
+        self.unserved.extend(spread.unserved);
+        let (selection, lists) = (spread.selection, spread.lists);
         let closes = port.protocol == Protocol::Tcp && closes_removed(service);
         let unused = UnusedEndpoints::new(eligible.ready, eligible.draining, &lists);
         let spec = PortSpec {
             name: Arc::clone(&port.name),
             protocol: port.protocol,
             port: port.port,
-            cluster_ips,
-            external_ips,
-            source_ranges: self.source_ranges(&load_balancer_ips),
-            load_balancer_ips,
+            special: self
+                .source_ranges(&addresses.load_balancer)
+                .map(|ranges| Box::new(SpecialPort::SourceRanges(ranges))),
+            cluster_ips: addresses.cluster,
+            external_ips: addresses.external,
+            load_balancer_ips: addresses.load_balancer,
             refuses_other_ports: self.node.refuses_other_ports(&service.load_balancer_ips),
             node_port,
             internal,
@@ -212,26 +252,26 @@ impl<A: Address> ElementsBuilder<'_, A> {
             lists,
             hairpin: eligible.hairpin.into(),
             unused,
-            closes_others: closes.then(|| self.listed(port)).flatten(),
+            closes_others: closes.then(|| self.listed(slice_port)).flatten(),
         })
     }
 
     /// Returns the endpoints in the slices, if connections to all others are closed.
-    fn listed(&self, port: &ServicePort) -> Option<Arc<ListedEndpoints<A>>> {
+    pub(super) fn listed(&self, port: PortOfSlices<'_>) -> Option<Arc<ListedEndpoints<A>>> {
         let addresses = self.listed_addresses.clone()?;
         let of_port = in_any_state(port, self.slices);
         Some(Arc::new(ListedEndpoints { of_port, addresses }))
     }
 
     /// Returns the answer to outside clients without a local endpoint: the Service's, or the node's.
-    fn no_local_endpoint(&self) -> NoLocalEndpoint {
+    pub(super) fn no_local_endpoint(&self) -> NoLocalEndpoint {
         let features = self.service.features.as_ref();
         let of_service = features.and_then(|features| features.no_local_endpoint);
         of_service.unwrap_or_else(|| self.node.no_local_endpoint())
     }
 
     /// Sorts the endpoints of a port by policy, and ignores those that are `ClusterIPs`.
-    fn eligible(&mut self, port: &ServicePort) -> EligibleEndpoints<A> {
+    pub(super) fn eligible(&mut self, port: PortOfSlices<'_>) -> EligibleEndpoints<A> {
         let cluster_ip = Cell::new(None);
         let eligible = eligible(port, self.slices, self.zone, |address| {
             let is_cluster_ip =
@@ -249,31 +289,8 @@ impl<A: Address> ElementsBuilder<'_, A> {
         eligible
     }
 
-    /// Assigns slots to the endpoints of the lists that a route in use needs.
-    fn spread(
-        &mut self,
-        port: &ServicePort,
-        mut lists: Lists<A>,
-        routes: [(Route, bool); 2],
-    ) -> (Selection, PortSlots<A>) {
-        let uses = |wanted: &[Route]| {
-            routes
-                .iter()
-                .any(|(route, is_used)| *is_used && wanted.contains(route))
-        };
-        if !uses(&[Route::Cluster, Route::LocalPolicy]) {
-            lists.cluster.clear();
-        }
-        if !uses(&[Route::Local, Route::LocalPolicy]) {
-            lists.local.clear();
-        }
-        let spread = spread(self.service, &lists, &self.weights(port));
-        self.unserved.extend(spread.unserved);
-        (spread.selection, spread.lists)
-    }
-
     /// Returns the weights of the endpoints of a port.
-    fn weights(&self, port: &ServicePort) -> PortWeights<A> {
+    pub(super) fn weights(&self, port: PortOfSlices<'_>) -> PortWeights<A> {
         let features = self.service.features.as_ref();
         let weights = features.and_then(|features| features.weights.as_ref());
         let weighted = |new| weighted(port, self.slices, weights, new);
@@ -326,7 +343,7 @@ impl<A: Address> ElementsBuilder<'_, A> {
                 }
                 older.is_none()
             }
-            Claim::Frontend(..) => true,
+            Claim::Frontend(..) | Claim::Ranges(..) => true,
             Claim::Nodeport(protocol, port) => {
                 for address in self.node.node_ips() {
                     let frontend = Claim::Frontend(protocol, address, port);
@@ -365,7 +382,7 @@ impl<A: Address> ElementsBuilder<'_, A> {
     /// A range of all addresses, or ranges of only the other family, do not restrict this family
     /// (kube-proxy's `TestLoadBalancer`). If a range contains this node, the load-balancer IPs are
     /// added: packets of the node to such an address may have it as their source.
-    fn source_ranges(&self, load_balancer_ips: &[A]) -> Option<Box<[A::Net]>> {
+    pub(super) fn source_ranges(&self, load_balancer_ips: &[A]) -> Option<Box<[A::Net]>> {
         let mut ranges: Vec<_> = self
             .service
             .source_ranges
@@ -386,13 +403,13 @@ impl<A: Address> ElementsBuilder<'_, A> {
 }
 
 /// Returns whether TCP connections to removed endpoints of a Service are closed.
-fn closes_removed(service: &Service) -> bool {
+pub(super) fn closes_removed(service: &Service) -> bool {
     let features = service.features.as_ref();
     features.is_some_and(|features| features.close_removed)
 }
 
 /// Returns the routes of connections to the `ClusterIPs` and to the other frontends of a port.
-fn routes<A: Address>(service: &Service, eligible: &EligibleEndpoints<A>) -> [Route; 2] {
+pub(super) fn routes<A: Address>(service: &Service, eligible: &EligibleEndpoints<A>) -> [Route; 2] {
     let has_endpoints = eligible.has_any();
     let internal = match service.internal_policy {
         _ if !has_endpoints => Route::Reject,

@@ -19,7 +19,7 @@ pub struct PortSummary {
     pub port_name: Arc<str>,
     /// The transport protocol.
     pub protocol: Protocol,
-    /// The port number at the Service's addresses.
+    /// The port number at the Service's addresses; of port ranges the first one.
     pub port: u16,
     /// The node port, if it is programmed.
     pub node_port: Option<u16>,
@@ -85,7 +85,7 @@ impl<A: Address> PortElements<A> {
             service: service.clone(),
             port_name: Arc::clone(&spec.name),
             protocol: spec.protocol,
-            port: spec.port,
+            port: spec.first_port(),
             node_port: spec.node_port,
             affinity: spec.selection.affinity(),
             balance: spec.selection.balance(),
@@ -98,23 +98,19 @@ impl<A: Address> PortElements<A> {
             used: largest(routes, lists, |list| list.endpoints().count()),
             slots: largest(routes, lists, Slots::len),
             endpoints: slices.fold(SliceCounts::default(), |counts, slice| {
-                counts.add::<A>(slice, (&spec.name, spec.protocol))
+                if spec.has_endpoints_in(slice) {
+                    counts.add::<A>(slice)
+                } else {
+                    counts
+                }
             }),
         }
     }
 }
 
 impl SliceCounts {
-    /// Adds the endpoints of a slice that has this port.
-    fn add<A: Address>(
-        mut self,
-        slice: &EndpointSlice,
-        (name, protocol): (&str, Protocol),
-    ) -> Self {
-        let mut ports = slice.ports.iter();
-        if !ports.any(|port| &*port.name == name && port.protocol == protocol) {
-            return self;
-        }
+    /// Adds the endpoints of a slice.
+    fn add<A: Address>(mut self, slice: &EndpointSlice) -> Self {
         let endpoints = A::endpoints(&slice.addresses).unwrap_or_default();
         let ready = endpoints.iter().filter(|endpoint| endpoint.ready);
         self.total += endpoints.len();

@@ -170,14 +170,14 @@ impl<'a, A: Address> Planner<'a, A> {
             .copied()
             .filter(|chain| is_new_chain(applied, *chain))
             .collect();
-        let targets: Vec<_> = new_chains
+        let mut targets: Vec<_> = new_chains
             .iter()
             .filter_map(|chain| chain.goto_target())
             .collect();
-        for chain in targets {
+        while let Some(chain) = targets.pop() {
             *self.chain_count(chain) += 1;
-            if is_new_chain(applied, chain) {
-                new_chains.insert(chain);
+            if is_new_chain(applied, chain) && new_chains.insert(chain) {
+                targets.extend(chain.goto_target());
             }
         }
         // A chain sorts after those that it goes to.

@@ -24,7 +24,7 @@ impl<A: Address> Applied<A> {
                 (SetName::Gone(_), Value::Verdict(verdict)) => {
                     applied.gone.insert((element.set, element.key), verdict);
                 }
-                (set, _) if set == SetName::SourceRanges || set.has_service_keys() => continue,
+                (set, _) if set.has_service_ranges() || set.has_service_keys() => continue,
                 _ => found_node.push(element.clone()),
             }
             applied.count_found(&element);

@@ -11,8 +11,9 @@ use super::{Lookup, LookupStep, PinnedEndpoint, SourceKind, jenkins};
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Address, Balance, Protocol};
 use crate::planner::ruleset::{
-    Chain, ChainName, Element, ElementData, Key, KeyPart, LookupField, Program, Rule, SelectedSlot,
-    SetName, SlotRange, Statement, TABLE, Value, layer, program, rule_text, set,
+    Chain, ChainName, DynamicChain, Element, ElementData, Key, KeyPart, LookupField, Program,
+    RangesHook, Rule, SelectedSlot, SetName, SlotRange, Statement, TABLE, Value, layer, program,
+    rule_text, set,
 };
 
 /// The protocol, address and port that a client connects to.
@@ -142,18 +143,27 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
 
     /// Evaluates the NAT chains at prerouting, or at output for connections of the node itself.
     pub(super) fn dispatch(&mut self) -> Result<Option<ChainEnd>, L::Error> {
-        let [services, unserved] = match self.source.kind {
-            SourceKind::Node => [ChainName::NatOutput, ChainName::NatOutputUnserved],
-            SourceKind::Pod | SourceKind::Elsewhere => {
-                [ChainName::NatPrerouting, ChainName::NatPreroutingUnserved]
-            }
+        let ranges = |hook| ChainName::Dynamic(DynamicChain::PortRanges(hook));
+        let chains = match self.source.kind {
+            SourceKind::Node => [
+                ChainName::NatOutput,
+                ranges(RangesHook::Output),
+                ChainName::NatOutputUnserved,
+            ],
+            SourceKind::Pod | SourceKind::Elsewhere => [
+                ChainName::NatPrerouting,
+                ranges(RangesHook::Prerouting),
+                ChainName::NatPreroutingUnserved,
+            ],
         };
-        let end = self.chain(services)?;
-        if end.is_some() || !self.candidates.is_empty() {
-            return Ok(end);
+        for chain in chains {
+            let end = self.chain(chain)?;
+            // The kernel calls the later NAT chains only for connections without a translation.
+            if end.is_some() || !self.candidates.is_empty() {
+                return Ok(end);
+            }
         }
-        // The kernel calls the later NAT chains only for connections without a translation.
-        self.chain(unserved)
+        Ok(None)
     }
 
     /// Evaluates the source NAT chains for a connection to this endpoint, and returns the rule that
@@ -166,15 +176,18 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         // A connection from outside to an endpoint on the node itself does not pass postrouting.
         let ends_here =
             self.source.kind != SourceKind::Node && self.rules.is_local_address(endpoint.0);
-        let end = self.chain(if ends_here {
-            ChainName::NatInput
+        let of_ranges = ChainName::Dynamic(DynamicChain::PortRanges(RangesHook::Postrouting));
+        let chains = if ends_here {
+            &[ChainName::NatInput][..]
         } else {
-            ChainName::NatPostrouting
-        })?;
-        Ok(match end {
-            Some(ChainEnd::Masqueraded(rule)) => Some(rule),
-            Some(ChainEnd::Translated | ChainEnd::Rejected | ChainEnd::Dropped(_)) | None => None,
-        })
+            &[of_ranges, ChainName::NatPostrouting]
+        };
+        for chain in chains {
+            if let Some(ChainEnd::Masqueraded(rule)) = self.chain(*chain)? {
+                return Ok(Some(rule));
+            }
+        }
+        Ok(None)
     }
 
     /// Evaluates a chain; `None` means that it returned to its caller.
@@ -346,6 +359,9 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
         if name == SetName::SourceRanges {
             return self.is_in_source_ranges(chain, steps).map(matched);
         }
+        if name == SetName::PortRanges {
+            return self.is_in_port_ranges(chain, steps).map(matched);
+        }
         match self.parts(fields) {
             Some(parts) => {
                 let Some(key) = Key::from_parts(&parts) else {
@@ -368,6 +384,26 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
             }
             None => Ok(RuleMatch::No),
         }
+    }
+
+    /// Returns whether the port ranges of the address include the port.
+    fn is_in_port_ranges(
+        &mut self,
+        chain: ChainName,
+        steps: &mut Vec<LookupStep>,
+    ) -> Result<bool, L::Error> {
+        let frontend = self.frontend;
+        let elements = self.rules.all(SetName::PortRanges)?;
+        let mut keys = elements.iter().map(|element| element.key);
+        let found = keys.find(|key| {
+            matches!(*key, Key::PortRange(protocol, address, range)
+                if (protocol, address) == (frontend.protocol, frontend.address)
+                    && range.contains(frontend.port))
+        });
+        if let Some(key) = found {
+            steps.push(set_step::<A>(chain, SetName::PortRanges, &key.to_string()));
+        }
+        Ok(found.is_some())
     }
 
     /// Returns whether the `loadBalancerSourceRanges` of the frontend include the source.
@@ -425,7 +461,7 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                 Some(chain) => RuleFlow::Goto(chain),
                 None => RuleFlow::End(ChainEnd::Dropped(chain)),
             },
-            Value::Nothing | Value::Endpoint(..) => RuleFlow::NextRule,
+            Value::Nothing | Value::Endpoint(..) | Value::Address(_) => RuleFlow::NextRule,
         })
     }
 
@@ -457,12 +493,14 @@ impl<'a, A: Address, L: Lookup<A>> Evaluation<'a, A, L> {
                 continue;
             };
             keys.push(key);
-            if let Some(ElementData {
-                value: Value::Endpoint(address, port),
-                ..
-            }) = self.rules.get(map, &key)?
-            {
-                self.add_candidate((address, port), share);
+            let value = self.rules.get(map, &key)?.map(|data| data.value);
+            let endpoint = match value {
+                Some(Value::Endpoint(address, port)) => Some((address, port)),
+                Some(Value::Address(address)) => Some((address, self.frontend.port)),
+                Some(Value::Nothing | Value::Verdict(_)) | None => None,
+            };
+            if let Some(endpoint) = endpoint {
+                self.add_candidate(endpoint, share);
             }
         }
         if self.candidates.is_empty() {
@@ -588,6 +626,7 @@ fn element_step<A: Address>(
         Value::Nothing => String::new(),
         Value::Verdict(verdict) => format!(" : {verdict}"),
         Value::Endpoint(address, port) => format!(" : {address} . {port}"),
+        Value::Address(address) => format!(" : {address}"),
     };
     LookupStep {
         chain: chain.to_string(),

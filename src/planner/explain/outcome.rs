@@ -77,6 +77,7 @@ fn reject_reason(trail: &[ChainName]) -> &'static str {
         "no Service has this port of the load-balancer IP (--refuse-unserved-load-balancer-ports)"
     } else if trail.contains(&ChainName::ExternalLocal)
         || trail.contains(&ChainName::ExternalLocalNodeport)
+        || trail.contains(&ChainName::ExternalLocalRange)
     {
         NO_LOCAL_ENDPOINT
     } else {

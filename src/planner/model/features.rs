@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{NoLocalEndpoint, Topology};
+use super::{NoLocalEndpoint, PortRanges, Topology};
 
 /// The features that the annotations of a Service switch on; the default is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct ServiceFeatures {
     pub no_local_endpoint: Option<NoLocalEndpoint>,
     /// Whether TCP connections to removed endpoints are closed (`kube-dnat.io/close-removed`).
     pub close_removed: bool,
+    /// The ranges of ports beyond the Service's ports (`kube-dnat.io/port-ranges`).
+    pub port_ranges: Option<PortRanges>,
 }
 
 /// The fields of a connection whose hash selects its endpoint, on every node the same.

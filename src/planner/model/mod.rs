@@ -8,6 +8,7 @@ mod endpoint;
 mod features;
 mod node;
 pub mod parse;
+mod port_range;
 mod rejected;
 mod service;
 mod shared;
@@ -21,6 +22,7 @@ pub use endpoint::{
 };
 pub use features::{Balance, ServiceFeatures, WeightTarget, Weights};
 pub use node::{Node, OwnAddresses, ServiceCidr};
+pub use port_range::{OverlappingRanges, PortRange, PortRanges};
 pub use rejected::RejectReason;
 pub use service::{NoLocalEndpoint, Protocol, Service, ServicePort, TrafficPolicy};
 pub use slow_start::NewEndpoints;

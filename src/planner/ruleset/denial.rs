@@ -16,17 +16,22 @@ impl Denial {
     pub const ALL: [Self; 2] = [Self::NoEndpoints, Self::NoLocalEndpoints];
 
     /// The maps whose elements count what they deny.
-    pub const MAPS: [SetName; 4] = [
+    pub const MAPS: [SetName; 6] = [
         SetName::Services,
         SetName::Nodeports,
+        SetName::Ranges,
         SetName::ServicesLocal,
         SetName::NodeportsLocal,
+        SetName::RangesLocal,
     ];
 
     /// Returns why an element of one of [`Self::MAPS`] denies connections; `None` if it does not.
     #[must_use]
     pub fn of(set: SetName, verdict: Verdict) -> Option<Self> {
-        let is_local = matches!(set, SetName::ServicesLocal | SetName::NodeportsLocal);
+        let is_local = matches!(
+            set,
+            SetName::ServicesLocal | SetName::NodeportsLocal | SetName::RangesLocal
+        );
         match (verdict == Verdict::Refuse, verdict == Verdict::Drop) {
             (true, _) if !is_local => Some(Self::NoEndpoints),
             (false, false) => None,

@@ -6,8 +6,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::closed::{closed, write_name};
-use super::{Chain, ChainName, ClientHook, LookupField, Rule, SetName, Statement, TcpPickup};
+use super::closed::{self, closed};
+use super::port_ranges::{self, port_ranges};
+use super::{
+    Chain, ChainName, ClientHook, LookupField, RangesHook, Rule, SetName, Statement, TcpPickup,
+};
 use crate::planner::model::{Balance, Protocol};
 
 /// The kind of frontend that a chain balances connections of.
@@ -17,6 +20,13 @@ pub enum FrontendKind {
     Address,
     /// A node port, at any address of the node.
     Nodeport,
+    /// The port ranges of an address.
+    Range,
+}
+
+impl FrontendKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Address, Self::Nodeport, Self::Range];
 }
 
 /// The list of a frontend's endpoints that a chain chooses from.
@@ -60,6 +70,10 @@ pub enum DynamicChain {
     ///
     /// It is a base chain: no element goes to it, but those of its sets need it.
     Closed(TcpPickup, ClientHook),
+    /// `nat-prerouting-ranges` and similar names: serves port ranges.
+    ///
+    /// It is a base chain: no element goes to it, but those of its set need it.
+    PortRanges(RangesHook),
 }
 
 /// The maximum number of endpoints whose `pick` chain is part of the fixed program.
@@ -71,7 +85,9 @@ const MAX_INITIAL_SLOTS: u32 = 16;
 impl DynamicChain {
     /// Returns the chains that are part of the fixed program.
     pub fn initial() -> impl Iterator<Item = Self> {
-        kinds_and_lists().flat_map(|(kind, list)| {
+        // A hash always selects the endpoint of port ranges.
+        let picked = kinds_and_lists().filter(|(kind, _)| *kind != FrontendKind::Range);
+        picked.flat_map(|(kind, list)| {
             (1..=MAX_INITIAL_SLOTS).map(move |slots| Self::Pick(kind, list, slots))
         })
     }
@@ -79,7 +95,7 @@ impl DynamicChain {
     /// Returns whether the chain is part of the fixed program.
     #[must_use]
     pub fn is_initial(self) -> bool {
-        matches!(self, Self::Pick(_, _, 1..=MAX_INITIAL_SLOTS))
+        matches!(self, Self::Pick(kind, _, 1..=MAX_INITIAL_SLOTS) if kind != FrontendKind::Range)
     }
 
     /// Returns the chain with its rules.
@@ -109,6 +125,7 @@ impl DynamicChain {
             Self::Learn(seconds) => learn(seconds),
             Self::Gone => gone(),
             Self::Closed(pickup, hook) => return closed(pickup, hook),
+            Self::PortRanges(hook) => return port_ranges(hook),
         };
         Chain {
             name: ChainName::Dynamic(self),
@@ -126,6 +143,7 @@ impl DynamicChain {
             Self::Closed(pickup, ClientHook::Prerouting) => {
                 Some(Self::Closed(pickup, ClientHook::Output))
             }
+            Self::PortRanges(hook) => hook.required().map(Self::PortRanges),
             Self::Pick(..)
             | Self::Hashed(..)
             | Self::Learn(_)
@@ -140,43 +158,37 @@ impl DynamicChain {
         match self {
             Self::Pick(_, _, slots) | Self::Sticky(_, _, slots) => Some((None, slots)),
             Self::Hashed(balance, _, _, slots) => Some((Some(balance), slots)),
-            Self::Learn(_) | Self::Gone | Self::Closed(..) => None,
-        }
-    }
-
-    /// Returns the name without its number.
-    fn prefix(self) -> &'static str {
-        use FrontendKind::{Address, Nodeport};
-        use SlotRange::{Cluster, Own};
-        match self {
-            Self::Pick(Address, Own, _) => "pick",
-            Self::Pick(Address, Cluster, _) => "pick-cluster",
-            Self::Pick(Nodeport, Own, _) => "pick-nodeport",
-            Self::Pick(Nodeport, Cluster, _) => "pick-nodeport-cluster",
-            Self::Hashed(Balance::Maglev, Address, Own, _) => "maglev",
-            Self::Hashed(Balance::Maglev, Address, Cluster, _) => "maglev-cluster",
-            Self::Hashed(Balance::Maglev, Nodeport, Own, _) => "maglev-nodeport",
-            Self::Hashed(Balance::Maglev, Nodeport, Cluster, _) => "maglev-nodeport-cluster",
-            Self::Hashed(Balance::Source, Address, Own, _) => "source",
-            Self::Hashed(Balance::Source, Address, Cluster, _) => "source-cluster",
-            Self::Hashed(Balance::Source, Nodeport, Own, _) => "source-nodeport",
-            Self::Hashed(Balance::Source, Nodeport, Cluster, _) => "source-nodeport-cluster",
-            Self::Sticky(Address, Own, _) => "sticky",
-            Self::Sticky(Address, Cluster, _) => "sticky-cluster",
-            Self::Sticky(Nodeport, Own, _) => "sticky-nodeport",
-            Self::Sticky(Nodeport, Cluster, _) => "sticky-nodeport-cluster",
-            Self::Learn(_) => "learn",
-            Self::Gone => "gone",
-            Self::Closed(..) => "closed",
+            Self::Learn(_) | Self::Gone | Self::Closed(..) | Self::PortRanges(_) => None,
         }
     }
 }
 
 /// Returns every combination of a kind of frontend and a list.
 fn kinds_and_lists() -> impl Iterator<Item = (FrontendKind, SlotRange)> {
-    [FrontendKind::Address, FrontendKind::Nodeport]
+    FrontendKind::ALL
         .into_iter()
         .flat_map(|kind| [SlotRange::Own, SlotRange::Cluster].map(|list| (kind, list)))
+}
+
+/// Writes the name of a chain that selects a slot: the action, the kind of frontend, the list, and the
+/// number of slots.
+fn write_selection(
+    action: &str,
+    kind: FrontendKind,
+    list: SlotRange,
+    slots: u32,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    let kind = match kind {
+        FrontendKind::Address => "",
+        FrontendKind::Nodeport => "-nodeport",
+        FrontendKind::Range => "-range",
+    };
+    let list = match list {
+        SlotRange::Own => "",
+        SlotRange::Cluster => "-cluster",
+    };
+    write!(f, "{action}{kind}{list}-{slots}")
 }
 
 /// Returns the rules that pin a client to its endpoint, unless it must not stay there.
@@ -238,7 +250,8 @@ fn with_fallback(kind: FrontendKind, list: SlotRange, slot: LookupField) -> Vec<
 /// Returns the statement that sends a connection to the endpoint of a slot.
 ///
 /// `dnat ip to meta l4proto . ip daddr . th dport . numgen random mod N [offset 65536] map
-/// @endpoints`
+/// @endpoints`, or `dnat to meta l4proto . ip daddr . jhash ip saddr mod N seed SEED map
+/// @endpoints-ranges`, which keeps the port
 fn dnat_to_slot(kind: FrontendKind, slot: LookupField) -> Statement {
     match kind {
         FrontendKind::Address => Statement::Dnat {
@@ -254,18 +267,28 @@ fn dnat_to_slot(kind: FrontendKind, slot: LookupField) -> Statement {
             fields: vec![LookupField::Protocol, LookupField::Dport, slot],
             map: SetName::NodeportEndpoints,
         },
+        FrontendKind::Range => Statement::Dnat {
+            fields: vec![LookupField::Protocol, LookupField::Daddr, slot],
+            map: SetName::RangeEndpoints,
+        },
     }
 }
 
 impl fmt::Display for DynamicChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pick(_, _, slots) | Self::Hashed(_, _, _, slots) | Self::Sticky(_, _, slots) => {
-                write!(f, "{}-{slots}", self.prefix())
+            Self::Pick(kind, list, slots) => write_selection("pick", *kind, *list, *slots, f),
+            Self::Hashed(Balance::Maglev, kind, list, slots) => {
+                write_selection("maglev", *kind, *list, *slots, f)
             }
-            Self::Learn(seconds) => write!(f, "{}-{seconds}s", self.prefix()),
-            Self::Gone => f.write_str(self.prefix()),
-            Self::Closed(pickup, hook) => write_name(*pickup, *hook, f),
+            Self::Hashed(Balance::Source, kind, list, slots) => {
+                write_selection("source", *kind, *list, *slots, f)
+            }
+            Self::Sticky(kind, list, slots) => write_selection("sticky", *kind, *list, *slots, f),
+            Self::Learn(seconds) => write!(f, "learn-{seconds}s"),
+            Self::Gone => f.write_str("gone"),
+            Self::Closed(pickup, hook) => closed::write_name(*pickup, *hook, f),
+            Self::PortRanges(hook) => port_ranges::write_name(*hook, f),
         }
     }
 }
@@ -282,7 +305,8 @@ impl FromStr for DynamicChain {
         let closed = TcpPickup::ALL
             .into_iter()
             .flat_map(|pickup| ClientHook::ALL.map(|hook| Self::Closed(pickup, hook)));
-        let mut without_number = closed.chain([Self::Gone]);
+        let ranges = RangesHook::ALL.map(Self::PortRanges);
+        let mut without_number = closed.chain(ranges).chain([Self::Gone]);
         if let Some(chain) = without_number.find(|chain| chain.to_string() == name) {
             return Ok(chain);
         }
@@ -336,7 +360,12 @@ mod tests {
                 names.insert(chain.to_string());
             }
         }
-        assert_eq!(names.len(), 22);
+        for hook in RangesHook::ALL {
+            let chain = DynamicChain::PortRanges(hook);
+            assert_eq!(chain.to_string().parse(), Ok(chain));
+            names.insert(chain.to_string());
+        }
+        assert_eq!(names.len(), 33);
         for other in [
             "pick", "pick-", "pick-0", "pick-03", "pick-3s", "learn-3", "services", "refuse",
             "gone-1",

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use super::registers::{RegisterReader, Registers};
-use super::{ChainName, ClientHook, Comment, DynamicChain, ElementType, Key, SetName, set};
+use super::{
+    ChainName, ClientHook, Comment, DynamicChain, ElementType, Key, RangesHook, SetName, set,
+};
 use crate::planner::model::Address;
 
 /// The verdict of an element in a verdict map.
@@ -15,6 +17,8 @@ pub enum Verdict {
     ExternalLocal,
     /// `goto external-local-nodeport`.
     ExternalLocalNodeport,
+    /// `goto external-local-range`.
+    ExternalLocalRange,
     /// `goto restricted`.
     Restricted,
     /// `goto deny`.
@@ -44,6 +48,7 @@ impl Verdict {
             Self::Dynamic(chain) => Some(ChainName::Dynamic(chain)),
             Self::ExternalLocal => Some(ChainName::ExternalLocal),
             Self::ExternalLocalNodeport => Some(ChainName::ExternalLocalNodeport),
+            Self::ExternalLocalRange => Some(ChainName::ExternalLocalRange),
             Self::Restricted => Some(ChainName::Restricted),
             Self::Deny => Some(ChainName::Deny),
             Self::Refuse => Some(ChainName::Refuse),
@@ -61,6 +66,7 @@ impl Verdict {
         let fixed = [
             Self::ExternalLocal,
             Self::ExternalLocalNodeport,
+            Self::ExternalLocalRange,
             Self::Restricted,
             Self::Deny,
             Self::Refuse,
@@ -98,6 +104,8 @@ pub enum Value<A> {
     Verdict(Verdict),
     /// The endpoint of the connection.
     Endpoint(A, u16),
+    /// The address of the endpoint; the port of the connection stays.
+    Address(A),
 }
 
 /// An element with the set or map that it belongs to.
@@ -136,6 +144,7 @@ impl<A: Address> fmt::Display for Element<A> {
             Value::Nothing => Ok(()),
             Value::Verdict(verdict) => write!(f, " : {verdict}"),
             Value::Endpoint(address, port) => write!(f, " : {address} . {port}"),
+            Value::Address(address) => write!(f, " : {address}"),
         }
     }
 }
@@ -151,15 +160,19 @@ impl<A: Address> Value<A> {
                 Self::Nothing,
                 SetName::CloseRemoved(pickup) | SetName::CloseRemovedNodeports(pickup),
             ) => Some(DynamicChain::Closed(pickup, ClientHook::Prerouting)),
+            (Self::Nothing, SetName::PortRanges) => {
+                Some(DynamicChain::PortRanges(RangesHook::Prerouting))
+            }
             _ => None,
         }
     }
 
-    /// Returns the kernel's representation of an endpoint; `None` for any other value.
+    /// Returns the kernel's representation of an endpoint or its address; `None` for any other value.
     #[must_use]
     pub fn endpoint_bytes(&self) -> Option<Vec<u8>> {
         match *self {
             Self::Endpoint(address, port) => Some(Registers::new().address(address).port(port).0),
+            Self::Address(address) => Some(Registers::new().address(address).0),
             Self::Nothing | Self::Verdict(_) => None,
         }
     }
@@ -172,6 +185,12 @@ impl<A: Address> Value<A> {
         reader.0.is_empty().then_some(endpoint)
     }
 
+    /// Parses the kernel's representation of the address of an endpoint.
+    #[must_use]
+    pub fn address_from_bytes(bytes: &[u8]) -> Option<Self> {
+        A::from_bytes(bytes).map(Self::Address)
+    }
+
     /// Returns whether the elements of a set or map have such a value.
     #[must_use]
     pub fn fits(&self, name: SetName) -> bool {
@@ -179,6 +198,7 @@ impl<A: Address> Value<A> {
             Self::Nothing => ElementType::Nothing,
             Self::Verdict(_) => ElementType::Verdict,
             Self::Endpoint(..) => ElementType::Endpoint,
+            Self::Address(_) => ElementType::Address,
         };
         set(name).data == kind
     }

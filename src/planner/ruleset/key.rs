@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::registers::{RegisterReader, Registers};
 use super::{KeyField, SetName, set};
-use crate::planner::model::{Address, Protocol};
+use crate::planner::model::{Address, PortRange, Protocol};
 
 /// The value of `IP_CT_DIR_ORIGINAL` in `linux/netfilter/nf_conntrack_tuple_common.h`.
 const ORIGINAL: u8 = 0;
@@ -38,6 +38,12 @@ pub enum Key<A: Address> {
     NodeportSlot(Protocol, u16, u32),
     /// A frontend and a range of sources.
     SourceRange(Protocol, A, u16, A::Net),
+    /// An address, and a range of its ports.
+    PortRange(Protocol, A, PortRange),
+    /// An address with port ranges.
+    Ranges(Protocol, A),
+    /// A slot of an address with port ranges.
+    RangeSlot(Protocol, A, u32),
     /// A client, with the address and port that it connects to.
     Client(A, A, u16),
     /// The address and port of a frontend, and those of an endpoint.
@@ -55,10 +61,21 @@ pub enum KeyPart<A: Address> {
     Net(A::Net),
     /// A port.
     Port(u16),
+    /// A range of ports.
+    PortRange(PortRange),
     /// A slot.
     Slot(u32),
     /// The direction of a connection's first packet.
     Original,
+}
+
+/// The end of a range that the kernel's representation of a key has.
+#[derive(Clone, Copy)]
+enum RangeEnd {
+    /// The first address or port.
+    First,
+    /// The last address or port.
+    Last,
 }
 
 impl<A: Address> KeyPart<A> {
@@ -69,6 +86,7 @@ impl<A: Address> KeyPart<A> {
             Self::Address(_) => KeyField::Address,
             Self::Net(_) => KeyField::Net,
             Self::Port(_) => KeyField::Port,
+            Self::PortRange(_) => KeyField::PortRange,
             Self::Slot(_) => KeyField::Slot,
             Self::Original => KeyField::Direction,
         }
@@ -84,6 +102,7 @@ impl<A: Address> fmt::Display for KeyPart<A> {
             Self::Net(net) if A::is_single(*net) => write!(f, "{}", A::bounds(*net).0),
             Self::Net(net) => write!(f, "{net}"),
             Self::Port(port) => write!(f, "{port}"),
+            Self::PortRange(range) => write!(f, "{range}"),
             Self::Slot(slot) => write!(f, "{slot}"),
             Self::Original => f.write_str("original"),
         }
@@ -105,13 +124,15 @@ impl<A: Address> fmt::Display for Key<A> {
 impl<A: Address> Key<A> {
     /// Returns protocol, address and port of a frontend; `None` for any other key.
     ///
-    /// A node port has no address.
+    /// A node port has no address. The port ranges of an address have port 0.
     #[must_use]
     pub fn frontend(&self) -> Option<(Protocol, Option<A>, u16)> {
         if let Self::Frontend(protocol, address, port) = *self {
             Some((protocol, Some(address), port))
         } else if let Self::Nodeport(protocol, port) = *self {
             Some((protocol, None, port))
+        } else if let Self::Ranges(protocol, address) = *self {
+            Some((protocol, Some(address), 0))
         } else {
             None
         }
@@ -130,49 +151,48 @@ impl<A: Address> Key<A> {
     /// Returns the fields in the order of the set's key.
     fn parts(&self) -> impl Iterator<Item = KeyPart<A>> + use<A> {
         use KeyPart as P;
+        let one = |part| [Some(part), None, None, None];
+        let two = |first, second| [Some(first), Some(second), None, None];
+        let three = |first, second, third| [Some(first), Some(second), Some(third), None];
         let parts = match *self {
-            Self::Net(net) => [Some(P::Net(net)), None, None, None],
-            Self::Address(address) => [Some(P::Address(address)), None, None, None],
-            Self::Protocol(protocol) => [Some(P::Protocol(protocol)), None, None, None],
-            Self::Original => [Some(P::Original), None, None, None],
-            Self::Port(port) => [Some(P::Port(port)), None, None, None],
-            Self::Pair(one, other) => [Some(P::Address(one)), Some(P::Address(other)), None, None],
-            Self::AddressPort(address, port) => {
-                [Some(P::Address(address)), Some(P::Port(port)), None, None]
+            Self::Net(net) => one(P::Net(net)),
+            Self::Address(address) => one(P::Address(address)),
+            Self::Protocol(protocol) => one(P::Protocol(protocol)),
+            Self::Original => one(P::Original),
+            Self::Port(port) => one(P::Port(port)),
+            Self::Pair(one, other) => two(P::Address(one), P::Address(other)),
+            Self::AddressPort(address, port) => two(P::Address(address), P::Port(port)),
+            Self::Frontend(protocol, address, port) => {
+                three(P::Protocol(protocol), P::Address(address), P::Port(port))
             }
-            Self::Frontend(protocol, address, port) => [
-                Some(P::Protocol(protocol)),
-                Some(P::Address(address)),
-                Some(P::Port(port)),
-                None,
-            ],
             Self::Slot(protocol, address, port, slot) => [
                 Some(P::Protocol(protocol)),
                 Some(P::Address(address)),
                 Some(P::Port(port)),
                 Some(P::Slot(slot)),
             ],
-            Self::Nodeport(protocol, port) => {
-                [Some(P::Protocol(protocol)), Some(P::Port(port)), None, None]
+            Self::Nodeport(protocol, port) => two(P::Protocol(protocol), P::Port(port)),
+            Self::NodeportSlot(protocol, port, slot) => {
+                three(P::Protocol(protocol), P::Port(port), P::Slot(slot))
             }
-            Self::NodeportSlot(protocol, port, slot) => [
-                Some(P::Protocol(protocol)),
-                Some(P::Port(port)),
-                Some(P::Slot(slot)),
-                None,
-            ],
             Self::SourceRange(protocol, address, port, net) => [
                 Some(P::Address(address)),
                 Some(P::Protocol(protocol)),
                 Some(P::Port(port)),
                 Some(P::Net(net)),
             ],
-            Self::Client(client, address, port) => [
-                Some(P::Address(client)),
-                Some(P::Address(address)),
-                Some(P::Port(port)),
-                None,
-            ],
+            Self::PortRange(protocol, address, range) => three(
+                P::Address(address),
+                P::Protocol(protocol),
+                P::PortRange(range),
+            ),
+            Self::Ranges(protocol, address) => two(P::Protocol(protocol), P::Address(address)),
+            Self::RangeSlot(protocol, address, slot) => {
+                three(P::Protocol(protocol), P::Address(address), P::Slot(slot))
+            }
+            Self::Client(client, address, port) => {
+                three(P::Address(client), P::Address(address), P::Port(port))
+            }
             Self::Sent(address, port, endpoint, number) => [
                 Some(P::Address(address)),
                 Some(P::Port(port)),
@@ -218,6 +238,19 @@ impl<A: Address> Key<A> {
                 KeyPart::Net(net),
             ] => Self::SourceRange(protocol, address, port, net),
             [
+                KeyPart::Address(address),
+                KeyPart::Protocol(protocol),
+                KeyPart::PortRange(range),
+            ] => Self::PortRange(protocol, address, range),
+            [KeyPart::Protocol(protocol), KeyPart::Address(address)] => {
+                Self::Ranges(protocol, address)
+            }
+            [
+                KeyPart::Protocol(protocol),
+                KeyPart::Address(address),
+                KeyPart::Slot(slot),
+            ] => Self::RangeSlot(protocol, address, slot),
+            [
                 KeyPart::Address(client),
                 KeyPart::Address(address),
                 KeyPart::Port(port),
@@ -240,7 +273,7 @@ impl<A: Address> Key<A> {
             .eq(set(name).key.iter().copied())
     }
 
-    /// Returns the kernel's representation; for a range, that of its first address.
+    /// Returns the kernel's representation; for a range, that of its first address or port.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         match *self {
@@ -257,26 +290,37 @@ impl<A: Address> Key<A> {
             | Self::Nodeport(..)
             | Self::NodeportSlot(..)
             | Self::SourceRange(..)
+            | Self::PortRange(..)
+            | Self::Ranges(..)
+            | Self::RangeSlot(..)
             | Self::Client(..)
-            | Self::Sent(..) => self.registers(|net| A::bounds(net).0),
+            | Self::Sent(..) => self.registers(RangeEnd::First),
         }
     }
 
     /// Returns the kernel's representation of the end of a key that ends with a range.
     ///
-    /// It has the last address of the range. `None` for other keys.
+    /// It has the last address or port of the range. `None` for other keys.
     #[must_use]
     pub fn end_bytes(&self) -> Option<Vec<u8>> {
-        matches!(self, Self::SourceRange(..)).then(|| self.registers(A::last_address))
+        let ends_with_range = matches!(self, Self::SourceRange(..) | Self::PortRange(..));
+        ends_with_range.then(|| self.registers(RangeEnd::Last))
     }
 
-    /// Returns the fields as registers; `of_range` selects the address for a range.
-    fn registers(&self, of_range: impl Fn(A::Net) -> A) -> Vec<u8> {
+    /// Returns the fields as registers, with this end of a range.
+    fn registers(&self, end: RangeEnd) -> Vec<u8> {
         let append = |registers: Registers, part| match part {
             KeyPart::Protocol(protocol) => registers.protocol(protocol),
             KeyPart::Address(address) => registers.address(address),
-            KeyPart::Net(net) => registers.address(of_range(net)),
+            KeyPart::Net(net) => registers.address(match end {
+                RangeEnd::First => A::bounds(net).0,
+                RangeEnd::Last => A::last_address(net),
+            }),
             KeyPart::Port(port) => registers.port(port),
+            KeyPart::PortRange(range) => registers.port(match end {
+                RangeEnd::First => range.first(),
+                RangeEnd::Last => range.last(),
+            }),
             KeyPart::Slot(slot) => registers.slot(slot),
             KeyPart::Original => registers.bytes(&[ORIGINAL, 0, 0, 0]),
         };
@@ -298,9 +342,16 @@ impl<A: Address> Key<A> {
                 return Some(Self::Port(u16::from_be_bytes([*high, *low])));
             }
             ([KeyField::Direction], [ORIGINAL]) => return Some(Self::Original),
-            ([KeyField::Protocol | KeyField::Port | KeyField::Net | KeyField::Direction], _) => {
-                return None;
-            }
+            (
+                [
+                    KeyField::Protocol
+                    | KeyField::Port
+                    | KeyField::PortRange
+                    | KeyField::Net
+                    | KeyField::Direction,
+                ],
+                _,
+            ) => return None,
             _ => {}
         }
         let mut reader = RegisterReader(start);
@@ -312,6 +363,12 @@ impl<A: Address> Key<A> {
                 KeyField::Port => KeyPart::Port(reader.port()?),
                 KeyField::Slot => KeyPart::Slot(reader.slot()?),
                 KeyField::Direction => return None,
+                KeyField::PortRange => {
+                    let first = reader.port()?;
+                    let end = end?;
+                    let last = RegisterReader(end.get(end.len().checked_sub(4)?..)?).port()?;
+                    KeyPart::PortRange(PortRange::new(first, last)?)
+                }
                 KeyField::Net => {
                     let (first, end) = (reader.address::<A>()?, end?);
                     let last = A::from_bytes(end.get(end.len().checked_sub(A::LEN)?..)?)?;
@@ -345,7 +402,25 @@ mod tests {
                 SetName::NodeportEndpoints,
                 Key::NodeportSlot(Protocol::Udp, 30080, 9),
             ),
+            (SetName::Ranges, Key::Ranges(Protocol::Udp, one)),
+            (
+                SetName::RangeEndpoints,
+                Key::RangeSlot(Protocol::Udp, one, 65537),
+            ),
         ]
+    }
+
+    fn round_trip_of_a_range<A: Address>(address: A) {
+        let range = PortRange::new(30000, 30999).unwrap();
+        let key = Key::PortRange(Protocol::Udp, address, range);
+        assert!(key.fits(SetName::PortRanges));
+        let (first, last) = (key.to_bytes(), key.end_bytes().unwrap());
+        assert_eq!(first[first.len() - 4..], [0x75, 0x30, 0, 0]);
+        assert_eq!(last[last.len() - 4..], [0x79, 0x17, 0, 0]);
+        let read = |end| Key::from_bytes(SetName::PortRanges, &first, end);
+        assert_eq!(read(Some(&last)), Some(key));
+        assert_eq!(read(None), None);
+        assert_eq!(read(Some(&[])), None);
     }
 
     fn round_trip<A: Address>(one: A, other: A) {
@@ -371,6 +446,8 @@ mod tests {
     fn a_key_is_read_as_it_is_written() {
         round_trip(Ipv4Addr::new(10, 96, 0, 1), Ipv4Addr::new(10, 244, 1, 9));
         round_trip(Ipv6Addr::LOCALHOST, "fd00:10:96::1".parse().unwrap());
+        round_trip_of_a_range(Ipv4Addr::LOCALHOST);
+        round_trip_of_a_range(Ipv6Addr::LOCALHOST);
     }
 
     #[test]

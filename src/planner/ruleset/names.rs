@@ -14,7 +14,8 @@ pub const TABLE_COMMENT: &str = "kube-dnat: Kubernetes Services";
 /// The name of a set or map, declared in [`super::SETS`].
 ///
 /// A name starts with the purpose of the elements. `nodeports` follows if they belong to node ports
-/// and not to frontends at addresses, then the list or protocol.
+/// and not to frontends at addresses, `ranges` if they belong to the port ranges of an address, then
+/// the list or protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SetName {
     /// The address ranges of Pods.
@@ -35,6 +36,8 @@ pub enum SetName {
     Endpoints,
     /// Maps a node port and slot to an endpoint.
     NodeportEndpoints,
+    /// Maps an address with port ranges and a slot to the address of an endpoint.
+    RangeEndpoints,
     /// Maps a frontend to a verdict.
     Services,
     /// Maps a node port to a verdict.
@@ -51,6 +54,16 @@ pub enum SetName {
     ServicesRestricted,
     /// The pairs of a frontend and a source range that may use it.
     SourceRanges,
+    /// The pairs of an address and a port range that it serves.
+    PortRanges,
+    /// Maps an address with port ranges to a verdict.
+    Ranges,
+    /// Maps an address with port ranges and external policy Local to the chain that balances over all
+    /// endpoints.
+    RangesCluster,
+    /// Maps an address with port ranges and external policy Local to the chain that balances over
+    /// local endpoints.
+    RangesLocal,
     /// The verdict for new connections that no element serves.
     Denied,
     /// Maps a client and destination of a protocol to the endpoint that the client is pinned to.
@@ -67,6 +80,8 @@ pub enum SetName {
     External(Protocol),
     /// Maps a node port of a protocol to the chain that masquerades its connections.
     ExternalNodeports(Protocol),
+    /// Maps an external address with port ranges to the chain that masquerades its connections.
+    ExternalRanges,
     /// The frontends whose connections to removed endpoints are closed.
     CloseRemoved(TcpPickup),
     /// The node ports whose connections to removed endpoints are closed.
@@ -77,7 +92,7 @@ pub enum SetName {
 
 impl SetName {
     /// The maps that dispatch connections by frontend; each frontend is in one of them.
-    pub const OF_FRONTENDS: [Self; 2] = [Self::Services, Self::Nodeports];
+    pub const OF_FRONTENDS: [Self; 3] = [Self::Services, Self::Nodeports, Self::Ranges];
 
     /// Returns every set and map, in the order of a listing.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -133,6 +148,8 @@ pub enum ChainName {
     ExternalLocal,
     /// Chooses between local endpoints and all endpoints of a node port with policy Local.
     ExternalLocalNodeport,
+    /// Chooses between local endpoints and all endpoints of port ranges with policy Local.
+    ExternalLocalRange,
     /// Allows sources in `loadBalancerSourceRanges` and denies the others.
     Restricted,
     /// Rejects or drops a connection that no element serves.
@@ -178,6 +195,7 @@ impl fmt::Display for ChainName {
             Self::UnservedLoadBalancer => "unserved-load-balancer",
             Self::ExternalLocal => "external-local",
             Self::ExternalLocalNodeport => "external-local-nodeport",
+            Self::ExternalLocalRange => "external-local-range",
             Self::Restricted => "restricted",
             Self::Deny => "deny",
             Self::Refuse => "refuse",

@@ -45,7 +45,9 @@ fn write_set<A: Address>(table: &Table<A>, set: &Set, text: &mut String) -> fmt:
     let name = set.name;
     let kind = match set.data {
         super::ElementType::Nothing => "set",
-        super::ElementType::Verdict | super::ElementType::Endpoint => "map",
+        super::ElementType::Verdict
+        | super::ElementType::Endpoint
+        | super::ElementType::Address => "map",
     };
     writeln!(text, "\n\t{kind} {name} {{")?;
     writeln!(text, "\t\t{}", set.declaration(A::FAMILY))?;

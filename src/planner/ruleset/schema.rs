@@ -14,6 +14,8 @@ pub enum KeyField {
     Net,
     /// A port number, nft's `inet_service`.
     Port,
+    /// A range of ports, as the last field of an interval set.
+    PortRange,
     /// A slot, `numgen random mod 65536`.
     Slot,
     /// The direction of a packet in its connection, nft's `ct_dir`.
@@ -29,6 +31,19 @@ pub enum ElementType {
     Verdict,
     /// The address and port of an endpoint.
     Endpoint,
+    /// The address of an endpoint.
+    Address,
+}
+
+impl ElementType {
+    /// Returns the fields of a value; none for a verdict.
+    pub(super) fn fields(self) -> &'static [KeyField] {
+        match self {
+            Self::Nothing | Self::Verdict => &[],
+            Self::Endpoint => &[KeyField::Address, KeyField::Port],
+            Self::Address => &[KeyField::Address],
+        }
+    }
 }
 
 /// The declaration of one set or map.
@@ -78,6 +93,7 @@ impl SetName {
             | Self::LoadBalancerIps
             | Self::Endpoints
             | Self::NodeportEndpoints
+            | Self::RangeEndpoints
             | Self::Services
             | Self::Nodeports
             | Self::ServicesCluster
@@ -85,10 +101,14 @@ impl SetName {
             | Self::NodeportsCluster
             | Self::NodeportsLocal
             | Self::ServicesRestricted
+            | Self::Ranges
+            | Self::RangesCluster
+            | Self::RangesLocal
             | Self::Sticky(_)
             | Self::StickyNodeports(_)
             | Self::External(_)
             | Self::ExternalNodeports(_)
+            | Self::ExternalRanges
             | Self::CloseRemoved(_)
             | Self::CloseRemovedNodeports(_)
             | Self::Hairpin => true,
@@ -97,11 +117,18 @@ impl SetName {
             | Self::NodeIps
             | Self::ServiceCidrs
             | Self::SourceRanges
+            | Self::PortRanges
             | Self::Denied
             | Self::Affinity(_)
             | Self::Gone(_)
             | Self::AffinityFull => false,
         }
+    }
+
+    /// Whether the elements are of Services and end with a range, so that they are dumped.
+    #[must_use]
+    pub fn has_service_ranges(self) -> bool {
+        matches!(self, Self::SourceRanges | Self::PortRanges)
     }
 }
 
@@ -113,7 +140,7 @@ impl KeyField {
             (Self::Address | Self::Net, Family::Ipv4) => 7,
             (Self::Address | Self::Net, Family::Ipv6) => 8,
             (Self::Protocol, _) => 12,
-            (Self::Port, _) => 13,
+            (Self::Port | Self::PortRange, _) => 13,
             (Self::Direction, _) => 27,
         }
     }
@@ -125,8 +152,19 @@ impl KeyField {
             (Self::Address | Self::Net, Family::Ipv4) => "ipv4_addr",
             (Self::Address | Self::Net, Family::Ipv6) => "ipv6_addr",
             (Self::Protocol, _) => "inet_proto",
-            (Self::Port, _) => "inet_service",
+            (Self::Port | Self::PortRange, _) => "inet_service",
             (Self::Direction, _) => "ct_dir",
+        }
+    }
+
+    /// Returns the expression that a `typeof` names the type by; `ip` is nft's name of the layer.
+    fn expression(self, ip: &str) -> String {
+        match self {
+            Self::Protocol => "meta l4proto".to_owned(),
+            Self::Address | Self::Net => format!("{ip} daddr"),
+            Self::Port | Self::PortRange => "th dport".to_owned(),
+            Self::Slot => "numgen random mod 65536".to_owned(),
+            Self::Direction => "ct direction".to_owned(),
         }
     }
 
@@ -136,7 +174,7 @@ impl KeyField {
     pub(crate) fn len(self, family: Family) -> u32 {
         match (self, family) {
             (Self::Protocol | Self::Direction, _) => 1,
-            (Self::Port, _) => 2,
+            (Self::Port | Self::PortRange, _) => 2,
             (Self::Slot, _) | (Self::Address | Self::Net, Family::Ipv4) => 4,
             (Self::Address | Self::Net, Family::Ipv6) => 16,
         }
@@ -165,7 +203,8 @@ impl Set {
     /// Returns whether the keys are ranges or end with a range (`flags interval`).
     #[must_use]
     pub fn is_interval(&self) -> bool {
-        self.key.contains(&KeyField::Net)
+        let is_range = |field: &KeyField| matches!(field, KeyField::Net | KeyField::PortRange);
+        self.key.last().is_some_and(is_range)
     }
 
     /// Returns whether the only field is a range: the kernel has two elements for each key.
@@ -186,16 +225,16 @@ impl Set {
         concatenated_len(self.key, family)
     }
 
-    /// Returns nft's number of the type of endpoints.
+    /// Returns nft's number of the values' type; 0 for a set or verdicts.
     #[must_use]
-    pub fn endpoint_type(family: Family) -> u32 {
-        concatenated_type(&[KeyField::Address, KeyField::Port], family)
+    pub fn data_type(&self, family: Family) -> u32 {
+        concatenated_type(self.data.fields(), family)
     }
 
-    /// Returns the length of an endpoint in bytes.
+    /// Returns the length of a value in bytes; 0 for a set or verdicts.
     #[must_use]
-    pub fn endpoint_len(family: Family) -> u32 {
-        concatenated_len(&[KeyField::Address, KeyField::Port], family)
+    pub fn data_len(&self, family: Family) -> u32 {
+        concatenated_len(self.data.fields(), family)
     }
 
     /// Returns the line of the declaration that has the types, as nft prints it.
@@ -203,32 +242,25 @@ impl Set {
     pub(super) fn declaration(&self, family: Family) -> String {
         let ip = super::statement::layer(family);
         if self.key.contains(&KeyField::Slot) {
-            let address = if self.key.contains(&KeyField::Address) {
-                format!(" . {ip} daddr")
-            } else {
-                String::new()
+            let expressions = |fields: &[KeyField]| {
+                let texts = fields.iter().map(|field| field.expression(ip));
+                texts.collect::<Vec<_>>().join(" . ")
             };
-            return format!(
-                "typeof meta l4proto{address} . th dport . numgen random mod 65536 : {ip} daddr . th dport"
-            );
+            let (key, data) = (expressions(self.key), expressions(self.data.fields()));
+            return format!("typeof {key} : {data}");
         }
-        let key: Vec<_> = self
-            .key
-            .iter()
-            .map(|field| field.type_name(family))
-            .collect();
+        let types = |fields: &[KeyField]| {
+            let names: Vec<_> = fields.iter().map(|field| field.type_name(family)).collect();
+            names.join(" . ")
+        };
         let data = match self.data {
-            ElementType::Nothing => "",
-            ElementType::Verdict => " : verdict",
-            ElementType::Endpoint => {
-                return format!(
-                    "type {} : {} . inet_service",
-                    key.join(" . "),
-                    KeyField::Address.type_name(family)
-                );
+            ElementType::Nothing => String::new(),
+            ElementType::Verdict => " : verdict".to_owned(),
+            ElementType::Endpoint | ElementType::Address => {
+                format!(" : {}", types(self.data.fields()))
             }
         };
-        format!("type {}{data}", key.join(" . "))
+        format!("type {}{data}", types(self.key))
     }
 }
 

@@ -1,13 +1,14 @@
 //! The declarations of all sets and maps.
 
 use super::ElementType::{self, Endpoint, Nothing, Verdict};
-use super::KeyField::{self, Address, Direction, Net, Port, Protocol, Slot};
+use super::KeyField::{self, Address, Direction, Net, Port, PortRange, Protocol, Slot};
 use super::SetName::{
     self, Affinity, AffinityFull, CloseRemoved, CloseRemovedNodeports, ClusterIps,
-    ClusterIpsSticky, Denied, Endpoints, External, ExternalNodeports, Gone, Hairpin,
-    LoadBalancerIps, NodeIps, NodeportEndpoints, Nodeports, NodeportsCluster, NodeportsLocal,
-    PodCidrs, PodCidrsLocal, ServiceCidrs, Services, ServicesCluster, ServicesLocal,
-    ServicesRestricted, SourceRanges, Sticky, StickyNodeports,
+    ClusterIpsSticky, Denied, Endpoints, External, ExternalNodeports, ExternalRanges, Gone,
+    Hairpin, LoadBalancerIps, NodeIps, NodeportEndpoints, Nodeports, NodeportsCluster,
+    NodeportsLocal, PodCidrs, PodCidrsLocal, PortRanges, RangeEndpoints, Ranges, RangesCluster,
+    RangesLocal, ServiceCidrs, Services, ServicesCluster, ServicesLocal, ServicesRestricted,
+    SourceRanges, Sticky, StickyNodeports,
 };
 use super::TcpPickup::{Loose, Strict};
 use crate::planner::model::Protocol::{Sctp, Tcp, Udp};
@@ -110,6 +111,12 @@ pub const SETS: &[SetRow] = &[
         Endpoint,
         "node port and slot: address and port of the endpoint",
     ),
+    row(
+        &[(RangeEndpoints, "endpoints-ranges")],
+        &[Protocol, Address, Slot],
+        ElementType::Address,
+        "address with port ranges and slot: address of the endpoint; the port stays",
+    ),
     SetRow {
         counter: true,
         ..row(
@@ -172,6 +179,36 @@ pub const SETS: &[SetRow] = &[
         Nothing,
         "load-balancer frontend and a range of sources that `loadBalancerSourceRanges` allow",
     ),
+    row(
+        &[(PortRanges, "port-ranges")],
+        &[Address, Protocol, PortRange],
+        Nothing,
+        "this address serves these ports (`kube-dnat.io/port-ranges`), except those in `services`",
+    ),
+    SetRow {
+        counter: true,
+        ..row(
+            &[(Ranges, "ranges")],
+            &[Protocol, Address],
+            Verdict,
+            "the verdict for a new connection to a port in the ranges of this address: `goto source-range-N` (a hash of the source address selects one of N slots), `goto external-local-range` (external policy Local), `goto refuse` or `drop`, as in `services`. The counter counts new connections",
+        )
+    },
+    row(
+        &[(RangesCluster, "ranges-cluster")],
+        &[Protocol, Address],
+        Verdict,
+        "like `services-cluster`, for port ranges",
+    ),
+    SetRow {
+        counter: true,
+        ..row(
+            &[(RangesLocal, "ranges-local")],
+            &[Protocol, Address],
+            Verdict,
+            "like `services-local`, for port ranges",
+        )
+    },
     row(
         &[(Denied, "denied")],
         &[Direction],
@@ -249,6 +286,12 @@ pub const SETS: &[SetRow] = &[
         &[Port],
         Verdict,
         "like `external-tcp`, for a node port",
+    ),
+    row(
+        &[(ExternalRanges, "external-ranges")],
+        &[Protocol, Address],
+        Verdict,
+        "like `external-tcp`, for the port ranges of this address",
     ),
     row(
         &[(CloseRemoved(Loose), "close-removed")],

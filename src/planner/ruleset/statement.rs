@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{ChainName, SetName, SlotRange};
+use super::{ChainName, ElementType, SetName, SlotRange, set};
 use crate::planner::model::addr::Family;
 use crate::planner::model::{Balance, Protocol};
 
@@ -250,6 +250,15 @@ impl SlotRange {
     }
 }
 
+/// Returns the statement before the look-up in a map. nft prints the family only with a port.
+fn dnat_to(map: SetName, family: Family) -> &'static str {
+    match (set(map).data, family) {
+        (ElementType::Address, _) => "dnat to ",
+        (_, Family::Ipv4) => "dnat ip to ",
+        (_, Family::Ipv6) => "dnat ip6 to ",
+    }
+}
+
 /// Writes a concatenation of fields as nft prints it.
 fn write_fields(fields: &[LookupField], family: Family, text: &mut impl fmt::Write) -> fmt::Result {
     for (position, field) in fields.iter().enumerate() {
@@ -311,7 +320,7 @@ impl Statement {
                 write!(text, " vmap @{map}")
             }
             Self::Dnat { fields, map } => {
-                write!(text, "dnat {} to ", layer(family))?;
+                text.write_str(dnat_to(*map, family))?;
                 write_fields(fields, family, text)?;
                 write!(text, " map @{map}")
             }

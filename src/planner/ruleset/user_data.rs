@@ -15,54 +15,65 @@ fn number(kind: u8, value: u32) -> Vec<u8> {
     record(kind, &value.to_ne_bytes())
 }
 
-/// Returns a part of a `typeof` concatenation: an expression (`enum expr_types`) with parameters.
-fn part(index: u8, expression: u32, parameters: &[Vec<u8>]) -> Vec<u8> {
-    let content = [number(0, expression), record(1, &parameters.concat())].concat();
-    record(index, &content)
+/// Returns an expression of a `typeof` (`enum expr_types`) with its parameters.
+fn expression(kind: u32, parameters: &[Vec<u8>]) -> Vec<u8> {
+    [number(0, kind), record(1, &parameters.concat())].concat()
 }
 
-/// Returns the `typeof` of a map with a slot in its key.
-///
-/// It is `meta l4proto [. ip daddr] . th dport . numgen random mod 65536 : ip daddr . th dport`, as
-/// nftables' `set_make_key` and the `build_udata` of each expression write it.
-fn typeof_records(with_address: bool, family: Family) -> Vec<u8> {
-    const KEY_TYPEOF: u8 = 3;
-    const DATA_TYPEOF: u8 = 4;
-    const DATA_INTERVAL: u8 = 6;
-    const CONCAT: u32 = 13;
+/// Returns the expression that a `typeof` names the type of a field by.
+fn typeof_field(field: KeyField, family: Family) -> Vec<u8> {
     const META: u32 = 9;
     const META_L4PROTO: u32 = 16;
     const PAYLOAD: u32 = 7;
     const NUMGEN: u32 = 23;
+    let payload = |description: u32, field: u32| {
+        expression(PAYLOAD, &[number(0, description), number(1, field)])
+    };
     // The numbers of the protocol description and of the field in it (nftables' `src/proto.c`).
-    let (ip, daddr) = match family {
-        Family::Ipv4 => (12, 12),
-        Family::Ipv6 => (13, 9),
-    };
-    let (th, dport) = (11, 2);
-    let payload = |index: u8, description: u32, field: u32| {
-        part(index, PAYLOAD, &[number(0, description), number(1, field)])
-    };
-    let mut key = part(0, META, &[number(0, META_L4PROTO)]);
-    let mut index = 1;
-    if with_address {
-        key.extend(payload(index, ip, daddr));
-        index += 1;
+    match (field, family) {
+        (KeyField::Protocol, _) => expression(META, &[number(0, META_L4PROTO)]),
+        (KeyField::Address | KeyField::Net, Family::Ipv4) => payload(12, 12),
+        (KeyField::Address | KeyField::Net, Family::Ipv6) => payload(13, 9),
+        (KeyField::Port | KeyField::PortRange, _) => payload(11, 2),
+        (KeyField::Slot, _) => {
+            let parameters = [number(0, 1), number(1, 65536), number(2, 0)];
+            expression(NUMGEN, &parameters)
+        }
+        // No map with a slot has it.
+        (KeyField::Direction, _) => Vec::new(),
     }
-    key.extend(payload(index, th, dport));
-    let numgen = [number(0, 1), number(1, 65536), number(2, 0)];
-    key.extend(part(index + 1, NUMGEN, &numgen));
-    let data = [payload(0, ip, daddr), payload(1, th, dport)].concat();
-    let concat = |content: &[u8]| [number(0, CONCAT), record(1, content)].concat();
-    [
-        record(KEY_TYPEOF, &concat(&key)),
-        record(DATA_TYPEOF, &concat(&data)),
-        number(DATA_INTERVAL, 0),
-    ]
-    .concat()
+}
+
+/// Returns the `typeof` of a key or value with these fields, as nftables' `set_make_key` and the
+/// `build_udata` of each expression write it.
+fn typeof_fields(fields: &[KeyField], family: Family) -> Vec<u8> {
+    const CONCAT: u32 = 13;
+    match fields {
+        [field] => typeof_field(*field, family),
+        fields => {
+            let parts = (0..).zip(fields);
+            let parts: Vec<_> = parts
+                .map(|(index, field)| record(index, &typeof_field(*field, family)))
+                .collect();
+            expression(CONCAT, &parts)
+        }
+    }
 }
 
 impl Set {
+    /// Returns the `typeof` of a map with a slot in its key.
+    fn typeof_records(&self, family: Family) -> Vec<u8> {
+        const KEY_TYPEOF: u8 = 3;
+        const DATA_TYPEOF: u8 = 4;
+        const DATA_INTERVAL: u8 = 6;
+        [
+            record(KEY_TYPEOF, &typeof_fields(self.key, family)),
+            record(DATA_TYPEOF, &typeof_fields(self.data.fields(), family)),
+            number(DATA_INTERVAL, 0),
+        ]
+        .concat()
+    }
+
     /// Returns nft's user data of the set (libnftnl's `udata`).
     ///
     /// A plain `type` has only its byte order, as nft 1.0.6 reads it. A map with a slot in its key
@@ -88,14 +99,13 @@ impl Set {
                 _ => MIXED,
             },
         );
-        if self.data != ElementType::Nothing {
-            record(DATA_BYTE_ORDER, MIXED);
+        match self.data {
+            ElementType::Nothing => {}
+            ElementType::Address => record(DATA_BYTE_ORDER, BIG_ENDIAN),
+            ElementType::Verdict | ElementType::Endpoint => record(DATA_BYTE_ORDER, MIXED),
         }
         if self.key.contains(&KeyField::Slot) {
-            bytes.extend_from_slice(&typeof_records(
-                self.key.contains(&KeyField::Address),
-                family,
-            ));
+            bytes.extend_from_slice(&self.typeof_records(family));
         }
         bytes
     }
@@ -133,6 +143,16 @@ mod tests {
                 SetName::NodeportEndpoints,
                 Family::Ipv6,
                 "000400000000010400000000034a00040d0000000142000e00040900000001060004100000000114000407000000010c00040b000000010402000000021a0004170000000112000401000000010400000100020400000000043400040d000000012c0014000407000000010c00040d0000000104090000000114000407000000010c00040b000000010402000000060400000000",
+            ),
+            (
+                SetName::RangeEndpoints,
+                Family::Ipv4,
+                "000400000000010402000000034a00040d0000000142000e00040900000001060004100000000114000407000000010c00040c00000001040c000000021a00041700000001120004010000000104000001000204000000000414000407000000010c00040c00000001040c000000060400000000",
+            ),
+            (
+                SetName::RangeEndpoints,
+                Family::Ipv6,
+                "000400000000010402000000034a00040d0000000142000e00040900000001060004100000000114000407000000010c00040d000000010409000000021a00041700000001120004010000000104000001000204000000000414000407000000010c00040d000000010409000000060400000000",
             ),
         ];
         for (name, family, expected) in written_by_nft {

@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{EndpointCounts, FrontendResult, FrontendRow, ListedEndpoint};
 use crate::planner::model::addr::Family;
-use crate::planner::model::{Address, Balance, Protocol, TrafficPolicy};
+use crate::planner::model::{Address, Balance, PortRange, Protocol, TrafficPolicy};
 use crate::planner::ruleset::{
     AddressKind, Comment, DynamicChain, Element, Key, SetName, SlotRange, TcpPickup, Value,
     Verdict, service_and_port,
 };
 
 /// The sets and maps that rows are made of. Those of [`SetName::OF_FRONTENDS`] have counters.
-pub const SETS_OF_FRONTENDS: [SetName; 22] = {
+pub const SETS_OF_FRONTENDS: [SetName; 27] = {
     use Protocol::{Sctp, Tcp, Udp};
     [
         SetName::Services,
@@ -37,16 +37,21 @@ pub const SETS_OF_FRONTENDS: [SetName; 22] = {
         SetName::Hairpin,
         SetName::Endpoints,
         SetName::NodeportEndpoints,
+        SetName::PortRanges,
+        SetName::Ranges,
+        SetName::RangesCluster,
+        SetName::RangesLocal,
+        SetName::RangeEndpoints,
     ]
 };
 
-/// A frontend: protocol, address and port. A node port has no address.
+/// A frontend: protocol, address and port. A node port has no address. Port ranges have port 0.
 type Frontend<A> = (Protocol, Option<A>, u16);
 
 /// A list of endpoints: the frontend, and whether it is the list of [`SlotRange::Cluster`].
 type List<A> = (Frontend<A>, bool);
 
-/// An element of `services` or `nodeports`.
+/// An element of `services`, `nodeports` or `ranges`.
 struct DispatchElement {
     /// The verdict for a new connection.
     verdict: Verdict,
@@ -58,7 +63,7 @@ struct DispatchElement {
 
 /// The elements of a table that describe its frontends.
 pub struct FrontendElements<A: Address> {
-    /// The elements of `services` and `nodeports`.
+    /// The elements of `services`, `nodeports` and `ranges`.
     dispatch: BTreeMap<Frontend<A>, DispatchElement>,
     /// The verdicts of the maps that those elements lead to.
     verdicts: HashMap<(SetName, Frontend<A>), Verdict>,
@@ -70,6 +75,8 @@ pub struct FrontendElements<A: Address> {
     cluster_ips: BTreeSet<A>,
     /// The addresses of endpoints that are or may be on this node.
     hairpin: BTreeSet<A>,
+    /// The port ranges by protocol and address.
+    ranges: BTreeMap<(Protocol, A), BTreeSet<PortRange>>,
     /// The endpoints by frontend and list, in the order of a dump.
     endpoints: HashMap<List<A>, Vec<(A, u16)>>,
 }
@@ -83,6 +90,7 @@ impl<A: Address> Default for FrontendElements<A> {
             closing: BTreeSet::new(),
             cluster_ips: BTreeSet::new(),
             hairpin: BTreeSet::new(),
+            ranges: BTreeMap::new(),
             endpoints: HashMap::new(),
         }
     }
@@ -120,6 +128,15 @@ impl<A: Address> FrontendElements<A> {
             (SetName::Endpoints | SetName::NodeportEndpoints, Value::Endpoint(address, port)) => {
                 self.add_slot(&key, (address, port));
             }
+            (SetName::RangeEndpoints, Value::Address(address)) => {
+                self.add_slot(&key, (address, 0));
+            }
+            (SetName::PortRanges, _) => {
+                if let Key::PortRange(protocol, address, range) = key {
+                    let ranges = self.ranges.entry((protocol, address)).or_default();
+                    ranges.insert(range);
+                }
+            }
             (
                 SetName::Sticky(protocol) | SetName::StickyNodeports(protocol),
                 Value::Verdict(Verdict::Dynamic(DynamicChain::Learn(seconds))),
@@ -143,7 +160,7 @@ impl<A: Address> FrontendElements<A> {
                     self.verdicts.insert((set, frontend), verdict);
                 }
             }
-            (_, Value::Nothing | Value::Endpoint(..)) => {}
+            (_, Value::Nothing | Value::Endpoint(..) | Value::Address(_)) => {}
         }
     }
 
@@ -153,6 +170,8 @@ impl<A: Address> FrontendElements<A> {
             ((protocol, Some(address), port), slot)
         } else if let Key::NodeportSlot(protocol, port, slot) = *key {
             ((protocol, None, port), slot)
+        } else if let Key::RangeSlot(protocol, address, slot) = *key {
+            ((protocol, Some(address), 0), slot)
         } else {
             return;
         };
@@ -178,7 +197,7 @@ impl<A: Address> FrontendElements<A> {
         } = self.follow(frontend, element.verdict);
         let is_external_local = matches!(
             verdict,
-            Verdict::ExternalLocal | Verdict::ExternalLocalNodeport
+            Verdict::ExternalLocal | Verdict::ExternalLocalNodeport | Verdict::ExternalLocalRange
         );
         let label = element.comment.as_ref().and_then(Comment::label);
         let kind = label.map(|label| label.kind);
@@ -196,13 +215,7 @@ impl<A: Address> FrontendElements<A> {
         } else {
             FrontendResult::Served
         };
-        let (protocol, ip, port) = frontend;
-        let ip: Option<IpAddr> = ip.map(Into::into);
-        let unspecified = || match A::FAMILY {
-            Family::Ipv4 => Ipv4Addr::UNSPECIFIED.into(),
-            Family::Ipv6 => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let at = SocketAddr::new(ip.unwrap_or_else(unspecified), port);
+        let (protocol, ip, _) = frontend;
         let service = element.comment.as_deref().unwrap_or_default();
         let (whole, port_name) = service_and_port(service);
         let (namespace, name) = whole.split_once('/').unwrap_or(("", whole));
@@ -212,11 +225,11 @@ impl<A: Address> FrontendElements<A> {
             name: name.to_owned(),
             port_name: port_name.to_owned(),
             kind,
-            address: format!("{protocol}://{at}"),
+            address: self.address(frontend),
             family: A::FAMILY,
             protocol,
-            ip,
-            port,
+            ip: ip.map(Into::into),
+            port: self.first_port(frontend),
             policy,
             affinity_seconds: self.affinity.get(&frontend).copied(),
             closes_removed: self.closing.contains(&frontend),
@@ -232,6 +245,30 @@ impl<A: Address> FrontendElements<A> {
             endpoints,
             connections: element.connections,
         }
+    }
+
+    /// Returns the text of a frontend, `protocol://address:port`.
+    fn address(&self, frontend: Frontend<A>) -> String {
+        let (protocol, ip, _) = frontend;
+        let unspecified = || match A::FAMILY {
+            Family::Ipv4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::Ipv6 => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let ip: Option<IpAddr> = ip.map(Into::into);
+        let at = SocketAddr::new(ip.unwrap_or_else(unspecified), self.first_port(frontend));
+        let others = self.ranges(frontend).map(after_first).unwrap_or_default();
+        format!("{protocol}://{at}{others}")
+    }
+
+    /// Returns the port ranges of a frontend; `None` if it has one port.
+    fn ranges(&self, (protocol, ip, port): Frontend<A>) -> Option<&BTreeSet<PortRange>> {
+        self.ranges.get(&(protocol, ip?)).filter(|_| port == 0)
+    }
+
+    /// Returns the port of a frontend, or the first one of its ranges.
+    fn first_port(&self, frontend: Frontend<A>) -> u16 {
+        let first = self.ranges(frontend).and_then(BTreeSet::first);
+        first.map_or(frontend.2, |range| range.first())
     }
 
     /// Follows `goto restricted` to the verdict for a source in the ranges.
@@ -257,6 +294,8 @@ impl<A: Address> FrontendElements<A> {
             self.verdicts.get(&(SetName::ServicesCluster, frontend))
         } else if verdict == Verdict::ExternalLocalNodeport {
             self.verdicts.get(&(SetName::NodeportsCluster, frontend))
+        } else if verdict == Verdict::ExternalLocalRange {
+            self.verdicts.get(&(SetName::RangesCluster, frontend))
         } else {
             Some(&verdict)
         };
@@ -271,7 +310,11 @@ impl<A: Address> FrontendElements<A> {
 
     /// Returns the result of external policy Local if no endpoint is on this node.
     fn result_from_outside(&self, frontend: Frontend<A>) -> FrontendResult {
-        let maps = [SetName::ServicesLocal, SetName::NodeportsLocal];
+        let maps = [
+            SetName::ServicesLocal,
+            SetName::NodeportsLocal,
+            SetName::RangesLocal,
+        ];
         let rejects = maps.iter().any(|map| {
             let verdict = self.verdicts.get(&(*map, frontend));
             verdict == Some(&Verdict::Refuse)
@@ -315,20 +358,35 @@ impl<A: Address> FrontendElements<A> {
                 self.hairpin.contains(&endpoint.0)
             }
         };
+        // A connection to a port range keeps its port.
+        let first = self.first_port(frontend);
+        let port_of = |(_, port): &(A, u16)| if *port == 0 { first } else { *port };
         let listed = all.iter().map(|endpoint| ListedEndpoint {
-            address: SocketAddr::new(endpoint.0.into(), endpoint.1),
+            address: SocketAddr::new(endpoint.0.into(), port_of(endpoint)),
             local: is_local(endpoint),
         });
         listed.collect()
     }
 }
 
+/// Returns the text of port ranges after the first port.
+fn after_first(ranges: &BTreeSet<PortRange>) -> String {
+    let mut ranges = ranges.iter();
+    let first = ranges.next().map(|range| match range.last() {
+        last if last == range.first() => String::new(),
+        last => format!("-{last}"),
+    });
+    let others = ranges.map(|range| format!(",{range}"));
+    first.into_iter().chain(others).collect()
+}
+
 /// Returns the policy that a verdict shows, for an element without a label.
 fn policy_of(verdict: Verdict) -> Option<TrafficPolicy> {
     match verdict {
-        Verdict::ExternalLocal | Verdict::ExternalLocalNodeport | Verdict::Drop => {
-            Some(TrafficPolicy::Local)
-        }
+        Verdict::ExternalLocal
+        | Verdict::ExternalLocalNodeport
+        | Verdict::ExternalLocalRange
+        | Verdict::Drop => Some(TrafficPolicy::Local),
         Verdict::Dynamic(_)
         | Verdict::Restricted
         | Verdict::Deny

@@ -62,7 +62,8 @@ pub struct FrontendRow {
     /// The kind of the frontend; `None` if an element without a label has an address that is not a
     /// `ClusterIP`.
     pub kind: Option<AddressKind>,
-    /// The frontend as `protocol://address:port`. A node port has the unspecified address.
+    /// The frontend as `protocol://address:port`, or `protocol://address:first-last` for a port range. A
+    /// node port has the unspecified address.
     pub address: String,
     /// The family of the table that has the frontend: `IPv4` or `IPv6`.
     #[serde(serialize_with = "as_text")]
@@ -72,7 +73,7 @@ pub struct FrontendRow {
     pub protocol: Protocol,
     /// The address; `None` for a node port.
     pub ip: Option<IpAddr>,
-    /// The port.
+    /// The port; of port ranges the first one, also at the endpoints.
     pub port: u16,
     /// The traffic policy that applies to the frontend; `None` if no element shows it.
     pub policy: Option<TrafficPolicy>,

@@ -111,7 +111,7 @@ impl<A: Address> FamilyState<A> {
         let changed_claims = &dated_claims::<A>(before) ^ &dated_claims(after);
         let ports = changed_claims
             .iter()
-            .map(|(claim, _)| claim.protocol_and_port());
+            .filter_map(|(claim, _)| claim.protocol_and_port());
         self.changed_ports.extend(ports);
     }
 

@@ -168,6 +168,8 @@ impl<A: Address> FamilyState<A> {
         let changed = &before ^ &now;
         let ports = self.claims.ports_at(&changed);
         rivals.extend(self.claims.holders_of_ports(&ports, &changed));
+        let all_changed = &self.applied.node().all_addresses() ^ &node.all_addresses();
+        rivals.extend(self.claims.holders_of_ranges_at(&all_changed));
         rivals
     }
 

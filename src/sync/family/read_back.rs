@@ -33,9 +33,9 @@ pub(in crate::sync) struct ReadBack<A: Address> {
     unread: BTreeSet<ServiceName>,
     /// The frontends that unread Services had and may have lost.
     former_claims: BTreeMap<ServiceName, BTreeSet<Claim<A>>>,
-    /// The ranges of sources in the table, by the frontend that they are for, without those of
-    /// Services that were read.
-    source_ranges: BTreeMap<Claim<A>, Vec<Element<A>>>,
+    /// The ranges of sources and ports in the table, by the frontend that they are for, without those
+    /// of Services that were read.
+    ranges: BTreeMap<Claim<A>, Vec<Element<A>>>,
     /// The applied state before the read-back, which may be wrong.
     pub(super) previous: Applied<A>,
     /// The addresses that serve node ports in the table.
@@ -140,10 +140,12 @@ impl<A: Address> FamilyState<A> {
         unread.append(&mut self.dirty);
         unread.extend(previous.all_service_elements().into_keys().cloned());
         unread.extend(previous.kept_services().cloned());
-        let mut source_ranges: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for element in table.elements_of(SetName::SourceRanges) {
-            if let Some(claim) = Claim::of_element(element.set, &element.key) {
-                source_ranges.entry(claim).or_default().push(element);
+        let mut ranges: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for set in SetName::all().filter(|set| set.has_service_ranges()) {
+            for element in table.elements_of(set) {
+                if let Some(claim) = Claim::of_element(set, &element.key) {
+                    ranges.entry(claim).or_default().push(element);
+                }
             }
         }
         let node_ips = table.entries(SetName::NodeIps);
@@ -155,7 +157,7 @@ impl<A: Address> FamilyState<A> {
         self.read_back = Some(ReadBack {
             unread,
             former_claims: BTreeMap::new(),
-            source_ranges,
+            ranges,
             previous,
             node_ips,
             sides_changed,
@@ -297,7 +299,7 @@ impl<A: Address> FamilyState<A> {
         taken: &BTreeSet<ElementKey<A>>,
         read_back: &ReadBack<A>,
     ) -> bool {
-        let has_ranges = |claim: &Claim<A>| read_back.source_ranges.contains_key(claim);
+        let has_ranges = |claim: &Claim<A>| read_back.ranges.contains_key(claim);
         !service.differs
             && !self.skipped.contains(&service.name)
             && !service.claims.iter().any(has_ranges)
@@ -326,7 +328,7 @@ impl<A: Address> FamilyState<A> {
             .cloned()
             .collect();
         for claim in &service.claims {
-            let ranges = read_back.source_ranges.remove(claim).unwrap_or_default();
+            let ranges = read_back.ranges.remove(claim).unwrap_or_default();
             let is_of = |range: &Element<A>| {
                 self.is_of(&service.name, Some(claim), range, read_back)
                     && !taken.contains(&(range.set, range.key))
@@ -335,7 +337,7 @@ impl<A: Address> FamilyState<A> {
             let (own, others): (Vec<_>, Vec<_>) = ranges.into_iter().partition(is_of);
             elements.extend(own);
             if !others.is_empty() {
-                read_back.source_ranges.insert(*claim, others);
+                read_back.ranges.insert(*claim, others);
             }
         }
         if is_skipped {
@@ -400,7 +402,7 @@ impl<A: Address> FamilyState<A> {
         let unknown = self
             .read_back
             .as_ref()
-            .map(|read_back| &read_back.source_ranges)
+            .map(|read_back| &read_back.ranges)
             .filter(|ranges| !ranges.is_empty());
         let Some(unknown) = unknown else {
             return BTreeSet::new();
@@ -410,7 +412,7 @@ impl<A: Address> FamilyState<A> {
                 return None;
             };
             Claim::of_element(element.set, &element.key)
-                .filter(|claim| element.set == SetName::SourceRanges && unknown.contains_key(claim))
+                .filter(|claim| element.set.has_service_ranges() && unknown.contains_key(claim))
         });
         let claims: BTreeSet<_> = claims.collect();
         let ranges = claims.iter().filter_map(|claim| unknown.get(claim));
@@ -423,7 +425,7 @@ impl<A: Address> FamilyState<A> {
     pub(super) fn forget_ranges(&mut self, replaced: &BTreeSet<Claim<A>>) {
         if let Some(read_back) = &mut self.read_back {
             for claim in replaced {
-                read_back.source_ranges.remove(claim);
+                read_back.ranges.remove(claim);
             }
         }
     }
@@ -436,7 +438,7 @@ impl<A: Address> FamilyState<A> {
             .as_ref()
             .filter(|read_back| read_back.unread.is_empty())?;
         let mut transaction = self.applied.delete_unneeded();
-        let ranges = read_back.source_ranges.values().flatten();
+        let ranges = read_back.ranges.values().flatten();
         let deletes = ranges.map(|element| Operation {
             op: Op::Delete(element.set, element.key),
             service: None,
@@ -561,7 +563,7 @@ fn lists<A: Address>(
             let (set, key) = slot(number);
             match value(set, &key)? {
                 Value::Endpoint(address, port) => Some((address, port)),
-                Value::Nothing | Value::Verdict(_) => None,
+                Value::Nothing | Value::Verdict(_) | Value::Address(_) => None,
             }
         };
         Slots::in_order((0..SlotRange::CLUSTER).map_while(endpoint))

@@ -199,6 +199,7 @@ fn our_lines<A: Address>(table: &Table<A>) -> BTreeSet<String> {
             Value::Nothing => String::new(),
             Value::Verdict(verdict) => verdict.to_string(),
             Value::Endpoint(address, port) => format!("{address} . {port}"),
+            Value::Address(address) => address.to_string(),
         };
         let comment = element.comment.as_ref().map_or("", |text| text.parts().0);
         format!("{} {} = {value} # {comment}", element.set, element.key)

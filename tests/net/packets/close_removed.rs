@@ -117,7 +117,7 @@ impl Connection {
 }
 
 /// Waits until the node tracks no connection to this Pod that has an answer.
-fn await_forgotten(shop: &Shop, pod: &str) {
+pub(super) fn await_forgotten(shop: &Shop, pod: &str) {
     let ips = Family::ALL.map(|family| format!("src={} ", shop.cluster.pod(pod).ip(family)));
     wait_until(&format!("no connection to {pod} is tracked"), || {
         let is_left = |family| {

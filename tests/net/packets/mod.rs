@@ -45,6 +45,7 @@ mod node_port;
 mod node_port_addresses;
 mod owner;
 mod policies;
+mod port_ranges;
 mod prometheus;
 mod read_back;
 mod refusals;
@@ -129,6 +130,7 @@ const MODULES: &[fn() -> Vec<Trial>] = &[
     node_port::tests,
     node_port_addresses::tests,
     owner::tests,
+    port_ranges::tests,
     refusals::tests,
     refuse_load_balancer_ports::tests,
     read_back::tests,

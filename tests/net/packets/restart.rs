@@ -107,7 +107,7 @@ fn no_connection_fails_while_the_daemon_is_killed_and_upgraded() {
 }
 
 /// Returns every chain, set, map and rule with its handle. A recreated object has another handle.
-fn handles(shop: &Shop, family: Family) -> Vec<String> {
+pub(super) fn handles(shop: &Shop, family: Family) -> Vec<String> {
     let [kind, name] = family.table();
     let listing = shop
         .cluster

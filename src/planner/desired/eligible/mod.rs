@@ -2,10 +2,12 @@
 //! (`pkg/proxy/topology.go`).
 
 use std::collections::BTreeSet;
+use std::mem;
 use std::sync::Arc;
 
-use super::EndpointAddr;
 use super::maglev::WeightedEndpoint;
+use super::spread::Lists;
+use super::{EndpointAddr, Route};
 use crate::planner::model::{
     self, Address, EndpointSlice, Hints, NewEndpoints, ServicePort, Weights,
 };
@@ -42,12 +44,52 @@ impl<A> EligibleEndpoints<A> {
     }
 }
 
+impl<A> EligibleEndpoints<A> {
+    /// Takes the lists that the routes in use need.
+    pub(super) fn take_used_lists(&mut self, routes: [(Route, bool); 2]) -> Lists<A> {
+        let uses = |wanted: &[Route]| {
+            let mut used = routes.iter().filter(|(_, is_used)| *is_used);
+            used.any(|(route, _)| wanted.contains(route))
+        };
+        let (cluster, local) = (mem::take(&mut self.cluster), mem::take(&mut self.local));
+        let if_used = |wanted: &[Route], list| if uses(wanted) { list } else { Vec::new() };
+        Lists {
+            cluster: if_used(&[Route::Cluster, Route::LocalPolicy], cluster),
+            local: if_used(&[Route::Local, Route::LocalPolicy], local),
+        }
+    }
+}
+
+/// The ports in slices that a frontend leads to.
+#[derive(Clone, Copy, Debug)]
+pub enum PortOfSlices<'a> {
+    /// Those with the name and protocol of a Service port.
+    Of(&'a ServicePort),
+    /// Any, since a connection to a port range keeps its port: an endpoint has the number 0.
+    Any,
+}
+
+impl PortOfSlices<'_> {
+    /// Returns the numbers that the endpoints of a slice have.
+    fn numbers(self, slice: &EndpointSlice) -> impl Iterator<Item = u16> {
+        let (port, any) = match self {
+            Self::Of(port) => (Some(port), None),
+            Self::Any => (None, Some(0)),
+        };
+        let of_port = port.into_iter().flat_map(|port| {
+            let ports = slice.ports.iter();
+            ports.filter(|own| own.name == port.name && own.protocol == port.protocol)
+        });
+        of_port.map(|own| own.port).chain(any)
+    }
+}
+
 /// Sorts the endpoints of a port by policy; `zone` is the zone of this node.
 ///
 /// Addresses for which `is_endpoint` returns `false` are ignored.
 #[must_use]
 pub fn eligible<A: Address>(
-    port: &ServicePort,
+    port: PortOfSlices<'_>,
     slices: &[&EndpointSlice],
     zone: Option<&str>,
     is_endpoint: impl Fn(A) -> bool,
@@ -111,7 +153,7 @@ pub fn eligible<A: Address>(
 
 /// Returns the sorted endpoints of a port, in any state.
 pub(super) fn in_any_state<A: Address>(
-    port: &ServicePort,
+    port: PortOfSlices<'_>,
     slices: &[&EndpointSlice],
 ) -> Box<[EndpointAddr<A>]> {
     let merged = merge(port, slices, |_: A| true);
@@ -142,7 +184,7 @@ type MergedEndpoint<'a, A> = (EndpointAddr<A>, &'a model::Endpoint<A>);
 /// address. Then the conditions decide, then the time of the change, then the node; never the name
 /// of a slice or the order.
 fn merge<'a, A: Address>(
-    port: &ServicePort,
+    port: PortOfSlices<'_>,
     slices: &[&'a EndpointSlice],
     is_endpoint: impl Fn(A) -> bool,
 ) -> Vec<MergedEndpoint<'a, A>> {
@@ -151,16 +193,13 @@ fn merge<'a, A: Address>(
         let Some(addresses) = A::endpoints(&slice.addresses) else {
             continue;
         };
-        let matching = slice.ports.iter().filter(|slice_port| {
-            slice_port.name == port.name && slice_port.protocol == port.protocol
-        });
-        for slice_port in matching {
+        for number in port.numbers(slice) {
             listed.extend(
                 addresses
                     .iter()
                     .filter(|endpoint| is_endpoint(endpoint.address))
                     .map(|endpoint| {
-                        let key = (endpoint.address, slice_port.port);
+                        let key = (endpoint.address, number);
                         ((key, endpoint), slice.triggered)
                     }),
             );
@@ -192,7 +231,7 @@ fn precedence<'a, A>(
 
 /// Returns the weight of each endpoint of a port times its share if some are new, sorted by endpoint.
 pub(super) fn weighted<A: Address>(
-    port: &ServicePort,
+    port: PortOfSlices<'_>,
     slices: &[&EndpointSlice],
     weights: Option<&Weights>,
     new: Option<&NewEndpoints>,
@@ -218,7 +257,7 @@ pub(super) fn ready_local_addresses<A: Address>(
 ) -> BTreeSet<A> {
     ports
         .iter()
-        .flat_map(|port| merge(port, slices, &is_endpoint))
+        .flat_map(|port| merge(PortOfSlices::Of(port), slices, &is_endpoint))
         .filter(|(_, endpoint)| endpoint.is_local() && endpoint.ready)
         .map(|((address, _), _)| address)
         .collect()

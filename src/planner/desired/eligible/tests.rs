@@ -74,7 +74,12 @@ fn http() -> ServicePort {
 
 fn sorted(texts: &[&str], zone: Option<&str>) -> EligibleEndpoints<Ipv4Addr> {
     let slices: Vec<_> = texts.iter().map(|text| slice(text)).collect();
-    eligible(&http(), &slices.iter().collect::<Vec<_>>(), zone, |_| true)
+    eligible(
+        PortOfSlices::Of(&http()),
+        &slices.iter().collect::<Vec<_>>(),
+        zone,
+        |_| true,
+    )
 }
 
 /// Returns the last digits of the addresses.
@@ -298,7 +303,7 @@ fn slices_that_disagree_are_decided_by_conditions_then_by_time() {
         });
         let [one, other] = &slices;
         for order in [[one, other], [other, one]] {
-            let sorted = eligible(&http(), &order, None, |_| true);
+            let sorted = eligible(PortOfSlices::Of(&http()), &order, None, |_| true);
             assert_eq!(digits(&sorted.local), local, "{order:?}");
             assert_eq!(digits(&sorted.cluster), "1", "{order:?}");
         }

@@ -309,6 +309,20 @@ impl<A: Address> NodeElements<A> {
         self.node_ips.iter().copied()
     }
 
+    /// Returns the addresses of the node: those that serve node ports, and those of the Node object.
+    #[must_use]
+    pub fn all_addresses(&self) -> BTreeSet<A> {
+        let named = self.named.iter().chain(&self.primary_ip);
+        named.chain(&self.node_ips).copied().collect()
+    }
+
+    /// Returns whether an address is one of [`Self::all_addresses`].
+    pub(super) fn is_address_of_node(&self, address: A) -> bool {
+        self.node_ips.contains(&address)
+            || self.named.contains(&address)
+            || self.primary_ip == Some(address)
+    }
+
     /// Returns whether an address serves node ports.
     #[must_use]
     pub fn is_node_ip(&self, address: A) -> bool {

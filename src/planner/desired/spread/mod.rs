@@ -3,11 +3,12 @@
 
 use std::iter::repeat_n;
 
-use super::maglev::{self, TooManySlots, WeightedEndpoint};
+use super::claims::port_ranges;
+use super::maglev::{self, SlotOrder, TooManySlots, WeightedEndpoint};
 use super::port::Selection;
 use super::{EndpointAddr, PortSlots, Slots, UnservedReason};
 use crate::planner::model::parse::annotation;
-use crate::planner::model::{Address, Service, Weights};
+use crate::planner::model::{Address, Balance, Service, Weights};
 
 /// The maximum number of slots of a list without a table whose endpoints have weights.
 const MAX_WEIGHTED: usize = 4096;
@@ -71,7 +72,29 @@ pub(super) fn spread<A: Address>(
 ) -> Spread<A> {
     let mut unserved = Vec::new();
     let selection = Selection::of(service);
+    match fitting(service, selection, lists, weights, &mut unserved) {
+        Ok(lists) => Spread {
+            selection,
+            lists,
+            unserved,
+        },
+        Err(TooManySlots) => first_slots(selection, lists, unserved),
+    }
+}
+
+/// Assigns slots for this selection, and reports what is left out because it needs too many.
+///
+/// # Errors
+/// There are too many slots without slow start and weights, too.
+pub(super) fn fitting<A: Address>(
+    service: &Service,
+    selection: Selection,
+    lists: &Lists<A>,
+    weights: &PortWeights<A>,
+    unserved: &mut Vec<UnservedReason>,
+) -> Result<PortSlots<A>, TooManySlots> {
     let limit = MAX_OF_SERVICE / frontends::<A>(service).max(1);
+    let how = (selection, slot_order(service, selection));
     let whole = weights.whole.as_deref();
     if whole.is_some_and(|whole| has_no_weight(&lists.cluster, whole)) {
         let problem = "all endpoints of a port have weight 0";
@@ -89,27 +112,14 @@ pub(super) fn spread<A: Address>(
             "a port needs too many slots for these weights",
         ),
     ] {
-        let slots = weights.map(|weights| slots(selection, lists, Some(weights), whole, limit));
+        let slots = weights.map(|weights| slots(how, lists, Some(weights), whole, limit));
         match slots {
-            Some(Ok(lists)) => {
-                return Spread {
-                    selection,
-                    lists,
-                    unserved,
-                };
-            }
+            Some(Ok(lists)) => return Ok(lists),
             Some(Err(TooManySlots)) => unserved.push(no_effect(annotation, problem)),
             None => {}
         }
     }
-    match slots(selection, lists, None, None, limit) {
-        Ok(lists) => Spread {
-            selection,
-            lists,
-            unserved,
-        },
-        Err(TooManySlots) => first_slots(selection, lists, unserved),
-    }
+    slots(how, lists, None, None, limit)
 }
 
 /// Returns the number of frontends of a Service in family `A`.
@@ -122,7 +132,8 @@ fn frontends<A: Address>(service: &Service) -> usize {
     let ips = ips.into_iter().flatten().copied();
     let addresses = ips.filter_map(A::from_ip).count();
     let node_ports = service.ports.iter().filter_map(|port| port.node_port);
-    service.ports.len() * addresses + node_ports.count()
+    let ranges = port_ranges(service).map_or(0, |ranges| ranges.protocols().count());
+    (service.ports.len() + ranges) * addresses + node_ports.count()
 }
 
 /// Returns the reason why an annotation has no effect.
@@ -208,12 +219,25 @@ fn gcd(one: u16, other: u16) -> u16 {
     }
 }
 
+/// Returns what the slots of an endpoint follow from.
+///
+/// A client has the same endpoint at a port as at the port ranges, if a hash of its address selects
+/// both: the control connection of FTP or SIP belongs to ports of a range.
+fn slot_order(service: &Service, selection: Selection) -> SlotOrder {
+    let by_source = selection == Selection::Hashed(Balance::Source);
+    if by_source && port_ranges(service).is_some() {
+        SlotOrder::OfAddress
+    } else {
+        SlotOrder::OfEndpoint
+    }
+}
+
 /// Assigns slots to the endpoints of both lists by weight.
 ///
 /// The size of a table follows from the `whole` weights: if it changed while shares grow, most
 /// connections would change their endpoint.
 fn slots<A: Address>(
-    selection: Selection,
+    (selection, order): (Selection, SlotOrder),
     lists: &Lists<A>,
     weights: Option<&[WeightedEndpoint<A>]>,
     whole: Option<&[WeightedEndpoint<A>]>,
@@ -224,7 +248,7 @@ fn slots<A: Address>(
         match selection {
             Selection::Hashed(_) => {
                 let size = maglev::size(&weighted_or_equal(list, whole), limit)?;
-                Ok(Slots::in_order(maglev::table(&weighted, size)))
+                Ok(Slots::in_order(maglev::table(&weighted, size, order)))
             }
             Selection::Random | Selection::Sticky(_) => repeated(&weighted, limit),
         }

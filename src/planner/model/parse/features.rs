@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::duration::{GoDuration, NotADuration};
 use crate::planner::model::{
-    Balance, NoLocalEndpoint, RejectReason, ServiceFeatures, TrafficPolicy, WeightTarget, Weights,
-    wire,
+    Balance, NoLocalEndpoint, PortRange, PortRanges, Protocol, RejectReason, ServiceFeatures,
+    TrafficPolicy, WeightTarget, Weights, wire,
 };
 
 use super::{ip, is_name};
@@ -51,9 +51,13 @@ pub(super) fn features(
     rejected: &mut Vec<RejectReason>,
 ) -> Option<Box<ServiceFeatures>> {
     let mut parse = Parse(rejected);
-    let unsupported = |_: &str| Err::<(), _>("this version does not support it".to_owned());
-    let port_ranges = annotations.port_ranges.as_deref();
-    let _unsupported = parse.annotation(name::PORT_RANGES, port_ranges, unsupported);
+    let port_ranges = parse.annotation(
+        name::PORT_RANGES,
+        annotations.port_ranges.as_deref(),
+        port_ranges,
+    );
+    let of_tcp = |ranges: &PortRanges| ranges.of(Protocol::Tcp).next().is_some();
+    let has_tcp = context.has_tcp || port_ranges.as_ref().is_some_and(of_tcp);
     let features = ServiceFeatures {
         balance: parse.annotation(name::BALANCE, annotations.balance.as_deref(), |text| {
             balance(text, context.affinity)
@@ -68,9 +72,10 @@ pub(super) fn features(
             .annotation(
                 name::CLOSE_REMOVED,
                 annotations.close_removed.as_deref(),
-                |text| close_removed(text, context.has_tcp),
+                |text| close_removed(text, has_tcp),
             )
             .unwrap_or_default(),
+        port_ranges,
         no_local_endpoint: parse.annotation(
             name::NO_LOCAL_ENDPOINT,
             annotations.external_local_without_endpoints.as_deref(),
@@ -78,6 +83,16 @@ pub(super) fn features(
         ),
     };
     (features != ServiceFeatures::default()).then(|| Box::new(features))
+}
+
+/// Reports port ranges of a headless Service, which has no address to serve them at.
+pub(super) fn reject_ranges_of_headless(
+    annotations: &wire::WireAnnotations,
+    rejected: &mut Vec<RejectReason>,
+) {
+    let headless = |_: &str| Err::<(), _>("a headless Service has no address".to_owned());
+    let ranges = annotations.port_ranges.as_deref();
+    let _rejected = Parse(rejected).annotation(name::PORT_RANGES, ranges, headless);
 }
 
 /// The list of what is rejected.
@@ -154,6 +169,38 @@ fn close_removed(text: &str, has_tcp: bool) -> Result<bool, String> {
         return Err("the Service has no TCP port".to_owned());
     }
     Ok(closes)
+}
+
+/// Parses `kube-dnat.io/port-ranges`: `30000-30999/udp,5060/tcp`.
+fn port_ranges(text: &str) -> Result<PortRanges, String> {
+    let entries: Vec<_> = text.split(',').map(str::trim).collect();
+    if entries.len() > PortRanges::MAX {
+        return Err(format!("there are more than {} ranges", PortRanges::MAX));
+    }
+    let ranges: Result<Vec<_>, _> = entries.into_iter().map(port_range).collect();
+    PortRanges::new(ranges?).map_err(|error| error.to_string())
+}
+
+/// Parses a port number, which has no sign.
+fn port(text: &str) -> Option<u16> {
+    let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_digits)
+}
+
+/// Parses a range of ports, or a single port, with its protocol.
+fn port_range(text: &str) -> Result<(Protocol, PortRange), String> {
+    let of_protocol = |name: &str| {
+        let mut all = Protocol::ALL.into_iter();
+        all.find(|protocol| protocol.to_string() == name)
+    };
+    let parse = |text: &str| {
+        let (ports, protocol) = text.rsplit_once('/')?;
+        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+        let range = PortRange::new(port(first)?, port(last)?)?;
+        Some((of_protocol(protocol)?, range))
+    };
+    let expected = "FIRST-LAST/PROTOCOL with ports from 1 to 65535 and tcp, udp or sctp";
+    parse(text).ok_or_else(|| format!("{text:?} is not of the form {expected}"))
 }
 
 /// Parses `kube-dnat.io/external-local-without-endpoints`.

@@ -9,7 +9,7 @@ use crate::planner::model::{
     Object, ObjectKind, Protocol, RejectReason, Service, ServicePort, TrafficPolicy, Update, wire,
 };
 
-use super::features::{FeatureContext, features};
+use super::features::{FeatureContext, features, reject_ranges_of_headless};
 use super::{created, ip, is_name, port_number, protocol, service_name, update};
 
 /// Converts a Service.
@@ -22,8 +22,11 @@ pub fn service(service: &wire::WireService) -> Update {
         let spec = &service.spec;
         if service.metadata.labels.service_proxy_name.is_some()
             || spec.service_type == "ExternalName"
-            || spec.cluster_ip == "None"
         {
+            return None;
+        }
+        if spec.cluster_ip == "None" {
+            reject_ranges_of_headless(&service.metadata.annotations, rejected);
             return None;
         }
         let cluster_ips = ip::addresses(cluster_ips(spec), rejected);

@@ -12,11 +12,15 @@ const FRONTEND: [LookupField; 3] = [
 /// The key of a node port.
 const NODEPORT: [LookupField; 2] = [LookupField::Protocol, LookupField::Dport];
 
+/// The key of an address with port ranges.
+const RANGES: [LookupField; 2] = [LookupField::Protocol, LookupField::Daddr];
+
 /// Returns the chains from a frontend to the choice of its endpoint, or to a rejection.
 pub(super) fn dispatch(program: &Program) -> Vec<Chain> {
     let pods = &program.pods;
     let frontends = [SetName::ServicesCluster, SetName::ServicesLocal];
     let nodeports = [SetName::NodeportsCluster, SetName::NodeportsLocal];
+    let ranges = [SetName::RangesCluster, SetName::RangesLocal];
     vec![
         refuse(),
         deny(),
@@ -27,6 +31,10 @@ pub(super) fn dispatch(program: &Program) -> Vec<Chain> {
         regular(
             ChainName::ExternalLocalNodeport,
             external_local(pods, &NODEPORT, nodeports),
+        ),
+        regular(
+            ChainName::ExternalLocalRange,
+            external_local(pods, &RANGES, ranges),
         ),
         restricted(),
         unserved(),

@@ -24,12 +24,12 @@ pub const DSTNAT: i32 = -101;
 /// It is after the standard -100, so that another program that serves an address of a ServiceCIDR
 /// (`service.kubernetes.io/service-proxy-name`) comes first: the kernel evaluates no further NAT
 /// chain for a connection that is translated (`nf_nat_inet_fn`).
-const AFTER_DSTNAT: i32 = -90;
+pub(super) const AFTER_DSTNAT: i32 = -90;
 
 /// The priority of the chains that pin clients and masquerade, one before the standard 100.
 ///
 /// The kernel would not evaluate them for a connection that another program masquerades first.
-const SRCNAT: i32 = 99;
+pub(super) const SRCNAT: i32 = 99;
 
 /// The match on connections from Pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use super::{reasons, service::as_service};
 use crate::planner::model::parse::service;
 use crate::planner::model::wire::WireService;
 use crate::planner::model::{
-    Balance, NoLocalEndpoint, ServiceFeatures, Update, WeightTarget, Weights,
+    Balance, NoLocalEndpoint, PortRange, Protocol, ServiceFeatures, Update, WeightTarget, Weights,
 };
 
 #[test]
@@ -86,6 +86,59 @@ fn annotations_switch_features_on() {
     ];
     let found = features(&format!("kube-dnat.io/weights: '{weights}'"));
     assert_eq!(found.unwrap().weights, Some(Weights::new(targets)));
+}
+
+#[test]
+fn port_ranges_are_sorted_by_protocol_and_port() {
+    let found = features("kube-dnat.io/port-ranges: '5060/udp, 30000-30999/udp,1-65535/tcp'");
+    let ranges = found.unwrap().port_ranges.unwrap();
+    assert!(ranges.protocols().eq([Protocol::Tcp, Protocol::Udp]));
+    let texts: Vec<_> = ranges
+        .of(Protocol::Udp)
+        .map(|range| range.to_string())
+        .collect();
+    assert_eq!(texts, ["5060", "30000-30999"]);
+    let all = PortRange::new(1, 65535).unwrap();
+    assert!(ranges.of(Protocol::Tcp).eq([all]));
+    assert!(all.contains(65535) && !all.contains(0));
+}
+
+#[test]
+fn bad_port_ranges_have_no_effect_and_are_reported_once() {
+    let expected = "is not of the form FIRST-LAST/PROTOCOL with ports from 1 to 65535 and tcp, udp \
+                    or sctp";
+    let too_many = vec!["1/tcp"; 65].join(",");
+    for (text, problem) in [
+        ("", format!("\"\" {expected}")),
+        ("80", format!("\"80\" {expected}")),
+        ("80/icmp", format!("\"80/icmp\" {expected}")),
+        ("0-9/tcp", format!("\"0-9/tcp\" {expected}")),
+        ("9-8/tcp", format!("\"9-8/tcp\" {expected}")),
+        ("1-65536/tcp", format!("\"1-65536/tcp\" {expected}")),
+        ("+1-2/tcp", format!("\"+1-2/tcp\" {expected}")),
+        ("1-2-3/tcp", format!("\"1-2-3/tcp\" {expected}")),
+        (
+            "9/tcp,10-20/udp,1-10/udp",
+            "1-10/udp and 10-20/udp overlap".to_owned(),
+        ),
+        (&too_many, "there are more than 64 ranges".to_owned()),
+    ] {
+        let update = service_with(&format!("kube-dnat.io/port-ranges: '{text}'"), "");
+        let reason = format!("annotation kube-dnat.io/port-ranges has no effect: {problem}");
+        assert_eq!(reasons(&update), [reason]);
+        assert_eq!(as_service(&update).features, None, "{text}");
+    }
+}
+
+#[test]
+fn port_ranges_of_a_headless_service_are_reported() {
+    let yaml = "metadata: {name: a, namespace: b, annotations: {kube-dnat.io/port-ranges: 1/tcp}}\n\
+                spec: {clusterIP: None}";
+    let update = service(&yaml_serde::from_str(yaml).unwrap());
+    let reason =
+        "annotation kube-dnat.io/port-ranges has no effect: a headless Service has no address";
+    assert_eq!(reasons(&update), [reason]);
+    assert_eq!(update.object, None);
 }
 
 #[test]
@@ -199,13 +252,4 @@ fn connections_are_closed_at_tcp_ports_only() {
         let expected: &[&str] = if has_effect { &[] } else { &[reason] };
         assert_eq!(reasons(&update), expected, "{protocol}");
     }
-}
-
-#[test]
-fn an_annotation_that_this_version_does_not_support_is_reported() {
-    let update = service_with("kube-dnat.io/port-ranges: x", "");
-    let reason =
-        "annotation kube-dnat.io/port-ranges has no effect: this version does not support it";
-    assert_eq!(reasons(&update), [reason]);
-    assert_eq!(as_service(&update).features, None);
 }
