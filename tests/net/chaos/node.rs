@@ -11,8 +11,8 @@ use super::history::History;
 use super::kernel;
 use super::services::{PODS, Shop, UDP_PORT, WEB_PORT};
 use crate::api_server::Server;
+use crate::lab::http::ask;
 use crate::lab::{self, Cluster, DEADLINE, Family, WebServer, manifest, nft, patient};
-use crate::packets::ask;
 
 /// The port at which the daemon reports its status.
 const METRICS_PORT: u16 = 10_249;

@@ -21,6 +21,7 @@ mod daemon;
 mod family;
 mod flow;
 mod host;
+pub(crate) mod http;
 mod kernel;
 pub(crate) mod manifest;
 mod namespace;

@@ -136,6 +136,10 @@ pub(super) fn uninterrupted<T>(mut read: impl FnMut() -> io::Result<T>) -> io::R
     }
 }
 
+/// The deadline for a packet that should be dropped. It is long enough for a reject or an answer, and
+/// shorter than the retransmission of a SYN.
+pub(super) const BRIEFLY: Duration = Duration::from_millis(400);
+
 /// One connection to an address, or one datagram to it from a socket of its own.
 #[derive(Clone, Debug)]
 pub(crate) struct Probe<'a> {
@@ -177,11 +181,10 @@ impl<'a> Probe<'a> {
         self
     }
 
-    /// Sets the deadline for a packet that should be dropped. It is long enough for a reject or an
-    /// answer, and shorter than the retransmission of a SYN.
+    /// Sets the deadline for a packet that should be dropped ([`BRIEFLY`]).
     pub(crate) fn briefly(self) -> Self {
         Self {
-            deadline: Duration::from_millis(400),
+            deadline: BRIEFLY,
             ..self
         }
     }

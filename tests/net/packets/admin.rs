@@ -8,9 +8,9 @@ use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::health_check::ask;
 use super::shop::{NODE_PORT, Shop, cart, cart_on_every_frontend, cart_slices};
 use super::{Daemon, Family, Protocol};
+use crate::lab::http::{ask, status};
 use crate::lab::{Host, Service, wait_until};
 
 pub(super) fn tests() -> Vec<Trial> {
@@ -43,9 +43,8 @@ fn manifests(shop: &Shop) -> String {
 /// Sends a request; returns the status and the body of the answer.
 fn answer(from: &Host, to: (IpAddr, u16), what: &str, body: &str) -> (u16, String) {
     let answer = ask(from, to, what, body).unwrap_or_else(|error| panic!("{what}: {error}"));
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-    let status = head.split(' ').nth(1).expect("a status");
-    (status.parse().expect("a number"), body.to_owned())
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
+    (status(&answer).expect("a status"), body.to_owned())
 }
 
 /// Waits for the end of the sync in progress: the sync loop answers `/debug/state` between two

@@ -14,9 +14,9 @@ use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
 use super::admin::await_sync;
-use super::health_check::ask;
 use super::shop::{Shop, cart, cart_slices};
 use super::{Daemon, Family, Host};
+use crate::lab::http::ask;
 use crate::lab::{DEADLINE, wait_until};
 
 pub(super) fn tests() -> Vec<Trial> {

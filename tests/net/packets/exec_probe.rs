@@ -7,9 +7,9 @@ use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 
 use super::Daemon;
-use super::health_check::ask;
 use super::image::{self, read};
 use super::shop::Shop;
+use crate::lab::http::ask;
 use crate::lab::{Family, Manifests, wait_until};
 
 pub(super) fn tests() -> Vec<Trial> {

@@ -1,7 +1,6 @@
 //! The health checks at `healthCheckNodePort` of Services with external traffic policy Local.
 
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
@@ -9,7 +8,8 @@ use serde_json::json;
 
 use super::shop::{Shop, cart, cart_slices};
 use super::{Daemon, Family, Host, Protocol, names, servers};
-use crate::lab::{DEADLINE, Service, Slices, wait_until};
+use crate::lab::http::{ask, get_briefly};
+use crate::lab::{Service, Slices, wait_until};
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::health_check;
@@ -41,38 +41,6 @@ fn with_health_check(port: u16, n: u8) -> Service {
 /// Sends a GET request; returns the whole answer.
 fn get(from: &Host, to: (IpAddr, u16), path: &str) -> std::io::Result<String> {
     ask(from, to, &format!("GET {path}"), "")
-}
-
-/// Sends a request (`METHOD /path`) with a body; returns the whole answer.
-pub(crate) fn ask(
-    from: &Host,
-    to: (IpAddr, u16),
-    what: &str,
-    body: &str,
-) -> std::io::Result<String> {
-    ask_with(from, to, what, "", body)
-}
-
-/// Does the same with more header lines, each with its end.
-pub(super) fn ask_with(
-    from: &Host,
-    to: (IpAddr, u16),
-    what: &str,
-    headers: &str,
-    body: &str,
-) -> std::io::Result<String> {
-    from.namespace.run(|| {
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::from(to), DEADLINE)?;
-        stream.set_read_timeout(Some(DEADLINE))?;
-        let (at, len) = (SocketAddr::from(to), body.len());
-        write!(
-            stream,
-            "{what} HTTP/1.1\r\nHost: {at}\r\n{headers}Content-Length: {len}\r\n\r\n{body}"
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    })
 }
 
 /// Waits until an outside client gets this status; returns the answer.
@@ -243,7 +211,7 @@ fn health_checks_are_served_at_load_balancer_ips_of_the_node() {
     node.hold(&ips);
     let daemon = shop.start(&(local(PORT).yaml() + &slices));
     let answers = |ip| {
-        let answer = get(&shop.cluster.client, (ip, PORT), "/");
+        let answer = get_briefly(&shop.cluster.client, (ip, PORT), "/");
         answer.is_ok_and(|answer| answer.ends_with(&body(1)))
     };
     let until = |what: &str, serves: bool| {
@@ -251,7 +219,10 @@ fn health_checks_are_served_at_load_balancer_ips_of_the_node() {
             wait_until(&format!("{ip} {what}"), || answers(ip) == serves);
         }
         for family in Family::ALL {
-            assert!(answers(family.lan(2)), "the node's own address, {what}");
+            let answer = get(&shop.cluster.client, (family.lan(2), PORT), "/");
+            let answer =
+                answer.unwrap_or_else(|error| panic!("the node's own address, {what}: {error}"));
+            assert!(answer.ends_with(&body(1)), "{what}: {answer}");
         }
     };
     until("is served", true);
@@ -283,7 +254,7 @@ fn health_checks_are_served_at_the_node_port_addresses() {
         &shop.manifests,
         &["--nodeport-addresses", &ranges],
     );
-    let answers = |ip| get(&shop.cluster.client, (ip, PORT), "/").is_ok();
+    let answers = |ip| get_briefly(&shop.cluster.client, (ip, PORT), "/").is_ok();
     for ip in other {
         wait_until("the health check is served", || answers(ip));
     }

@@ -9,9 +9,9 @@ use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 use serde::de::DeserializeOwned;
 
-use super::health_check::ask;
 use super::shop::{Shop, cart, cart_slices};
 use super::{Daemon, everywhere, names, servers};
+use crate::lab::http::ask;
 use crate::lab::{Family, Image, Manifests, Run, nft, wait_until};
 
 pub(super) fn tests() -> Vec<Trial> {

@@ -77,8 +77,6 @@ use libtest_mimic::Trial;
 
 use crate::lab::{Cluster, Daemon, Family, Host, Manifests, Probe, Protocol, Server};
 
-pub(crate) use health_check::ask;
-
 /// The tests of this folder.
 pub(crate) fn tests() -> Vec<Trial> {
     MODULES.iter().flat_map(|tests| tests()).collect()

@@ -9,10 +9,10 @@ use kube_dnat::logging::LogEvent;
 use libtest_mimic::Trial;
 
 use super::drift::assert_no_drift;
-use super::health_check::ask;
 use super::restart::{assert_every_frontend_is_served, manifests};
 use super::shop::{NODE_PORT, Shop, cart_on_every_frontend, cart_slices};
 use super::{Daemon, Family, Protocol, names, servers};
+use crate::lab::http::ask;
 use crate::lab::{nft, run_command, supports_owned_tables, wait_until};
 
 pub(super) fn tests() -> Vec<Trial> {

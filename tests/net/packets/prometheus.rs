@@ -9,9 +9,9 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::health_check::ask_with;
 use super::shop::{Shop, cart_on_every_frontend, cart_slices};
 use super::{Daemon, Family, everywhere};
+use crate::lab::http::ask_with;
 use crate::lab::{objects, wait_until};
 
 pub(super) fn tests() -> Vec<Trial> {
