@@ -22,8 +22,8 @@ pub(crate) fn ask_with(
     exchange(from, to, DEADLINE, what, headers, body)
 }
 
-/// Sends a GET request to an address that may not answer: the connection must be established as
-/// fast as that of [`Probe::briefly`](super::Probe::briefly).
+/// Sends a GET request to an address where maybe nothing answers: it waits as long as
+/// [`Probe::briefly`](super::Probe::briefly).
 pub(crate) fn get_briefly(from: &Host, to: (IpAddr, u16), path: &str) -> io::Result<String> {
     exchange(from, to, BRIEFLY, &format!("GET {path}"), "", "")
 }
@@ -36,15 +36,15 @@ pub(crate) fn status(answer: &str) -> Option<u16> {
 fn exchange(
     from: &Host,
     to: (IpAddr, u16),
-    connect: Duration,
+    deadline: Duration,
     what: &str,
     headers: &str,
     body: &str,
 ) -> io::Result<String> {
     let (to, len) = (SocketAddr::from(to), body.len());
     from.namespace.run(|| {
-        let mut stream = TcpStream::connect_timeout(&to, connect)?;
-        stream.set_read_timeout(Some(DEADLINE))?;
+        let mut stream = TcpStream::connect_timeout(&to, deadline)?;
+        stream.set_read_timeout(Some(deadline))?;
         write!(
             stream,
             "{what} HTTP/1.1\r\nHost: {to}\r\n{headers}Content-Length: {len}\r\n\r\n{body}"

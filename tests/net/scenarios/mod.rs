@@ -4,6 +4,10 @@
 //! Each scenario runs twice. In one run all objects exist when kube-dnat starts. In the other run
 //! the objects arrive one at a time in a random order, which `SCENARIO_SEED` repeats.
 
+mod line;
+mod metrics;
+mod objects;
+mod probes;
 mod read;
 mod run;
 
