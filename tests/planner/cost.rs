@@ -139,7 +139,7 @@ fn cost_in(mut state: State, before: [Event; 2], change: Event) -> (usize, usize
 }
 
 /// Returns the operations and bytes of changes of frontends that outside clients use.
-fn external_costs(count: u32) -> [(&'static str, (usize, usize)); 4] {
+fn external_costs(count: u32) -> [(&'static str, (usize, usize)); 5] {
     let last_local_removed = |answer| {
         let local = with(service(Some(30080)), |service| {
             service.external_policy = TrafficPolicy::Local;
@@ -167,6 +167,18 @@ fn external_costs(count: u32) -> [(&'static str, (usize, usize)); 4] {
         });
         cost_in(state, [service(None), slice(0..count)], with_ip)
     };
+    let with_source_ranges = |source_ranges: &[&str]| {
+        with(service(None), |service| {
+            service.load_balancer_ips = [IpAddr::from([198, 51, 100, 7])].into();
+            let ranges = source_ranges.iter();
+            service.source_ranges = ranges.map(|range| range.parse().unwrap()).collect();
+        })
+    };
+    let source_ranges_set = {
+        let before = [with_source_ranges(&[]), slice(0..count)];
+        let change = with_source_ranges(&["192.0.2.0/24", "203.0.113.0/24"]);
+        cost_in(state(), before, change)
+    };
     [
         (
             "external-local: no local endpoint left",
@@ -181,6 +193,7 @@ fn external_costs(count: u32) -> [(&'static str, (usize, usize)); 4] {
             "load-balancer IP: added, others refused",
             load_balancer_ip_added(true),
         ),
+        ("load-balancer IP: two source ranges set", source_ranges_set),
     ]
 }
 

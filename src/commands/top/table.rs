@@ -86,7 +86,7 @@ pub(super) struct ServiceRow {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct DeniedRow {
-    /// The reason: `no_endpoints` or `no_local_endpoints`.
+    /// The reason, as [`Denial::name`] has it.
     pub(super) reason: &'static str,
     /// The reason in words.
     #[serde(skip)]

@@ -114,6 +114,7 @@ impl<'a, A: Address> ElementWriter<'a, A> {
         let maps = maps(frontend.kind());
         if map == SetName::ServicesRestricted {
             self.push_verdict(maps.dispatch, frontend, Verdict::Restricted);
+            self.push_verdict(SetName::ServicesDenied, frontend, Verdict::Deny);
         }
         match route {
             Route::Cluster | Route::Local => {}

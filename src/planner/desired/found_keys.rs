@@ -19,12 +19,12 @@ pub fn verdict_keys<A: Address>(claim: &Claim<A>) -> Vec<(SetName, Key<A>)> {
         Claim::Ranges(protocol, address) => FrontendKey::Ranges(protocol, address),
     };
     let (maps, protocol) = (maps(frontend.kind()), claim.protocol());
-    let restricted = match frontend.kind() {
-        FrontendKind::Address => Some(SetName::ServicesRestricted),
-        FrontendKind::Nodeport | FrontendKind::Range => None,
+    let restricted: &[SetName] = match frontend.kind() {
+        FrontendKind::Address => &[SetName::ServicesRestricted, SetName::ServicesDenied],
+        FrontendKind::Nodeport | FrontendKind::Range => &[],
     };
     let by_frontend = [maps.dispatch, maps.cluster, maps.local];
-    let by_frontend = by_frontend.into_iter().chain(restricted);
+    let by_frontend = by_frontend.into_iter().chain(restricted.iter().copied());
     let sticky = maps.sticky.map(|sticky| sticky(protocol));
     let by_protocol = [(maps.external)(protocol)].into_iter().chain(sticky);
     let closing = maps.close_removed.filter(|_| protocol == Protocol::Tcp);

@@ -9,20 +9,28 @@ pub enum Denial {
     NoEndpoints,
     /// The traffic policy is Local, and no endpoint is on this node.
     NoLocalEndpoints,
+    /// `loadBalancerSourceRanges` do not include the source.
+    SourceRanges,
 }
 
 impl Denial {
     /// Every reason.
-    pub const ALL: [Self; 2] = [Self::NoEndpoints, Self::NoLocalEndpoints];
+    pub const ALL: [Self; 3] = [
+        Self::NoEndpoints,
+        Self::NoLocalEndpoints,
+        Self::SourceRanges,
+    ];
 
     /// The maps whose elements count what they deny.
-    pub const MAPS: [SetName; 6] = [
+    pub const MAPS: [SetName; 8] = [
         SetName::Services,
         SetName::Nodeports,
         SetName::Ranges,
         SetName::ServicesLocal,
         SetName::NodeportsLocal,
         SetName::RangesLocal,
+        SetName::ServicesRestricted,
+        SetName::ServicesDenied,
     ];
 
     /// Returns why an element of one of [`Self::MAPS`] denies connections; `None` if it does not.
@@ -32,6 +40,9 @@ impl Denial {
             set,
             SetName::ServicesLocal | SetName::NodeportsLocal | SetName::RangesLocal
         );
+        if set == SetName::ServicesDenied {
+            return Some(Self::SourceRanges);
+        }
         match (verdict == Verdict::Refuse, verdict == Verdict::Drop) {
             (true, _) if !is_local => Some(Self::NoEndpoints),
             (false, false) => None,
@@ -45,6 +56,7 @@ impl Denial {
         match self {
             Self::NoEndpoints => "no_endpoints",
             Self::NoLocalEndpoints => "no_local_endpoints",
+            Self::SourceRanges => "source_ranges",
         }
     }
 
@@ -54,6 +66,7 @@ impl Denial {
         match self {
             Self::NoEndpoints => "denied: no endpoint",
             Self::NoLocalEndpoints => "denied: no endpoint on this node",
+            Self::SourceRanges => "denied: source not in the ranges",
         }
     }
 }

@@ -52,6 +52,8 @@ pub enum SetName {
     NodeportsLocal,
     /// Maps a frontend with source ranges to a verdict.
     ServicesRestricted,
+    /// Maps a frontend with source ranges to the verdict for other sources.
+    ServicesDenied,
     /// The pairs of a frontend and a source range that may use it.
     SourceRanges,
     /// The pairs of an address and a port range that it serves.
@@ -64,7 +66,7 @@ pub enum SetName {
     /// Maps an address with port ranges and external policy Local to the chain that balances over
     /// local endpoints.
     RangesLocal,
-    /// The verdict for new connections that no element serves.
+    /// The verdict for new connections that no other element serves or denies.
     Denied,
     /// Maps a client and destination of a protocol to the endpoint that the client is pinned to.
     Affinity(Protocol),

@@ -101,6 +101,7 @@ impl SetName {
             | Self::NodeportsCluster
             | Self::NodeportsLocal
             | Self::ServicesRestricted
+            | Self::ServicesDenied
             | Self::Ranges
             | Self::RangesCluster
             | Self::RangesLocal

@@ -7,8 +7,8 @@ use super::SetName::{
     ClusterIpsSticky, Denied, Endpoints, External, ExternalNodeports, ExternalRanges, Gone,
     Hairpin, LoadBalancerIps, NodeIps, NodeportEndpoints, Nodeports, NodeportsCluster,
     NodeportsLocal, PodCidrs, PodCidrsLocal, PortRanges, RangeEndpoints, Ranges, RangesCluster,
-    RangesLocal, ServiceCidrs, Services, ServicesCluster, ServicesLocal, ServicesRestricted,
-    SourceRanges, Sticky, StickyNodeports,
+    RangesLocal, ServiceCidrs, Services, ServicesCluster, ServicesDenied, ServicesLocal,
+    ServicesRestricted, SourceRanges, Sticky, StickyNodeports,
 };
 use super::TcpPickup::{Loose, Strict};
 use crate::planner::model::Protocol::{Sctp, Tcp, Udp};
@@ -165,12 +165,24 @@ pub const SETS: &[SetRow] = &[
             "like `services-local`, for a node port",
         )
     },
-    row(
-        &[(ServicesRestricted, "services-restricted")],
-        &[Protocol, Address, Port],
-        Verdict,
-        "the verdict for a new connection to this load-balancer frontend from a source in its ranges",
-    ),
+    SetRow {
+        counter: true,
+        ..row(
+            &[(ServicesRestricted, "services-restricted")],
+            &[Protocol, Address, Port],
+            Verdict,
+            "the verdict for a new connection to this load-balancer frontend from a source in its ranges. The counter counts these connections",
+        )
+    },
+    SetRow {
+        counter: true,
+        ..row(
+            &[(ServicesDenied, "services-denied")],
+            &[Protocol, Address, Port],
+            Verdict,
+            "the verdict for a new connection to this load-balancer frontend from any other source: `goto deny`. The counter counts these connections",
+        )
+    },
     // The cost of a lookup depends on how many elements match the first field (`nft_set_pipapo.c`):
     // an address matches the few ranges of its Service, a protocol would match those of all.
     row(
@@ -213,7 +225,7 @@ pub const SETS: &[SetRow] = &[
         &[(Denied, "denied")],
         &[Direction],
         Verdict,
-        "the verdict for a new connection that a ClusterIP, a ServiceCIDR or source ranges do not serve: `goto deny`. It is an element because the kernel removes elements before rules when a table is deleted: a packet that is being evaluated then continues to the next table",
+        "the verdict for a new connection that a ClusterIP or a ServiceCIDR does not serve, or whose source ranges a commit just removed: `goto deny`. It is an element because the kernel removes elements before rules when a table is deleted: a packet that is being evaluated then continues to the next table",
     ),
     SetRow {
         dynamic: Some(AFFINITY_SIZE),

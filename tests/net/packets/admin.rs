@@ -547,7 +547,7 @@ fn connections_are_not_counted_if_disabled() {
     shop.start(&manifests(&shop)).terminate();
     let listed = || crate::lab::nft::list_table(&shop.cluster.node.namespace, Family::V4.table());
     let counters = |listing: &str| listing.matches("\t\tcounter\n").count();
-    assert_eq!(counters(&listed()), 7);
+    assert_eq!(counters(&listed()), 9);
     let cidrs = Family::ALL.map(Family::cluster_cidr).join(",");
     let flags = ["--cluster-cidr", &cidrs, "--connection-counters=false"];
     let daemon = Daemon::start_with(&shop.cluster, &shop.manifests, &flags);

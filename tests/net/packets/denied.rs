@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::admin::{on_loopback, value};
 use super::explain::run;
 use super::shop::{NODE_PORT, Shop, cart, cart_slices};
+use super::source_ranges::{ranged, the_client};
 use super::{Family, Host, Protocol, everywhere, servers};
 use crate::lab::wait_until;
 
@@ -16,6 +17,7 @@ pub(super) fn tests() -> Vec<Trial> {
     crate::trials!(denied:
         connections_without_endpoints_are_counted_with_their_reason,
         connections_without_local_endpoints_are_counted_with_their_reason,
+        connections_from_outside_the_source_ranges_are_counted,
         the_shares_of_endpoints_are_sampled,
     )
 }
@@ -57,8 +59,7 @@ fn connections_without_endpoints_are_counted_with_their_reason() {
         assert_eq!(denied(&shop, protocol, "no_local_endpoints"), 0);
     }
     // The page and `top` show the same.
-    let (_, answer) = on_loopback(&shop, "/debug/connections");
-    let answer: Value = serde_json::from_str(&answer).expect("JSON");
+    let answer = counted(&shop);
     let expected = json!({"no_endpoints": 12});
     assert_eq!(answer["denied"]["shop/cart:http-tcp"], expected, "{answer}");
     assert_eq!(answer["connections"]["shop/cart:http-tcp"], 12, "{answer}");
@@ -104,16 +105,60 @@ fn connections_without_local_endpoints_are_counted_with_their_reason() {
     }
 }
 
+/// Returns the connections that the page reads.
+fn counted(shop: &Shop) -> Value {
+    let (_, answer) = on_loopback(shop, "/debug/connections");
+    serde_json::from_str(&answer).expect("JSON")
+}
+
+fn connections_from_outside_the_source_ranges_are_counted() {
+    let shop = Shop::new();
+    let ranges = the_client();
+    let service = ranged(&ranges.each_ref().map(String::as_str)).yaml();
+    let endpoints = |pods: &[&Host]| service.clone() + &cart_slices(pods.iter().copied()).yaml();
+    let [one, two, pod] = shop.pods(["pod-1", "remote-1", "pod-3"]);
+    let daemon = shop.start(&endpoints(&[one]));
+    let client = &shop.cluster.client;
+    let restricted = |family: Family| (family.load_balancer_ip(1), 80);
+    refuse(pod, restricted, 2);
+    // Sources in the ranges, and frontends without ranges, are served.
+    for (family, protocol) in everywhere() {
+        servers(&client.probe(protocol, restricted(family)));
+        servers(&pod.probe(protocol, (family.external_ip(1), 80)));
+        servers(&pod.probe(protocol, (family.cluster_ip(1), 80)));
+        servers(&pod.probe(protocol, (family.lan(2), NODE_PORT)));
+    }
+    for protocol in Protocol::ALL {
+        assert_eq!(denied(&shop, protocol, "source_ranges"), 2 * 2);
+        assert_eq!(denied(&shop, protocol, "no_endpoints"), 0);
+    }
+    let (_, out, _) = run(&shop, &["top", "--once", "--interval", "0.1"]);
+    let row = out
+        .lines()
+        .find(|line| line.contains("denied: source not in the ranges "));
+    assert!(row.is_some_and(|row| row.ends_with(" 4")), "{out}");
+    // Another endpoint changes the verdict for the others, and the counter stays.
+    daemon.apply("shop.yaml", &endpoints(&[one, two]));
+    refuse(pod, restricted, 1);
+    daemon.apply("shop.yaml", &endpoints(&[]));
+    refuse(client, restricted, 1);
+    refuse(pod, restricted, 1);
+    for protocol in Protocol::ALL {
+        assert_eq!(denied(&shop, protocol, "source_ranges"), 2 * (2 + 1 + 1));
+        assert_eq!(denied(&shop, protocol, "no_endpoints"), 2);
+    }
+    let expected = json!({"no_endpoints": 2, "source_ranges": 8});
+    wait_until("the page shows the same", || {
+        counted(&shop)["denied"]["shop/cart:http-tcp"] == expected
+    });
+}
+
 fn the_shares_of_endpoints_are_sampled() {
     let shop = Shop::new();
     let slices = cart_slices(shop.pods(["pod-1", "remote-1"])).yaml();
     let _daemon = shop.start(&(cart().node_port(NODE_PORT).yaml() + &slices));
     let client = &shop.cluster.client;
-    let sampled = || {
-        let (_, answer) = on_loopback(&shop, "/debug/connections");
-        let answer: Value = serde_json::from_str(&answer).expect("JSON");
-        answer["sampled"]["shop/cart:http-tcp"].clone()
-    };
+    let sampled = || counted(&shop)["sampled"]["shop/cart:http-tcp"].clone();
     // The thread samples while somebody reads.
     wait_until("both endpoints of both families are sampled", || {
         for family in Family::ALL {

@@ -16,7 +16,7 @@ pub(super) fn tests() -> Vec<Trial> {
     )
 }
 
-fn ranged(ranges: &[&str]) -> Service {
+pub(super) fn ranged(ranges: &[&str]) -> Service {
     cart_on_every_frontend().spec("loadBalancerSourceRanges", json!(ranges))
 }
 
@@ -27,7 +27,7 @@ fn all_dropped(probes: &[Probe<'_>]) {
 }
 
 /// Returns ranges that contain the client's addresses only.
-fn the_client() -> [String; 2] {
+pub(super) fn the_client() -> [String; 2] {
     let shop = Shop::new();
     Family::ALL.map(|family| match family {
         Family::V4 => format!(" {}/32", shop.cluster.client.ip(family)),

@@ -10,6 +10,7 @@ const ROUTES = {
 const DENIALS = {
   no_endpoints: "no endpoint",
   no_local_endpoints: "no endpoint on this node",
+  source_ranges: "source not in loadBalancerSourceRanges",
 };
 
 const bracketed = (address) => (address.includes(":") ? `[${address}]` : address);

@@ -180,6 +180,9 @@ fn restricted() -> Chain {
                 lookup(&source, SetName::SourceRanges),
                 vmap(&FRONTEND, SetName::ServicesRestricted),
             ],
+            // meta l4proto . ip daddr . th dport vmap @services-denied
+            vec![vmap(&FRONTEND, SetName::ServicesDenied)],
+            // For a packet between two rules while a commit removes the ranges.
             denied(),
         ],
     )
