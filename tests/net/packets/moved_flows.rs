@@ -1,5 +1,5 @@
 //! Flows that move to another node, because a router changes its ECMP hash or a node leaves
-//! (`kube-dnat.io/balance`).
+//! (`kube-dnat.io/balance`, `kube-dnat.io/port-ranges`).
 //!
 //! ```text
 //!   pod-1 -- node-1 --+-- edge-1 --+-- node-2 -- remote-1, remote-2
@@ -17,12 +17,13 @@ use libtest_mimic::Trial;
 
 use super::shop::{Shop, cart, cart_slices};
 use super::{Family, Host, everywhere};
-use crate::lab::{Flow, nft, run_command, wait_until};
+use crate::lab::{Flow, Service, nft, run_command, wait_until};
 
 pub(super) fn tests() -> Vec<Trial> {
     use super::moved_flows;
     crate::trials!(moved_flows:
         with_a_hash_a_flow_that_moves_to_another_node_goes_on,
+        a_flow_of_a_port_range_that_moves_to_another_node_goes_on,
         without_a_hash_some_flows_break,
     )
 }
@@ -77,15 +78,12 @@ impl Drop for Edge {
     }
 }
 
-/// Opens flows of each kind through one edge, and moves them to the other one; returns the server of
-/// each flow before, and what the flow gets afterwards: the name of a server, or nothing.
-fn moved(balance: Option<&str>) -> Vec<(String, Option<String>)> {
+/// Opens flows of each kind to a port of the cart through one edge, and moves them to the other one;
+/// returns the server of each flow before, and what the flow gets afterwards: the name of a server,
+/// or nothing.
+fn moved(service: &Service, port: u16) -> Vec<(String, Option<String>)> {
     const FLOWS: u16 = 12;
     let shop = Shop::new();
-    let service = match balance {
-        Some(balance) => cart().annotation("balance", balance),
-        None => cart(),
-    };
     let slices = cart_slices(shop.pods(["remote-1", "remote-2"])).yaml();
     shop.manifests
         .write("shop.yaml", &(service.yaml() + &slices));
@@ -96,9 +94,9 @@ fn moved(balance: Option<&str>) -> Vec<(String, Option<String>)> {
     let mut flows = Vec::new();
     for (family, protocol) in everywhere() {
         let source: IpAddr = client.ip(family);
-        for port in 0..FLOWS {
-            let to = (family.cluster_ip(1), 80);
-            let probe = client.probe(protocol, to).source(source, 3000 + port);
+        for flow in 0..FLOWS {
+            let to = (family.cluster_ip(1), port);
+            let probe = client.probe(protocol, to).source(source, 3000 + flow);
             let mut flow = Flow::open(&probe).expect("an open flow");
             let server = flow.greeting().answer().server;
             flows.push((flow, server));
@@ -116,7 +114,7 @@ fn moved(balance: Option<&str>) -> Vec<(String, Option<String>)> {
 
 fn with_a_hash_a_flow_that_moves_to_another_node_goes_on() {
     for balance in ["maglev", "source"] {
-        let moved = moved(Some(balance));
+        let moved = moved(&cart().annotation("balance", balance), 80);
         for (before, after) in &moved {
             assert_eq!(after.as_ref(), Some(before), "{balance}: {moved:?}");
         }
@@ -125,9 +123,20 @@ fn with_a_hash_a_flow_that_moves_to_another_node_goes_on() {
     }
 }
 
-/// The proof that the other test moves its flows to a node that knows nothing of them.
+fn a_flow_of_a_port_range_that_moves_to_another_node_goes_on() {
+    let ranges = "8000-8099/tcp,8000-8099/udp";
+    let moved = moved(&cart().annotation("port-ranges", ranges), 8080);
+    for (before, after) in &moved {
+        assert_eq!(after.as_ref(), Some(before), "{moved:?}");
+    }
+    // Both nodes compute one endpoint for this client, for each family.
+    let servers: BTreeSet<_> = moved.iter().map(|(before, _)| before).collect();
+    assert!(servers.len() <= Family::ALL.len(), "{servers:?}");
+}
+
+/// The proof that the other tests move their flows to a node that knows nothing of them.
 fn without_a_hash_some_flows_break() {
-    let moved = moved(None);
+    let moved = moved(&cart(), 80);
     // Each flow goes on with a probability of one half.
     let goes_on = |(before, after): &&(String, Option<String>)| after.as_ref() == Some(before);
     let going_on = moved.iter().filter(goes_on).count();
