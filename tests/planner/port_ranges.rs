@@ -146,11 +146,16 @@ fn an_address_of_the_node_serves_no_range() {
     assert_eq!(served(&tables.ipv4), [CLUSTER_IP, EXTERNAL_IP]);
 }
 
-/// Commits an event; returns which of the entries to these ports are stale: those to the endpoints 0
-/// and 1, to another port of endpoint 0, and the one without a translation.
+/// Commits an event; returns which of the entries to these ports are stale, as [`stale_now`] does.
 fn stale(state: &mut State, tables: &mut Tables, event: Event, ports: &[u16]) -> Vec<[bool; 4]> {
     let _ = state.apply(event);
     commit(state, tables);
+    stale_now(state, ports)
+}
+
+/// Returns which of the entries to these ports are stale: those to the endpoints 0 and 1, to another
+/// port of endpoint 0, and the one without a translation.
+fn stale_now(state: &mut State, ports: &[u16]) -> Vec<[bool; 4]> {
     let dirty = state.take_dirty_frontends().ipv4;
     let frontends = state.families.ipv4.frontends(&dirty);
     let source = ([192, 0, 2, 9].into(), 40_000);
@@ -248,4 +253,23 @@ fn a_restart_adopts_ranges_and_a_changed_range_costs_its_elements() {
     let texts: Vec<_> = range.map(Key::to_string).collect();
     assert_eq!(texts.len(), 4);
     assert!(texts.contains(&"203.0.113.5 . udp . 31000-31999".to_owned()));
+}
+
+#[test]
+fn flows_of_ranges_that_ended_while_the_daemon_was_not_running_are_stale() {
+    let wanted = [
+        &[slice(0..2)][..],
+        &[slice(0..2), service_with(None, None)],
+        &[slice(0..2), ranged(31_000)],
+    ];
+    for events in wanted {
+        let (mut before, mut tables) = (state(), Tables::default());
+        apply_events(&mut before, &[slice(0..2), ranged(30_000)]);
+        commit(&mut before, &mut tables);
+        let mut state = restarted(events);
+        read_back(&mut state, &mut tables, &[]);
+        let of_endpoints = [true, true, false, false];
+        let found = stale_now(&mut state, &[30_500, 19_999]);
+        assert_eq!(found, [of_endpoints, [false; 4]], "{events:?}");
+    }
 }

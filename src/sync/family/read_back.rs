@@ -423,11 +423,14 @@ impl<A: Address> FamilyState<A> {
 
     /// Records that the kernel committed [`Self::replace_unknown_ranges`].
     pub(super) fn forget_ranges(&mut self, replaced: &BTreeSet<Claim<A>>) {
-        if let Some(read_back) = &mut self.read_back {
-            for claim in replaced {
-                read_back.ranges.remove(claim);
-            }
-        }
+        let Some(read_back) = &mut self.read_back else {
+            return;
+        };
+        let ranges = replaced
+            .iter()
+            .filter_map(|claim| read_back.ranges.remove(claim));
+        let ranges: Vec<_> = ranges.flatten().collect();
+        self.mark_dirty_elements(ranges);
     }
 
     /// Returns the transaction that deletes what no Service needs, if every Service was read.
@@ -451,8 +454,11 @@ impl<A: Address> FamilyState<A> {
     /// Services should have.
     pub fn end_read_back(&mut self) -> KnownKeys {
         self.applied.all_known();
-        let read_back = self.read_back.take();
-        read_back.map_or_else(KnownKeys::new, |read_back| read_back.known)
+        let Some(read_back) = self.read_back.take() else {
+            return KnownKeys::new();
+        };
+        self.mark_dirty_elements(read_back.ranges.into_values().flatten());
+        read_back.known
     }
 
     /// Whether an element that is in the table is applied.
