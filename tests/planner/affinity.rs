@@ -19,8 +19,7 @@ use proptest::prelude::*;
 use crate::reading::read_back;
 use crate::specification::{Objects, OfNode};
 use crate::world::{
-    Tables, commit_plan, event_without_ranges, forgotten, key, last_words, remote_endpoint, state,
-    update,
+    Tables, commit_plan, event, forgotten, key, last_words, remote_endpoint, state, update,
 };
 
 /// The address and port of an endpoint.
@@ -317,7 +316,7 @@ proptest! {
 
     #[test]
     fn a_client_keeps_exactly_what_a_fresh_start_would_allow(
-        steps in vec((vec(event_without_ranges(), 1..5), prop::bool::weighted(0.2), any::<u8>()), 1..8),
+        steps in vec((vec(event(), 1..5), prop::bool::weighted(0.2), any::<u8>()), 1..8),
     ) {
         let (mut state, mut kernel) = (state(), Tables::default());
         let (mut events, mut clients) = (Vec::new(), Clients::new());

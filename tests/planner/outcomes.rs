@@ -15,7 +15,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::specification::{Expected, Objects, OfNode};
-use crate::world::{Tables, event_without_ranges, last_words, state, state_serving};
+use crate::world::{Tables, event, event_with, last_words, state, state_serving};
 
 /// A table in memory, on a node with one address.
 struct Memory<'a, A: Address> {
@@ -144,7 +144,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_rules_do_what_kube_proxy_does(events in vec(event_without_ranges(), 1..40)) {
+    fn the_rules_do_what_kube_proxy_does(events in vec(event_with(0.3), 1..40)) {
         let events = last_words(&events);
         let mut state = state();
         for event in &events {
@@ -163,7 +163,7 @@ proptest! {
 
     #[test]
     fn node_ports_are_not_served_at_addresses_that_only_services_have(
-        events in vec(event_without_ranges(), 1..40),
+        events in vec(event(), 1..40),
     ) {
         let events = last_words(&events);
         let mut state = state_serving(NodePortAddresses::In(Vec::new()));

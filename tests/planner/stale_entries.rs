@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use crate::reading::read_back;
 use crate::specification::{Expected, Objects, OfNode};
 use crate::world::{
-    Tables, commit, event_without_ranges, key, last_words, remote_endpoint, state, update,
+    Tables, commit, event, event_with, key, last_words, remote_endpoint, state, update,
 };
 
 /// An address and port.
@@ -216,7 +216,7 @@ proptest! {
 
     #[test]
     fn entries_follow_every_change(
-        batches in vec(vec(event_without_ranges(), 1..6), 1..6),
+        batches in vec(vec(event_with(0.2), 1..6), 1..6),
     ) {
         let (mut state, mut kernel) = (state(), Tables::default());
         commit(&mut state, &mut kernel);
@@ -238,8 +238,8 @@ proptest! {
 
     #[test]
     fn entries_follow_changes_while_the_daemon_was_not_running(
-        previous in vec(event_without_ranges(), 1..20),
-        wanted in vec(event_without_ranges(), 1..20),
+        previous in vec(event(), 1..20),
+        wanted in vec(event(), 1..20),
     ) {
         let (mut earlier, mut kernel) = (state(), Tables::default());
         for event in &previous {

@@ -131,7 +131,8 @@ fn port_ranges() -> impl Strategy<Value = PortRanges> {
         (Protocol::Tcp, range(500, 509)),
         (Protocol::Udp, range(500, 599)),
         (Protocol::Sctp, range(1, 1)),
-        (Protocol::Tcp, range(1, 79)),
+        // The ports of Services are among them.
+        (Protocol::Tcp, range(1, 81)),
     ];
     let ranges = prop::sample::subsequence(ranges.to_vec(), 1..3);
     ranges.prop_map(|ranges| PortRanges::new(ranges).unwrap())
@@ -140,14 +141,14 @@ fn port_ranges() -> impl Strategy<Value = PortRanges> {
 /// The time in which the shares of new endpoints grow.
 pub(crate) const SLOW_START: Duration = Duration::from_mins(1);
 
-/// Generates the features of a Service.
-fn features() -> impl Strategy<Value = ServiceFeatures> {
+/// Generates the features of a Service, which has port ranges with this probability.
+fn features(ranges: f64) -> impl Strategy<Value = ServiceFeatures> {
     let features = (
         prop::option::weighted(0.05, prop::sample::select(Balance::ALL.to_vec())),
         prop::option::weighted(0.2, weights()),
         prop::bool::weighted(0.2),
         prop::bool::weighted(0.05),
-        prop::option::weighted(0.02, port_ranges()),
+        prop::option::weighted(ranges, port_ranges()),
     );
     features.prop_map(
         |(balance, weights, slow_start, close_removed, port_ranges)| ServiceFeatures {
@@ -174,7 +175,7 @@ fn features_beside(
     (features != ServiceFeatures::default()).then(|| Box::new(features))
 }
 
-fn service(name: String) -> impl Strategy<Value = Service> {
+fn service(name: String, ranges: f64) -> impl Strategy<Value = Service> {
     let addresses = || vec(address(6), 0..3);
     (
         prop::option::of(0_i64..4),
@@ -187,7 +188,7 @@ fn service(name: String) -> impl Strategy<Value = Service> {
             prop::option::weighted(0.2, 30000_u16..30004),
         ),
         policies(),
-        features(),
+        features(ranges),
     )
         .prop_map(
             move |(
@@ -301,10 +302,15 @@ fn slice(service: String) -> impl Strategy<Value = EndpointSlice> {
 
 /// Generates a report of one object.
 pub(crate) fn event() -> impl Strategy<Value = Event> {
+    event_with(0.02)
+}
+
+/// Generates a report of one object; a Service has port ranges with this probability.
+pub(crate) fn event_with(ranges: f64) -> impl Strategy<Value = Event> {
     let name = || (0_u8..4).prop_map(|number| format!("shop/service-{number}"));
-    let of_service = name().prop_flat_map(|name| {
+    let of_service = name().prop_flat_map(move |name| {
         let key = key(ObjectKind::Service, &name);
-        prop::option::weighted(0.8, service(name)).prop_map(move |service| {
+        prop::option::weighted(0.8, service(name, ranges)).prop_map(move |service| {
             update(
                 key.clone(),
                 service.map(|service| Object::Service(service.into())),
@@ -351,19 +357,6 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         })
     });
     prop_oneof![4 => of_service, 4 => of_slice, 1 => of_node, 1 => of_cidr, 1 => own_addresses]
-}
-
-/// Generates a report of one object without port ranges, which the specification does not know.
-pub(crate) fn event_without_ranges() -> impl Strategy<Value = Event> {
-    event().prop_map(|mut event| {
-        if let Event::Update(update) = &mut event
-            && let Some(Object::Service(service)) = &mut update.object
-            && let Some(features) = &mut Arc::make_mut(service).features
-        {
-            features.port_ranges = None;
-        }
-        event
-    })
 }
 
 /// The tables of a kernel after all transactions so far.

@@ -1,13 +1,19 @@
-//! The outcome of a connection with kube-proxy, derived from the objects alone.
+//! The outcome of a connection with kube-proxy, derived from the objects alone; and that of a
+//! connection to a port range, which kube-proxy does not have.
 //!
 //! Sources: `pkg/proxy/topology.go`, `pkg/proxy/nftables/proxier.go`.
 
+mod ranges;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 
 use kube_dnat::planner::model::{
     Address, Endpoint, EndpointSlice, Event, Object, ObjectKind, Protocol, Service, ServicePort,
     TrafficPolicy,
 };
+
+use ranges::{UsedPort, port_ranges};
 
 /// The outcome of a connection that the specification demands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +33,8 @@ pub(crate) struct Objects {
     zone: Option<String>,
     pod_cidrs: Vec<ipnet::IpNet>,
     cidrs: Vec<ipnet::IpNet>,
+    /// The addresses of the Node object; without it those of the default route.
+    node_addresses: Vec<IpAddr>,
 }
 
 /// Returns all addresses of a Service in a family.
@@ -43,7 +51,11 @@ impl Objects {
     /// Collects the last state of each object.
     pub(crate) fn of(events: &[Event]) -> Self {
         let mut objects = Self::default();
+        let (mut of_node, mut of_default_route) = (None, Vec::new());
         for event in events {
+            if let Event::OwnAddresses(own) = event {
+                of_default_route.clone_from(&own.of_default_route);
+            }
             let Event::Update(update) = event else {
                 continue;
             };
@@ -56,6 +68,7 @@ impl Objects {
                 (Some(Object::Node(node)), _) => {
                     objects.zone = node.zone.as_deref().map(str::to_owned);
                     objects.pod_cidrs.clone_from(&node.pod_cidrs);
+                    of_node = Some(node.addresses.clone());
                 }
                 (Some(Object::ServiceCidr(cidr)), ObjectKind::ServiceCidr) => {
                     objects.cidrs.clone_from(&cidr.cidrs);
@@ -63,6 +76,7 @@ impl Objects {
                 _ => {}
             }
         }
+        objects.node_addresses = of_node.unwrap_or(of_default_route);
         // The older of two Services has a frontend that both claim.
         objects.services.sort_by_key(|service| {
             (
@@ -81,11 +95,12 @@ impl Objects {
             .any(|ip| A::from_ip(*ip).is_some())
     }
 
-    fn has<A: Address>(ips: &[std::net::IpAddr], address: A) -> bool {
+    fn has<A: Address>(ips: &[IpAddr], address: A) -> bool {
         ips.iter().any(|ip| A::from_ip(*ip) == Some(address))
     }
 
-    /// Returns every frontend, and every port and node port at this address of the node.
+    /// Returns every frontend, every port and node port at this address of the node, and the first and
+    /// last port of every range.
     pub(crate) fn destinations<A: Address>(&self, own: Option<A>) -> BTreeSet<(Protocol, A, u16)> {
         let mut all = BTreeSet::new();
         for service in &self.services {
@@ -93,6 +108,12 @@ impl Objects {
                 for port in &service.ports {
                     let numbers = [Some(port.port), port.node_port].into_iter().flatten();
                     all.extend(numbers.map(|number| (port.protocol, ip, number)));
+                }
+                for protocol in Protocol::ALL {
+                    let ranges = port_ranges(service).into_iter();
+                    let ranges = ranges.flat_map(|ranges| ranges.of(protocol));
+                    let ends = ranges.flat_map(|range| [range.first(), range.last()]);
+                    all.extend(ends.map(|number| (protocol, ip, number)));
                 }
             }
         }
@@ -181,14 +202,14 @@ impl Objects {
         nets.any(|net| A::contains(net, address))
     }
 
-    /// Returns the endpoints of a port.
+    /// Returns the endpoints of a port or range.
     ///
     /// If slices disagree, an endpoint takes precedence that does not terminate, is ready, serves;
     /// then the latest; then the one on this node.
     fn endpoints<A: Address>(
         &self,
         service: &Service,
-        port: &ServicePort,
+        port: UsedPort<'_>,
     ) -> BTreeMap<(A, u16), Endpoint<A>> {
         type Listed<A> = (Endpoint<A>, Option<i64>);
         let mut merged: BTreeMap<(A, u16), Listed<A>> = BTreeMap::new();
@@ -198,15 +219,12 @@ impl Objects {
             let Some(addresses) = A::endpoints(&slice.addresses).filter(|_| counts) else {
                 continue;
             };
-            for answer in &slice.ports {
-                if answer.name != port.name || answer.protocol != port.protocol {
-                    continue;
-                }
+            for number in port.numbers(slice) {
                 for endpoint in addresses
                     .iter()
                     .filter(|endpoint| !self.in_cidrs(endpoint.address))
                 {
-                    let known = merged.get(&(endpoint.address, answer.port));
+                    let known = merged.get(&(endpoint.address, number));
                     let rank = |(one, triggered): &Listed<A>| {
                         let conditions = (!one.terminating, one.ready, one.serving);
                         let place = (one.is_local(), one.may_be_local());
@@ -214,7 +232,7 @@ impl Objects {
                     };
                     let listed = (endpoint.clone(), slice.triggered);
                     if known.is_none_or(|known| rank(&listed) > rank(known)) {
-                        merged.insert((endpoint.address, answer.port), listed);
+                        merged.insert((endpoint.address, number), listed);
                     }
                 }
             }
@@ -224,7 +242,7 @@ impl Objects {
     }
 
     /// Returns the endpoints for policy Cluster and Local, and the addresses that may hairpin.
-    fn lists<A: Address>(&self, service: &Service, port: &ServicePort) -> Lists<A> {
+    fn lists<A: Address>(&self, service: &Service, port: UsedPort<'_>) -> Lists<A> {
         let all = self.endpoints::<A>(service, port);
         let ready: Vec<_> = all.iter().filter(|(_, endpoint)| endpoint.ready).collect();
         let hints = |endpoint: &Endpoint<A>| endpoint.hints().cloned().unwrap_or_default();
@@ -295,15 +313,20 @@ pub(crate) struct OfNode<A: Address> {
 }
 
 impl Objects {
-    /// Returns whether an address is the `ClusterIP` of a frontend.
+    /// Returns whether an address is the `ClusterIP` of a frontend or of port ranges.
     fn is_cluster_ip<A: Address>(&self, node: &OfNode<A>, address: A) -> bool {
-        self.services.iter().any(|service| {
-            Self::has(&service.cluster_ips, address)
-                && service.ports.iter().any(|port| {
-                    let owner = self.owner(node, port.protocol, address, port.port);
-                    owner.is_some_and(|(owner, _)| owner.name == service.name)
-                })
-        })
+        let of_ranges = Protocol::ALL.into_iter().any(|protocol| {
+            let served = self.ranges_at(node, protocol, address);
+            served.is_some_and(|(service, _)| Self::has(&service.cluster_ips, address))
+        });
+        of_ranges
+            || self.services.iter().any(|service| {
+                Self::has(&service.cluster_ips, address)
+                    && service.ports.iter().any(|port| {
+                        let owner = self.owner(node, port.protocol, address, port.port);
+                        owner.is_some_and(|(owner, _)| owner.name == service.name)
+                    })
+            })
     }
 
     /// Returns the addresses that may connect to themselves.
@@ -324,8 +347,17 @@ impl Objects {
                         is_own(self.node_port_owner::<A>(port.protocol, number))
                     });
                 if has {
-                    hairpins.extend(self.lists::<A>(service, port).hairpin);
+                    hairpins.extend(self.lists::<A>(service, UsedPort::Of(port)).hairpin);
                 }
+            }
+            let has_ranges = Protocol::ALL.into_iter().any(|protocol| {
+                addresses(service).any(|ip| {
+                    let served = self.ranges_at(node, protocol, ip);
+                    served.is_some_and(|(owner, _)| owner.name == service.name)
+                })
+            });
+            if has_ranges {
+                hairpins.extend(self.lists::<A>(service, UsedPort::InRange(0)).hairpin);
             }
         }
         hairpins
@@ -339,6 +371,27 @@ impl Objects {
         }
     }
 
+    /// Returns what a connection uses, and whether it is at an address of the Service.
+    fn used<A: Address>(
+        &self,
+        node: &OfNode<A>,
+        (protocol, address, port): (Protocol, A, u16),
+    ) -> Option<(&Service, UsedPort<'_>, bool)> {
+        let at_address = self.owner(node, protocol, address, port);
+        let at_node = || {
+            let owner = self.node_port_owner::<A>(protocol, port);
+            owner.filter(|_| node.primary_ip == Some(address))
+        };
+        let in_range = || {
+            let (service, ranges) = self.ranges_at(node, protocol, address)?;
+            let is_in = ranges.iter().any(|range| range.contains(port));
+            is_in.then_some((service, UsedPort::InRange(port), true))
+        };
+        let at_address = at_address.map(|(service, own)| (service, UsedPort::Of(own), true));
+        let at_node = || at_node().map(|(service, own)| (service, UsedPort::Of(own), false));
+        at_address.or_else(at_node).or_else(in_range)
+    }
+
     /// Returns the outcome of a connection.
     pub(crate) fn expected<A: Address>(
         &self,
@@ -350,22 +403,9 @@ impl Objects {
         let from_pod = A::contains(node.pods, source);
         let hairpins = self.hairpins(node);
         let is_cluster_ip = self.is_cluster_ip(node, address);
-        let served = |endpoints: &BTreeSet<(A, u16)>, masquerade: bool| {
-            // The rule of the ClusterIP comes first, whichever Service has the frontend.
-            let masquerade = if is_cluster_ip { !from_pod } else { masquerade };
-            let of = endpoints.iter().map(|(ip, number)| {
-                let itself = *ip == source && hairpins.contains(ip);
-                let at = std::net::SocketAddr::new((*ip).into(), *number);
-                (at.to_string(), masquerade || itself)
-            });
-            Expected::Translated(of.collect())
-        };
         let denied = Self::denied(is_cluster_ip);
-        let by_address = self.owner(node, protocol, address, port);
-        let by_node_port = self
-            .node_port_owner::<A>(protocol, port)
-            .filter(|_| node.primary_ip == Some(address));
-        let Some((service, own)) = by_address.or(by_node_port) else {
+        let used = self.used(node, (protocol, address, port));
+        let Some((service, own, at_address)) = used else {
             let reserved = is_cluster_ip || self.in_cidrs(address);
             return if reserved && node.primary_ip != Some(address) {
                 denied
@@ -373,9 +413,26 @@ impl Objects {
                 Expected::NotTranslated
             };
         };
+        // The rules of external port ranges come before those of ClusterIPs.
+        let masquerades_first =
+            matches!(own, UsedPort::InRange(_)) && !Self::has(&service.cluster_ips, address);
+        let served = |endpoints: &BTreeSet<(A, u16)>, masquerade: bool| {
+            // The rule of the ClusterIP comes first, whichever Service has the frontend.
+            let masquerade = if is_cluster_ip {
+                !from_pod || (masquerade && masquerades_first)
+            } else {
+                masquerade
+            };
+            let of = endpoints.iter().map(|(ip, number)| {
+                let itself = *ip == source && hairpins.contains(ip);
+                let at = SocketAddr::new((*ip).into(), *number);
+                (at.to_string(), masquerade || itself)
+            });
+            Expected::Translated(of.collect())
+        };
         let lists = self.lists::<A>(service, own);
         let own_pod = self.is_own_pod(node.pods, source);
-        if by_address.is_some() && Self::has(&service.cluster_ips, address) {
+        if at_address && Self::has(&service.cluster_ips, address) {
             return match service.internal_policy {
                 _ if lists.cluster.is_empty() => Expected::Rejected,
                 TrafficPolicy::Cluster => served(&lists.cluster, !from_pod),
@@ -383,7 +440,7 @@ impl Objects {
                 TrafficPolicy::Local => served(&lists.local, !from_pod),
             };
         }
-        if by_address.is_some() && Self::has(&service.load_balancer_ips, address) {
+        if at_address && Self::has(&service.load_balancer_ips, address) {
             let ranges: Vec<_> = service
                 .source_ranges
                 .iter()
@@ -424,7 +481,7 @@ impl Objects {
             .node_port_owner::<A>(protocol, port)
             .filter(|_| node.primary_ip == Some(address));
         let (service, of_service) = by_address.or(by_node_port)?;
-        let lists = self.lists::<A>(service, of_service);
+        let lists = self.lists::<A>(service, UsedPort::Of(of_service));
         let is_cluster_ip = by_address.is_some() && Self::has(&service.cluster_ips, address);
         let inside = own || self.is_own_pod(node.pods, source);
         let policy = if is_cluster_ip {
@@ -453,12 +510,8 @@ impl Objects {
         protocol: Protocol,
         (address, port): (A, u16),
     ) -> Option<Answering<A>> {
-        let by_address = self.owner(node, protocol, address, port);
-        let by_node_port = self
-            .node_port_owner::<A>(protocol, port)
-            .filter(|_| node.primary_ip == Some(address));
-        let (service, own) = by_address.or(by_node_port)?;
-        let is_cluster_ip = by_address.is_some() && Self::has(&service.cluster_ips, address);
+        let (service, own, at_address) = self.used(node, (protocol, address, port))?;
+        let is_cluster_ip = at_address && Self::has(&service.cluster_ips, address);
         let lists = self.lists::<A>(service, own);
         let used = |endpoint: &(A, u16)| {
             let (cluster, local) = (
