@@ -36,9 +36,9 @@ use syncing::{SyncThread, take_over_later};
 pub use settings::init;
 pub use source::ObjectSource;
 
-/// The capacity of the queue of events for the sync thread. A source waits while the queue is full,
-/// and no event is dropped.
-const EVENTS: usize = 4096;
+/// The capacity of the queue for the sync thread, in messages of one or more events. A source waits
+/// while the queue is full, and no event is dropped. A long queue keeps many decoded objects in memory.
+const MESSAGES: usize = 64;
 
 /// The settings that kube-proxy does not have.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +102,7 @@ async fn run_parts(
     let node: Arc<str> = config.node.as_str().into();
     let state = initial_state(config.facts.clone(), families).await?;
     let state = state.named(Arc::clone(&node), node_object);
-    let (events, received_events) = mpsc::channel(EVENTS);
+    let (events, received_events) = mpsc::channel(MESSAGES);
     let own_addresses = addresses::follow(events.clone());
     let (health_checks, changes) = mpsc::unbounded_channel();
     let reporting = (Arc::clone(&sync_health), metrics.clone(), recorder.clone());

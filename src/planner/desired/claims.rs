@@ -1,7 +1,9 @@
 //! The holders of frontends: if two Services claim one, the older Service has it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+
+use foldhash::HashMap;
 
 use crate::planner::model::{Address, PortRange, PortRanges, Protocol, Service, ServiceName};
 use crate::planner::ruleset::{Key, SetName};
@@ -135,10 +137,10 @@ pub struct Claims<A> {
 impl<A> Default for Claims<A> {
     fn default() -> Self {
         Self {
-            holders: HashMap::new(),
+            holders: HashMap::default(),
             contenders: BTreeMap::new(),
-            cluster_ips: HashMap::new(),
-            addresses: HashMap::new(),
+            cluster_ips: HashMap::default(),
+            addresses: HashMap::default(),
         }
     }
 }

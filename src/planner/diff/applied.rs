@@ -1,6 +1,8 @@
 //! The applied state of one family, which changes only when the kernel commits a transaction.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+
+use foldhash::HashMap;
 
 use super::plan::gone_elements;
 use super::shared::SharedCounts;
@@ -68,7 +70,7 @@ impl<A: Address> Unneeded<A> {
 impl<A: Address> Default for Applied<A> {
     fn default() -> Self {
         Self {
-            services: HashMap::new(),
+            services: HashMap::default(),
             kept: BTreeMap::new(),
             node: NodeElements::default(),
             shared: SharedCounts::default(),

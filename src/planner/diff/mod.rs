@@ -1,6 +1,7 @@
 //! The difference between the applied and the desired state, as operations on the tables. Pure.
 
 mod applied;
+mod by_set;
 mod kept;
 mod op;
 mod plan;

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::by_set::OperationsBySet;
 use super::shared::is_shared;
 use super::{Applied, Delta, DesiredChange, Op, Operation, Plan, Transaction};
 use crate::planner::model::{Address, ServiceName};
@@ -11,8 +12,8 @@ use crate::planner::ruleset::{DynamicChain, Element, Key, SetName};
 /// The operations and counters of a plan, while its elements are compared.
 pub(super) struct Planner<'a, A: Address> {
     applied: &'a Applied<A>,
-    deletes: Vec<Operation<A>>,
-    adds: Vec<Operation<A>>,
+    deletes: OperationsBySet<A>,
+    adds: OperationsBySet<A>,
     /// The new number of Services that need each shared element, and the Service that changed it.
     shared: BTreeMap<(SetName, Key<A>), (u32, Option<ServiceName>)>,
     /// The new number of elements and chains that go to each chain.
@@ -24,8 +25,8 @@ impl<'a, A: Address> Planner<'a, A> {
     pub(super) fn new(applied: &'a Applied<A>) -> Self {
         Self {
             applied,
-            deletes: Vec::new(),
-            adds: Vec::new(),
+            deletes: OperationsBySet::default(),
+            adds: OperationsBySet::default(),
             shared: BTreeMap::new(),
             chains: BTreeMap::new(),
         }
@@ -80,10 +81,11 @@ impl<'a, A: Address> Planner<'a, A> {
             let count = self.chain_count(chain);
             *count = count.saturating_sub(1);
         }
-        self.deletes.push(Operation {
+        let operation = Operation {
             op: Op::Delete(element.set, element.key),
             service: service.cloned(),
-        });
+        };
+        self.deletes.push(element.set, operation);
     }
 
     fn add(&mut self, element: Element<A>, service: Option<&ServiceName>) {
@@ -96,10 +98,12 @@ impl<'a, A: Address> Planner<'a, A> {
         if let Some(chain) = element.value.chain_for(element.set) {
             *self.chain_count(chain) += 1;
         }
-        self.adds.push(Operation {
+        let set = element.set;
+        let operation = Operation {
             op: Op::Add(element),
             service: service.cloned(),
-        });
+        };
+        self.adds.push(set, operation);
     }
 
     fn shared_count(&mut self, element: &Element<A>) -> &mut (u32, Option<ServiceName>) {
@@ -116,13 +120,13 @@ impl<'a, A: Address> Planner<'a, A> {
     /// Returns the plan of a change whose elements are compared.
     pub(super) fn finish(mut self, change: DesiredChange<A>) -> Plan<A> {
         self.push_shared();
-        let mut operations: Vec<_> = self.new_chains().into_iter().map(add_chain).collect();
-        // Operations of one set in a row go into one message.
-        self.deletes.sort_by_key(element_key);
-        self.adds.sort_by_key(element_key);
-        operations.append(&mut self.deletes);
-        // A full sync has many: they are not moved into another vector.
-        self.adds.splice(0..0, operations);
+        let elements = self.element_counts();
+        let chains = self.new_chains();
+        let count = chains.len() + self.deletes.len() + self.adds.len();
+        let mut operations = Vec::with_capacity(count);
+        operations.extend(chains.into_iter().map(add_chain));
+        self.deletes.append_to(&mut operations);
+        self.adds.append_to(&mut operations);
         Plan {
             delta: Delta {
                 change,
@@ -132,11 +136,9 @@ impl<'a, A: Address> Planner<'a, A> {
                     .map(|(key, (count, _))| (key, count))
                     .collect(),
                 chains: self.chains,
-                elements: element_counts(self.applied, &self.adds),
+                elements,
             },
-            transaction: Transaction {
-                operations: self.adds,
-            },
+            transaction: Transaction { operations },
         }
     }
 
@@ -153,11 +155,23 @@ impl<'a, A: Address> Planner<'a, A> {
                 (1.., 0) => (&mut self.deletes, Op::Delete(set, key)),
                 (0, 0) | (1.., 1..) => continue,
             };
-            operations.push(Operation {
-                op,
-                service: changed_by.clone(),
-            });
+            let service = changed_by.clone();
+            operations.push(set, Operation { op, service });
         }
+    }
+
+    /// Returns the new numbers of elements of the sets that operations change.
+    fn element_counts(&self) -> BTreeMap<SetName, usize> {
+        let before = |set| self.applied.elements.get(&set).copied().unwrap_or(0);
+        let mut counts = BTreeMap::new();
+        for (set, added) in self.adds.counts() {
+            *counts.entry(set).or_insert_with(|| before(set)) += added;
+        }
+        for (set, deleted) in self.deletes.counts() {
+            let count = counts.entry(set).or_insert_with(|| before(set));
+            *count = count.saturating_sub(deleted);
+        }
+        counts
     }
 
     /// Returns the chains that do not exist yet, each after those that it goes to, and counts their
@@ -183,37 +197,6 @@ impl<'a, A: Address> Planner<'a, A> {
         // A chain sorts after those that it goes to.
         new_chains.into_iter().collect()
     }
-}
-
-/// Returns the set and the key of an operation on an element.
-fn element_key<A: Address>(operation: &Operation<A>) -> Option<(SetName, Key<A>)> {
-    match &operation.op {
-        Op::Add(element) | Op::AddFor(element, _) => Some((element.set, element.key)),
-        Op::Delete(set, key) => Some((*set, *key)),
-        Op::AddChain(_) | Op::DeleteChain(_) => None,
-    }
-}
-
-/// Returns the numbers of elements of the sets that operations change.
-fn element_counts<A: Address>(
-    applied: &Applied<A>,
-    operations: &[Operation<A>],
-) -> BTreeMap<SetName, usize> {
-    let mut counts = BTreeMap::new();
-    let mut update = |set, new_count: fn(usize) -> usize| {
-        let count = counts
-            .entry(set)
-            .or_insert_with(|| applied.elements.get(&set).copied().unwrap_or(0));
-        *count = new_count(*count);
-    };
-    for operation in operations {
-        match &operation.op {
-            Op::Add(element) | Op::AddFor(element, _) => update(element.set, |count| count + 1),
-            Op::Delete(set, _) => update(*set, |count| count.saturating_sub(1)),
-            Op::AddChain(_) | Op::DeleteChain(_) => {}
-        }
-    }
-    counts
 }
 
 fn is_new_chain<A: Address>(applied: &Applied<A>, chain: DynamicChain) -> bool {

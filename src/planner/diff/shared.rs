@@ -1,6 +1,6 @@
 //! The shared elements that the kernel holds, with the number of Services that need each.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use crate::planner::model::Address;
 use crate::planner::ruleset::{Key, SetName};
@@ -63,7 +63,7 @@ impl<A: Address> SharedKey<A> {
 
 impl<A: Address> Default for SharedCounts<A> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self(HashMap::default())
     }
 }
 

@@ -1,8 +1,9 @@
 //! Values that many objects have, each allocated once.
 
-use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
+
+use foldhash::HashSet;
 
 /// The values in use: most Services have a port with one of a few names, and most endpoints are on
 /// one of a few nodes.
@@ -17,7 +18,7 @@ pub(super) struct Shared<T: ?Sized> {
 impl<T: ?Sized> Default for Shared<T> {
     fn default() -> Self {
         Self {
-            values: HashSet::new(),
+            values: HashSet::default(),
             limit: 0,
         }
     }

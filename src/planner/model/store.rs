@@ -1,10 +1,12 @@
 //! The objects as last reported, and the effects of a new report.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::time::Duration;
+
+use foldhash::HashMap;
 
 use super::shared::Shared;
 use super::slow_start::SlowStarts;

@@ -1,7 +1,9 @@
 //! The elements of a table that describe its frontends, and the rows that they make.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use foldhash::HashMap;
 
 use super::{EndpointCounts, FrontendResult, FrontendRow, ListedEndpoint};
 use crate::planner::model::addr::Family;
@@ -85,13 +87,13 @@ impl<A: Address> Default for FrontendElements<A> {
     fn default() -> Self {
         Self {
             dispatch: BTreeMap::new(),
-            verdicts: HashMap::new(),
-            affinity: HashMap::new(),
+            verdicts: HashMap::default(),
+            affinity: HashMap::default(),
             closing: BTreeSet::new(),
             cluster_ips: BTreeSet::new(),
             hairpin: BTreeSet::new(),
             ranges: BTreeMap::new(),
-            endpoints: HashMap::new(),
+            endpoints: HashMap::default(),
         }
     }
 }

@@ -3,7 +3,9 @@
 mod plan;
 pub(super) mod read_back;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+
+use foldhash::HashMap;
 
 use crate::planner::conntrack::{AnsweringFrontends, DirtyFrontends};
 use crate::planner::desired::{
@@ -71,7 +73,7 @@ impl<A: Address> Default for FamilyState<A> {
             skipped: BTreeSet::new(),
             dirty_frontends: DirtyFrontends::default(),
             read_back: None,
-            prepared: HashMap::new(),
+            prepared: HashMap::default(),
             health: BTreeMap::new(),
         }
     }

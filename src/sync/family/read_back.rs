@@ -6,8 +6,10 @@
 //! them. Changes of Services are committed between the steps.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
+use foldhash::HashMap;
 
 use super::FamilyState;
 use crate::netlink::ElementKey;
@@ -253,7 +255,7 @@ impl<A: Address> FamilyState<A> {
         });
         Some(ReadBackStep {
             services: services.collect(),
-            found: HashMap::new(),
+            found: HashMap::default(),
         })
     }
 

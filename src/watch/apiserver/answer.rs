@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+use futures::stream::{BoxStream, Peekable, StreamExt, TryStreamExt};
 use http::{Request, Response, header};
 use http_body_util::{BodyExt, Limited};
 use kube::Client;
@@ -26,7 +26,7 @@ pub(super) const MAX_MESSAGE: usize = 64 << 20;
 const MAX_ERROR: usize = 1 << 20;
 
 /// The frames of a watch, each one encoded event.
-pub(super) type Frames = BoxStream<'static, Result<Bytes, WatchFailure>>;
+pub(super) type Frames = Peekable<BoxStream<'static, Result<Bytes, WatchFailure>>>;
 
 /// Sends a request, and returns the body of a successful answer with its format.
 pub(super) async fn send(
@@ -84,7 +84,7 @@ pub(super) async fn page<W: Watched>(
 pub(super) fn frames(format: ContentType, body: Body) -> Frames {
     let bytes = body.into_data_stream().map_err(io::Error::other);
     let reader = StreamReader::new(bytes);
-    match format {
+    let frames = match format {
         ContentType::Protobuf => {
             let codec = LengthDelimitedCodec::builder()
                 .max_frame_length(MAX_MESSAGE)
@@ -106,7 +106,8 @@ pub(super) fn frames(format: ContentType, body: Body) -> Frames {
                 })
                 .boxed()
         }
-    }
+    };
+    frames.peekable()
 }
 
 /// Converts an error of a codec: it reports a frame that is too large as invalid data.

@@ -27,6 +27,7 @@ impl<W: Watched> WatchReader<'_, W> {
             .await?;
         self.known.begin();
         loop {
+            self.flush_before(&mut frames).await?;
             let next = timeout(self.timeouts.streaming_list, frames.next());
             let Some(frame) = next.await.map_err(|_elapsed| WatchFailure::Stalled)? else {
                 self.broken_lists += 1;
@@ -65,6 +66,7 @@ impl<W: Watched> WatchReader<'_, W> {
             for object in &page.items {
                 self.apply(object).await?;
             }
+            self.flush().await?;
             token = page.next;
             if token.is_none() {
                 return match self.complete_list(&page.version).await? {
@@ -96,6 +98,7 @@ impl<W: Watched> WatchReader<'_, W> {
             let kind = W::KIND;
             self.update(ObjectKey { kind, name }, None).await?;
         }
+        self.flush().await?;
         debug!(kind = %W::KIND, "listed");
         self.versions.restart(version);
         self.next = NextStep::Watch(version.clone());

@@ -1,6 +1,8 @@
 //! The reader of one kind of object, from its first list on.
 
 use std::marker::PhantomData;
+use std::mem;
+use std::pin::Pin;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -45,6 +47,7 @@ pub(super) fn read<'a, W: Watched>(
             accepted: client.accepted,
             seconds: timeouts.watch,
         },
+        queue: Vec::with_capacity(QUEUE_LIMIT),
         known: KnownNames::default(),
         versions: SeenVersions::default(),
         next: NextStep::List,
@@ -75,6 +78,8 @@ struct WatchReader<'a, W> {
     timeouts: &'a WatchTimeouts,
     /// The channel of the events.
     events: &'a Sender<Events>,
+    /// The events that are not sent yet.
+    queue: Vec<Event>,
     /// The requests of the kind.
     requests: Requests<'a>,
     /// The names of the known objects.
@@ -114,6 +119,9 @@ struct WatchReader<'a, W> {
 
 /// The number of objects in a page, as in client-go.
 const PAGE_LIMIT: u32 = 500;
+
+/// The number of objects after which queued events are sent, even if the next object has arrived.
+const QUEUE_LIMIT: usize = 64;
 
 /// What a reader does next.
 #[derive(Clone, Debug)]
@@ -169,6 +177,7 @@ impl<W: Watched> WatchReader<'_, W> {
             }
             (NextStep::List | NextStep::ListNewest, ListForm::Pages) => self.list_in_pages().await,
         };
+        self.flush().await?;
         match end {
             Ok(()) => Ok(()),
             Err(ReadEnd::Failed(failure)) => self.recover(&failure).await,
@@ -229,12 +238,12 @@ impl<W: Watched> WatchReader<'_, W> {
         }
     }
 
-    /// Reports an object that exists.
+    /// Queues an object that exists.
     async fn apply(&mut self, object: &WatchedObject<W>) -> Result<(), Stopped> {
         let update = object.update(self.requests.our_node);
         self.known.insert(&update.key.name);
         self.received();
-        self.report(Event::Update(update)).await
+        self.queue(Event::Update(update)).await
     }
 
     /// Records that an object or a bookmark arrived.
@@ -251,8 +260,8 @@ impl<W: Watched> WatchReader<'_, W> {
         self.report(Event::Listed(W::KIND)).await
     }
 
-    /// Reports an object, or its deletion.
-    async fn update(&self, key: ObjectKey, object: Option<Object>) -> Result<(), Stopped> {
+    /// Queues an object, or its deletion.
+    async fn update(&mut self, key: ObjectKey, object: Option<Object>) -> Result<(), Stopped> {
         let rejected = Vec::new();
         let update = Update {
             key,
@@ -260,11 +269,38 @@ impl<W: Watched> WatchReader<'_, W> {
             rejected,
             triggered: None,
         };
-        self.report(Event::Update(update)).await
+        self.queue(Event::Update(update)).await
     }
 
-    /// Sends an event to the receiver.
-    async fn report(&self, event: Event) -> Result<(), Stopped> {
-        self.events.send(vec![event]).await.ok().ok_or(Stopped)
+    /// Sends an event to the receiver, after the queued ones.
+    async fn report(&mut self, event: Event) -> Result<(), Stopped> {
+        self.queue.push(event);
+        self.flush().await
+    }
+
+    /// Queues an event until [`Self::flush`]: each message to the receiver may wake its thread.
+    async fn queue(&mut self, event: Event) -> Result<(), Stopped> {
+        self.queue.push(event);
+        if self.queue.len() < QUEUE_LIMIT {
+            return Ok(());
+        }
+        self.flush().await
+    }
+
+    /// Sends the queued events to the receiver.
+    async fn flush(&mut self) -> Result<(), Stopped> {
+        if self.queue.is_empty() {
+            return Ok(());
+        }
+        let events = mem::replace(&mut self.queue, Vec::with_capacity(QUEUE_LIMIT));
+        self.events.send(events).await.ok().ok_or(Stopped)
+    }
+
+    /// Sends the queued events, unless another frame has already arrived.
+    async fn flush_before(&mut self, frames: &mut Frames) -> Result<(), Stopped> {
+        if Pin::new(frames).peek().now_or_never().is_some() {
+            return Ok(());
+        }
+        self.flush().await
     }
 }

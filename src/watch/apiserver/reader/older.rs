@@ -48,6 +48,7 @@ impl<W: Watched> WatchReader<'_, W> {
         watch: &mut Option<(ContentType, Frames)>,
     ) -> Result<(), Stopped> {
         while let Some((format, frames)) = watch {
+            self.flush_before(frames).await?;
             let Ok(frame) = timeout_at(end, frames.next()).await else {
                 return Ok(());
             };
@@ -59,6 +60,7 @@ impl<W: Watched> WatchReader<'_, W> {
                 Some(Ok(WatchFrame::Failed(_)) | Err(_)) | None => *watch = None,
             }
         }
+        self.flush().await?;
         sleep_until(end).await;
         Ok(())
     }

@@ -35,6 +35,7 @@ impl<W: Watched> WatchReader<'_, W> {
         let confirmed_by = start + self.timeouts.confirmation;
         let mut is_empty = true;
         loop {
+            self.flush_before(&mut frames).await?;
             let checks = self.unconfirmed && confirmed_by < end;
             let limit = if checks { confirmed_by } else { end };
             let frame = match timeout_at(limit, frames.next()).await {
