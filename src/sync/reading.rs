@@ -417,8 +417,7 @@ fn replace_unknown<A: Address>(
 
 /// Returns the transaction that deletes those of the unknown elements that are not applied.
 fn unneeded<A: Address>(family: &mut FamilyState<A>, unknown: Unknown<A>) -> Transaction<A> {
-    let mut elements = unknown.elements;
-    elements.retain(|element| !family.has_element(element.set, &element.key));
+    let elements = family.not_applied(unknown.elements);
     let operations = elements.iter().map(|element| Operation {
         op: Op::Delete(element.set, element.key),
         service: None,

@@ -5,9 +5,9 @@ use kube_dnat::planner::diff::{Op, Operation, Transaction};
 use kube_dnat::planner::dual::Dual;
 use kube_dnat::planner::model::{Address, Event};
 use kube_dnat::planner::ruleset::{Element, Table};
-use kube_dnat::sync::{ReadBackStep, State};
+use kube_dnat::sync::{FamilyState, ReadBackStep, State};
 
-use crate::world::{Tables, ipv6};
+use crate::world::Tables;
 
 /// Returns a table with the elements that `wanted` selects.
 fn part<A: Address>(table: &Table<A>, wanted: impl Fn(&Element<A>) -> bool) -> Table<A> {
@@ -97,50 +97,24 @@ fn end(state: &mut State, tables: &mut Tables) -> usize {
     let Dual { ipv4, ipv6: end6 } = state.plan_end_of_read_back().unwrap();
     let mut operations = apply(ipv4, &mut tables.ipv4) + apply(end6.unwrap(), &mut tables.ipv6);
     let _known = state.end_read_back();
-    let foreign4 = foreign(&tables.ipv4, |element| {
-        state.families.ipv4.has_element(element.set, &element.key)
-    });
-    let foreign6 = foreign(&tables.ipv6, |element| {
-        ipv6(state).has_element(element.set, &element.key)
-    });
-    state
-        .families
-        .ipv4
-        .mark_dirty_elements(elements_of(&foreign4, &tables.ipv4));
+    operations += delete_foreign(&mut state.families.ipv4, &mut tables.ipv4);
     let family6 = state.families.ipv6.as_mut().unwrap();
-    family6.mark_dirty_elements(elements_of(&foreign6, &tables.ipv6));
-    operations += apply(foreign4, &mut tables.ipv4);
-    operations + apply(foreign6, &mut tables.ipv6)
+    operations += delete_foreign(family6, &mut tables.ipv6);
+    operations
 }
 
-/// Returns the elements that a transaction deletes.
-fn elements_of<A: Address>(deletes: &Transaction<A>, table: &Table<A>) -> Vec<Element<A>> {
-    let is_deleted = |element: &Element<A>| {
-        let delete = Op::Delete(element.set, element.key);
-        deletes
-            .operations
-            .iter()
-            .any(|operation| operation.op == delete)
-    };
-    table.elements().filter(is_deleted).collect()
-}
-
-fn foreign<A: Address>(
-    table: &Table<A>,
-    is_applied: impl Fn(&Element<A>) -> bool,
-) -> Transaction<A> {
-    let elements = table
-        .elements()
-        .filter(|element| element.set.has_service_keys());
-    let foreign = elements.filter(|element| !is_applied(element));
-    Transaction {
-        operations: foreign
-            .map(|element| Operation {
-                op: Op::Delete(element.set, element.key),
-                service: None,
-            })
-            .collect(),
-    }
+/// Deletes the elements of Services that are not applied; returns their number.
+fn delete_foreign<A: Address>(family: &mut FamilyState<A>, table: &mut Table<A>) -> usize {
+    let elements = table.elements();
+    let elements = elements.filter(|element| element.set.has_service_keys());
+    let foreign = family.not_applied(elements.collect());
+    let operations = foreign.iter().map(|element| Operation {
+        op: Op::Delete(element.set, element.key),
+        service: None,
+    });
+    let operations = operations.collect();
+    family.mark_dirty_elements(foreign);
+    apply(Transaction { operations }, table)
 }
 
 /// Reads the tables back and commits what differs, with events between the steps; returns the

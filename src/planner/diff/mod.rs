@@ -13,4 +13,5 @@ mod view;
 pub use applied::Applied;
 pub use op::{ElementTimeout, Op, Operation, TimeLeft, Transaction};
 pub use plan::{Delta, DesiredChange, GoneElements, Plan};
+pub use read_back::AppliedKeys;
 pub use view::{KernelView, TableStatus};

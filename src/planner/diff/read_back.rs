@@ -1,6 +1,9 @@
 //! The applied state while a table is read back: it has the elements that are known so far.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
+
+use foldhash::{HashMap, HashSet};
 
 use super::applied::Unneeded;
 use super::{Applied, Op, Operation, Transaction};
@@ -81,14 +84,44 @@ impl<A: Address> Applied<A> {
         }
         table
     }
+}
+
+/// The keys of elements.
+type ElementKeys<A> = HashSet<(SetName, Key<A>)>;
+
+/// The keys of the applied elements, for many questions: those of a Service are computed once.
+#[derive(Debug)]
+pub struct AppliedKeys<'a, A: Address> {
+    applied: &'a Applied<A>,
+    of_services: RefCell<HashMap<ServiceName, ElementKeys<A>>>,
+}
+
+impl<'a, A: Address> AppliedKeys<'a, A> {
+    /// Creates the keys of an applied state.
+    #[must_use]
+    pub fn new(applied: &'a Applied<A>) -> Self {
+        Self {
+            applied,
+            of_services: RefCell::default(),
+        }
+    }
 
     /// Whether an element of a set of Services is applied, for a Service that may have it.
     #[must_use]
     pub fn has(&self, service: Option<&ServiceName>, set: SetName, key: &Key<A>) -> bool {
-        let is_same = |element: &Element<A>| (element.set, element.key) == (set, *key);
-        self.shared.count(set, key) > 0
-            || self.unneeded.contains(&(set, *key))
-            || service.is_some_and(|service| self.elements_of(service).iter().any(is_same))
+        let key = (set, *key);
+        self.applied.shared.count(set, &key.1) > 0
+            || self.applied.unneeded.contains(&key)
+            || service.is_some_and(|service| self.service_has(service, &key))
+    }
+
+    fn service_has(&self, service: &ServiceName, key: &(SetName, Key<A>)) -> bool {
+        let mut of_services = self.of_services.borrow_mut();
+        let keys = of_services.entry(service.clone()).or_insert_with(|| {
+            let elements = self.applied.elements_of(service).into_iter();
+            elements.map(|element| (element.set, element.key)).collect()
+        });
+        keys.contains(key)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::planner::desired::{
     Claim, ClientSides, NodeElements, NodeFacts, PortElements, PortSlots, ServiceElements, Slots,
     UnservedReason, claims, keys_behind, service_elements, shared_by, verdict_keys,
 };
-use crate::planner::diff::{Applied, Op, Operation, Transaction};
+use crate::planner::diff::{Applied, AppliedKeys, Op, Operation, Transaction};
 use crate::planner::model::{Address, Service, ServiceName, Store};
 use crate::planner::ruleset::{Element, Key, SetName, SlotRange, Table, Value, service_and_port};
 
@@ -317,6 +317,10 @@ impl<A: Address> FamilyState<A> {
         read_back: &mut ReadBack<A>,
     ) -> Vec<Element<A>> {
         let is_skipped = self.skipped.contains(&service.name);
+        let applied = AppliedKeys::new(&self.applied);
+        let is_of = |claim: Option<&Claim<A>>, element: &Element<A>| {
+            self.is_of(&service.name, claim, element, &applied, &read_back.unread)
+        };
         let mut elements: Vec<_> = service
             .keys
             .iter()
@@ -324,19 +328,18 @@ impl<A: Address> FamilyState<A> {
             .filter(|element| {
                 let claim = Claim::of_element(element.set, &element.key);
                 claim.is_none()
-                    || (self.is_of(&service.name, claim.as_ref(), element, read_back)
-                        && taken.insert((element.set, element.key)))
+                    || (is_of(claim.as_ref(), element) && taken.insert((element.set, element.key)))
             })
             .cloned()
             .collect();
         for claim in &service.claims {
             let ranges = read_back.ranges.remove(claim).unwrap_or_default();
-            let is_of = |range: &Element<A>| {
-                self.is_of(&service.name, Some(claim), range, read_back)
+            let is_own = |range: &Element<A>| {
+                is_of(Some(claim), range)
                     && !taken.contains(&(range.set, range.key))
                     && (!is_skipped || self.stays(&service.name, range))
             };
-            let (own, others): (Vec<_>, Vec<_>) = ranges.into_iter().partition(is_of);
+            let (own, others): (Vec<_>, Vec<_>) = ranges.into_iter().partition(is_own);
             elements.extend(own);
             if !others.is_empty() {
                 read_back.ranges.insert(*claim, others);
@@ -382,13 +385,13 @@ impl<A: Address> FamilyState<A> {
         name: &ServiceName,
         claim: Option<&Claim<A>>,
         element: &Element<A>,
-        read_back: &ReadBack<A>,
+        applied: &AppliedKeys<'_, A>,
+        unread: &BTreeSet<ServiceName>,
     ) -> bool {
         let holder = claim.and_then(|claim| self.claims.holder(claim));
         holder.is_none_or(|holder| {
-            let is_read = !read_back.unread.contains(holder);
-            holder == name
-                || (is_read && !self.applied.has(Some(holder), element.set, &element.key))
+            let is_read = !unread.contains(holder);
+            holder == name || (is_read && !applied.has(Some(holder), element.set, &element.key))
         })
     }
 
@@ -463,12 +466,16 @@ impl<A: Address> FamilyState<A> {
         read_back.known
     }
 
-    /// Whether an element that is in the table is applied.
+    /// Returns those elements of the table that are not applied.
     #[must_use]
-    pub fn has_element(&self, set: SetName, key: &Key<A>) -> bool {
-        let claim = Claim::of_element(set, key);
-        let holder = claim.and_then(|claim| self.claims.holder(&claim));
-        self.applied.has(holder, set, key)
+    pub fn not_applied(&self, mut elements: Vec<Element<A>>) -> Vec<Element<A>> {
+        let applied = AppliedKeys::new(&self.applied);
+        elements.retain(|element| {
+            let claim = Claim::of_element(element.set, &element.key);
+            let holder = claim.and_then(|claim| self.claims.holder(&claim));
+            !applied.has(holder, element.set, &element.key)
+        });
+        elements
     }
 
     /// Returns the slots of a port that the table was found to have.
