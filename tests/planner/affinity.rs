@@ -31,9 +31,12 @@ type Client = (Ipv4Addr, (Protocol, Ipv4Addr, u16));
 /// The endpoint that each client is pinned to, and the timeout in seconds.
 type Clients = BTreeMap<Client, (EndpointAddr, u32)>;
 
+/// A client that is neither a Pod nor at an address of the node.
+const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
+
 /// Sources: an external one, Pods of this and another node, an endpoint, and another external one.
 const SOURCES: [Ipv4Addr; 5] = [
-    Ipv4Addr::new(192, 0, 2, 9),
+    OUTSIDE,
     Ipv4Addr::new(10, 244, 1, 99),
     Ipv4Addr::new(10, 244, 9, 9),
     Ipv4Addr::new(10, 244, 1, 3),
@@ -342,9 +345,11 @@ proptest! {
                     let left = (now != *seconds).then(|| TimeLeft::Time(ten_seconds_later(now)));
                     prop_assert_eq!(time(&affected, *client, *seconds), left, "{:?}", client);
                 }
-                // Until the client is forgotten, its connections are denied.
+                // Until the client is forgotten, its connections are denied. A client inside may
+                // stay meanwhile at a local endpoint that clients outside keep.
                 let gone = gone(&kernel.ipv4, *client, *endpoint);
-                if is_sticky(&kernel.ipv4, *client) && keeps.is_none() {
+                let nobody_keeps = world.keeps((OUTSIDE, client.1), *endpoint).or(keeps).is_none();
+                if is_sticky(&kernel.ipv4, *client) && nobody_keeps {
                     prop_assert!(gone.is_some(), "{:?} {:?}", client, endpoint);
                 }
                 prop_assert!(gone != Some(Verdict::GONE) || keeps.is_none());
