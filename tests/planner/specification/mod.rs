@@ -413,14 +413,7 @@ impl Objects {
                 Expected::NotTranslated
             };
         };
-        // The rules of external port ranges come before those of ClusterIPs, also for a port of the
-        // Service in its range.
-        let masquerades_first =
-            self.ranges_at(node, protocol, address)
-                .is_some_and(|(owner, ranges)| {
-                    let is_in = ranges.iter().any(|range| range.contains(port));
-                    is_in && !Self::has(&owner.cluster_ips, address)
-                });
+        let masquerades_first = self.is_in_external_range(node, (protocol, address, port));
         let served = |endpoints: &BTreeSet<(A, u16)>, masquerade: bool| {
             // The rule of the ClusterIP comes first, whichever Service has the frontend.
             let masquerade = if is_cluster_ip {

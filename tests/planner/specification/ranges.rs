@@ -36,6 +36,21 @@ pub(super) fn port_ranges(service: &Service) -> Option<&PortRanges> {
 }
 
 impl Objects {
+    /// Returns whether an external port range has a destination, also one of a port of its Service.
+    ///
+    /// The rules of external port ranges come before those of ClusterIPs.
+    pub(super) fn is_in_external_range<A: Address>(
+        &self,
+        node: &OfNode<A>,
+        (protocol, address, port): (Protocol, A, u16),
+    ) -> bool {
+        let at_address = self.ranges_at(node, protocol, address);
+        at_address.is_some_and(|(service, ranges)| {
+            let is_in = ranges.iter().any(|range| range.contains(port));
+            is_in && !Self::has(&service.cluster_ips, address)
+        })
+    }
+
     /// Returns the Service whose port ranges of a protocol an address serves, and these ranges.
     pub(super) fn ranges_at<A: Address>(
         &self,
