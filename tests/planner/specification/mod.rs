@@ -383,9 +383,8 @@ impl Objects {
             owner.filter(|_| node.primary_ip == Some(address))
         };
         let in_range = || {
-            let (service, ranges) = self.ranges_at(node, protocol, address)?;
-            let is_in = ranges.iter().any(|range| range.contains(port));
-            is_in.then_some((service, UsedPort::InRange(port), true))
+            let owner = self.range_owner(node, (protocol, address, port))?;
+            Some((owner, UsedPort::InRange(port), true))
         };
         let at_address = at_address.map(|(service, own)| (service, UsedPort::Of(own), true));
         let at_node = || at_node().map(|(service, own)| (service, UsedPort::Of(own), false));

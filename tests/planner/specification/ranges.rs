@@ -36,19 +36,27 @@ pub(super) fn port_ranges(service: &Service) -> Option<&PortRanges> {
 }
 
 impl Objects {
-    /// Returns whether an external port range has a destination, also one of a port of its Service.
+    /// Returns the Service with a destination in its port ranges, also if it is one of its ports.
+    pub(super) fn range_owner<A: Address>(
+        &self,
+        node: &OfNode<A>,
+        (protocol, address, port): (Protocol, A, u16),
+    ) -> Option<&Service> {
+        let (service, ranges) = self.ranges_at(node, protocol, address)?;
+        let is_in = ranges.iter().any(|range| range.contains(port));
+        is_in.then_some(service)
+    }
+
+    /// Returns whether a port range has a destination that is no ClusterIP of its Service.
     ///
-    /// The rules of external port ranges come before those of ClusterIPs.
+    /// The rules of these ranges come before those of ClusterIPs.
     pub(super) fn is_in_external_range<A: Address>(
         &self,
         node: &OfNode<A>,
         (protocol, address, port): (Protocol, A, u16),
     ) -> bool {
-        let at_address = self.ranges_at(node, protocol, address);
-        at_address.is_some_and(|(service, ranges)| {
-            let is_in = ranges.iter().any(|range| range.contains(port));
-            is_in && !Self::has(&service.cluster_ips, address)
-        })
+        let owner = self.range_owner(node, (protocol, address, port));
+        owner.is_some_and(|owner| !Self::has(&owner.cluster_ips, address))
     }
 
     /// Returns the Service whose port ranges of a protocol an address serves, and these ranges.
